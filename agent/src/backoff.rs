@@ -1,0 +1,46 @@
+//! How long to wait before the next try to connect: full jitter, doubling. Pure; the random number is given.
+
+use std::time::Duration;
+
+/// The first wait is at most this long.
+const FIRST: Duration = Duration::from_millis(100);
+/// No wait is longer: a relay that comes back has all its agents again within 5 s.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Waits that grow until they are reset.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    /// The next wait: a share of the bound, chosen by `random` (0 is none of it, `u32::MAX` all). The lower tenth is
+    /// left out, so that a run of small numbers can't become a busy loop.
+    pub(crate) fn next(&mut self, random: u32) -> Duration {
+        let bound = FIRST.saturating_mul(2_u32.saturating_pow(self.tries)).min(LONGEST);
+        self.tries = self.tries.saturating_add(1);
+        let floor = bound / 10;
+        floor + (bound - floor).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+
+    /// The relay welcomed us: begin anew.
+    pub(crate) fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_begin_anew() {
+        let mut backoff = Backoff::default();
+        let bounds: Vec<_> = (0..8).map(|_| backoff.next(u32::MAX).as_millis()).collect();
+        assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        backoff.reset();
+        assert_eq!(backoff.next(0).as_millis(), 10);
+        backoff.tries = u32::MAX;
+        assert_eq!(backoff.next(u32::MAX), LONGEST);
+    }
+}

@@ -1,0 +1,92 @@
+//! The command line.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Config, MAX_CONFIG};
+use crate::{agent, exit, shim, state};
+
+/// Runs workers, supervises them, and reports their milestones to a relay.
+#[derive(Debug, Parser)]
+#[command(name = "worker-agent", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until it is told to stop
+    Run {
+        /// The agent's own folder; made if it is missing
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Read the configuration from stdin (JSON); a running agent takes it over by itself
+    Configure {
+        /// The agent's own folder; made if it is missing
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Run one command for the agent
+    #[command(hide = true)]
+    Shim,
+}
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    // The token and the workers' environments are in this memory. Without the call it would only be readable by the
+    // same user, which is what a worker may be.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    match Cli::parse().command {
+        Command::Run { state } => run(&state),
+        Command::Configure { state } => configure(&state),
+        Command::Shim => match shim::run::run() {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => exit::with_line(exit::FAILED, &format!("shim: {error}")),
+        },
+    }
+}
+
+fn run(dir: &std::path::Path) -> ExitCode {
+    crate::descriptors::close_on_exec();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).compact().init();
+    let state = match state::take(dir) {
+        Ok(state) => state,
+        Err(line) => return exit::with_line(exit::FAILED, &line),
+    };
+    // One thread: everything that runs long is a process of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(agent::run(&state))) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => exit::with_line(exit::FAILED, &format!("the agent can't run: {error}")),
+    }
+}
+
+fn configure(dir: &std::path::Path) -> ExitCode {
+    let mut json = Vec::new();
+    if let Err(error) = io::stdin().take(MAX_CONFIG + 1).read_to_end(&mut json) {
+        return exit::with_line(exit::USAGE, &format!("the configuration can't be read: {error}"));
+    }
+    if json.len() as u64 > MAX_CONFIG {
+        return exit::with_line(exit::USAGE, &format!("the configuration is longer than {MAX_CONFIG} bytes"));
+    }
+    let config = match Config::parse(&json) {
+        Ok(config) => config,
+        Err(line) => return exit::with_line(exit::USAGE, &line),
+    };
+    if let Err(line) = state::create(dir) {
+        return exit::with_line(exit::FAILED, &line);
+    }
+    match config::write(dir, &config) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => {
+            exit::with_line(exit::FAILED, &format!("the configuration can't be written to {}: {error}", dir.display()))
+        }
+    }
+}

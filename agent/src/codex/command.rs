@@ -1,0 +1,101 @@
+//! The command line of `codex exec`. Pure.
+
+use common::job::{JobSpec, Sandbox};
+
+use crate::environment::{Variables, looks_secret};
+
+/// Names that are kept from the model's commands even where they don't look secret to us.
+const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
+
+/// Program and arguments; the prompt goes to its stdin.
+pub(crate) fn argv(program: &str, spec: &JobSpec, env: &Variables) -> Vec<String> {
+    let mut argv: Vec<String> =
+        [program, "exec", "--json", "--skip-git-repo-check", "-C", &spec.workspace].map(str::to_owned).into();
+    let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
+    if let Some(model) = &spec.codex.model {
+        add(&["-m", model]);
+    }
+    match spec.codex.sandbox {
+        Sandbox::Off => add(&["--dangerously-bypass-approvals-and-sandbox"]),
+        Sandbox::WorkspaceWrite => {
+            add(&["-s", "workspace-write", "-c", "sandbox_workspace_write.network_access=true"]);
+        }
+    }
+    add(&["-c", &format!("shell_environment_policy.exclude={}", toml_list(&secrets(spec, env)))]);
+    argv.extend(spec.codex.args.iter().cloned());
+    // Anything that looks like an option stands before; the prompt is read from stdin.
+    argv.push("-".to_owned());
+    argv
+}
+
+/// Names of the environment that the model's commands must not see: all that look secret, unless the job set them
+/// itself, which it did for its commands.
+fn secrets(spec: &JobSpec, env: &Variables) -> Vec<String> {
+    let mut names: Vec<String> = ALWAYS_SECRET.map(str::to_owned).into();
+    let found = env.keys().filter(|name| looks_secret(name) && !ALWAYS_SECRET.contains(&name.as_str()));
+    names.extend(found.cloned());
+    names.retain(|name| !spec.env.contains_key(name));
+    names
+}
+
+/// A list of TOML strings. Codex takes each as a pattern, so everything but plain names is matched by `?`.
+fn toml_list(names: &[String]) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '?' };
+    let quoted: Vec<String> =
+        names.iter().map(|name| format!("\"{}\"", name.chars().map(plain).collect::<String>())).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::job::{CodexSettings, Limits, Runner};
+
+    fn spec() -> JobSpec {
+        JobSpec {
+            schema: 1,
+            job: "a#1".parse().unwrap(),
+            runner: Runner::Codex,
+            prompt: "do it".into(),
+            workspace: "/w s".into(),
+            env: Variables::new(),
+            setup: vec![],
+            checks: vec![],
+            limits: Limits::default(),
+            codex: CodexSettings::default(),
+        }
+    }
+
+    #[test]
+    fn the_container_is_the_sandbox_and_secrets_stay_out_of_commands() {
+        let env = Variables::from([("MY_TOKEN".into(), "x".into()), ("PATH".into(), "/bin".into())]);
+        let argv = argv("/usr/bin/codex", &spec(), &env);
+        let expected = [
+            "/usr/bin/codex",
+            "exec",
+            "--json",
+            "--skip-git-repo-check",
+            "-C",
+            "/w s",
+            "--dangerously-bypass-approvals-and-sandbox",
+            "-c",
+            "shell_environment_policy.exclude=[\"CODEX_API_KEY\",\"OPENAI_API_KEY\",\"MY_TOKEN\"]",
+            "-",
+        ];
+        similar_asserts::assert_eq!(argv, expected);
+    }
+
+    #[test]
+    fn what_the_job_asks_for_it_gets() {
+        let mut spec = spec();
+        spec.codex.sandbox = Sandbox::WorkspaceWrite;
+        spec.codex.model = Some("gpt-5.5".into());
+        spec.codex.args = vec!["--search".into()];
+        spec.env.insert("NPM_TOKEN".into(), "x".into());
+        let env = Variables::from([("NPM_TOKEN".into(), "x".into()), ("A\"KEY".into(), "x".into())]);
+        let argv = argv("codex", &spec, &env).join(" ");
+        assert!(argv.contains("-m gpt-5.5 -s workspace-write -c sandbox_workspace_write.network_access=true"));
+        assert!(argv.contains(r#"exclude=["CODEX_API_KEY","OPENAI_API_KEY","A?KEY"]"#), "{argv}");
+        assert!(argv.ends_with("--search -"), "{argv}");
+    }
+}

@@ -1,0 +1,129 @@
+//! What an over-long line still tells. Pure.
+//!
+//! The head is a JSON text that breaks off somewhere; what stands complete in it is read. The tail is searched for the
+//! two fields that end a command's item. Inside a JSON string every quote has a backslash in front, so a bare
+//! `,"exit_code":` can only be the field itself, whatever the command printed.
+
+use serde_json::{Map, Value};
+
+/// The object of a cut line, with whatever is left of its fields.
+pub(super) fn repair(head: &[u8], tail: &[u8]) -> Option<Value> {
+    let head = String::from_utf8_lossy(head);
+    let mut fields = complete(&head)?;
+    let tail = String::from_utf8_lossy(tail);
+    if let Some(Value::Object(item)) = fields.get_mut("item") {
+        for name in ["exit_code", "status"] {
+            if let Some(value) = last_field(&tail, name) {
+                item.insert(name.to_owned(), value);
+            }
+        }
+    }
+    Some(Value::Object(fields))
+}
+
+/// The fields of the outermost object and of the objects directly inside it, as far as their values are whole
+/// scalars. A string that breaks off counts with what there is of it.
+fn complete(text: &str) -> Option<Map<String, Value>> {
+    let mut fields = Map::new();
+    let mut rest = text.trim_start().strip_prefix('{')?;
+    let mut inside: Option<String> = None;
+    loop {
+        rest = rest.trim_start_matches([' ', ',', '\t']);
+        if let Some(after) = rest.strip_prefix('}') {
+            rest = after;
+            if inside.take().is_none() {
+                return Some(fields);
+            }
+            continue;
+        }
+        let Some((name, after)) = string(rest).filter(|(_, after)| !after.is_empty()) else { return Some(fields) };
+        let Some(value) = after.trim_start().strip_prefix(':').map(str::trim_start) else { return Some(fields) };
+        if inside.is_none() && value.starts_with('{') {
+            fields.insert(name.clone(), Value::Object(Map::new()));
+            inside = Some(name);
+            rest = &value[1..];
+            continue;
+        }
+        let Some((value, after)) = scalar(value) else { return Some(fields) };
+        match inside.as_ref().and_then(|outer| fields.get_mut(outer)) {
+            Some(Value::Object(inner)) => inner.insert(name, value),
+            _ => fields.insert(name, value),
+        };
+        rest = after;
+    }
+}
+
+/// A string at the front of `text`, and what follows; a string without an end is closed.
+fn string(text: &str) -> Option<(String, &str)> {
+    let body = text.strip_prefix('"')?;
+    let mut escaped = false;
+    for (at, c) in body.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => {
+                let value = serde_json::from_str(&text[..at + 2]).ok()?;
+                return Some((value, &body[at + 1..]));
+            }
+            _ => {}
+        }
+    }
+    // Up to six characters of an escape may be cut through: without them it is a string again.
+    let ends = body.char_indices().rev().map(|(at, _)| at).take(12);
+    let closed = [body.len()].into_iter().chain(ends).find_map(|end| {
+        serde_json::from_str(&format!("\"{}\"", &body[..end])).ok()
+    });
+    closed.map(|value| (value, ""))
+}
+
+/// A value that is no object or list.
+fn scalar(text: &str) -> Option<(Value, &str)> {
+    if text.starts_with('"') {
+        return string(text).map(|(value, rest)| (Value::String(value), rest));
+    }
+    let end = text.find([',', '}'])?;
+    let value = serde_json::from_str(text[..end].trim()).ok()?;
+    Some((value, &text[end..]))
+}
+
+/// The last field of that name in the tail of an object.
+fn last_field(tail: &str, name: &str) -> Option<Value> {
+    let mark = format!(",\"{name}\":");
+    let at = tail.rfind(&mark)? + mark.len();
+    scalar(&tail[at..]).map(|(value, _)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const HEAD: &str = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'","aggregated_output":"one\ntwo"#;
+
+    #[test]
+    fn a_command_with_a_huge_output_still_ends_its_step() {
+        let tail = r#"fake \",\"exit_code\":0,\"status\":\"completed\" more","exit_code":7,"status":"failed"}}"#;
+        let expected = json!({"type":"item.completed","item":{
+            "id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'",
+            "aggregated_output":"one\ntwo","exit_code":7,"status":"failed"}});
+        similar_asserts::assert_eq!(repair(HEAD.as_bytes(), tail.as_bytes()), Some(expected));
+    }
+
+    #[test]
+    fn a_head_cut_anywhere_is_read_as_far_as_it_goes() {
+        for len in 0..HEAD.len() {
+            let repaired = repair(&HEAD.as_bytes()[..len], b"");
+            if len > 90 {
+                let value = repaired.unwrap();
+                assert_eq!(value["item"]["type"], "command_execution", "length {len}");
+            }
+        }
+        assert_eq!(repair(b"[1,2", b""), None);
+    }
+
+    #[test]
+    fn an_escape_that_is_cut_through_costs_only_itself() {
+        let value = repair(br#"{"type":"item.completed","item":{"text":"ab\u00"#, b"").unwrap();
+        assert_eq!(value["item"]["text"], "ab");
+    }
+}

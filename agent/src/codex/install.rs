@@ -1,0 +1,198 @@
+//! Codex on this platform: where it is, its version, and what it lacks.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::environment::{DEFAULT_PATH, Variables};
+use crate::process::{Event, Exit, Source, Streams};
+use crate::shim::protocol::{Command, Ids};
+
+/// Oldest version that is run: the first series with `thread.started` and `item.*` lines as they are parsed here.
+const OLDEST: (u32, u32, u32) = (0, 100, 0);
+/// For `codex --version`, which takes 20 ms.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most answers that are remembered; there is one for each program that jobs name.
+const MOST: usize = 64;
+
+/// Most of Codex's configuration that is read, in bytes: the key that is looked for stands near its top.
+const MAX_CONFIG: u64 = 256 * 1024;
+
+const INSTALL: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";
+const LOGIN: &str = "set CODEX_API_KEY before relay up, or log in with codex login --device-auth";
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The program's path.
+    pub(crate) program: String,
+    /// Its version.
+    pub(crate) version: Option<String>,
+    /// Why it can't do a job, with what to do about it.
+    pub(crate) problem: Option<String>,
+}
+
+/// Finds Codex, and remembers what it said of its version until the file changes.
+#[derive(Debug, Default)]
+pub(crate) struct Finder {
+    known: Mutex<HashMap<(PathBuf, i64, i64), Result<String, String>>>,
+}
+
+impl Finder {
+    /// Looks for `program` (a name on the worker's PATH, or a path) as the worker would find it.
+    pub(crate) async fn find(&self, program: &str, env: &Variables, user: Option<Ids>) -> Found {
+        let Some(path) = look_up(program, env) else {
+            let shown = common::text::one_line(program, 200);
+            let problem = format!("{shown} was not found on the platform: {INSTALL}");
+            return Found { problem: Some(problem), ..Found::default() };
+        };
+        let mut found = Found { program: path.to_string_lossy().into_owned(), ..Found::default() };
+        match self.version(&path, env, user).await {
+            Ok(version) if parse(&version).is_some_and(|version| version < OLDEST) => {
+                let (major, minor, patch) = OLDEST;
+                found.problem =
+                    Some(format!("codex {version} is older than {major}.{minor}.{patch}: {INSTALL}"));
+                found.version = Some(version);
+            }
+            Ok(version) => {
+                found.version = Some(version);
+                found.problem = (!has_credentials(env)).then(|| format!("codex has no credentials: {LOGIN}"));
+            }
+            Err(problem) => found.problem = Some(problem),
+        }
+        found
+    }
+
+    async fn version(&self, path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let meta = fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
+        let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
+        if let Some(answer) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return answer.clone();
+        }
+        let answer = ask(path, env, user).await;
+        if answer.is_ok() && !host_beside(&real) {
+            tracing::warn!("codex-code-mode-host is not beside {}: newer models can't use tools", real.display());
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        // An answer that failed may be better the next time.
+        if answer.is_ok() {
+            known.insert(key, answer.clone());
+        }
+        answer
+    }
+}
+
+/// `codex --version`, as the worker's user and below a shim, like everything that the worker's user could replace.
+async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
+    let shown = path.display();
+    let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
+    let command =
+        Command { argv, env: env.clone(), cwd: "/".to_owned(), user, stdin: String::new(), interrupt_first: false };
+    let told = timeout(PATIENCE, crate::process::capture(command, Streams::Split, Source::Stdout)).await;
+    match told {
+        Ok(Ok((Some(Exit::Code(0)), output))) => {
+            let text = String::from_utf8_lossy(&output).into_owned();
+            let version = text.split_whitespace().find(|word| parse(word).is_some());
+            version.map(str::to_owned).ok_or_else(|| format!("{shown} is no codex: {INSTALL}"))
+        }
+        Ok(Ok((exit, _))) => Err(format!("{shown} --version fails ({exit:?}): {INSTALL}")),
+        Ok(Err(Event::SpawnFailed { message })) => Err(format!("{message}: {INSTALL}")),
+        Ok(Err(_)) | Err(_) => Err(format!("{shown} --version gives no answer: {INSTALL}")),
+    }
+}
+
+/// The npm package wraps the binary in a script; both then have no host beside them, but the binary's folder has.
+fn host_beside(real: &Path) -> bool {
+    let script = real.extension().is_some_and(|extension| extension == "js");
+    script || real.parent().is_some_and(|folder| folder.join("codex-code-mode-host").exists())
+}
+
+fn look_up(program: &str, env: &Variables) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| executable(path));
+    }
+    let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+    path.split(':').filter(|folder| folder.starts_with('/')).map(|folder| Path::new(folder).join(program)).find(|path| executable(path))
+}
+
+fn executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// A key in the environment, a login, or a provider of the user's own (which brings its own way).
+fn has_credentials(env: &Variables) -> bool {
+    if env.get("CODEX_API_KEY").is_some_and(|key| !key.is_empty()) {
+        return true;
+    }
+    let home = env.get("CODEX_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env.get("HOME").map(|home| Path::new(home).join(".codex")));
+    let Some(home) = home else { return false };
+    home.join("auth.json").exists()
+        || read_config(&home.join("config.toml")).is_ok_and(|config| {
+            let mut keys = config.lines().filter_map(|line| line.split_once('='));
+            keys.any(|(key, _)| key.trim() == "model_provider")
+        })
+}
+
+/// The worker's user owns the file: it may be a pipe that never answers, or endless.
+fn read_config(path: &Path) -> std::io::Result<String> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = fs::File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let mut text = String::new();
+    file.take(MAX_CONFIG).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn parse(version: &str) -> Option<(u32, u32, u32)> {
+    let core = version.split(['-', '+']).next()?;
+    let mut parts = core.split('.').map(str::parse);
+    let version = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    parts.next().is_none().then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(parse("0.169.0"), Some((0, 169, 0)));
+        assert_eq!(parse("1.2.3-alpha.4"), Some((1, 2, 3)));
+        assert!(parse("codex-cli").is_none() && parse("1.2").is_none());
+        assert!(parse("0.99.9") < Some(OLDEST));
+    }
+
+    #[test]
+    fn a_key_a_login_or_an_own_provider_are_credentials() {
+        let home = tempfile::tempdir().unwrap();
+        let mut env = Variables::from([("CODEX_HOME".to_owned(), home.path().display().to_string())]);
+        assert!(!has_credentials(&env));
+        fs::write(home.path().join("config.toml"), "model_providers = 1\n model_provider = \"x\"\n").unwrap();
+        assert!(has_credentials(&env));
+        fs::remove_file(home.path().join("config.toml")).unwrap();
+        env.insert("CODEX_API_KEY".into(), "k".into());
+        assert!(has_credentials(&env));
+    }
+
+    #[test]
+    fn a_program_is_found_as_a_shell_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("codex");
+        let env = Variables::from([("PATH".to_owned(), format!("relative:{}", dir.path().display()))]);
+        fs::write(&file, "").unwrap();
+        assert_eq!(look_up("codex", &env), None);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(look_up("codex", &env), Some(file.clone()));
+        assert_eq!(look_up(&file.display().to_string(), &env), Some(file));
+    }
+}

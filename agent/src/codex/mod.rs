@@ -1,0 +1,20 @@
+//! Codex: finding it, calling it, and reading what it prints.
+//!
+//! * [`install`]: where it is, its version, what it lacks. * [`command`]: its command line.
+//! * [`lines`]: bytes into bounded lines. * [`event`]: a line into an event. * [`cut`]: what an over-long line still
+//!   tells. All but the first are pure.
+
+pub(crate) mod command;
+mod cut;
+pub(crate) mod event;
+pub(crate) mod install;
+pub(crate) mod lines;
+
+/// What Codex said of its turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// `turn.completed`.
+    Completed,
+    /// `turn.failed`, and why.
+    Failed(String),
+}

@@ -1,0 +1,198 @@
+//! `config.json`: where the relay is and how workers run.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio_tungstenite::tungstenite::http::Uri;
+
+use crate::environment::Variables;
+
+/// Longest configuration that is read, in bytes: an environment of the size that Linux allows (2 MiB), and a bit.
+pub(crate) const MAX_CONFIG: u64 = 3 * 1024 * 1024;
+/// How many jobs run at once when nothing says so.
+const MAX_JOBS: u32 = 4;
+/// Most jobs that may be set: each takes some dozen descriptors, of which a process usually has 1024.
+const MOST_JOBS: u32 = 50;
+
+/// The agent's configuration. Unknown fields are ignored, so that a newer relay may write them.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Config {
+    /// `ws://HOST:PORT/agent`.
+    pub(crate) url: String,
+    /// Proof of being this platform's agent.
+    pub(crate) token: String,
+    /// How many jobs run at once.
+    #[serde(default = "max_jobs")]
+    pub(crate) max_jobs: u32,
+    /// Whom workers run as; the agent's own user where none is given.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
+    /// Environment values for every worker.
+    #[serde(default)]
+    pub(crate) env: Variables,
+}
+
+fn max_jobs() -> u32 {
+    MAX_JOBS
+}
+
+// By hand, so that neither token nor values can get into a log.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("url", &self.url).field("max_jobs", &self.max_jobs).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with it, without any of its values but the address.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, String> {
+        // serde's message names the place, and with a wrong type also the value: only the place is passed on.
+        let config: Self = serde_json::from_slice(json).map_err(|error| {
+            let what = if error.is_data() { "a field is missing or has the wrong type" } else { "it is no JSON" };
+            format!("the configuration can't be used: {what} (line {}, column {})", error.line(), error.column())
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let uri: Uri = self.url.parse().map_err(|_| "the configuration's url is no address".to_owned())?;
+        match uri.scheme_str() {
+            Some("ws") => {}
+            Some("wss") => return Err("wss:// is not supported yet: use ws:// on a private network".to_owned()),
+            _ => return Err("the configuration's url must begin with ws://".to_owned()),
+        }
+        if uri.host().is_none_or(str::is_empty) {
+            return Err("the configuration's url names no host".to_owned());
+        }
+        let plain = !self.token.is_empty() && self.token.bytes().all(|byte| byte.is_ascii_graphic());
+        if !plain {
+            return Err("the configuration's token is empty or has characters that no header may have".to_owned());
+        }
+        if !(1..=MOST_JOBS).contains(&self.max_jobs) {
+            return Err(format!("the configuration's max_jobs must be 1 to {MOST_JOBS}"));
+        }
+        let bad = self.env.iter().find(|(name, value)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        });
+        match bad {
+            Some((name, _)) => Err(format!("the configuration's env has a bad entry '{}'", common::text::one_line(name, 40))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The file, and what was last seen of it.
+#[derive(Debug)]
+pub(crate) struct ConfigFile {
+    path: PathBuf,
+    seen: Option<Stamp>,
+}
+
+/// Changes whenever the file is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    changed: (i64, i64),
+    size: u64,
+}
+
+impl ConfigFile {
+    /// The configuration of a state folder.
+    pub(crate) fn new(state: &Path) -> Self {
+        Self { path: state.join("config.json"), seen: None }
+    }
+
+    /// The configuration, if the file is new or was replaced since the last call; `None` also while there is none.
+    ///
+    /// # Errors
+    /// One line, once per change of the file.
+    pub(crate) fn changed(&mut self) -> Result<Option<Config>, String> {
+        let Ok(meta) = fs::metadata(&self.path) else { return Ok(None) };
+        let stamp = Stamp { inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()), size: meta.size() };
+        if self.seen == Some(stamp) {
+            return Ok(None);
+        }
+        self.seen = Some(stamp);
+        let shown = self.path.display();
+        if meta.size() > MAX_CONFIG {
+            return Err(format!("{shown} is longer than {MAX_CONFIG} bytes"));
+        }
+        let json = fs::read(&self.path).map_err(|error| format!("{shown} can't be read: {error}"))?;
+        Config::parse(&json).map(Some)
+    }
+}
+
+/// Replaces the configuration of a state folder atomically; only its owner can read it.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
+    let new = state.join(format!("config.json.{}", std::process::id()));
+    // Left by a process that had this number and was killed while it wrote.
+    let _ = fs::remove_file(&new);
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = serde_json::to_writer(&mut file, config)
+        .map_err(io::Error::from)
+        .and_then(|()| file.flush())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&new, state.join("config.json")));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<Config, String> {
+        Config::parse(json.as_bytes())
+    }
+
+    #[test]
+    fn the_short_form_is_filled_up_and_unknown_fields_are_ignored() {
+        let config = parse(r#"{"url":"ws://127.0.0.1:9/agent","token":"ab","new":1}"#).unwrap();
+        assert_eq!((config.max_jobs, config.user, config.env.len()), (4, None, 0));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_token() {
+        for (json, says) in [
+            (r#"{"url":"wss://h/agent","token":"s3cret"}"#, "wss://"),
+            (r#"{"url":"http://h/agent","token":"s3cret"}"#, "ws://"),
+            (r#"{"url":"ws://h/agent","token":"s3\ncret"}"#, "token"),
+            (r#"{"url":"ws://h/agent","token":["s3cret"]}"#, "wrong type"),
+            (r#"{"url":"ws://h/agent","token":"s3cret","max_jobs":0}"#, "max_jobs"),
+            (r#"{"url":"ws://h/agent","token":"s3cret","env":{"A=B":"s3cret"}}"#, "A=B"),
+            ("s3cret", "no JSON"),
+        ] {
+            let error = parse(json).unwrap_err();
+            assert!(error.contains(says) && !error.contains("s3"), "{error}");
+        }
+        let config = parse(r#"{"url":"ws://h/agent","token":"s3cret"}"#).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_replaced_file_is_seen_once_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = ConfigFile::new(dir.path());
+        assert_eq!(file.changed(), Ok(None));
+        let config = parse(r#"{"url":"ws://h/agent","token":"t"}"#).unwrap();
+        write(dir.path(), &config).unwrap();
+        assert_eq!(file.changed(), Ok(Some(config.clone())));
+        assert_eq!(file.changed(), Ok(None));
+        write(dir.path(), &config).unwrap();
+        assert_eq!(file.changed(), Ok(Some(config)));
+        let mode = fs::metadata(dir.path().join("config.json")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

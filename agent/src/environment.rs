@@ -1,0 +1,133 @@
+//! The worker's environment: empty, then an allow list of the agent's own, then the user's, the configuration's and
+//! the job's values. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::user::User;
+
+/// Variables of the agent that workers may see: where programs are, how text looks, how the network is reached.
+const ALLOWED: &[&str] = &[
+    "PATH",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TERM",
+    "TMPDIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "CURL_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+];
+
+/// Where programs are looked for when nothing says so.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Parts of a name that mean its value is a secret.
+const SECRET: &[&str] = &["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL"];
+
+/// Environment variables by name.
+pub(crate) type Variables = BTreeMap<String, String>;
+
+/// Puts a worker's environment together.
+pub(crate) fn build(
+    own: &Variables,
+    user: Option<&User>,
+    configured: &Variables,
+    job: &Variables,
+) -> Variables {
+    let mut env: Variables = own
+        .iter()
+        .filter(|(name, _)| ALLOWED.contains(&name.as_str()) || name.starts_with("LC_"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    env.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
+    env.entry("TERM".to_owned()).or_insert_with(|| "dumb".to_owned());
+    match user {
+        Some(user) => {
+            for (name, value) in
+                [("HOME", &user.home), ("USER", &user.name), ("LOGNAME", &user.name), ("SHELL", &user.shell)]
+            {
+                env.insert(name.to_owned(), value.clone());
+            }
+        }
+        None => {
+            for name in ["HOME", "USER", "LOGNAME", "SHELL"] {
+                if let Some(value) = own.get(name) {
+                    env.insert(name.to_owned(), value.clone());
+                }
+            }
+        }
+    }
+    env.extend(configured.clone());
+    env.extend(job.clone());
+    env
+}
+
+/// The agent's own environment, as far as it is text.
+pub(crate) fn own() -> Variables {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Whether a variable's name says that its value is a secret.
+pub(crate) fn looks_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET.iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shim::protocol::Ids;
+
+    fn vars(pairs: &[(&str, &str)]) -> Variables {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn only_allowed_names_pass_and_later_sources_win() {
+        let own = vars(&[("PATH", "/bin"), ("AWS_SECRET", "x"), ("LC_ALL", "C"), ("HOME", "/root"), ("TZ", "UTC")]);
+        let user = User {
+            name: "worker".into(),
+            ids: Ids { uid: 1, gid: 1 },
+            home: "/home/worker".into(),
+            shell: "/bin/sh".into(),
+        };
+        let env = build(&own, Some(&user), &vars(&[("A", "1"), ("B", "1")]), &vars(&[("B", "2")]));
+        let expected = vars(&[
+            ("A", "1"),
+            ("B", "2"),
+            ("HOME", "/home/worker"),
+            ("LC_ALL", "C"),
+            ("LOGNAME", "worker"),
+            ("PATH", "/bin"),
+            ("SHELL", "/bin/sh"),
+            ("TERM", "dumb"),
+            ("TZ", "UTC"),
+            ("USER", "worker"),
+        ]);
+        similar_asserts::assert_eq!(env, expected);
+        assert_eq!(build(&own, None, &vars(&[]), &vars(&[]))["HOME"], "/root");
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_names() {
+        assert!(looks_secret("MY_TOKEN") && looks_secret("aws_secret_access_key"));
+        assert!(!looks_secret("PATH"));
+    }
+}

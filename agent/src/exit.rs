@@ -1,0 +1,17 @@
+//! Exit codes of `worker-agent`.
+
+use std::process::ExitCode;
+
+/// Everything was done.
+pub(crate) const OK: u8 = 0;
+/// The state folder can't be used: missing rights, or another agent holds it.
+pub(crate) const FAILED: u8 = 1;
+/// The command line or the configuration on stdin is wrong.
+pub(crate) const USAGE: u8 = 2;
+
+/// Prints one line on stderr and gives its exit code.
+#[expect(clippy::print_stderr, reason = "the one place where this program talks to whoever started it")]
+pub(crate) fn with_line(code: u8, line: &str) -> ExitCode {
+    eprintln!("worker-agent: {line}");
+    ExitCode::from(code)
+}

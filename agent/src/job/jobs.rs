@@ -1,0 +1,280 @@
+//! Takes jobs or refuses them, and knows which run.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::event::{EventBody, Isolation};
+use common::ids::JobId;
+use common::job::{JobSpec, Runner, SPEC_SCHEMA};
+use common::wire::{AgentFrame, Platform};
+use tokio::sync::{Notify, watch};
+
+use super::log::Log;
+use super::order::{Order, give};
+use super::supervisor::Supervisor;
+use crate::codex::install::{Finder, Found};
+use crate::config::Config;
+use crate::environment::{self, Variables};
+use crate::spool::{RunId, Spool};
+use crate::user::{self, User};
+use crate::workspace_log::WorkspaceLog;
+
+/// Where the agent is: what does not change while it runs.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The agent's id.
+    pub(crate) agent: String,
+    /// Its own environment.
+    pub(crate) env: Variables,
+    /// Whether it runs in a container.
+    pub(crate) container: bool,
+    /// Whether it is root, and so can run workers as another user.
+    pub(crate) root: bool,
+}
+
+/// The jobs of this agent.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    place: Place,
+    spool: Arc<Spool>,
+    codex: Finder,
+    state: Mutex<State>,
+    ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    config: Option<Arc<Config>>,
+    running: HashMap<RunId, watch::Sender<Order>>,
+    stopping: bool,
+}
+
+/// Why a job is not taken.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// There is no room now: it stays queued.
+    Busy(String),
+    /// It can't run here.
+    Bad(String),
+}
+
+/// What a job needs beside its spec.
+#[derive(Debug)]
+struct Prepared {
+    spec: JobSpec,
+    env: Variables,
+    user: Option<User>,
+    codex: String,
+}
+
+impl Jobs {
+    /// No jobs yet.
+    pub(crate) fn new(place: Place, spool: Arc<Spool>) -> Self {
+        Self { place, spool, codex: Finder::default(), state: Mutex::default(), ended: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The agent's id.
+    pub(crate) fn agent(&self) -> &str {
+        &self.place.agent
+    }
+
+    /// How many jobs may run at once.
+    pub(crate) fn max_jobs(&self) -> u32 {
+        self.state().config.as_ref().map_or(1, |config| config.max_jobs)
+    }
+
+    /// From now on this configuration holds, for new jobs.
+    pub(crate) fn configure(&self, config: Arc<Config>) {
+        self.state().config = Some(config);
+    }
+
+    /// What the agent runs on, and whether Codex can run there.
+    pub(crate) async fn platform(&self) -> Platform {
+        let env = self.environment(&Variables::new());
+        let found = match &env {
+            Ok((env, user)) => self.codex.find("codex", env, user.as_ref().map(|user| user.ids)).await,
+            Err(problem) => Found { problem: Some(problem.clone()), ..Found::default() },
+        };
+        let user = env.ok().and_then(|(_, user)| user);
+        Platform {
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            isolation: self.isolation(user.as_ref()),
+            codex: found.version,
+            codex_problem: found.problem,
+        }
+    }
+
+    fn isolation(&self, user: Option<&User>) -> Isolation {
+        if self.place.container && user.is_some() { Isolation::Container } else { Isolation::None }
+    }
+
+    fn environment(&self, job: &Variables) -> Result<(Variables, Option<User>), String> {
+        let config = self.state().config.clone();
+        let name = config.as_ref().and_then(|config| config.user.clone());
+        let user = match name {
+            Some(_) if !self.place.root => {
+                return Err("workers can run as another user only if the agent runs as root".to_owned());
+            }
+            Some(name) => Some(user::find(&name)?),
+            None => None,
+        };
+        let none = Variables::new();
+        let configured = config.as_ref().map_or(&none, |config| &config.env);
+        Ok((environment::build(&self.place.env, user.as_ref(), configured, job), user))
+    }
+
+    /// Takes a job or refuses it. A run that is known already is accepted again.
+    pub(crate) async fn start(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
+        let RunId { job, epoch } = run.clone();
+        if self.spool.get(&run).is_some() {
+            return AgentFrame::Accepted { job, epoch };
+        }
+        let taken = match self.admit(&run) {
+            Ok(()) => self.prepare(&run, &spec).await,
+            Err(refusal) => Err(refusal),
+        };
+        match taken.and_then(|prepared| self.launch(run, prepared, &spec)) {
+            Ok(()) => AgentFrame::Accepted { job, epoch },
+            Err(Refusal::Busy(reason)) => AgentFrame::Refused { job, epoch, reason, busy: true },
+            Err(Refusal::Bad(reason)) => {
+                tracing::info!("{job} is refused: {reason}");
+                AgentFrame::Refused { job, epoch, reason, busy: false }
+            }
+        }
+    }
+
+    fn admit(&self, run: &RunId) -> Result<(), Refusal> {
+        let state = self.state();
+        let most = state.config.as_ref().map_or(1, |config| config.max_jobs) as usize;
+        if state.stopping {
+            Err(Refusal::Busy("the agent is stopping".to_owned()))
+        } else if state.running.keys().any(|other| other.job == run.job) {
+            Err(Refusal::Busy("an earlier run of the job is still ending".to_owned()))
+        } else if state.running.len() >= most {
+            Err(Refusal::Busy(format!("the agent runs {most} jobs already, its limit")))
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn prepare(&self, run: &RunId, spec: &str) -> Result<Prepared, Refusal> {
+        let bad = |reason: String| Refusal::Bad(reason);
+        let spec: JobSpec =
+            serde_json::from_str(spec).map_err(|error| bad(format!("the job's spec can't be read: {error}")))?;
+        check(run, &spec).map_err(bad)?;
+        let (env, user) = self.environment(&spec.env).map_err(bad)?;
+        if !Path::new(&spec.workspace).is_dir() {
+            let shown = common::text::one_line(&spec.workspace, 300);
+            return Err(bad(format!("the workspace {shown} does not exist on the platform")));
+        }
+        let mut codex = String::new();
+        if spec.runner == Runner::Codex {
+            let found = self.codex.find(&spec.codex.program, &env, user.as_ref().map(|user| user.ids)).await;
+            codex = found.program;
+            if let Some(problem) = found.problem {
+                return Err(bad(problem));
+            }
+        }
+        Ok(Prepared { spec, env, user, codex })
+    }
+
+    /// Disk first: once this returns, the job survives whatever happens to the connection.
+    fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, spec: &str) -> Result<(), Refusal> {
+        let Prepared { spec: job, env, user, codex } = prepared;
+        let spool = self.spool.create(run.clone(), spec);
+        let spool = spool.map_err(|error| Refusal::Bad(format!("the agent's spool can't be written: {error}")))?;
+        let ids = user.as_ref().map(|user| user.ids);
+        let (copy, problem) = match WorkspaceLog::open(Path::new(&job.workspace), &run.job, ids) {
+            Ok(copy) => (Some(copy), None),
+            Err(error) => (None, Some(format!("the workspace gets no copy of the log: {error}"))),
+        };
+        spool.append(EventBody::Accepted {
+            agent: self.place.agent.clone(),
+            isolation: self.isolation(user.as_ref()),
+            workspace_log: copy.as_ref().map(WorkspaceLog::path),
+        });
+        if let Some(message) = problem {
+            spool.append(EventBody::Warning { message });
+        }
+        tracing::info!("{} begins", run.job);
+        let (sender, orders) = watch::channel(Order::Run);
+        self.state().running.insert(run.clone(), sender);
+        let log = Log::new(Arc::clone(&spool), copy);
+        let supervisor = Supervisor::new(job, spool, log, orders, env, ids, codex);
+        let jobs = Arc::clone(self);
+        tokio::spawn(async move {
+            supervisor.run().await;
+            tracing::info!("{} has ended", run.job);
+            jobs.state().running.remove(&run);
+            jobs.ended.notify_waiters();
+        });
+        Ok(())
+    }
+
+    /// Ends a job. One that does not run is ignored.
+    pub(crate) fn cancel(&self, job: &JobId, grace_ms: u64) {
+        for (run, sender) in &self.state().running {
+            if run.job == *job {
+                give(sender, Order::Cancel { grace_ms });
+            }
+        }
+    }
+
+    /// The relay wants nothing more of a run: ends it if it runs, and forgets it.
+    pub(crate) fn abandon(&self, run: &RunId) {
+        if let Some(sender) = self.state().running.get(run) {
+            tracing::warn!("{run} is over for the relay: it is ended");
+            give(sender, Order::Cancel { grace_ms: common::job::Limits::GRACE_MS });
+        }
+        self.spool.remove(run);
+    }
+
+    /// Ends all jobs and takes no more.
+    pub(crate) fn stop(&self, grace_ms: u64) {
+        let mut state = self.state();
+        state.stopping = true;
+        for sender in state.running.values() {
+            give(sender, Order::Stop { grace_ms });
+        }
+    }
+
+    /// Waits until no job runs.
+    pub(crate) async fn idle(&self) {
+        loop {
+            // Registered before the look, so that an end in between is not missed.
+            let ended = self.ended.notified();
+            if self.state().running.is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// What can be wrong with a spec whatever the platform is.
+fn check(run: &RunId, spec: &JobSpec) -> Result<(), String> {
+    if spec.schema > SPEC_SCHEMA {
+        return Err(format!("the job's spec has schema {}, newer than {SPEC_SCHEMA}: update the agent", spec.schema));
+    }
+    if spec.job != run.job {
+        return Err(format!("the job's spec is that of {}", spec.job));
+    }
+    if !Path::new(&spec.workspace).is_absolute() {
+        return Err("the workspace is no absolute path".to_owned());
+    }
+    if spec.limits.job_ms == 0 || spec.limits.steps.values().any(|limit| *limit == 0) {
+        return Err("a limit of no time at all can't be kept".to_owned());
+    }
+    let texts = spec.env.iter().flat_map(|(name, value)| [name, value]);
+    let texts = texts.chain(&spec.setup).chain(&spec.checks).chain(&spec.codex.args);
+    let shell = (spec.runner == Runner::Shell).then_some(&spec.prompt);
+    if texts.chain(shell).any(|text| text.contains('\0')) || spec.env.keys().any(|name| name.is_empty() || name.contains('=')) {
+        return Err("the job's spec holds a NUL byte, or an environment name that can't be one".to_owned());
+    }
+    Ok(())
+}

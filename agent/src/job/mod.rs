@@ -1,0 +1,25 @@
+//! Jobs: which run, and how one is carried out.
+//!
+//! ```text
+//!  accepted ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► changes ──► cleanup ──► finished
+//!                  │                  │           │
+//!                  └── fails, over a limit, cancelled: stopping, the ladder ──► cleanup ──► finished
+//! ```
+//!
+//! * [`jobs`]: takes jobs or refuses them, and knows which run. * [`supervisor`]: carries one out; the only loop.
+//! * [`stage`]: its commands, in order. * [`verdict`]: what the end of a command means (pure). * [`worker`]: what
+//!   differs between Codex and a shell. * [`log`]: where its output goes. * [`order`]: what a job can be told.
+//! * [`tail`]: the last lines of a command. * [`recover`]: jobs that an earlier agent left.
+
+mod jobs;
+mod log;
+mod order;
+mod recover;
+mod stage;
+mod supervisor;
+mod tail;
+mod verdict;
+mod worker;
+
+pub(crate) use jobs::{Jobs, Place};
+pub(crate) use recover::recover;

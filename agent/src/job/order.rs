@@ -1,0 +1,58 @@
+//! What a running job can be told.
+
+use tokio::sync::watch;
+
+/// An order. A later one may hasten an earlier one; none takes it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Order {
+    /// Go on.
+    #[default]
+    Run,
+    /// Somebody asked for the end.
+    Cancel {
+        /// From now to KILL.
+        grace_ms: u64,
+    },
+    /// The agent itself is told to stop.
+    Stop {
+        /// From now to KILL.
+        grace_ms: u64,
+    },
+}
+
+impl Order {
+    /// The order that holds when `new` follows this one: the first reason stays, the shorter grace wins.
+    fn then(self, new: Self) -> Self {
+        match (self, new) {
+            (Self::Run, new) => new,
+            (old, Self::Run) => old,
+            (Self::Cancel { grace_ms: a }, Self::Cancel { grace_ms: b } | Self::Stop { grace_ms: b }) => {
+                Self::Cancel { grace_ms: a.min(b) }
+            }
+            (Self::Stop { grace_ms: a }, Self::Cancel { grace_ms: b } | Self::Stop { grace_ms: b }) => {
+                Self::Stop { grace_ms: a.min(b) }
+            }
+        }
+    }
+}
+
+/// Gives an order; repeating one changes nothing.
+pub(super) fn give(sender: &watch::Sender<Order>, new: Order) {
+    sender.send_if_modified(|order| {
+        let then = order.then(new);
+        std::mem::replace(order, then) != then
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_stays_and_the_shorter_grace_wins() {
+        let cancel = Order::Run.then(Order::Cancel { grace_ms: 5000 });
+        assert_eq!(cancel.then(Order::Cancel { grace_ms: 9000 }), cancel);
+        assert_eq!(cancel.then(Order::Stop { grace_ms: 0 }), Order::Cancel { grace_ms: 0 });
+        assert_eq!(cancel.then(Order::Run), cancel);
+    }
+}

@@ -1,0 +1,66 @@
+//! The commands of a job, in order. Pure.
+
+use common::job::{JobSpec, Runner, StepKind};
+
+use crate::process::Streams;
+use crate::shim::protocol::{Command, Ids};
+use crate::environment::Variables;
+
+/// One command of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A command before the worker.
+    Setup(String),
+    /// The worker.
+    Worker,
+    /// A command after the worker.
+    Check(String),
+}
+
+impl Stage {
+    /// All stages of a job.
+    pub(crate) fn all(spec: &JobSpec) -> Vec<Self> {
+        let setup = spec.setup.iter().cloned().map(Self::Setup);
+        let checks = spec.checks.iter().cloned().map(Self::Check);
+        setup.chain([Self::Worker]).chain(checks).collect()
+    }
+
+    /// The kind of its step and the step's title; none for Codex, whose steps come from its own events.
+    pub(crate) fn step(&self, spec: &JobSpec) -> Option<(StepKind, String)> {
+        match (self, spec.runner) {
+            (Self::Setup(line), _) => Some((StepKind::Setup, line.clone())),
+            (Self::Check(line), _) => Some((StepKind::Check, line.clone())),
+            (Self::Worker, Runner::Shell) => {
+                Some((crate::steps::rules::kind(&spec.prompt), spec.prompt.clone()))
+            }
+            (Self::Worker, Runner::Codex) => None,
+        }
+    }
+
+    /// Whether this is Codex.
+    pub(crate) fn is_codex(&self, spec: &JobSpec) -> bool {
+        *self == Self::Worker && spec.runner == Runner::Codex
+    }
+
+    /// How its output is read: apart only where stdout is a protocol.
+    pub(crate) fn streams(&self, spec: &JobSpec) -> Streams {
+        if self.is_codex(spec) { Streams::Split } else { Streams::Merged }
+    }
+
+    /// What to run. `codex` is Codex's program, as it was found.
+    pub(crate) fn command(&self, spec: &JobSpec, env: &Variables, user: Option<Ids>, codex: &str) -> Command {
+        let (argv, stdin) = match (self, spec.runner) {
+            (Self::Worker, Runner::Codex) => {
+                (crate::codex::command::argv(codex, spec, env), spec.prompt.clone())
+            }
+            (Self::Worker, Runner::Shell) => (shell(&spec.prompt), String::new()),
+            (Self::Setup(line) | Self::Check(line), _) => (shell(line), String::new()),
+        };
+        let interrupt_first = self.is_codex(spec);
+        Command { argv, env: env.clone(), cwd: spec.workspace.clone(), user, stdin, interrupt_first }
+    }
+}
+
+fn shell(line: &str) -> Vec<String> {
+    vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()]
+}

@@ -1,0 +1,337 @@
+//! Carries out one job. Its loop is the only one that waits: for the command, the clocks, and orders.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
+use common::job::JobSpec;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::log::Log;
+use super::order::Order;
+use super::stage::Stage;
+use super::verdict::{Seen, judge};
+use super::worker::{Codex, Worker};
+use crate::changes::{self, Before, Git};
+use crate::clock::{TICK, WorkTime};
+use crate::environment::Variables;
+use crate::process::{Event, Exit, Process};
+use crate::shim::protocol::Ids;
+use crate::spool::JobSpool;
+use crate::steps::book::{Due, Steps};
+
+/// How long after the grace a shim may still be busy: 3 s for what can't be killed, and the last output.
+const OVERTIME: Duration = Duration::from_secs(5);
+
+/// One job.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    spec: JobSpec,
+    spool: Arc<JobSpool>,
+    log: Log,
+    orders: watch::Receiver<Order>,
+    env: Variables,
+    user: Option<Ids>,
+    codex: String,
+    begun: Instant,
+    time: WorkTime,
+    steps: Steps,
+    ending: Option<Ending>,
+    killed: u32,
+    survivors: u32,
+    exit_code: Option<i32>,
+}
+
+/// Why the job is being ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ending {
+    /// Somebody asked.
+    Cancelled,
+    /// The agent is told to stop.
+    Stopped,
+    /// A limit was reached.
+    Failed(JobError),
+}
+
+/// A command of the job, while it runs.
+struct Running {
+    stage: Stage,
+    process: Process,
+    worker: Worker,
+    exit: Option<Exit>,
+    spawn_failed: Option<String>,
+    /// It was asked to end; after this time its shim is given up.
+    give_up: Option<Instant>,
+    lingered: bool,
+}
+
+/// What the loop waited for.
+enum Input {
+    Process(Event),
+    Time,
+    Order,
+    GiveUp,
+}
+
+impl Supervisor {
+    /// A job that was accepted.
+    pub(crate) fn new(
+        spec: JobSpec,
+        spool: Arc<JobSpool>,
+        log: Log,
+        orders: watch::Receiver<Order>,
+        env: Variables,
+        user: Option<Ids>,
+        codex: String,
+    ) -> Self {
+        let steps = Steps::new(Duration::ZERO, spec.limits.clone());
+        Self {
+            spec,
+            spool,
+            log,
+            orders,
+            env,
+            user,
+            codex,
+            begun: Instant::now(),
+            time: WorkTime::default(),
+            steps,
+            ending: None,
+            killed: 0,
+            survivors: 0,
+            exit_code: None,
+        }
+    }
+
+    /// Carries the job out.
+    pub(crate) async fn run(mut self) {
+        let git = Git::new(&self.spec.workspace, &self.env, self.user);
+        // Beside the first command: it takes some milliseconds that nobody has to wait for.
+        let before = tokio::spawn(changes::before(git.clone()));
+        let result = self.stages().await;
+        let changes = self.changes(&git, before).await;
+        let (state, error) = match (self.ending.take(), result) {
+            (None, Ok(())) => (FinalState::Completed, None),
+            (None, Err(error)) | (Some(Ending::Failed(error)), _) => (FinalState::Failed, Some(error)),
+            (Some(Ending::Cancelled), _) => (FinalState::Cancelled, None),
+            (Some(Ending::Stopped), _) => (FinalState::Failed, Some(stopped())),
+        };
+        self.spool.append(EventBody::Cleanup { killed: self.killed, survivors: self.survivors });
+        self.spool.append(EventBody::Finished { state, error, exit_code: self.exit_code, changes });
+    }
+
+    /// Runs the commands in order, until one fails or the job is to end.
+    async fn stages(&mut self) -> Result<(), JobError> {
+        for stage in Stage::all(&self.spec) {
+            self.ordered(None);
+            if self.ending.is_some() {
+                return Ok(());
+            }
+            self.command(stage).await?;
+        }
+        Ok(())
+    }
+
+    async fn changes(&self, git: &Git, before: tokio::task::JoinHandle<Option<Before>>) -> Option<Changes> {
+        if self.ending == Some(Ending::Stopped) {
+            before.abort();
+            return None;
+        }
+        let before = before.await.ok().flatten()?;
+        changes::since(git, &before).await
+    }
+
+    async fn command(&mut self, stage: Stage) -> Result<(), JobError> {
+        let command = stage.command(&self.spec, &self.env, self.user, &self.codex);
+        let worker = match stage.step(&self.spec) {
+            Some((kind, title)) => Worker::shell(kind, title),
+            None => Worker::Codex(Box::<Codex>::default()),
+        };
+        if let Stage::Setup(line) | Stage::Check(line) = &stage {
+            self.log.write(format!("$ {line}\n").as_bytes());
+        }
+        let process = match Process::spawn(command, stage.streams(&self.spec)).await {
+            Ok(process) => process,
+            Err(error) => {
+                let message = format!("a process could not be started: {error}");
+                return Err(JobError { kind: FailureKind::SpawnFailed, message, step: None });
+            }
+        };
+        let mut running =
+            Running { stage, process, worker, exit: None, spawn_failed: None, give_up: None, lingered: false };
+        loop {
+            let wake = self.wake(&running);
+            let give_up = running.give_up.unwrap_or(wake);
+            // Cancel-safe: `Process::next` is, and a changed order stays changed until it is looked at.
+            let input = tokio::select! {
+                event = running.process.next() => Input::Process(event),
+                () = sleep_until(wake) => Input::Time,
+                Ok(()) = self.orders.changed() => Input::Order,
+                () = sleep_until(give_up), if running.give_up.is_some() => Input::GiveUp,
+            };
+            match input {
+                Input::Process(event) => {
+                    if self.happened(&mut running, event) {
+                        return self.over(running);
+                    }
+                }
+                Input::Time => self.check_clocks(&mut running),
+                Input::Order => self.ordered(Some(&mut running)),
+                Input::GiveUp => {
+                    self.survivors += 1;
+                    return self.over(running);
+                }
+            }
+        }
+    }
+
+    fn now(&mut self) -> Duration {
+        self.time.at(self.begun.elapsed())
+    }
+
+    fn emit(&self, events: impl IntoIterator<Item = EventBody>) {
+        for event in events {
+            self.spool.append(event);
+        }
+    }
+
+    /// When the clocks have to be looked at next.
+    fn wake(&mut self, running: &Running) -> Instant {
+        let now = self.now();
+        let next = if running.give_up.is_some() { None } else { Some(self.steps.next()) };
+        let next = next.into_iter().chain(running.worker.linger_until().filter(|_| !running.lingered)).min();
+        let wait = next.map_or(TICK, |next| next.saturating_sub(now).min(TICK));
+        Instant::now() + wait
+    }
+
+    /// Takes an event of the command; gives whether it was the last.
+    fn happened(&mut self, running: &mut Running, event: Event) -> bool {
+        let now = self.now();
+        match event {
+            Event::Spawned { pid } => {
+                let events = running.worker.spawned(now, pid, &mut self.steps);
+                self.emit(events);
+                false
+            }
+            Event::Output { source, bytes } => {
+                let events = running.worker.output(now, source, &bytes, &mut self.steps, &mut self.log);
+                self.emit(events);
+                false
+            }
+            Event::Exited(exit) => {
+                running.exit = Some(exit);
+                false
+            }
+            Event::SpawnFailed { message } => {
+                running.spawn_failed = Some(message);
+                true
+            }
+            Event::Ended { killed, survivors } => {
+                self.killed = self.killed.saturating_add(killed);
+                self.survivors = self.survivors.saturating_add(survivors);
+                true
+            }
+            Event::Lost => true,
+        }
+    }
+
+    fn check_clocks(&mut self, running: &mut Running) {
+        let now = self.now();
+        if running.give_up.is_some() || running.exit.is_some() {
+            return;
+        }
+        if !running.lingered && running.worker.linger_until().is_some_and(|until| now >= until) {
+            running.lingered = true;
+            running.process.end(true, Duration::from_millis(self.spec.limits.grace_ms));
+            return;
+        }
+        for due in self.steps.due(now) {
+            match due {
+                Due::Warning(event) => self.emit([event]),
+                Due::Failure(error) => {
+                    let grace = self.spec.limits.grace_ms;
+                    let reason = error.message.clone();
+                    self.end(running, Ending::Failed(error), &reason, grace);
+                }
+            }
+        }
+    }
+
+    /// Looks at the order that holds now.
+    fn ordered(&mut self, running: Option<&mut Running>) {
+        let order = *self.orders.borrow_and_update();
+        let (ending, reason, grace_ms) = match order {
+            Order::Run => return,
+            Order::Cancel { grace_ms } => (Ending::Cancelled, "cancelled", grace_ms),
+            Order::Stop { grace_ms } => (Ending::Stopped, "the agent was told to stop", grace_ms),
+        };
+        match running {
+            Some(running) => self.end(running, ending, reason, grace_ms),
+            None => self.decide(ending, reason),
+        }
+    }
+
+    /// The first reason for an end stays the reason.
+    fn decide(&mut self, ending: Ending, reason: &str) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+            self.emit([EventBody::Stopping { reason: reason.to_owned() }]);
+        }
+    }
+
+    /// Ends the command; a later call can only hasten that.
+    fn end(&mut self, running: &mut Running, ending: Ending, reason: &str, grace_ms: u64) {
+        self.decide(ending, reason);
+        let grace = Duration::from_millis(grace_ms).min(common::duration::MAX);
+        running.process.end(running.stage.is_codex(&self.spec), grace);
+        let give_up = Instant::now() + grace + OVERTIME;
+        running.give_up = Some(running.give_up.map_or(give_up, |old| old.min(give_up)));
+    }
+
+    /// The command is over: what that means for the job.
+    fn over(&mut self, mut running: Running) -> Result<(), JobError> {
+        let now = self.now();
+        let code = running.exit.map(Exit::code);
+        let outcome = match (running.exit, &self.ending) {
+            (_, Some(_)) => StepOutcome::Killed,
+            (Some(Exit::Code(0)), None) => StepOutcome::Ok,
+            (_, None) => StepOutcome::Failed,
+        };
+        let current = self.steps.current();
+        let events = running.worker.end(now, outcome, code, &mut self.steps, &mut self.log);
+        self.emit(events);
+        let left = if self.ending.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };
+        let events = self.steps.finish_all(now, left);
+        self.emit(events);
+        if running.worker.unknown() > 0 {
+            let message = format!(
+                "{} lines of codex were not understood (see codex.jsonl in the workspace's copy of the log)",
+                running.worker.unknown()
+            );
+            self.emit([EventBody::Warning { message }]);
+        }
+        let codex = running.stage.is_codex(&self.spec);
+        let seen = Seen {
+            exit: running.exit,
+            spawn_failed: running.spawn_failed,
+            step: running.worker.step().or(current),
+            tail: running.worker.tail(),
+            turn: running.worker.turn(),
+            lingered: running.lingered,
+        };
+        let verdict = judge(&running.stage, codex, &seen);
+        if running.stage == Stage::Worker {
+            self.exit_code = if verdict.is_ok() { Some(0) } else { code };
+        }
+        if self.ending.is_some() { Ok(()) } else { verdict }
+    }
+}
+
+fn stopped() -> JobError {
+    JobError {
+        kind: FailureKind::AgentLost,
+        message: "the agent was told to stop while the job ran".to_owned(),
+        step: None,
+    }
+}

@@ -1,0 +1,52 @@
+//! The last lines that a command wrote, for the message that says why it failed.
+
+/// How much is kept: some lines are enough to see the cause.
+const KEPT: usize = 2048;
+/// Lines that are shown.
+const LINES: usize = 3;
+/// Longest line that is shown, in bytes.
+const LINE: usize = 200;
+
+/// The end of an output.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    bytes: Vec<u8>,
+}
+
+impl Tail {
+    /// Takes output as it comes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        let new = &bytes[bytes.len().saturating_sub(KEPT)..];
+        let keep = (KEPT - new.len()).min(self.bytes.len());
+        self.bytes.drain(..self.bytes.len() - keep);
+        self.bytes.extend_from_slice(new);
+    }
+
+    /// The last lines that are not blank, on one line; empty if there are none.
+    pub(crate) fn line(&self) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let lines: Vec<String> = text
+            .lines()
+            .rev()
+            .map(|line| common::text::one_line(line, LINE))
+            .filter(|line| !line.is_empty())
+            .take(LINES)
+            .collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_lines_are_kept_and_shown() {
+        let mut tail = Tail::default();
+        tail.push(&vec![b'x'; 1_000_000]);
+        tail.push(b"\none\ntwo\n\n\x1b[31mthree\r\nfour\n");
+        assert_eq!(tail.bytes.len(), KEPT);
+        assert_eq!(tail.line(), "two / [31mthree / four");
+        assert_eq!(Tail::default().line(), "");
+    }
+}

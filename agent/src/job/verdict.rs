@@ -1,0 +1,128 @@
+//! What the end of a command means for its job. Pure.
+//!
+//! Ends are decided by what was observed (exit status, clocks, an own kill). Codex's own word about its turn only
+//! explains an exit; it never turns a bad one into a good one.
+
+use common::event::{FailureKind, JobError, MAX_TEXT};
+use common::text;
+
+use super::stage::Stage;
+use crate::codex::Turn;
+use crate::process::Exit;
+
+/// What was seen of a command.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// How its leader ended.
+    pub(crate) exit: Option<Exit>,
+    /// Why it never ran.
+    pub(crate) spawn_failed: Option<String>,
+    /// Its step.
+    pub(crate) step: Option<u32>,
+    /// The last it wrote.
+    pub(crate) tail: String,
+    /// What Codex said of its turn.
+    pub(crate) turn: Option<Turn>,
+    /// It was ended by us because it lingered after its turn.
+    pub(crate) lingered: bool,
+}
+
+/// Judges a command that ended by itself.
+///
+/// # Errors
+/// Why the job has failed.
+pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobError> {
+    let fail = |kind, message: String| {
+        Err(JobError { kind, message: text::truncate(&message, MAX_TEXT), step: seen.step })
+    };
+    if let Some(message) = &seen.spawn_failed {
+        return fail(FailureKind::SpawnFailed, message.clone());
+    }
+    let Some(exit) = seen.exit else {
+        return fail(FailureKind::SpawnFailed, "its supervisor was killed from outside".to_owned());
+    };
+    let ended = explain(exit);
+    let told = if seen.tail.is_empty() { String::new() } else { format!(": {}", seen.tail) };
+    match stage {
+        Stage::Setup(_) | Stage::Check(_) | Stage::Worker if exit == Exit::Code(0) && !codex => Ok(()),
+        Stage::Setup(line) => {
+            fail(FailureKind::SetupFailed, format!("setup '{}' {ended}{told}", text::one_line(line, 200)))
+        }
+        Stage::Check(line) => {
+            fail(FailureKind::CheckFailed, format!("check '{}' {ended}{told}", text::one_line(line, 200)))
+        }
+        Stage::Worker if !codex => fail(FailureKind::CodexExit, format!("the command {ended}")),
+        Stage::Worker => match &seen.turn {
+            Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
+            Some(Turn::Failed(message)) => fail(FailureKind::CodexError, text::one_line(message, MAX_TEXT)),
+            _ => fail(FailureKind::CodexExit, format!("codex {ended} before its turn was over{told}")),
+        },
+    }
+}
+
+fn explain(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("ended with exit code {code}"),
+        Exit::Signal(9) => "was killed (signal 9), perhaps by the system for its memory".to_owned(),
+        Exit::Signal(signal) => format!("was ended by signal {signal}{}", name(signal)),
+    }
+}
+
+/// The usual ones by name.
+fn name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (HUP)",
+        2 => " (INT)",
+        4 => " (ILL)",
+        6 => " (ABRT)",
+        7 => " (BUS)",
+        8 => " (FPE)",
+        11 => " (SEGV)",
+        15 => " (TERM)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codex(exit: Exit, turn: Option<Turn>, lingered: bool) -> Result<(), (FailureKind, String)> {
+        let seen = Seen { exit: Some(exit), turn, lingered, tail: "last words".into(), ..Seen::default() };
+        judge(&Stage::Worker, true, &seen).map_err(|error| (error.kind, error.message))
+    }
+
+    #[test]
+    fn a_turn_is_done_when_codex_says_so_and_exits_well_or_has_to_be_ended() {
+        assert_eq!(codex(Exit::Code(0), Some(Turn::Completed), false), Ok(()));
+        assert_eq!(codex(Exit::Signal(9), Some(Turn::Completed), true), Ok(()));
+        let (kind, message) = codex(Exit::Code(3), Some(Turn::Completed), false).unwrap_err();
+        assert_eq!(kind, FailureKind::CodexExit);
+        assert_eq!(message, "codex ended with exit code 3 before its turn was over: last words");
+    }
+
+    #[test]
+    fn a_failed_turn_says_why_and_a_silent_exit_what_was_seen() {
+        let failed = codex(Exit::Code(1), Some(Turn::Failed("quota".into())), false).unwrap_err();
+        assert_eq!(failed, (FailureKind::CodexError, "quota".to_owned()));
+        let (kind, message) = codex(Exit::Signal(9), None, false).unwrap_err();
+        assert!(kind == FailureKind::CodexExit && message.contains("memory"), "{message}");
+        let (_, message) = codex(Exit::Signal(11), None, false).unwrap_err();
+        assert!(message.contains("SEGV"), "{message}");
+        assert_eq!(codex(Exit::Code(0), None, false).unwrap_err().0, FailureKind::CodexExit);
+    }
+
+    #[test]
+    fn other_commands_are_judged_by_their_exit_alone() {
+        let ended = |code| Seen { exit: Some(Exit::Code(code)), tail: "boom".into(), ..Seen::default() };
+        let check = Stage::Check("cargo test".into());
+        assert_eq!(judge(&check, false, &ended(0)), Ok(()));
+        let error = judge(&check, false, &ended(101)).unwrap_err();
+        assert_eq!(error.kind, FailureKind::CheckFailed);
+        assert_eq!(error.message, "check 'cargo test' ended with exit code 101: boom");
+        let setup = judge(&Stage::Setup("x".into()), false, &ended(1)).unwrap_err();
+        assert_eq!(setup.kind, FailureKind::SetupFailed);
+        let shell = judge(&Stage::Worker, false, &ended(7)).unwrap_err();
+        assert_eq!((shell.kind, shell.message.as_str()), (FailureKind::CodexExit, "the command ended with exit code 7"));
+    }
+}

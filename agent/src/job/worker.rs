@@ -1,0 +1,189 @@
+//! What differs between commands while they run: a shell's output is the log as it is; Codex's is a protocol.
+
+use std::time::Duration;
+
+use common::event::EventBody;
+use common::job::StepKind;
+use jiff::Timestamp;
+
+use super::log::Log;
+use super::tail::Tail;
+use crate::codex::lines::{Line, Splitter};
+use crate::codex::{Turn, event};
+use crate::process::Source;
+use crate::steps::book::Steps;
+use crate::steps::tracker::Tracker;
+use crate::transcript::Transcript;
+use crate::workspace_log::Part;
+
+/// How long Codex may take to exit after its turn.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// A command's output and what it means.
+#[derive(Debug)]
+pub(crate) enum Worker {
+    /// A shell: setup, check, or the worker of a shell job.
+    Shell(Shell),
+    /// Codex.
+    Codex(Box<Codex>),
+}
+
+/// A shell.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    kind: StepKind,
+    title: String,
+    step: Option<u32>,
+    tail: Tail,
+}
+
+/// Codex.
+#[derive(Debug, Default)]
+pub(crate) struct Codex {
+    lines: Splitter,
+    errors: Splitter,
+    tracker: Option<Tracker>,
+    transcript: Transcript,
+    tail: Tail,
+    /// When its turn was completed.
+    done: Option<Duration>,
+}
+
+impl Worker {
+    /// A shell whose step is of this kind.
+    pub(crate) fn shell(kind: StepKind, title: String) -> Self {
+        Self::Shell(Shell { kind, title, step: None, tail: Tail::default() })
+    }
+
+    /// The command runs.
+    pub(crate) fn spawned(&mut self, now: Duration, pid: u32, steps: &mut Steps) -> Vec<EventBody> {
+        match self {
+            Self::Shell(shell) => {
+                let (n, event) = steps.start(now, shell.kind, &shell.title);
+                shell.step = Some(n);
+                vec![EventBody::Started { pid, thread_id: None }, event]
+            }
+            Self::Codex(codex) => {
+                let (tracker, event) = Tracker::new(now, pid, steps);
+                codex.tracker = Some(tracker);
+                vec![event]
+            }
+        }
+    }
+
+    /// The command wrote something.
+    pub(crate) fn output(
+        &mut self,
+        now: Duration,
+        source: Source,
+        bytes: &[u8],
+        steps: &mut Steps,
+        log: &mut Log,
+    ) -> Vec<EventBody> {
+        match (self, source) {
+            (Self::Shell(shell), _) => {
+                shell.tail.push(bytes);
+                log.write(bytes);
+                Vec::new()
+            }
+            (Self::Codex(codex), Source::Stdout) => {
+                log.keep(Part::Codex, bytes);
+                let mut lines = Vec::new();
+                codex.lines.push(bytes, |line| lines.push(line));
+                lines.iter().flat_map(|line| codex.line(now, line, steps, log)).collect()
+            }
+            (Self::Codex(codex), Source::Stderr) => {
+                let tail = &mut codex.tail;
+                codex.errors.push(bytes, |line| error_line(&line, tail, log));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Nothing follows: takes what came without a line break, and ends the shell's step.
+    pub(crate) fn end(
+        &mut self,
+        now: Duration,
+        outcome: common::event::StepOutcome,
+        exit_code: Option<i32>,
+        steps: &mut Steps,
+        log: &mut Log,
+    ) -> Vec<EventBody> {
+        match self {
+            Self::Shell(shell) => {
+                shell.step.and_then(|n| steps.finish(now, n, outcome, exit_code)).into_iter().collect()
+            }
+            Self::Codex(codex) => {
+                let last = codex.lines.finish();
+                let events = last.map(|line| codex.line(now, &line, steps, log)).unwrap_or_default();
+                if let Some(line) = codex.errors.finish() {
+                    error_line(&line, &mut codex.tail, log);
+                }
+                if let Some(message) = codex.tracker.as_ref().and_then(Tracker::message) {
+                    log.keep(Part::Message, message.as_bytes());
+                }
+                events
+            }
+        }
+    }
+
+    /// When it has to be ended though nothing is wrong: Codex some time after its turn.
+    pub(crate) fn linger_until(&self) -> Option<Duration> {
+        match self {
+            Self::Shell(_) => None,
+            Self::Codex(codex) => codex.done.map(|done| done.saturating_add(LINGER)),
+        }
+    }
+
+    /// What Codex said of its turn.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        match self {
+            Self::Shell(_) => None,
+            Self::Codex(codex) => codex.tracker.as_ref().and_then(Tracker::turn).cloned(),
+        }
+    }
+
+    /// The last it wrote for people.
+    pub(crate) fn tail(&self) -> String {
+        match self {
+            Self::Shell(shell) => shell.tail.line(),
+            Self::Codex(codex) => codex.tail.line(),
+        }
+    }
+
+    /// The step of a shell.
+    pub(crate) fn step(&self) -> Option<u32> {
+        match self {
+            Self::Shell(shell) => shell.step,
+            Self::Codex(_) => None,
+        }
+    }
+
+    /// How many lines and items of Codex were not understood.
+    pub(crate) fn unknown(&self) -> u64 {
+        match self {
+            Self::Shell(_) => 0,
+            Self::Codex(codex) => codex.tracker.as_ref().map_or(0, Tracker::unknown),
+        }
+    }
+}
+
+impl Codex {
+    fn line(&mut self, now: Duration, line: &Line, steps: &mut Steps, log: &mut Log) -> Vec<EventBody> {
+        let Some(event) = event::parse(line) else { return Vec::new() };
+        log.write(self.transcript.event(now, Timestamp::now(), &event).as_bytes());
+        let Some(tracker) = &mut self.tracker else { return Vec::new() };
+        let events = tracker.take(now, &event, steps);
+        self.done = match tracker.turn() {
+            Some(Turn::Completed) => Some(self.done.unwrap_or(now)),
+            _ => None,
+        };
+        events
+    }
+}
+
+fn error_line(line: &Line, tail: &mut Tail, log: &mut Log) {
+    let text = Transcript::stderr(line);
+    tail.push(text.as_bytes());
+    log.write(text.as_bytes());
+}

@@ -1,0 +1,328 @@
+//! A running command, as its supervisor sees it: typed events out, two requests in.
+//!
+//! ```text
+//!  Spawned ──► Output* ──► Exited ──► Output* ──► Ended          a command that ran
+//!  SpawnFailed                                                    one that never did
+//!  … ──► Lost                                                     its shim was killed
+//! ```
+//!
+//! The end of a command is: its leader exited, *and* its pipes are at their end or [`DRAIN`] has passed. Then what it
+//! left behind is swept, and [`Event::Ended`] is the last event.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::{Instant, sleep_until};
+
+use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
+
+/// How long output is waited for after the leader's exit: something it left behind may hold the pipes for ever.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long the rest of the output is read after the sweep; only a survivor of it can still hold the pipes.
+const REST: Duration = Duration::from_millis(200);
+/// One read of output: a whole pipe.
+const CHUNK: usize = 64 * 1024;
+
+/// Most output that [`capture`] keeps: the list of a hundred thousand changed files.
+const CAPTURE: usize = 8 * 1024 * 1024;
+
+/// Where output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// stdout, or both where they share one pipe.
+    Stdout,
+    /// stderr.
+    Stderr,
+}
+
+/// How stdout and stderr reach us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// Through one pipe, in the order they were written.
+    Merged,
+    /// Apart.
+    Split,
+}
+
+/// How the leader ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// By itself.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The exit code as a shell shows it: 128 + N for signal N.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// What happened to the command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// It runs.
+    Spawned {
+        /// Its leader.
+        pid: u32,
+    },
+    /// It never ran. The last event.
+    SpawnFailed {
+        /// Why, in one line.
+        message: String,
+    },
+    /// It wrote something.
+    Output {
+        /// Where to.
+        source: Source,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Its leader exited.
+    Exited(Exit),
+    /// Nothing of it is left. The last event.
+    Ended {
+        /// How many processes had to be killed.
+        killed: u32,
+        /// How many could not be.
+        survivors: u32,
+    },
+    /// Its shim is gone without a word. The last event.
+    Lost,
+}
+
+/// A command below its shim. Dropping it ends the command: the shim sees its agent let go.
+#[derive(Debug)]
+pub(crate) struct Process {
+    control: UnixStream,
+    decoder: Decoder,
+    inbox: Vec<u8>,
+    stdout: Pipe,
+    stderr: Pipe,
+    phase: Phase,
+    /// Reaps the shim when it is dropped.
+    _shim: tokio::process::Child,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Running,
+    /// The leader exited; output is read until then.
+    Draining { until: Instant },
+    /// The shim was asked to sweep.
+    Sweeping,
+    /// The shim has said its last; output is read until then.
+    Over { last: Event, until: Instant },
+}
+
+/// The reading end of a pipe, until its end.
+#[derive(Debug)]
+struct Pipe {
+    receiver: Option<Receiver>,
+    buffer: Vec<u8>,
+}
+
+impl Pipe {
+    fn new(fd: Option<OwnedFd>) -> io::Result<Self> {
+        let receiver = fd.map(Receiver::from_owned_fd).transpose()?;
+        Ok(Self { receiver, buffer: Vec::with_capacity(CHUNK) })
+    }
+
+    fn closed(&self) -> bool {
+        self.receiver.is_none()
+    }
+
+    /// What is there; nothing at the end; waits for ever behind it. Cancel-safe: `read_buf` is.
+    async fn read(&mut self) -> Vec<u8> {
+        let Some(receiver) = &mut self.receiver else { return std::future::pending().await };
+        if !matches!(receiver.read_buf(&mut self.buffer).await, Ok(1..)) {
+            self.receiver = None;
+        }
+        let bytes = self.buffer.clone();
+        self.buffer.clear();
+        bytes
+    }
+}
+
+/// What [`Process::next`] waited for.
+enum Input {
+    Control(io::Result<usize>),
+    /// Empty at the end of the pipe.
+    Read(Source, Vec<u8>),
+    Time,
+}
+
+impl Process {
+    /// Starts a shim and hands it the command.
+    ///
+    /// # Errors
+    /// The shim could not be started. Why the *command* could not is said by [`Event::SpawnFailed`].
+    pub(crate) async fn spawn(command: Command, streams: Streams) -> io::Result<Self> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, err) = match streams {
+            Streams::Merged => (None, out.try_clone()?),
+            Streams::Split => pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(read), write))?,
+        };
+        let shim = tokio::process::Command::new("/proc/self/exe")
+            .arg("shim")
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(out))
+            .stderr(Stdio::from(err))
+            .spawn()?;
+        let mut control = UnixStream::from_std(ours)?;
+        control.write_all(&encode(&Request::Run(Box::new(command)))?).await?;
+        Ok(Self {
+            control,
+            decoder: Decoder::default(),
+            inbox: Vec::with_capacity(1024),
+            stdout: Pipe::new(Some(stdout))?,
+            stderr: Pipe::new(stderr)?,
+            phase: Phase::Running,
+            _shim: shim,
+        })
+    }
+
+    /// Ends the command within `grace`. Repeating it with a shorter grace hastens the end.
+    pub(crate) fn end(&mut self, interrupt_first: bool, grace: Duration) {
+        self.request(&Request::End { interrupt_first, grace_ms: common::duration::millis(grace) });
+    }
+
+    /// A request is some dozen bytes and there are few, so the socket's buffer always has room. If the shim is gone,
+    /// `next` finds that out.
+    fn request(&mut self, request: &Request) {
+        if let Ok(bytes) = encode(request) {
+            let _ = self.control.try_write(&bytes);
+        }
+    }
+
+    /// What happens next. Nothing follows the last event; asking again gives it again.
+    ///
+    /// Cancel-safe: every branch reads into a buffer of `self`, and only what was read completely is taken out.
+    pub(crate) async fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.advance() {
+                return event;
+            }
+            let until = match self.phase {
+                Phase::Running | Phase::Sweeping => None,
+                Phase::Draining { until } | Phase::Over { until, .. } => Some(until),
+            };
+            let over = matches!(self.phase, Phase::Over { .. });
+            let input = tokio::select! {
+                read = self.control.read_buf(&mut self.inbox), if !over => Input::Control(read),
+                bytes = self.stdout.read() => Input::Read(Source::Stdout, bytes),
+                bytes = self.stderr.read() => Input::Read(Source::Stderr, bytes),
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Input::Time,
+            };
+            if let Some(event) = self.take(input) {
+                return event;
+            }
+        }
+    }
+
+    /// Moves on where nothing needs to be waited for.
+    fn advance(&mut self) -> Option<Event> {
+        match self.decoder.next::<Report>() {
+            Ok(None) => {}
+            Ok(Some(report)) => return self.told(report),
+            Err(_) => return self.over(Event::Lost),
+        }
+        let drained = self.stdout.closed() && self.stderr.closed();
+        match &self.phase {
+            Phase::Draining { .. } if drained => {
+                self.phase = Phase::Sweeping;
+                self.request(&Request::Sweep);
+                None
+            }
+            Phase::Over { last, .. } if drained => Some(last.clone()),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Option<Event> {
+        match input {
+            Input::Control(Ok(n)) if n > 0 => {
+                self.decoder.push(&self.inbox);
+                self.inbox.clear();
+                None
+            }
+            Input::Control(_) => self.over(Event::Lost),
+            Input::Read(_, bytes) if bytes.is_empty() => None,
+            Input::Read(source, bytes) => Some(Event::Output { source, bytes }),
+            Input::Time if matches!(self.phase, Phase::Draining { .. }) => {
+                self.phase = Phase::Sweeping;
+                self.request(&Request::Sweep);
+                None
+            }
+            Input::Time => {
+                self.stdout.receiver = None;
+                self.stderr.receiver = None;
+                None
+            }
+        }
+    }
+
+    fn told(&mut self, report: Report) -> Option<Event> {
+        match report {
+            Report::Spawned { pid } => Some(Event::Spawned { pid }),
+            Report::SpawnFailed { message } => self.over(Event::SpawnFailed { message }),
+            Report::Exited { code, signal } => {
+                if matches!(self.phase, Phase::Running) {
+                    self.phase = Phase::Draining { until: Instant::now() + DRAIN };
+                }
+                Some(Event::Exited(code.map_or(Exit::Signal(signal.unwrap_or(0)), Exit::Code)))
+            }
+            Report::Ended { killed, survivors } => self.over(Event::Ended { killed, survivors }),
+        }
+    }
+
+    fn over(&mut self, last: Event) -> Option<Event> {
+        if !matches!(self.phase, Phase::Over { .. }) {
+            self.phase = Phase::Over { last, until: Instant::now() + REST };
+        }
+        None
+    }
+}
+
+/// Runs a command to its end and gives its exit and what it wrote there, at most [`CAPTURE`] bytes.
+///
+/// # Errors
+/// The event that took the place of an end.
+pub(crate) async fn capture(
+    command: Command,
+    streams: Streams,
+    wanted: Source,
+) -> Result<(Option<Exit>, Vec<u8>), Event> {
+    let spawned = Process::spawn(command, streams).await;
+    let mut process = spawned.map_err(|error| Event::SpawnFailed { message: error.to_string() })?;
+    let (mut exit, mut output) = (None, Vec::new());
+    loop {
+        match process.next().await {
+            Event::Spawned { .. } => {}
+            Event::Output { source, bytes } => {
+                let room = CAPTURE - output.len();
+                if source == wanted {
+                    output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                }
+            }
+            Event::Exited(how) => exit = Some(how),
+            Event::Ended { .. } => return Ok((exit, output)),
+            event @ (Event::SpawnFailed { .. } | Event::Lost) => return Err(event),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! How a command is ended: INT, TERM, KILL, by time. Pure: it is told the time and what still lives.
+//!
+//! ```text
+//!  Interrupt ──leader gone, or 2 s──► Terminate ──nothing left, or grace over──► Sweep
+//!      └──────────────────────grace over──────────────────────────────────────────┘
+//! ```
+
+use std::time::Duration;
+
+/// How long the leader may take to obey INT. Codex needs 0.06 s to interrupt its turn and end its own commands.
+const INTERRUPT: Duration = Duration::from_secs(2);
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// INT to the leader.
+    Interrupt,
+    /// TERM, then CONT, to everything.
+    Terminate,
+    /// KILL until nothing is left.
+    Sweep,
+    /// Look again after at most this long.
+    Wait(Duration),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rung {
+    /// INT is due.
+    ToInterrupt,
+    /// INT was sent; TERM follows then.
+    Interrupted { until: Duration },
+    /// TERM is due.
+    ToTerminate,
+    /// TERM was sent.
+    Terminated,
+}
+
+/// Where an end has got to. Times are measured from any fixed instant.
+#[derive(Debug)]
+pub(crate) struct Ladder {
+    rung: Rung,
+    kill_at: Duration,
+}
+
+impl Ladder {
+    /// Begins to end a command, with `grace` until KILL.
+    pub(crate) fn new(now: Duration, interrupt_first: bool, grace: Duration) -> Self {
+        let rung = if interrupt_first { Rung::ToInterrupt } else { Rung::ToTerminate };
+        Self { rung, kill_at: now.saturating_add(grace) }
+    }
+
+    /// A second request: it can shorten the grace, never lengthen it.
+    pub(crate) fn hasten(&mut self, now: Duration, grace: Duration) {
+        self.kill_at = self.kill_at.min(now.saturating_add(grace));
+    }
+
+    /// The next thing to do.
+    pub(crate) fn step(&mut self, now: Duration, leader_lives: bool, anything_lives: bool) -> Action {
+        if !anything_lives || now >= self.kill_at {
+            return Action::Sweep;
+        }
+        let left = self.kill_at - now;
+        match self.rung {
+            Rung::ToInterrupt if leader_lives => {
+                // A short grace is shared out: two fifths of it for INT, as with the usual 2 of 5 seconds.
+                self.rung = Rung::Interrupted { until: now + INTERRUPT.min(left * 2 / 5) };
+                Action::Interrupt
+            }
+            Rung::Interrupted { until } if leader_lives && now < until => Action::Wait((until - now).min(left)),
+            Rung::ToInterrupt | Rung::Interrupted { .. } | Rung::ToTerminate => {
+                self.rung = Rung::Terminated;
+                Action::Terminate
+            }
+            Rung::Terminated => Action::Wait(left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_stubborn_command_meets_every_rung_in_time() {
+        let mut ladder = Ladder::new(ms(100), true, ms(5000));
+        assert_eq!(ladder.step(ms(100), true, true), Action::Interrupt);
+        assert_eq!(ladder.step(ms(110), true, true), Action::Wait(ms(1990)));
+        assert_eq!(ladder.step(ms(2100), true, true), Action::Terminate);
+        assert_eq!(ladder.step(ms(2110), true, true), Action::Wait(ms(2990)));
+        assert_eq!(ladder.step(ms(5100), true, true), Action::Sweep);
+    }
+
+    #[test]
+    fn whatever_an_obedient_leader_leaves_is_terminated_at_once() {
+        let mut ladder = Ladder::new(ms(0), true, ms(5000));
+        assert_eq!(ladder.step(ms(0), true, true), Action::Interrupt);
+        assert_eq!(ladder.step(ms(60), false, true), Action::Terminate);
+        assert_eq!(ladder.step(ms(80), false, false), Action::Sweep);
+    }
+
+    #[test]
+    fn no_grace_means_kill_and_a_second_request_hastens() {
+        assert_eq!(Ladder::new(ms(7), true, ms(0)).step(ms(7), true, true), Action::Sweep);
+        let mut ladder = Ladder::new(ms(0), false, ms(5000));
+        assert_eq!(ladder.step(ms(0), true, true), Action::Terminate);
+        ladder.hasten(ms(10), ms(0));
+        assert_eq!(ladder.step(ms(10), true, true), Action::Sweep);
+        ladder.hasten(ms(20), ms(9000));
+        assert_eq!(ladder.step(ms(20), true, true), Action::Sweep);
+    }
+
+    #[test]
+    fn an_endless_grace_does_not_overflow() {
+        let mut ladder = Ladder::new(ms(1), false, Duration::MAX);
+        assert_eq!(ladder.step(ms(1), true, true), Action::Terminate);
+    }
+}

@@ -1,0 +1,211 @@
+//! The shim's loop.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitStatus, pidfd_send_signal};
+
+use super::ladder::{Action, Ladder};
+use super::protocol::{Command, Decoder, Report, Request, encode};
+use super::tree::{self, Leader};
+
+/// The grace when the agent died: its successor waits for nobody.
+const ORPHANED: Duration = Duration::from_secs(2);
+/// Between two looks while an end goes on: a fifth of the 100 ms that an end may be late.
+const ENDING: Duration = Duration::from_millis(20);
+/// Between two looks for dead orphans: at once after some were found (a command may lose thousands), and ever more
+/// seldom while there are none. Five looks a second cost 0.01 % of a core.
+const REAP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+
+/// Runs one command to its end, as told on stdin.
+///
+/// # Errors
+/// Only before the command runs: what the kernel refused, or a first message that is none.
+pub(crate) fn run() -> io::Result<()> {
+    isolate()?;
+    let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    let mut shim = Shim { control, decoder: Decoder::default(), gone: false };
+    let Some(Request::Run(command)) = shim.first()? else { return Ok(()) };
+    match super::spawn::spawn(&command) {
+        Err(error) => shim.report(&Report::SpawnFailed { message: explain(&command, &error) }),
+        Ok(leader) => {
+            shim.report(&Report::Spawned { pid: leader.pid.as_raw_nonzero().get().unsigned_abs() });
+            let interrupt_first = command.interrupt_first;
+            drop(command);
+            shim.supervise(&leader, interrupt_first);
+        }
+    }
+    Ok(())
+}
+
+/// Puts a wall around what follows: an own session, all orphans adopted, no privileges gained, memory unreadable.
+fn isolate() -> io::Result<()> {
+    crate::descriptors::close_on_exec();
+    rustix::process::setsid()?;
+    // Any process id turns it on; it is always about the caller.
+    rustix::process::set_child_subreaper(Some(Pid::INIT))?;
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+fn explain(command: &Command, error: &io::Error) -> String {
+    let program = command.argv.first().map_or("", String::as_str);
+    if std::path::Path::new(&command.cwd).is_dir() {
+        format!("{program} could not be started: {error}")
+    } else {
+        format!("the folder {} can't be entered: {error}", command.cwd)
+    }
+}
+
+struct Shim {
+    control: UnixStream,
+    decoder: Decoder,
+    /// The agent has died or let go.
+    gone: bool,
+}
+
+/// Where the command is.
+struct Course {
+    leader_lives: bool,
+    ladder: Option<Ladder>,
+    sweep: bool,
+    reap_in: Duration,
+}
+
+impl Shim {
+    fn first(&mut self) -> io::Result<Option<Request>> {
+        loop {
+            if let Some(request) = self.decoder.next()? {
+                return Ok(Some(request));
+            }
+            if self.gone {
+                return Ok(None);
+            }
+            self.read()?;
+        }
+    }
+
+    /// Reads what is there; blocks if nothing is.
+    fn read(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        match self.control.read(&mut buffer) {
+            Ok(0) => self.gone = true,
+            Ok(n) => self.decoder.push(&buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, report: &Report) {
+        let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
+        if sent.is_err() {
+            self.gone = true;
+        }
+    }
+
+    fn supervise(&mut self, leader: &Leader, interrupt_first: bool) {
+        let begun = Instant::now();
+        let mut course = Course { leader_lives: true, ladder: None, sweep: false, reap_in: REAP.0 };
+        loop {
+            let anything = self.reap(leader, &mut course);
+            let now = begun.elapsed();
+            if self.gone && !course.sweep {
+                let ladder = course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, ORPHANED));
+                ladder.hasten(now, ORPHANED);
+            }
+            if course.sweep {
+                break;
+            }
+            let action = course.ladder.as_mut().map(|ladder| ladder.step(now, course.leader_lives, anything));
+            match action {
+                Some(Action::Sweep) => break,
+                Some(Action::Interrupt) => {
+                    // ESRCH: it exited by itself, which the next look sees.
+                    let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
+                }
+                Some(Action::Terminate) => tree::signal_all(&[Signal::TERM, Signal::CONT]),
+                Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING), now),
+                None => {
+                    let time = course.reap_in;
+                    self.wait(leader, &mut course, time, now);
+                }
+            }
+        }
+        let pid = course.leader_lives.then_some(leader.pid);
+        let swept = tree::sweep(|status| self.exited(status), pid);
+        self.report(&Report::Ended { killed: swept.killed, survivors: swept.survivors });
+    }
+
+    /// Reaps; gives whether anything is left below.
+    fn reap(&mut self, leader: &Leader, course: &mut Course) -> bool {
+        let reaped = tree::reap(course.leader_lives.then_some(leader.pid));
+        if let Some(status) = reaped.leader {
+            course.leader_lives = false;
+            self.exited(status);
+        }
+        if reaped.count > 0 {
+            course.reap_in = REAP.0;
+        }
+        reaped.left
+    }
+
+    fn exited(&mut self, status: WaitStatus) {
+        self.report(&Report::Exited { code: status.exit_status(), signal: status.terminating_signal() });
+    }
+
+    /// Waits for a request, the leader's exit or the time, whichever is first, and takes the requests.
+    fn wait(&mut self, leader: &Leader, course: &mut Course, time: Duration, now: Duration) {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        let mut fds = Vec::with_capacity(2);
+        if !self.gone {
+            fds.push(PollFd::new(&self.control, PollFlags::IN));
+        }
+        if course.leader_lives {
+            fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
+        }
+        let ready = poll(&mut fds, Some(&timeout));
+        let heard = !self.gone && fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+        course.reap_in = match ready {
+            Ok(0) => (course.reap_in * 2).min(REAP.1),
+            _ => REAP.0,
+        };
+        if !heard {
+            return;
+        }
+        if self.read().is_err() {
+            self.gone = true;
+        }
+        loop {
+            match self.decoder.next() {
+                Ok(None) => return,
+                Ok(Some(request)) => take(course, request, now),
+                Err(_) => {
+                    self.gone = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn take(course: &mut Course, request: Request, now: Duration) {
+    match request {
+        Request::End { interrupt_first, grace_ms } => {
+            let grace = Duration::from_millis(grace_ms);
+            course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, grace)).hasten(now, grace);
+        }
+        Request::Sweep => course.sweep = true,
+        // There is one command a shim.
+        Request::Run(_) => {}
+    }
+}

@@ -1,0 +1,96 @@
+//! All runs in the spool.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::run::{JobSpool, RunId};
+
+type Runs = BTreeMap<RunId, Arc<JobSpool>>;
+
+/// The spool's folder.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    root: PathBuf,
+    bell: Arc<Notify>,
+    removed: Notify,
+    runs: Mutex<Runs>,
+}
+
+impl Spool {
+    /// Opens the spool of a state folder, with what earlier processes left in it.
+    ///
+    /// # Errors
+    /// The folder can't be made or read. A run that can't be opened is set aside and reported.
+    pub(crate) fn open(state: &Path) -> io::Result<Self> {
+        let root = state.join("spool");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
+        let bell = Arc::new(Notify::new());
+        let mut runs = Runs::new();
+        for entry in fs::read_dir(&root)? {
+            let name = entry?.file_name();
+            let Some(run) = name.to_str().and_then(RunId::from_folder) else { continue };
+            match JobSpool::open(&root, run.clone(), Arc::clone(&bell)) {
+                Ok(spool) => {
+                    runs.insert(run, Arc::new(spool));
+                }
+                Err(error) => tracing::error!("{run} in the spool can't be opened and is left alone: {error}"),
+            }
+        }
+        Ok(Self { root, bell, removed: Notify::new(), runs: Mutex::new(runs) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a run, its spec on disk.
+    ///
+    /// # Errors
+    /// What the file system says, such as no room.
+    pub(crate) fn create(&self, run: RunId, spec: &str) -> io::Result<Arc<JobSpool>> {
+        let spool = Arc::new(JobSpool::create(&self.root, run.clone(), spec, Arc::clone(&self.bell))?);
+        self.lock().insert(run, Arc::clone(&spool));
+        Ok(spool)
+    }
+
+    /// One run.
+    pub(crate) fn get(&self, run: &RunId) -> Option<Arc<JobSpool>> {
+        self.lock().get(run).cloned()
+    }
+
+    /// All runs, in order.
+    pub(crate) fn all(&self) -> Vec<Arc<JobSpool>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Forgets a run and deletes its folder.
+    pub(crate) fn remove(&self, run: &RunId) {
+        if let Some(spool) = self.lock().remove(run) {
+            spool.remove();
+            self.removed.notify_waiters();
+        }
+    }
+
+    /// Waits until no run is left.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            // Registered before the look, so that a removal in between is not missed.
+            let removed = self.removed.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            removed.await;
+        }
+    }
+
+    /// Waits until something was appended since the last call. Cancel-safe: the bell keeps one ring.
+    pub(crate) async fn changed(&self) {
+        self.bell.notified().await;
+    }
+}

@@ -1,0 +1,82 @@
+//! The state folder: the agent's id, its lock, its configuration and its spool.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A state folder that this process holds.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The folder.
+    pub(crate) dir: PathBuf,
+    /// The agent's id: made once, kept for ever.
+    pub(crate) agent: String,
+    /// Held until the process ends; the kernel frees it however that happens.
+    _lock: File,
+}
+
+/// Makes the folder if it is missing; others can't look inside.
+///
+/// # Errors
+/// One line that names it.
+pub(crate) fn create(dir: &Path) -> Result<(), String> {
+    let mut builder = DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| format!("the state folder {} can't be made: {error}", dir.display()))
+}
+
+/// Takes the state folder for this process.
+///
+/// # Errors
+/// One line that names the folder: it can't be used, or another agent holds it.
+pub(crate) fn take(dir: &Path) -> Result<State, String> {
+    create(dir)?;
+    let shown = dir.display();
+    let unusable = |error: io::Error| format!("the state folder {shown} can't be used: {error}");
+    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join("agent.lock"));
+    let lock = lock.map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(format!("another agent already uses the state folder {shown}")),
+        Err(TryLockError::Error(error)) => return Err(unusable(error)),
+    }
+    let agent = agent_id(&dir.join("agent-id")).map_err(unusable)?;
+    Ok(State { dir: dir.to_owned(), agent, _lock: lock })
+}
+
+/// 64 random bits: enough that no two platforms of one relay ever share an id.
+fn agent_id(path: &Path) -> io::Result<String> {
+    if let Ok(text) = fs::read_to_string(path) {
+        let id = text.trim();
+        if id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(id.to_owned());
+        }
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    let id = hex::encode(random);
+    let new = path.with_extension("new");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(id.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_has_one_holder_and_the_id_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let first = take(&path).unwrap();
+        let refused = take(&path).unwrap_err();
+        assert!(refused.contains(&path.display().to_string()), "{refused}");
+        let id = first.agent.clone();
+        drop(first);
+        assert_eq!(take(&path).unwrap().agent, id);
+    }
+}

@@ -1,0 +1,218 @@
+//! Steps out of Codex's events. Pure.
+//!
+//! ```text
+//!  Start ──thread.started──► (between) ──turn.started──► Model ◄──nothing open──► items open
+//!                                                          │                          │
+//!                                                          └── turn.completed/failed ─┴──► over
+//! ```
+//!
+//! While a turn runs and no item is open, the worker waits for the model: that is a step of its own, so that its limit
+//! is one like any other. Everything new from the model ends that wait and begins the next; a retry notice does not,
+//! because it only proves that Codex is alive.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use common::event::{EventBody, MAX_TEXT, StepOutcome};
+use common::job::StepKind;
+use common::text;
+
+use super::book::{MODEL_TITLE, Steps};
+use super::rules;
+use crate::codex::Turn;
+use crate::codex::event::{CodexEvent, Item, Phase};
+
+/// Most items that are open at once. Codex runs a handful; more only come from somebody who forges its output.
+const MAX_OPEN: usize = 256;
+
+/// The course of one `codex exec`.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    pid: u32,
+    start: Option<u32>,
+    model: Option<u32>,
+    items: HashMap<String, u32>,
+    in_turn: bool,
+    turn: Option<Turn>,
+    thread: Option<String>,
+    message: Option<String>,
+    unknown: u64,
+}
+
+impl Tracker {
+    /// Codex was spawned: its start is the first step.
+    pub(crate) fn new(now: Duration, pid: u32, steps: &mut Steps) -> (Self, EventBody) {
+        let (n, event) = steps.start(now, StepKind::Start, "codex exec");
+        let tracker = Self {
+            pid,
+            start: Some(n),
+            model: None,
+            items: HashMap::new(),
+            in_turn: false,
+            turn: None,
+            thread: None,
+            message: None,
+            unknown: 0,
+        };
+        (tracker, event)
+    }
+
+    /// What Codex said of its turn last.
+    pub(crate) fn turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
+    }
+
+    /// The worker's last words.
+    pub(crate) fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// How many lines were not understood.
+    pub(crate) fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
+    /// Takes an event; gives the job's events that follow from it.
+    pub(crate) fn take(&mut self, now: Duration, event: &CodexEvent, steps: &mut Steps) -> Vec<EventBody> {
+        let mut out = Vec::new();
+        match event {
+            CodexEvent::ThreadStarted { id } => self.thread_started(now, id, steps, &mut out),
+            CodexEvent::TurnStarted => {
+                self.in_turn = true;
+                self.turn = None;
+            }
+            CodexEvent::TurnCompleted { usage } => {
+                self.turn_over(now, Turn::Completed, steps, &mut out);
+                out.push(EventBody::Usage(*usage));
+            }
+            CodexEvent::TurnFailed { message } => {
+                self.turn_over(now, Turn::Failed(message.clone()), steps, &mut out);
+            }
+            CodexEvent::Error { message } => {
+                out.push(EventBody::Warning { message: text::one_line(message, MAX_TEXT) });
+            }
+            CodexEvent::Item { phase, id, item } => self.item(now, *phase, id, item, steps, &mut out),
+            CodexEvent::Unknown { .. } => self.unknown += 1,
+        }
+        self.wait_for_model(now, steps, &mut out);
+        out
+    }
+
+    fn thread_started(&mut self, now: Duration, id: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
+        if self.thread.is_some() {
+            return;
+        }
+        self.thread = Some(id.to_owned());
+        out.extend(self.start.take().and_then(|n| steps.finish(now, n, StepOutcome::Ok, None)));
+        out.push(EventBody::Started { pid: self.pid, thread_id: self.thread.clone() });
+    }
+
+    fn turn_over(&mut self, now: Duration, turn: Turn, steps: &mut Steps, out: &mut Vec<EventBody>) {
+        self.in_turn = false;
+        let outcome = if turn == Turn::Completed { StepOutcome::Ok } else { StepOutcome::Failed };
+        self.end_wait(now, outcome, steps, out);
+        // Commands that still run are killed by Codex itself when it exits; nothing tells how they end.
+        let mut open: Vec<u32> = self.items.drain().map(|(_, n)| n).collect();
+        open.sort_unstable();
+        out.extend(open.into_iter().filter_map(|n| steps.finish(now, n, StepOutcome::Unknown, None)));
+        self.turn = Some(turn);
+    }
+
+    fn item(
+        &mut self,
+        now: Duration,
+        phase: Phase,
+        id: &str,
+        item: &Item,
+        steps: &mut Steps,
+        out: &mut Vec<EventBody>,
+    ) {
+        // Something new from the model, so the turn goes on whatever was said before.
+        self.in_turn = true;
+        self.turn = None;
+        self.end_wait(now, StepOutcome::Ok, steps, out);
+        match (step(item), phase) {
+            (Some((kind, title)), Phase::Started | Phase::Updated) => {
+                if !self.items.contains_key(id) && self.items.len() < MAX_OPEN {
+                    let (n, event) = steps.start(now, kind, &title);
+                    self.items.insert(id.to_owned(), n);
+                    out.push(event);
+                }
+            }
+            (Some((kind, title)), Phase::Completed) => {
+                let n = self.items.remove(id).unwrap_or_else(|| {
+                    // A search has only an end; so has whatever ended before Codex could say that it began.
+                    let (n, event) = steps.start(now, kind, &title);
+                    out.push(event);
+                    n
+                });
+                let (outcome, exit_code) = outcome(item);
+                out.extend(steps.finish(now, n, outcome, exit_code));
+            }
+            (None, _) => {}
+        }
+        self.tell(phase, item, out);
+    }
+
+    /// What an item says beside being a step.
+    fn tell(&mut self, phase: Phase, item: &Item, out: &mut Vec<EventBody>) {
+        match item {
+            Item::Message(message) if phase == Phase::Completed => {
+                self.message = Some(message.clone());
+                out.push(EventBody::Message { text: text::truncate(message, MAX_TEXT) });
+            }
+            Item::Files { files, failed: false } if phase == Phase::Completed => {
+                out.push(EventBody::FileChange { files: files.clone() });
+            }
+            Item::Plan(items) => out.push(EventBody::Plan { items: items.clone() }),
+            Item::Warning(message) => {
+                out.push(EventBody::Warning { message: text::one_line(message, MAX_TEXT) });
+            }
+            Item::Other(_) => self.unknown += 1,
+            _ => {}
+        }
+    }
+
+    fn wait_for_model(&mut self, now: Duration, steps: &mut Steps, out: &mut Vec<EventBody>) {
+        if self.in_turn && self.items.is_empty() && self.model.is_none() {
+            let (n, event) = steps.start(now, StepKind::Model, MODEL_TITLE);
+            self.model = Some(n);
+            out.push(event);
+        }
+    }
+
+    fn end_wait(&mut self, now: Duration, outcome: StepOutcome, steps: &mut Steps, out: &mut Vec<EventBody>) {
+        out.extend(self.model.take().and_then(|n| steps.finish(now, n, outcome, None)));
+    }
+}
+
+/// The step that an item is, if it is one.
+fn step(item: &Item) -> Option<(StepKind, String)> {
+    match item {
+        Item::Command { command, .. } => {
+            let line = rules::inner(command);
+            Some((rules::kind(&line), line))
+        }
+        Item::Files { files, .. } => {
+            let names: Vec<&str> = files.iter().take(5).map(|file| file.path.as_str()).collect();
+            Some((StepKind::Edit, names.join(", ")))
+        }
+        Item::Tool { name, .. } => Some((StepKind::Tool, name.clone())),
+        Item::Search(query) => Some((StepKind::Search, query.clone())),
+        Item::Reasoning(_) | Item::Message(_) | Item::Plan(_) | Item::Warning(_) | Item::Other(_) => None,
+    }
+}
+
+fn outcome(item: &Item) -> (StepOutcome, Option<i32>) {
+    match item {
+        Item::Command { exit_code: Some(0), failed: false, .. } => (StepOutcome::Ok, Some(0)),
+        Item::Command { exit_code: None, failed: false, .. } => (StepOutcome::Unknown, None),
+        Item::Command { exit_code, .. } => (StepOutcome::Failed, *exit_code),
+        Item::Files { failed: true, .. } | Item::Tool { failed: true, .. } => (StepOutcome::Failed, None),
+        _ => (StepOutcome::Ok, None),
+    }
+}
+
+#[cfg(test)]
+#[path = "tracker_tests.rs"]
+mod tests;

@@ -1,0 +1,142 @@
+//! Steps of recorded and made-up courses, in virtual time.
+
+use common::event::ChangedFile;
+use common::job::Limits;
+
+use super::*;
+use crate::codex::event::parse;
+use crate::codex::lines::Line;
+
+const fn s(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+struct Course {
+    steps: Steps,
+    tracker: Tracker,
+    log: Vec<String>,
+}
+
+impl Course {
+    fn new() -> Self {
+        let mut steps = Steps::new(s(0), Limits::default());
+        let (tracker, event) = Tracker::new(s(0), 312, &mut steps);
+        let mut course = Self { steps, tracker, log: Vec::new() };
+        course.note(&[event]);
+        course
+    }
+
+    fn line(&mut self, now: u64, line: &str) -> &mut Self {
+        let event = parse(&Line::Whole(line.as_bytes().to_vec())).unwrap();
+        let events = self.tracker.take(s(now), &event, &mut self.steps);
+        self.note(&events);
+        self
+    }
+
+    fn note(&mut self, events: &[EventBody]) {
+        for event in events {
+            self.log.push(match event {
+                EventBody::StepStarted { n, kind, title, .. } => format!("+{n} {kind}: {title}"),
+                EventBody::StepFinished { n, outcome, exit_code, elapsed_ms } => {
+                    format!("-{n} {outcome:?} {exit_code:?} {elapsed_ms}")
+                }
+                other => format!("{other:?}"),
+            });
+        }
+    }
+}
+
+const THREAD: &str = r#"{"type":"thread.started","thread_id":"t-1"}"#;
+const TURN: &str = r#"{"type":"turn.started"}"#;
+const BEGIN: &str = r#"{"type":"item.started","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'cd x && npm ci'","exit_code":null,"status":"in_progress"}}"#;
+const END: &str = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'cd x && npm ci'","aggregated_output":"","exit_code":1,"status":"failed"}}"#;
+const SAID: &str = r#"{"type":"item.completed","item":{"id":"item_2","type":"agent_message","text":"Done."}}"#;
+const DONE: &str = r#"{"type":"turn.completed","usage":{"input_tokens":5}}"#;
+const RETRY: &str = r#"{"type":"error","message":"Reconnecting... 1/5 (x)"}"#;
+
+#[test]
+fn a_whole_course_gives_these_events() {
+    let mut course = Course::new();
+    course.line(1, THREAD).line(1, TURN).line(4, BEGIN).line(14, END).line(20, SAID).line(21, DONE);
+    let expected = [
+        "+1 start: codex exec",
+        "-1 Ok None 1000",
+        r#"Started { pid: 312, thread_id: Some("t-1") }"#,
+        "+2 model: waiting for the model",
+        "-2 Ok None 3000",
+        "+3 install: cd x && npm ci",
+        "-3 Failed Some(1) 10000",
+        "+4 model: waiting for the model",
+        "-4 Ok None 6000",
+        r#"Message { text: "Done." }"#,
+        "+5 model: waiting for the model",
+        "-5 Ok None 1000",
+        "Usage(Usage { input_tokens: 5, cached_input_tokens: 0, output_tokens: 0, reasoning_output_tokens: 0 })",
+    ];
+    similar_asserts::assert_eq!(course.log, expected);
+    assert_eq!(course.tracker.turn(), Some(&Turn::Completed));
+    assert_eq!(course.tracker.message(), Some("Done."));
+}
+
+#[test]
+fn retries_do_not_reset_the_clock_of_the_model() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(250, RETRY);
+    assert_eq!(course.steps.next(), s(300));
+    course.line(299, RETRY);
+    assert_eq!(course.steps.next(), s(300));
+    course.line(299, SAID);
+    assert_eq!(course.steps.next(), s(299 + 300));
+}
+
+#[test]
+fn the_model_is_not_waited_for_while_a_command_runs() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(1, BEGIN).line(2, SAID);
+    assert!(!course.log.last().unwrap().contains("model"), "{:?}", course.log);
+}
+
+#[test]
+fn a_command_that_outlives_the_turn_ends_unseen() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(1, BEGIN).line(5, DONE);
+    assert!(course.log.contains(&"-3 Unknown None 4000".to_owned()), "{:?}", course.log);
+    assert_eq!(course.steps.current(), None);
+}
+
+#[test]
+fn work_after_a_turn_was_called_done_means_that_it_was_not() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(1, DONE).line(2, BEGIN);
+    assert_eq!(course.tracker.turn(), None);
+}
+
+#[test]
+fn edits_tools_searches_plans_and_unknown_items_are_told() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN);
+    course.log.clear();
+    course
+        .line(1, r#"{"type":"item.started","item":{"id":"a","type":"file_change","changes":[{"path":"/w/x","kind":"add"}],"status":"in_progress"}}"#)
+        .line(2, r#"{"type":"item.completed","item":{"id":"a","type":"file_change","changes":[{"path":"/w/x","kind":"add"}],"status":"completed"}}"#)
+        .line(3, r#"{"type":"item.completed","item":{"id":"item_6","type":"web_search","id":"ws_1","query":"rust"}}"#)
+        .line(4, r#"{"type":"item.completed","item":{"id":"b","type":"mcp_tool_call","server":"s","tool":"t","status":"failed"}}"#)
+        .line(5, r#"{"type":"item.completed","item":{"id":"c","type":"hologram"}}"#);
+    course.log.retain(|line| !line.contains("model"));
+    let files = vec![ChangedFile { path: "/w/x".into(), kind: "add".into() }];
+    let changed = format!("{:?}", EventBody::FileChange { files });
+    let all = course.log.join("\n");
+    for wanted in ["edit: /w/x", "search: rust", "tool: s.t", changed.as_str()] {
+        assert!(all.contains(wanted), "{wanted} in {all}");
+    }
+    assert_eq!(course.tracker.unknown(), 1);
+}
+
+#[test]
+fn a_flood_of_forged_items_is_bounded() {
+    let mut course = Course::new();
+    for n in 0..1000 {
+        course.line(1, &BEGIN.replace("item_1", &format!("x{n}")));
+    }
+    assert_eq!(course.tracker.items.len(), MAX_OPEN);
+}

@@ -1,0 +1,186 @@
+//! The human-readable log of a Codex worker. Pure.
+//!
+//! ```text
+//! 14:03:07 $ npm ci
+//!     added 12 packages
+//!     exit 0 after 2.3s
+//! 14:03:12 All tests pass.
+//! ```
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::codex::event::{CodexEvent, Item, Phase};
+use crate::codex::lines::Line;
+use crate::steps::rules;
+
+/// Most of a command's output that is shown: its first and last half.
+const OUTPUT: usize = 16 * 1024;
+/// Most of one message or warning.
+const TEXT: usize = 16 * 1024;
+/// Most commands whose start is remembered.
+const MAX_OPEN: usize = 256;
+/// Lines on stderr that say nothing.
+const NOISE: &[&str] = &["Reading additional input from stdin...", "Reading prompt from stdin..."];
+
+/// Renders events as text.
+#[derive(Debug, Default)]
+pub(crate) struct Transcript {
+    started: HashMap<String, Duration>,
+}
+
+impl Transcript {
+    /// The text of an event; empty for those that people need not see. `now` is monotonic, `at` for people.
+    pub(crate) fn event(&mut self, now: Duration, at: Timestamp, event: &CodexEvent) -> String {
+        let stamp = at.strftime("%H:%M:%S").to_string();
+        match event {
+            CodexEvent::ThreadStarted { id } => format!("{stamp} thread {id}\n"),
+            CodexEvent::TurnStarted => String::new(),
+            CodexEvent::TurnCompleted { usage } => {
+                format!("{stamp} turn completed ({} tokens in, {} out)\n", usage.input_tokens, usage.output_tokens)
+            }
+            CodexEvent::TurnFailed { message } => said(&stamp, "turn failed: ", message),
+            CodexEvent::Error { message } => said(&stamp, "error: ", message),
+            CodexEvent::Item { phase, id, item } => self.item(now, &stamp, *phase, id, item),
+            CodexEvent::Unknown { what } => said(&stamp, "codex printed something unknown: ", what),
+        }
+    }
+
+    fn item(&mut self, now: Duration, stamp: &str, phase: Phase, id: &str, item: &Item) -> String {
+        match (item, phase) {
+            (Item::Command { command, .. }, Phase::Started) => {
+                if self.started.len() < MAX_OPEN {
+                    self.started.insert(id.to_owned(), now);
+                }
+                said(stamp, "$ ", &rules::inner(command))
+            }
+            (Item::Command { command, output, exit_code, .. }, Phase::Completed) => {
+                let started = self.started.remove(id);
+                let mut text = String::new();
+                if started.is_none() {
+                    text = said(stamp, "$ ", &rules::inner(command));
+                }
+                indent(&mut text, &bounded(output, OUTPUT));
+                let exit = exit_code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit {code}"));
+                let took = started.map(|started| {
+                    format!(" after {}", common::duration::short(common::duration::millis(now.saturating_sub(started))))
+                });
+                let _ = writeln!(text, "    {exit}{}", took.unwrap_or_default());
+                text
+            }
+            (Item::Message(message), Phase::Completed) => said(stamp, "", message),
+            (Item::Reasoning(thought), Phase::Completed) => said(stamp, "thinking: ", thought),
+            (Item::Files { files, failed }, Phase::Completed) => {
+                let mut text = String::new();
+                for file in files {
+                    let failed = if *failed { " (failed)" } else { "" };
+                    let _ = writeln!(text, "{stamp} {} {}{failed}", file.kind, file.path);
+                }
+                text
+            }
+            (Item::Tool { name, .. }, Phase::Started) => said(stamp, "tool ", name),
+            (Item::Tool { name, failed: true }, Phase::Completed) => said(stamp, "tool failed: ", name),
+            (Item::Search(query), Phase::Completed) => said(stamp, "search: ", query),
+            (Item::Plan(items), _) => {
+                let mut text = format!("{stamp} plan\n");
+                for item in items {
+                    let mark = if item.completed { 'x' } else { ' ' };
+                    let _ = writeln!(text, "    [{mark}] {}", item.text);
+                }
+                text
+            }
+            (Item::Warning(message), _) => said(stamp, "warning: ", message),
+            (Item::Other(what), Phase::Completed) => said(stamp, "codex did something unknown: ", what),
+            _ => String::new(),
+        }
+    }
+
+    /// A line of stderr; empty for known noise.
+    pub(crate) fn stderr(line: &Line) -> String {
+        let text = match line {
+            Line::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Line::Cut { head, dropped, .. } => {
+                format!("{} [… {dropped} bytes …]", common::text::truncate(&String::from_utf8_lossy(head), TEXT))
+            }
+        };
+        if text.trim().is_empty() || NOISE.contains(&text.trim()) { String::new() } else { format!("{text}\n") }
+    }
+}
+
+/// A stamped text; its further lines are indented.
+fn said(stamp: &str, lead: &str, text: &str) -> String {
+    let text = bounded(text.trim_end(), TEXT);
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    let mut out = format!("{stamp} {lead}{first}\n");
+    indent(&mut out, rest);
+    out
+}
+
+fn indent(out: &mut String, text: &str) {
+    for line in text.lines() {
+        let _ = writeln!(out, "    {line}");
+    }
+}
+
+/// A text within a bound: its beginning and its end, and how much is missing between them.
+fn bounded(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let mut head = most / 2;
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    let mut tail = text.len() - most / 2;
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    format!("{}\n… {} bytes …\n{}", &text[..head], tail - head, &text[tail..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codex::event::parse;
+
+    fn render(lines: &[&str]) -> String {
+        let mut transcript = Transcript::default();
+        let at = "2026-01-02T03:04:05Z".parse().unwrap();
+        let mut text = String::new();
+        for (second, line) in (0..).zip(lines) {
+            let event = parse(&Line::Whole(line.as_bytes().to_vec())).unwrap();
+            text += &transcript.event(Duration::from_secs(second), at, &event);
+        }
+        text
+    }
+
+    #[test]
+    fn a_worker_reads_like_a_terminal_session() {
+        let text = render(&[
+            r#"{"type":"item.started","item":{"id":"1","type":"command_execution","command":"/bin/bash -lc 'npm ci'","status":"in_progress"}}"#,
+            r#"{"type":"item.completed","item":{"id":"1","type":"command_execution","command":"/bin/bash -lc 'npm ci'","aggregated_output":"a\nb\n","exit_code":1,"status":"failed"}}"#,
+            r#"{"type":"item.completed","item":{"id":"2","type":"agent_message","text":"It failed.\nSorry."}}"#,
+            r#"{"type":"item.completed","item":{"id":"3","type":"todo_list","items":[{"text":"one","completed":true}]}}"#,
+            r#"{"type":"item.completed","item":{"id":"4","type":"file_change","changes":[{"path":"/w/x","kind":"add"}],"status":"completed"}}"#,
+        ]);
+        let expected = "03:04:05 $ npm ci\n    a\n    b\n    exit 1 after 1.0s\n03:04:05 It failed.\n    Sorry.\n\
+                        03:04:05 plan\n    [x] one\n03:04:05 add /w/x\n";
+        similar_asserts::assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_huge_output_shows_its_ends_and_what_is_missing() {
+        let text = bounded(&format!("{}{}", "ä".repeat(20_000), "z".repeat(20_000)), OUTPUT);
+        assert!(text.len() < OUTPUT + 100 && text.contains("… 43616 bytes …"), "{}", &text[8000..8300]);
+    }
+
+    #[test]
+    fn noise_on_stderr_is_dropped_and_the_rest_kept() {
+        let line = |text: &str| Transcript::stderr(&Line::Whole(text.as_bytes().to_vec()));
+        assert_eq!(line("Reading additional input from stdin..."), "");
+        assert_eq!(line("ERROR x"), "ERROR x\n");
+    }
+}

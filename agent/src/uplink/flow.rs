@@ -1,0 +1,163 @@
+//! How far one run has got on one connection. Pure.
+//!
+//! `acked ≤ sent ≤ last`, for events and for output alike; a new connection begins with both at what the relay holds.
+
+use common::wire::OUTPUT_CHUNK;
+
+/// Most events under way: four full frames, so that the relay's group commit always finds the next one waiting.
+const EVENTS: u64 = 1024;
+/// Most output under way, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
+const OUTPUT: u64 = 512 * 1024;
+
+/// What to send next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Events from this sequence on.
+    Events {
+        /// The first.
+        first: u64,
+        /// The last that may be sent now.
+        last: u64,
+    },
+    /// Output from this offset on.
+    Output {
+        /// The first byte.
+        offset: u64,
+        /// How much at most.
+        most: usize,
+    },
+}
+
+/// The run as the spool has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    /// Newest event.
+    pub(super) last_seq: u64,
+    /// End of the output.
+    pub(super) output: u64,
+    /// Whether the newest event is the run's last.
+    pub(super) finished: bool,
+}
+
+/// The relay acknowledged what it was never sent.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it acknowledged {acked} where {sent} was sent")]
+pub(super) struct Impossible {
+    acked: u64,
+    sent: u64,
+}
+
+/// The positions.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    sent: u64,
+    acked: u64,
+    output_sent: u64,
+    output_acked: u64,
+}
+
+impl Flow {
+    /// Begins behind what the relay holds.
+    pub(super) fn resume(seq: u64, output: u64) -> Self {
+        Self { sent: seq, acked: seq, output_sent: output, output_acked: output }
+    }
+
+    /// What to send next: events before output, but the run's last event behind all of its output, because the relay
+    /// wants nothing more of a run that is over.
+    pub(super) fn next(&self, extent: Extent) -> Option<Piece> {
+        let output_waits = self.output_sent < extent.output;
+        let last = extent.last_seq - u64::from(extent.finished && output_waits && extent.last_seq > 0);
+        let last = last.min(self.acked + EVENTS);
+        if self.sent < last {
+            return Some(Piece::Events { first: self.sent + 1, last });
+        }
+        let room = (self.output_acked + OUTPUT).saturating_sub(self.output_sent);
+        let most = room.min(extent.output.saturating_sub(self.output_sent)).min(OUTPUT_CHUNK as u64);
+        let most = usize::try_from(most).unwrap_or(OUTPUT_CHUNK);
+        (most > 0).then_some(Piece::Output { offset: self.output_sent, most })
+    }
+
+    /// So many events were sent.
+    pub(super) fn sent_events(&mut self, count: usize) {
+        self.sent += count as u64;
+    }
+
+    /// So many bytes of output were sent.
+    pub(super) fn sent_output(&mut self, count: usize) {
+        self.output_sent += count as u64;
+    }
+
+    /// The relay has the events up to `seq`.
+    ///
+    /// # Errors
+    /// It can't have them.
+    pub(super) fn ack(&mut self, seq: u64) -> Result<(), Impossible> {
+        if seq > self.sent {
+            return Err(Impossible { acked: seq, sent: self.sent });
+        }
+        self.acked = self.acked.max(seq);
+        Ok(())
+    }
+
+    /// The relay has the output up to `offset`.
+    ///
+    /// # Errors
+    /// It can't have it.
+    pub(super) fn ack_output(&mut self, offset: u64) -> Result<(), Impossible> {
+        if offset > self.output_sent {
+            return Err(Impossible { acked: offset, sent: self.output_sent });
+        }
+        self.output_acked = self.output_acked.max(offset);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(last_seq: u64, output: u64, finished: bool) -> Extent {
+        Extent { last_seq, output, finished }
+    }
+
+    #[test]
+    fn events_go_before_output_and_the_end_behind_it() {
+        let mut flow = Flow::default();
+        assert_eq!(flow.next(extent(3, 10, true)), Some(Piece::Events { first: 1, last: 2 }));
+        flow.sent_events(2);
+        assert_eq!(flow.next(extent(3, 10, true)), Some(Piece::Output { offset: 0, most: 10 }));
+        flow.sent_output(10);
+        assert_eq!(flow.next(extent(3, 10, true)), Some(Piece::Events { first: 3, last: 3 }));
+        flow.sent_events(1);
+        assert_eq!(flow.next(extent(3, 10, true)), None);
+    }
+
+    #[test]
+    fn what_is_under_way_is_bounded_and_acks_open_the_window() {
+        let mut flow = Flow::default();
+        let much = extent(5000, 10_000_000, false);
+        assert_eq!(flow.next(much), Some(Piece::Events { first: 1, last: EVENTS }));
+        flow.sent_events(1024);
+        while let Some(Piece::Output { most, .. }) = flow.next(much) {
+            flow.sent_output(most);
+        }
+        assert_eq!(flow.output_sent, OUTPUT);
+        flow.ack(1).unwrap();
+        assert_eq!(flow.next(much), Some(Piece::Events { first: 1025, last: 1025 }));
+    }
+
+    #[test]
+    fn a_new_connection_goes_on_behind_what_is_durable() {
+        let flow = Flow::resume(7, 100);
+        assert_eq!(flow.next(extent(9, 100, true)), Some(Piece::Events { first: 8, last: 9 }));
+        assert_eq!(Flow::resume(9, 100).next(extent(9, 100, true)), None);
+        assert_eq!(Flow::resume(0, 500).next(extent(0, 100, false)), None);
+    }
+
+    #[test]
+    fn an_ack_of_what_was_never_sent_is_refused_and_an_old_one_ignored() {
+        let mut flow = Flow::resume(7, 100);
+        assert!(flow.ack(8).is_err() && flow.ack_output(101).is_err());
+        assert_eq!((flow.ack(3), flow.acked), (Ok(()), 7));
+    }
+}

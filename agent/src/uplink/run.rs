@@ -1,0 +1,123 @@
+//! The endless loop around connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::{LinkError, dial, serve};
+use crate::backoff::Backoff;
+use crate::config::{Config, ConfigFile};
+use crate::job::Jobs;
+use crate::spool::Spool;
+
+/// Between two looks for a new configuration while there is no connection: `relay up` waits for it.
+const LOOK_WAITING: Duration = Duration::from_millis(200);
+/// The same while there is one: it changes about never.
+const LOOK_CONNECTED: Duration = Duration::from_secs(2);
+
+/// The agent's side of the link.
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    spool: Arc<Spool>,
+    jobs: Arc<Jobs>,
+    file: ConfigFile,
+    config: Option<Arc<Config>>,
+    /// The last reason that was logged: the same one again is no news.
+    reason: String,
+}
+
+impl Uplink {
+    /// A link that does not exist yet.
+    pub(crate) fn new(spool: Arc<Spool>, jobs: Arc<Jobs>, file: ConfigFile) -> Self {
+        Self { spool, jobs, file, config: None, reason: String::new() }
+    }
+
+    /// Connects and serves, for ever.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            self.look();
+            let Some(config) = self.config.clone() else {
+                tokio::time::sleep(LOOK_WAITING).await;
+                continue;
+            };
+            let error = self.connect_and_serve(&config, &mut backoff).await;
+            self.explain(&error);
+            if !matches!(error, LinkError::Reconfigured) {
+                self.wait(backoff.next(random())).await;
+            }
+        }
+    }
+
+    async fn connect_and_serve(&mut self, config: &Config, backoff: &mut Backoff) -> LinkError {
+        let socket = match dial::dial(config).await {
+            Ok(socket) => socket,
+            Err(error) => return error,
+        };
+        let mut look = interval_at(Instant::now() + LOOK_CONNECTED, LOOK_CONNECTED);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (spool, jobs) = (Arc::clone(&self.spool), Arc::clone(&self.jobs));
+        let reason = &mut self.reason;
+        let welcomed = || {
+            tracing::info!("connected to {}", config.url);
+            reason.clear();
+            backoff.reset();
+        };
+        let (file, current) = (&mut self.file, &mut self.config);
+        let reconfigured = || {
+            adopt(file, current, &jobs);
+            current.as_ref().is_some_and(|new| new.url != config.url || new.token != config.token)
+        };
+        serve::serve(socket, &spool, &jobs, &mut look, welcomed, reconfigured).await
+    }
+
+    /// Waits; a new configuration is tried at once.
+    async fn wait(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            tokio::time::sleep_until(until.min(Instant::now() + LOOK_WAITING)).await;
+            if self.look() {
+                return;
+            }
+        }
+    }
+
+    /// Takes a changed configuration over.
+    fn look(&mut self) -> bool {
+        adopt(&mut self.file, &mut self.config, &self.jobs)
+    }
+
+    fn explain(&mut self, error: &LinkError) {
+        let reason = error.to_string();
+        if reason != self.reason {
+            tracing::warn!("{reason}");
+            self.reason = reason;
+        }
+    }
+}
+
+fn adopt(file: &mut ConfigFile, current: &mut Option<Arc<Config>>, jobs: &Jobs) -> bool {
+    match file.changed() {
+        Ok(None) => false,
+        Ok(Some(config)) => {
+            let config = Arc::new(config);
+            jobs.configure(Arc::clone(&config));
+            *current = Some(config);
+            true
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            false
+        }
+    }
+}
+
+/// Any number: it only has to differ between agents. Without randomness from the kernel all wait equally long.
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u32::from_le_bytes(bytes),
+        Err(_) => u32::MAX,
+    }
+}

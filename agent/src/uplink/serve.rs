@@ -1,0 +1,166 @@
+//! One connection, from `Hello` to its end.
+
+use std::sync::Arc;
+
+use common::wire::{
+    self, AgentFrame, CLOSE_PROTOCOL, DEAD_AFTER, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN, RelayFrame,
+};
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::{Instant, Interval, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::LinkError;
+use super::dial::Socket;
+use super::session::{Session, progress};
+use crate::job::Jobs;
+use crate::spool::Spool;
+
+/// What the loop waited for.
+enum Input {
+    /// From the relay.
+    Message(Option<Result<Message, tungstenite::Error>>),
+    /// Nothing came for too long.
+    Silent,
+    /// It is time to look at the configuration.
+    Look,
+    /// Something may be there to send, and nothing came in.
+    Room,
+    /// Something was appended to the spool.
+    Appended,
+}
+
+/// Says `Hello`, waits for `Welcome`, then serves until the connection ends. `welcomed` is called in between;
+/// `reconfigured` whenever `look` ticks.
+///
+/// # Errors
+/// Always: the reason for the end.
+pub(super) async fn serve(
+    mut socket: Socket,
+    spool: &Spool,
+    jobs: &Arc<Jobs>,
+    look: &mut Interval,
+    welcomed: impl FnOnce(),
+    mut reconfigured: impl FnMut() -> bool,
+) -> LinkError {
+    let served = async {
+        send(&mut socket, &AgentFrame::Hello(Box::new(hello(spool, jobs).await))).await?;
+        flush(&mut socket).await?;
+        let durable = match timeout(HELLO_TIMEOUT, welcome(&mut socket)).await {
+            Ok(durable) => durable?,
+            Err(_) => return Err(LinkError::Silent),
+        };
+        welcomed();
+        let mut session = Session::new(spool, jobs, durable);
+        let mut dead = Instant::now() + DEAD_AFTER;
+        let mut more = true;
+        loop {
+            // Cancel-safe: a WebSocket's `next` keeps a half-read message in the socket, a tick or a ring that is
+            // not taken stays due. Writing happens below, outside, where nothing can cut a message in two.
+            let input = tokio::select! {
+                biased;
+                message = socket.next() => Input::Message(message),
+                () = sleep_until(dead) => Input::Silent,
+                _ = look.tick() => Input::Look,
+                () = std::future::ready(()), if more => Input::Room,
+                () = spool.changed(), if !more => Input::Appended,
+            };
+            match input {
+                Input::Message(message) => {
+                    dead = Instant::now() + DEAD_AFTER;
+                    if let Some(frame) = frame(message)? {
+                        session.take(frame).await?;
+                        more = true;
+                    }
+                }
+                Input::Silent => return Err(LinkError::Silent),
+                Input::Look if reconfigured() => return Err(LinkError::Reconfigured),
+                Input::Look => {}
+                Input::Room => match session.next()? {
+                    Some(frame) => send(&mut socket, &frame).await?,
+                    None => {
+                        flush(&mut socket).await?;
+                        more = false;
+                    }
+                },
+                Input::Appended => more = true,
+            }
+        }
+    };
+    let end: Result<std::convert::Infallible, LinkError> = served.await;
+    let error = match end {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    if let LinkError::Protocol(reason) = &error {
+        let close = CloseFrame { code: CLOSE_PROTOCOL.into(), reason: common::text::one_line(reason, 100).into() };
+        // The relay may be past hearing it.
+        let _ = timeout(std::time::Duration::from_secs(1), socket.close(Some(close))).await;
+    }
+    error
+}
+
+async fn hello(spool: &Spool, jobs: &Jobs) -> Hello {
+    Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL,
+        agent: jobs.agent().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        max_jobs: jobs.max_jobs(),
+        platform: jobs.platform().await,
+        jobs: progress(spool),
+    }
+}
+
+async fn welcome(socket: &mut Socket) -> Result<Vec<wire::Durable>, LinkError> {
+    loop {
+        match frame(socket.next().await)? {
+            None => {}
+            Some(RelayFrame::Welcome { protocol, durable }) if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) => {
+                return Ok(durable);
+            }
+            Some(RelayFrame::Welcome { protocol, .. }) => {
+                return Err(LinkError::Protocol(format!("it chose protocol {protocol}, which was not offered")));
+            }
+            Some(_) => return Err(LinkError::Protocol("it spoke before it welcomed".to_owned())),
+        }
+    }
+}
+
+/// The frame of a message; none for the WebSocket's own.
+fn frame(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<RelayFrame>, LinkError> {
+    match message {
+        Some(Ok(Message::Binary(bytes))) => {
+            wire::decode(&bytes).map(Some).map_err(|error| LinkError::Protocol(error.to_string()))
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
+        Some(Ok(Message::Text(_))) => Err(LinkError::Protocol("it sent text".to_owned())),
+        Some(Ok(Message::Close(frame))) => Err(LinkError::Closed(frame.map_or_else(
+            || "no reason given".to_owned(),
+            |frame| common::text::one_line(&format!("{} {}", u16::from(frame.code), frame.reason), 200),
+        ))),
+        Some(Err(error)) => Err(LinkError::Closed(error.to_string())),
+        None => Err(LinkError::Closed("end of the connection".to_owned())),
+    }
+}
+
+/// Hands a frame to the socket. A relay that does not read for [`DEAD_AFTER`] is as good as gone; the message that is
+/// cut then dies with the connection.
+async fn send(socket: &mut Socket, frame: &AgentFrame) -> Result<(), LinkError> {
+    let bytes = wire::encode(frame).map_err(|error| LinkError::Protocol(error.to_string()))?;
+    written(timeout(DEAD_AFTER, socket.feed(Message::binary(bytes))).await)
+}
+
+async fn flush(socket: &mut Socket) -> Result<(), LinkError> {
+    written(timeout(DEAD_AFTER, socket.flush()).await)
+}
+
+fn written(
+    result: Result<Result<(), tungstenite::Error>, tokio::time::error::Elapsed>,
+) -> Result<(), LinkError> {
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(LinkError::Closed(error.to_string())),
+        Err(_) => Err(LinkError::Silent),
+    }
+}

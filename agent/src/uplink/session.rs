@@ -1,0 +1,153 @@
+//! What to send on a connection and what the relay's frames mean. It does not know what carries the frames.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use common::wire::{AgentFrame, BATCH_BYTES, Durable, JobProgress, MAX_BATCH, RelayFrame};
+
+use super::LinkError;
+use super::flow::{Extent, Flow, Piece};
+use crate::job::Jobs;
+use crate::spool::{JobSpool, RunId, Spool};
+
+/// Most answers that wait to be sent. The relay has to read; one that only writes is broken.
+const MAX_REPLIES: usize = 256;
+
+/// One connection's conversation, from `Welcome` on.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    spool: &'a Spool,
+    jobs: &'a Arc<Jobs>,
+    flows: BTreeMap<RunId, Flow>,
+    /// The run that sent last: the next one is tried first, so that none keeps the others waiting.
+    turn: Option<RunId>,
+    replies: VecDeque<AgentFrame>,
+}
+
+/// Everything in the spool, for `Hello`.
+pub(super) fn progress(spool: &Spool) -> Vec<JobProgress> {
+    let runs = spool.all();
+    runs.iter()
+        .map(|run| JobProgress { job: run.run().job.clone(), epoch: run.run().epoch, last_seq: run.last_seq() })
+        .collect()
+}
+
+impl<'a> Session<'a> {
+    /// Begins with what the relay holds.
+    pub(super) fn new(spool: &'a Spool, jobs: &'a Arc<Jobs>, durable: Vec<Durable>) -> Self {
+        let mut session = Self { spool, jobs, flows: BTreeMap::new(), turn: None, replies: VecDeque::new() };
+        for held in durable {
+            session.resume(held);
+        }
+        session
+    }
+
+    fn resume(&mut self, held: Durable) {
+        let id = RunId { job: held.job, epoch: held.epoch };
+        let Some(run) = self.spool.get(&id) else { return };
+        if held.closed {
+            self.jobs.abandon(&id);
+            return;
+        }
+        run.continue_after(held.seq);
+        run.ack(held.seq);
+        run.ack_output(held.output);
+        self.flows.insert(id, Flow::resume(held.seq, held.output));
+    }
+
+    /// Acts on a frame.
+    ///
+    /// # Errors
+    /// The relay broke the protocol.
+    pub(super) async fn take(&mut self, frame: RelayFrame) -> Result<(), LinkError> {
+        match frame {
+            RelayFrame::Start { job, epoch, spec } => {
+                let reply = self.jobs.start(RunId { job, epoch }, spec).await;
+                self.reply(reply)
+            }
+            RelayFrame::Cancel { job, grace_ms } => {
+                self.jobs.cancel(&job, grace_ms);
+                Ok(())
+            }
+            RelayFrame::Ack { job, epoch, seq } => {
+                self.acked(&RunId { job, epoch }, |flow, run| {
+                    flow.ack(seq)?;
+                    run.ack(seq);
+                    Ok(())
+                })
+            }
+            RelayFrame::OutputAck { job, epoch, offset } => {
+                self.acked(&RunId { job, epoch }, |flow, run| {
+                    flow.ack_output(offset)?;
+                    run.ack_output(offset);
+                    Ok(())
+                })
+            }
+            RelayFrame::Ping { nonce } => self.reply(AgentFrame::Pong { nonce }),
+            RelayFrame::Welcome { .. } => Err(LinkError::Protocol("it welcomed twice".to_owned())),
+        }
+    }
+
+    fn reply(&mut self, frame: AgentFrame) -> Result<(), LinkError> {
+        if self.replies.len() >= MAX_REPLIES {
+            return Err(LinkError::Protocol("it asks without reading the answers".to_owned()));
+        }
+        self.replies.push_back(frame);
+        Ok(())
+    }
+
+    /// An acknowledgement of a run that is no longer here is late, and no error.
+    fn acked(
+        &mut self,
+        id: &RunId,
+        apply: impl FnOnce(&mut Flow, &JobSpool) -> Result<(), super::flow::Impossible>,
+    ) -> Result<(), LinkError> {
+        let (Some(flow), Some(run)) = (self.flows.get_mut(id), self.spool.get(id)) else { return Ok(()) };
+        apply(flow, &run).map_err(|error| LinkError::Protocol(error.to_string()))?;
+        if run.delivered() {
+            self.flows.remove(id);
+            self.spool.remove(id);
+        }
+        Ok(())
+    }
+
+    /// The next frame to send: answers first, then the runs in turn.
+    ///
+    /// # Errors
+    /// The spool can't be read.
+    pub(super) fn next(&mut self) -> Result<Option<AgentFrame>, LinkError> {
+        if let Some(reply) = self.replies.pop_front() {
+            return Ok(Some(reply));
+        }
+        let runs = self.spool.all();
+        let after = self.turn.as_ref().map_or(0, |turn| runs.partition_point(|run| run.run() <= turn));
+        for run in runs[after..].iter().chain(&runs[..after]) {
+            if let Some(frame) = self.piece(run)? {
+                self.turn = Some(run.run().clone());
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
+    }
+
+    fn piece(&mut self, run: &Arc<JobSpool>) -> Result<Option<AgentFrame>, LinkError> {
+        let flow = self.flows.entry(run.run().clone()).or_default();
+        let RunId { job, epoch } = run.run().clone();
+        let extent =
+            Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.finished() };
+        match flow.next(extent) {
+            None => Ok(None),
+            Some(Piece::Events { first, last }) => {
+                let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
+                let batch = run.read(first, most, BATCH_BYTES)?;
+                flow.sent_events(batch.len());
+                Ok((!batch.is_empty()).then_some(AgentFrame::Events { job, epoch, first_seq: first, batch }))
+            }
+            Some(Piece::Output { offset, most }) => {
+                let bytes = run.read_output(offset, most)?;
+                flow.sent_output(bytes.len());
+                Ok((!bytes.is_empty()).then_some(AgentFrame::Output { job, epoch, offset, bytes }))
+            }
+        }
+    }
+}

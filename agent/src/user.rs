@@ -1,0 +1,56 @@
+//! The user that workers run as.
+//!
+//! `/etc/passwd` is read directly: a static binary has no name service.
+
+use std::fs;
+
+use crate::shim::protocol::Ids;
+
+/// A line of `/etc/passwd`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    /// Name.
+    pub(crate) name: String,
+    /// User and group.
+    pub(crate) ids: Ids,
+    /// Home folder.
+    pub(crate) home: String,
+    /// Login shell.
+    pub(crate) shell: String,
+}
+
+/// Finds a user by name.
+///
+/// # Errors
+/// One line to act on: the file can't be read, or has no such user.
+pub(crate) fn find(name: &str) -> Result<User, String> {
+    let passwd = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd can't be read: {e}"))?;
+    parse(&passwd, name).ok_or_else(|| format!("there is no user '{name}' in /etc/passwd: create it, or configure another"))
+}
+
+fn parse(passwd: &str, name: &str) -> Option<User> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let found = fields.next().filter(|found| *found == name)?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let home = fields.nth(1)?.to_owned();
+        let shell = fields.next().filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh").to_owned();
+        Some(User { name: found.to_owned(), ids: Ids { uid, gid }, home, shell })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_read_from_its_line_and_no_prefix_is_taken_for_it() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nworker2:x:9:9::/:\nbroken\nworker:x:1000:1001:W,,,:/home/worker:\n";
+        let worker = parse(passwd, "worker").unwrap();
+        assert_eq!((worker.ids, worker.shell.as_str()), (Ids { uid: 1000, gid: 1001 }, "/bin/sh"));
+        assert_eq!(worker.home, "/home/worker");
+        assert_eq!(parse(passwd, "work"), None);
+        assert_eq!(parse(passwd, "broken"), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! The workspace's own copy of a job's log, for people who look there: `.codex-worker/`.
+//!
+//! The worker owns that folder and may be hostile. So everything happens through directory descriptors and creates new
+//! files only (`O_EXCL`, never through a link), nothing is ever opened that was there before, and nothing is read back.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use common::ids::JobId;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, openat, symlinkat, unlinkat};
+use rustix::io::Errno;
+
+use crate::shim::protocol::Ids;
+
+/// The folder's name in the workspace.
+const FOLDER: &str = ".codex-worker";
+/// Most bytes of one file: enough for hours of a talkative worker, and ten jobs fit into any disk.
+const CAP: u64 = 16 * 1024 * 1024;
+
+/// One of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// `log.txt`: the human-readable log.
+    Log,
+    /// `codex.jsonl`: what Codex printed.
+    Codex,
+    /// `last-message.txt`: the worker's last words.
+    Message,
+}
+
+impl Part {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log.txt",
+            Self::Codex => "codex.jsonl",
+            Self::Message => "last-message.txt",
+        }
+    }
+}
+
+/// The files of one job. Those that nothing is written to are not made.
+#[derive(Debug)]
+pub(crate) struct WorkspaceLog {
+    dir: OwnedFd,
+    owner: Option<Ids>,
+    path: String,
+    files: [Option<Bounded>; 3],
+}
+
+#[derive(Debug)]
+struct Bounded {
+    file: File,
+    written: u64,
+}
+
+impl WorkspaceLog {
+    /// Makes the folder of a job, owned by `owner` where that is another user.
+    ///
+    /// # Errors
+    /// What the file system says, also about whatever stands where the folder should be.
+    pub(crate) fn open(workspace: &Path, job: &JobId, owner: Option<Ids>) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let workspace = openat(CWD, workspace, flags, Mode::empty())?;
+        let outer = folder(&workspace, FOLDER, owner)?;
+        match create(&outer, ".gitignore", owner) {
+            Ok(mut file) => file.write_all(b"*\n")?,
+            // Whatever it is, it was there before.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let stem = job.stem();
+        let dir = folder(&outer, &stem, owner)?;
+        // A link that is only made, never followed; a folder in its place stays.
+        let _ = unlinkat(&outer, "log.txt", AtFlags::empty());
+        let _ = symlinkat(format!("{stem}/log.txt"), &outer, "log.txt");
+        let path = format!("{FOLDER}/{stem}/log.txt");
+        let mut log = Self { dir, owner, path, files: [None, None, None] };
+        log.append(Part::Log, b"")?;
+        Ok(log)
+    }
+
+    /// The log, relative to the workspace.
+    pub(crate) fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    /// Appends; beyond [`CAP`] nothing more.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn append(&mut self, part: Part, bytes: &[u8]) -> io::Result<()> {
+        let slot = &mut self.files[part as usize];
+        let bounded = match slot {
+            Some(bounded) => bounded,
+            None => {
+                // From an earlier run of the job, or put there by somebody.
+                match unlinkat(&self.dir, part.name(), AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                slot.insert(Bounded { file: create(&self.dir, part.name(), self.owner)?, written: 0 })
+            }
+        };
+        if bounded.written >= CAP {
+            return Ok(());
+        }
+        let room = usize::try_from(CAP - bounded.written).unwrap_or(usize::MAX);
+        let kept = &bytes[..bytes.len().min(room)];
+        bounded.file.write_all(kept)?;
+        bounded.written += kept.len() as u64;
+        if bounded.written >= CAP {
+            bounded.file.write_all(b"\n[this copy ends here: the relay has the rest]\n")?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a folder, making it if it is missing. A folder that we made is handed to its owner; one that was there keeps
+/// whoever has it.
+fn folder(parent: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<OwnedFd> {
+    let made = match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = openat(parent, name, flags, Mode::empty())?;
+    if made {
+        // Somebody may have put another folder there in the meantime: only one of our own is given away.
+        let ours = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
+        if ours {
+            give(&dir, owner)?;
+        }
+    }
+    Ok(dir)
+}
+
+fn create(dir: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<File> {
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::EXCL
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::APPEND
+        | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::from_raw_mode(0o644))?;
+    let stat = fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
+        return Err(io::Error::other(format!("{name} is no file of its own")));
+    }
+    give(&file, owner)?;
+    Ok(File::from(file))
+}
+
+fn give(fd: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
+    if let Some(ids) = owner {
+        fchown(fd, Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn job() -> JobId {
+        "abe-smoke#1".parse().unwrap()
+    }
+
+    #[test]
+    fn the_folder_ignores_itself_and_the_newest_log_is_linked() {
+        let ws = tempfile::tempdir().unwrap();
+        let mut log = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
+        log.append(Part::Log, b"hello\n").unwrap();
+        log.append(Part::Message, b"done").unwrap();
+        let dir = ws.path().join(".codex-worker");
+        assert_eq!(fs::read(dir.join(".gitignore")).unwrap(), b"*\n");
+        assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"hello\n");
+        assert_eq!(fs::read(dir.join("abe-smoke.1/last-message.txt")).unwrap(), b"done");
+        assert_eq!(fs::read(ws.path().join(log.path())).unwrap(), b"hello\n");
+        let mut again = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
+        again.append(Part::Log, b"new").unwrap();
+        assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn nothing_is_written_outside_through_links_or_into_pipes() {
+        let outside = tempfile::tempdir().unwrap();
+        let victim = outside.path().join("victim");
+        fs::write(&victim, "safe").unwrap();
+        let ws = tempfile::tempdir().unwrap();
+        symlink(outside.path(), ws.path().join(".codex-worker")).unwrap();
+        assert!(WorkspaceLog::open(ws.path(), &job(), None).is_err());
+
+        let ws = tempfile::tempdir().unwrap();
+        let dir = ws.path().join(".codex-worker/abe-smoke.1");
+        fs::create_dir_all(&dir).unwrap();
+        symlink(&victim, dir.join("log.txt")).unwrap();
+        fs::hard_link(&victim, dir.join("codex.jsonl")).unwrap();
+        symlink(&victim, ws.path().join(".codex-worker/log.txt")).unwrap();
+        symlink(outside.path().join("new"), ws.path().join(".codex-worker/.gitignore")).unwrap();
+        rustix::fs::mknodat(CWD, dir.join("last-message.txt"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let mut log = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
+        for part in [Part::Log, Part::Codex, Part::Message] {
+            log.append(part, b"x").unwrap();
+        }
+        assert_eq!(fs::read(&victim).unwrap(), b"safe");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_a_file_is_an_error_and_no_harm() {
+        let ws = tempfile::tempdir().unwrap();
+        fs::create_dir_all(ws.path().join(".codex-worker/abe-smoke.1/log.txt")).unwrap();
+        assert!(WorkspaceLog::open(ws.path(), &job(), None).is_err());
+    }
+
+    #[test]
+    fn each_file_is_bounded_and_says_so() {
+        let ws = tempfile::tempdir().unwrap();
+        let mut log = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
+        for _ in 0..20 {
+            log.append(Part::Codex, &vec![b'x'; 1024 * 1024]).unwrap();
+        }
+        let written = fs::read(ws.path().join(".codex-worker/abe-smoke.1/codex.jsonl")).unwrap();
+        assert!(written.len() < 16 * 1024 * 1024 + 100 && written.ends_with(b"has the rest]\n"));
+    }
+}

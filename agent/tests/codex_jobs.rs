@@ -1,0 +1,172 @@
+//! Codex jobs, with a script in the place of Codex: what it prints and how it ends is all that the agent sees.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
+use common::job::{JobSpec, Runner, StepKind};
+use support::{Agent, Relay, Run, mark, processes};
+
+const THREAD: &str = r#"echo '{"type":"thread.started","thread_id":"t-1"}'; echo '{"type":"turn.started"}'"#;
+const SAID: &str = r#"echo '{"type":"item.completed","item":{"id":"item_9","type":"agent_message","text":"All done."}}'"#;
+const DONE: &str = r#"echo '{"type":"turn.completed","usage":{"input_tokens":100,"output_tokens":20}}'"#;
+
+/// A Codex whose turn is this script.
+fn codex(agent: &Agent, body: &str) -> JobSpec {
+    let program = agent.dir.path().join("codex");
+    let version = "if [ \"$1\" = --version ]; then echo codex-cli 0.169.0; exit; fi";
+    fs::write(&program, format!("#!/bin/sh\n{version}\n{body}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut spec = agent.shell("demo#1", "say hello");
+    spec.runner = Runner::Codex;
+    spec.codex.program = program.display().to_string();
+    spec.env.insert("CODEX_API_KEY".into(), "s3cr3t".into());
+    spec
+}
+
+async fn run(body: &str, change: impl FnOnce(&mut JobSpec)) -> (Relay, Agent) {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let mut spec = codex(&agent, body);
+    change(&mut spec);
+    relay.start(&spec).await;
+    relay.until_finished("demo#1").await;
+    (relay, agent)
+}
+
+fn held(relay: &Relay) -> &Run {
+    &relay.runs[&"demo#1".parse().unwrap()]
+}
+
+fn failure(relay: &Relay) -> (FailureKind, String) {
+    let (state, error, _) = held(relay).finished().unwrap();
+    assert_eq!(state, FinalState::Failed);
+    let error = error.unwrap();
+    (error.kind, error.message)
+}
+
+#[tokio::test]
+async fn a_turn_becomes_steps_a_log_and_a_completed_job() {
+    let command = r#"{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'npm ci'","aggregated_output":"added 1\n","exit_code":0,"status":"completed"}"#;
+    let body = format!(
+        "cat; echo; echo noise >&2; {THREAD}; echo '{{\"type\":\"item.completed\",\"item\":{}}}'; {SAID}; {DONE}",
+        command.replace('\'', "'\\''")
+    );
+    let (relay, agent) = run(&body, |_| {}).await;
+    let run = held(&relay);
+    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    let install = run.events.iter().any(|event| {
+        matches!(&event.body, EventBody::StepStarted { kind: StepKind::Install, title, .. } if title == "npm ci")
+    });
+    assert!(install, "{:#?}", run.events);
+    let thread = run.events.iter().any(|event| {
+        matches!(&event.body, EventBody::Started { thread_id: Some(id), .. } if id == "t-1")
+    });
+    assert!(thread && run.text().contains("$ npm ci\n    added 1\n    exit 0"), "{}", run.text());
+    assert!(run.text().contains("noise\n"), "{}", run.text());
+    let copy = agent.workspace().join(".codex-worker/demo.1");
+    assert_eq!(fs::read_to_string(copy.join("last-message.txt")).unwrap(), "All done.");
+    assert!(fs::read_to_string(copy.join("codex.jsonl")).unwrap().starts_with("say hello\n{\"type\":\"thread"));
+}
+
+#[tokio::test]
+async fn a_failed_turn_tells_its_reason() {
+    let body = format!(r#"{THREAD}; echo '{{"type":"turn.failed","error":{{"message":"quota exceeded"}}}}'; exit 1"#);
+    let (relay, _agent) = run(&body, |_| {}).await;
+    assert_eq!(failure(&relay), (FailureKind::CodexError, "quota exceeded".to_owned()));
+}
+
+#[tokio::test]
+async fn an_exit_without_a_word_tells_the_last_line_of_stderr() {
+    let (relay, _agent) = run("echo 'Error: bad config' >&2; exit 1", |_| {}).await;
+    let (kind, message) = failure(&relay);
+    assert_eq!(kind, FailureKind::CodexExit);
+    assert!(message.contains("exit code 1") && message.ends_with("Error: bad config"), "{message}");
+}
+
+#[tokio::test]
+async fn a_kill_from_outside_is_told_as_one() {
+    let (relay, _agent) = run(&format!("{THREAD}; kill -9 $$"), |_| {}).await;
+    let (kind, message) = failure(&relay);
+    assert!(kind == FailureKind::CodexExit && message.contains("signal 9"), "{message}");
+    let (relay, _agent) = run(&format!("{THREAD}; kill -SEGV $$"), |_| {}).await;
+    assert!(failure(&relay).1.contains("SEGV"));
+}
+
+#[tokio::test]
+async fn a_codex_that_lingers_after_its_turn_is_ended_and_the_job_is_completed() {
+    let mark = mark();
+    let (relay, _agent) = run(&format!("{THREAD}; {DONE}; exec sleep {mark}"), |_| {}).await;
+    assert_eq!(held(&relay).finished(), Some((FinalState::Completed, None, Some(0))));
+    assert_eq!(processes(&mark), [] as [u32; 0]);
+}
+
+#[tokio::test]
+async fn a_silent_model_fails_fast_and_retries_do_not_help_it() {
+    let retry = r#"echo '{"type":"error","message":"Reconnecting... 1/5 (x)"}'"#;
+    let body = format!("{THREAD}; while sleep 0.05; do {retry}; done");
+    let (relay, _agent) = run(&body, |spec| {
+        spec.limits.steps.insert(StepKind::Model, 400);
+        spec.limits.grace_ms = 500;
+    })
+    .await;
+    let (kind, message) = failure(&relay);
+    assert!(kind == FailureKind::ModelSilent && message.contains("400ms"), "{message}");
+}
+
+#[tokio::test]
+async fn a_codex_that_shows_no_life_fails_at_its_start_limit() {
+    let (relay, _agent) = run("sleep 600", |spec| {
+        spec.limits.steps.insert(StepKind::Start, 300);
+    })
+    .await;
+    assert_eq!(failure(&relay).0, FailureKind::StartTimeout);
+}
+
+#[tokio::test]
+async fn a_command_with_megabytes_of_output_still_ends_its_step() {
+    let begin = r#"{"type":"item.started","item":{"id":"item_1","type":"command_execution","command":"cargo test","status":"in_progress"}}"#;
+    let head = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"cargo test","aggregated_output":""#;
+    let tail = r#"","exit_code":101,"status":"failed"}}"#;
+    let body = format!(
+        "{THREAD}; echo '{begin}'; printf '%s' '{head}'; head -c 3000000 /dev/zero | tr '\\0' x; echo '{tail}'; {DONE}"
+    );
+    let (relay, _agent) = run(&body, |_| {}).await;
+    let ended = held(&relay).events.iter().any(|event| {
+        matches!(
+            event.body,
+            EventBody::StepFinished { outcome: StepOutcome::Failed, exit_code: Some(101), .. }
+        )
+    });
+    assert!(ended, "{:#?}", held(&relay).events);
+    assert!(held(&relay).text().len() < 64 * 1024);
+}
+
+#[tokio::test]
+async fn forged_lines_do_not_turn_a_bad_exit_into_a_good_one() {
+    let (relay, _agent) = run(&format!("{THREAD}; {DONE}; exit 3"), |_| {}).await;
+    assert_eq!(failure(&relay).0, FailureKind::CodexExit);
+}
+
+#[tokio::test]
+async fn without_codex_or_its_credentials_the_job_is_refused_with_what_to_do() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let id = "demo#1".parse().unwrap();
+    let mut spec = codex(&agent, "true");
+    spec.env.insert("HOME".into(), agent.dir.path().display().to_string());
+    spec.env.remove("CODEX_API_KEY");
+    relay.start(&spec).await;
+    relay.until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
+    let (reason, busy) = relay.runs.remove(&id).unwrap().refused.unwrap();
+    assert!(!busy && reason.contains("CODEX_API_KEY"), "{reason}");
+    spec.codex.program = "no-such-codex".into();
+    relay.start(&spec).await;
+    relay.until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
+    let (reason, _) = relay.runs.remove(&id).unwrap().refused.unwrap();
+    assert!(reason.contains("npm install -g @openai/codex"), "{reason}");
+}

@@ -1,0 +1,113 @@
+//! What the link does to jobs: nothing.
+
+mod support;
+
+use std::process::{Command, Stdio};
+
+use common::event::FinalState;
+use common::wire::RelayFrame;
+use support::{Agent, Relay, binary, configure, eventually};
+
+#[tokio::test]
+async fn a_job_goes_on_while_the_relay_is_gone_and_is_told_in_full_afterwards() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let line = "echo ready; until test -e go; do sleep 0.02; done; seq 1 20000; touch done";
+    relay.start(&agent.shell("demo#1", line)).await;
+    relay.until_output("demo#1", "ready").await;
+    relay.drop_connection();
+    std::fs::write(agent.workspace().join("go"), "").unwrap();
+    eventually("the job ends without a relay", || agent.workspace().join("done").exists()).await;
+    let hello = relay.accept().await;
+    assert_eq!(hello.jobs.len(), 1);
+    let run = relay.until_finished("demo#1").await;
+    assert_eq!(run.finished().unwrap().0, FinalState::Completed);
+    assert!(run.text().ends_with("19999\n20000\n"));
+    assert_eq!(run.text().lines().count(), 20001);
+}
+
+#[tokio::test]
+async fn events_that_were_never_acknowledged_are_sent_again_and_are_the_same() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.ack = false;
+    relay.start(&agent.shell("demo#1", "echo hi")).await;
+    relay.until_finished("demo#1").await;
+    let held = relay.runs[&"demo#1".parse().unwrap()].events.clone();
+    relay.drop_connection();
+    relay.runs.clear();
+    relay.ack = true;
+    relay.accept().await;
+    let run = relay.until_finished("demo#1").await;
+    similar_asserts::assert_eq!(run.events, held);
+    let spool = agent.state().join("spool");
+    relay.until("the spool is empty", |_| spool.read_dir().unwrap().count() == 0).await;
+}
+
+#[tokio::test]
+async fn an_ack_of_the_future_ends_the_connection_and_trims_nothing() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.ack = false;
+    relay.start(&agent.shell("demo#1", "echo hi")).await;
+    relay.until_finished("demo#1").await;
+    relay.send(&RelayFrame::Ack { job: "demo#1".parse().unwrap(), epoch: 1, seq: 999 }).await;
+    relay.send(&RelayFrame::Ack { job: "other#1".parse().unwrap(), epoch: 1, seq: 1 }).await;
+    relay.runs.clear();
+    relay.drop_connection();
+    let hello = relay.accept().await;
+    assert_eq!(hello.jobs[0].last_seq, 6);
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_a_new_address_is_taken_over() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.send(&RelayFrame::Ping { nonce: 7 }).await;
+    relay.until("the pong", |relay| relay.pongs == 1).await;
+    let mut other = Relay::new().await;
+    let config = serde_json::json!({"url": other.url(), "token": support::TOKEN});
+    configure(&agent.state(), &config.to_string());
+    other.accept().await;
+}
+
+#[tokio::test]
+async fn an_agent_without_a_configuration_waits_for_one_and_a_second_agent_is_refused() {
+    let mut relay = Relay::new().await;
+    let mut agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let second = Command::new(binary()).arg("run").arg("--state").arg(agent.state()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let line = String::from_utf8(second.stderr).unwrap();
+    assert!(line.contains(&agent.state().display().to_string()) && line.lines().count() == 1, "{line}");
+    agent.kill();
+    std::fs::remove_file(agent.state().join("config.json")).unwrap();
+    relay.drop_connection();
+    agent.again();
+    let config = serde_json::json!({"url": relay.url(), "token": support::TOKEN});
+    configure(&agent.state(), &config.to_string());
+    relay.accept().await;
+}
+
+#[test]
+fn bad_usage_is_one_clear_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(binary())
+        .args(["configure", "--state"])
+        .arg(dir.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), br#"{"url":"wss://h/agent","token":"t"}"#).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(line.contains("wss://") && line.lines().count() == 1, "{line}");
+    let status = Command::new(binary()).arg("levitate").stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}

@@ -1,0 +1,194 @@
+//! Shell jobs with the real agent, from start to the relay's last acknowledgement.
+
+mod support;
+
+use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
+use common::job::StepKind;
+use support::{Agent, Relay, eventually, mark, processes};
+
+#[tokio::test]
+async fn a_shell_job_runs_to_its_end_and_leaves_nothing_in_the_spool() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    let hello = relay.accept().await;
+    assert_eq!((hello.protocol_max, hello.max_jobs, hello.jobs.len()), (1, 4, 0));
+    relay.start(&agent.shell("demo#1", "echo out; echo err >&2; pwd")).await;
+    let run = relay.until_finished("demo#1").await;
+    assert_eq!(run.accepted, 1);
+    assert_eq!(run.text(), format!("out\nerr\n{}\n", agent.workspace().display()));
+    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    let kinds = ["accepted", "started", "step_started", "step_finished", "cleanup", "finished"];
+    similar_asserts::assert_eq!(run.kinds(), kinds);
+    let spool = agent.state().join("spool");
+    relay.until("the spool is empty", |_| spool.read_dir().unwrap().count() == 0).await;
+    let log = agent.workspace().join(".codex-worker/log.txt");
+    assert_eq!(std::fs::read_to_string(log).unwrap(), relay.runs[&"demo#1".parse().unwrap()].text());
+}
+
+#[tokio::test]
+async fn an_exit_code_fails_the_job_and_is_told() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.start(&agent.shell("demo#1", "exit 7")).await;
+    let (state, error, code) = relay.until_finished("demo#1").await.finished().unwrap();
+    let error = error.unwrap();
+    assert_eq!((state, error.kind, code), (FinalState::Failed, FailureKind::CodexExit, Some(7)));
+    assert!(error.message.contains("exit code 7"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn setup_and_checks_run_around_the_worker_and_a_failed_check_fails_the_job() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let mut spec = agent.shell("demo#1", "cat made; echo worked");
+    spec.setup = vec!["echo made by setup > made".into()];
+    spec.checks = vec!["true".into(), "echo because; exit 3".into(), "touch never".into()];
+    relay.start(&spec).await;
+    let run = relay.until_finished("demo#1").await;
+    let (state, error, code) = run.finished().unwrap();
+    let error = error.unwrap();
+    assert_eq!((state, error.kind, code), (FinalState::Failed, FailureKind::CheckFailed, Some(0)));
+    assert!(error.message.contains("exit code 3: because"), "{}", error.message);
+    let expected = "$ echo made by setup > made\nmade by setup\nworked\n$ true\n$ echo because; exit 3\nbecause\n";
+    assert_eq!(run.text(), expected);
+    assert!(!agent.workspace().join("never").exists());
+    let kinds: Vec<StepKind> = run
+        .events
+        .iter()
+        .filter_map(|event| match event.body {
+            EventBody::StepStarted { kind, .. } => Some(kind),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(kinds, [StepKind::Setup, StepKind::Command, StepKind::Check, StepKind::Check]);
+}
+
+#[tokio::test]
+async fn a_step_over_its_limit_fails_the_job_and_leaves_no_process() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let mark = mark();
+    let mut spec = agent.shell("demo#1", &format!("trap '' TERM; sleep {mark} & sleep {mark}; true"));
+    spec.limits.steps.insert(StepKind::Command, 300);
+    spec.limits.grace_ms = 500;
+    relay.start(&spec).await;
+    let run = relay.until_finished("demo#1").await;
+    let (state, error, _) = run.finished().unwrap();
+    let error = error.unwrap();
+    assert_eq!((state, error.kind, error.step), (FinalState::Failed, FailureKind::StepTimeout, Some(1)));
+    assert!(error.message.contains("limit of 300ms"), "{}", error.message);
+    let kinds = run.kinds();
+    assert!(kinds.contains(&"warning".to_owned()) && kinds.contains(&"stopping".to_owned()), "{kinds:?}");
+    assert_eq!(run.cleanup().unwrap().1, 0);
+    assert_eq!(processes(&mark), [] as [u32; 0]);
+    let killed = run.events.iter().any(|event| {
+        matches!(event.body, EventBody::StepFinished { outcome: StepOutcome::Killed, .. })
+    });
+    assert!(killed, "{:?}", run.events);
+}
+
+#[tokio::test]
+async fn jobs_run_side_by_side_and_one_too_many_is_told_to_wait() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start_with(&relay.url(), serde_json::json!({"max_jobs": 2}));
+    relay.accept().await;
+    let wait = "until test -e go; do sleep 0.02; done; echo ";
+    for job in ["a#1", "b#1", "c#1"] {
+        relay.start(&agent.shell(job, &format!("{wait} {job}"))).await;
+    }
+    let third = "c#1".parse().unwrap();
+    relay.until("the third is refused", |relay| relay.runs.get(&third).is_some_and(|run| run.refused.is_some())).await;
+    assert!(matches!(&relay.runs[&third].refused, Some((_, true))));
+    relay.start(&agent.shell("a#1", "never run twice")).await;
+    let first = "a#1".parse().unwrap();
+    relay.until("the repeat is accepted", |relay| relay.runs[&first].accepted == 2).await;
+    std::fs::write(agent.workspace().join("go"), "").unwrap();
+    for job in ["a#1", "b#1"] {
+        assert_eq!(relay.until_finished(job).await.text(), format!("{job}\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_that_does_not_exist_is_refused_for_good() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let mut spec = agent.shell("demo#1", "true");
+    spec.workspace = "/nowhere/at/all".into();
+    relay.start(&spec).await;
+    let id = "demo#1".parse().unwrap();
+    relay.until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
+    let (reason, busy) = relay.runs[&id].refused.clone().unwrap();
+    assert!(!busy && reason.contains("/nowhere/at/all"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_program_that_can_not_start_is_a_typed_failure() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let mut spec = agent.shell("demo#1", "true");
+    spec.env.insert("PATH".into(), "/nowhere".into());
+    relay.start(&spec).await;
+    let (_, error, code) = relay.until_finished("demo#1").await.finished().unwrap();
+    assert_eq!((error.unwrap().kind, code), (FailureKind::SpawnFailed, None));
+}
+
+#[tokio::test]
+async fn changes_are_counted_where_git_knows_the_workspace() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let git = |arguments: &[&str]| {
+        let status = std::process::Command::new("git").args(arguments).current_dir(agent.workspace()).status();
+        assert!(status.unwrap().success());
+    };
+    git(&["init", "-q"]);
+    std::fs::write(agent.workspace().join("a"), "1\n2\n").unwrap();
+    git(&["add", "a"]);
+    git(&["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]);
+    relay.start(&agent.shell("demo#1", "sleep 0.3; echo 3 >> a; echo new > b")).await;
+    let run = relay.until_finished("demo#1").await;
+    let EventBody::Finished { changes: Some(changes), .. } = run.events.last().unwrap().body else {
+        panic!("{:?}", run.events.last())
+    };
+    assert_eq!((changes.files, changes.insertions, changes.deletions), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_worker_sees_three_descriptors_and_nothing_of_the_agent() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let mut spec = agent.shell("demo#1", "ls /proc/$$/fd; env; cat /proc/self/status | grep NoNewPrivs");
+    spec.env.insert("MINE".into(), "yes".into());
+    relay.start(&spec).await;
+    let text = relay.until_finished("demo#1").await.text();
+    assert!(text.starts_with("0\n1\n2\n") && !text.contains("\n3\n"), "{text}");
+    assert!(text.contains("MINE=yes") && text.contains("NoNewPrivs:\t1"), "{text}");
+    assert!(!text.contains("CARGO_MANIFEST_DIR") && !text.contains(support::TOKEN), "{text}");
+}
+
+#[tokio::test]
+async fn no_secret_stands_in_any_command_line_or_environment_that_others_can_read() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let mark = mark();
+    let mut spec = agent.shell("demo#1", &format!("sleep {mark}"));
+    spec.env.insert("CANARY".into(), "s3cr3t-canary".into());
+    relay.start(&spec).await;
+    eventually("the worker runs", || !processes(&format!("sleep {mark}")).is_empty()).await;
+    assert_eq!(processes("s3cr3t-canary"), [] as [u32; 0]);
+    let shims = processes("exe shim");
+    for pid in shims {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&environ).contains("s3cr3t-canary"));
+    }
+    relay.until("it runs", |relay| relay.runs.values().any(|run| run.started().is_some())).await;
+    relay.cancel("demo#1", 0).await;
+    relay.until_finished("demo#1").await;
+}

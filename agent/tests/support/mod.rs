@@ -1,0 +1,323 @@
+//! A relay that keeps everything in memory, and the real agent beside it.
+#![expect(dead_code, reason = "each test file uses its own part of the harness")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::event::{Event, EventBody, FinalState, JobError};
+use common::ids::JobId;
+use common::job::{CodexSettings, JobSpec, Limits, Runner};
+use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame, SUBPROTOCOL};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
+
+/// Longer than anything takes on a busy machine; only a failing test waits so long.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
+pub(crate) const TOKEN: &str = "5ec2e7c0ffee";
+
+/// What the relay holds of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) events: Vec<Event>,
+    pub(crate) output: Vec<u8>,
+    pub(crate) accepted: u32,
+    pub(crate) refused: Option<(String, bool)>,
+    pub(crate) duplicates: u64,
+}
+
+impl Run {
+    pub(crate) fn finished(&self) -> Option<(FinalState, Option<JobError>, Option<i32>)> {
+        self.events.iter().find_map(|event| match &event.body {
+            EventBody::Finished { state, error, exit_code, .. } => Some((*state, error.clone(), *exit_code)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn cleanup(&self) -> Option<(u32, u32)> {
+        self.events.iter().find_map(|event| match event.body {
+            EventBody::Cleanup { killed, survivors } => Some((killed, survivors)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn started(&self) -> Option<u32> {
+        self.events.iter().find_map(|event| match event.body {
+            EventBody::Started { pid, .. } => Some(pid),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        let names = self.events.iter().map(|event| match serde_json::to_value(&event.body).unwrap() {
+            serde_json::Value::Object(fields) => fields.keys().next().unwrap().clone(),
+            other => other.to_string(),
+        });
+        names.collect()
+    }
+}
+
+/// A relay that keeps its promises: dense sequences, acknowledged when held.
+pub(crate) struct Relay {
+    listener: TcpListener,
+    socket: Option<WebSocketStream<TcpStream>>,
+    pub(crate) runs: BTreeMap<JobId, Run>,
+    pub(crate) pongs: u64,
+    pub(crate) ack: bool,
+}
+
+impl Relay {
+    pub(crate) async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { listener, socket: None, runs: BTreeMap::new(), pongs: 0, ack: true }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/agent", self.listener.local_addr().unwrap())
+    }
+
+    /// Takes the next connection through `Hello` and `Welcome`.
+    pub(crate) async fn accept(&mut self) -> Hello {
+        timeout(DEADLINE, async {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
+            let check = |request: &Request, mut response: Response| {
+                assert_eq!(request.uri().path(), wire::AGENT_PATH);
+                assert_eq!(request.headers()["authorization"], format!("Bearer {TOKEN}"));
+                assert_eq!(request.headers()["sec-websocket-protocol"], SUBPROTOCOL);
+                response.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
+                Ok(response)
+            };
+            let mut socket = accept_hdr_async(stream, check).await.unwrap();
+            let hello = socket.next().await.unwrap().unwrap().into_data();
+            let AgentFrame::Hello(hello) = wire::decode(&hello).unwrap() else { panic!("no hello") };
+            self.socket = Some(socket);
+            let durable = hello.jobs.iter().map(|job| {
+                let run = self.runs.entry(job.job.clone()).or_default();
+                let closed = run.finished().is_some();
+                let (seq, output) = (run.events.len() as u64, run.output.len() as u64);
+                Durable { job: job.job.clone(), epoch: job.epoch, seq, output, closed }
+            });
+            let durable = durable.collect();
+            self.send(&RelayFrame::Welcome { protocol: 1, durable }).await;
+            *hello
+        })
+        .await
+        .expect("an agent connects")
+    }
+
+    pub(crate) async fn send(&mut self, frame: &RelayFrame) {
+        let bytes = wire::encode(frame).unwrap();
+        self.socket.as_mut().unwrap().send(Message::binary(bytes)).await.unwrap();
+    }
+
+    pub(crate) async fn start(&mut self, spec: &JobSpec) {
+        let spec_json = serde_json::to_string(spec).unwrap();
+        self.send(&RelayFrame::Start { job: spec.job.clone(), epoch: 1, spec: spec_json }).await;
+    }
+
+    pub(crate) async fn cancel(&mut self, job: &str, grace_ms: u64) {
+        self.send(&RelayFrame::Cancel { job: job.parse().unwrap(), grace_ms }).await;
+    }
+
+    /// Breaks the connection without a word.
+    pub(crate) fn drop_connection(&mut self) {
+        self.socket = None;
+    }
+
+    /// Serves until `done` holds.
+    pub(crate) async fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let served = timeout(DEADLINE, async {
+            while !done(self) {
+                let next = timeout(Duration::from_millis(50), self.socket.as_mut().unwrap().next()).await;
+                match next {
+                    Err(_) => {}
+                    Ok(Some(Ok(Message::Binary(bytes)))) => {
+                        let frame = wire::decode(&bytes).unwrap();
+                        self.take(frame).await;
+                    }
+                    Ok(other) => panic!("the connection ended: {other:?}"),
+                }
+            }
+        });
+        if served.await.is_err() {
+            panic!("not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
+        }
+    }
+
+    pub(crate) async fn until_finished(&mut self, job: &str) -> &Run {
+        let id: JobId = job.parse().unwrap();
+        self.until("the job ends", |relay| relay.runs.get(&id).is_some_and(|run| run.finished().is_some())).await;
+        &self.runs[&id]
+    }
+
+    pub(crate) async fn until_output(&mut self, job: &str, text: &str) {
+        let id: JobId = job.parse().unwrap();
+        self.until(text, |relay| relay.runs.get(&id).is_some_and(|run| run.text().contains(text))).await;
+    }
+
+    async fn take(&mut self, frame: AgentFrame) {
+        match frame {
+            AgentFrame::Hello(_) => panic!("a second hello"),
+            AgentFrame::Accepted { job, .. } => self.runs.entry(job).or_default().accepted += 1,
+            AgentFrame::Refused { job, reason, busy, .. } => {
+                self.runs.entry(job).or_default().refused = Some((reason, busy));
+            }
+            AgentFrame::Events { job, epoch, first_seq, batch } => {
+                let run = self.runs.entry(job.clone()).or_default();
+                for (seq, event) in (first_seq..).zip(batch) {
+                    let held = run.events.len() as u64;
+                    assert!(seq <= held + 1, "a gap before {seq}");
+                    if seq == held + 1 {
+                        run.events.push(event);
+                    } else {
+                        run.duplicates += 1;
+                        assert_eq!(run.events[usize::try_from(seq).unwrap() - 1], event, "another event {seq}");
+                    }
+                }
+                let seq = run.events.len() as u64;
+                if self.ack {
+                    self.send(&RelayFrame::Ack { job, epoch, seq }).await;
+                }
+            }
+            AgentFrame::Output { job, epoch, offset, bytes } => {
+                let run = self.runs.entry(job.clone()).or_default();
+                let at = usize::try_from(offset).unwrap();
+                assert!(at <= run.output.len(), "a gap in the output");
+                run.output.truncate(at);
+                run.output.extend_from_slice(&bytes);
+                let offset = run.output.len() as u64;
+                if self.ack {
+                    self.send(&RelayFrame::OutputAck { job, epoch, offset }).await;
+                }
+            }
+            AgentFrame::Pong { .. } => self.pongs += 1,
+        }
+    }
+}
+
+/// The real agent with a state folder and a workspace of its own.
+pub(crate) struct Agent {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) child: Child,
+}
+
+impl Agent {
+    pub(crate) fn start(url: &str) -> Self {
+        Self::start_with(url, serde_json::json!({}))
+    }
+
+    pub(crate) fn start_with(url: &str, more: serde_json::Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("ws")).unwrap();
+        let mut config = serde_json::json!({"url": url, "token": TOKEN});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        configure(&dir.path().join("state"), &config.to_string());
+        let child = spawn(&dir.path().join("state"));
+        Self { dir, child }
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.dir.path().join("ws")
+    }
+
+    pub(crate) fn again(&mut self) {
+        self.child = spawn(&self.state());
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// A shell job.
+    pub(crate) fn shell(&self, job: &str, line: &str) -> JobSpec {
+        JobSpec {
+            schema: 1,
+            job: job.parse().unwrap(),
+            runner: Runner::Shell,
+            prompt: line.to_owned(),
+            workspace: self.workspace().display().to_string(),
+            env: BTreeMap::new(),
+            setup: vec![],
+            checks: vec![],
+            limits: Limits::default(),
+            codex: CodexSettings::default(),
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_worker-agent")
+}
+
+fn spawn(state: &Path) -> Child {
+    Command::new(binary()).arg("run").arg("--state").arg(state).stdin(Stdio::null()).spawn().unwrap()
+}
+
+pub(crate) fn configure(state: &Path, json: &str) {
+    let mut child = Command::new(binary())
+        .arg("configure")
+        .arg("--state")
+        .arg(state)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(json.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// The living processes that have `mark` in their command line.
+pub(crate) fn processes(mark: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&line).replace('\0', " ");
+        text.contains(mark) && !text.contains("cargo")
+    })
+    .collect()
+}
+
+/// Polls for a fact.
+pub(crate) async fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !fact() {
+        assert!(begun.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A number that no other test uses, for `sleep` to show in its command line.
+pub(crate) fn mark() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("9{}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}

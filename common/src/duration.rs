@@ -1,0 +1,63 @@
+//! Durations as people write and read them: `90s`, `10m`, `1h30m`.
+
+use std::time::Duration;
+
+/// Longest limit that can be set: a year. Longer ones are typing errors, and sums of them stay in `u64` milliseconds.
+pub const MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Reads a duration such as `90s`, `10m` or `1h30m`.
+///
+/// # Errors
+/// One line that says what is wrong: no unit, zero, or more than [`MAX`].
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let value = humantime::parse_duration(text.trim())
+        .map_err(|_| format!("'{text}' is not a duration: write it like 90s, 10m or 1h30m"))?;
+    if value.is_zero() {
+        return Err(format!("'{text}' is no time at all: a limit must be longer than 0"));
+    }
+    if value > MAX {
+        return Err(format!("'{text}' is longer than a year: no limit may be"));
+    }
+    Ok(value)
+}
+
+/// Whole milliseconds, saturating.
+pub fn millis(value: Duration) -> u64 {
+    u64::try_from(value.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Short text for people, two units at most: `0.4s`, `12.3s`, `1m03s`, `2h05m`, `3d04h`.
+pub fn short(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds}.{}s", (ms % 1000) / 100),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
+/// A limit for people, without needless zeroes: `90s` is `1m30s`, `10m` stays `10m`.
+pub fn limit(ms: u64) -> String {
+    humantime::format_duration(Duration::from_millis(ms)).to_string().replace(' ', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn human_durations_are_read_and_nonsense_is_refused() {
+        assert_eq!(parse("1h30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["", "5", "0s", "-1s", "10 parsecs", "400d", "99999999999999999999s"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn elapsed_times_stay_short() {
+        let shown = [0, 1_250, 63_000, 7_500_000, 273_600_000].map(short);
+        assert_eq!(shown, ["0.0s", "1.2s", "1m03s", "2h05m", "3d04h"]);
+        assert_eq!([limit(600_000), limit(90_000)], ["10m", "1m30s"]);
+    }
+}

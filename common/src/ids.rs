@@ -1,0 +1,185 @@
+//! Job names, job ids and what users type to mean a job.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest job name, in bytes: file names built from it stay far below every file system's 255.
+pub const MAX_NAME: usize = 41;
+
+/// A job's name: `[a-z0-9][a-z0-9_-]{0,40}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobName(String);
+
+/// Why a text is no job name or job id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The name breaks the pattern.
+    #[error(
+        "job name '{0}' is not allowed: use 1 to 41 of a-z, 0-9, '_' and '-', beginning with a letter or digit"
+    )]
+    Name(String),
+    /// The text has no number behind `#` or `.`.
+    #[error("'{0}' is not a job id: write NAME#N or NAME.N, for example abe-smoke#1")]
+    Id(String),
+}
+
+impl JobName {
+    /// Makes a name of a folder's name: lower-cased, every other character turned into `-`.
+    /// Falls back to `job` when nothing is left.
+    pub fn from_folder(folder: &str) -> Self {
+        let cleaned: String = folder
+            .chars()
+            .map(|c| c.to_ascii_lowercase())
+            .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
+            .take(MAX_NAME)
+            .collect();
+        let trimmed = cleaned.trim_start_matches(['-', '_']).trim_end_matches('-');
+        Self(if trimmed.is_empty() { "job".to_owned() } else { trimmed.to_owned() })
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for JobName {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let head = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let tail =
+            text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
+        if head && tail && text.len() <= MAX_NAME {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError::Name(crate::text::one_line(text, 60)))
+        }
+    }
+}
+
+impl TryFrom<String> for JobName {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<JobName> for String {
+    fn from(name: JobName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for JobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A job: a name and a number that counts from 1 per name and is never reused.
+///
+/// Shown as `NAME#N`; `NAME.N` on disk and accepted wherever an id is read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobId {
+    name: JobName,
+    number: u32,
+}
+
+impl JobId {
+    /// The job `NAME#number`.
+    pub fn new(name: JobName, number: u32) -> Self {
+        Self { name, number }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &JobName {
+        &self.name
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The stem of its files in the registry: `NAME.N`.
+    pub fn stem(&self) -> String {
+        format!("{}.{}", self.name, self.number)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let bad = || IdError::Id(crate::text::one_line(text, 60));
+        let (name, number) = text.rsplit_once(['#', '.']).ok_or_else(bad)?;
+        // `+1` and `01` parse as numbers but would be second spellings of one job.
+        let canonical = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
+        let number = number.parse().ok().filter(|_| canonical).ok_or_else(bad)?;
+        Ok(Self { name: name.parse()?, number })
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}#{}", self.name, self.number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_in_both_spellings() {
+        let id: JobId = "abe-smoke#12".parse().unwrap();
+        assert_eq!(id, "abe-smoke.12".parse().unwrap());
+        assert_eq!((id.to_string(), id.stem()), ("abe-smoke#12".to_owned(), "abe-smoke.12".to_owned()));
+    }
+
+    #[test]
+    fn hostile_names_and_second_spellings_are_refused() {
+        let long = "a".repeat(42);
+        for name in ["", "../x", "a/b", "a\0b", "-a", "_a", "A", "ä", "a b", "а", &long] {
+            assert!(name.parse::<JobName>().is_err(), "{name:?}");
+        }
+        for id in ["a", "a#", "a#0", "a#01", "a#+1", "a#-1", "a#4294967296", "#1", ".1", "../a.1"] {
+            assert!(id.parse::<JobId>().is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn every_folder_gives_an_allowed_name() {
+        for (folder, name) in [
+            ("Abe Smoke", "abe-smoke"),
+            ("__x", "x"),
+            ("ÄÖ", "job"),
+            ("", "job"),
+            ("a.b", "a-b"),
+            ("---", "job"),
+        ] {
+            assert_eq!(JobName::from_folder(folder).as_str(), name);
+        }
+        assert!(JobName::from_folder(&"x".repeat(300)).as_str().parse::<JobName>().is_ok());
+    }
+}

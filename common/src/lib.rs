@@ -1,0 +1,27 @@
+//! What the agent and the relay agree on.
+//!
+//! ```text
+//!            events                       wire                        registry
+//! agent ── Event{at, body} ── spool ── AgentFrame::Events ── relay ── EventLine (JSON + crc) ── JobRecord
+//! relay ── JobSpec (JSON)  ─────────── RelayFrame::Start  ── agent       (fold: record.apply)
+//! ```
+//!
+//! * [`ids`]: job names, job ids and references to jobs.
+//! * [`job`]: the job spec: what to run, under which limits.
+//! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log.
+//! * [`record`]: the job record, a pure fold of the job's events; [`summary`]: its closing text.
+//! * [`wire`]: the frames between agent and relay.
+//! * [`text`]: bounding and cleaning text that comes from outside.
+//! * [`duration`]: limits as people write them.
+//!
+//! Nothing here does I/O or reads a clock.
+
+pub mod duration;
+pub mod event;
+pub mod event_line;
+pub mod ids;
+pub mod job;
+pub mod record;
+pub mod summary;
+pub mod text;
+pub mod wire;

@@ -1,0 +1,156 @@
+//! The fold, one story per test.
+
+use super::*;
+use crate::event::{FailureKind, JobError};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_323_045 + second).unwrap()
+}
+
+fn launched() -> JobRecord {
+    let queued = Queued {
+        workspace: "/home/u/abe".into(),
+        prompt_summary: "fix the tests".into(),
+        runner: Runner::Codex,
+        engine: "docker".into(),
+        log_path: "/r/abe.1.log".into(),
+        events_path: "/r/abe.1.events.jsonl".into(),
+    };
+    JobRecord::queued("abe#1".parse().unwrap(), at(0), &queued)
+}
+
+fn play(record: &mut JobRecord, story: Vec<(i64, EventBody)>) {
+    for (seq, (second, body)) in story.into_iter().enumerate() {
+        record.apply_line(&EventLine {
+            id: seq as u64 + 2,
+            job: record.job.clone(),
+            epoch: 1,
+            seq: seq as u64 + 1,
+            source: Source::Agent,
+            event: Some(Event { at: at(second), body }),
+        });
+    }
+}
+
+fn accepted() -> EventBody {
+    EventBody::Accepted {
+        agent: "a1".into(),
+        isolation: Isolation::Container,
+        workspace_log: Some(".codex-worker/log.txt".into()),
+    }
+}
+
+fn begin(n: u32, kind: StepKind, title: &str) -> EventBody {
+    EventBody::StepStarted { n, kind, title: title.into(), limit_ms: Some(1000) }
+}
+
+fn end(n: u32, outcome: StepOutcome, exit_code: Option<i32>, elapsed_ms: u64) -> EventBody {
+    EventBody::StepFinished { n, outcome, exit_code, elapsed_ms }
+}
+
+fn done(state: FinalState, error: Option<JobError>) -> EventBody {
+    EventBody::Finished { state, error, exit_code: Some(0), changes: None }
+}
+
+#[test]
+fn a_job_that_completes_tells_its_steps_and_its_summary() {
+    let mut record = launched();
+    play(
+        &mut record,
+        vec![
+            (1, accepted()),
+            (1, begin(1, StepKind::Start, "codex")),
+            (2, EventBody::Started { pid: 7, thread_id: Some("t-1".into()) }),
+            (2, end(1, StepOutcome::Ok, None, 900)),
+            (2, begin(2, StepKind::Model, "waiting for the model")),
+            (4, end(2, StepOutcome::Ok, None, 2000)),
+            (4, begin(3, StepKind::Clone, "git clone x")),
+            (9, end(3, StepOutcome::Ok, Some(0), 5000)),
+            (9, EventBody::Message { text: "All done.\nReally.".into() }),
+            (9, EventBody::Usage(Usage { input_tokens: 100, output_tokens: 20, ..Usage::default() })),
+            (10, EventBody::Cleanup { killed: 0, survivors: 0 }),
+            (10, done(FinalState::Completed, None)),
+        ],
+    );
+    assert_eq!((record.state, record.seq, record.model_wait_ms), (State::Completed, 12, 2000));
+    assert_eq!(record.steps.iter().map(|step| step.n).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(record.workspace_log.as_deref(), Some("/home/u/abe/.codex-worker/log.txt"));
+    insta::assert_snapshot!(record.summary.unwrap());
+}
+
+#[test]
+fn the_current_step_is_the_newest_that_has_not_ended() {
+    let mut record = launched();
+    play(
+        &mut record,
+        vec![
+            (1, accepted()),
+            (1, EventBody::Started { pid: 7, thread_id: None }),
+            (2, begin(1, StepKind::Command, "a")),
+            (3, begin(2, StepKind::Install, "b")),
+        ],
+    );
+    assert_eq!(record.step.as_ref().unwrap().n, 2);
+    play(&mut record, vec![(4, end(2, StepOutcome::Ok, Some(0), 1000))]);
+    assert_eq!(record.step.as_ref().unwrap().n, 1);
+}
+
+#[test]
+fn steps_are_bounded_and_one_that_runs_is_kept() {
+    let mut record = launched();
+    let mut story = vec![(1, begin(1, StepKind::Command, "long"))];
+    for n in 2..200 {
+        story.push((2, begin(n, StepKind::Command, "short")));
+        story.push((2, end(n, StepOutcome::Ok, Some(0), 1)));
+    }
+    play(&mut record, story);
+    assert_eq!(record.steps.len(), MAX_STEPS);
+    assert_eq!((record.step.as_ref().unwrap().n, record.steps_total), (1, 199));
+}
+
+#[test]
+fn nothing_changes_after_the_end() {
+    let mut record = launched();
+    let error = JobError { kind: FailureKind::CodexError, message: "bad key".into(), step: None };
+    play(&mut record, vec![(1, accepted()), (2, done(FinalState::Failed, Some(error)))]);
+    let before = record.clone();
+    record.apply(&Event { at: at(9), body: EventBody::LinkLost { reason: "late".into() } });
+    record.apply(&Event { at: at(9), body: done(FinalState::Completed, None) });
+    similar_asserts::assert_eq!(record, before);
+    assert!(record.summary.unwrap().contains("reason: codex_error: bad key"));
+}
+
+#[test]
+fn a_lost_link_never_changes_the_state() {
+    let mut record = launched();
+    play(&mut record, vec![(1, accepted()), (2, EventBody::Started { pid: 1, thread_id: None })]);
+    record.apply(&Event { at: at(3), body: EventBody::LinkLost { reason: "closed".into() } });
+    assert_eq!((record.state, record.link), (State::Running, Some(Link::Lost)));
+    record.apply(&Event { at: at(4), body: EventBody::LinkRestored { agent: "a1".into() } });
+    assert_eq!((record.state, record.link), (State::Running, Some(Link::Connected)));
+}
+
+#[test]
+fn fields_of_a_newer_program_are_kept() {
+    let mut json = serde_json::to_value(launched()).unwrap();
+    json["mood"] = "sunny".into();
+    let record: JobRecord = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(serde_json::to_value(record).unwrap(), json);
+}
+
+#[test]
+fn a_summary_is_twelve_lines_at_most_and_holds_no_escapes() {
+    let mut record = launched();
+    let mut story = vec![(1, accepted())];
+    for n in 1..20 {
+        story.push((2, begin(n, StepKind::Command, "\x1b[31mred\nline")));
+        story.push((2, end(n, StepOutcome::Failed, Some(1), u64::from(n))));
+    }
+    story.push((3, EventBody::Message { text: "\x1b]0;x\x07line\n".repeat(20) }));
+    let error = JobError { kind: FailureKind::CodexExit, message: "\x1bboom".into(), step: None };
+    story.push((4, done(FinalState::Failed, Some(error))));
+    play(&mut record, story);
+    let summary = record.summary.unwrap();
+    assert!(summary.lines().count() <= 12, "{summary}");
+    assert!(summary.chars().all(|c| c == '\n' || !c.is_control()), "{summary:?}");
+}

@@ -1,0 +1,57 @@
+//! Bounding and cleaning text that comes from outside.
+
+/// Cuts `text` to at most `max` bytes at a character boundary and marks the cut with `…` (within `max`).
+pub fn truncate(text: &str, max: usize) -> String {
+    const MARK: &str = "…";
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let mut end = max.saturating_sub(MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MARK}", &text[..end])
+}
+
+/// The first line that is not blank, without control characters, at most `max` bytes.
+pub fn one_line(text: &str, max: usize) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    truncate(&printable(line), max)
+}
+
+/// `text` with tabs as spaces and without any other control, bidirectional or invisible formatting character, so
+/// that it can do nothing to the terminal or page that shows it. Line breaks are removed too.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| !is_dangerous(c)).collect()
+}
+
+/// Like [`printable`], but keeps line breaks.
+pub fn printable_lines(text: &str) -> String {
+    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| c == '\n' || !is_dangerous(c)).collect()
+}
+
+/// C0 and C1 controls, bidirectional overrides and isolates, line and paragraph separators, zero-width marks.
+fn is_dangerous(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_keeps_whole_characters_and_the_bound() {
+        assert_eq!(truncate("äöü", 6), "äöü");
+        assert_eq!(truncate("äöüß", 7), "äö…");
+        assert!(truncate("äöüß", 2).len() <= 3);
+    }
+
+    #[test]
+    fn terminal_escapes_and_bidi_marks_do_nothing_any_more() {
+        let hostile = "a\x1b]52;c;AAAA\x07b\u{9b}31mc\u{202e}d\re\tf";
+        assert_eq!(printable(hostile), "a]52;c;AAAAb31mcde f");
+        assert_eq!(printable_lines("a\nb\x1bc"), "a\nbc");
+        assert_eq!(one_line("\n \n first \n second", 80), "first");
+    }
+}

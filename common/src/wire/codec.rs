@@ -1,0 +1,89 @@
+//! Bytes ↔ frames. The only file that names the encoding, so that it can be replaced without anyone noticing.
+
+use bincode::config::{Configuration, Limit, LittleEndian, NoLimit, Varint};
+use bincode::error::{DecodeError, EncodeError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::MAX_MESSAGE;
+
+// Written out, so that another default of the library would not compile instead of changing bytes.
+const WRITE: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
+const READ: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE>> =
+    bincode::config::standard().with_limit::<MAX_MESSAGE>();
+
+/// Why a value has no bytes, or bytes are no value.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The value needs more than [`MAX_MESSAGE`] bytes.
+    #[error("a frame of {0} bytes is longer than the limit of {MAX_MESSAGE}")]
+    TooLong(usize),
+    /// The value can't be written.
+    #[error("a frame could not be encoded: {0}")]
+    Encode(#[from] EncodeError),
+    /// The bytes are no such value, or claim to be longer than the limit.
+    #[error("a frame could not be decoded: {0}")]
+    Decode(#[from] DecodeError),
+    /// The value ended before the bytes did.
+    #[error("a frame has {0} bytes behind its end")]
+    Trailing(usize),
+}
+
+/// The bytes of a frame.
+///
+/// # Errors
+/// [`CodecError::TooLong`] when they would not fit into one message.
+pub fn encode<T: Serialize>(frame: &T) -> Result<Vec<u8>, CodecError> {
+    let bytes = bincode::serde::encode_to_vec(frame, WRITE)?;
+    if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
+}
+
+/// The frame of these bytes: all of them, and never more memory than the limit.
+///
+/// # Errors
+/// [`CodecError`] says what is wrong with them.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(CodecError::TooLong(bytes.len()));
+    }
+    let (frame, used) = bincode::serde::decode_from_slice(bytes, READ)?;
+    if used == bytes.len() { Ok(frame) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{AgentFrame, RelayFrame};
+
+    #[test]
+    fn bytes_behind_the_frame_are_refused() {
+        let mut bytes = encode(&RelayFrame::Ping { nonce: 7 }).unwrap();
+        bytes.push(0);
+        assert!(matches!(decode::<RelayFrame>(&bytes), Err(CodecError::Trailing(1))));
+    }
+
+    #[test]
+    fn a_length_bomb_in_twelve_bytes_is_refused() {
+        // Output { job: "a#1", epoch: 1, offset: 0, bytes: 2^40 of them }
+        let mut bomb = vec![4, 3, b'a', b'#', b'1', 1, 0, 253];
+        bomb.extend_from_slice(&(1_u64 << 40).to_le_bytes());
+        assert!(matches!(decode::<AgentFrame>(&bomb), Err(CodecError::Decode(_))));
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_neither_written_nor_read() {
+        let job: crate::ids::JobId = "a#1".parse().unwrap();
+        let frame = AgentFrame::Output { job, epoch: 1, offset: 0, bytes: vec![0; MAX_MESSAGE] };
+        assert!(matches!(encode(&frame), Err(CodecError::TooLong(_))));
+        assert!(matches!(decode::<AgentFrame>(&vec![4; MAX_MESSAGE + 1]), Err(CodecError::TooLong(_))));
+    }
+
+    #[test]
+    fn every_truncation_of_a_frame_is_an_error() {
+        let job: crate::ids::JobId = "a#1".parse().unwrap();
+        let bytes = encode(&AgentFrame::Refused { job, epoch: 1, reason: "no".into(), busy: true }).unwrap();
+        for len in 0..bytes.len() {
+            assert!(decode::<AgentFrame>(&bytes[..len]).is_err(), "length {len}");
+        }
+    }
+}

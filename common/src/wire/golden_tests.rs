@@ -1,0 +1,125 @@
+//! The bytes of each frame, frozen. A change here is a new protocol version.
+
+use super::*;
+use crate::event::{Event, EventBody, FinalState, Isolation, Queued, StepOutcome, Usage};
+use crate::job::{Runner, StepKind};
+
+fn job() -> crate::ids::JobId {
+    "abe-smoke#1".parse().unwrap()
+}
+
+fn hex<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(frame: &T) -> String {
+    let bytes = encode(frame).unwrap();
+    assert_eq!(&decode::<T>(&bytes).unwrap(), frame);
+    hex::encode(bytes)
+}
+
+#[test]
+fn frames_of_the_agent() {
+    let hello = Hello {
+        protocol_min: 1,
+        protocol_max: 1,
+        agent: "a1".into(),
+        version: "0.1.0".into(),
+        max_jobs: 4,
+        platform: Platform {
+            system: "linux x86_64".into(),
+            isolation: Isolation::Container,
+            codex: Some("0.169.0".into()),
+            codex_problem: None,
+        },
+        jobs: vec![JobProgress { job: job(), epoch: 1, last_seq: 300 }],
+    };
+    let frames = [
+        AgentFrame::Hello(Box::new(hello)),
+        AgentFrame::Accepted { job: job(), epoch: 1 },
+        AgentFrame::Refused { job: job(), epoch: 1, reason: "full".into(), busy: true },
+        AgentFrame::Output { job: job(), epoch: 1, offset: 70000, bytes: b"hi".to_vec() },
+        AgentFrame::Pong { nonce: 9 },
+    ];
+    insta::assert_snapshot!(frames.map(|frame| hex(&frame)).join("\n"));
+}
+
+#[test]
+fn frames_of_the_relay() {
+    let frames = [
+        RelayFrame::Welcome {
+            protocol: 1,
+            durable: vec![Durable { job: job(), epoch: 1, seq: 3, output: 10, closed: false }],
+        },
+        RelayFrame::Start { job: job(), epoch: 1, spec: "{}".into() },
+        RelayFrame::Cancel { job: job(), grace_ms: 5000 },
+        RelayFrame::Ack { job: job(), epoch: 1, seq: 12 },
+        RelayFrame::OutputAck { job: job(), epoch: 1, offset: 70002 },
+        RelayFrame::Ping { nonce: 9 },
+    ];
+    insta::assert_snapshot!(frames.map(|frame| hex(&frame)).join("\n"));
+}
+
+#[test]
+fn every_event() {
+    let bodies = vec![
+        EventBody::Queued(Box::new(Queued {
+            workspace: "/w".into(),
+            prompt_summary: "do".into(),
+            runner: Runner::Codex,
+            engine: "local".into(),
+            log_path: "/l".into(),
+            events_path: "/e".into(),
+        })),
+        EventBody::Accepted {
+            agent: "a1".into(),
+            isolation: Isolation::None,
+            workspace_log: Some("l".into()),
+        },
+        EventBody::Started { pid: 312, thread_id: Some("t".into()) },
+        EventBody::StepStarted {
+            n: 1,
+            kind: StepKind::Install,
+            title: "npm ci".into(),
+            limit_ms: Some(600_000),
+        },
+        EventBody::StepFinished { n: 1, outcome: StepOutcome::Failed, exit_code: Some(1), elapsed_ms: 1500 },
+        EventBody::Message { text: "hi".into() },
+        EventBody::Plan { items: vec![crate::event::PlanItem { text: "x".into(), completed: true }] },
+        EventBody::FileChange {
+            files: vec![crate::event::ChangedFile { path: "a".into(), kind: "add".into() }],
+        },
+        EventBody::Usage(Usage {
+            input_tokens: 100,
+            cached_input_tokens: 10,
+            output_tokens: 20,
+            reasoning_output_tokens: 0,
+        }),
+        EventBody::Warning { message: "slow".into() },
+        EventBody::Stalled { n: 1, evidence: "node idle".into() },
+        EventBody::LinkLost { reason: "closed".into() },
+        EventBody::LinkRestored { agent: "a1".into() },
+        EventBody::Stopping { reason: "cancelled".into() },
+        EventBody::Cleanup { killed: 2, survivors: 0 },
+        EventBody::Finished {
+            state: FinalState::Failed,
+            error: Some(crate::event::JobError {
+                kind: crate::event::FailureKind::StepTimeout,
+                message: "m".into(),
+                step: Some(1),
+            }),
+            exit_code: Some(137),
+            changes: Some(crate::event::Changes { files: 1, insertions: 2, deletions: 3 }),
+        },
+    ];
+    let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let batch: Vec<_> = bodies.into_iter().map(|body| Event { at, body }).collect();
+    let lines: Vec<_> = batch.iter().map(hex).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+    hex(&AgentFrame::Events { job: job(), epoch: 1, first_seq: 1, batch });
+}
+
+#[test]
+fn versions_that_meet_agree_and_others_are_told_both_ranges() {
+    assert_eq!(negotiate(1, 1, "0.1.0"), Ok(1));
+    assert_eq!(negotiate(0, 9, "9.0.0"), Ok(PROTOCOL));
+    let refusal = negotiate(7, 8, "9.0.0").unwrap_err();
+    assert!(refusal.contains("9.0.0") && refusal.contains("7 to 8"), "{refusal}");
+    assert!(negotiate(0, 0, "0.0.1").is_err());
+}

@@ -1,0 +1,71 @@
+//! What the relay says.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+
+/// A frame from the relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RelayFrame {
+    /// The answer to `Hello`.
+    Welcome {
+        /// The version both will speak.
+        protocol: u32,
+        /// What the registry holds of each job named in `Hello`.
+        durable: Vec<Durable>,
+    },
+    /// Run a job. Repeating it is harmless.
+    Start {
+        /// Which job.
+        job: JobId,
+        /// Its run, from 1.
+        epoch: u32,
+        /// The [`crate::job::JobSpec`] as JSON.
+        spec: String,
+    },
+    /// End a job. Repeating it is harmless.
+    Cancel {
+        /// Which job.
+        job: JobId,
+        /// From now to the last process killed, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Every event up to this one is on disk.
+    Ack {
+        /// Which job.
+        job: JobId,
+        /// Its run.
+        epoch: u32,
+        /// Sequence of the newest durable event.
+        seq: u64,
+    },
+    /// The log up to this offset is in the registry.
+    OutputAck {
+        /// Which job.
+        job: JobId,
+        /// Its run.
+        epoch: u32,
+        /// In bytes from the log's start.
+        offset: u64,
+    },
+    /// Asks for a sign of life.
+    Ping {
+        /// Comes back in the pong.
+        nonce: u64,
+    },
+}
+
+/// What the registry holds of one run of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durable {
+    /// Which job.
+    pub job: JobId,
+    /// Its run.
+    pub epoch: u32,
+    /// Sequence of the newest durable event; 0 for none.
+    pub seq: u64,
+    /// Bytes of the log, from its start.
+    pub output: u64,
+    /// Whether the registry wants nothing more of it: the job is unknown or has ended there.
+    pub closed: bool,
+}

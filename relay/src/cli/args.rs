@@ -1,0 +1,110 @@
+//! The commands and the global flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{cancel, completions, down, events, launch, logs, run, serve, status, up, wait};
+use crate::render::ColorMode;
+
+/// Delegates work to workers without blocking: launch returns at once, status answers at once.
+///
+/// Exit codes: 0 done or completed · 1 the job failed · 2 usage · 3 no such job · 5 relay or platform unreachable ·
+/// 8 still running · 124 a time limit · 125 agent or container lost · 130 cancelled.
+#[derive(Debug, Parser)]
+#[command(name = "relay", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The project [default: upward from here, the folder with platform/relay.toml, else the git root]
+    #[arg(long, global = true, value_name = "DIR", env = "RELAY_ROOT", hide_env_values = true)]
+    pub root: Option<PathBuf>,
+    /// When to colour
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorMode::Auto)]
+    pub color: ColorMode,
+    /// Print data as JSON, one value a line
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the relay in the background, and its platform
+    Up(up::UpArgs),
+    /// Stop the relay and its platform
+    Down(down::DownArgs),
+    /// Hand a task to a worker and return at once
+    Launch(launch::LaunchArgs),
+    /// Show what runs, or one job in detail
+    Status(status::StatusArgs),
+    /// Show a job's log
+    Logs(logs::LogsArgs),
+    /// Show the milestones of one job or of all
+    Events(events::EventsArgs),
+    /// Block until jobs have ended
+    Wait(wait::WaitArgs),
+    /// End jobs before their time
+    Cancel(cancel::CancelArgs),
+    /// Run a command line as a job, follow its output and return its exit code
+    Run(run::RunArgs),
+    /// The relay itself, in the foreground
+    Serve(serve::ServeArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_anywhere() {
+        let cli = Cli::try_parse_from(["relay", "status", "--json", "--root", "/x"]).unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.global.root, Some("/x".into()));
+    }
+
+    #[test]
+    fn mistakes_exit_2_and_name_a_way_on() {
+        for bad in [
+            vec!["relay"],
+            vec!["relay", "lunch"],
+            vec!["relay", "launch", "x", "--timeout", "5"],
+            vec!["relay", "launch", "x", "--step-timeout", "instal=5m"],
+            vec!["relay", "launch", "x", "--step-timeout", "install"],
+            vec!["relay", "launch", "x", "-n", "No Good"],
+            vec!["relay", "launch", "x", "-f", "y"],
+            vec!["relay", "launch", "x", "--runner", "perl"],
+            vec!["relay", "launch", "x", "-q", "--wait"],
+            vec!["relay", "wait"],
+            vec!["relay", "wait", "a", "--timeout", "0s"],
+            vec!["relay", "cancel"],
+            vec!["relay", "run"],
+            vec!["relay", "status", "a", "--latest"],
+            vec!["relay", "status", "-n", "many"],
+            vec!["relay", "events", "--since", "yesterday"],
+        ] {
+            let error = Cli::try_parse_from(&bad).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{bad:?}");
+            let text = error.to_string();
+            assert!(text.contains("--help") || text.contains("Usage"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `relay cancel`
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use common::duration;
+use common::ids::JobId;
+use common::record::{JobRecord, State};
+
+use super::follow::Follow;
+use super::{Context, find};
+use crate::exit::{Code, Failure};
+use crate::registry::lease;
+use crate::registry::requests::{self, Request};
+
+/// From the end of the grace to the record that says so: one round of the sweep, the way back and a loaded machine.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Flags of `relay cancel`.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// NAME#N, NAME.N, or NAME for its newest job
+    #[arg(value_name = "JOB", required = true)]
+    jobs: Vec<String>,
+    /// From now to the last process killed [default: 5s, or that of relay.toml]
+    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    grace: Option<Duration>,
+}
+
+/// Asks for the end of jobs and waits for it. Jobs that have ended are fine.
+///
+/// # Errors
+/// Exit code 5 when no relay is there to do it: the request stays and is carried out by the next one.
+pub fn run(args: &CancelArgs, context: &Context) -> Result<Code, Failure> {
+    let jobs = find::jobs(context, &args.jobs)?;
+    let grace_ms = match args.grace {
+        Some(grace) => duration::millis(grace),
+        None => context.config()?.limits.grace_ms,
+    };
+    let mut asked = Vec::new();
+    for job in jobs {
+        let record = find::record(&context.registry, &job)?.record;
+        if record.state.is_final() {
+            say(context, &record, &format!("{job} had already ended: {}", record.state.as_str()));
+            continue;
+        }
+        requests::file(&context.registry, &Request::Cancel { job: job.clone(), grace_ms })
+            .map_err(|e| context.registry.not_writable(&e))?;
+        asked.push(job);
+    }
+    if !asked.is_empty() && !lease::is_held(&context.registry) {
+        return Err(Failure::unreachable(format!(
+            "no relay is running: the request to cancel {} is filed and will be carried out after `relay up`",
+            list(&asked)
+        )));
+    }
+    // A time that no clock can hold is no limit.
+    let deadline = Instant::now().checked_add(Duration::from_millis(grace_ms).saturating_add(MARGIN));
+    until_ended(context, asked, deadline)
+}
+
+fn until_ended(context: &Context, mut jobs: Vec<JobId>, deadline: Option<Instant>) -> Result<Code, Failure> {
+    let mut follow = Follow::new(context);
+    loop {
+        let mut running = Vec::new();
+        for job in jobs {
+            let record = follow.record(&job)?.record;
+            match record.state {
+                State::Cancelled => say(context, &record, &format!("{job} cancelled")),
+                state if state.is_final() => {
+                    let text = format!("{job} ended before it could be cancelled: {}", state.as_str());
+                    say(context, &record, &text);
+                }
+                _ => running.push(job),
+            }
+        }
+        if running.is_empty() {
+            return Ok(Code::Done);
+        }
+        if !follow.pause(deadline) {
+            let text = format!("{} not ended yet: `relay status` tells more", list(&running));
+            context.output.note(&text);
+            return Ok(Code::StillRunning);
+        }
+        jobs = running;
+    }
+}
+
+fn say(context: &Context, record: &JobRecord, text: &str) {
+    if context.output.json {
+        context.output.json(record);
+    } else {
+        context.output.print(text);
+    }
+}
+
+fn list(jobs: &[JobId]) -> String {
+    jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

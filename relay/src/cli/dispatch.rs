@@ -1,0 +1,50 @@
+//! From the command line to the exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::args::{Cli, Command};
+use super::{Context, cancel, completions, down, events, launch, logs, run, serve, status, up, wait};
+use crate::exit::{Code, Failure};
+use crate::render::output;
+
+/// Runs `relay`.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            output::usage(&error);
+            return u8::try_from(error.exit_code()).unwrap_or(Code::Usage as u8).into();
+        }
+    };
+    let code = dispatch(&cli).unwrap_or_else(|failure| {
+        output::failure(&failure);
+        failure.code as u8
+    });
+    code.into()
+}
+
+/// `run` returns the exit code of its command, all others one of [`Code`].
+fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+    if let Command::Completions(args) = &cli.command {
+        // Works outside of every project.
+        return completions::run(args, &cli.global).map(|code| code as u8);
+    }
+    let context = Context::new(&cli.global)?;
+    let code = match &cli.command {
+        Command::Up(args) => up::run(args, &context)? as u8,
+        Command::Down(args) => down::run(args, &context)? as u8,
+        Command::Launch(args) => launch::run(args, &context)? as u8,
+        Command::Status(args) => status::run(args, &context)? as u8,
+        Command::Logs(args) => logs::run(args, &context)? as u8,
+        Command::Events(args) => events::run(args, &context)? as u8,
+        Command::Wait(args) => wait::run(args, &context)? as u8,
+        Command::Cancel(args) => cancel::run(args, &context)? as u8,
+        Command::Run(args) => run::run(args, &context)?,
+        Command::Serve(args) => serve::run(args, &context)? as u8,
+        Command::Completions(args) => completions::run(args, &cli.global)? as u8,
+    };
+    context.output.finish()?;
+    Ok(code)
+}

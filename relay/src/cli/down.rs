@@ -1,0 +1,87 @@
+//! `relay down`: stops the platform and the daemon.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use common::record::State;
+
+use super::Context;
+use crate::engine::container::Container;
+use crate::engine::{EngineKind, local};
+use crate::exit::{Code, Failure};
+use crate::registry::lease;
+use crate::registry::read;
+use crate::registry::requests::{self, Request};
+use crate::registry::watch::Watch;
+use crate::start;
+
+/// The platform has 10 s to stop, its last events 5 s, the rest is room for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Flags of `relay down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// End the jobs that still run
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Stops both. Queued jobs stay queued. Repeating it is harmless.
+///
+/// # Errors
+/// Exit code 2 when jobs still run and `--force` is not given, 5 when something does not stop.
+pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
+    let registry = &context.registry;
+    let running = running(context)?;
+    if !running.is_empty() && !args.force {
+        return Err(Failure::usage(format!(
+            "this would end {}: wait for them, cancel them, or use --force",
+            running.join(", ")
+        )));
+    }
+    if !lease::is_held(registry) {
+        stop_platform(context)?;
+        context.output.print("relay is down");
+        return Ok(Code::Done);
+    }
+    let watch = Watch::new(registry.dir());
+    requests::file(registry, &Request::Down).map_err(|e| registry.not_writable(&e))?;
+    let deadline = Instant::now() + PATIENCE;
+    while lease::is_held(registry) {
+        if !watch.wait(Some(deadline.min(Instant::now() + Duration::from_millis(100)))) && Instant::now() >= deadline {
+            let log = registry.daemon_log();
+            return Err(Failure::unreachable(format!("the relay does not stop: see {}", log.display())));
+        }
+    }
+    context.output.print("relay is down");
+    Ok(Code::Done)
+}
+
+/// Jobs that an agent has.
+fn running(context: &Context) -> Result<Vec<String>, Failure> {
+    let records = read::records(&context.registry).map_err(|e| {
+        Failure::unreachable(format!("the registry {} can't be read: {e}", context.registry.dir().display()))
+    })?;
+    let active = |state: State| !state.is_final() && state != State::Queued;
+    Ok(records
+        .iter()
+        .filter(|stored| active(stored.record.state))
+        .map(|stored| stored.record.job.to_string())
+        .collect())
+}
+
+/// What a relay that died has left running.
+fn stop_platform(context: &Context) -> Result<(), Failure> {
+    let registry = &context.registry;
+    if lease::read(registry).is_none() {
+        return Ok(());
+    }
+    let config = context.config()?;
+    match start::engine(None, &config, registry) {
+        EngineKind::Local if local::stop(&registry.local_agent()) => Ok(()),
+        EngineKind::Local => Err(Failure::unreachable("the agent did not stop in time")),
+        engine => Container { engine, platform: &config.platform, registry: registry.dir() }
+            .stop()
+            .map_err(Failure::unreachable),
+    }
+}

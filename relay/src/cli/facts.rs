@@ -1,0 +1,48 @@
+//! What is known beside a record: the relay, its platform, a job's place in the queue.
+
+use common::record::{JobRecord, State};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::Context;
+use crate::registry::lease::{self, PlatformStatus};
+use crate::registry::{Registry, read};
+use crate::render::{Relay, View};
+
+/// Whether a relay holds the registry, and how its platform is.
+pub fn relay(registry: &Registry) -> Relay {
+    if !lease::is_held(registry) {
+        return Relay::Down;
+    }
+    let starting = || PlatformStatus::Starting { detail: "the relay has just been started".to_owned() };
+    Relay::Up(lease::read(registry).map_or_else(starting, |lease| lease.platform))
+}
+
+/// How many jobs were queued before this one and still are.
+pub fn ahead(registry: &Registry, record: &JobRecord) -> usize {
+    let earlier = |other: &JobRecord| {
+        other.state == State::Queued && (other.created_at, &other.job) < (record.created_at, &record.job)
+    };
+    // Without a listing there is no place to tell; the reason for waiting is still right.
+    read::records(registry).unwrap_or_default().iter().filter(|other| earlier(&other.record)).count()
+}
+
+/// The view of a reader who looks now.
+pub fn view(context: &Context) -> View {
+    View {
+        now: Timestamp::now(),
+        zone: TimeZone::system(),
+        relay: relay(&context.registry),
+        ahead: 0,
+        paint: context.output.paint,
+    }
+}
+
+/// The view on one job: with its place in the queue, where it has one.
+pub fn view_of(context: &Context, record: &JobRecord) -> View {
+    let mut view = view(context);
+    if record.state == State::Queued && matches!(view.relay, Relay::Up(PlatformStatus::Ready { .. })) {
+        view.ahead = ahead(&context.registry, record);
+    }
+    view
+}

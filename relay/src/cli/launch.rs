@@ -1,0 +1,177 @@
+//! `relay launch`
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use common::duration;
+use common::event::MAX_TITLE;
+use common::ids::{JobId, JobName};
+use common::job::{Runner, StepKind};
+use common::record::{JobRecord, State};
+use common::text::one_line;
+
+use super::resolve::{self, Launch, Surroundings};
+use super::submit::{self, Target};
+use super::{Context, facts, find, wait};
+use crate::exit::{Code, Failure};
+use crate::registry::create::Created;
+use crate::registry::lease::PlatformStatus;
+use crate::registry::watch::Watch;
+use crate::render::{View, queue, status};
+use crate::start;
+
+/// How long to watch for the job's start before its state is told.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Flags of `relay launch`.
+#[derive(Debug, Args)]
+pub struct LaunchArgs {
+    /// The task (a command line with --runner shell); - reads it from stdin
+    #[arg(value_name = "PROMPT", conflicts_with = "file")]
+    pub(super) prompt: Option<String>,
+    /// Read the task from a file
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// The folder to work in
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(super) workspace: PathBuf,
+    /// The job's name [default: the folder's name]
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) name: Option<JobName>,
+    /// A command line before the worker; may be repeated
+    #[arg(long, value_name = "CMD")]
+    pub(super) setup: Vec<String>,
+    /// A command line after the worker that must succeed; may be repeated
+    #[arg(long, value_name = "CMD")]
+    pub(super) check: Vec<String>,
+    /// Time limit of the whole job [default: 4h, or that of relay.toml]
+    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    pub(super) timeout: Option<Duration>,
+    /// Time limit of the steps of a kind, such as install=5m; may be repeated
+    #[arg(long, value_name = "KIND=D", value_parser = resolve::step_limit)]
+    pub(super) step_timeout: Vec<(StepKind, Duration)>,
+    /// The model [default: that of relay.toml, else Codex's own]
+    #[arg(long, value_name = "MODEL")]
+    pub(super) model: Option<String>,
+    /// Hand an environment variable to the worker: KEY with its value here, or KEY=VALUE; may be repeated
+    #[arg(long, value_name = "KEY")]
+    pub(super) env: Vec<String>,
+    /// What carries out the task
+    #[arg(long, value_enum, default_value_t = RunnerName::Codex)]
+    pub(super) runner: RunnerName,
+    /// A second launch with the same key starts nothing and names the first one's job
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// Block until the job has ended, then print its summary
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Print the job's id alone and wait for nothing
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(super) quiet: bool,
+    /// Further arguments for codex
+    #[arg(last = true, value_name = "CODEX_ARGS")]
+    pub(super) codex_args: Vec<String>,
+}
+
+/// `--runner`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RunnerName {
+    /// `codex exec`
+    Codex,
+    /// `sh -c`
+    Shell,
+}
+
+/// Launches a job.
+///
+/// # Errors
+/// Exit code 2 for a mistake in the flags, 5 when the registry can't be written or no Codex worker can run; nothing is
+/// written then.
+pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
+    let config = context.config()?;
+    let target = submit::target(context, &config);
+    let variable = |key: &str| std::env::var(key);
+    let around =
+        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+    let launch = resolve::launch(args, &around, std::io::stdin())?;
+    refuse_without_codex(&launch, &target)?;
+    let created = submit::submit(context, &launch, args.key.as_deref())?;
+    let (Created::New(job) | Created::Existing(job)) = &created;
+    if args.quiet && !context.output.json {
+        // The job is durable: whoever reads the id need not wait for the rest.
+        context.output.print(&job.to_string());
+    }
+    let runs = target.lives || start_relay(context, &target, args.quiet);
+    if matches!(created, Created::Existing(_)) && !args.quiet {
+        context.output.note("a launch with the same key made this job before: nothing new was started");
+    }
+    if !args.quiet || context.output.json {
+        tell(context, job, if runs && !args.quiet { LOOK } else { Duration::ZERO })?;
+    }
+    if args.wait { wait::until_ended(context, vec![job.clone()], None, false) } else { Ok(Code::Done) }
+}
+
+/// A job that is known to fail is not taken.
+fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure> {
+    match target.lease.as_ref().map(|lease| &lease.platform) {
+        Some(PlatformStatus::Ready { codex_problem: Some(problem), .. })
+            if launch.runner == Runner::Codex =>
+        {
+            Err(Failure::unreachable(format!("no Codex worker can run: {problem}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Starts the relay and says so; returns whether there is one now. Without one the job stays queued, safely.
+fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
+    match start::daemon(&context.root, &context.registry, target.engine) {
+        Ok(()) => {
+            if !quiet {
+                context.output.note("no relay was running: it has been started");
+            }
+            true
+        }
+        Err(failure) => {
+            context.output.note(&format!(
+                "queued: no relay is running and it can't be started from here ({failure}): run `relay up` outside \
+                 of the sandbox"
+            ));
+            false
+        }
+    }
+}
+
+/// Prints the job and the state that is seen within `look`.
+fn tell(context: &Context, job: &JobId, look: Duration) -> Result<(), Failure> {
+    let watch = (!look.is_zero()).then(|| Watch::new(context.registry.dir()));
+    let deadline = Instant::now() + look;
+    let record = loop {
+        let record = find::record(&context.registry, job)?.record;
+        let over = watch.as_ref().is_none_or(|watch| !watch.wait(Some(deadline)));
+        if record.state != State::Queued || over {
+            break record;
+        }
+    };
+    if context.output.json {
+        context.output.json(&record);
+        return Ok(());
+    }
+    let view = facts::view_of(context, &record);
+    context.output.print(&text(&record, &view));
+    Ok(())
+}
+
+fn text(record: &JobRecord, view: &View) -> String {
+    let more = if record.state == State::Queued {
+        format!(": {}", queue::reason(view))
+    } else if let Some(step) = &record.step {
+        format!(": {} {}", step.kind, one_line(&step.title, MAX_TITLE))
+    } else if record.error.is_some() {
+        format!(": {}", status::reason(record))
+    } else {
+        String::new()
+    };
+    format!("Worker {} launched; ask for status anytime.\n{}{more}", record.job, record.state.as_str())
+}

@@ -1,0 +1,97 @@
+//! `relay logs`
+
+use clap::Args;
+use common::ids::JobId;
+use serde::Serialize;
+
+use super::{Context, find, follow};
+use crate::exit::{Code, Failure};
+use crate::registry::log_file::LogReader;
+use crate::render::Output;
+use crate::render::stream::Cleaner;
+
+/// Flags of `relay logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job of all]
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+    /// Go on until the job has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// How many lines, counted from the end
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 40)]
+    lines: usize,
+}
+
+/// A line as JSON.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    job: &'a JobId,
+    line: &'a str,
+}
+
+/// Prints the end of a log, without control characters, and follows it.
+///
+/// # Errors
+/// Exit code 3 or 2 for a job that is not there or not clear, 5 for a log that can't be read.
+pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
+    let job = find::one_or_newest(context, args.job.as_deref())?;
+    let stored = find::record(&context.registry, &job)?;
+    let (reader, tail) =
+        LogReader::tail(&stored.home.log(&job), args.lines).map_err(|e| find::unreadable(&job, "log", &e))?;
+    let mut printer =
+        Printer { output: &context.output, job: &job, cleaner: Cleaner::default(), open: false };
+    printer.piece(&tail);
+    if args.follow {
+        follow::log(context, &job, reader, |piece| printer.piece(piece))?;
+    } else if tail.is_empty() && args.lines > 0 {
+        let state = stored.record.state.as_str();
+        context.output.note(&format!("the log of {job} is empty so far ({state})"));
+    }
+    printer.end();
+    Ok(Code::Done)
+}
+
+/// Prints pieces of a log as they come.
+struct Printer<'a> {
+    output: &'a Output,
+    job: &'a JobId,
+    cleaner: Cleaner,
+    /// Whether the last line has no line break yet.
+    open: bool,
+}
+
+impl Printer<'_> {
+    fn piece(&mut self, piece: &[u8]) {
+        if self.output.json {
+            for line in self.cleaner.lines(piece) {
+                self.output.json(&JsonLine { job: self.job, line: &line });
+            }
+            return;
+        }
+        let text = self.cleaner.text(piece);
+        self.text(&text);
+    }
+
+    fn end(mut self) {
+        let rest = self.cleaner.rest();
+        if self.output.json {
+            if !rest.is_empty() {
+                self.output.json(&JsonLine { job: self.job, line: &rest });
+            }
+            return;
+        }
+        self.text(&rest);
+        if self.open {
+            self.output.raw(b"\n");
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.output.raw(text.as_bytes());
+            self.open = !text.ends_with('\n');
+        }
+    }
+}

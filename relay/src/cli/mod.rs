@@ -1,0 +1,35 @@
+//! The command line: one command a file.
+//!
+//! ```text
+//! argv ─ args ─► dispatch ─► context (root, registry, streams) ─► launch │ status │ logs │ … ─► exit code
+//!                             launch, run: raw flags ─ resolve ─► Launch ─ submit ─► registry
+//! ```
+//!
+//! * [`args`]: the commands and the global flags; each command's own flags are in its file.
+//! * [`resolve`]: flags → what to launch, without options. [`submit`]: that → a job in the registry.
+//! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
+//! * [`follow`]: waiting for a job.
+
+mod args;
+mod cancel;
+mod completions;
+mod context;
+mod dispatch;
+mod down;
+mod events;
+mod facts;
+mod find;
+mod follow;
+mod launch;
+mod logs;
+mod outcome;
+mod resolve;
+mod run;
+mod serve;
+mod status;
+mod submit;
+mod up;
+mod wait;
+
+pub use context::Context;
+pub use dispatch::main;

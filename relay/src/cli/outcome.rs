@@ -1,0 +1,97 @@
+//! Record → exit code.
+
+use common::event::FailureKind;
+use common::record::{JobRecord, State};
+
+use crate::exit::Code;
+
+/// The exit code that tells how a job is.
+pub fn code(record: &JobRecord) -> Code {
+    match record.state {
+        State::Completed => Code::Done,
+        State::Cancelled => Code::Cancelled,
+        State::Failed => match record.error.as_ref().map(|error| error.kind) {
+            Some(FailureKind::AgentLost | FailureKind::ContainerExited | FailureKind::OomKilled) => {
+                Code::Infrastructure
+            }
+            _ => Code::JobFailed,
+        },
+        State::Queued | State::Starting | State::Running | State::Stopping => Code::StillRunning,
+    }
+}
+
+/// The code that stands for several jobs, worst first: still running, infrastructure, failed, cancelled, completed.
+/// A lost platform comes before a failure because nothing is known of the work then; a failure comes before a cancel
+/// because somebody wanted the cancel.
+pub fn worst(codes: impl IntoIterator<Item = Code>) -> Code {
+    let rank = |code: &Code| match code {
+        Code::StillRunning => 4,
+        Code::Infrastructure => 3,
+        Code::JobFailed => 2,
+        Code::Cancelled => 1,
+        _ => 0,
+    };
+    codes.into_iter().max_by_key(rank).unwrap_or(Code::Done)
+}
+
+/// The exit code of `relay run`: the command's own where it had one.
+pub fn of_command(record: &JobRecord) -> u8 {
+    let kind = record.error.as_ref().map(|error| error.kind);
+    match (code(record), kind) {
+        (
+            Code::JobFailed,
+            Some(FailureKind::JobTimeout | FailureKind::StepTimeout | FailureKind::StartTimeout),
+        ) => Code::TimeLimit as u8,
+        (Code::JobFailed, _) => {
+            let own = record.exit_code.and_then(|code| u8::try_from(code).ok());
+            own.filter(|code| *code != 0).unwrap_or(Code::JobFailed as u8)
+        }
+        (code, _) => code as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::event::{JobError, Queued};
+    use common::job::Runner;
+
+    use super::*;
+
+    fn ended(state: State, kind: Option<FailureKind>, exit_code: Option<i32>) -> JobRecord {
+        let queued = Queued {
+            workspace: "/w".into(),
+            prompt_summary: "x".into(),
+            runner: Runner::Shell,
+            engine: "local".into(),
+            log_path: String::new(),
+            events_path: String::new(),
+        };
+        let mut record = JobRecord::queued("a#1".parse().unwrap(), jiff::Timestamp::UNIX_EPOCH, &queued);
+        record.state = state;
+        record.error = kind.map(|kind| JobError { kind, message: String::new(), step: None });
+        record.exit_code = exit_code;
+        record
+    }
+
+    #[test]
+    fn the_code_of_a_command_is_its_own_unless_it_was_ended() {
+        let failed = |kind, code| of_command(&ended(State::Failed, Some(kind), code));
+        assert_eq!(failed(FailureKind::CodexExit, Some(7)), 7);
+        assert_eq!(failed(FailureKind::CodexExit, None), 1);
+        assert_eq!(failed(FailureKind::CodexExit, Some(-1)), 1);
+        assert_eq!(failed(FailureKind::JobTimeout, Some(137)), 124);
+        assert_eq!(failed(FailureKind::AgentLost, None), 125);
+        assert_eq!(of_command(&ended(State::Cancelled, None, Some(143))), 130);
+        assert_eq!(of_command(&ended(State::Completed, None, Some(0))), 0);
+    }
+
+    #[test]
+    fn the_worst_job_decides() {
+        let worst = |codes: &[Code]| worst(codes.iter().copied());
+        assert_eq!(worst(&[]), Code::Done);
+        assert_eq!(worst(&[Code::Done, Code::Cancelled]), Code::Cancelled);
+        assert_eq!(worst(&[Code::JobFailed, Code::Cancelled]), Code::JobFailed);
+        assert_eq!(worst(&[Code::JobFailed, Code::Infrastructure]), Code::Infrastructure);
+        assert_eq!(worst(&[Code::StillRunning, Code::Infrastructure]), Code::StillRunning);
+    }
+}

@@ -1,0 +1,278 @@
+//! Raw flags → what to launch, without options. Every mistake is found here, before anything is written.
+
+use std::collections::BTreeMap;
+use std::env::VarError;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use common::duration;
+use common::ids::{JobId, JobName};
+use common::job::{CodexSettings, JobSpec, Limits, MAX_PROMPT, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
+
+use super::launch::{LaunchArgs, RunnerName};
+use super::run::RunArgs;
+use crate::config::Config;
+use crate::engine::EngineKind;
+use crate::engine::workspace::{self, Workspace};
+use crate::exit::Failure;
+
+/// What a launch depends on beside its flags.
+pub struct Surroundings<'a> {
+    /// `relay.toml`.
+    pub config: &'a Config,
+    /// Where the job will run.
+    pub engine: EngineKind,
+    /// The current folder.
+    pub cwd: &'a Path,
+    /// The caller's environment.
+    pub variable: &'a dyn Fn(&str) -> Result<String, VarError>,
+}
+
+/// A job that may be launched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Its name.
+    pub name: JobName,
+    /// Where it works.
+    pub workspace: Workspace,
+    /// What it runs on.
+    pub engine: EngineKind,
+    /// What carries out the prompt.
+    pub runner: Runner,
+    /// The task.
+    pub prompt: String,
+    /// Environment values.
+    pub env: BTreeMap<String, String>,
+    /// Command lines before the worker.
+    pub setup: Vec<String>,
+    /// Command lines after it.
+    pub checks: Vec<String>,
+    /// Time limits.
+    pub limits: Limits,
+    /// How Codex is called.
+    pub codex: CodexSettings,
+}
+
+impl Launch {
+    /// The spec of this launch as that job.
+    pub fn spec(&self, job: &JobId) -> JobSpec {
+        JobSpec {
+            schema: SPEC_SCHEMA,
+            job: job.clone(),
+            runner: self.runner,
+            prompt: self.prompt.clone(),
+            workspace: self.workspace.inside.clone(),
+            env: self.env.clone(),
+            setup: self.setup.clone(),
+            checks: self.checks.clone(),
+            limits: self.limits.clone(),
+            codex: self.codex.clone(),
+        }
+    }
+
+    /// Refuses what no agent could be given.
+    fn checked(self) -> Result<Self, Failure> {
+        let texts =
+            [&self.prompt].into_iter().chain(&self.setup).chain(&self.checks).chain(self.env.values());
+        if texts.into_iter().any(|text| text.contains('\0')) {
+            return Err(Failure::usage("a NUL byte can't be passed to a command: remove it"));
+        }
+        // The number is not known yet: the longest one is assumed.
+        let spec = serde_json::to_vec(&self.spec(&JobId::new(self.name.clone(), u32::MAX)));
+        let len = spec.map_or(usize::MAX, |spec| spec.len());
+        if len > MAX_SPEC {
+            return Err(Failure::usage(format!(
+                "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
+            )));
+        }
+        Ok(self)
+    }
+}
+
+/// Resolves the flags of `relay launch`; `stdin` is read for the prompt `-` only.
+///
+/// # Errors
+/// Exit code 2 with one line that says which flag is wrong and what to do.
+pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) -> Result<Launch, Failure> {
+    let runner = match args.runner {
+        RunnerName::Codex => Runner::Codex,
+        RunnerName::Shell => Runner::Shell,
+    };
+    if runner == Runner::Shell && (args.model.is_some() || !args.codex_args.is_empty()) {
+        return Err(Failure::usage(
+            "--model and arguments behind -- are for codex: leave them out with --runner shell",
+        ));
+    }
+    let prompt = prompt(args, stdin)?;
+    let limits = limits(&around.config.limits, args.timeout, &args.step_timeout)?;
+    let env = environment(&args.env, around.variable)?;
+    let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
+    let mut codex = around.config.codex.settings(around.engine);
+    if let Some(model) = &args.model {
+        codex.model = Some(model.clone());
+    }
+    codex.args.extend_from_slice(&args.codex_args);
+    Launch {
+        name: args.name.clone().unwrap_or_else(|| name_of(&workspace)),
+        workspace,
+        engine: around.engine,
+        runner,
+        prompt,
+        env,
+        setup: args.setup.clone(),
+        checks: args.check.clone(),
+        limits,
+        codex,
+    }
+    .checked()
+}
+
+/// Resolves the flags of `relay run`.
+///
+/// # Errors
+/// As [`launch`].
+pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Failure> {
+    let prompt = match args.command.as_slice() {
+        // One word with spaces is a command line that was quoted as a whole.
+        [line] if line.contains(char::is_whitespace) => line.clone(),
+        words => shell_words::join(words),
+    };
+    if prompt.trim().is_empty() {
+        return Err(Failure::usage("the command is empty: write it behind --"));
+    }
+    let mut limits = limits(&around.config.limits, args.timeout, &[])?;
+    if args.timeout.is_some() {
+        // A limit that was named for the whole command holds for its steps too, however long they usually take.
+        for kind in StepKind::ALL {
+            limits.steps.insert(kind, limits.step_ms(kind).max(limits.job_ms));
+        }
+    }
+    let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
+    Launch {
+        name: args.name.clone().unwrap_or_else(|| name_of(&workspace)),
+        workspace,
+        engine: around.engine,
+        runner: Runner::Shell,
+        prompt: bounded(prompt)?,
+        env: BTreeMap::new(),
+        setup: Vec::new(),
+        checks: Vec::new(),
+        limits,
+        codex: around.config.codex.settings(around.engine),
+    }
+    .checked()
+}
+
+/// Reads `KIND=D`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn step_limit(text: &str) -> Result<(StepKind, Duration), String> {
+    let (kind, limit) =
+        text.split_once('=').ok_or_else(|| format!("'{text}' is no KIND=D: write it like install=5m"))?;
+    Ok((kind.parse()?, duration::parse(limit)?))
+}
+
+fn name_of(workspace: &Workspace) -> JobName {
+    JobName::from_folder(&workspace.host.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn prompt(args: &LaunchArgs, stdin: impl Read) -> Result<String, Failure> {
+    let text = match (&args.prompt, &args.file) {
+        (Some(prompt), _) if prompt == "-" => read("stdin", stdin)?,
+        (Some(prompt), _) => prompt.clone(),
+        (None, Some(file)) if file.as_os_str() == "-" => read("stdin", stdin)?,
+        (None, Some(file)) => {
+            let shown = file.display().to_string();
+            let opened = File::open(file);
+            read(&shown, opened.map_err(|e| Failure::usage(format!("prompt file {shown}: {e}")))?)?
+        }
+        (None, None) => {
+            return Err(Failure::usage("no task: give it as PROMPT, with -f FILE, or as - for stdin"));
+        }
+    };
+    if text.trim().is_empty() {
+        return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
+    }
+    bounded(text)
+}
+
+fn bounded(text: String) -> Result<String, Failure> {
+    if text.len() > MAX_PROMPT {
+        return Err(Failure::usage(format!(
+            "the prompt is longer than {MAX_PROMPT} bytes: put the details into a file of the workspace and name it"
+        )));
+    }
+    Ok(text)
+}
+
+/// Reads at most one byte more than is allowed.
+fn read(source: &str, reader: impl Read) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_PROMPT as u64 + 1)
+        .read_to_end(&mut bytes)
+        .and_then(|_| {
+            let cut = bytes.len() > MAX_PROMPT;
+            // The cut may have split a character, and what is too long is refused anyway.
+            if cut { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { utf8(bytes) }
+        })
+        .map_err(|e| Failure::usage(format!("the prompt can't be read from {source}: {e}")))
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
+fn limits(
+    configured: &Limits,
+    job: Option<Duration>,
+    steps: &[(StepKind, Duration)],
+) -> Result<Limits, Failure> {
+    let mut limits = configured.clone();
+    if let Some(job) = job {
+        limits.job_ms = duration::millis(job);
+    }
+    for (kind, limit) in steps {
+        let step_ms = duration::millis(*limit);
+        if step_ms > limits.job_ms {
+            return Err(Failure::usage(format!(
+                "--step-timeout {kind}={} is longer than the whole job may take ({}): raise --timeout or lower it",
+                duration::limit(step_ms),
+                duration::limit(limits.job_ms)
+            )));
+        }
+        limits.steps.insert(*kind, step_ms);
+    }
+    Ok(limits)
+}
+
+fn environment(
+    wanted: &[String],
+    variable: &dyn Fn(&str) -> Result<String, VarError>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut env = BTreeMap::new();
+    for entry in wanted {
+        let (key, value) = match entry.split_once('=') {
+            Some((key, value)) => (key, Ok(value.to_owned())),
+            None => (entry.as_str(), variable(entry)),
+        };
+        let value = value.map_err(|e| match e {
+            VarError::NotPresent => {
+                Failure::usage(format!("--env {key}: it is not set here: set it, or write {key}=VALUE"))
+            }
+            VarError::NotUnicode(_) => Failure::usage(format!("--env {key}: its value is not UTF-8")),
+        })?;
+        if key.is_empty() || key.contains('\0') {
+            return Err(Failure::usage("--env: a variable without a name: write KEY or KEY=VALUE"));
+        }
+        env.insert(key.to_owned(), value);
+    }
+    Ok(env)
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

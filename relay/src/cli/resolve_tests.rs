@@ -1,0 +1,187 @@
+//! Flags → what to launch, and every mistake.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use super::super::args::{Cli, Command};
+use super::*;
+
+/// A project with one workspace and a prompt file.
+struct Project {
+    dir: tempfile::TempDir,
+    config: Config,
+}
+
+impl Project {
+    fn new(toml: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("workspace-projects/Abe Smoke")).unwrap();
+        std::fs::create_dir(root.join("platform")).unwrap();
+        std::fs::write(root.join("platform/relay.toml"), toml).unwrap();
+        std::fs::write(root.join("prompt.md"), "from a file\n").unwrap();
+        std::fs::write(root.join("latin1.md"), b"\xe4").unwrap();
+        Self { config: Config::load(&root).unwrap(), dir }
+    }
+
+    fn resolve(&self, engine: EngineKind, line: &[&str], stdin: &[u8]) -> Result<Launch, Failure> {
+        let root = self.dir.path().canonicalize().unwrap();
+        let cwd = root.join("workspace-projects/Abe Smoke");
+        let variable = |key: &str| match key {
+            "TOKEN" => Ok("s3cret".to_owned()),
+            "BYTES" => Err(VarError::NotUnicode(OsString::new())),
+            _ => Err(VarError::NotPresent),
+        };
+        let around = Surroundings { config: &self.config, engine, cwd: &cwd, variable: &variable };
+        let argv = std::iter::once("relay").chain(line.iter().copied());
+        match Cli::try_parse_from(argv).unwrap().command {
+            Command::Launch(flags) => launch(&flags, &around, stdin),
+            Command::Run(flags) => command(&flags, &around),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(&self, flags: &[&str]) -> String {
+        let failure = self.resolve(EngineKind::Docker, flags, b"").unwrap_err();
+        assert_eq!(failure.code as u8, 2, "{failure}");
+        assert_eq!(failure.message.lines().count(), 1, "{failure}");
+        failure.message
+    }
+}
+
+#[test]
+fn defaults_come_from_the_folder_and_the_configuration() {
+    let project = Project::new("[codex]\nmodel = \"m1\"\n[limits]\njob = \"1h\"\n");
+    let job = project.resolve(EngineKind::Docker, &["launch", "do it"], b"").unwrap();
+    assert_eq!((job.name.as_str(), job.workspace.inside.as_str()), ("abe-smoke", "/workspaces/Abe Smoke"));
+    assert_eq!((job.runner, job.prompt.as_str()), (Runner::Codex, "do it"));
+    assert_eq!((job.codex.model.as_deref(), job.limits.job_ms), (Some("m1"), 3_600_000));
+    let spec = job.spec(&"abe-smoke#1".parse().unwrap());
+    assert_eq!((spec.schema, spec.workspace.as_str()), (SPEC_SCHEMA, "/workspaces/Abe Smoke"));
+}
+
+#[test]
+fn flags_win_over_the_configuration() {
+    let project = Project::new(
+        "[codex]\nmodel = \"m1\"\nargs = [\"-c\", \"a=1\"]\n[limits]\nsteps = { test = \"1h\" }\n",
+    );
+    let flags = [
+        "launch",
+        "do it",
+        "-w",
+        "../..",
+        "-n",
+        "other",
+        "--setup",
+        "npm ci",
+        "--setup",
+        "make",
+        "--check",
+        "make test",
+        "--timeout",
+        "30m",
+        "--step-timeout",
+        "install=5m",
+        "--step-timeout",
+        "clone=90s",
+        "--model",
+        "m2",
+        "--env",
+        "TOKEN",
+        "--env",
+        "MODE=a=b",
+        "--",
+        "--search",
+        "-c",
+        "b=2",
+    ];
+    let job = project.resolve(EngineKind::Local, &flags, b"").unwrap();
+    assert_eq!((job.name.as_str(), job.codex.model.as_deref()), ("other", Some("m2")));
+    assert_eq!((job.setup, job.checks), (vec!["npm ci".into(), "make".into()], vec!["make test".into()]));
+    assert_eq!(job.limits.job_ms, 1_800_000);
+    let limits = [StepKind::Install, StepKind::Clone, StepKind::Test].map(|kind| job.limits.step_ms(kind));
+    assert_eq!(limits, [300_000, 90_000, 3_600_000]);
+    assert_eq!(job.env, BTreeMap::from([("TOKEN".into(), "s3cret".into()), ("MODE".into(), "a=b".into())]));
+    assert_eq!(job.codex.args, ["-c", "a=1", "--search", "-c", "b=2"]);
+    assert_eq!(job.workspace.inside, project.dir.path().canonicalize().unwrap().to_str().unwrap());
+}
+
+#[test]
+fn the_prompt_comes_from_the_flag_a_file_or_stdin() {
+    let project = Project::new("");
+    let file = project.dir.path().join("prompt.md");
+    let prompt = |flags: &[&str]| {
+        let flags = [&["launch"], flags].concat();
+        project.resolve(EngineKind::Docker, &flags, b"from stdin").unwrap().prompt
+    };
+    assert_eq!(prompt(&["given"]), "given");
+    assert_eq!(prompt(&["-"]), "from stdin");
+    assert_eq!(prompt(&["-f", "-"]), "from stdin");
+    assert_eq!(prompt(&["-f", file.to_str().unwrap()]), "from a file\n");
+}
+
+#[test]
+fn every_mistake_is_told_with_what_to_do() {
+    let project = Project::new("");
+    let latin1 = project.dir.path().join("latin1.md");
+    for (flags, told) in [
+        (vec!["launch"], "no task: give it as PROMPT, with -f FILE, or as - for stdin"),
+        (vec!["launch", " \n"], "prompt is empty"),
+        (vec!["launch", "-"], "prompt is empty"),
+        (vec!["launch", "-f", "/no/such/file"], "prompt file /no/such/file"),
+        (vec!["launch", "-f", latin1.to_str().unwrap()], "not UTF-8"),
+        (vec!["launch", "x", "-w", "missing"], "workspace missing"),
+        (vec!["launch", "x", "-w", "/"], "outside of"),
+        (vec!["launch", "x", "--env", "UNSET"], "--env UNSET: it is not set here"),
+        (vec!["launch", "x", "--env", "BYTES"], "--env BYTES"),
+        (vec!["launch", "x", "--env", "=v"], "without a name"),
+        (
+            vec!["launch", "x", "--timeout", "5m", "--step-timeout", "test=10m"],
+            "test=10m is longer than the whole job",
+        ),
+        (vec!["launch", "x", "--step-timeout", "test=5h"], "(4h)"),
+        (vec!["launch", "x", "--runner", "shell", "--model", "m"], "--runner shell"),
+        (vec!["launch", "x", "--runner", "shell", "--", "--search"], "--runner shell"),
+        (vec!["launch", "a\0b"], "NUL"),
+        (vec!["launch", "x", "--setup", "a\0b"], "NUL"),
+        (vec!["run", "--", " "], "command is empty"),
+    ] {
+        let message = project.refused(&flags);
+        assert!(message.contains(told), "{flags:?}: {message}");
+    }
+}
+
+#[test]
+fn what_is_too_long_is_refused_and_what_just_fits_is_taken() {
+    let project = Project::new("");
+    let take = |prompt: Vec<u8>| project.resolve(EngineKind::Docker, &["launch", "-"], &prompt);
+    assert_eq!(take(vec![b'x'; MAX_PROMPT]).unwrap().prompt.len(), MAX_PROMPT);
+    assert!(take(vec![b'x'; MAX_PROMPT + 1]).unwrap_err().message.contains("longer than 524288 bytes"));
+    // The cut falls into a character.
+    assert!(take("é".repeat(MAX_PROMPT).into_bytes()).unwrap_err().message.contains("longer than"));
+    let setup = "y".repeat(MAX_SPEC);
+    assert!(project.refused(&["launch", "x", "--setup", &setup]).contains("more than"));
+}
+
+#[test]
+fn a_command_is_quoted_and_a_quoted_line_is_left_alone() {
+    let project = Project::new("");
+    let line = |words: &[&str]| {
+        let flags = [&["run", "--"], words].concat();
+        project.resolve(EngineKind::Docker, &flags, b"").unwrap().prompt
+    };
+    assert_eq!(line(&["make"]), "make");
+    assert_eq!(line(&["printf", "%s\n", "a b", "$HOME"]), "printf '%s\n' 'a b' '$HOME'");
+    assert_eq!(line(&["make && echo \"$HOME\""]), "make && echo \"$HOME\"");
+}
+
+#[test]
+fn a_limit_of_the_whole_command_is_not_undercut_by_its_steps() {
+    let project = Project::new("");
+    let job = project.resolve(EngineKind::Docker, &["run", "--timeout", "20m", "--", "make"], b"").unwrap();
+    let limits = [StepKind::Command, StepKind::Test].map(|kind| job.limits.step_ms(kind));
+    assert_eq!((job.limits.job_ms, limits), (1_200_000, [1_200_000, 1_800_000]));
+    let job = project.resolve(EngineKind::Docker, &["run", "--", "make"], b"").unwrap();
+    assert_eq!(job.limits, Limits::default());
+}

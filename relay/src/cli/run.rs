@@ -1,0 +1,78 @@
+//! `relay run`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use common::duration;
+use common::ids::JobName;
+use common::record::State;
+
+use super::resolve::{self, Surroundings};
+use super::{Context, follow, outcome, submit};
+use crate::exit::{Code, Failure};
+use crate::registry::create::Created;
+use crate::registry::log_file::LogReader;
+use crate::render::status;
+use crate::start;
+
+/// Flags of `relay run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The folder to work in
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(super) workspace: PathBuf,
+    /// Time limit of the command and of each of its steps [default: the limits of relay.toml]
+    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    pub(super) timeout: Option<Duration>,
+    /// The job's name [default: the folder's name]
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) name: Option<JobName>,
+    /// The command and its arguments, or one quoted command line
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(super) command: Vec<String>,
+}
+
+/// Runs a command as a job, passes its output on as it is (with --json its record instead, at the end) and returns its
+/// exit code: 124 when it ran over a time limit, 125 when its platform was lost, 130 when it was cancelled, 8 when
+/// nobody reads the output any more and the command goes on.
+///
+/// # Errors
+/// Exit code 2 for a mistake in the flags, 5 without a relay: a command that is followed must not wait for one to come.
+pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
+    let config = context.config()?;
+    let target = submit::target(context, &config);
+    let variable = |key: &str| std::env::var(key);
+    let around =
+        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+    let launch = resolve::command(args, &around)?;
+    if !target.lives {
+        start::daemon(&context.root, &context.registry, target.engine).map_err(|failure| {
+            Failure::unreachable(format!(
+                "no relay is running and it can't be started from here ({failure}): run `relay up` outside of the \
+                 sandbox"
+            ))
+        })?;
+    }
+    let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, None)?;
+    let output = &context.output;
+    let pass_on = |piece: &[u8]| {
+        if !output.json {
+            output.raw(piece);
+        }
+    };
+    let record = follow::log(context, &job, LogReader::default(), pass_on)?.record;
+    if output.json {
+        output.json(&record);
+    }
+    match record.state {
+        State::Completed => {}
+        State::Failed => output.note(&format!("{job} failed: {}", status::reason(&record))),
+        State::Cancelled => output.note(&format!("{job} was cancelled")),
+        _ => {
+            output.note(&format!("{job} goes on: nobody reads its output any more"));
+            return Ok(Code::StillRunning as u8);
+        }
+    }
+    Ok(outcome::of_command(&record))
+}

@@ -1,0 +1,29 @@
+//! `relay serve`: the daemon in the foreground.
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::Context;
+use crate::engine::EngineKind;
+use crate::exit::{Code, Failure};
+use crate::{daemon, start};
+
+/// Flags of `relay serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// What workers run on [default: relay.toml's, else that of the last relay, else docker]
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Option<EngineKind>,
+}
+
+/// Serves until Ctrl-C, SIGTERM or `relay down`; says what it does on stderr, as much as `RUST_LOG` asks for.
+///
+/// # Errors
+/// Exit code 2 when another relay serves the registry, 5 when the port or the registry can't be had.
+pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let config = context.config()?;
+    let engine = start::engine(args.engine, &config, &context.registry);
+    daemon::serve(&config, &context.registry, engine).map(|()| Code::Done)
+}

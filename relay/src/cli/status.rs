@@ -1,0 +1,112 @@
+//! `relay status`
+
+use clap::Args;
+use common::record::JobRecord;
+
+use super::{Context, facts, find, outcome};
+use crate::exit::{Code, Failure};
+use crate::registry::read::{self, Stored};
+use crate::render::{Relay, status, table};
+
+/// How many jobs are listed unless -n or -a says otherwise.
+const LISTED: usize = 10;
+
+/// Flags of `relay status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// NAME#N, NAME.N, or NAME for its newest job [default: a list of what runs and the newest ends]
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+    /// The newest job
+    #[arg(long, conflicts_with = "jobs")]
+    latest: bool,
+    /// List every job, archived ones too
+    #[arg(short, long)]
+    all: bool,
+    /// List this many jobs [default: 10]
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+    /// Exit with the state: 0 completed, 1 failed, 8 still running, 125 agent or container lost, 130 cancelled
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// Prints how jobs are.
+///
+/// # Errors
+/// Exit code 3 or 2 for a job that is not there or not clear, 5 for a registry that can't be read.
+pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
+    if args.latest {
+        // Straight to the record: no listing, no configuration.
+        return Ok(show(args, context, &[read::newest(&context.registry)?.record]));
+    }
+    if args.jobs.is_empty() {
+        if args.exit_code {
+            return Err(Failure::usage("--exit-code needs a JOB or --latest"));
+        }
+        return list(args, context);
+    }
+    let mut records = Vec::new();
+    for job in find::jobs(context, &args.jobs)? {
+        records.push(find::record(&context.registry, &job)?.record);
+    }
+    Ok(show(args, context, &records))
+}
+
+/// Each job in detail.
+fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
+    for (i, record) in records.iter().enumerate() {
+        if context.output.json {
+            context.output.json(record);
+            continue;
+        }
+        let gap = if i > 0 { "\n" } else { "" };
+        let view = facts::view_of(context, record);
+        context.output.print(&format!("{gap}{}", status::block(record, &view)));
+    }
+    if args.exit_code { outcome::worst(records.iter().map(outcome::code)) } else { Code::Done }
+}
+
+fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
+    let registry = &context.registry;
+    let unreadable = |e: std::io::Error| {
+        Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
+    };
+    let mut stored = read::records(registry).map_err(unreadable)?;
+    if args.all {
+        stored.extend(read::records(&registry.archived()).map_err(unreadable)?);
+    }
+    let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { LISTED });
+    let (records, hidden) = choose(stored, limit);
+    if context.output.json {
+        for record in &records {
+            context.output.json(record);
+        }
+        return Ok(Code::Done);
+    }
+    let view = facts::view(context);
+    if records.is_empty() {
+        context.output.note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
+    } else {
+        context.output.print(&table::of(&records, &view));
+    }
+    if hidden > 0 {
+        context
+            .output
+            .note(&format!("{hidden} more that have not ended: `relay status -n {}`", limit + hidden));
+    }
+    if view.relay == Relay::Down && records.iter().any(|record| !record.state.is_final()) {
+        context
+            .output
+            .note("not running: what has not ended may be further than shown; `relay up` starts it");
+    }
+    Ok(Code::Done)
+}
+
+/// The jobs to list, and how many that have not ended find no room: first what has not ended, then the newest ends.
+fn choose(stored: Vec<Stored>, limit: usize) -> (Vec<JobRecord>, usize) {
+    let (ended, active): (Vec<_>, Vec<_>) =
+        stored.into_iter().map(|stored| stored.record).partition(|record| record.state.is_final());
+    let hidden = active.len().saturating_sub(limit);
+    (active.into_iter().chain(ended).take(limit).collect(), hidden)
+}

@@ -1,0 +1,56 @@
+//! What to launch → a job in the registry, and a relay that runs it.
+
+use common::ids::JobId;
+use jiff::Timestamp;
+
+use super::Context;
+use super::resolve::Launch;
+use crate::config::Config;
+use crate::engine::EngineKind;
+use crate::exit::Failure;
+use crate::registry::create::{self, Created, Draft};
+use crate::registry::lease::{self, Lease};
+use crate::registry::requests::{self, Request};
+use crate::start;
+
+/// The relay that will get the job.
+pub struct Target {
+    /// The engine: of the relay that lives, else the one that the next relay will have.
+    pub engine: EngineKind,
+    /// Whether a relay holds the registry.
+    pub lives: bool,
+    /// The lease of the relay that holds the registry.
+    pub lease: Option<Lease>,
+}
+
+/// Finds out who will get a job.
+pub fn target(context: &Context, config: &Config) -> Target {
+    let lives = lease::is_held(&context.registry);
+    let lease = if lives { lease::read(&context.registry) } else { None };
+    let engine = start::engine(lease.as_ref().map(|lease| lease.engine), config, &context.registry);
+    Target { engine, lives, lease }
+}
+
+/// Writes the job, durably, and tells the relay.
+///
+/// # Errors
+/// When the registry can't be written; then there is no job.
+pub fn submit(context: &Context, launch: &Launch, key: Option<&str>) -> Result<Created, Failure> {
+    let registry = &context.registry;
+    registry.ensure()?;
+    let spec = |job: &JobId| launch.spec(job);
+    let draft = Draft {
+        name: launch.name.clone(),
+        at: Timestamp::now(),
+        spec: &spec,
+        workspace: launch.workspace.host.display().to_string(),
+        engine: launch.engine.to_string(),
+        key,
+    };
+    let created = create::create(registry, &draft).map_err(|e| registry.not_writable(&e))?;
+    if let Created::New(job) = &created {
+        // Only a hint: the relay finds the record without it, a little later.
+        let _ = requests::file(registry, &Request::Launch { job: job.clone() });
+    }
+    Ok(created)
+}

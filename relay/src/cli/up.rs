@@ -1,0 +1,117 @@
+//! `relay up`: the daemon in the background and its platform, ready for a job.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::Context;
+use crate::engine::{EngineKind, image};
+use crate::exit::{Code, Failure};
+use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::registry::requests::{self, Request};
+use crate::registry::watch::Watch;
+use crate::start;
+
+/// How long a platform may take: a container's start and the agent's way back, with room for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Flags of `relay up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// What workers run on [default: relay.toml's, else that of the last relay, else docker]
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Option<EngineKind>,
+    /// Build the platform image first
+    #[arg(long)]
+    pub build: bool,
+}
+
+/// Brings relay and platform up and returns when a job can be taken. Repeating it is harmless.
+///
+/// # Errors
+/// Exit code 2 when another engine is up, 5 with the reason when the platform can't take a job.
+pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
+    let config = context.config()?;
+    let living = lease::of_living(&context.registry);
+    let engine = start::engine(args.engine.or(living.as_ref().map(|lease| lease.engine)), &config, &context.registry);
+    if let Some(lease) = living.as_ref().filter(|lease| lease.engine != engine) {
+        return Err(Failure::usage(format!(
+            "a relay with engine {} is up: stop it with `relay down` first",
+            lease.engine
+        )));
+    }
+    if args.build {
+        if !engine.is_container() {
+            return Err(Failure::usage("engine local has no image to build: leave --build out"));
+        }
+        image::build(engine, &config.platform)?;
+    }
+    start::daemon(&context.root, &context.registry, engine)?;
+    if living.is_some() {
+        ask_again(context)?;
+    }
+    let lease = await_platform(context)?;
+    report(context, &lease);
+    Ok(Code::Done)
+}
+
+/// A relay that was up already may have given up on its platform for the moment.
+fn ask_again(context: &Context) -> Result<(), Failure> {
+    let registry = &context.registry;
+    let watch = Watch::new(&registry.requests());
+    requests::file(registry, &Request::Up).map_err(|e| registry.not_writable(&e))?;
+    let deadline = Instant::now() + PATIENCE;
+    while requests::pending(registry).is_ok_and(|all| all.iter().any(|filed| filed.request == Some(Request::Up))) {
+        if !watch.wait(Some(deadline)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn await_platform(context: &Context) -> Result<Lease, Failure> {
+    let registry = &context.registry;
+    let watch = Watch::new(registry.dir());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let lease = lease::of_living(registry);
+        match lease.as_ref().map(|lease| &lease.platform) {
+            Some(PlatformStatus::Ready { .. }) => {
+                if let Some(lease) = lease {
+                    return Ok(lease);
+                }
+            }
+            Some(PlatformStatus::Failed { detail }) => return Err(Failure::unreachable(detail.clone())),
+            Some(PlatformStatus::Starting { .. } | PlatformStatus::Stopped) => {}
+            None => {
+                let log = registry.daemon_log();
+                return Err(Failure::unreachable(format!("the relay ended: see {}", log.display())));
+            }
+        }
+        if !watch.wait(Some(deadline)) {
+            let detail = match lease.map(|lease| lease.platform) {
+                Some(PlatformStatus::Starting { detail }) => detail,
+                _ => "nothing is known of it".to_owned(),
+            };
+            return Err(Failure::unreachable(format!(
+                "the platform did not come up within {} s ({detail}): see {}",
+                PATIENCE.as_secs(),
+                registry.daemon_log().display()
+            )));
+        }
+    }
+}
+
+fn report(context: &Context, lease: &Lease) {
+    if context.output.json {
+        context.output.json(lease);
+        return;
+    }
+    if let PlatformStatus::Ready { max_jobs, codex, codex_problem, .. } = &lease.platform {
+        let codex = codex.as_ref().map_or(String::new(), |version| format!(", codex {version}"));
+        context.output.print(&format!("relay is up: engine {}, {max_jobs} jobs at once{codex}", lease.engine));
+        if let Some(problem) = codex_problem {
+            context.output.note(&format!("only shell jobs can run: {problem}"));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `relay wait`
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use common::duration;
+use common::ids::JobId;
+
+use super::follow::Follow;
+use super::{Context, find, outcome};
+use crate::exit::{Code, Failure};
+use crate::render::status;
+
+/// Flags of `relay wait`.
+///
+/// The exit code is that of the worst job: 125 (agent or container lost) before 1 (failed) before 130 (cancelled)
+/// before 0 (completed); 8 when --timeout passes first.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// NAME#N, NAME.N, or NAME for its newest job
+    #[arg(value_name = "JOB", required = true)]
+    jobs: Vec<String>,
+    /// Return when the first of them has ended, with its exit code
+    #[arg(long)]
+    any: bool,
+    /// Give up waiting after this long (the jobs go on)
+    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+}
+
+/// Waits for jobs and prints the summary of each as it ends.
+///
+/// # Errors
+/// Exit code 3 or 2 for a job that is not there or not clear.
+pub fn run(args: &WaitArgs, context: &Context) -> Result<Code, Failure> {
+    let jobs = find::jobs(context, &args.jobs)?;
+    until_ended(context, jobs, args.timeout, args.any)
+}
+
+/// Waits until all of `jobs` have ended, or with `any` the first.
+///
+/// # Errors
+/// When a record disappears or can't be read.
+pub fn until_ended(
+    context: &Context,
+    mut jobs: Vec<JobId>,
+    timeout: Option<Duration>,
+    any: bool,
+) -> Result<Code, Failure> {
+    // A time that no clock can hold is no limit.
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut follow = Follow::new(context);
+    let mut codes = Vec::new();
+    loop {
+        let mut running = Vec::new();
+        for job in jobs {
+            let record = follow.record(&job)?.record;
+            if !record.state.is_final() {
+                running.push(job);
+                continue;
+            }
+            if context.output.json {
+                context.output.json(&record);
+            } else {
+                context.output.print(&status::summary(&record));
+            }
+            codes.push(outcome::code(&record));
+            if any {
+                return Ok(outcome::worst(codes));
+            }
+        }
+        if running.is_empty() {
+            return Ok(outcome::worst(codes));
+        }
+        if !follow.pause(deadline) {
+            let list: Vec<_> = running.iter().map(ToString::to_string).collect();
+            let waited = duration::limit(timeout.map_or(0, duration::millis));
+            context.output.note(&format!("{} still not ended after {waited}; work goes on", list.join(", ")));
+            return Ok(Code::StillRunning);
+        }
+        jobs = running;
+    }
+}

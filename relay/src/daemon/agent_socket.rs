@@ -1,0 +1,104 @@
+//! The door: who may come in on `/agent`, decided before the upgrade.
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use common::wire;
+use tokio::sync::mpsc;
+
+use super::core::Input;
+use super::session;
+use super::token::Gate;
+use super::writer::WriterHandle;
+use crate::engine::container::HOST_NAME;
+
+/// What a connection needs.
+#[derive(Clone)]
+pub(super) struct Door {
+    /// Knows the token.
+    pub(super) gate: Gate,
+    /// Takes events.
+    pub(super) writer: WriterHandle,
+    /// Takes everything else.
+    pub(super) core: mpsc::Sender<Input>,
+}
+
+/// Handles one request for an upgrade.
+pub(super) async fn enter(State(door): State<Door>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    if let Err(refusal) = admit(&parts.headers, &door.gate) {
+        return refusal.into_response();
+    }
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
+    upgrade
+        .protocols([wire::SUBPROTOCOL])
+        .max_message_size(wire::MAX_MESSAGE)
+        .max_frame_size(wire::MAX_MESSAGE)
+        .on_upgrade(move |socket| session::run(socket, door))
+}
+
+/// Lets in a program with the token, and no browser page whatever it knows.
+fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), (StatusCode, &'static str)> {
+    if headers.contains_key(ORIGIN) {
+        return Err((StatusCode::FORBIDDEN, "pages have no business here\n"));
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !known_host(host) {
+        return Err((StatusCode::FORBIDDEN, "this is not the host that was asked for\n"));
+    }
+    let token = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default();
+    if gate.admits(token) { Ok(()) } else { Err((StatusCode::UNAUTHORIZED, "a valid token is needed\n")) }
+}
+
+/// Names under which an agent reaches its relay: an address, or one of two names. A page that had its own name resolve to
+/// this host would ask for that name.
+fn known_host(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name == HOST_NAME || address.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(headers: &[(&str, &str)], gate: &Gate) -> Option<u16> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(axum::http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        admit(&map, gate).err().map(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn only_a_program_with_the_token_that_asked_for_this_host_comes_in() {
+        let gate = Gate::new(String::new());
+        let good = format!("Bearer {}", gate.renew().unwrap());
+        for host in ["127.0.0.1:4111", "localhost:1", "host.docker.internal:4111", "[::1]:80", "172.17.0.1"] {
+            assert_eq!(ask(&[("host", host), ("authorization", &good)], &gate), None, "{host}");
+        }
+        for host in ["evil.example", "evil.example:4111", "", "localhost.evil.example:1"] {
+            assert_eq!(ask(&[("host", host), ("authorization", &good)], &gate), Some(403), "{host}");
+        }
+        for origin in ["http://evil.example", "null", "", "http://localhost"] {
+            let headers = [("host", "localhost"), ("authorization", &*good), ("origin", origin)];
+            assert_eq!(ask(&headers, &gate), Some(403), "{origin}");
+        }
+        for token in ["Bearer ", "Bearer x", "Basic x", &good.to_lowercase()] {
+            assert_eq!(ask(&[("host", "localhost"), ("authorization", token)], &gate), Some(401), "{token}");
+        }
+        assert_eq!(ask(&[("host", "localhost")], &gate), Some(401));
+    }
+}

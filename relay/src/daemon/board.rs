@@ -1,0 +1,54 @@
+//! The newest value per key, handed from one task to another: what a queue would be if it forgot what is out of date.
+//! Bounded by the number of keys; a sender never waits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Both ends of a board.
+#[derive(Debug)]
+pub(super) struct Board<K, V> {
+    inner: Arc<Inner<K, V>>,
+}
+
+#[derive(Debug)]
+struct Inner<K, V> {
+    values: Mutex<BTreeMap<K, V>>,
+    posted: Notify,
+}
+
+impl<K, V> Clone for Board<K, V> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K: Ord, V> Board<K, V> {
+    pub(super) fn new() -> Self {
+        let inner = Inner { values: Mutex::new(BTreeMap::new()), posted: Notify::new() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Puts a value in place of an older one.
+    pub(super) fn post(&self, key: K, value: V) {
+        // A map is whole after every call, so a panic elsewhere leaves nothing half-done in it.
+        self.inner.values.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
+        self.inner.posted.notify_one();
+    }
+
+    /// Waits until something is posted and takes everything.
+    ///
+    /// Cancel-safe: nothing is taken before the last await.
+    pub(super) async fn take(&self) -> BTreeMap<K, V> {
+        loop {
+            let posted = self.inner.posted.notified();
+            let values =
+                std::mem::take(&mut *self.inner.values.lock().unwrap_or_else(PoisonError::into_inner));
+            if !values.is_empty() {
+                return values;
+            }
+            posted.await;
+        }
+    }
+}

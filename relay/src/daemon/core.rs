@@ -1,0 +1,375 @@
+//! The core: owns the queue, the lease and the agent's connection, and acts on what the pure [`Dispatch`] decides.
+//!
+//! ```text
+//!  platform:  Starting ──agent connects──► Ready ──connection ends──► Starting ──ensure fails──► Failed
+//!                 ▲                                                       ▲            │ RETRY, or `relay up`
+//!                 └───────────────────────────────────────────────────────┴────────────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use common::ids::JobId;
+use common::record::JobRecord;
+use common::wire::RelayFrame;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::agent_socket::Door;
+use super::dispatch::{Action, Dispatch, refusal};
+use super::listen;
+use super::platform::Platform;
+use super::session::{SessionHandle, SessionId};
+use super::token::Gate;
+use super::writer::{Command, WriterHandle};
+use crate::registry::atomic::Durability;
+use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::registry::requests::{self, Request};
+use crate::registry::{Registry, read};
+
+/// Between two heartbeats in the lease; also how long a lost hint of a new job can stay unseen.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long the agent may take to connect once it is configured: its longest pause between tries is 5 s.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+/// Between two tries to bring up a platform that failed.
+const RETRY: Duration = Duration::from_secs(10);
+/// After `down` has stopped the platform: how long its last events may take.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+
+/// What the core is told.
+pub(super) enum Input {
+    /// An agent has said hello and was welcomed.
+    Connected(SessionHandle),
+    /// A connection has ended.
+    Gone { id: SessionId, reason: String },
+    /// The agent has a job.
+    Accepted { id: SessionId, job: JobId, epoch: u32 },
+    /// The agent will not take a job.
+    Refused { id: SessionId, job: JobId, reason: String, busy: bool },
+    /// Something was filed in the registry.
+    Filed,
+    /// The engine has done what it could.
+    Ensured(Result<(), String>),
+    /// The platform is stopped, as far as that went.
+    Stopped(Result<(), String>),
+}
+
+/// Whether the daemon goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It does.
+    Continue,
+    /// `relay down` is done.
+    Down,
+}
+
+pub(super) struct Core {
+    pub(super) registry: Registry,
+    pub(super) lease: Lease,
+    pub(super) door: Door,
+    pub(super) platform: Platform,
+    pub(super) dispatch: Dispatch,
+    pub(super) agent: Option<SessionHandle>,
+    pub(super) known: BTreeSet<JobId>,
+    /// When the platform is looked at again, unless an agent is there.
+    pub(super) next_try: Option<Instant>,
+    /// An engine call is under way.
+    pub(super) busy: bool,
+    pub(super) going_down: bool,
+    pub(super) gateway_bound: bool,
+    /// When `down` stops waiting for last events.
+    pub(super) down_deadline: Option<Instant>,
+}
+
+impl Core {
+    fn writer(&self) -> &WriterHandle {
+        &self.door.writer
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.door.gate
+    }
+
+    fn inputs(&self) -> &mpsc::Sender<Input> {
+        &self.door.core
+    }
+
+    /// Takes the jobs that a start has found. Nobody has heard of them since the last daemon ended.
+    pub(super) async fn adopt(&mut self, active: &[JobRecord]) {
+        for record in active {
+            self.known.insert(record.job.clone());
+            let actions = self.dispatch.record(record);
+            self.act(actions).await;
+        }
+        let actions = self.dispatch.agent_down("the relay was started anew");
+        self.act(actions).await;
+    }
+
+    pub(super) async fn handle(&mut self, input: Input) -> Flow {
+        match input {
+            Input::Connected(session) => self.connected(session).await,
+            Input::Gone { id, reason } => self.gone(id, &reason).await,
+            Input::Accepted { id, job, epoch } => {
+                tracing::debug!("{job} accepted in epoch {epoch}");
+                if self.is_current(id) {
+                    self.writer().send(Command::DropEnv(job)).await;
+                }
+            }
+            Input::Refused { id, job, reason, busy } => {
+                if self.is_current(id) {
+                    let actions = self.dispatch.refused(&job, reason, busy);
+                    self.act(actions).await;
+                }
+            }
+            Input::Filed => self.look().await,
+            Input::Ensured(result) => self.ensured(result).await,
+            Input::Stopped(result) => {
+                if let Err(reason) = result {
+                    tracing::error!("the platform could not be stopped: {reason}");
+                }
+                self.down_deadline = Some(Instant::now() + LAST_EVENTS);
+            }
+        }
+        self.flow()
+    }
+
+    /// Records that the writer has changed.
+    pub(super) async fn changed(&mut self, records: BTreeMap<JobId, JobRecord>) -> Flow {
+        for record in records.values() {
+            if record.state.is_final() {
+                self.known.remove(&record.job);
+            }
+            let actions = self.dispatch.record(record);
+            self.act(actions).await;
+        }
+        self.flow()
+    }
+
+    /// Regular work: the heartbeat, hints that were lost, a platform that is not there.
+    pub(super) async fn tick(&mut self) -> Flow {
+        self.lease.heartbeat_at = Timestamp::now();
+        self.publish(Durability::Cached);
+        self.look().await;
+        if self.next_try.is_some_and(|at| at <= Instant::now()) {
+            self.try_platform();
+        }
+        self.flow()
+    }
+
+    fn flow(&self) -> Flow {
+        let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agent.is_none());
+        if waited || told { Flow::Down } else { Flow::Continue }
+    }
+
+    fn is_current(&self, id: SessionId) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.id == id)
+    }
+
+    async fn connected(&mut self, session: SessionHandle) {
+        let hello = session.hello.clone();
+        tracing::info!("agent {} ({}) is connected", hello.agent, hello.version);
+        self.lease.platform = PlatformStatus::Ready {
+            agent: hello.agent.clone(),
+            version: hello.version,
+            max_jobs: hello.max_jobs,
+            codex: hello.platform.codex,
+            codex_problem: hello.platform.codex_problem,
+        };
+        self.publish(Durability::Cached);
+        self.next_try = None;
+        self.agent = Some(session);
+        let held = hello.jobs.into_iter().map(|progress| progress.job).collect();
+        let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
+        let actions = self.dispatch.agent_up(&hello.agent, capacity, &held);
+        self.act(actions).await;
+    }
+
+    async fn gone(&mut self, id: SessionId, reason: &str) {
+        if !self.is_current(id) {
+            return;
+        }
+        tracing::warn!("the agent's connection ended: {reason}");
+        self.agent = None;
+        self.set_platform(PlatformStatus::Starting { detail: format!("waiting for the agent ({reason})") });
+        // It comes back by itself unless it is gone, and then the engine has to start it.
+        self.next_try = (!self.going_down).then(|| Instant::now() + CONNECT_PATIENCE / 5);
+        let actions = self.dispatch.agent_down(reason);
+        self.act(actions).await;
+    }
+
+    /// Asks the engine for the platform.
+    pub(super) fn try_platform(&mut self) {
+        self.next_try = None;
+        if self.busy || self.agent.is_some() || self.going_down {
+            return;
+        }
+        self.busy = true;
+        let engine = self.platform.engine();
+        self.set_platform(PlatformStatus::Starting { detail: format!("starting the {engine} platform") });
+        let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
+        tokio::spawn(async move {
+            let _ = inputs.send(Input::Ensured(platform.ensure().await)).await;
+        });
+    }
+
+    async fn ensured(&mut self, result: Result<(), String>) {
+        self.busy = false;
+        self.lease.token_sha256 = self.gate().sha256();
+        self.publish(Durability::Synced);
+        match result {
+            Err(detail) => {
+                tracing::warn!("no platform: {detail}");
+                self.set_platform(PlatformStatus::Failed { detail });
+                self.next_try = Some(Instant::now() + RETRY);
+            }
+            Ok(()) if self.agent.is_none() => {
+                let detail = "waiting for the agent to connect".to_owned();
+                self.set_platform(PlatformStatus::Starting { detail });
+                self.next_try = Some(Instant::now() + CONNECT_PATIENCE);
+            }
+            Ok(()) => {}
+        }
+        if !self.gateway_bound {
+            if let Some(listener) = self.platform.gateway().await {
+                self.gateway_bound = true;
+                if let Ok(address) = listener.local_addr() {
+                    self.lease.listen.push(address);
+                }
+                listen::spawn(listener, self.door.clone());
+                self.publish(Durability::Cached);
+            }
+        }
+    }
+
+    fn set_platform(&mut self, status: PlatformStatus) {
+        if self.lease.platform != status && self.agent.is_none() {
+            self.lease.platform = status;
+            self.publish(Durability::Cached);
+        }
+    }
+
+    pub(super) fn publish(&self, durability: Durability) {
+        if let Err(e) = lease::write(&self.registry, &self.lease, durability) {
+            tracing::error!("the lease can't be written: {e}");
+        }
+    }
+
+    /// Looks for new records and requests.
+    async fn look(&mut self) {
+        if let Err(e) = self.look_for_jobs().await {
+            tracing::error!("the registry can't be read: {e}");
+        }
+        let pending = match requests::pending(&self.registry) {
+            Ok(pending) => pending,
+            Err(e) => return tracing::error!("requests can't be read: {e}"),
+        };
+        for filed in pending {
+            let applied = match filed.request {
+                Some(Request::Cancel { job, grace_ms }) => self.cancel(&job, grace_ms).await,
+                Some(Request::Up) => {
+                    self.try_platform();
+                    true
+                }
+                Some(Request::Down) => {
+                    self.go_down();
+                    true
+                }
+                // Found above, by its record.
+                Some(Request::Launch { .. }) => true,
+                None => {
+                    tracing::warn!("{} is no request: removed", filed.path.display());
+                    true
+                }
+            };
+            if applied {
+                if let Err(e) = requests::remove(&filed.path) {
+                    tracing::error!("{} can't be removed: {e}", filed.path.display());
+                }
+            }
+        }
+    }
+
+    async fn look_for_jobs(&mut self) -> io::Result<()> {
+        for job in read::jobs(&self.registry)? {
+            if self.known.contains(&job) {
+                continue;
+            }
+            let Ok(stored) = read::load(&self.registry, &job) else { continue };
+            if stored.record.state.is_final() {
+                continue;
+            }
+            self.known.insert(job.clone());
+            self.writer().send(Command::Adopt(job)).await;
+            let actions = self.dispatch.record(&stored.record);
+            self.act(actions).await;
+        }
+        Ok(())
+    }
+
+    /// Returns whether the request is done with: it stays filed until the job has ended, so that it survives a crash.
+    async fn cancel(&mut self, job: &JobId, grace_ms: u64) -> bool {
+        match self.dispatch.cancel(job, grace_ms) {
+            Some(actions) => {
+                self.act(actions).await;
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn go_down(&mut self) {
+        if self.going_down {
+            return;
+        }
+        tracing::info!("going down");
+        self.going_down = true;
+        self.next_try = None;
+        let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
+        tokio::spawn(async move {
+            let _ = inputs.send(Input::Stopped(platform.stop().await)).await;
+        });
+    }
+
+    async fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Start { job, epoch } => self.start(job, epoch).await,
+                Action::Cancel { job, grace_ms } => self.send(RelayFrame::Cancel { job, grace_ms }),
+                Action::Record { job, body } => {
+                    self.writer().send(Command::Own { job, body: Box::new(body) }).await;
+                }
+            }
+        }
+    }
+
+    async fn start(&mut self, job: JobId, epoch: u32) {
+        match std::fs::read_to_string(self.registry.spec(&job)) {
+            Ok(spec) => self.send(RelayFrame::Start { job, epoch, spec }),
+            Err(e) => {
+                let reason = format!("its spec can't be read ({e}): launch it again");
+                self.writer().send(Command::Own { job, body: Box::new(refusal(reason)) }).await;
+            }
+        }
+    }
+
+    fn send(&mut self, frame: RelayFrame) {
+        // A stuck connection is dropped with its handle; its end then puts everything right.
+        if self.agent.as_ref().is_some_and(|agent| !agent.send(frame)) {
+            tracing::warn!("the agent's connection is stuck");
+        }
+    }
+
+    /// The last words before the process ends.
+    pub(super) async fn close(&mut self) {
+        let (reply, flushed) = oneshot::channel();
+        self.writer().send(Command::Flush(reply)).await;
+        let _ = flushed.await;
+        if self.going_down {
+            self.agent = None;
+            self.set_platform(PlatformStatus::Stopped);
+        }
+    }
+}

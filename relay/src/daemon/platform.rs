@@ -1,0 +1,112 @@
+//! The engine's slow calls, away from the core.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use tokio::net::TcpListener;
+
+use super::listen;
+use super::token::Gate;
+use crate::config::{Config, PlatformConfig};
+use crate::engine::agent_config::{AgentConfig, worker_env};
+use crate::engine::container::{Container, HOST_NAME};
+use crate::engine::{EngineKind, local};
+use crate::registry::Registry;
+
+/// The platform of this registry.
+#[derive(Debug, Clone)]
+pub(super) struct Platform {
+    engine: EngineKind,
+    config: PlatformConfig,
+    registry: PathBuf,
+    state: PathBuf,
+    port: u16,
+    gate: Gate,
+}
+
+impl Platform {
+    pub(super) fn new(
+        engine: EngineKind,
+        config: &Config,
+        registry: &Registry,
+        port: u16,
+        gate: Gate,
+    ) -> Self {
+        Self {
+            engine,
+            config: config.platform.clone(),
+            registry: registry.dir().to_owned(),
+            state: registry.local_agent(),
+            port,
+            gate,
+        }
+    }
+
+    /// Which engine it is on.
+    pub(super) fn engine(&self) -> EngineKind {
+        self.engine
+    }
+
+    /// Makes sure that it runs and that its agent knows the way here, with a new token. The agent then connects.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what to do.
+    pub(super) async fn ensure(&self) -> Result<(), String> {
+        let platform = self.clone();
+        blocking(move || platform.ensure_blocking()).await
+    }
+
+    fn ensure_blocking(&self) -> Result<(), String> {
+        let host = if self.engine.is_container() { HOST_NAME } else { "127.0.0.1" };
+        let config = AgentConfig {
+            url: format!("ws://{host}:{}{}", self.port, common::wire::AGENT_PATH),
+            token: self.gate.renew().map_err(|e| format!("no randomness for a token: {e}"))?,
+            max_jobs: self.config.max_jobs,
+            user: self.engine.is_container().then_some("worker"),
+            env: worker_env(self.engine, std::env::vars()),
+        };
+        match self.engine {
+            EngineKind::Local => local::ensure(&self.state, &config),
+            EngineKind::Docker | EngineKind::Podman => self.container().ensure(&config),
+        }
+    }
+
+    /// Listens where containers reach this host, if that is needed and possible here.
+    pub(super) async fn gateway(&self) -> Option<TcpListener> {
+        if !self.engine.is_container() || !cfg!(target_os = "linux") {
+            return None;
+        }
+        let platform = self.clone();
+        let gateway: Option<IpAddr> =
+            tokio::task::spawn_blocking(move || platform.container().gateway()).await.ok().flatten();
+        match listen::bind_gateway(gateway?, self.port).await {
+            Ok(listener) => listener,
+            Err(e) => {
+                tracing::warn!("the containers' gateway can't be listened on: {e}");
+                None
+            }
+        }
+    }
+
+    /// Ends it, and its workers with it.
+    ///
+    /// # Errors
+    /// One line that says what is left.
+    pub(super) async fn stop(&self) -> Result<(), String> {
+        let platform = self.clone();
+        blocking(move || match platform.engine {
+            EngineKind::Local if local::stop(&platform.state) => Ok(()),
+            EngineKind::Local => Err("the agent did not stop in time".to_owned()),
+            EngineKind::Docker | EngineKind::Podman => platform.container().stop(),
+        })
+        .await
+    }
+
+    fn container(&self) -> Container<'_> {
+        Container { engine: self.engine, platform: &self.config, registry: &self.registry }
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it broke off: {e}")))
+}

@@ -1,0 +1,163 @@
+//! Starts and stops the daemon.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::agent_socket::Door;
+use super::core::{Core, Flow, HEARTBEAT, Input};
+use super::dispatch::Dispatch;
+use super::platform::Platform;
+use super::token::Gate;
+use super::board::Board;
+use super::inbox::Inbox;
+use super::{listen, writer};
+use crate::config::Config;
+use crate::engine::EngineKind;
+use crate::exit::Failure;
+use crate::registry::atomic::Durability;
+use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::registry::Registry;
+
+/// Inputs that may wait: frames other than events from the few connections there can be, hints and engine results.
+const INPUTS: usize = 64;
+/// A reader's look at the lock lasts microseconds; a daemon that holds it does so for long.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers survive the latter two.
+///
+/// # Errors
+/// One line when the registry is taken or not writable, a port is taken, or the system refuses something.
+pub fn serve(config: &Config, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+    registry.ensure()?;
+    let broken = |e: io::Error| registry.not_writable(&e);
+    let Some(_lock) = take_lock(registry).map_err(broken)? else {
+        let holder = lease::read(registry).map_or("another process".to_owned(), |lease| {
+            format!("process {} (relay {})", lease.pid, lease.version)
+        });
+        let dir = registry.dir().display();
+        return Err(Failure::usage(format!("{holder} serves {dir} already: stop it with `relay down`")));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::unreachable(format!("no runtime: {e}")))?;
+    let served = runtime.block_on(run(config, registry, engine));
+    // An engine call that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+fn take_lock(registry: &Registry) -> io::Result<Option<std::fs::File>> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lease::take(registry)? {
+            Some(lock) => return Ok(Some(lock)),
+            None if Instant::now() >= deadline => return Ok(None),
+            // A file lock has no timed wait.
+            None => std::thread::park_timeout(LOCK_PATIENCE / 20),
+        }
+    }
+}
+
+async fn run(config: &Config, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+    let last = lease::read(registry);
+    let listener = listen::bind(config.port, last.as_ref()).await.map_err(Failure::unreachable)?;
+    let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
+    let changes = Board::new();
+    let (writer, active) =
+        writer::start(registry.clone(), changes.clone()).map_err(|e| registry.not_writable(&e))?;
+    let (sender, mut inputs) = mpsc::channel(INPUTS);
+    let gate = Gate::new(last.map(|lease| lease.token_sha256).unwrap_or_default());
+    let door = Door { gate: gate.clone(), writer, core: sender };
+    let now = Timestamp::now();
+    let mut core = Core {
+        registry: registry.clone(),
+        lease: Lease {
+            schema: lease::SCHEMA,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine,
+            listen: vec![address],
+            started_at: now,
+            heartbeat_at: now,
+            platform: PlatformStatus::Starting { detail: "just started".to_owned() },
+            token_sha256: gate.sha256(),
+        },
+        platform: Platform::new(engine, config, registry, address.port(), gate),
+        door: door.clone(),
+        dispatch: Dispatch::default(),
+        agent: None,
+        known: std::collections::BTreeSet::new(),
+        next_try: None,
+        busy: false,
+        going_down: false,
+        gateway_bound: false,
+        down_deadline: None,
+    };
+    lease::write(registry, &core.lease, Durability::Synced).map_err(|e| registry.not_writable(&e))?;
+    tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
+    core.adopt(&active).await;
+    listen::spawn(listener, door);
+    core.try_platform();
+    attend(&mut core, &mut inputs, &changes).await?;
+    core.close().await;
+    Ok(())
+}
+
+/// What can happen to the daemon.
+enum Step {
+    Input(Input),
+    Changed(std::collections::BTreeMap<common::ids::JobId, common::record::JobRecord>),
+    Tick,
+    Signal,
+}
+
+async fn attend(
+    core: &mut Core,
+    inputs: &mut mpsc::Receiver<Input>,
+    changes: &writer::Changes,
+) -> Result<(), Failure> {
+    let no_signals = |e: io::Error| Failure::unreachable(format!("signals can't be caught: {e}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut inbox = Inbox::new(&core.registry.requests());
+    let mut heartbeat = interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let retry = core.next_try.into_iter().chain(core.down_deadline).min();
+        // Every branch is cancel-safe: channels, a board, signals and timers lose nothing when another branch wins.
+        let step = tokio::select! {
+            Some(input) = inputs.recv() => Step::Input(input),
+            () = inbox.hint() => Step::Input(Input::Filed),
+            records = changes.take() => Step::Changed(records),
+            _ = heartbeat.tick() => Step::Tick,
+            () = sleep_until(retry) => Step::Tick,
+            _ = terminate.recv() => Step::Signal,
+            _ = interrupt.recv() => Step::Signal,
+        };
+        let flow = match step {
+            Step::Input(input) => core.handle(input).await,
+            Step::Changed(records) => core.changed(records).await,
+            Step::Tick => core.tick().await,
+            Step::Signal => {
+                tracing::info!("told to end; workers go on");
+                return Ok(());
+            }
+        };
+        if flow == Flow::Down {
+            return Ok(());
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

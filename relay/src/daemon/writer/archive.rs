@@ -1,0 +1,56 @@
+//! Ended jobs beyond the newest move to `archive/`, so that listings stay as fast with 10,000 jobs as with ten.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use common::ids::JobId;
+use jiff::Timestamp;
+
+use crate::registry::Registry;
+
+/// Ended jobs that stay.
+const KEEP: usize = 200;
+
+pub(super) struct Archive {
+    ended: BTreeSet<(Timestamp, JobId)>,
+}
+
+impl Archive {
+    pub(super) fn new(ended: Vec<(Timestamp, JobId)>) -> Self {
+        Self { ended: ended.into_iter().collect() }
+    }
+
+    /// Notes an end.
+    pub(super) fn add(&mut self, finished_at: Timestamp, job: JobId) {
+        self.ended.insert((finished_at, job));
+    }
+
+    /// Moves the oldest away.
+    pub(super) fn trim(&mut self, registry: &Registry) {
+        while self.ended.len() > KEEP {
+            let Some((_, job)) = self.ended.pop_first() else { return };
+            if let Err(e) = put_away(registry, &job) {
+                tracing::warn!("{job} could not be archived: {e}");
+            }
+        }
+    }
+}
+
+/// The record goes last: whoever finds it in the archive finds everything else there too.
+fn put_away(registry: &Registry, job: &JobId) -> io::Result<()> {
+    let archive = registry.archived();
+    let moves = [
+        (registry.spec(job), archive.spec(job)),
+        (registry.log(job), archive.log(job)),
+        (registry.events(job), archive.events(job)),
+        (registry.record(job), archive.record(job)),
+    ];
+    for (from, to) in moves {
+        match fs::rename(from, to) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}

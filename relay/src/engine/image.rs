@@ -1,0 +1,84 @@
+//! The platform image. Its recipe is part of this program, so that `relay up --build` works in any project.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::EngineKind;
+use crate::config::PlatformConfig;
+use crate::exit::Failure;
+
+/// Pinned versions, one `NAME=VALUE` a line.
+const VERSIONS: &str = include_str!("../../../docker/versions");
+
+const RECIPE: [(&str, &str); 3] = [
+    ("Dockerfile", include_str!("../../../docker/Dockerfile")),
+    ("entrypoint.sh", include_str!("../../../docker/entrypoint.sh")),
+    (".dockerignore", include_str!("../../../docker/.dockerignore")),
+];
+
+/// Version of Codex in the image unless `relay.toml` says otherwise.
+pub fn codex_version() -> &'static str {
+    VERSIONS.lines().find_map(|line| line.strip_prefix("CODEX_VERSION=")).unwrap_or("latest")
+}
+
+/// Builds the image; the engine's own progress goes to stderr.
+///
+/// # Errors
+/// Exit code 5 with what to do when the agent or the engine is missing or the build fails.
+pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failure> {
+    let agent = super::local::agent_program().map_err(Failure::unreachable)?;
+    let context = tempfile::tempdir()
+        .and_then(|dir| assemble(dir.path(), &agent, &platform.certs).map(|()| dir))
+        .map_err(|e| Failure::unreachable(format!("the image's files could not be put together: {e}")))?;
+    let (uid, gid) = worker_user(&platform.workspaces);
+    let status = Command::new(engine.as_str())
+        .args(["build", "--tag", &platform.image])
+        .args(["--build-arg", &format!("BASE={}", platform.base)])
+        .args(["--build-arg", &format!("CODEX_VERSION={}", platform.codex_version)])
+        .args(["--build-arg", &format!("WORKER_UID={uid}"), "--build-arg", &format!("WORKER_GID={gid}")])
+        .args(["--build-arg", concat!("AGENT_VERSION=", env!("CARGO_PKG_VERSION"))])
+        .arg(context.path())
+        .stdin(Stdio::null())
+        // stdout is for data, and this is talk.
+        .stdout(io::stderr())
+        .status()
+        .map_err(|e| Failure::unreachable(super::container::not_installed(engine, &e)))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::unreachable(format!("{engine} could not build {}: see its output above", platform.image)))
+}
+
+/// The user of the workers: whoever owns the folder that they write to, so that its files belong to the same person on
+/// both sides. A folder that is not there yet will be this process's.
+fn worker_user(workspaces: &Path) -> (u32, u32) {
+    fs::metadata(workspaces).map_or_else(
+        |_| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+        |folder| (folder.uid(), folder.gid()),
+    )
+}
+
+fn assemble(dir: &Path, agent: &Path, certs: &Path) -> io::Result<()> {
+    for (name, text) in RECIPE {
+        fs::write(dir.join(name), text)?;
+    }
+    fs::copy(agent, dir.join("worker-agent"))?;
+    let target = dir.join("certs");
+    fs::create_dir(&target)?;
+    // COPY needs at least one file.
+    fs::write(target.join("README"), "Extra CA certificates (*.crt) for the image.\n")?;
+    let entries = match fs::read_dir(certs) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "crt") {
+            fs::copy(entry.path(), target.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! `relay`: launches workers without blocking, records what they do and answers at once.
+//!
+//! ```text
+//! cli ──launch, cancel──► registry (files) ◄──sole writer── daemon ◄──events── agent
+//!  ▲                          │
+//!  └──status, logs, wait──────┘   the command line and the daemon meet only there
+//! ```
+
+#![expect(
+    unreachable_pub,
+    reason = "nothing of a program is reachable from outside: pub means for other modules"
+)]
+
+mod cli;
+mod config;
+mod daemon;
+mod engine;
+mod exit;
+mod project;
+mod registry;
+mod render;
+mod start;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,44 @@
+//! The project root: where `platform/relay.toml` and the registry are.
+
+use std::path::{Path, PathBuf};
+
+use crate::exit::Failure;
+
+/// Finds the project root: `explicit`, else the nearest folder upward from `cwd` with `platform/relay.toml`, else the
+/// nearest with `.git`.
+///
+/// # Errors
+/// When there is none, or `explicit` is no folder.
+pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure> {
+    if let Some(root) = explicit {
+        return root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(|| {
+            Failure::usage(format!("--root {}: no such folder", root.display()))
+        });
+    }
+    let marked = |mark: &str| cwd.ancestors().find(|dir| dir.join(mark).exists()).map(Path::to_path_buf);
+    marked("platform/relay.toml").or_else(|| marked(".git")).ok_or_else(|| {
+        Failure::usage(format!(
+            "no project found upward from {}: run this inside a git repository or a folder with platform/relay.toml, \
+             or name the project with --root DIR",
+            cwd.display()
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_toml_wins_over_a_nearer_git_root_and_a_folder_without_both_is_told_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let inner = root.join("sub/deep");
+        std::fs::create_dir_all(inner.join(".git")).unwrap();
+        assert_eq!(find_root(None, &inner).unwrap(), inner);
+        std::fs::create_dir(root.join("platform")).unwrap();
+        std::fs::write(root.join("platform/relay.toml"), "").unwrap();
+        assert_eq!(find_root(None, &inner).unwrap(), root);
+        assert!(find_root(Some(&root.join("missing")), &inner).unwrap_err().message.contains("missing"));
+    }
+}

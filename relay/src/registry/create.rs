@@ -1,0 +1,140 @@
+//! A new job: number, spec, record, in this order, each durable before the next is visible.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use common::event::Queued;
+use common::ids::{JobId, JobName};
+use common::job::JobSpec;
+use common::record::JobRecord;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::atomic::{self, Durability};
+use super::{Registry, layout, read};
+
+/// What is known of a job before it has a number.
+pub struct Draft<'a> {
+    /// Its name.
+    pub name: JobName,
+    /// When it is launched.
+    pub at: Timestamp,
+    /// Makes the spec of the job once its number is known.
+    pub spec: &'a dyn Fn(&JobId) -> JobSpec,
+    /// The working folder on the host.
+    pub workspace: String,
+    /// Name of the engine.
+    pub engine: String,
+    /// A second launch with the same key gives the first one's job.
+    pub key: Option<&'a str>,
+}
+
+/// What a launch gave.
+#[derive(Debug, PartialEq)]
+pub enum Created {
+    /// A new job.
+    New(JobId),
+    /// The job that the same key launched before.
+    Existing(JobId),
+}
+
+/// Writes a job into the registry. When this returns, a power loss can't take it back.
+///
+/// # Errors
+/// The first failing call; then no record is visible, and at most a number is used up.
+pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
+    let Some(key) = draft.key else { return create_new(registry, draft).map(Created::New) };
+    let digest = hex::encode(Sha256::digest(key.as_bytes()));
+    let mut file = open_locked(&registry.names().join(format!("key.{}", &digest[..32])))?;
+    let mut known = String::new();
+    file.read_to_string(&mut known)?;
+    if let Ok(job) = known.trim().parse() {
+        return Ok(Created::Existing(job));
+    }
+    let job = create_new(registry, draft)?;
+    overwrite(&mut file, &job.stem())?;
+    file.sync_data()?;
+    Ok(Created::New(job))
+}
+
+fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
+    let job = next_number(registry, &draft.name)?;
+    let spec = (draft.spec)(&job);
+    let queued = Queued {
+        workspace: draft.workspace.clone(),
+        prompt_summary: common::text::one_line(&spec.prompt, common::event::MAX_TITLE),
+        runner: spec.runner,
+        engine: draft.engine.clone(),
+        log_path: registry.log(&job).display().to_string(),
+        events_path: registry.events(&job).display().to_string(),
+    };
+    let record = JobRecord::queued(job.clone(), draft.at, &queued);
+    let spec_path = registry.spec(&job);
+    atomic::create(&spec_path, &serde_json::to_vec(&spec)?, Durability::Synced)?;
+    let recorded = atomic::create(&registry.record(&job), &record.to_bytes()?, Durability::Synced)
+        .and_then(|()| atomic::sync_dir(registry.dir()));
+    if let Err(e) = recorded {
+        // Nothing half-made: a spec without a record would hold a prompt that nobody ever runs.
+        let _ = fs::remove_file(&spec_path);
+        return Err(e);
+    }
+    point_latest(registry, &job)?;
+    Ok(job)
+}
+
+/// The next number of a name. Counted in a locked file per name, so that it costs the same with 10,000 jobs; a lost
+/// counter is made again from the files that are there.
+fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
+    let mut file = open_locked(&registry.names().join(name.as_str()))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let last = match text.trim().parse::<u32>() {
+        Ok(last) => last,
+        Err(_) => read::highest_number(registry, name)?,
+    };
+    let mut job = JobId::new(name.clone(), last.saturating_add(1));
+    // After a power loss the counter can be older than the records.
+    while registry.record(&job).exists() || registry.archived().record(&job).exists() {
+        job = JobId::new(name.clone(), job.number().saturating_add(1));
+    }
+    overwrite(&mut file, &job.number().to_string())?;
+    Ok(job)
+}
+
+/// Opens a small file and locks it for as long as the handle lives.
+fn open_locked(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
+}
+
+fn point_latest(registry: &Registry, job: &JobId) -> io::Result<()> {
+    let temporary = registry.dir().join(format!(".latest.{}", job.stem()));
+    std::os::unix::fs::symlink(format!("{}.json", job.stem()), &temporary)?;
+    fs::rename(&temporary, registry.latest())
+}
+
+/// The job that `latest` points to.
+///
+/// # Errors
+/// When there is no such link.
+pub fn latest(registry: &Registry) -> io::Result<JobId> {
+    let target = fs::read_link(registry.latest())?;
+    target
+        .to_str()
+        .and_then(layout::job_of_record)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "'latest' points to no record"))
+}
+
+#[cfg(test)]
+#[path = "create_tests.rs"]
+mod tests;

@@ -1,0 +1,107 @@
+//! Launching into the registry.
+
+use std::collections::BTreeMap;
+
+use common::job::{CodexSettings, Limits, Runner, SPEC_SCHEMA};
+
+use super::*;
+
+fn registry() -> (tempfile::TempDir, Registry) {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::of(dir.path());
+    registry.ensure().unwrap();
+    (dir, registry)
+}
+
+fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
+    let spec = |job: &JobId| JobSpec {
+        schema: SPEC_SCHEMA,
+        job: job.clone(),
+        runner: Runner::Shell,
+        prompt: "true".into(),
+        workspace: "/w".into(),
+        env: BTreeMap::new(),
+        setup: Vec::new(),
+        checks: Vec::new(),
+        limits: Limits::default(),
+        codex: CodexSettings::default(),
+    };
+    let draft = Draft {
+        name: name.parse().unwrap(),
+        at: Timestamp::UNIX_EPOCH,
+        spec: &spec,
+        workspace: "/w".into(),
+        engine: "local".into(),
+        key,
+    };
+    create(registry, &draft).unwrap()
+}
+
+fn id(text: &str) -> JobId {
+    text.parse().unwrap()
+}
+
+#[test]
+fn numbers_count_per_name_and_latest_follows() {
+    let (_dir, registry) = registry();
+    assert_eq!(launch(&registry, "a", None), Created::New(id("a#1")));
+    assert_eq!(launch(&registry, "b", None), Created::New(id("b#1")));
+    assert_eq!(launch(&registry, "a", None), Created::New(id("a#2")));
+    assert_eq!(latest(&registry).unwrap(), id("a#2"));
+    assert_eq!(read::load(&registry, &id("a#2")).unwrap().record.prompt_summary, "true");
+}
+
+#[test]
+fn a_number_is_never_reused_whatever_was_lost() {
+    let (_dir, registry) = registry();
+    launch(&registry, "a", None);
+    launch(&registry, "a", None);
+    fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
+    // An old counter, as after a power loss.
+    fs::write(registry.names().join("a"), "0").unwrap();
+    assert_eq!(launch(&registry, "a", None), Created::New(id("a#3")));
+    fs::remove_file(registry.names().join("a")).unwrap();
+    assert_eq!(launch(&registry, "a", None), Created::New(id("a#4")));
+}
+
+#[test]
+fn the_same_key_gives_the_same_job() {
+    let (_dir, registry) = registry();
+    assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#1")));
+    assert_eq!(launch(&registry, "a", Some("k")), Created::Existing(id("a#1")));
+    assert_eq!(launch(&registry, "a", Some("other")), Created::New(id("a#2")));
+}
+
+#[test]
+fn parallel_launches_get_different_numbers() {
+    let (_dir, registry) = registry();
+    let mut jobs: Vec<String> = std::thread::scope(|scope| {
+        let launches: Vec<_> = (0..8).map(|_| scope.spawn(|| launch(&registry, "a", None))).collect();
+        launches
+            .into_iter()
+            .map(|launch| match launch.join().unwrap() {
+                Created::New(job) => job.to_string(),
+                Created::Existing(job) => panic!("{job} twice"),
+            })
+            .collect()
+    });
+    jobs.sort();
+    assert_eq!(jobs, (1..=8).map(|n| format!("a#{n}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn references_resolve_to_the_newest_and_ambiguous_ones_list_their_matches() {
+    let (_dir, registry) = registry();
+    for name in ["abe", "abe", "abe-smoke", "zoe"] {
+        launch(&registry, name, None);
+    }
+    assert_eq!(read::resolve(&registry, "abe"), Ok(id("abe#2")));
+    assert_eq!(read::resolve(&registry, "abe.1"), Ok(id("abe#1")));
+    assert_eq!(read::resolve(&registry, "z"), Ok(id("zoe#1")));
+    let ambiguous = read::resolve(&registry, "ab").unwrap_err();
+    assert_eq!(ambiguous.code as u8, 2);
+    assert!(ambiguous.message.contains("abe, abe-smoke"), "{ambiguous}");
+    for unknown in ["nope", "abe#9", "../x", ""] {
+        assert_eq!(read::resolve(&registry, unknown).unwrap_err().code as u8, 3, "{unknown}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Who is the daemon, and does it live.
+//!
+//! `relay.lock` is held locked by the daemon for as long as it lives, so the answer is right at once after `kill -9`;
+//! `relay.json` says who it is.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Registry;
+use super::atomic::{self, Durability};
+use crate::engine::EngineKind;
+
+/// Version of the lease's JSON.
+pub const SCHEMA: u32 = 1;
+
+/// What the daemon says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Its engine.
+    pub engine: EngineKind,
+    /// The addresses it listens on.
+    pub listen: Vec<SocketAddr>,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it last said so.
+    pub heartbeat_at: Timestamp,
+    /// How its platform is.
+    pub platform: PlatformStatus,
+    /// SHA-256 of the agent's token, in hex.
+    pub token_sha256: String,
+}
+
+/// How the platform is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum PlatformStatus {
+    /// It is being started.
+    Starting {
+        /// What is being waited for.
+        detail: String,
+    },
+    /// Its agent is connected.
+    Ready {
+        /// The agent's id.
+        agent: String,
+        /// Its version.
+        version: String,
+        /// How many jobs it runs at once.
+        max_jobs: u32,
+        /// Version of Codex there.
+        codex: Option<String>,
+        /// Why no Codex worker can run.
+        codex_problem: Option<String>,
+    },
+    /// It can't be started; tried again from time to time.
+    Failed {
+        /// Why, in one line to act on.
+        detail: String,
+    },
+    /// `relay down` stopped it.
+    Stopped,
+}
+
+/// Reads the lease, of a daemon that may be gone.
+pub fn read(registry: &Registry) -> Option<Lease> {
+    let bytes = std::fs::read(registry.lease()).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Writes the lease.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
+    atomic::replace(&registry.lease(), &serde_json::to_vec(lease)?, durability)
+}
+
+/// Whether a daemon holds the registry.
+pub fn is_held(registry: &Registry) -> bool {
+    // A shared try-lock of an instant: it can't keep a starting daemon out, which tries for longer.
+    match File::open(registry.lock()) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(_) => false,
+    }
+}
+
+/// The lease of the daemon that lives, if one does.
+pub fn of_living(registry: &Registry) -> Option<Lease> {
+    if is_held(registry) { read(registry) } else { None }
+}
+
+/// Takes the registry for this process; it is free again when the handle is dropped or the process dies, however.
+///
+/// # Errors
+/// `None` inside when somebody else has it.
+pub fn take(registry: &Registry) -> io::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(registry.lock())?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}

@@ -1,0 +1,161 @@
+//! The streamed log of a job: bounded, head and tail kept.
+//!
+//! ```text
+//! ┌── HEAD bytes ──┬── marker (fixed length, says how much is left out) ──┬── tail, TAIL to 2 × TAIL bytes ──┐
+//! ```
+//!
+//! Offsets count the bytes that the worker printed, so the file's own length and its marker tell how many of them it
+//! has seen; nothing else has to be remembered.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Bytes kept of a log's beginning.
+pub const HEAD: u64 = 4 * 1024 * 1024;
+/// Bytes kept at least of a log's end.
+pub const TAIL: u64 = 4 * 1024 * 1024;
+/// `\n[… 00000000000000000000 bytes left out …]\n`
+const MARKER: usize = 47;
+
+fn marker(left_out: u64) -> String {
+    format!("\n[… {left_out:020} bytes left out …]\n")
+}
+
+/// How many bytes the marker at [`HEAD`] says are left out; 0 when there is none.
+fn left_out(file: &File, len: u64) -> io::Result<u64> {
+    if len < HEAD + MARKER as u64 {
+        return Ok(0);
+    }
+    let mut bytes = [0; MARKER];
+    file.read_exact_at(&mut bytes, HEAD)?;
+    let text = std::str::from_utf8(&bytes).ok();
+    let number = text.and_then(|text| text.strip_prefix("\n[… ")?.strip_suffix(" bytes left out …]\n"));
+    Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
+}
+
+/// The writing end.
+pub struct LogWriter {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    left_out: u64,
+}
+
+impl LogWriter {
+    /// Opens or creates the log.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let len = file.metadata()?.len();
+        let left_out = left_out(&file, len)?;
+        Ok(Self { path: path.to_owned(), file, len, left_out })
+    }
+
+    /// How many bytes of the worker's output it has seen.
+    pub fn offset(&self) -> u64 {
+        if self.left_out == 0 { self.len } else { self.len - MARKER as u64 + self.left_out }
+    }
+
+    /// Appends output that begins at `offset`; what was seen before is dropped.
+    ///
+    /// # Errors
+    /// `InvalidInput` when bytes in between are missing; otherwise the failing call.
+    pub fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let seen = self.offset().checked_sub(offset).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "output in between is missing")
+        })?;
+        let new = usize::try_from(seen).ok().and_then(|seen| bytes.get(seen..)).unwrap_or_default();
+        self.file.write_all(new)?;
+        self.len += new.len() as u64;
+        if self.len > HEAD + MARKER as u64 + 2 * TAIL { self.compact() } else { Ok(()) }
+    }
+
+    /// Rewrites the log with its head and its newest [`TAIL`] bytes.
+    fn compact(&mut self) -> io::Result<()> {
+        let seen = self.offset();
+        let left_out = seen - HEAD - TAIL;
+        let mut kept = vec![0; usize::try_from(HEAD).unwrap_or(0)];
+        self.file.read_exact_at(&mut kept, 0)?;
+        kept.extend_from_slice(marker(left_out).as_bytes());
+        let mut tail = vec![0; usize::try_from(TAIL).unwrap_or(0)];
+        self.file.read_exact_at(&mut tail, self.len - TAIL)?;
+        kept.extend_from_slice(&tail);
+        super::atomic::replace(&self.path, &kept, super::atomic::Durability::Cached)?;
+        *self = Self::open(&self.path)?;
+        Ok(())
+    }
+}
+
+/// Reads what was added to a log since the last call.
+#[derive(Default)]
+pub struct LogReader {
+    offset: u64,
+}
+
+impl LogReader {
+    /// Begins with the last `lines` lines of what is there.
+    ///
+    /// # Errors
+    /// When the file can't be read; an absent one is empty.
+    pub fn tail(path: &Path, lines: usize) -> io::Result<(Self, Vec<u8>)> {
+        let mut reader = Self::default();
+        let mut text = Vec::new();
+        while let Some(piece) = reader.read(path)? {
+            text.extend_from_slice(&piece);
+        }
+        let ended = text.strip_suffix(b"\n").unwrap_or(&text);
+        let breaks = ended.iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
+        let start = match lines {
+            0 => text.len(),
+            lines => breaks.map(|(at, _)| at + 1).nth(lines - 1).unwrap_or(0),
+        };
+        Ok((reader, text.split_off(start)))
+    }
+
+    /// The next piece (at most 1 MiB), or `None` when there is nothing new.
+    ///
+    /// # Errors
+    /// When the file can't be read; an absent one is empty.
+    pub fn read(&mut self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let len = file.metadata()?.len();
+        let left_out = left_out(&file, len)?;
+        let place = match (left_out, self.offset) {
+            (0, offset) => offset,
+            (_, offset) if offset <= HEAD => offset,
+            // What a slow reader missed is gone: it goes on with the marker.
+            (left_out, offset) if offset < HEAD + left_out => HEAD,
+            (left_out, offset) => offset - left_out + MARKER as u64,
+        };
+        if place >= len {
+            return Ok(None);
+        }
+        file.seek(SeekFrom::Start(place))?;
+        let mut piece = Vec::new();
+        file.take(1024 * 1024).read_to_end(&mut piece)?;
+        let end = place + piece.len() as u64;
+        self.offset = match left_out {
+            0 => end,
+            _ if end <= HEAD => end,
+            // The marker is read whole or not at all.
+            _ if end < HEAD + MARKER as u64 => {
+                piece.truncate(usize::try_from(HEAD - place).unwrap_or(0));
+                HEAD
+            }
+            left_out => end - MARKER as u64 + left_out,
+        };
+        Ok(Some(piece))
+    }
+}
+
+#[cfg(test)]
+#[path = "log_file_tests.rs"]
+mod tests;

@@ -1,0 +1,26 @@
+//! The registry: `platform/workers/` below the project root, plain files that everybody may read.
+//!
+//! ```text
+//! relay launch ─ create ─► NAME.N.spec, NAME.N.json ─┐
+//! relay cancel ─ requests ─► requests/*.json ────────┼─► daemon: sole writer of everything else
+//! relay status │ logs │ events │ wait ◄─ read, watch ─┘
+//! ```
+//!
+//! * [`layout`]: which file is where.
+//! * [`create`]: a new job, durable before it has a number that anybody sees.
+//! * [`requests`]: what the command line asks of the daemon.
+//! * [`read`]: records, references to jobs, listings. [`event_log`]: reading event logs. [`log_file`]: the bounded log.
+//! * [`lease`]: who is the daemon, and does it live.
+//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step.
+
+pub mod atomic;
+pub mod create;
+pub mod event_log;
+pub mod layout;
+pub mod lease;
+pub mod log_file;
+pub mod read;
+pub mod requests;
+pub mod watch;
+
+pub use layout::Registry;

@@ -1,0 +1,147 @@
+//! Records, references to jobs, listings. Readers never lock.
+
+use std::fs;
+use std::io;
+
+use common::ids::{JobId, JobName};
+use common::record::{JobRecord, SCHEMA};
+
+use super::{Registry, create, layout};
+use crate::exit::Failure;
+
+/// A record as it lies on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The record, with the paths that hold now.
+    pub record: JobRecord,
+    /// Where its files are: the registry or its archive.
+    pub home: Registry,
+}
+
+/// Reads one job's record, from the registry or its archive.
+///
+/// # Errors
+/// `NotFound` for an unknown job, `InvalidData` for a record that can't be read.
+pub fn load(registry: &Registry, job: &JobId) -> io::Result<Stored> {
+    match load_from(registry, job) {
+        // Looked up twice: between the two looks the daemon may have moved it.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            load_from(&registry.archived(), job).or_else(|_| load_from(registry, job))
+        }
+        found => found,
+    }
+}
+
+fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
+    let path = home.record(job);
+    let bytes = fs::read(&path)?;
+    let mut record: JobRecord = serde_json::from_slice(&bytes)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))?;
+    if record.schema <= SCHEMA {
+        record.log_path = home.log(job).display().to_string();
+        record.events_path = home.events(job).display().to_string();
+    }
+    Ok(Stored { record, home: home.clone() })
+}
+
+/// Every job with a record in the registry (not the archive), in no order.
+///
+/// # Errors
+/// When the folder can't be read; an absent one holds no jobs.
+pub fn jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
+    let entries = match fs::read_dir(registry.dir()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut jobs = Vec::new();
+    for entry in entries {
+        jobs.extend(entry?.file_name().to_str().and_then(layout::job_of_record));
+    }
+    Ok(jobs)
+}
+
+/// Every readable record in the registry (not the archive), newest launch first.
+///
+/// # Errors
+/// When the folder can't be read.
+pub fn records(registry: &Registry) -> io::Result<Vec<Stored>> {
+    let mut found: Vec<Stored> =
+        jobs(registry)?.iter().filter_map(|job| load_from(registry, job).ok()).collect();
+    found.sort_by(|a, b| {
+        (b.record.created_at, &b.record.job).cmp(&(a.record.created_at, &a.record.job))
+    });
+    Ok(found)
+}
+
+/// The highest number that the name has in the registry and its archive; 0 for none.
+///
+/// # Errors
+/// When a folder can't be read.
+pub fn highest_number(registry: &Registry, name: &JobName) -> io::Result<u32> {
+    let mut jobs = jobs(registry)?;
+    jobs.extend(self::jobs(&registry.archived())?);
+    Ok(jobs.iter().filter(|job| job.name() == name).map(JobId::number).max().unwrap_or(0))
+}
+
+/// Finds the job that a person means: `NAME#N`, `NAME.N`, `NAME` (its newest), or a unique prefix of a name.
+///
+/// # Errors
+/// Exit code 3 for no such job, 2 for an ambiguous prefix (naming its matches).
+pub fn resolve(registry: &Registry, text: &str) -> Result<JobId, Failure> {
+    let unknown = || {
+        let shown = common::text::one_line(text, 60);
+        Failure::no_such_job(format!("no job '{shown}': `relay status -a` lists them"))
+    };
+    let unreadable = |e: &io::Error| {
+        Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
+    };
+    if let Ok(job) = text.parse::<JobId>() {
+        return match load(registry, &job) {
+            Ok(_) => Ok(job),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(unknown()),
+            Err(e) => Err(unreadable(&e)),
+        };
+    }
+    if text.is_empty() {
+        return Err(unknown());
+    }
+    let mut names = names(registry).map_err(|e| unreadable(&e))?;
+    if let Some(exact) = names.iter().find(|name| name.as_str() == text) {
+        names = vec![exact.clone()];
+    } else {
+        names.retain(|name| name.as_str().starts_with(text));
+    }
+    match names.as_slice() {
+        [] => Err(unknown()),
+        [name] => match highest_number(registry, name).map_err(|e| unreadable(&e))? {
+            0 => Err(unknown()),
+            number => Ok(JobId::new(name.clone(), number)),
+        },
+        several => {
+            let list: Vec<_> = several.iter().take(10).map(JobName::as_str).collect();
+            Err(Failure::usage(format!("'{text}' means more than one job: {}", list.join(", "))))
+        }
+    }
+}
+
+fn names(registry: &Registry) -> io::Result<Vec<JobName>> {
+    let mut jobs = jobs(registry)?;
+    jobs.extend(self::jobs(&registry.archived())?);
+    let mut names: Vec<JobName> = jobs.iter().map(|job| job.name().clone()).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// The newest job.
+///
+/// # Errors
+/// Exit code 3 when there is none.
+pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
+    create::latest(registry)
+        .and_then(|job| load(registry, &job))
+        .or_else(|_| {
+            records(registry)?.into_iter().next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        })
+        .map_err(|_| Failure::no_such_job("no job yet: start one with `relay launch -w DIR \"task\"`"))
+}

@@ -1,0 +1,88 @@
+//! What the command line asks of the daemon: one file a request, removed once applied.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use common::ids::JobId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Registry;
+use super::atomic::{self, Durability};
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// There is a new record. Only a hint: the daemon finds it by itself a little later.
+    Launch {
+        /// Which job.
+        job: JobId,
+    },
+    /// End a job.
+    Cancel {
+        /// Which job.
+        job: JobId,
+        /// From now to the last process killed, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Make sure of the platform now, whatever was tried before.
+    Up,
+    /// Stop the platform and the daemon; jobs that still run are ended.
+    Down,
+}
+
+/// A request that lies in the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filed {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it asks; `None` for one that can't be read.
+    pub request: Option<Request>,
+}
+
+/// Files a request. `Launch` is a hint and may be lost to a power loss; the others are durable.
+///
+/// # Errors
+/// When the folder can't be written.
+pub fn file(registry: &Registry, request: &Request) -> io::Result<()> {
+    let durability =
+        if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
+    // Time orders them, the process id keeps two of the same nanosecond apart.
+    let name = format!("{:024}-{}.json", Timestamp::now().as_nanosecond(), std::process::id());
+    atomic::create(&registry.requests().join(name), &serde_json::to_vec(request)?, durability)
+}
+
+/// Every request, oldest first.
+///
+/// # Errors
+/// When the folder can't be read.
+pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(registry.requests())? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "json") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths.into_iter().map(read).collect())
+}
+
+fn read(path: PathBuf) -> Filed {
+    let request = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    Filed { path, request }
+}
+
+/// Removes a request that was applied or can't be read.
+///
+/// # Errors
+/// When the file can't be removed; one that is gone is fine.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

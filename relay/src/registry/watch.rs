@@ -1,0 +1,52 @@
+//! Waiting for files to change.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use notify::{RecursiveMode, Watcher};
+
+/// How often files are looked at where the system can't watch the folder.
+const FALLBACK: Duration = Duration::from_millis(200);
+
+/// Wakes when something in a folder changes.
+pub struct Watch {
+    changes: Receiver<()>,
+    /// Watches for as long as it lives; `None` where the system refused.
+    watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Watch {
+    /// Watches a folder (not what is below its folders). Falls back to looking regularly.
+    pub fn new(dir: &Path) -> Self {
+        // One place is enough: a wake-up that finds another one waiting has nothing to add.
+        let (sender, changes) = sync_channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = sender.try_send(());
+            }
+        });
+        let watcher = watcher.ok().and_then(|mut watcher| {
+            watcher.watch(dir, RecursiveMode::NonRecursive).ok().map(|()| watcher)
+        });
+        Self { changes, watcher }
+    }
+
+    /// Waits for a change, until `deadline` at the latest. May wake without one.
+    ///
+    /// Returns whether the deadline is still ahead.
+    pub fn wait(&self, deadline: Option<Instant>) -> bool {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return false;
+        }
+        // A watched folder is looked at every second too: a queue overflow loses wake-ups.
+        let longest = if self.watcher.is_some() { Duration::from_secs(1) } else { FALLBACK };
+        let pause = left.map_or(longest, |left| left.min(longest));
+        if matches!(self.changes.recv_timeout(pause), Err(RecvTimeoutError::Disconnected)) {
+            // No watcher, so nobody can send: the pause has to be made some other way.
+            std::thread::park_timeout(pause);
+        }
+        true
+    }
+}

@@ -1,0 +1,127 @@
+//! One event, on one line.
+
+use common::duration;
+use common::event::{Event, EventBody, FinalState, StepOutcome};
+use common::event_line::EventLine;
+use common::text;
+
+use super::View;
+use super::times::clock;
+
+/// Longest line, in bytes: two lines of a terminal.
+const LINE: usize = 240;
+
+/// `12:00:01 step_started 3 clone git clone …`; with `name_job` the job stands in front of the type.
+pub fn line(raw: &[u8], event: &EventLine, name_job: bool, view: &View) -> String {
+    let job = if name_job { format!("{} ", event.job) } else { String::new() };
+    let text = match &event.event {
+        Some(Event { at, body }) => {
+            format!("{} {job}{} {}", clock(*at, view.now, &view.zone), kind(raw), details(body))
+        }
+        None => format!("{job}{} (a newer program's event)", kind(raw)),
+    };
+    text::one_line(&text, LINE)
+}
+
+/// The type as the line names it, so that a newer one is shown too.
+fn kind(raw: &[u8]) -> String {
+    let line: Option<serde_json::Value> = serde_json::from_slice(raw).ok();
+    let kind = line.as_ref().and_then(|line| line.get("type")?.as_str());
+    kind.unwrap_or("unknown").to_owned()
+}
+
+fn details(body: &EventBody) -> String {
+    match body {
+        EventBody::Queued(queued) => queued.prompt_summary.clone(),
+        EventBody::Accepted { agent, .. } | EventBody::LinkRestored { agent } => format!("by agent {agent}"),
+        EventBody::Started { pid, thread_id } => {
+            let thread = thread_id.as_ref().map(|id| format!(", thread {id}")).unwrap_or_default();
+            format!("pid {pid}{thread}")
+        }
+        EventBody::StepStarted { n, kind, title, limit_ms } => {
+            let limit = limit_ms.map(|ms| format!(" (limit {})", duration::limit(ms))).unwrap_or_default();
+            format!("{n} {kind} {title}{limit}")
+        }
+        EventBody::StepFinished { n, outcome, exit_code, elapsed_ms } => {
+            let outcome = match outcome {
+                StepOutcome::Ok => "ok",
+                StepOutcome::Failed => "failed",
+                StepOutcome::Killed => "killed",
+                StepOutcome::Unknown => "end not seen",
+            };
+            format!("{n} {outcome} after {}{}", duration::short(*elapsed_ms), code(*exit_code))
+        }
+        EventBody::Message { text } | EventBody::Warning { message: text } => one_line(text),
+        EventBody::Plan { items } => {
+            format!("{} of {} done", items.iter().filter(|item| item.completed).count(), items.len())
+        }
+        EventBody::FileChange { files } => {
+            let files: Vec<_> = files.iter().map(|file| format!("{} {}", file.kind, file.path)).collect();
+            files.join(", ")
+        }
+        EventBody::Usage(usage) => {
+            format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
+        }
+        EventBody::Stalled { n, evidence } => format!("{n} {}", one_line(evidence)),
+        EventBody::LinkLost { reason } | EventBody::Stopping { reason } => one_line(reason),
+        EventBody::Cleanup { killed, survivors } => format!("{killed} processes killed, {survivors} left"),
+        EventBody::Finished { state, error, exit_code, .. } => {
+            let state = match state {
+                FinalState::Completed => "completed",
+                FinalState::Failed => "failed",
+                FinalState::Cancelled => "cancelled",
+            };
+            let error = error.as_ref().map(|error| format!(": {}", one_line(&error.message)));
+            format!("{state}{}{}", code(*exit_code), error.unwrap_or_default())
+        }
+    }
+}
+
+fn code(exit_code: Option<i32>) -> String {
+    exit_code.map(|code| format!(" (exit code {code})")).unwrap_or_default()
+}
+
+/// Texts of several lines are told by their first.
+fn one_line(text: &str) -> String {
+    text::one_line(text, LINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn every_event_of_a_story_fits_on_its_line() {
+        let view = samples::view(73);
+        let told: Vec<String> = samples::story()
+            .iter()
+            .map(|event| line(&event.to_bytes().unwrap(), event, false, &view))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        03:04:05 queued fix the tests
+        03:04:06 accepted by agent a1
+        03:04:06 step_started 1 start codex (limit 1m)
+        03:04:07 started pid 7, thread 0199-t
+        03:04:07 step_finished 1 ok after 0.9s
+        03:04:07 plan 1 of 2 done
+        03:04:08 step_started 2 clone git clone https://example.org/abe (limit 5m)
+        03:04:13 step_finished 2 ok after 5.0s (exit code 0)
+        03:04:14 message The clone is there.
+        03:04:15 step_started 3 install npm ci (limit 10m)
+        03:14:15 step_finished 3 killed after 10m00s
+        03:14:15 usage 1200 tokens in, 50 out
+        03:14:16 cleanup 2 processes killed, 0 left
+        03:14:16 finished failed: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m
+        "#);
+    }
+
+    #[test]
+    fn an_event_of_a_newer_program_is_named() {
+        let raw = br#"{"type":"levitated"}"#;
+        let mut event = samples::story().remove(0);
+        event.event = None;
+        let text = line(raw, &event, true, &samples::view(0));
+        assert_eq!(text, "abe#1 levitated (a newer program's event)");
+    }
+}

@@ -1,0 +1,27 @@
+//! What people and programs see: the only place that writes to stdout and stderr.
+//!
+//! ```text
+//! record, view ──► status │ table │ queue │ event_text   (pure: text)  ──► output ──► stdout
+//!                                                         failures, notes ─► output ──► stderr
+//! ```
+//!
+//! * [`output`]: the two streams. * [`paint`]: colour, with meaning only. * [`times`]: clock times and spans.
+//! * [`view`]: what is known beside a record. * [`status`]: one job. * [`table`]: several jobs.
+//! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
+
+pub mod event_text;
+pub mod output;
+pub mod paint;
+pub mod queue;
+pub mod status;
+pub mod stream;
+pub mod table;
+pub mod times;
+pub mod view;
+
+pub use output::Output;
+pub use paint::{ColorMode, Paint};
+pub use view::{Relay, View};
+
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,95 @@
+//! Data goes to stdout, talk to stderr.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::{ColorMode, Paint};
+use crate::exit::Failure;
+
+/// The streams of one command.
+///
+/// A reader that has gone (`relay status | head -1`) is no error: what else would be written is dropped, commands that
+/// only write end when [`Output::is_closed`] says so, and the others keep their exit code.
+#[derive(Debug)]
+pub struct Output {
+    /// Colour on stdout.
+    pub paint: Paint,
+    /// Whether data is JSON.
+    pub json: bool,
+    broken: Cell<Option<ErrorKind>>,
+}
+
+impl Output {
+    /// The streams, as the flags want them.
+    pub fn new(color: ColorMode, json: bool) -> Self {
+        let paint = Paint::new(!json && color.resolve(io::stdout().is_terminal()));
+        Self { paint, json, broken: Cell::new(None) }
+    }
+
+    /// Writes text to stdout; a line break is added where it ends without one.
+    pub fn print(&self, text: &str) {
+        self.raw(text.as_bytes());
+        if !text.ends_with('\n') {
+            self.raw(b"\n");
+        }
+    }
+
+    /// Writes bytes to stdout as they are.
+    pub fn raw(&self, bytes: &[u8]) {
+        if self.broken.get().is_some() {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        if let Err(e) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            self.broken.set(Some(e.kind()));
+        }
+    }
+
+    /// Writes one line of JSON to stdout.
+    pub fn json(&self, value: &impl Serialize) {
+        match serde_json::to_string(value) {
+            Ok(line) => self.print(&line),
+            Err(_) => self.broken.set(Some(ErrorKind::InvalidData)),
+        }
+    }
+
+    /// Says a line on stderr.
+    #[expect(clippy::unused_self, reason = "stderr is one of the streams of a command")]
+    pub fn note(&self, text: &str) {
+        say(text);
+    }
+
+    /// Whether nobody reads stdout any more.
+    pub fn is_closed(&self) -> bool {
+        self.broken.get().is_some()
+    }
+
+    /// Whether all that was written has arrived, or its reader did not want the rest.
+    ///
+    /// # Errors
+    /// When stdout could not be written for another reason, such as a full disk.
+    pub fn finish(&self) -> Result<(), Failure> {
+        match self.broken.get() {
+            None | Some(ErrorKind::BrokenPipe) => Ok(()),
+            Some(kind) => Err(Failure::unreachable(format!("stdout can't be written: {kind}"))),
+        }
+    }
+}
+
+/// Says on stderr why a command failed.
+pub fn failure(failure: &Failure) {
+    say(&failure.message);
+}
+
+/// Prints clap's message: help to stdout, mistakes to stderr.
+pub fn usage(error: &clap::Error) {
+    // Nobody is left to be told when this fails.
+    let _ = error.print();
+}
+
+fn say(text: &str) {
+    // Nobody is left to be told when this fails.
+    let _ = writeln!(io::stderr().lock(), "relay: {}", common::text::printable(text));
+}

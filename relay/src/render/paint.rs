@@ -1,0 +1,82 @@
+//! Colour, only where it means something: the state of a job.
+
+use clap::builder::styling::{AnsiColor, Style};
+use common::record::State;
+
+/// `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ColorMode {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Everywhere.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl ColorMode {
+    /// Whether to colour.
+    pub fn resolve(self, terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+                terminal && !refused && !dumb
+            }
+        }
+    }
+}
+
+/// A brush that may be dry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// Colours if `on`.
+    pub fn new(on: bool) -> Self {
+        Self { on }
+    }
+
+    /// Text about a job in this state: red for trouble, green for success, yellow for an end on demand.
+    pub fn state(self, state: State, text: &str) -> String {
+        let color = match state {
+            State::Completed => AnsiColor::Green,
+            State::Failed => AnsiColor::Red,
+            State::Cancelled | State::Stopping => AnsiColor::Yellow,
+            State::Starting | State::Running => AnsiColor::Cyan,
+            State::Queued => return text.to_owned(),
+        };
+        self.with(color.on_default(), text)
+    }
+
+    /// Text that asks for attention.
+    pub fn alarm(self, text: &str) -> String {
+        self.with(AnsiColor::Red.on_default(), text)
+    }
+
+    /// Text that leads the eye past itself.
+    pub fn dim(self, text: &str) -> String {
+        self.with(Style::new().dimmed(), text)
+    }
+
+    fn with(self, style: Style, text: &str) -> String {
+        if self.on { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_is_only_where_it_was_asked_for() {
+        assert_eq!(Paint::new(false).state(State::Failed, "x"), "x");
+        assert_eq!(Paint::new(true).state(State::Failed, "x"), "\u{1b}[31mx\u{1b}[0m");
+        assert!(ColorMode::Always.resolve(false));
+        assert!(!ColorMode::Never.resolve(true) && !ColorMode::Auto.resolve(false));
+    }
+}

@@ -1,0 +1,189 @@
+//! Records of the tests, each made by folding the events of a story.
+
+use common::event::{
+    Changes, Event, EventBody, FailureKind, FinalState, Isolation, JobError, PlanItem, Queued, StepOutcome,
+    Usage,
+};
+use common::event_line::{EventLine, Source};
+use common::job::{Runner, StepKind};
+use common::record::JobRecord;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Paint, Relay, View};
+use crate::registry::lease::PlatformStatus;
+
+/// A moment in the life of the sample jobs.
+pub(super) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_323_045 + second).unwrap()
+}
+
+/// A reader at that second, with a relay that is ready.
+pub(super) fn view(second: i64) -> View {
+    let status = PlatformStatus::Ready {
+        agent: "a1".into(),
+        version: "0.1.0".into(),
+        max_jobs: 4,
+        codex: None,
+        codex_problem: None,
+    };
+    View {
+        now: at(second),
+        zone: TimeZone::UTC,
+        relay: Relay::Up(status),
+        ahead: 0,
+        paint: Paint::new(false),
+    }
+}
+
+fn lines(story: Vec<(i64, EventBody)>) -> Vec<EventLine> {
+    let line = |(i, (second, body)): (usize, (i64, EventBody))| EventLine {
+        id: i as u64 + 1,
+        job: "abe#1".parse().unwrap(),
+        epoch: u32::from(i > 0),
+        seq: i.max(1) as u64,
+        source: if i > 0 { Source::Agent } else { Source::Relay },
+        event: Some(Event { at: at(second), body }),
+    };
+    story.into_iter().enumerate().map(line).collect()
+}
+
+fn fold(story: Vec<(i64, EventBody)>) -> JobRecord {
+    JobRecord::rebuild(&lines(story)).unwrap()
+}
+
+fn launch() -> Vec<(i64, EventBody)> {
+    vec![(
+        0,
+        EventBody::Queued(Box::new(Queued {
+            workspace: "/home/u/work/abe".into(),
+            prompt_summary: "fix the tests".into(),
+            runner: Runner::Codex,
+            engine: "docker".into(),
+            log_path: "/r/abe.1.log".into(),
+            events_path: "/r/abe.1.events.jsonl".into(),
+        })),
+    )]
+}
+
+fn start() -> Vec<(i64, EventBody)> {
+    let mut story = launch();
+    let log = Some(".codex-worker/log.txt".to_owned());
+    story.push((
+        1,
+        EventBody::Accepted { agent: "a1".into(), isolation: Isolation::Container, workspace_log: log },
+    ));
+    story.push((1, begin(1, StepKind::Start, "codex")));
+    story
+}
+
+fn begin(n: u32, kind: StepKind, title: &str) -> EventBody {
+    EventBody::StepStarted { n, kind, title: title.into(), limit_ms: Some(kind.default_limit_ms()) }
+}
+
+fn end(n: u32, outcome: StepOutcome, exit_code: Option<i32>, elapsed_ms: u64) -> EventBody {
+    EventBody::StepFinished { n, outcome, exit_code, elapsed_ms }
+}
+
+fn run() -> Vec<(i64, EventBody)> {
+    let mut story = start();
+    let item = |text: &str, completed| PlanItem { text: text.into(), completed };
+    story.extend([
+        (2, EventBody::Started { pid: 7, thread_id: Some("0199-t".into()) }),
+        (2, end(1, StepOutcome::Ok, None, 900)),
+        (2, EventBody::Plan { items: vec![item("install", true), item("fix", false)] }),
+        (3, begin(2, StepKind::Clone, "git clone https://example.org/abe")),
+        (8, end(2, StepOutcome::Ok, Some(0), 5000)),
+        (9, EventBody::Message { text: "The clone is there.\n\nNow the packages.".into() }),
+        (10, begin(3, StepKind::Install, "npm ci")),
+    ]);
+    story
+}
+
+fn finish(state: FinalState, error: Option<JobError>, exit_code: Option<i32>) -> Vec<(i64, EventBody)> {
+    let mut story = run();
+    let outcome = if error.is_some() { StepOutcome::Killed } else { StepOutcome::Ok };
+    story.extend([
+        (610, end(3, outcome, None, 600_000)),
+        (610, EventBody::Usage(Usage { input_tokens: 1200, output_tokens: 50, ..Usage::default() })),
+        (611, EventBody::Cleanup { killed: 2, survivors: 0 }),
+        (
+            611,
+            EventBody::Finished {
+                state,
+                error,
+                exit_code,
+                changes: Some(Changes { files: 3, insertions: 10, deletions: 2 }),
+            },
+        ),
+    ]);
+    story
+}
+
+fn timeout() -> JobError {
+    JobError {
+        kind: FailureKind::StepTimeout,
+        message: "install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m".into(),
+        step: Some(3),
+    }
+}
+
+/// The events of a job that failed.
+pub(super) fn story() -> Vec<EventLine> {
+    lines(finish(FinalState::Failed, Some(timeout()), None))
+}
+
+pub(super) fn queued() -> JobRecord {
+    fold(launch())
+}
+
+pub(super) fn starting() -> JobRecord {
+    fold(start())
+}
+
+pub(super) fn running() -> JobRecord {
+    fold(run())
+}
+
+pub(super) fn link_lost() -> JobRecord {
+    let mut story = run();
+    story.push((33, EventBody::LinkLost { reason: "silent for 15 s".into() }));
+    fold(story)
+}
+
+pub(super) fn completed() -> JobRecord {
+    fold(finish(FinalState::Completed, None, Some(0)))
+}
+
+pub(super) fn failed() -> JobRecord {
+    JobRecord::rebuild(&story()).unwrap()
+}
+
+pub(super) fn cancelled() -> JobRecord {
+    fold(finish(FinalState::Cancelled, None, None))
+}
+
+/// A record in which everything is too long and wants to take the terminal over.
+pub(super) fn hostile() -> JobRecord {
+    let evil = "\u{1b}]52;c;QQ==\u{7}\u{202e}red\r\nline\n".repeat(50);
+    let mut story = run();
+    let item = |n: u32| PlanItem { text: format!("{n} {evil}"), completed: false };
+    story.push((20, EventBody::Plan { items: (0..100).map(item).collect() }));
+    for n in 4..100 {
+        story.push((20, begin(n, StepKind::Command, &evil)));
+        story.push((20, end(n, StepOutcome::Failed, Some(1), 5)));
+    }
+    story.push((21, EventBody::Message { text: evil.clone() }));
+    story.push((21, EventBody::Warning { message: evil.clone() }));
+    story.push((21, EventBody::Usage(Usage::default())));
+    let mut record = fold(story);
+    for text in [&mut record.workspace, &mut record.prompt_summary, &mut record.log_path] {
+        text.clone_from(&evil);
+    }
+    record.thread_id = Some(evil.clone());
+    record.error = Some(JobError { kind: FailureKind::CodexError, message: evil, step: Some(1) });
+    record.exit_code = Some(1);
+    record.changes = Some(Changes::default());
+    record.cleanup = Some(common::record::Cleanup { killed: 1, survivors: 1 });
+    record
+}

@@ -1,0 +1,257 @@
+//! One job, in at most 30 lines.
+
+use common::duration;
+use common::event::StepOutcome;
+use common::record::{JobRecord, Link, State, Step};
+use common::text;
+
+use super::times::{ago, between, clock, within};
+use super::{Relay, View, queue};
+
+/// Steps that are listed: the newest.
+const STEPS: usize = 8;
+/// Lines of the worker's last words.
+const SAID: usize = 5;
+/// Longest text of a row, in bytes: at most three lines of a terminal.
+const ROW: usize = 240;
+
+/// What `relay status JOB` prints. Every kind of row appears at most once, [`STEPS`] and [`SAID`] bound the two that
+/// take several lines: 30 lines if all were there at once.
+pub fn block(record: &JobRecord, view: &View) -> String {
+    let mut rows = Rows { view, lines: vec![headline(record, view)] };
+    rows.worker_text("task", &record.prompt_summary);
+    rows.worker_text("workspace", &place(record));
+    rows.add("times", &times(record, view));
+    if record.state.is_final() {
+        rows.steps(record);
+        rows.words(record);
+        rows.end(record);
+    } else {
+        rows.present(record);
+        rows.steps(record);
+        rows.words(record);
+    }
+    rows.facts(record);
+    rows.worker_text("log", &record.log_path);
+    if !record.state.is_final() && view.relay == Relay::Down {
+        let as_of = clock(record.last_event_at, view.now, &view.zone);
+        let old = ago(record.last_event_at, view.now);
+        rows.lines.push(format!(
+            "relay: not running; the record is as of {as_of} ({old}): `relay up` starts it again"
+        ));
+    }
+    rows.lines.join("\n") + "\n"
+}
+
+/// How long the job has taken so far, in milliseconds: since its start, or its launch while it has none.
+pub fn elapsed(record: &JobRecord, view: &View) -> u64 {
+    between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(view.now))
+}
+
+/// The job's state in a few words: `running for 1m03s`, `failed after 2m10s`.
+pub fn state(record: &JobRecord, view: &View) -> String {
+    let word = if record.state.is_final() { "after" } else { "for" };
+    format!("{} {word} {}", record.state.as_str(), duration::short(elapsed(record, view)))
+}
+
+fn headline(record: &JobRecord, view: &View) -> String {
+    let state = match record.state {
+        // Whether it still is, nobody knows.
+        state if !state.is_final() && view.relay == Relay::Down => {
+            format!("{} as of {}", state.as_str(), ago(record.last_event_at, view.now))
+        }
+        _ => state(record, view),
+    };
+    let ended = record.finished_at.map(|at| format!(" ({})", ago(at, view.now))).unwrap_or_default();
+    format!("{} {}{ended}", record.job, view.paint.state(record.state, &state))
+}
+
+fn place(record: &JobRecord) -> String {
+    let isolation = match record.isolation {
+        Some(common::event::Isolation::Container) => ", isolation: container",
+        Some(common::event::Isolation::None) => ", isolation: none",
+        None => "",
+    };
+    format!("{} (engine {}{isolation})", record.workspace, record.engine)
+}
+
+fn times(record: &JobRecord, view: &View) -> String {
+    let at = |at| clock(at, view.now, &view.zone);
+    let mut times = vec![format!("launched {}", at(record.created_at))];
+    times.extend(record.started_at.map(|started| format!("started {}", at(started))));
+    let heard = record.last_event_at;
+    times.push(match record.finished_at {
+        Some(finished) => format!("ended {}", at(finished)),
+        None => format!("last event {} ({})", at(heard), ago(heard, view.now)),
+    });
+    times.join(", ")
+}
+
+/// The lines so far.
+struct Rows<'a> {
+    view: &'a View,
+    lines: Vec<String>,
+}
+
+impl Rows<'_> {
+    fn add(&mut self, label: &str, text: &str) {
+        let label = self.view.paint.dim(&format!("{label:<10}"));
+        self.lines.push(format!("{label} {text}"));
+    }
+
+    /// A row of text that came from outside.
+    fn worker_text(&mut self, label: &str, text: &str) {
+        self.add(label, &text::one_line(text, ROW));
+    }
+
+    fn alarm(&mut self, label: &str, text: &str) {
+        let text = self.view.paint.alarm(&text::one_line(text, ROW));
+        self.add(label, &text);
+    }
+
+    /// What goes on now: why it waits, or link, step and health.
+    fn present(&mut self, record: &JobRecord) {
+        if record.state == State::Queued {
+            return self.add("waits", &queue::reason(self.view));
+        }
+        let (view, down) = (self.view, self.view.relay == Relay::Down);
+        match record.link {
+            Some(Link::Lost) => {
+                let since = ago(record.last_event_at, view.now);
+                self.alarm(
+                    "link",
+                    &format!("lost: nothing newer than {since} is known; the work itself goes on"),
+                );
+            }
+            Some(Link::Connected) if !down => self.add("link", "connected"),
+            Some(Link::Connected) | None => {}
+        }
+        let Some(step) = &record.step else { return };
+        let limit = step.limit_ms.map(|ms| format!(" of {}", duration::limit(ms))).unwrap_or_default();
+        let step_text = |time: &str| format!("{} {} {time}: {}", step.n, step.kind, step.title);
+        if down || record.link == Some(Link::Lost) {
+            // It may have ended long ago: how long it took would be a guess.
+            let began = clock(step.started_at, view.now, &view.zone);
+            return self.worker_text("step", &step_text(&format!("since {began}")));
+        }
+        let spent = between(step.started_at, view.now);
+        let time = format!("{}{limit}", duration::short(spent));
+        self.worker_text("step", &step_text(&time));
+        match step.limit_ms.filter(|_| record.state != State::Stopping) {
+            Some(limit) if spent <= limit => {
+                let next = within(limit - spent);
+                self.add(
+                    "health",
+                    &format!("healthy: {} {time}; next event expected within {next}", step.kind),
+                );
+            }
+            Some(limit) => {
+                let over = duration::short(spent - limit);
+                self.alarm("health", &format!("{} is {over} over its limit: it is being ended", step.kind));
+            }
+            None => {}
+        }
+    }
+
+    fn steps(&mut self, record: &JobRecord) {
+        let ended: Vec<&Step> = record.steps.iter().filter(|step| step.outcome.is_some()).collect();
+        let room = if ended.len() > STEPS { STEPS - 1 } else { STEPS };
+        let hidden = ended.len().saturating_sub(room);
+        if hidden > 0 {
+            self.add("steps", &format!("… {hidden} earlier"));
+        }
+        for (i, step) in ended.iter().skip(hidden).enumerate() {
+            let label = if i == 0 && hidden == 0 { "steps" } else { "" };
+            let time = duration::short(step.elapsed_ms.unwrap_or(0));
+            let line = format!("{} {} {time} {}: {}", step.n, step.kind, outcome(step), step.title);
+            self.worker_text(label, &line);
+        }
+        if !record.plan.is_empty() {
+            let done = record.plan.iter().filter(|item| item.completed).count();
+            let next = record.plan.iter().find(|item| !item.completed);
+            let next = next.map(|item| format!(", next: {}", item.text)).unwrap_or_default();
+            self.worker_text("plan", &format!("{done} of {} done{next}", record.plan.len()));
+        }
+    }
+
+    fn words(&mut self, record: &JobRecord) {
+        let said = record.message.as_deref().unwrap_or_default();
+        let lines = said.lines().filter(|line| !text::one_line(line, ROW).is_empty()).take(SAID);
+        for (i, line) in lines.enumerate() {
+            self.worker_text(if i == 0 { "said" } else { "" }, line);
+        }
+        if let Some(warning) = &record.warning {
+            self.worker_text("warning", warning);
+        }
+    }
+
+    fn end(&mut self, record: &JobRecord) {
+        if let Some(error) = &record.error {
+            let step = error.step.map(|n| format!(" in step {n}")).unwrap_or_default();
+            let kind = failure_kind(record);
+            self.alarm("error", &format!("{kind}{step}: {}", text::printable(&error.message)));
+        }
+        if let Some(code) = record.exit_code {
+            self.add("exit code", &code.to_string());
+        }
+    }
+
+    fn facts(&mut self, record: &JobRecord) {
+        if let Some(usage) = record.usage {
+            self.add(
+                "usage",
+                &format!(
+                    "{} tokens in ({} cached), {} out ({} reasoning)",
+                    usage.input_tokens,
+                    usage.cached_input_tokens,
+                    usage.output_tokens,
+                    usage.reasoning_output_tokens
+                ),
+            );
+        }
+        if let Some(changes) = record.changes {
+            let text = format!("{} files (+{} -{})", changes.files, changes.insertions, changes.deletions);
+            self.add("changes", &text);
+        }
+        if let Some(thread) = &record.thread_id {
+            self.worker_text("thread", thread);
+        }
+        if let Some(cleanup) = record.cleanup {
+            self.add("cleanup", &format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));
+        }
+    }
+}
+
+/// The kind of a failure, as the record's JSON names it; empty where there was none.
+pub fn failure_kind(record: &JobRecord) -> String {
+    let kind = record.error.as_ref().and_then(|error| serde_json::to_value(error.kind).ok());
+    kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or_default().to_owned()
+}
+
+/// Why a job failed, in one line.
+pub fn reason(record: &JobRecord) -> String {
+    let message = record.error.as_ref().map(|error| text::one_line(&error.message, ROW));
+    format!("{}: {}", failure_kind(record), message.unwrap_or_default())
+}
+
+/// The closing text of a job that has ended.
+pub fn summary(record: &JobRecord) -> String {
+    // A record on disk may hold anything, so what the fold promises is not relied upon.
+    let summary = record.summary.clone().unwrap_or_else(|| common::summary::of(record));
+    text::printable_lines(&summary)
+}
+
+fn outcome(step: &Step) -> String {
+    match (step.outcome, step.exit_code) {
+        (Some(StepOutcome::Ok), _) => "ok".to_owned(),
+        (Some(StepOutcome::Failed), Some(code)) => format!("failed (exit code {code})"),
+        (Some(StepOutcome::Failed), None) => "failed".to_owned(),
+        (Some(StepOutcome::Killed), _) => "killed".to_owned(),
+        (Some(StepOutcome::Unknown), _) => "end not seen".to_owned(),
+        (None, _) => "runs".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

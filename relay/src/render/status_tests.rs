@@ -1,0 +1,197 @@
+//! What `relay status JOB` prints, one state per test.
+
+use common::record::JobRecord;
+
+use super::super::{Paint, samples};
+use super::*;
+
+fn show(record: &JobRecord, second: i64) -> String {
+    block(record, &samples::view(second))
+}
+
+#[test]
+fn a_queued_job_says_why_it_waits() {
+    let mut view = samples::view(3);
+    view.ahead = 2;
+    insta::assert_snapshot!(block(&samples::queued(), &view), @r#"
+    abe#1 queued for 3.0s
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker)
+    times      launched 03:04:05, last event 03:04:05 (3s ago)
+    waits      2 jobs are ahead of it
+    log        /r/abe.1.log
+    "#);
+}
+
+#[test]
+fn a_starting_job() {
+    insta::assert_snapshot!(show(&samples::starting(), 2), @r#"
+    abe#1 starting for 2.0s
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, last event 03:04:06 (1s ago)
+    link       connected
+    step       1 start 1.0s of 1m: codex
+    health     healthy: start 1.0s of 1m; next event expected within 59s
+    log        /r/abe.1.log
+    "#);
+}
+
+#[test]
+fn a_running_job_tells_its_step_and_its_health() {
+    insta::assert_snapshot!(show(&samples::running(), 73), @r#"
+    abe#1 running for 1m11s
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, last event 03:04:15 (1m ago)
+    link       connected
+    step       3 install 1m03s of 10m: npm ci
+    health     healthy: install 1m03s of 10m; next event expected within 9m
+    steps      1 start 0.9s ok: codex
+               2 clone 5.0s ok: git clone https://example.org/abe
+    plan       1 of 2 done, next: fix
+    said       The clone is there.
+               Now the packages.
+    thread     0199-t
+    log        /r/abe.1.log
+    "#);
+}
+
+#[test]
+fn a_step_beyond_its_limit_is_no_longer_called_healthy() {
+    let text = show(&samples::running(), 700);
+    assert!(text.contains("install is 1m30s over its limit") && !text.contains("healthy"), "{text}");
+}
+
+#[test]
+fn a_lost_link_says_how_stale_the_record_is() {
+    insta::assert_snapshot!(show(&samples::link_lost(), 73), @r#"
+    abe#1 running for 1m11s
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, last event 03:04:38 (40s ago)
+    link       lost: nothing newer than 40s ago is known; the work itself goes on
+    step       3 install since 03:04:15: npm ci
+    steps      1 start 0.9s ok: codex
+               2 clone 5.0s ok: git clone https://example.org/abe
+    plan       1 of 2 done, next: fix
+    said       The clone is there.
+               Now the packages.
+    thread     0199-t
+    log        /r/abe.1.log
+    "#);
+}
+
+#[test]
+fn without_a_relay_nothing_is_claimed_about_now() {
+    let mut view = samples::view(130);
+    view.relay = Relay::Down;
+    insta::assert_snapshot!(block(&samples::running(), &view), @r#"
+    abe#1 running as of 2m ago
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
+    step       3 install since 03:04:15: npm ci
+    steps      1 start 0.9s ok: codex
+               2 clone 5.0s ok: git clone https://example.org/abe
+    plan       1 of 2 done, next: fix
+    said       The clone is there.
+               Now the packages.
+    thread     0199-t
+    log        /r/abe.1.log
+    relay: not running; the record is as of 03:04:15 (2m ago): `relay up` starts it again
+    "#);
+    assert!(!block(&samples::completed(), &view).contains("relay:"));
+}
+
+#[test]
+fn a_completed_job() {
+    insta::assert_snapshot!(show(&samples::completed(), 731), @r#"
+    abe#1 completed after 10m09s (2m ago)
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, ended 03:14:16
+    steps      1 start 0.9s ok: codex
+               2 clone 5.0s ok: git clone https://example.org/abe
+               3 install 10m00s ok: npm ci
+    plan       1 of 2 done, next: fix
+    said       The clone is there.
+               Now the packages.
+    exit code  0
+    usage      1200 tokens in (0 cached), 50 out (0 reasoning)
+    changes    3 files (+10 -2)
+    thread     0199-t
+    cleanup    2 processes killed, 0 left
+    log        /r/abe.1.log
+    "#);
+}
+
+#[test]
+fn a_failed_job_names_its_error() {
+    insta::assert_snapshot!(show(&samples::failed(), 731), @r#"
+    abe#1 failed after 10m09s (2m ago)
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, ended 03:14:16
+    steps      1 start 0.9s ok: codex
+               2 clone 5.0s ok: git clone https://example.org/abe
+               3 install 10m00s killed: npm ci
+    plan       1 of 2 done, next: fix
+    said       The clone is there.
+               Now the packages.
+    error      step_timeout in step 3: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m
+    usage      1200 tokens in (0 cached), 50 out (0 reasoning)
+    changes    3 files (+10 -2)
+    thread     0199-t
+    cleanup    2 processes killed, 0 left
+    log        /r/abe.1.log
+    "#);
+}
+
+#[test]
+fn a_cancelled_job() {
+    insta::assert_snapshot!(show(&samples::cancelled(), 731), @r#"
+    abe#1 cancelled after 10m09s (2m ago)
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, ended 03:14:16
+    steps      1 start 0.9s ok: codex
+               2 clone 5.0s ok: git clone https://example.org/abe
+               3 install 10m00s ok: npm ci
+    plan       1 of 2 done, next: fix
+    said       The clone is there.
+               Now the packages.
+    usage      1200 tokens in (0 cached), 50 out (0 reasoning)
+    changes    3 files (+10 -2)
+    thread     0199-t
+    cleanup    2 processes killed, 0 left
+    log        /r/abe.1.log
+    "#);
+}
+
+#[test]
+fn a_hostile_record_takes_thirty_short_lines_and_no_control_characters() {
+    let mut record = samples::hostile();
+    let mut view = samples::view(73);
+    for down in [false, true] {
+        for state in [State::Running, State::Stopping, State::Completed, State::Failed, State::Queued] {
+            record.state = state;
+            if down {
+                view.relay = Relay::Down;
+            }
+            let text = block(&record, &view);
+            assert!(text.lines().count() <= 30, "{text}");
+            assert!(text.lines().all(|line| line.len() <= ROW + 40), "{text}");
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+            assert!(!text.contains('\u{202e}'));
+        }
+    }
+}
+
+#[test]
+fn colour_is_there_when_wanted_and_only_then() {
+    let mut view = samples::view(731);
+    assert!(!block(&samples::failed(), &view).contains('\u{1b}'));
+    view.paint = Paint::new(true);
+    assert!(block(&samples::failed(), &view).contains("\u{1b}[31mfailed after 10m09s\u{1b}[0m"));
+}

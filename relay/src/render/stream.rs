@@ -1,0 +1,98 @@
+//! Pieces of a log, made harmless: they may end in the middle of a character or a line.
+
+use common::text;
+
+/// Longest line that is held back until it is whole, in bytes: beyond it a line is passed on in parts.
+const MAX_LINE: usize = 64 * 1024;
+
+/// Turns pieces of a log into clean text.
+#[derive(Default)]
+pub struct Cleaner {
+    pending: Vec<u8>,
+}
+
+impl Cleaner {
+    /// The text of a piece, without control characters. The beginning of a character that is cut at the end of
+    /// the piece waits for the next one.
+    pub fn text(&mut self, piece: &[u8]) -> String {
+        self.pending.extend_from_slice(piece);
+        let cut = self.pending.len() - unfinished(&self.pending);
+        self.take(cut)
+    }
+
+    /// The whole lines up to the end of a piece, without control characters; the rest waits.
+    pub fn lines(&mut self, piece: &[u8]) -> Vec<String> {
+        self.pending.extend_from_slice(piece);
+        let cut = match self.pending.iter().rposition(|b| *b == b'\n') {
+            Some(at) => at + 1,
+            None if self.pending.len() > MAX_LINE => self.pending.len() - unfinished(&self.pending),
+            None => 0,
+        };
+        self.take(cut).lines().map(str::to_owned).collect()
+    }
+
+    /// What still waits, once nothing more comes.
+    pub fn rest(&mut self) -> String {
+        self.take(self.pending.len())
+    }
+
+    fn take(&mut self, bytes: usize) -> String {
+        let rest = self.pending.split_off(bytes);
+        let taken = std::mem::replace(&mut self.pending, rest);
+        text::printable_lines(&String::from_utf8_lossy(&taken))
+    }
+}
+
+/// How many bytes at the end begin a character that is not whole yet.
+fn unfinished(bytes: &[u8]) -> usize {
+    let tail = &bytes[bytes.len().saturating_sub(3)..];
+    match std::str::from_utf8(tail) {
+        Ok(_) => 0,
+        // The tail may begin inside of a character: only its last lead byte counts.
+        Err(_) => tail
+            .iter()
+            .rposition(|b| *b >= 0xC0)
+            .filter(|&at| {
+                let needed = match tail[at] {
+                    0xF0.. => 4,
+                    0xE0.. => 3,
+                    _ => 2,
+                };
+                tail.len() - at < needed
+            })
+            .map_or(0, |at| tail.len() - at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_survive_any_cut_and_escapes_don_t() {
+        let bytes = "aé€𝄞\x1b[31m\nb".as_bytes();
+        for cut in 0..=bytes.len() {
+            let mut cleaner = Cleaner::default();
+            let mut text = cleaner.text(&bytes[..cut]);
+            text += &cleaner.text(&bytes[cut..]);
+            text += &cleaner.rest();
+            assert_eq!(text, "aé€𝄞[31m\nb", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn lines_wait_until_they_are_whole_but_not_without_bound() {
+        let mut cleaner = Cleaner::default();
+        assert_eq!(cleaner.lines(b"a\nb"), ["a"]);
+        assert_eq!(cleaner.lines(b"c\n"), ["bc"]);
+        assert_eq!(cleaner.lines(&vec![b'x'; MAX_LINE + 1]).concat().len(), MAX_LINE + 1);
+        assert_eq!(cleaner.rest(), "");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_pass_as_replacement_characters() {
+        let mut cleaner = Cleaner::default();
+        let text = cleaner.text(b"a\xff\xfeb\xc3") + &cleaner.rest();
+        assert_eq!(text, "a\u{fffd}\u{fffd}b\u{fffd}");
+    }
+}

@@ -1,0 +1,90 @@
+//! Starting the daemon in the background.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::engine::EngineKind;
+use crate::exit::Failure;
+use crate::registry::watch::Watch;
+use crate::registry::{Registry, lease};
+
+/// How long a daemon may take until it holds the registry. It does nothing slow before that.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The engine to use: the one that is asked for, else `relay.toml`'s, else that of the last relay, else Docker.
+pub fn engine(asked: Option<EngineKind>, config: &Config, registry: &Registry) -> EngineKind {
+    asked
+        .or(config.platform.engine)
+        .or_else(|| lease::read(registry).map(|lease| lease.engine))
+        .unwrap_or(EngineKind::Docker)
+}
+
+/// Starts `relay serve` as a process of its own and returns when it holds the registry (its platform may still be
+/// starting). A daemon that is there already is fine.
+///
+/// # Errors
+/// One line with the daemon's own words when it ended, or why it could not be started.
+pub fn daemon(root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+    if lease::is_held(registry) {
+        return Ok(());
+    }
+    registry.ensure()?;
+    let watch = Watch::new(registry.dir());
+    let said_before = fs::metadata(registry.daemon_log()).map_or(0, |log| log.len());
+    let mut child = spawn(root, registry, engine)
+        .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
+    let deadline = Instant::now() + PATIENCE;
+    let pid = child.id();
+    loop {
+        if lease::of_living(registry).is_some_and(|lease| lease.pid == pid) {
+            return Ok(());
+        }
+        if let Ok(Some(_)) = child.try_wait() {
+            // Somebody else was faster: as good.
+            if lease::of_living(registry).is_some() {
+                return Ok(());
+            }
+            return Err(Failure::unreachable(last_words(registry, said_before)));
+        }
+        if !watch.wait(Some(deadline)) {
+            return Err(Failure::unreachable(format!(
+                "the relay did not come up within {} s: see {}",
+                PATIENCE.as_secs(),
+                registry.daemon_log().display()
+            )));
+        }
+    }
+}
+
+fn spawn(root: &Path, registry: &Registry, engine: EngineKind) -> io::Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(registry.daemon_log())?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("serve")
+        .arg("--root")
+        .arg(root)
+        .args(["--engine", engine.as_str()])
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        // Ctrl-C in the terminal that launched it is not meant for it.
+        .process_group(0);
+    command.spawn()
+}
+
+/// The last line that the daemon wrote behind `offset`.
+fn last_words(registry: &Registry, offset: u64) -> String {
+    let log = fs::read(registry.daemon_log()).unwrap_or_default();
+    let new = usize::try_from(offset).ok().and_then(|offset| log.get(offset..)).unwrap_or_default();
+    let text = String::from_utf8_lossy(new);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    let line = line.map_or("it ended at once", |line| line.strip_prefix("relay: ").unwrap_or(line));
+    common::text::one_line(line, 500)
+}

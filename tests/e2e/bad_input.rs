@@ -1,0 +1,116 @@
+//! Every mistake gets one clear line, the documented exit code, and leaves nothing half-made.
+
+use std::fs;
+use std::net::TcpListener;
+
+use relay_tests::harness::{Engine, Site};
+
+/// Nothing was launched.
+fn assert_untouched(site: &Site) {
+    let entries = fs::read_dir(site.registry()).into_iter().flatten().flatten();
+    let left: Vec<_> = entries.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains('.')).collect();
+    assert!(left.iter().all(|name| name == ".gitignore"), "{left:?}");
+}
+
+#[test]
+fn a_launch_that_makes_no_sense_is_refused_with_one_line() {
+    let site = Site::new(Engine::Local);
+    site.write("empty.txt", " \n");
+    let long = "x".repeat(42);
+    let cases: [(&[&str], &str); 13] = [
+        (&["launch", ""], "prompt"),
+        (&["launch", "-f", "empty.txt"], "prompt"),
+        (&["launch", "-f", "missing.txt"], "missing.txt"),
+        (&["launch", "-w", "missing", "x"], "missing"),
+        (&["launch", "-n", "../x", "x"], "../x"),
+        (&["launch", "-n", &long, "x"], "41"),
+        (&["launch", "--timeout", "5", "x"], "90s"),
+        (&["launch", "--timeout", "0s", "x"], "longer than 0"),
+        (&["launch", "--step-timeout", "instal=5s", "x"], "install"),
+        (&["launch", "--step-timeout", "install", "x"], "install"),
+        (&["launch", "--step-timeout", "install=10m", "--timeout", "5m", "x"], "install"),
+        (&["launch", "--env", "RELAY_TEST_UNSET_VARIABLE", "x"], "RELAY_TEST_UNSET_VARIABLE"),
+        (&["launch", "--runner", "perl", "x"], "perl"),
+    ];
+    for (args, named) in cases {
+        let said = site.refused(2, args);
+        assert!(said.contains(named), "{args:?}: {said}");
+        assert_untouched(&site);
+    }
+}
+
+#[test]
+fn unknown_and_ambiguous_jobs_are_told_apart() {
+    let site = Site::new(Engine::Local);
+    for (name, command) in [("abe", "true"), ("abe-smoke", "true")] {
+        let job = site.launch_shell(command, &["-n", name]);
+        site.ended(&job);
+    }
+    for args in [["status", "nope"], ["logs", "nope"], ["events", "nope"], ["wait", "nope"], ["cancel", "abe#7"]] {
+        assert!(site.refused(3, &args).contains(args[1]), "{args:?}");
+    }
+    let said = site.refused(2, &["status", "ab"]);
+    assert!(said.contains("abe") && said.contains("abe-smoke"), "{said}");
+}
+
+#[test]
+fn a_mistake_in_relay_toml_is_told_with_its_line() {
+    let site = Site::new(Engine::Local);
+    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\n[limits]\njob = \"soon\"\n");
+    for args in [&["up"][..], &["launch", "x"]] {
+        assert!(site.refused(2, args).contains("relay.toml:4:"), "{args:?}");
+    }
+    site.configure("");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let site = Site::new(Engine::Local);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    site.configure(&format!("[relay]\nport = {port}\n"));
+    let said = site.refused(5, &["up"]);
+    assert!(said.contains(&port.to_string()) && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn an_engine_that_is_not_there_is_named_with_the_way_out() {
+    let site = Site::new(Engine::Local);
+    site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");
+    let output = site.command(&["up"]).env("DOCKER_HOST", "unix:///nowhere/docker.sock").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("docker") && said.contains("--engine local"), "{said}");
+    site.relay(&["down"]);
+    site.configure("");
+}
+
+#[test]
+fn a_codex_job_without_codex_is_refused_before_anything_is_written() {
+    let site = Site::new(Engine::Local);
+    site.configure("");
+    let up = site.command(&["up"]).env("PATH", "/usr/bin:/bin").output().unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let said = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
+    assert!(said.contains("@openai/codex"), "{said}");
+    assert!(!site.registry().join("demo.1.json").exists());
+}
+
+#[test]
+fn a_registry_that_cannot_be_written_is_named() {
+    let site = Site::new(Engine::Local);
+    // A file where the folder should be: root, who may write everywhere, can't get past it either.
+    site.write("platform/workers", "in the way");
+    let said = site.refused(5, &["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
+    assert!(said.contains("platform/workers"), "{said}");
+    fs::remove_file(site.registry()).unwrap();
+}
+
+#[test]
+fn outside_of_a_project_the_way_in_is_told() {
+    let site = Site::new(Engine::Local);
+    let output = site.command(&["status"]).current_dir("/").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--root"), "{said}");
+}

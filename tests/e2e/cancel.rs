@@ -1,0 +1,60 @@
+//! Ending a worker leaves nothing behind.
+
+use common::record::State;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, until};
+
+#[test]
+fn a_worker_that_fled_into_other_sessions_is_ended_whole() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell(
+        "setsid sleep 1000 & (setsid sh -c 'sleep 1001' </dev/null >/dev/null 2>&1 &); \
+         sh -c 'trap \"\" TERM; sleep 1002' & nohup sleep 1003 & sleep 1004",
+        &[],
+    );
+    until("all five run", || (site.workers().len() >= 6).then_some(()));
+    let said = site.relay(&["cancel", "--grace", "1s", &job]);
+    assert!(said.contains("cancelled"), "{said}");
+    assert_eq!(site.workers(), []);
+    let record = site.record(&job);
+    assert_eq!(outcome(&record), (State::Cancelled, None));
+    let cleanup = record.cleanup.unwrap();
+    assert!(cleanup.killed >= 1 && cleanup.survivors == 0, "{cleanup:?}");
+    assert_eq!(site.run(&["status", "--exit-code", &job]).status.code(), Some(130));
+    assert_eq!(site.run(&["wait", &job]).status.code(), Some(130));
+}
+
+#[test]
+fn a_queued_job_is_cancelled_without_ever_running() {
+    let site = Site::new(Engine::Local);
+    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
+    let first = site.launch_shell("sleep 1000", &[]);
+    site.record_when(&first, "runs", |record| record.state == State::Running);
+    let second = site.launch_shell("touch never", &[]);
+    site.relay(&["cancel", &second]);
+    let record = site.record(&second);
+    assert_eq!((record.state, record.epoch), (State::Cancelled, 0));
+    site.relay(&["cancel", "--grace", "1s", &first]);
+    assert!(!site.workspace().join("never").exists());
+}
+
+#[test]
+fn a_cancel_that_is_repeated_or_comes_too_late_is_harmless() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("true", &[]);
+    site.ended(&job);
+    for _ in 0..2 {
+        site.relay(&["cancel", &job]);
+    }
+    assert_eq!(site.record(&job).state, State::Completed);
+}
+
+#[test]
+fn leftovers_of_a_job_that_completed_are_swept() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("setsid sleep 1000 </dev/null >/dev/null 2>&1 & exit 0", &[]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Completed, None));
+    assert_eq!(record.cleanup.map(|cleanup| (cleanup.killed, cleanup.survivors)), Some((1, 0)));
+    assert_eq!(site.workers(), []);
+}

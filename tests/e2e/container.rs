@@ -1,0 +1,157 @@
+//! The same in a container of the real Docker.
+
+use std::process::Command;
+
+use common::event::{FailureKind, Isolation};
+use common::record::State;
+use relay_tests::harness::docker::{docker, gateway};
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, programs, until};
+
+use crate::codex;
+
+/// A container and its workers, on this machine.
+fn site() -> Site {
+    let site = Site::new(Engine::Docker);
+    // The worker's user is whoever owns the folder when the image is built: root, where root runs the tests.
+    site.relay(&["up"]);
+    site
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn a_shell_job_runs_in_the_container_and_its_files_are_on_the_host() {
+    let site = site();
+    let job = site.launch_shell("cat /etc/hostname; touch made; git --version; node --version; python3 --version", &[]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
+    assert_eq!(record.engine, "docker");
+    let id = docker(&["inspect", "--format", "{{.Config.Hostname}}", &site.container()]);
+    assert!(site.log(&job).starts_with(&id), "{}", site.log(&job));
+    assert!(site.workspace().join("made").exists());
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn a_workspace_outside_of_the_mounted_folder_is_refused_with_the_folders_name() {
+    let site = Site::new(Engine::Docker);
+    let said = site.refused(2, &["launch", "-w", ".", "--runner", "shell", "true"]);
+    assert!(said.contains("workspace-projects"), "{said}");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn an_image_that_is_missing_is_named_with_the_command_that_builds_it() {
+    let site = Site::new(Engine::Docker);
+    site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\nimage = \"relay-test-missing:1\"\n");
+    let said = site.refused(5, &["up"]);
+    assert!(said.contains("relay-test-missing:1") && said.contains("relay up --build"), "{said}");
+    site.relay(&["down"]);
+    site.configure("");
+}
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn a_whole_codex_task_is_seen_step_by_step() {
+    let (_model, site) = codex::site(Engine::Docker, &gateway());
+    codex::sample_repository(&site);
+    codex::whole_task(&site);
+}
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn the_running_step_is_shown_while_it_runs() {
+    let (_model, site) = codex::site(Engine::Docker, &gateway());
+    codex::sample_repository(&site);
+    codex::steps_while_they_run(&site);
+}
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn three_workers_at_once_in_one_container_do_not_mix() {
+    let (_model, site) = codex::site(Engine::Docker, &gateway());
+    codex::three_at_once(&site);
+}
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn a_cancelled_worker_and_what_fled_from_it_are_gone() {
+    let (_model, site) = codex::site(Engine::Docker, &gateway());
+    let job = codex::launch(&site, "[script:sleep] Sleep.");
+    until("the command runs", || site.workspace().join("escaped").exists().then_some(()));
+    site.relay(&["cancel", "--grace", "3s", &job]);
+    assert_eq!(outcome(&site.record(&job)), (State::Cancelled, None));
+    let left = docker(&["top", &site.container(), "-eo", "args"]);
+    assert!(!left.contains("sleep") && !left.contains("codex"), "{left}");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn a_relay_that_is_killed_comes_back_to_a_worker_that_never_noticed() {
+    let site = site();
+    let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let pid = site.daemon_pid().to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    site.write("workspace-projects/demo/go", "");
+    site.relay(&["up"]);
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None));
+    assert_eq!(site.log(&job), "done\n");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn docker_stop_records_the_end_of_what_ran() {
+    let site = site();
+    let job = site.launch_shell("sleep 1000", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    docker(&["stop", "--time", "10", &site.container()]);
+    assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::AgentLost)));
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn the_token_and_the_models_key_are_in_nothing_that_docker_shows() {
+    let site = Site::new(Engine::Docker);
+    let up = site.command(&["up"]).env("CODEX_API_KEY", "sk-canary-1234").output().unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let shown = docker(&["inspect", &site.container()]);
+    let token = docker(&["exec", "-u", "root", &site.container(), "cat", "/var/lib/worker-agent/config.json"]);
+    let token: serde_json::Value = serde_json::from_str(&token).unwrap();
+    assert!(!shown.contains(token["token"].as_str().unwrap()) && !shown.contains("canary"), "{shown}");
+    let mode = docker(&["exec", &site.container(), "stat", "-c", "%a %u", "/var/lib/worker-agent/config.json"]);
+    assert_eq!(mode, "600 0");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn a_worker_of_its_own_user_is_isolated_and_one_of_the_agents_user_is_not() {
+    let site = site();
+    let job = site.launch_shell("id -u", &[]);
+    let record = site.ended(&job);
+    let expected = if site.log(&job) == "0\n" { Isolation::None } else { Isolation::Container };
+    assert_eq!(record.isolation, Some(expected));
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn the_agent_is_static_it_runs_a_shell_job_in_an_image_that_holds_nothing_but_busybox() {
+    let site = Site::new(Engine::Docker);
+    let image = "relay-test-scratch:1";
+    let context = site.root().join("scratch");
+    std::fs::create_dir(&context).unwrap();
+    for file in ["Dockerfile", "passwd"] {
+        std::fs::copy(programs::workspace().join("tests/images/scratch").join(file), context.join(file)).unwrap();
+    }
+    std::fs::copy(programs::dir().join("worker-agent"), context.join("worker-agent")).unwrap();
+    std::fs::copy("/bin/busybox", context.join("busybox")).unwrap();
+    docker(&["build", "-q", "-t", image, context.to_str().unwrap()]);
+    site.write(
+        "platform/relay.toml",
+        &format!("[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{image}\"\n", site.container()),
+    );
+    site.relay(&["up"]);
+    let job = site.launch_shell("busybox uname -s", &[]);
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
+    assert_eq!(site.log(&job), "Linux\n");
+}

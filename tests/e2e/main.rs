@@ -1,0 +1,13 @@
+//! End-to-end tests: the real programs, one file per behaviour.
+//!
+//! Those that need the real Codex or Docker are ignored on a plain machine; `tests/run.sh` installs both and runs all.
+
+mod bad_input;
+mod cancel;
+mod codex;
+mod container;
+mod door;
+mod limits;
+mod recovery;
+mod registry;
+mod shell_jobs;

@@ -1,0 +1,105 @@
+//! What survives the death of a part.
+
+use std::fs;
+
+use common::event::EventBody;
+use common::record::{Link, State};
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, processes, until};
+
+fn kill(pid: u32) {
+    let pid = i32::try_from(pid).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_worker_never_notices_that_the_relay_was_killed_and_its_record_is_complete() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("echo before; until test -e go; do sleep 0.02; done; echo after", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let workers = site.workers();
+    kill(site.daemon_pid());
+    site.write("workspace-projects/demo/go", "");
+    until("the worker has ended by itself", || site.workers().is_empty().then_some(()));
+    assert!(!workers.is_empty());
+    assert_eq!(site.record(&job).state, State::Running, "nobody has told the registry yet");
+    site.relay(&["up"]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Completed, None));
+    assert_eq!(site.log(&job), "before\nafter\n");
+    let types: Vec<String> = site
+        .events(&job)
+        .iter()
+        .map(|line| serde_json::to_value(&line.event.as_ref().unwrap().body).unwrap())
+        .map(|body| body.as_object().unwrap().keys().next().unwrap().clone())
+        .collect();
+    assert!(types.contains(&"link_lost".to_owned()) && types.contains(&"link_restored".to_owned()), "{types:?}");
+}
+
+#[test]
+fn a_relay_that_is_killed_again_and_again_loses_and_doubles_nothing() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.2; done", &[]);
+    for _ in 0..4 {
+        site.relay(&["up"]);
+        kill(site.daemon_pid());
+    }
+    site.relay(&["up"]);
+    site.ended(&job);
+    let expected: String = (1..=8).map(|i| format!("line {i}\n")).collect();
+    assert_eq!(site.log(&job), expected);
+}
+
+#[test]
+fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("setsid sleep 1000 & sleep 1001", &[]);
+    until("both run", || (site.workers().len() >= 3).then_some(()));
+    let agent = site.registry().join("agent");
+    let agents = processes::running(&format!("run --state {}", agent.display()));
+    assert_eq!(agents.len(), 1, "{agents:?}");
+    kill(agents[0].pid);
+    until("no process is left", || site.workers().is_empty().then_some(()));
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(common::event::FailureKind::AgentLost)));
+    assert_eq!(site.run(&["wait", &job]).status.code(), Some(125));
+    let next = site.launch_shell("true", &[]);
+    assert_eq!(site.ended(&next).state, State::Completed);
+}
+
+#[test]
+fn a_record_that_was_deleted_or_garbled_is_made_again_from_its_log() {
+    let site = Site::new(Engine::Local);
+    let running = site.launch_shell("sleep 1000", &[]);
+    let ended = site.launch_shell("true", &[]);
+    site.record_when(&running, "runs", |record| record.state == State::Running);
+    site.ended(&ended);
+    kill(site.daemon_pid());
+    let path = site.registry().join("demo.2.json");
+    let before = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(site.registry().join("demo.1.json"), "garbage").unwrap();
+    let events = site.registry().join("demo.1.events.jsonl");
+    let mut torn = fs::read(&events).unwrap();
+    torn.extend_from_slice(b"{\"v\":1,\"id\":99,\"jo");
+    fs::write(&events, torn).unwrap();
+    site.relay(&["up"]);
+    assert_eq!(fs::read(&path).unwrap(), before);
+    site.record_when(&running, "is connected", |record| record.link == Some(Link::Connected));
+    site.relay(&["cancel", "--grace", "1s", &running]);
+}
+
+#[test]
+fn going_down_ends_what_runs_only_when_forced_and_queued_jobs_stay() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("sleep 1000", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    assert!(site.refused(2, &["down"]).contains(&job));
+    site.relay(&["down", "--force"]);
+    let record = site.record(&job);
+    assert_eq!(record.state, State::Failed, "{record:#?}");
+    let last = site.events(&job).pop().unwrap().event.unwrap().body;
+    assert!(matches!(last, EventBody::Finished { .. }), "{last:?}");
+    assert_eq!(site.workers(), []);
+    site.relay(&["down"]);
+}

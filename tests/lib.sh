@@ -1,0 +1,204 @@
+# Shell functions of tests/run.sh and docker/quickstart.sh: they find the tools that relay is built and tested with, and
+# install those that are missing.
+#
+#   . "$ROOT/tests/lib.sh"
+#
+# Every function may be called again. Each says in one line what it installs; RELAY_NO_INSTALL=1 forbids that, and then
+# the line says what is missing. Talk goes to stderr; only what a function is asked for goes to stdout.
+# shellcheck shell=bash
+
+# The repository.
+RELAY_ROOT_DIR=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+# The process id of the Docker daemon that this shell started; empty if it started none.
+RELAY_DOCKERD_PID=
+
+# say WORD... : one line for the person.
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+# fail WORD... : a line that says what is wrong; false, so that `set -e` ends the script.
+fail() {
+    say "error: $*"
+    return 1
+}
+
+# pinned NAME : the version that docker/versions pins under NAME.
+pinned() {
+    local value
+    value=$(sed -n "s/^$1=//p" "$RELAY_ROOT_DIR/docker/versions")
+    [ -n "$value" ] || fail "docker/versions pins no $1" || return
+    printf '%s\n' "$value"
+}
+
+# may_install WHAT [HOW...] : announces an installation, or fails with the line that says what is missing.
+may_install() {
+    local what=$1
+    shift
+    if [ "${RELAY_NO_INSTALL:-}" = 1 ]; then
+        fail "$what is missing and RELAY_NO_INSTALL=1 forbids installing it${*:+ ($*)}"
+    else
+        say "installing $what${*:+ ($*)}"
+    fi
+}
+
+# need_tool COMMAND HINT... : fails with the hint when a command is missing.
+need_tool() {
+    local tool=$1
+    shift
+    command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing: $*"
+}
+
+# need_root_debian WHY... : Debian packages can be installed here.
+need_root_debian() {
+    if ! command -v apt-get >/dev/null 2>&1; then
+        fail "no apt-get here: install $* by hand"
+    elif [ "$(id -u)" != 0 ]; then
+        fail "only root can install $*: run this as root, or install it by hand"
+    fi
+}
+
+# apt_install PACKAGE... : installs Debian packages; quiet unless it fails.
+apt_install() {
+    local log
+    may_install "$*" "Debian packages" || return
+    need_root_debian "$*" || return
+    log=$(mktemp)
+    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        fail "could not install $*"
+        return
+    fi
+    rm -f "$log"
+}
+
+# engine_answers : a docker command is here and its engine answers.
+engine_answers() {
+    command -v docker >/dev/null 2>&1 && timeout 10 docker info >/dev/null 2>&1
+}
+
+# ensure_docker [LOG] : an engine answers; if none does and it may, Docker is installed and its daemon started with its
+# output in LOG. A daemon that was started here ends with stop_docker_if_started.
+ensure_docker() {
+    local log=${1:-${TMPDIR:-/tmp}/relay-dockerd.log} limit=$((SECONDS + 60))
+    engine_answers && return
+    if ! command -v dockerd >/dev/null 2>&1; then
+        if command -v docker >/dev/null 2>&1 && [ "$(uname -s)" != Linux ]; then
+            fail "the docker engine does not answer: start it (colima start, or Docker Desktop)"
+            return
+        fi
+        apt_install docker.io iptables || return
+        # The package may have started it.
+        engine_answers && return
+    fi
+    [ "$(id -u)" = 0 ] || fail "the docker engine does not answer, and only root can start dockerd" || return
+    may_install "a running docker engine" "starting dockerd, its output is in $log" || return
+    # A session of its own: Ctrl-C in this terminal is for the script, which then stops the daemon in order.
+    setsid dockerd >"$log" 2>&1 </dev/null &
+    RELAY_DOCKERD_PID=$!
+    until engine_answers; do
+        if ! kill -0 "$RELAY_DOCKERD_PID" 2>/dev/null || [ "$SECONDS" -ge "$limit" ]; then
+            tail -n 10 "$log" >&2
+            stop_docker_if_started
+            fail "dockerd did not come up"
+            return
+        fi
+        sleep 0.2
+    done
+}
+
+# stop_docker_if_started : ends the daemon that ensure_docker started, and no other.
+stop_docker_if_started() {
+    [ -n "$RELAY_DOCKERD_PID" ] || return 0
+    kill "$RELAY_DOCKERD_PID" 2>/dev/null || true
+    wait "$RELAY_DOCKERD_PID" 2>/dev/null || true
+    RELAY_DOCKERD_PID=
+}
+
+# ensure_base_image [IMAGE] : the image that docker/Dockerfile builds upon is here. Where no image registry can be
+# reached, it is made of Debian packages.
+ensure_base_image() {
+    local image=${1:-debian:bookworm-slim} dir
+    docker image inspect "$image" >/dev/null 2>&1 && return
+    may_install "the image $image" "docker pull, else mmdebstrap" || return
+    timeout 120 docker pull -q "$image" >/dev/null 2>&1 && return
+    [ "$image" = debian:bookworm-slim ] || fail "could not pull $image" || return
+    command -v mmdebstrap >/dev/null 2>&1 || apt_install mmdebstrap || return
+    dir=$(mktemp -d)
+    # minbase is what the slim image holds, but for its documentation.
+    if ! { mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$dir/base.tar" &&
+        docker import "$dir/base.tar" "$image"; } >"$dir/log" 2>&1; then
+        tail -n 10 "$dir/log" >&2
+        rm -rf "$dir"
+        fail "could neither pull nor make $image"
+        return
+    fi
+    rm -rf "$dir"
+}
+
+# codex_binary DIR : the native binary of a Codex that npm installed into DIR; false if there is none.
+codex_binary() {
+    local found
+    found=$(find "$1/node_modules/@openai" -type f -path '*/vendor/*/bin/codex' 2>/dev/null | head -n 1)
+    [ -n "$found" ] && printf '%s\n' "$found"
+}
+
+# ensure_codex DIR : the pinned Codex is in DIR; prints the path of its native binary.
+ensure_codex() {
+    local dir=$1 version binary
+    version=$(pinned CODEX_VERSION) || return
+    if ! binary=$(codex_binary "$dir") || [ "$("$binary" --version 2>/dev/null)" != "codex-cli $version" ]; then
+        need_tool npm "install Node.js 18 or newer with npm (Debian: apt-get install npm)" || return
+        may_install "Codex $version" "npm, into $dir" || return
+        mkdir -p "$dir" || return
+        npm install --prefix "$dir" --no-audit --no-fund --loglevel=error "@openai/codex@$version" >&2 </dev/null ||
+            fail "npm could not install Codex $version" || return
+        binary=$(codex_binary "$dir") || fail "npm left no native Codex in $dir" || return
+    fi
+    printf '%s\n' "$binary"
+}
+
+# ensure_cargo : a Rust toolchain that can build relay.
+ensure_cargo() {
+    local wanted
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$RELAY_ROOT_DIR/Cargo.toml")
+    need_tool cargo "install Rust $wanted or newer" && need_tool cc "install a C compiler (Debian: gcc libc6-dev)"
+}
+
+# ensure_cargo_tool CRATE VERSION COMMAND... : COMMAND runs, else CRATE is installed in that version.
+ensure_cargo_tool() {
+    local crate=$1 version=$2
+    shift 2
+    "$@" >/dev/null 2>&1 && return
+    ensure_cargo || return
+    may_install "$crate $version" "cargo install, some minutes" || return
+    cargo install --quiet --locked --version "$version" "$crate" >&2 </dev/null || fail "could not install $crate"
+}
+
+# ensure_nextest : `cargo nextest` runs. Any version that is here already will do.
+ensure_nextest() {
+    local version
+    version=$(pinned NEXTEST_VERSION) || return
+    ensure_cargo_tool cargo-nextest "$version" cargo nextest --version
+}
+
+# ensure_cargo_deny : `cargo deny` runs. Any version that is here already will do.
+ensure_cargo_deny() {
+    local version
+    version=$(pinned CARGO_DENY_VERSION) || return
+    ensure_cargo_tool cargo-deny "$version" cargo deny --version
+}
+
+# copy_host_certs DIR : DIR holds the host's own CA certificates, for image builds behind a proxy that looks into TLS.
+# DIR may stay empty.
+copy_host_certs() {
+    local dir=$1 cert
+    mkdir -p "$dir" || return
+    for cert in /usr/local/share/ca-certificates/*.crt; do
+        # Without a match the pattern itself comes through.
+        [ ! -f "$cert" ] || cp -f -- "$cert" "$dir/" || return
+    done
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs them all. A missing Docker or Codex is a failure, never a skip.
+#
+#   ./tests/run.sh [--no-install]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=lib.sh
+. tests/lib.sh
+
+for argument; do
+    case $argument in
+        --no-install) export RELAY_NO_INSTALL=1 ;;
+        *) say "usage: ./tests/run.sh [--no-install]"; exit 2 ;;
+    esac
+done
+trap stop_docker_if_started EXIT
+trap 'exit 130' INT TERM
+step() { say ""; say "== $* =="; }
+
+step tools
+ensure_cargo
+ensure_nextest
+ensure_cargo_deny
+[ -x /bin/busybox ] || apt_install busybox-static
+ensure_docker "$PWD/target/dockerd.log"
+ensure_base_image
+RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
+export RELAY_TEST_CODEX
+
+step format, lints, licences, documentation
+cargo fmt --all --check
+cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+cargo deny --offline check --hide-inclusion-graph bans licenses sources 2>&1 | tail -n 20
+# The advisory database can't be reached from everywhere.
+if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
+    cargo deny check --hide-inclusion-graph advisories
+else
+    say "advisories: not checked, the database is out of reach"
+fi
+RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items --locked
+
+step programs and image
+./docker/build.sh
+export RELAY_TEST_BIN_DIR=$PWD/target/release
+copy_host_certs docker/certs
+site=$PWD/target/image
+mkdir -p "$site/platform" "$site/workspace-projects"
+printf '[platform]\nengine = "docker"\nname = "relay-test-image"\nimage = "relay-platform:test"\ncerts = "%s"\n' \
+    "$PWD/docker/certs" >"$site/platform/relay.toml"
+target/release/relay --root "$site" up --build >target/image.log 2>&1 || { tail -n 30 target/image.log >&2; exit 1; }
+target/release/relay --root "$site" down >/dev/null
+
+step tests
+cargo nextest run --workspace --locked --run-ignored all --no-fail-fast

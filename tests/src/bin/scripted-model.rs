@@ -1,0 +1,11 @@
+//! A model server for the real Codex that says what a script says.
+
+use std::error::Error;
+
+use clap::Parser;
+use relay_tests::scripted_model::cli::{Cli, run};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    run(Cli::parse()).await
+}

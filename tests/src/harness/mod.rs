@@ -1,0 +1,36 @@
+//! A project of its own for each test, with the real programs in it.
+//!
+//! * [`programs`]: the built `relay` and `worker-agent`. * [`site`]: a project with a registry; on its end everything it
+//!   started is stopped, and every record is held against its event log.
+//! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: who runs in a folder,
+//!   counted from outside. * [`docker`]: the real engine.
+//!
+//! Nothing here sleeps and hopes: [`until`] looks for a fact until a generous deadline.
+
+pub mod docker;
+pub mod model;
+pub mod processes;
+pub mod programs;
+pub mod site;
+
+use std::time::{Duration, Instant};
+
+pub use site::{Engine, Site};
+
+/// How long a fact may take on a loaded machine before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks for a fact until it holds.
+///
+/// # Panics
+/// When it does not hold within [`PATIENCE`].
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}

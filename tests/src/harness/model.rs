@@ -1,0 +1,54 @@
+//! A scripted model server as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::scripted_model::codex_home;
+
+use super::programs;
+
+/// A running server; it ends with this.
+#[derive(Debug)]
+pub struct Model {
+    child: Child,
+    base_url: String,
+}
+
+impl Model {
+    /// Starts a server with the scripts of `tests/scripts/` on a free port of `address`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(program: &str, address: &str) -> Self {
+        let scripts = programs::workspace().join("tests/scripts");
+        let mut child = Command::new(program)
+            .args(["--listen", &format!("{address}:0"), "--scripts"])
+            .arg(scripts)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{program}: {e}"));
+        let mut base_url = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            let _ = BufReader::new(stdout).read_line(&mut base_url);
+        }
+        assert!(base_url.starts_with("http"), "the scripted model said {base_url:?}");
+        Self { child, base_url: base_url.trim().to_owned() }
+    }
+
+    /// Makes `dir` a `CODEX_HOME` that leads to this server.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn write_codex_home(&self, dir: &Path) {
+        codex_home(dir, &self.base_url).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,49 @@
+//! The built programs.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Names a folder with `relay` and `worker-agent`, built by whoever runs the tests.
+pub const BIN_DIR: &str = "RELAY_TEST_BIN_DIR";
+
+/// The folder with `relay` and `worker-agent`. Builds them first unless [`BIN_DIR`] says where they are.
+///
+/// # Panics
+/// When they can't be built.
+pub fn dir() -> &'static PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        if let Some(dir) = env::var_os(BIN_DIR) {
+            return dir.into();
+        }
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "relay", "-p", "worker-agent"])
+            .current_dir(workspace())
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "relay and worker-agent can't be built");
+        // A test's program lies in TARGET/debug/deps.
+        let own = env::current_exe().unwrap_or_default();
+        own.ancestors().nth(2).map(PathBuf::from).unwrap_or_default()
+    })
+}
+
+/// The repository.
+pub fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The real Codex: `RELAY_TEST_CODEX`, else the one on `PATH`.
+///
+/// # Panics
+/// When there is none; `tests/run.sh` installs it.
+pub fn codex() -> PathBuf {
+    if let Some(codex) = env::var_os("RELAY_TEST_CODEX") {
+        return codex.into();
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|dir| dir.join("codex")).find(|codex| codex.is_file());
+    assert!(found.is_some(), "no codex on PATH and RELAY_TEST_CODEX is not set: run ./tests/run.sh");
+    found.unwrap_or_default()
+}

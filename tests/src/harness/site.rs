@@ -1,0 +1,269 @@
+//! A project with a registry.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::event_line::EventLine;
+use common::record::{JobRecord, State};
+use tempfile::TempDir;
+
+use super::{docker, processes, programs, until};
+
+/// What a site's platform runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// This machine.
+    Local,
+    /// A container of Docker, of its own.
+    Docker,
+}
+
+/// A project of its own. Dropping it stops everything and holds every record against its event log.
+#[derive(Debug)]
+pub struct Site {
+    dir: TempDir,
+    engine: Engine,
+    codex_home: PathBuf,
+}
+
+impl Site {
+    /// Makes a project; nothing runs yet.
+    ///
+    /// # Panics
+    /// When its folder can't be made.
+    pub fn new(engine: Engine) -> Self {
+        // Below the build's folder: Codex refuses a CODEX_HOME below the system's temporary one.
+        let parent = programs::workspace().join("target/tests");
+        let dir = fs::create_dir_all(&parent)
+            .and_then(|()| parent.canonicalize())
+            .and_then(|parent| tempfile::Builder::new().prefix("site-").tempdir_in(parent));
+        let dir = dir.unwrap_or_else(|e| panic!("{}: {e}", parent.display()));
+        let codex_home = dir.path().join("codex-home");
+        let site = Self { dir, engine, codex_home };
+        site.write("platform/relay.toml", &site.settings(""));
+        site.write("workspace-projects/demo/README", "a workspace\n");
+        site
+    }
+
+    /// Adds settings to `relay.toml`: whole tables other than `[platform]`.
+    pub fn configure(&self, more: &str) {
+        self.write("platform/relay.toml", &self.settings(more));
+    }
+
+    fn settings(&self, more: &str) -> String {
+        match self.engine {
+            Engine::Local => format!("[platform]\nengine = \"local\"\n{more}\n"),
+            Engine::Docker => format!(
+                "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{}\"\n{more}\n",
+                self.container(),
+                docker::IMAGE
+            ),
+        }
+    }
+
+    /// The name of its container.
+    pub fn container(&self) -> String {
+        let name = self.root().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        format!("relay-test-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
+    }
+
+    /// Its root.
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its registry.
+    pub fn registry(&self) -> PathBuf {
+        self.root().join("platform/workers")
+    }
+
+    /// Its workspace.
+    pub fn workspace(&self) -> PathBuf {
+        self.root().join("workspace-projects/demo")
+    }
+
+    /// The `CODEX_HOME` of its workers.
+    pub fn codex_home(&self) -> &Path {
+        &self.codex_home
+    }
+
+    /// Writes a file below the root.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.root().join(path);
+        let written = fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| fs::write(&path, text));
+        written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+
+    /// A `relay` command in this project, ready to run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(programs::dir().join("relay"));
+        command.args(args).current_dir(self.root()).env("CODEX_HOME", &self.codex_home);
+        for name in ["RELAY_ROOT", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs a `relay` command to its end.
+    ///
+    /// # Panics
+    /// When it can't be run.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap_or_else(|e| panic!("relay {args:?}: {e}"))
+    }
+
+    /// Runs a `relay` command that has to succeed and returns its stdout.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn relay(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let code = output.status.code();
+        assert!(
+            output.status.success(),
+            "relay {args:?}: {code:?}: {}\n{}",
+            String::from_utf8_lossy(&output.stderr),
+            self.daemon_log()
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a `relay` command that has to fail with `code` and one line, which is returned.
+    ///
+    /// # Panics
+    /// When it ends otherwise.
+    pub fn refused(&self, code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+        assert_eq!(output.status.code(), Some(code), "relay {args:?}: {stderr}");
+        stderr
+    }
+
+    /// Launches a shell job and returns its id.
+    pub fn launch_shell(&self, command_line: &str, more: &[&str]) -> String {
+        let workspace = self.workspace();
+        let workspace = workspace.to_string_lossy();
+        let mut args = vec!["launch", "-q", "--runner", "shell", "-w", &workspace];
+        args.extend(more);
+        args.push(command_line);
+        self.relay(&args).trim().to_owned()
+    }
+
+    /// A job's record as `relay status` gives it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn record(&self, job: &str) -> JobRecord {
+        let json = self.relay(&["status", "--json", job]);
+        serde_json::from_str(&json).unwrap_or_else(|e| panic!("{job}: {e}: {json}"))
+    }
+
+    /// Waits until a job's record shows a fact.
+    pub fn record_when(&self, job: &str, what: &str, fact: impl Fn(&JobRecord) -> bool) -> JobRecord {
+        until(&format!("{job} {what}"), || {
+            let record = self.record(job);
+            let ended_otherwise = record.state.is_final() && !fact(&record);
+            assert!(!ended_otherwise, "{job} ended before {what}: {record:#?}\n{}", self.daemon_log());
+            fact(&record).then_some(record)
+        })
+    }
+
+    /// Waits for a job's end.
+    pub fn ended(&self, job: &str) -> JobRecord {
+        self.record_when(job, "ended", |record| record.state.is_final())
+    }
+
+    /// A job's event log, each line checked.
+    ///
+    /// # Panics
+    /// When a line can't be believed.
+    pub fn events(&self, job: &str) -> Vec<EventLine> {
+        let path = self.registry().join(format!("{}.events.jsonl", job.replace('#', ".")));
+        let text = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        text.split_inclusive(|b| *b == b'\n')
+            .map(|line| EventLine::parse(line).unwrap_or_else(|e| panic!("{job}: {e}")))
+            .collect()
+    }
+
+    /// A job's log.
+    pub fn log(&self, job: &str) -> String {
+        self.relay(&["logs", job, "-n", "100000"])
+    }
+
+    /// What the daemon said, for the message of a failed test.
+    pub fn daemon_log(&self) -> String {
+        fs::read_to_string(self.registry().join("relay.log")).unwrap_or_default()
+    }
+
+    /// The daemon's process id.
+    ///
+    /// # Panics
+    /// When there is no lease.
+    pub fn daemon_pid(&self) -> u32 {
+        let lease = fs::read(self.registry().join("relay.json")).unwrap_or_default();
+        let lease: serde_json::Value = serde_json::from_slice(&lease).unwrap_or_default();
+        let pid = lease["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        pid.unwrap_or_else(|| panic!("no lease: {}", self.daemon_log()))
+    }
+
+    /// Every living process in the workspace.
+    pub fn workers(&self) -> Vec<processes::Process> {
+        processes::inside(&self.workspace())
+    }
+
+    /// Holds every ended job's record against the fold of its event log, byte for byte.
+    fn check_records(&self) {
+        let entries = fs::read_dir(self.registry()).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(stem) = name.strip_suffix(".events.jsonl") else { continue };
+            let lines = self.events(stem);
+            for (epoch, seqs) in by_epoch(&lines) {
+                let dense: Vec<u64> = (1..=seqs.len() as u64).collect();
+                assert_eq!(seqs, dense, "{stem}: the events of epoch {epoch} are not dense");
+            }
+            let on_disk = fs::read_to_string(self.registry().join(format!("{stem}.json"))).unwrap_or_default();
+            let rebuilt = JobRecord::rebuild(&lines).and_then(|record| record.to_bytes().ok());
+            let rebuilt = String::from_utf8(rebuilt.unwrap_or_default()).unwrap_or_default();
+            similar_asserts::assert_eq!(rebuilt, on_disk, "the fold of {stem}'s log and its record");
+        }
+    }
+}
+
+fn by_epoch(lines: &[EventLine]) -> std::collections::BTreeMap<u32, Vec<u64>> {
+    let mut epochs = std::collections::BTreeMap::<u32, Vec<u64>>::new();
+    for line in lines {
+        epochs.entry(line.epoch).or_default().push(line.seq);
+    }
+    epochs
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let down = self.run(&["down", "--force"]);
+        if self.engine == Engine::Docker {
+            let name = self.container();
+            let volumes = [format!("{name}-codex-home"), format!("{name}-agent")];
+            let _ = Command::new("docker").args(["rm", "-f", &name]).output();
+            let _ = Command::new("docker").args(["volume", "rm", "-f"]).args(volumes).output();
+        }
+        if std::thread::panicking() {
+            eprintln!("the relay said:\n{}", self.daemon_log());
+            let agent = self.registry().join("agent/agent.log");
+            eprintln!("the agent said:\n{}", fs::read_to_string(agent).unwrap_or_default());
+            return;
+        }
+        assert!(down.status.success(), "relay down: {}", String::from_utf8_lossy(&down.stderr));
+        self.check_records();
+        assert_eq!(self.workers(), [], "processes are left in the workspace");
+    }
+}
+
+/// The state in which a job ended, with its reason: what most tests compare.
+pub fn outcome(record: &JobRecord) -> (State, Option<common::event::FailureKind>) {
+    (record.state, record.error.as_ref().map(|error| error.kind))
+}

@@ -1,0 +1,65 @@
+//! Call ids that carry the position in the script, so that the server needs no memory of a thread.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The id of one tool call: `t2c0p1n57` is turn 2, its first call, polled for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallId {
+    /// Index of the turn in the script, from 0.
+    pub turn: usize,
+    /// Index of the call in the turn, from 0.
+    pub call: usize,
+    /// 0 for the call itself, then one more for each poll of the command that it left running.
+    pub poll: usize,
+    /// How many input items the request had. It grows with the thread, and so keeps ids apart when a resumed
+    /// thread plays the same script again.
+    pub nonce: usize,
+}
+
+/// The text is no id of this server: the call came from somewhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a call id of the scripted model")]
+pub struct ForeignId;
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "t{}c{}p{}n{}", self.turn, self.call, self.poll, self.nonce)
+    }
+}
+
+impl FromStr for CallId {
+    type Err = ForeignId;
+
+    fn from_str(text: &str) -> Result<Self, ForeignId> {
+        let mut rest = text;
+        let mut field = |mark: char| {
+            let tail = rest.strip_prefix(mark).ok_or(ForeignId)?;
+            let end = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
+            rest = &tail[end..];
+            tail[..end].parse().map_err(|_| ForeignId)
+        };
+        let id = Self { turn: field('t')?, call: field('c')?, poll: field('p')?, nonce: field('n')? };
+        if rest.is_empty() { Ok(id) } else { Err(ForeignId) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        let id = CallId { turn: 12, call: 3, poll: 1, nonce: 57 };
+        assert_eq!(id.to_string(), "t12c3p1n57");
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn foreign_ids_are_told_apart() {
+        for text in ["", "call_1", "t1c1p1", "t1c1p1n", "tc1p1n1", "t1c1p1n1x", "t99999999999999999999c0p0n0"]
+        {
+            assert_eq!(text.parse::<CallId>(), Err(ForeignId), "{text}");
+        }
+    }
+}

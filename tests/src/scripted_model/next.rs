@@ -1,0 +1,146 @@
+//! The decision: given a script and what a thread has answered so far, what is said next.
+
+use super::call_id::CallId;
+use super::request::{Asked, Output};
+use super::script::{Act, Call, Script, Turn};
+
+/// What is said next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next<'a> {
+    /// This turn plays.
+    Play {
+        /// Its index in the script.
+        index: usize,
+        /// The turn.
+        turn: &'a Turn,
+    },
+    /// Commands of the last turn still run: wait for each of them.
+    Poll(Vec<Poll>),
+    /// The script is over.
+    Over,
+}
+
+/// One command to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// The id for the poll.
+    pub id: CallId,
+    /// The session that Codex gave the command.
+    pub session: u64,
+}
+
+/// Decides what is said next. `met` tells how many requests of this thread a turn has already met; it is asked only
+/// for faults that pass.
+pub fn next<'a>(script: &'a Script, asked: &Asked, met: impl Fn(usize) -> usize) -> Next<'a> {
+    let Some(last) = asked.outputs.iter().map(|output| output.id.turn).max() else {
+        return play_from(script, 0, met);
+    };
+    let polls = polls(script, asked, last);
+    if polls.is_empty() { play_from(script, last + 1, met) } else { Next::Poll(polls) }
+}
+
+/// Plays the first turn from `start` on that is not a fault which has passed.
+fn play_from(script: &Script, start: usize, met: impl Fn(usize) -> usize) -> Next<'_> {
+    let passed = |index: usize, turn: &Turn| match turn.act {
+        Act::Fault { times: Some(times), .. } => met(index) >= times,
+        _ => false,
+    };
+    let mut turns = script.turns.iter().enumerate().skip(start);
+    match turns.find(|(index, turn)| !passed(*index, turn)) {
+        Some((index, turn)) => Next::Play { index, turn },
+        None => Next::Over,
+    }
+}
+
+/// The commands of a turn whose newest output says that they still run.
+fn polls(script: &Script, asked: &Asked, turn: usize) -> Vec<Poll> {
+    let Some(Act::Answer(answer)) = script.turns.get(turn).map(|turn| &turn.act) else { return Vec::new() };
+    let newest = |call: usize| {
+        let of_call = |output: &&Output| output.id.turn == turn && output.id.call == call;
+        asked.outputs.iter().rev().find(of_call)
+    };
+    let waited_for = |call: &Call| matches!(call, Call::Command(command) if !command.background);
+    let calls = answer.calls.iter().enumerate().filter(|(_, call)| waited_for(call));
+    calls
+        .filter_map(|(index, _)| {
+            let output = newest(index)?;
+            let id = CallId { poll: output.id.poll + 1, nonce: asked.items, ..output.id };
+            Some(Poll { id, session: output.running? })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Answer, Command, Fault};
+    use super::*;
+
+    fn output(id: &str, running: Option<u64>) -> Output {
+        Output { id: id.parse().unwrap(), running }
+    }
+
+    fn asked(outputs: Vec<Output>) -> Asked {
+        Asked { outputs, items: 9, ..Asked::default() }
+    }
+
+    fn index(next: &Next<'_>) -> usize {
+        match next {
+            Next::Play { index, .. } => *index,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn two_commands(background: bool) -> Script {
+        let command = |cmd: &str| {
+            Call::Command(Command { cmd: cmd.into(), yield_time_ms: 250, workdir: None, background })
+        };
+        let calls = vec![command("a"), command("b")];
+        Script::new("s").then(Act::Answer(Answer { calls, ..Answer::default() })).say("done")
+    }
+
+    #[test]
+    fn a_thread_walks_through_the_turns_and_comes_to_the_end() {
+        let script = Script::new("s").run("a").run("b").say("done");
+        assert_eq!(index(&next(&script, &asked(vec![]), |_| 0)), 0);
+        let mut outputs = vec![output("t0c0p0n1", None)];
+        assert_eq!(index(&next(&script, &asked(outputs.clone()), |_| 0)), 1);
+        outputs.push(output("t1c0p0n3", None));
+        assert_eq!(index(&next(&script, &asked(outputs.clone()), |_| 0)), 2);
+        outputs.push(output("t2c0p0n5", None));
+        assert_eq!(next(&script, &asked(outputs), |_| 0), Next::Over);
+    }
+
+    #[test]
+    fn parallel_calls_are_one_turn() {
+        let both = asked(vec![output("t0c0p0n1", None), output("t0c1p0n1", None)]);
+        assert_eq!(index(&next(&two_commands(false), &both, |_| 0)), 1);
+    }
+
+    #[test]
+    fn a_command_that_still_runs_is_polled_until_it_ends() {
+        let script = two_commands(false);
+        let mut outputs = vec![output("t0c0p0n1", None), output("t0c1p0n1", Some(77))];
+        let poll = |id: &str| Next::Poll(vec![Poll { id: id.parse().unwrap(), session: 77 }]);
+        assert_eq!(next(&script, &asked(outputs.clone()), |_| 0), poll("t0c1p1n9"));
+        outputs.push(output("t0c1p1n5", Some(77)));
+        assert_eq!(next(&script, &asked(outputs.clone()), |_| 0), poll("t0c1p2n9"));
+        outputs.push(output("t0c1p2n7", None));
+        assert_eq!(index(&next(&script, &asked(outputs), |_| 0)), 1);
+    }
+
+    #[test]
+    fn a_background_command_is_left_alone() {
+        let running = asked(vec![output("t0c0p0n1", Some(1)), output("t0c1p0n1", Some(2))]);
+        assert_eq!(index(&next(&two_commands(true), &running, |_| 0)), 1);
+    }
+
+    #[test]
+    fn a_passing_fault_gives_way_to_the_next_turn() {
+        let fault = Act::Fault { fault: Fault::Hang, times: Some(2) };
+        let script = Script::new("s").then(fault).say("done");
+        assert_eq!(index(&next(&script, &asked(vec![]), |_| 1)), 0);
+        assert_eq!(index(&next(&script, &asked(vec![]), |_| 2)), 1);
+        let lasting = Script::new("s").fault(Fault::Hang).say("never");
+        assert_eq!(index(&next(&lasting, &asked(vec![]), |_| 1_000)), 0);
+    }
+}

@@ -1,0 +1,181 @@
+//! The HTTP handlers: a request is read, decided on, recorded, and then answered or failed.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, StreamExt};
+use serde_json::{Value, json};
+
+use super::next::{Next, next};
+use super::request::Asked;
+use super::script::{Act, DEFAULT, Fault, Scripts, Turn, Usage};
+use super::server::{Seen, Shared};
+use super::{answer, sse};
+
+/// Codex asks for the list of models now and then; an empty one leaves it with those that it knows.
+pub(super) async fn models() -> Json<Value> {
+    Json(json!({"models": [], "data": []}))
+}
+
+/// Answers one request for a response.
+pub(super) async fn respond(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
+    let asked = Asked::read(&body);
+    let name = asked.script.as_deref().unwrap_or(DEFAULT);
+    let thread = text(&headers, "thread-id");
+    let decided = decide(&shared, name, thread.as_deref(), &asked);
+    let turn = match &decided {
+        Some(Next::Play { index, .. }) => Some(*index),
+        _ => None,
+    };
+    let authorization = text(&headers, header::AUTHORIZATION.as_str());
+    let number = shared.record(Seen { script: name.to_owned(), turn, thread, authorization, body });
+    let response = format!("resp_{number}");
+    match decided {
+        None => unknown(name, &shared.scripts),
+        Some(Next::Over) => {
+            let last = answer::message("msg_over", &format!("The script {name} is over."));
+            stream_of(sse::completed(&response, &[last], Usage::default()))
+        }
+        Some(Next::Poll(polls)) => {
+            let items: Vec<_> = polls.iter().map(answer::poll).collect();
+            stream_of(sse::completed(&response, &items, Usage::default()))
+        }
+        Some(Next::Play { index, turn }) => play(turn, index, asked.items, &response).await,
+    }
+}
+
+/// The log is locked here and nowhere across an await.
+fn decide<'a>(shared: &'a Shared, name: &str, thread: Option<&str>, asked: &Asked) -> Option<Next<'a>> {
+    let script = shared.scripts.get(name)?;
+    let log = shared.log();
+    Some(next(script, asked, |turn| log.met(name, thread, turn)))
+}
+
+async fn play(turn: &Turn, index: usize, items: usize, response: &str) -> Response {
+    tokio::time::sleep(turn.delay).await;
+    match &turn.act {
+        Act::Answer(said) => {
+            stream_of(sse::completed(response, &answer::items(said, index, items), said.usage))
+        }
+        Act::Fault { fault, .. } => fail(fault, response).await,
+    }
+}
+
+async fn fail(fault: &Fault, response: &str) -> Response {
+    match fault {
+        Fault::Hang => std::future::pending().await,
+        Fault::StallStream => {
+            let begin = stream::iter([Ok::<_, Infallible>(Bytes::from(sse::half(response)))]);
+            stream_of(Body::from_stream(begin.chain(stream::pending())))
+        }
+        Fault::Disconnect => {
+            // An error of the body makes the server drop the connection in the middle of the chunked response. It
+            // comes one poll later, so that what was said before has gone out.
+            let half = Bytes::from(sse::half(response));
+            let broken = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(io::Error::from(io::ErrorKind::ConnectionAborted))
+            });
+            stream_of(Body::from_stream(stream::iter([Ok(half)]).chain(broken)))
+        }
+        Fault::HttpError { status, body } => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            match body {
+                Value::String(text) => (status, text.clone()).into_response(),
+                json => (status, Json(json.clone())).into_response(),
+            }
+        }
+        Fault::Failed { code, message } => stream_of(sse::failed(response, code, message)),
+    }
+}
+
+/// A wrong name ends the worker at once, and the reason reaches whoever reads its error.
+fn unknown(name: &str, scripts: &Scripts) -> Response {
+    let names: Vec<_> = scripts.names().collect();
+    let message = format!("no script is named {name}; there are: {}", names.join(", "));
+    (StatusCode::BAD_REQUEST, Json(json!({"error": {"message": message}}))).into_response()
+}
+
+fn stream_of(body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, "text/event-stream")], body.into()).into_response()
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::super::{Script, ScriptedModel};
+    use super::*;
+
+    /// Asks for one response, as a thread named `t`, and gives all that comes back.
+    async fn ask(model: &ScriptedModel, prompt: &str) -> String {
+        let message = json!({"type": "message", "role": "user", "content": prompt});
+        let body = json!({ "input": [message] }).to_string();
+        let mut stream = TcpStream::connect(model.address()).await.unwrap();
+        let request = format!(
+            "POST /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: close\r\nthread-id: t\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A broken connection ends the answer, too.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_by_its_script_and_remembered() {
+        let model = ScriptedModel::start(Scripts::from_iter([Script::new("s").say("done")])).await.unwrap();
+        let answer = ask(&model, "go [script:s]").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("done") && answer.contains("response.completed"), "{answer}");
+        model.requests(1).await;
+        let seen = model.seen();
+        assert_eq!(
+            (seen[0].script.as_str(), seen[0].turn, seen[0].thread.as_deref()),
+            ("s", Some(0), Some("t"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_wrong_name_is_refused_with_the_right_ones() {
+        let model = ScriptedModel::start(Scripts::default()).await.unwrap();
+        let answer = ask(&model, "go [script:nope]").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(answer.contains("no script is named nope; there are: default"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_fault_passes_after_so_many_requests_of_a_thread() {
+        let fault = Fault::HttpError { status: 503, body: "later".into() };
+        let script = Script::new("s").then(Act::Fault { fault, times: Some(2) }).say("back");
+        let model = ScriptedModel::start(Scripts::from_iter([script])).await.unwrap();
+        assert!(ask(&model, "[script:s]").await.starts_with("HTTP/1.1 503"));
+        assert!(ask(&model, "[script:s]").await.starts_with("HTTP/1.1 503"));
+        assert!(ask(&model, "[script:s]").await.contains("back"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_breaks_after_half_a_stream() {
+        let script = Script::new("s").fault(Fault::Disconnect);
+        let model = ScriptedModel::start(Scripts::from_iter([script])).await.unwrap();
+        let answer = ask(&model, "[script:s]").await;
+        assert!(answer.contains("I was about to") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    }
+}

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Records what the real Codex prints for each script in scripts/: NAME.jsonl and, in exits.txt, its exit code.
+#
+#   tests/transcripts/record.sh CODEX SCRIPTED_MODEL
+#
+# CODEX is the native binary (ensure_codex of tests/lib.sh prints it), SCRIPTED_MODEL the program of that name.
+# The result goes to a folder named after Codex's version. Ids, addresses and paths are made equal between runs.
+set -euo pipefail
+
+here=$(cd -- "$(dirname -- "$0")" && pwd)
+codex=$(realpath -- "$1")
+model=$(realpath -- "$2")
+
+version=$("$codex" --version)
+out=$here/${version##* }
+# Not below the system's temporary folder: Codex keeps no helper programs there.
+work=$(mktemp -d "$here/.recording.XXXXXX")
+pids=()
+# shellcheck disable=SC2329 # called by the trap
+end() {
+    local pid
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap end EXIT
+
+"$model" --scripts "$here/scripts" --write-codex-home "$work/codex" >"$work/address" &
+pids+=("$!")
+until [ -s "$work/address" ]; do sleep 0.05; done
+
+# run NAME [CODEX_ARG...] : starts Codex in a fresh workspace; its id is in $worker.
+run() {
+    local name=$1
+    shift
+    rm -rf "$work/ws" "${work:?}/home"
+    mkdir -p "$work/ws" "$work/home"
+    # An environment of its own, so that no login file of this machine speaks into the recording.
+    printf 'Do it. [script:%s]\n' "$name" | env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$work/home" \
+        LANG=C.UTF-8 CODEX_HOME="$work/codex" "$codex" exec --json --skip-git-repo-check -C "$work/ws" \
+        -s danger-full-access "$@" - >"$work/$name.jsonl" 2>"$work/$name.stderr" &
+    worker=$!
+    pids+=("$worker")
+}
+
+# keep NAME : waits for the end and stores the recording.
+keep() {
+    local name=$1 code=0 address
+    wait "$worker" || code=$?
+    address=$(cat "$work/address")
+    sed -e "s|$work/ws|/ws|g" -e "s|${address%/v1}|http://127.0.0.1:8080|g" \
+        -e 's/"thread_id":"[0-9a-f-]*"/"thread_id":"00000000-0000-7000-8000-000000000000"/' \
+        "$work/$name.jsonl" >"$out/$name.jsonl"
+    printf '%s %s\n' "$name" "$code" >>"$work/exits.txt"
+    printf '%-26s exit %s, %s lines\n' "$name" "$code" "$(wc -l <"$out/$name.jsonl")" >&2
+}
+
+# interrupt NAME TEXT : SIGINT as soon as TEXT was printed.
+interrupt() {
+    local limit=$((SECONDS + 60))
+    until grep -qs "$2" "$work/$1.jsonl"; do
+        [ "$SECONDS" -lt "$limit" ] || { echo "$1 never printed $2" >&2 && exit 1; }
+        sleep 0.05
+    done
+    # The pipeline's last member is Codex itself: env became it.
+    kill -INT "$worker"
+    keep "$1"
+}
+
+mkdir -p "$out"
+for name in message command-ok command-failing command-slow commands-parallel file-change plan \
+    turn-ends-before-command http-400 http-401 http-429-rate http-429-usage-limit context-length quota; do
+    run "$name"
+    keep "$name"
+done
+
+retries=(-c model_providers.scripted.request_max_retries=0 -c model_providers.scripted.stream_max_retries=5)
+for name in http-500 http-500-passing server-error disconnect; do
+    run "$name" "${retries[@]}"
+    keep "$name"
+done
+run stall "${retries[@]}" -c model_providers.scripted.stream_idle_timeout_ms=500
+keep stall
+
+run sigint
+interrupt sigint item.started
+run sigint-silent
+interrupt sigint-silent turn.started
+# Nobody listens on the discard port.
+run no-server -c 'model_providers.scripted.base_url="http://127.0.0.1:9/v1"'
+interrupt no-server Reconnecting
+
+sort "$work/exits.txt" >"$out/exits.txt"
