@@ -82,7 +82,7 @@ if [ "$scripted" = 1 ]; then
     cargo build --quiet --locked -p relay-tests --bin scripted-model
     address=127.0.0.1
     [ "$engine" = local ] || [ "$(uname -s)" != Linux ] ||
-        address=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
+        address=$(ip -4 -o addr show dev docker0 | sed 's/.* inet \([0-9.]*\).*/\1/')
     rm -f "$site/model"
     target/debug/scripted-model --listen "$address:0" --port-file "$site/model" --scripts tests/scripts \
         --write-codex-home "$site/codex-home" >"$site/model.log" 2>&1 &

@@ -20,7 +20,7 @@ impl Backoff {
         let bound = FIRST.saturating_mul(2_u32.saturating_pow(self.tries)).min(LONGEST);
         self.tries = self.tries.saturating_add(1);
         let floor = bound / 10;
-        floor + (bound - floor).mul_f64(f64::from(random) / f64::from(u32::MAX))
+        floor + bound.saturating_sub(floor).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
     /// The relay welcomed us: begin anew.

@@ -67,7 +67,16 @@ pub(crate) async fn before(git: Git) -> Option<Before> {
 
 /// What differs from the begin, new files included.
 pub(crate) async fn since(git: &Git, before: &Before) -> Option<Changes> {
-    let diff = ["diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--relative", &before.head];
+    let diff = [
+        "diff",
+        "--numstat",
+        "-z",
+        "--no-renames",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--relative",
+        &before.head,
+    ];
     let new = ["ls-files", "--others", "--exclude-standard", "-z"];
     let (diff, new) = tokio::join!(git.call(&diff), git.call(&new));
     Some(count(&diff?, &new?))

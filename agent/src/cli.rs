@@ -55,7 +55,12 @@ pub(crate) fn main() -> ExitCode {
 fn run(dir: &std::path::Path) -> ExitCode {
     crate::descriptors::close_on_exec();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).compact().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .compact()
+        .init();
     let state = match state::take(dir) {
         Ok(state) => state,
         Err(line) => return exit::with_line(exit::FAILED, &line),
@@ -85,8 +90,9 @@ fn configure(dir: &std::path::Path) -> ExitCode {
     }
     match config::write(dir, &config) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => {
-            exit::with_line(exit::FAILED, &format!("the configuration can't be written to {}: {error}", dir.display()))
-        }
+        Err(error) => exit::with_line(
+            exit::FAILED,
+            &format!("the configuration can't be written to {}: {error}", dir.display()),
+        ),
     }
 }

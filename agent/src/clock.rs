@@ -22,7 +22,7 @@ impl WorkTime {
     pub(crate) fn at(&mut self, real: Duration) -> Duration {
         let gap = real.saturating_sub(self.seen);
         if gap > TICK + LATE {
-            self.paused += gap - TICK;
+            self.paused += gap.saturating_sub(TICK);
         }
         self.seen = self.seen.max(real);
         self.seen.saturating_sub(self.paused)

@@ -30,9 +30,16 @@ pub(crate) struct Config {
     /// Whom workers run as; the agent's own user where none is given.
     #[serde(default)]
     pub(crate) user: Option<String>,
+    /// The Codex that the platform is judged by; a job may name another.
+    #[serde(default = "codex")]
+    pub(crate) codex: String,
     /// Environment values for every worker.
     #[serde(default)]
     pub(crate) env: Variables,
+}
+
+fn codex() -> String {
+    "codex".to_owned()
 }
 
 fn max_jobs() -> u32 {
@@ -42,7 +49,10 @@ fn max_jobs() -> u32 {
 // By hand, so that neither token nor values can get into a log.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("url", &self.url).field("max_jobs", &self.max_jobs).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("url", &self.url)
+            .field("max_jobs", &self.max_jobs)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,8 +64,13 @@ impl Config {
     pub(crate) fn parse(json: &[u8]) -> Result<Self, String> {
         // serde's message names the place, and with a wrong type also the value: only the place is passed on.
         let config: Self = serde_json::from_slice(json).map_err(|error| {
-            let what = if error.is_data() { "a field is missing or has the wrong type" } else { "it is no JSON" };
-            format!("the configuration can't be used: {what} (line {}, column {})", error.line(), error.column())
+            let what =
+                if error.is_data() { "a field is missing or has the wrong type" } else { "it is no JSON" };
+            format!(
+                "the configuration can't be used: {what} (line {}, column {})",
+                error.line(),
+                error.column()
+            )
         })?;
         config.check()?;
         Ok(config)
@@ -65,7 +80,9 @@ impl Config {
         let uri: Uri = self.url.parse().map_err(|_| "the configuration's url is no address".to_owned())?;
         match uri.scheme_str() {
             Some("ws") => {}
-            Some("wss") => return Err("wss:// is not supported yet: use ws:// on a private network".to_owned()),
+            Some("wss") => {
+                return Err("wss:// is not supported yet: use ws:// on a private network".to_owned());
+            }
             _ => return Err("the configuration's url must begin with ws://".to_owned()),
         }
         if uri.host().is_none_or(str::is_empty) {
@@ -73,16 +90,21 @@ impl Config {
         }
         let plain = !self.token.is_empty() && self.token.bytes().all(|byte| byte.is_ascii_graphic());
         if !plain {
-            return Err("the configuration's token is empty or has characters that no header may have".to_owned());
+            return Err(
+                "the configuration's token is empty or has characters that no header may have".to_owned()
+            );
         }
         if !(1..=MOST_JOBS).contains(&self.max_jobs) {
             return Err(format!("the configuration's max_jobs must be 1 to {MOST_JOBS}"));
         }
-        let bad = self.env.iter().find(|(name, value)| {
-            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
-        });
+        let bad = self
+            .env
+            .iter()
+            .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
         match bad {
-            Some((name, _)) => Err(format!("the configuration's env has a bad entry '{}'", common::text::one_line(name, 40))),
+            Some((name, _)) => {
+                Err(format!("the configuration's env has a bad entry '{}'", common::text::one_line(name, 40)))
+            }
             None => Ok(()),
         }
     }
@@ -115,7 +137,8 @@ impl ConfigFile {
     /// One line, once per change of the file.
     pub(crate) fn changed(&mut self) -> Result<Option<Config>, String> {
         let Ok(meta) = fs::metadata(&self.path) else { return Ok(None) };
-        let stamp = Stamp { inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()), size: meta.size() };
+        let stamp =
+            Stamp { inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()), size: meta.size() };
         if self.seen == Some(stamp) {
             return Ok(None);
         }

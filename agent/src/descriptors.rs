@@ -17,7 +17,10 @@ pub(crate) fn close_on_exec() {
     }
 }
 
-#[expect(unsafe_code, reason = "an inherited descriptor has no owner in Rust, so it can only be named by its number")]
+#[expect(
+    unsafe_code,
+    reason = "an inherited descriptor has no owner in Rust, so it can only be named by its number"
+)]
 fn mark(raw: RawFd) {
     // SAFETY: the borrow lives for one fcntl; on a number that is no longer open it fails with EBADF.
     let fd = unsafe { BorrowedFd::borrow_raw(raw) };

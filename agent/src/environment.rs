@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn only_allowed_names_pass_and_later_sources_win() {
-        let own = vars(&[("PATH", "/bin"), ("AWS_SECRET", "x"), ("LC_ALL", "C"), ("HOME", "/root"), ("TZ", "UTC")]);
+        let own =
+            vars(&[("PATH", "/bin"), ("AWS_SECRET", "x"), ("LC_ALL", "C"), ("HOME", "/root"), ("TZ", "UTC")]);
         let user = User {
             name: "worker".into(),
             ids: Ids { uid: 1, gid: 1 },

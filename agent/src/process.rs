@@ -118,13 +118,20 @@ pub(crate) struct Process {
 
 #[derive(Debug)]
 enum Phase {
+    /// The shim has said nothing yet; output waits, so that nothing comes before [`Event::Spawned`].
+    Starting,
     Running,
     /// The leader exited; output is read until then.
-    Draining { until: Instant },
+    Draining {
+        until: Instant,
+    },
     /// The shim was asked to sweep.
     Sweeping,
     /// The shim has said its last; output is read until then.
-    Over { last: Event, until: Instant },
+    Over {
+        last: Event,
+        until: Instant,
+    },
 }
 
 /// The reading end of a pipe, until its end.
@@ -192,7 +199,7 @@ impl Process {
             inbox: Vec::with_capacity(1024),
             stdout: Pipe::new(Some(stdout))?,
             stderr: Pipe::new(stderr)?,
-            phase: Phase::Running,
+            phase: Phase::Starting,
             _shim: shim,
         })
     }
@@ -219,14 +226,15 @@ impl Process {
                 return event;
             }
             let until = match self.phase {
-                Phase::Running | Phase::Sweeping => None,
+                Phase::Starting | Phase::Running | Phase::Sweeping => None,
                 Phase::Draining { until } | Phase::Over { until, .. } => Some(until),
             };
             let over = matches!(self.phase, Phase::Over { .. });
+            let spawned = !matches!(self.phase, Phase::Starting);
             let input = tokio::select! {
                 read = self.control.read_buf(&mut self.inbox), if !over => Input::Control(read),
-                bytes = self.stdout.read() => Input::Read(Source::Stdout, bytes),
-                bytes = self.stderr.read() => Input::Read(Source::Stderr, bytes),
+                bytes = self.stdout.read(), if spawned => Input::Read(Source::Stdout, bytes),
+                bytes = self.stderr.read(), if spawned => Input::Read(Source::Stderr, bytes),
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Input::Time,
             };
             if let Some(event) = self.take(input) {
@@ -239,8 +247,12 @@ impl Process {
     fn advance(&mut self) -> Option<Event> {
         match self.decoder.next::<Report>() {
             Ok(None) => {}
-            Ok(Some(report)) => return self.told(report),
-            Err(_) => return self.over(Event::Lost),
+            Ok(Some(report)) => {
+                if let Some(event) = self.told(report) {
+                    return Some(event);
+                }
+            }
+            Err(_) => self.over(Event::Lost),
         }
         let drained = self.stdout.closed() && self.stderr.closed();
         match &self.phase {
@@ -261,7 +273,10 @@ impl Process {
                 self.inbox.clear();
                 None
             }
-            Input::Control(_) => self.over(Event::Lost),
+            Input::Control(_) => {
+                self.over(Event::Lost);
+                None
+            }
             Input::Read(_, bytes) if bytes.is_empty() => None,
             Input::Read(source, bytes) => Some(Event::Output { source, bytes }),
             Input::Time if matches!(self.phase, Phase::Draining { .. }) => {
@@ -279,23 +294,31 @@ impl Process {
 
     fn told(&mut self, report: Report) -> Option<Event> {
         match report {
-            Report::Spawned { pid } => Some(Event::Spawned { pid }),
-            Report::SpawnFailed { message } => self.over(Event::SpawnFailed { message }),
+            Report::Spawned { pid } => {
+                self.phase = Phase::Running;
+                Some(Event::Spawned { pid })
+            }
+            Report::SpawnFailed { message } => {
+                self.over(Event::SpawnFailed { message });
+                None
+            }
             Report::Exited { code, signal } => {
                 if matches!(self.phase, Phase::Running) {
                     self.phase = Phase::Draining { until: Instant::now() + DRAIN };
                 }
                 Some(Event::Exited(code.map_or(Exit::Signal(signal.unwrap_or(0)), Exit::Code)))
             }
-            Report::Ended { killed, survivors } => self.over(Event::Ended { killed, survivors }),
+            Report::Ended { killed, survivors } => {
+                self.over(Event::Ended { killed, survivors });
+                None
+            }
         }
     }
 
-    fn over(&mut self, last: Event) -> Option<Event> {
+    fn over(&mut self, last: Event) {
         if !matches!(self.phase, Phase::Over { .. }) {
             self.phase = Phase::Over { last, until: Instant::now() + REST };
         }
-        None
     }
 }
 

@@ -4,6 +4,11 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often the lock is tried, and how long is waited in between: 100 ms in all, where a look takes microseconds.
+const TRIES: u32 = 10;
+const BETWEEN: Duration = Duration::from_millis(10);
 
 /// A state folder that this process holds.
 #[derive(Debug)]
@@ -34,15 +39,29 @@ pub(crate) fn take(dir: &Path) -> Result<State, String> {
     create(dir)?;
     let shown = dir.display();
     let unusable = |error: io::Error| format!("the state folder {shown} can't be used: {error}");
-    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join("agent.lock"));
-    let lock = lock.map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(format!("another agent already uses the state folder {shown}")),
-        Err(TryLockError::Error(error)) => return Err(unusable(error)),
+    let lock =
+        File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join("agent.lock"));
+    let mut lock = lock.map_err(unusable)?;
+    if !hold(&lock).map_err(unusable)? {
+        return Err(format!("another agent already uses the state folder {shown}"));
     }
+    // For whoever wants to signal the holder: while the lock is held, the number is no other process's.
+    let pid = format!("{}\n", std::process::id());
+    lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(unusable)?;
     let agent = agent_id(&dir.join("agent-id")).map_err(unusable)?;
     Ok(State { dir: dir.to_owned(), agent, _lock: lock })
+}
+
+/// Takes the lock. Somebody who only looks whether an agent runs may hold it for a moment, so it is tried again.
+fn hold(lock: &File) -> io::Result<bool> {
+    for _ in 0..TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => crate::shim::pause(BETWEEN),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// 64 random bits: enough that no two platforms of one relay ever share an id.
@@ -76,6 +95,8 @@ mod tests {
         let refused = take(&path).unwrap_err();
         assert!(refused.contains(&path.display().to_string()), "{refused}");
         let id = first.agent.clone();
+        let written = fs::read_to_string(path.join("agent.lock")).unwrap();
+        assert_eq!(written, format!("{}\n", std::process::id()));
         drop(first);
         assert_eq!(take(&path).unwrap().agent, id);
     }

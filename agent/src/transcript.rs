@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use common::event::PlanItem;
 use jiff::Timestamp;
 
 use crate::codex::event::{CodexEvent, Item, Phase};
@@ -30,6 +31,7 @@ const NOISE: &[&str] = &["Reading additional input from stdin...", "Reading prom
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
     started: HashMap<String, Duration>,
+    plan: Vec<PlanItem>,
 }
 
 impl Transcript {
@@ -40,7 +42,10 @@ impl Transcript {
             CodexEvent::ThreadStarted { id } => format!("{stamp} thread {id}\n"),
             CodexEvent::TurnStarted => String::new(),
             CodexEvent::TurnCompleted { usage } => {
-                format!("{stamp} turn completed ({} tokens in, {} out)\n", usage.input_tokens, usage.output_tokens)
+                format!(
+                    "{stamp} turn completed ({} tokens in, {} out)\n",
+                    usage.input_tokens, usage.output_tokens
+                )
             }
             CodexEvent::TurnFailed { message } => said(&stamp, "turn failed: ", message),
             CodexEvent::Error { message } => said(&stamp, "error: ", message),
@@ -66,7 +71,10 @@ impl Transcript {
                 indent(&mut text, &bounded(output, OUTPUT));
                 let exit = exit_code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit {code}"));
                 let took = started.map(|started| {
-                    format!(" after {}", common::duration::short(common::duration::millis(now.saturating_sub(started))))
+                    format!(
+                        " after {}",
+                        common::duration::short(common::duration::millis(now.saturating_sub(started)))
+                    )
                 });
                 let _ = writeln!(text, "    {exit}{}", took.unwrap_or_default());
                 text
@@ -84,7 +92,8 @@ impl Transcript {
             (Item::Tool { name, .. }, Phase::Started) => said(stamp, "tool ", name),
             (Item::Tool { name, failed: true }, Phase::Completed) => said(stamp, "tool failed: ", name),
             (Item::Search(query), Phase::Completed) => said(stamp, "search: ", query),
-            (Item::Plan(items), _) => {
+            (Item::Plan(items), _) if *items != self.plan => {
+                self.plan.clone_from(items);
                 let mut text = format!("{stamp} plan\n");
                 for item in items {
                     let mark = if item.completed { 'x' } else { ' ' };
@@ -103,10 +112,17 @@ impl Transcript {
         let text = match line {
             Line::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Line::Cut { head, dropped, .. } => {
-                format!("{} [… {dropped} bytes …]", common::text::truncate(&String::from_utf8_lossy(head), TEXT))
+                format!(
+                    "{} [… {dropped} bytes …]",
+                    common::text::truncate(&String::from_utf8_lossy(head), TEXT)
+                )
             }
         };
-        if text.trim().is_empty() || NOISE.contains(&text.trim()) { String::new() } else { format!("{text}\n") }
+        if text.trim().is_empty() || NOISE.contains(&text.trim()) {
+            String::new()
+        } else {
+            format!("{text}\n")
+        }
     }
 }
 

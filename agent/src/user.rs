@@ -25,7 +25,8 @@ pub(crate) struct User {
 /// One line to act on: the file can't be read, or has no such user.
 pub(crate) fn find(name: &str) -> Result<User, String> {
     let passwd = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd can't be read: {e}"))?;
-    parse(&passwd, name).ok_or_else(|| format!("there is no user '{name}' in /etc/passwd: create it, or configure another"))
+    parse(&passwd, name)
+        .ok_or_else(|| format!("there is no user '{name}' in /etc/passwd: create it, or configure another"))
 }
 
 fn parse(passwd: &str, name: &str) -> Option<User> {

@@ -9,7 +9,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use common::ids::JobId;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, openat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, openat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::shim::protocol::Ids;
@@ -92,16 +94,15 @@ impl WorkspaceLog {
     /// What the file system says.
     pub(crate) fn append(&mut self, part: Part, bytes: &[u8]) -> io::Result<()> {
         let slot = &mut self.files[part as usize];
-        let bounded = match slot {
-            Some(bounded) => bounded,
-            None => {
-                // From an earlier run of the job, or put there by somebody.
-                match unlinkat(&self.dir, part.name(), AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                slot.insert(Bounded { file: create(&self.dir, part.name(), self.owner)?, written: 0 })
+        let bounded = if let Some(bounded) = slot {
+            bounded
+        } else {
+            // From an earlier run of the job, or put there by somebody.
+            match unlinkat(&self.dir, part.name(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
             }
+            slot.insert(Bounded { file: create(&self.dir, part.name(), self.owner)?, written: 0 })
         };
         if bounded.written >= CAP {
             return Ok(());
@@ -203,7 +204,8 @@ mod tests {
         fs::hard_link(&victim, dir.join("codex.jsonl")).unwrap();
         symlink(&victim, ws.path().join(".codex-worker/log.txt")).unwrap();
         symlink(outside.path().join("new"), ws.path().join(".codex-worker/.gitignore")).unwrap();
-        rustix::fs::mknodat(CWD, dir.join("last-message.txt"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        rustix::fs::mknodat(CWD, dir.join("last-message.txt"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
         let mut log = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
         for part in [Part::Log, Part::Codex, Part::Message] {
             log.append(part, b"x").unwrap();

@@ -1,5 +1,7 @@
 //! Codex jobs, with a script in the place of Codex: what it prints and how it ends is all that the agent sees.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
+
 mod support;
 
 use std::fs;
@@ -10,7 +12,8 @@ use common::job::{JobSpec, Runner, StepKind};
 use support::{Agent, Relay, Run, mark, processes};
 
 const THREAD: &str = r#"echo '{"type":"thread.started","thread_id":"t-1"}'; echo '{"type":"turn.started"}'"#;
-const SAID: &str = r#"echo '{"type":"item.completed","item":{"id":"item_9","type":"agent_message","text":"All done."}}'"#;
+const SAID: &str =
+    r#"echo '{"type":"item.completed","item":{"id":"item_9","type":"agent_message","text":"All done."}}'"#;
 const DONE: &str = r#"echo '{"type":"turn.completed","usage":{"input_tokens":100,"output_tokens":20}}'"#;
 
 /// A Codex whose turn is this script.
@@ -51,10 +54,8 @@ fn failure(relay: &Relay) -> (FailureKind, String) {
 #[tokio::test]
 async fn a_turn_becomes_steps_a_log_and_a_completed_job() {
     let command = r#"{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'npm ci'","aggregated_output":"added 1\n","exit_code":0,"status":"completed"}"#;
-    let body = format!(
-        "cat; echo; echo noise >&2; {THREAD}; echo '{{\"type\":\"item.completed\",\"item\":{}}}'; {SAID}; {DONE}",
-        command.replace('\'', "'\\''")
-    );
+    let item = format!(r#"{{"type":"item.completed","item":{command}}}"#);
+    let body = format!("cat; echo; echo noise >&2; {THREAD}; cat <<'X'\n{item}\nX\n{SAID}; {DONE}");
     let (relay, agent) = run(&body, |_| {}).await;
     let run = held(&relay);
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
@@ -62,19 +63,24 @@ async fn a_turn_becomes_steps_a_log_and_a_completed_job() {
         matches!(&event.body, EventBody::StepStarted { kind: StepKind::Install, title, .. } if title == "npm ci")
     });
     assert!(install, "{:#?}", run.events);
-    let thread = run.events.iter().any(|event| {
-        matches!(&event.body, EventBody::Started { thread_id: Some(id), .. } if id == "t-1")
-    });
+    let thread = run
+        .events
+        .iter()
+        .any(|event| matches!(&event.body, EventBody::Started { thread_id: Some(id), .. } if id == "t-1"));
     assert!(thread && run.text().contains("$ npm ci\n    added 1\n    exit 0"), "{}", run.text());
     assert!(run.text().contains("noise\n"), "{}", run.text());
     let copy = agent.workspace().join(".codex-worker/demo.1");
     assert_eq!(fs::read_to_string(copy.join("last-message.txt")).unwrap(), "All done.");
-    assert!(fs::read_to_string(copy.join("codex.jsonl")).unwrap().starts_with("say hello\n{\"type\":\"thread"));
+    assert!(
+        fs::read_to_string(copy.join("codex.jsonl")).unwrap().starts_with("say hello\n{\"type\":\"thread")
+    );
 }
 
 #[tokio::test]
 async fn a_failed_turn_tells_its_reason() {
-    let body = format!(r#"{THREAD}; echo '{{"type":"turn.failed","error":{{"message":"quota exceeded"}}}}'; exit 1"#);
+    let body = format!(
+        r#"{THREAD}; echo '{{"type":"turn.failed","error":{{"message":"quota exceeded"}}}}'; exit 1"#
+    );
     let (relay, _agent) = run(&body, |_| {}).await;
     assert_eq!(failure(&relay), (FailureKind::CodexError, "quota exceeded".to_owned()));
 }

@@ -1,5 +1,7 @@
 //! However a command tries to live on, an end is an end: nothing is left.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -43,7 +45,9 @@ async fn a_session_of_its_own_does_not_escape() {
 #[tokio::test]
 async fn a_double_fork_with_closed_streams_does_not_escape() {
     let mark = mark();
-    let line = format!("(setsid sh -c 'trap \"\" TERM HUP; sleep {mark}; sleep {mark}' </dev/null >/dev/null 2>&1 &); echo ready; sleep {mark}");
+    let line = format!(
+        "(setsid sh -c 'trap \"\" TERM HUP; sleep {mark}; sleep {mark}' </dev/null >/dev/null 2>&1 &); echo ready; sleep {mark}"
+    );
     cancelled(&line, &mark, 500).await;
 }
 
@@ -136,10 +140,13 @@ async fn a_second_signal_kills_at_once() {
     let mut agent = Agent::start(&relay.url());
     relay.accept().await;
     let mark = mark();
-    relay.start(&agent.shell("demo#1", &format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}"))).await;
+    relay
+        .start(&agent.shell("demo#1", &format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}")))
+        .await;
     relay.until_output("demo#1", "ready").await;
     agent.signal(Signal::TERM);
-    let stopping = |relay: &mut Relay| relay.runs.values().any(|run| run.kinds().contains(&"stopping".to_owned()));
+    let stopping =
+        |relay: &mut Relay| relay.runs.values().any(|run| run.kinds().contains(&"stopping".to_owned()));
     relay.until("it is stopping", stopping).await;
     let begun = Instant::now();
     agent.signal(Signal::INT);

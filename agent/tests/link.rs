@@ -103,7 +103,8 @@ fn bad_usage_is_one_clear_line() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), br#"{"url":"wss://h/agent","token":"t"}"#).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), br#"{"url":"wss://h/agent","token":"t"}"#)
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let line = String::from_utf8(output.stderr).unwrap();

@@ -51,7 +51,8 @@ async fn setup_and_checks_run_around_the_worker_and_a_failed_check_fails_the_job
     let error = error.unwrap();
     assert_eq!((state, error.kind, code), (FinalState::Failed, FailureKind::CheckFailed, Some(0)));
     assert!(error.message.contains("exit code 3: because"), "{}", error.message);
-    let expected = "$ echo made by setup > made\nmade by setup\nworked\n$ true\n$ echo because; exit 3\nbecause\n";
+    let expected =
+        "$ echo made by setup > made\nmade by setup\nworked\n$ true\n$ echo because; exit 3\nbecause\n";
     assert_eq!(run.text(), expected);
     assert!(!agent.workspace().join("never").exists());
     let kinds: Vec<StepKind> = run
@@ -84,23 +85,28 @@ async fn a_step_over_its_limit_fails_the_job_and_leaves_no_process() {
     assert!(kinds.contains(&"warning".to_owned()) && kinds.contains(&"stopping".to_owned()), "{kinds:?}");
     assert_eq!(run.cleanup().unwrap().1, 0);
     assert_eq!(processes(&mark), [] as [u32; 0]);
-    let killed = run.events.iter().any(|event| {
-        matches!(event.body, EventBody::StepFinished { outcome: StepOutcome::Killed, .. })
-    });
+    let killed = run
+        .events
+        .iter()
+        .any(|event| matches!(event.body, EventBody::StepFinished { outcome: StepOutcome::Killed, .. }));
     assert!(killed, "{:?}", run.events);
 }
 
 #[tokio::test]
 async fn jobs_run_side_by_side_and_one_too_many_is_told_to_wait() {
     let mut relay = Relay::new().await;
-    let agent = Agent::start_with(&relay.url(), serde_json::json!({"max_jobs": 2}));
+    let agent = Agent::start_with(&relay.url(), &serde_json::json!({"max_jobs": 2}));
     relay.accept().await;
     let wait = "until test -e go; do sleep 0.02; done; echo ";
     for job in ["a#1", "b#1", "c#1"] {
         relay.start(&agent.shell(job, &format!("{wait} {job}"))).await;
     }
     let third = "c#1".parse().unwrap();
-    relay.until("the third is refused", |relay| relay.runs.get(&third).is_some_and(|run| run.refused.is_some())).await;
+    relay
+        .until("the third is refused", |relay| {
+            relay.runs.get(&third).is_some_and(|run| run.refused.is_some())
+        })
+        .await;
     assert!(matches!(&relay.runs[&third].refused, Some((_, true))));
     relay.start(&agent.shell("a#1", "never run twice")).await;
     let first = "a#1".parse().unwrap();
@@ -143,7 +149,8 @@ async fn changes_are_counted_where_git_knows_the_workspace() {
     let agent = Agent::start(&relay.url());
     relay.accept().await;
     let git = |arguments: &[&str]| {
-        let status = std::process::Command::new("git").args(arguments).current_dir(agent.workspace()).status();
+        let status =
+            std::process::Command::new("git").args(arguments).current_dir(agent.workspace()).status();
         assert!(status.unwrap().success());
     };
     git(&["init", "-q"]);

@@ -98,9 +98,8 @@ impl StepKind {
             Self::Model | Self::Install | Self::Fetch => 10 * MINUTE,
             Self::Command | Self::Edit | Self::Search | Self::Tool => 15 * MINUTE,
             Self::Build => 20 * MINUTE,
-            Self::Test => 30 * MINUTE,
             // A setup or check is any command line: it may build and test.
-            Self::Setup | Self::Check => 30 * MINUTE,
+            Self::Test | Self::Setup | Self::Check => 30 * MINUTE,
         }
     }
 }
@@ -184,7 +183,7 @@ pub struct CodexSettings {
     pub model: Option<String>,
     /// Its sandbox.
     pub sandbox: Sandbox,
-    /// Further arguments, put before those of the product.
+    /// Further arguments, put behind those of the product.
     pub args: Vec<String>,
 }
 

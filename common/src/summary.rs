@@ -80,10 +80,8 @@ fn steps(record: &JobRecord) -> Vec<String> {
         })
         .collect();
     let hidden = shown.len().saturating_sub(lines.len());
-    if hidden > 0 {
-        if let Some(last) = lines.last_mut() {
-            let _ = write!(last, "  (+{hidden} more steps)");
-        }
+    if let Some(last) = lines.last_mut().filter(|_| hidden > 0) {
+        let _ = write!(last, "  (+{hidden} more steps)");
     }
     lines
 }

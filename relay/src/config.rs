@@ -146,7 +146,8 @@ impl Config {
             Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),
         };
         let raw: Raw = toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line =
+                e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let reason = common::text::one_line(e.message(), 300);
             Failure::usage(format!("{}:{line}: {reason}", path.display()))
         })?;

@@ -11,9 +11,11 @@ use crate::exit::Failure;
 /// When there is none, or `explicit` is no folder.
 pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure> {
     if let Some(root) = explicit {
-        return root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(|| {
-            Failure::usage(format!("--root {}: no such folder", root.display()))
-        });
+        return root
+            .canonicalize()
+            .ok()
+            .filter(|root| root.is_dir())
+            .ok_or_else(|| Failure::usage(format!("--root {}: no such folder", root.display())));
     }
     let marked = |mark: &str| cwd.ancestors().find(|dir| dir.join(mark).exists()).map(Path::to_path_buf);
     marked("platform/relay.toml").or_else(|| marked(".git")).ok_or_else(|| {

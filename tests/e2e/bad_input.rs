@@ -8,7 +8,8 @@ use relay_tests::harness::{Engine, Site};
 /// Nothing was launched.
 fn assert_untouched(site: &Site) {
     let entries = fs::read_dir(site.registry()).into_iter().flatten().flatten();
-    let left: Vec<_> = entries.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains('.')).collect();
+    let left: Vec<_> =
+        entries.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains('.')).collect();
     assert!(left.iter().all(|name| name == ".gitignore"), "{left:?}");
 }
 
@@ -46,7 +47,9 @@ fn unknown_and_ambiguous_jobs_are_told_apart() {
         let job = site.launch_shell(command, &["-n", name]);
         site.ended(&job);
     }
-    for args in [["status", "nope"], ["logs", "nope"], ["events", "nope"], ["wait", "nope"], ["cancel", "abe#7"]] {
+    for args in
+        [["status", "nope"], ["logs", "nope"], ["events", "nope"], ["wait", "nope"], ["cancel", "abe#7"]]
+    {
         assert!(site.refused(3, &args).contains(args[1]), "{args:?}");
     }
     let said = site.refused(2, &["status", "ab"]);

@@ -110,7 +110,13 @@ fn a_cancelled_worker_and_what_fled_from_it_are_gone() {
 fn a_model_that_never_answers_ends_the_job_within_its_limit() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let job = site.relay(&[
-        "launch", "-q", "-w", "workspace-projects/demo", "--step-timeout", "model=2s", "[script:hang] Hang.",
+        "launch",
+        "-q",
+        "-w",
+        "workspace-projects/demo",
+        "--step-timeout",
+        "model=2s",
+        "[script:hang] Hang.",
     ]);
     let record = site.ended(job.trim());
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ModelSilent)));
@@ -154,7 +160,8 @@ pub(crate) fn three_at_once(site: &Site) {
     let all: Vec<&str> = jobs.iter().map(String::as_str).collect();
     assert_eq!(site.run(&[&["wait"], &all[..]].concat()).status.code(), Some(0));
     assert_eq!(site.run(&[&["wait", &failing], &all[..]].concat()).status.code(), Some(1));
-    let threads: std::collections::BTreeSet<_> = jobs.iter().filter_map(|job| site.record(job).thread_id).collect();
+    let threads: std::collections::BTreeSet<_> =
+        jobs.iter().filter_map(|job| site.record(job).thread_id).collect();
     assert_eq!(threads.len(), 3);
     for job in &jobs {
         assert!(site.log(job).contains("That was quick."));

@@ -22,7 +22,8 @@ fn site() -> Site {
 #[ignore = "needs Docker"]
 fn a_shell_job_runs_in_the_container_and_its_files_are_on_the_host() {
     let site = site();
-    let job = site.launch_shell("cat /etc/hostname; touch made; git --version; node --version; python3 --version", &[]);
+    let job = site
+        .launch_shell("cat /etc/hostname; touch made; git --version; node --version; python3 --version", &[]);
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
     assert_eq!(record.engine, "docker");
@@ -81,7 +82,7 @@ fn a_cancelled_worker_and_what_fled_from_it_are_gone() {
     until("the command runs", || site.workspace().join("escaped").exists().then_some(()));
     site.relay(&["cancel", "--grace", "3s", &job]);
     assert_eq!(outcome(&site.record(&job)), (State::Cancelled, None));
-    let left = docker(&["top", &site.container(), "-eo", "args"]);
+    let left = docker(&["top", &site.container(), "-eo", "pid,args"]);
     assert!(!left.contains("sleep") && !left.contains("codex"), "{left}");
 }
 
@@ -116,10 +117,12 @@ fn the_token_and_the_models_key_are_in_nothing_that_docker_shows() {
     let up = site.command(&["up"]).env("CODEX_API_KEY", "sk-canary-1234").output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
     let shown = docker(&["inspect", &site.container()]);
-    let token = docker(&["exec", "-u", "root", &site.container(), "cat", "/var/lib/worker-agent/config.json"]);
+    let token =
+        docker(&["exec", "-u", "root", &site.container(), "cat", "/var/lib/worker-agent/config.json"]);
     let token: serde_json::Value = serde_json::from_str(&token).unwrap();
     assert!(!shown.contains(token["token"].as_str().unwrap()) && !shown.contains("canary"), "{shown}");
-    let mode = docker(&["exec", &site.container(), "stat", "-c", "%a %u", "/var/lib/worker-agent/config.json"]);
+    let mode =
+        docker(&["exec", &site.container(), "stat", "-c", "%a %u", "/var/lib/worker-agent/config.json"]);
     assert_eq!(mode, "600 0");
 }
 
@@ -141,7 +144,8 @@ fn the_agent_is_static_it_runs_a_shell_job_in_an_image_that_holds_nothing_but_bu
     let context = site.root().join("scratch");
     std::fs::create_dir(&context).unwrap();
     for file in ["Dockerfile", "passwd"] {
-        std::fs::copy(programs::workspace().join("tests/images/scratch").join(file), context.join(file)).unwrap();
+        std::fs::copy(programs::workspace().join("tests/images/scratch").join(file), context.join(file))
+            .unwrap();
     }
     std::fs::copy(programs::dir().join("worker-agent"), context.join("worker-agent")).unwrap();
     std::fs::copy("/bin/busybox", context.join("busybox")).unwrap();

@@ -17,7 +17,8 @@ fn ask(site: &Site, path: &str, headers: &str) -> String {
     answer
 }
 
-const UPGRADE: &str = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+const UPGRADE: &str =
+    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
 
 #[test]
 fn the_health_page_answers_and_strangers_are_refused_before_the_upgrade() {

@@ -9,7 +9,11 @@ use relay_tests::harness::{Engine, Site, processes, until};
 
 fn kill(pid: u32) {
     let pid = i32::try_from(pid).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -33,7 +37,10 @@ fn a_worker_never_notices_that_the_relay_was_killed_and_its_record_is_complete()
         .map(|line| serde_json::to_value(&line.event.as_ref().unwrap().body).unwrap())
         .map(|body| body.as_object().unwrap().keys().next().unwrap().clone())
         .collect();
-    assert!(types.contains(&"link_lost".to_owned()) && types.contains(&"link_restored".to_owned()), "{types:?}");
+    assert!(
+        types.contains(&"link_lost".to_owned()) && types.contains(&"link_restored".to_owned()),
+        "{types:?}"
+    );
 }
 
 #[test]

@@ -10,7 +10,8 @@ use relay_tests::harness::{Engine, Site};
 #[test]
 fn launch_starts_the_relay_by_itself_returns_at_once_and_the_record_tells_the_end() {
     let site = Site::new(Engine::Local);
-    let said = site.relay(&["launch", "--runner", "shell", "-w", "workspace-projects/demo", "echo hello; exit 0"]);
+    let said =
+        site.relay(&["launch", "--runner", "shell", "-w", "workspace-projects/demo", "echo hello; exit 0"]);
     assert!(said.starts_with("Worker demo#1 launched; ask for status anytime."), "{said}");
     let record = site.ended("demo#1");
     assert_eq!(outcome(&record), (State::Completed, None));
@@ -37,7 +38,15 @@ fn a_launch_does_not_wait_for_the_worker() {
 #[test]
 fn run_streams_the_output_and_returns_the_exit_code_of_its_command() {
     let site = Site::new(Engine::Local);
-    let output = site.run(&["run", "-w", "workspace-projects/demo", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    let output = site.run(&[
+        "run",
+        "-w",
+        "workspace-projects/demo",
+        "--",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; exit 7",
+    ]);
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "out\nerr\n");
     assert_eq!(outcome(&site.record("demo")), (State::Failed, Some(FailureKind::CodexExit)));
@@ -47,8 +56,11 @@ fn run_streams_the_output_and_returns_the_exit_code_of_its_command() {
 fn three_workers_at_once_have_logs_and_records_of_their_own_and_wait_tells_the_worst() {
     let site = Site::new(Engine::Local);
     let gate = "until test -e go; do sleep 0.02; done";
-    let jobs: Vec<String> =
-        (0..3).map(|n| site.launch_shell(&format!("{gate}; echo worker {n}; exit {}", n / 2), &["-n", &format!("w{n}")])).collect();
+    let jobs: Vec<String> = (0..3)
+        .map(|n| {
+            site.launch_shell(&format!("{gate}; echo worker {n}; exit {}", n / 2), &["-n", &format!("w{n}")])
+        })
+        .collect();
     for job in &jobs {
         site.record_when(job, "runs", |record| record.state == State::Running);
     }
@@ -117,5 +129,8 @@ fn the_workspace_has_a_log_of_its_own_that_git_does_not_see() {
     let path = record.workspace_log.unwrap();
     assert_eq!(path, site.workspace().join(".codex-worker/demo.1/log.txt").to_string_lossy());
     assert!(std::fs::read_to_string(path).unwrap().contains("for the record"));
-    assert_eq!(std::fs::read_to_string(site.workspace().join(".codex-worker/.gitignore")).unwrap().trim(), "*");
+    assert_eq!(
+        std::fs::read_to_string(site.workspace().join(".codex-worker/.gitignore")).unwrap().trim(),
+        "*"
+    );
 }

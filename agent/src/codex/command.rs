@@ -19,9 +19,12 @@ pub(crate) fn argv(program: &str, spec: &JobSpec, env: &Variables) -> Vec<String
         Sandbox::Off => add(&["--dangerously-bypass-approvals-and-sandbox"]),
         Sandbox::WorkspaceWrite => {
             add(&["-s", "workspace-write", "-c", "sandbox_workspace_write.network_access=true"]);
+            let roots = toml_list(&writable(&spec.workspace, env));
+            add(&["-c", &format!("sandbox_workspace_write.writable_roots={roots}")]);
         }
     }
-    add(&["-c", &format!("shell_environment_policy.exclude={}", toml_list(&secrets(spec, env)))]);
+    let secrets: Vec<String> = secrets(spec, env).iter().map(|name| pattern(name)).collect();
+    add(&["-c", &format!("shell_environment_policy.exclude={}", toml_list(&secrets))]);
     argv.extend(spec.codex.args.iter().cloned());
     // Anything that looks like an option stands before; the prompt is read from stdin.
     argv.push("-".to_owned());
@@ -38,11 +41,27 @@ fn secrets(spec: &JobSpec, env: &Variables) -> Vec<String> {
     names
 }
 
-/// A list of TOML strings. Codex takes each as a pattern, so everything but plain names is matched by `?`.
-fn toml_list(names: &[String]) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '?' };
+/// What Codex's sandbox lets commands write beside the workspace: its repository, without which no worker could commit,
+/// and the package managers' caches, without which none could install.
+fn writable(workspace: &str, env: &Variables) -> Vec<String> {
+    let mut roots = vec![format!("{workspace}/.git")];
+    if let Some(home) = env.get("HOME") {
+        let caches = [".cache", ".npm", ".cargo/git", ".cargo/registry"];
+        roots.extend(caches.map(|cache| format!("{home}/{cache}")));
+    }
+    roots
+}
+
+/// Codex takes each name as a pattern, so everything but plain characters is matched by `?`.
+fn pattern(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '?' }).collect()
+}
+
+/// A list of TOML strings.
+fn toml_list(texts: &[String]) -> String {
+    // What JSON writes between quotes TOML reads as the same text.
     let quoted: Vec<String> =
-        names.iter().map(|name| format!("\"{}\"", name.chars().map(plain).collect::<String>())).collect();
+        texts.iter().map(|text| serde_json::Value::from(text.as_str()).to_string()).collect();
     format!("[{}]", quoted.join(","))
 }
 
@@ -92,9 +111,15 @@ mod tests {
         spec.codex.model = Some("gpt-5.5".into());
         spec.codex.args = vec!["--search".into()];
         spec.env.insert("NPM_TOKEN".into(), "x".into());
-        let env = Variables::from([("NPM_TOKEN".into(), "x".into()), ("A\"KEY".into(), "x".into())]);
+        let env = ["NPM_TOKEN", "A\"KEY", "HOME"].map(|name| (name.to_owned(), "/x".to_owned()));
+        let env = Variables::from(env);
         let argv = argv("codex", &spec, &env).join(" ");
-        assert!(argv.contains("-m gpt-5.5 -s workspace-write -c sandbox_workspace_write.network_access=true"));
+        assert!(
+            argv.contains("-m gpt-5.5 -s workspace-write -c sandbox_workspace_write.network_access=true")
+        );
+        let roots =
+            r#"writable_roots=["/w s/.git","/x/.cache","/x/.npm","/x/.cargo/git","/x/.cargo/registry"]"#;
+        assert!(argv.contains(roots), "{argv}");
         assert!(argv.contains(r#"exclude=["CODEX_API_KEY","OPENAI_API_KEY","A?KEY"]"#), "{argv}");
         assert!(argv.ends_with("--search -"), "{argv}");
     }

@@ -36,8 +36,12 @@ fn complete(text: &str) -> Option<Map<String, Value>> {
             }
             continue;
         }
-        let Some((name, after)) = string(rest).filter(|(_, after)| !after.is_empty()) else { return Some(fields) };
-        let Some(value) = after.trim_start().strip_prefix(':').map(str::trim_start) else { return Some(fields) };
+        let Some((name, after)) = string(rest).filter(|(_, after)| !after.is_empty()) else {
+            return Some(fields);
+        };
+        let Some(value) = after.trim_start().strip_prefix(':').map(str::trim_start) else {
+            return Some(fields);
+        };
         if inside.is_none() && value.starts_with('{') {
             fields.insert(name.clone(), Value::Object(Map::new()));
             inside = Some(name);
@@ -70,9 +74,10 @@ fn string(text: &str) -> Option<(String, &str)> {
     }
     // Up to six characters of an escape may be cut through: without them it is a string again.
     let ends = body.char_indices().rev().map(|(at, _)| at).take(12);
-    let closed = [body.len()].into_iter().chain(ends).find_map(|end| {
-        serde_json::from_str(&format!("\"{}\"", &body[..end])).ok()
-    });
+    let closed = [body.len()]
+        .into_iter()
+        .chain(ends)
+        .find_map(|end| serde_json::from_str(&format!("\"{}\"", &body[..end])).ok());
     closed.map(|value| (value, ""))
 }
 
@@ -102,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_command_with_a_huge_output_still_ends_its_step() {
-        let tail = r#"fake \",\"exit_code\":0,\"status\":\"completed\" more","exit_code":7,"status":"failed"}}"#;
+        let tail =
+            r#"fake \",\"exit_code\":0,\"status\":\"completed\" more","exit_code":7,"status":"failed"}}"#;
         let expected = json!({"type":"item.completed","item":{
             "id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'",
             "aggregated_output":"one\ntwo","exit_code":7,"status":"failed"}});

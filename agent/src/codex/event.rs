@@ -146,9 +146,10 @@ fn item(phase: Phase, value: &Value) -> CodexEvent {
             failed,
         },
         "file_change" => Item::Files { files: files(&value["changes"]), failed },
-        "mcp_tool_call" => {
-            Item::Tool { name: text::one_line(&format!("{}.{}", str_of(value, "server"), str_of(value, "tool")), 100), failed }
-        }
+        "mcp_tool_call" => Item::Tool {
+            name: text::one_line(&format!("{}.{}", str_of(value, "server"), str_of(value, "tool")), 100),
+            failed,
+        },
         "collab_tool_call" => Item::Tool { name: owned(value, "tool", 100), failed },
         "web_search" => Item::Search(owned(value, "query", MAX_TEXT)),
         "todo_list" => Item::Plan(plan(&value["items"])),
@@ -160,7 +161,9 @@ fn item(phase: Phase, value: &Value) -> CodexEvent {
 
 fn files(value: &Value) -> Vec<ChangedFile> {
     let changes = value.as_array().map(Vec::as_slice).unwrap_or_default().iter().take(MAX_LIST);
-    changes.map(|change| ChangedFile { path: owned(change, "path", 500), kind: owned(change, "kind", 20) }).collect()
+    changes
+        .map(|change| ChangedFile { path: owned(change, "path", 500), kind: owned(change, "kind", 20) })
+        .collect()
 }
 
 fn plan(value: &Value) -> Vec<PlanItem> {

@@ -50,7 +50,8 @@ fn what_is_not_known_is_kept_and_never_fatal() {
         assert_eq!(read(line), CodexEvent::Unknown { what: what.to_owned() }, "{line}");
     }
     let other = read(r#"{"type":"item.completed","item":{"id":"i","type":"hologram"}}"#);
-    let expected = CodexEvent::Item { phase: Phase::Completed, id: "i".into(), item: Item::Other("hologram".into()) };
+    let expected =
+        CodexEvent::Item { phase: Phase::Completed, id: "i".into(), item: Item::Other("hologram".into()) };
     assert_eq!(other, expected);
     assert_eq!(parse(&Line::Whole(b"  ".to_vec())), None);
     let deep = format!("{{\"type\":{}", "[".repeat(100_000));
@@ -59,8 +60,11 @@ fn what_is_not_known_is_kept_and_never_fatal() {
 
 #[test]
 fn fields_of_the_wrong_type_read_as_empty() {
-    let odd = read(r#"{"type":"item.completed","item":{"id":5,"type":"command_execution","command":null,"exit_code":"0","status":[]}}"#);
-    let item = Item::Command { command: String::new(), output: String::new(), exit_code: None, failed: false };
+    let odd = read(
+        r#"{"type":"item.completed","item":{"id":5,"type":"command_execution","command":null,"exit_code":"0","status":[]}}"#,
+    );
+    let item =
+        Item::Command { command: String::new(), output: String::new(), exit_code: None, failed: false };
     assert_eq!(odd, CodexEvent::Item { phase: Phase::Completed, id: String::new(), item });
 }
 

@@ -38,10 +38,13 @@ pub(crate) struct Found {
     pub(crate) problem: Option<String>,
 }
 
+/// A file by its path and the time of its last change.
+type File = (PathBuf, i64, i64);
+
 /// Finds Codex, and remembers what it said of its version until the file changes.
 #[derive(Debug, Default)]
 pub(crate) struct Finder {
-    known: Mutex<HashMap<(PathBuf, i64, i64), Result<String, String>>>,
+    known: Mutex<HashMap<File, String>>,
 }
 
 impl Finder {
@@ -55,9 +58,8 @@ impl Finder {
         let mut found = Found { program: path.to_string_lossy().into_owned(), ..Found::default() };
         match self.version(&path, env, user).await {
             Ok(version) if parse(&version).is_some_and(|version| version < OLDEST) => {
-                let (major, minor, patch) = OLDEST;
-                found.problem =
-                    Some(format!("codex {version} is older than {major}.{minor}.{patch}: {INSTALL}"));
+                let oldest = format!("{}.{}.{}", OLDEST.0, OLDEST.1, OLDEST.2);
+                found.problem = Some(format!("codex {version} is older than {oldest}: {INSTALL}"));
                 found.version = Some(version);
             }
             Ok(version) => {
@@ -71,24 +73,26 @@ impl Finder {
 
     async fn version(&self, path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let meta = fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
+        let meta =
+            fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
         let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
         if let Some(answer) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return answer.clone();
+            return Ok(answer.clone());
         }
-        let answer = ask(path, env, user).await;
-        if answer.is_ok() && !host_beside(&real) {
-            tracing::warn!("codex-code-mode-host is not beside {}: newer models can't use tools", real.display());
+        // An answer that failed may be better the next time, so only good ones are remembered.
+        let answer = ask(path, env, user).await?;
+        if !host_beside(&real) {
+            tracing::warn!(
+                "codex-code-mode-host is not beside {}: newer models can't use tools",
+                real.display()
+            );
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             known.clear();
         }
-        // An answer that failed may be better the next time.
-        if answer.is_ok() {
-            known.insert(key, answer.clone());
-        }
-        answer
+        known.insert(key, answer.clone());
+        Ok(answer)
     }
 }
 
@@ -96,8 +100,14 @@ impl Finder {
 async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
     let shown = path.display();
     let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
-    let command =
-        Command { argv, env: env.clone(), cwd: "/".to_owned(), user, stdin: String::new(), interrupt_first: false };
+    let command = Command {
+        argv,
+        env: env.clone(),
+        cwd: "/".to_owned(),
+        user,
+        stdin: String::new(),
+        interrupt_first: false,
+    };
     let told = timeout(PATIENCE, crate::process::capture(command, Streams::Split, Source::Stdout)).await;
     match told {
         Ok(Ok((Some(Exit::Code(0)), output))) => {
@@ -122,7 +132,10 @@ fn look_up(program: &str, env: &Variables) -> Option<PathBuf> {
         return Some(PathBuf::from(program)).filter(|path| executable(path));
     }
     let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
-    path.split(':').filter(|folder| folder.starts_with('/')).map(|folder| Path::new(folder).join(program)).find(|path| executable(path))
+    path.split(':')
+        .filter(|folder| folder.starts_with('/'))
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| executable(path))
 }
 
 fn executable(path: &Path) -> bool {

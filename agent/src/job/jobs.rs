@@ -97,7 +97,11 @@ impl Jobs {
     pub(crate) async fn platform(&self) -> Platform {
         let env = self.environment(&Variables::new());
         let found = match &env {
-            Ok((env, user)) => self.codex.find("codex", env, user.as_ref().map(|user| user.ids)).await,
+            Ok((env, user)) => {
+                let program =
+                    self.state().config.as_ref().map_or("codex".to_owned(), |config| config.codex.clone());
+                self.codex.find(&program, env, user.as_ref().map(|user| user.ids)).await
+            }
             Err(problem) => Found { problem: Some(problem.clone()), ..Found::default() },
         };
         let user = env.ok().and_then(|(_, user)| user);
@@ -110,7 +114,9 @@ impl Jobs {
     }
 
     fn isolation(&self, user: Option<&User>) -> Isolation {
-        if self.place.container && user.is_some() { Isolation::Container } else { Isolation::None }
+        // A worker with the agent's own power (both root) is kept from nothing by its name.
+        let apart = user.is_some_and(|user| user.ids.uid != 0);
+        if self.place.container && apart { Isolation::Container } else { Isolation::None }
     }
 
     fn environment(&self, job: &Variables) -> Result<(Variables, Option<User>), String> {
@@ -164,8 +170,8 @@ impl Jobs {
 
     async fn prepare(&self, run: &RunId, spec: &str) -> Result<Prepared, Refusal> {
         let bad = |reason: String| Refusal::Bad(reason);
-        let spec: JobSpec =
-            serde_json::from_str(spec).map_err(|error| bad(format!("the job's spec can't be read: {error}")))?;
+        let spec: JobSpec = serde_json::from_str(spec)
+            .map_err(|error| bad(format!("the job's spec can't be read: {error}")))?;
         check(run, &spec).map_err(bad)?;
         let (env, user) = self.environment(&spec.env).map_err(bad)?;
         if !Path::new(&spec.workspace).is_dir() {
@@ -187,7 +193,8 @@ impl Jobs {
     fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, spec: &str) -> Result<(), Refusal> {
         let Prepared { spec: job, env, user, codex } = prepared;
         let spool = self.spool.create(run.clone(), spec);
-        let spool = spool.map_err(|error| Refusal::Bad(format!("the agent's spool can't be written: {error}")))?;
+        let spool =
+            spool.map_err(|error| Refusal::Bad(format!("the agent's spool can't be written: {error}")))?;
         let ids = user.as_ref().map(|user| user.ids);
         let (copy, problem) = match WorkspaceLog::open(Path::new(&job.workspace), &run.job, ids) {
             Ok(copy) => (Some(copy), None),
@@ -259,7 +266,10 @@ impl Jobs {
 /// What can be wrong with a spec whatever the platform is.
 fn check(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     if spec.schema > SPEC_SCHEMA {
-        return Err(format!("the job's spec has schema {}, newer than {SPEC_SCHEMA}: update the agent", spec.schema));
+        return Err(format!(
+            "the job's spec has schema {}, newer than {SPEC_SCHEMA}: update the agent",
+            spec.schema
+        ));
     }
     if spec.job != run.job {
         return Err(format!("the job's spec is that of {}", spec.job));
@@ -273,7 +283,9 @@ fn check(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     let texts = spec.env.iter().flat_map(|(name, value)| [name, value]);
     let texts = texts.chain(&spec.setup).chain(&spec.checks).chain(&spec.codex.args);
     let shell = (spec.runner == Runner::Shell).then_some(&spec.prompt);
-    if texts.chain(shell).any(|text| text.contains('\0')) || spec.env.keys().any(|name| name.is_empty() || name.contains('=')) {
+    if texts.chain(shell).any(|text| text.contains('\0'))
+        || spec.env.keys().any(|name| name.is_empty() || name.contains('='))
+    {
         return Err("the job's spec holds a NUL byte, or an environment name that can't be one".to_owned());
     }
     Ok(())

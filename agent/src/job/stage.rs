@@ -2,9 +2,9 @@
 
 use common::job::{JobSpec, Runner, StepKind};
 
+use crate::environment::Variables;
 use crate::process::Streams;
 use crate::shim::protocol::{Command, Ids};
-use crate::environment::Variables;
 
 /// One command of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -66,6 +66,13 @@ struct Running {
     lingered: bool,
 }
 
+impl Running {
+    /// Whether it was asked to end, or its leader has exited and only output is waited for.
+    fn ends(&self) -> bool {
+        self.give_up.is_some() || self.exit.is_some()
+    }
+}
+
 /// What the loop waited for.
 enum Input {
     Process(Event),
@@ -158,8 +165,15 @@ impl Supervisor {
                 return Err(JobError { kind: FailureKind::SpawnFailed, message, step: None });
             }
         };
-        let mut running =
-            Running { stage, process, worker, exit: None, spawn_failed: None, give_up: None, lingered: false };
+        let mut running = Running {
+            stage,
+            process,
+            worker,
+            exit: None,
+            spawn_failed: None,
+            give_up: None,
+            lingered: false,
+        };
         loop {
             let wake = self.wake(&running);
             let give_up = running.give_up.unwrap_or(wake);
@@ -196,12 +210,16 @@ impl Supervisor {
         }
     }
 
-    /// When the clocks have to be looked at next.
+    /// When the clocks have to be looked at next. A command that is ending anyway has no clocks any more.
     fn wake(&mut self, running: &Running) -> Instant {
         let now = self.now();
-        let next = if running.give_up.is_some() { None } else { Some(self.steps.next()) };
-        let next = next.into_iter().chain(running.worker.linger_until().filter(|_| !running.lingered)).min();
-        let wait = next.map_or(TICK, |next| next.saturating_sub(now).min(TICK));
+        let wait = if running.ends() {
+            TICK
+        } else {
+            let linger = running.worker.linger_until().filter(|_| !running.lingered);
+            let next = linger.map_or(self.steps.next(), |linger| linger.min(self.steps.next()));
+            next.saturating_sub(now).min(TICK)
+        };
         Instant::now() + wait
     }
 
@@ -238,7 +256,7 @@ impl Supervisor {
 
     fn check_clocks(&mut self, running: &mut Running) {
         let now = self.now();
-        if running.give_up.is_some() || running.exit.is_some() {
+        if running.ends() {
             return;
         }
         if !running.lingered && running.worker.linger_until().is_some_and(|until| now >= until) {

@@ -123,6 +123,9 @@ mod tests {
         let setup = judge(&Stage::Setup("x".into()), false, &ended(1)).unwrap_err();
         assert_eq!(setup.kind, FailureKind::SetupFailed);
         let shell = judge(&Stage::Worker, false, &ended(7)).unwrap_err();
-        assert_eq!((shell.kind, shell.message.as_str()), (FailureKind::CodexExit, "the command ended with exit code 7"));
+        assert_eq!(
+            (shell.kind, shell.message.as_str()),
+            (FailureKind::CodexExit, "the command ended with exit code 7")
+        );
     }
 }

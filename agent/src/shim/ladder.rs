@@ -59,14 +59,16 @@ impl Ladder {
         if !anything_lives || now >= self.kill_at {
             return Action::Sweep;
         }
-        let left = self.kill_at - now;
+        let left = self.kill_at.saturating_sub(now);
         match self.rung {
             Rung::ToInterrupt if leader_lives => {
                 // A short grace is shared out: two fifths of it for INT, as with the usual 2 of 5 seconds.
                 self.rung = Rung::Interrupted { until: now + INTERRUPT.min(left * 2 / 5) };
                 Action::Interrupt
             }
-            Rung::Interrupted { until } if leader_lives && now < until => Action::Wait((until - now).min(left)),
+            Rung::Interrupted { until } if leader_lives && now < until => {
+                Action::Wait(until.saturating_sub(now).min(left))
+            }
             Rung::ToInterrupt | Rung::Interrupted { .. } | Rung::ToTerminate => {
                 self.rung = Rung::Terminated;
                 Action::Terminate

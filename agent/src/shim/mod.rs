@@ -20,3 +20,5 @@ pub(crate) mod protocol;
 pub(crate) mod run;
 mod spawn;
 mod tree;
+
+pub(crate) use tree::pause;

@@ -188,7 +188,7 @@ impl Shim {
         loop {
             match self.decoder.next() {
                 Ok(None) => return,
-                Ok(Some(request)) => take(course, request, now),
+                Ok(Some(request)) => take(course, &request, now),
                 Err(_) => {
                     self.gone = true;
                     return;
@@ -198,9 +198,9 @@ impl Shim {
     }
 }
 
-fn take(course: &mut Course, request: Request, now: Duration) {
+fn take(course: &mut Course, request: &Request, now: Duration) {
     match request {
-        Request::End { interrupt_first, grace_ms } => {
+        &Request::End { interrupt_first, grace_ms } => {
             let grace = Duration::from_millis(grace_ms);
             course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, grace)).hasten(now, grace);
         }

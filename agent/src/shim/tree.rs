@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait,
+};
 
 /// How long a sweep goes on when processes can't be killed: by another user's process, or in an uninterruptible call.
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
@@ -173,7 +175,7 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Entry> {
 }
 
 /// Waits without a signal handler or a sleep.
-pub(super) fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
     // Cut short by a signal: the caller looks again anyway.
     let _ = poll(&mut [], Some(&timeout));

@@ -73,7 +73,13 @@ impl JobSpool {
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
         let files = write_spec(&dir, spec).and_then(|()| {
             let events = EventLog::create(&dir.join("events"))?;
-            Ok(Files { events, output: Output::open(&dir.join("output"))?, acked: 0, finished: false, full: false })
+            Ok(Files {
+                events,
+                output: Output::open(&dir.join("output"))?,
+                acked: 0,
+                finished: false,
+                full: false,
+            })
         });
         if files.is_err() {
             let _ = fs::remove_dir_all(&dir);
@@ -127,10 +133,8 @@ impl JobSpool {
             Err(error) => tracing::error!("{}: an event could not be kept: {error}", self.run),
         }
         files.finished = last;
-        if durable {
-            if let Err(error) = files.events.sync() {
-                tracing::error!("{}: the spool can't be synchronised: {error}", self.run);
-            }
+        if durable && let Err(error) = files.events.sync() {
+            tracing::error!("{}: the spool can't be synchronised: {error}", self.run);
         }
         drop(files);
         self.bell.notify_one();

@@ -39,7 +39,9 @@ impl Spool {
                 Ok(spool) => {
                     runs.insert(run, Arc::new(spool));
                 }
-                Err(error) => tracing::error!("{run} in the spool can't be opened and is left alone: {error}"),
+                Err(error) => {
+                    tracing::error!("{run} in the spool can't be opened and is left alone: {error}");
+                }
             }
         }
         Ok(Self { root, bell, removed: Notify::new(), runs: Mutex::new(runs) })

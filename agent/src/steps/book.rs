@@ -135,10 +135,9 @@ fn described(step: &Open) -> String {
 fn failure(step: &Open) -> JobError {
     let limit = duration::limit(step.limit.length_ms());
     let (kind, message) = match step.kind {
-        StepKind::Start => (
-            FailureKind::StartTimeout,
-            format!("{} showed no sign of life within {limit}", step.title),
-        ),
+        StepKind::Start => {
+            (FailureKind::StartTimeout, format!("{} showed no sign of life within {limit}", step.title))
+        }
         StepKind::Model => {
             (FailureKind::ModelSilent, format!("the model was silent for {limit} (step {})", step.n))
         }
@@ -167,7 +166,12 @@ mod tests {
         let (n, event) = steps.start(s(1), StepKind::Install, "npm ci\nsecond line");
         assert_eq!(
             event,
-            EventBody::StepStarted { n: 1, kind: StepKind::Install, title: "npm ci".into(), limit_ms: Some(10_000) }
+            EventBody::StepStarted {
+                n: 1,
+                kind: StepKind::Install,
+                title: "npm ci".into(),
+                limit_ms: Some(10_000)
+            }
         );
         assert_eq!(
             steps.finish(s(3), n, StepOutcome::Failed, Some(1)),
@@ -215,9 +219,13 @@ mod tests {
         limits.steps.insert(StepKind::Start, 1000);
         let mut steps = Steps::new(s(0), limits.clone());
         steps.start(s(0), StepKind::Start, "codex exec");
-        assert!(matches!(&steps.due(s(1))[0], Due::Failure(error) if error.kind == FailureKind::StartTimeout));
+        assert!(
+            matches!(&steps.due(s(1))[0], Due::Failure(error) if error.kind == FailureKind::StartTimeout)
+        );
         let mut steps = Steps::new(s(0), limits);
         steps.start(s(0), StepKind::Model, MODEL_TITLE);
-        assert!(matches!(&steps.due(s(600))[0], Due::Failure(error) if error.kind == FailureKind::ModelSilent));
+        assert!(
+            matches!(&steps.due(s(600))[0], Due::Failure(error) if error.kind == FailureKind::ModelSilent)
+        );
     }
 }

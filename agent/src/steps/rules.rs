@@ -96,7 +96,8 @@ const WRAPPERS: &[(&str, usize)] = &[
 ];
 
 /// Options of wrappers and programs that take the next word with them.
-const VALUED: &[&str] = &["-n", "-u", "-C", "-s", "-k", "-o", "-e", "-i", "--signal", "--prefix", "--dir", "--cwd", "-f"];
+const VALUED: &[&str] =
+    &["-n", "-u", "-C", "-s", "-k", "-o", "-e", "-i", "--signal", "--prefix", "--dir", "--cwd", "-f"];
 
 /// How deep `sh -c` inside `sh -c` is looked into.
 const DEPTH: usize = 4;
@@ -160,7 +161,8 @@ fn parts(command: &str) -> Vec<String> {
 
 /// The kind of one simple command, where the table knows it.
 fn part_kind(part: &str, depth: usize) -> Option<StepKind> {
-    let words = shell_words::split(part).unwrap_or_else(|_| part.split_whitespace().map(str::to_owned).collect());
+    let words =
+        shell_words::split(part).unwrap_or_else(|_| part.split_whitespace().map(str::to_owned).collect());
     let mut words: Vec<&str> = words.iter().map(|word| word.trim_start_matches(['(', '{'])).collect();
     words.retain(|word| !word.is_empty());
     let words = look_through(&words);

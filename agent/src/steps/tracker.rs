@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use common::event::{EventBody, MAX_TEXT, StepOutcome};
+use common::event::{EventBody, MAX_TEXT, PlanItem, StepOutcome};
 use common::job::StepKind;
 use common::text;
 
@@ -36,6 +36,7 @@ pub(crate) struct Tracker {
     turn: Option<Turn>,
     thread: Option<String>,
     message: Option<String>,
+    plan: Vec<PlanItem>,
     unknown: u64,
 }
 
@@ -52,6 +53,7 @@ impl Tracker {
             turn: None,
             thread: None,
             message: None,
+            plan: Vec::new(),
             unknown: 0,
         };
         (tracker, event)
@@ -164,7 +166,11 @@ impl Tracker {
             Item::Files { files, failed: false } if phase == Phase::Completed => {
                 out.push(EventBody::FileChange { files: files.clone() });
             }
-            Item::Plan(items) => out.push(EventBody::Plan { items: items.clone() }),
+            // Codex repeats the plan at the end of its turn.
+            Item::Plan(items) if *items != self.plan => {
+                self.plan.clone_from(items);
+                out.push(EventBody::Plan { items: items.clone() });
+            }
             Item::Warning(message) => {
                 out.push(EventBody::Warning { message: text::one_line(message, MAX_TEXT) });
             }

@@ -50,7 +50,8 @@ const THREAD: &str = r#"{"type":"thread.started","thread_id":"t-1"}"#;
 const TURN: &str = r#"{"type":"turn.started"}"#;
 const BEGIN: &str = r#"{"type":"item.started","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'cd x && npm ci'","exit_code":null,"status":"in_progress"}}"#;
 const END: &str = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'cd x && npm ci'","aggregated_output":"","exit_code":1,"status":"failed"}}"#;
-const SAID: &str = r#"{"type":"item.completed","item":{"id":"item_2","type":"agent_message","text":"Done."}}"#;
+const SAID: &str =
+    r#"{"type":"item.completed","item":{"id":"item_2","type":"agent_message","text":"Done."}}"#;
 const DONE: &str = r#"{"type":"turn.completed","usage":{"input_tokens":5}}"#;
 const RETRY: &str = r#"{"type":"error","message":"Reconnecting... 1/5 (x)"}"#;
 
@@ -139,4 +140,28 @@ fn a_flood_of_forged_items_is_bounded() {
         course.line(1, &BEGIN.replace("item_1", &format!("x{n}")));
     }
     assert_eq!(course.tracker.items.len(), MAX_OPEN);
+}
+
+/// What the real Codex printed for scripted models.
+const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/transcripts");
+
+#[test]
+fn every_recorded_transcript_is_understood_and_ends_all_its_steps() {
+    let versions = std::fs::read_dir(TRANSCRIPTS).unwrap().flatten().filter(|entry| entry.path().is_dir());
+    let files = versions.flat_map(|version| std::fs::read_dir(version.path()).unwrap().flatten());
+    let mut read = 0;
+    for file in files.filter(|file| file.path().extension().is_some_and(|extension| extension == "jsonl")) {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let mut course = Course::new();
+        for (now, line) in (1..).zip(text.lines()) {
+            course.line(now, line);
+        }
+        let name = file.file_name();
+        assert_eq!(course.tracker.unknown(), 0, "{}", name.display());
+        if course.tracker.turn().is_some() {
+            assert_eq!(course.steps.current(), None, "{}: {:#?}", name.display(), course.log);
+        }
+        read += 1;
+    }
+    assert!(read > 0, "no transcript in {TRANSCRIPTS}");
 }

@@ -76,13 +76,14 @@ pub(super) async fn serve(
                 Input::Silent => return Err(LinkError::Silent),
                 Input::Look if reconfigured() => return Err(LinkError::Reconfigured),
                 Input::Look => {}
-                Input::Room => match session.next()? {
-                    Some(frame) => send(&mut socket, &frame).await?,
-                    None => {
-                        flush(&mut socket).await?;
-                        more = false;
+                Input::Room => {
+                    let frame = session.next()?;
+                    more = frame.is_some();
+                    match frame {
+                        Some(frame) => send(&mut socket, &frame).await?,
+                        None => flush(&mut socket).await?,
                     }
-                },
+                }
                 Input::Appended => more = true,
             }
         }
@@ -93,7 +94,8 @@ pub(super) async fn serve(
         Err(error) => error,
     };
     if let LinkError::Protocol(reason) = &error {
-        let close = CloseFrame { code: CLOSE_PROTOCOL.into(), reason: common::text::one_line(reason, 100).into() };
+        let close =
+            CloseFrame { code: CLOSE_PROTOCOL.into(), reason: common::text::one_line(reason, 100).into() };
         // The relay may be past hearing it.
         let _ = timeout(std::time::Duration::from_secs(1), socket.close(Some(close))).await;
     }
@@ -116,11 +118,15 @@ async fn welcome(socket: &mut Socket) -> Result<Vec<wire::Durable>, LinkError> {
     loop {
         match frame(socket.next().await)? {
             None => {}
-            Some(RelayFrame::Welcome { protocol, durable }) if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) => {
+            Some(RelayFrame::Welcome { protocol, durable })
+                if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
+            {
                 return Ok(durable);
             }
             Some(RelayFrame::Welcome { protocol, .. }) => {
-                return Err(LinkError::Protocol(format!("it chose protocol {protocol}, which was not offered")));
+                return Err(LinkError::Protocol(format!(
+                    "it chose protocol {protocol}, which was not offered"
+                )));
             }
             Some(_) => return Err(LinkError::Protocol("it spoke before it welcomed".to_owned())),
         }

@@ -28,7 +28,11 @@ pub(super) struct Session<'a> {
 pub(super) fn progress(spool: &Spool) -> Vec<JobProgress> {
     let runs = spool.all();
     runs.iter()
-        .map(|run| JobProgress { job: run.run().job.clone(), epoch: run.run().epoch, last_seq: run.last_seq() })
+        .map(|run| JobProgress {
+            job: run.run().job.clone(),
+            epoch: run.run().epoch,
+            last_seq: run.last_seq(),
+        })
         .collect()
 }
 
@@ -69,20 +73,16 @@ impl<'a> Session<'a> {
                 self.jobs.cancel(&job, grace_ms);
                 Ok(())
             }
-            RelayFrame::Ack { job, epoch, seq } => {
-                self.acked(&RunId { job, epoch }, |flow, run| {
-                    flow.ack(seq)?;
-                    run.ack(seq);
-                    Ok(())
-                })
-            }
-            RelayFrame::OutputAck { job, epoch, offset } => {
-                self.acked(&RunId { job, epoch }, |flow, run| {
-                    flow.ack_output(offset)?;
-                    run.ack_output(offset);
-                    Ok(())
-                })
-            }
+            RelayFrame::Ack { job, epoch, seq } => self.acked(&RunId { job, epoch }, |flow, run| {
+                flow.ack(seq)?;
+                run.ack(seq);
+                Ok(())
+            }),
+            RelayFrame::OutputAck { job, epoch, offset } => self.acked(&RunId { job, epoch }, |flow, run| {
+                flow.ack_output(offset)?;
+                run.ack_output(offset);
+                Ok(())
+            }),
             RelayFrame::Ping { nonce } => self.reply(AgentFrame::Pong { nonce }),
             RelayFrame::Welcome { .. } => Err(LinkError::Protocol("it welcomed twice".to_owned())),
         }
@@ -133,8 +133,7 @@ impl<'a> Session<'a> {
     fn piece(&mut self, run: &Arc<JobSpool>) -> Result<Option<AgentFrame>, LinkError> {
         let flow = self.flows.entry(run.run().clone()).or_default();
         let RunId { job, epoch } = run.run().clone();
-        let extent =
-            Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.finished() };
+        let extent = Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.finished() };
         match flow.next(extent) {
             None => Ok(None),
             Some(Piece::Events { first, last }) => {

@@ -1,4 +1,5 @@
 //! A relay that keeps everything in memory, and the real agent beside it.
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
 #![expect(dead_code, reason = "each test file uses its own part of the harness")]
 
 use std::collections::BTreeMap;
@@ -91,6 +92,7 @@ impl Relay {
     pub(crate) async fn accept(&mut self) -> Hello {
         timeout(DEADLINE, async {
             let (stream, _) = self.listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
             #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
             let check = |request: &Request, mut response: Response| {
                 assert_eq!(request.uri().path(), wire::AGENT_PATH);
@@ -139,7 +141,12 @@ impl Relay {
     /// Serves until `done` holds.
     pub(crate) async fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let served = timeout(DEADLINE, async {
+            let mut ping = Instant::now();
             while !done(self) {
+                if ping.elapsed() > wire::PING_INTERVAL {
+                    ping = Instant::now();
+                    self.send(&RelayFrame::Ping { nonce: 0 }).await;
+                }
                 let next = timeout(Duration::from_millis(50), self.socket.as_mut().unwrap().next()).await;
                 match next {
                     Err(_) => {}
@@ -151,14 +158,14 @@ impl Relay {
                 }
             }
         });
-        if served.await.is_err() {
-            panic!("not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
-        }
+        let served = served.await.is_ok();
+        assert!(served, "not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
     }
 
     pub(crate) async fn until_finished(&mut self, job: &str) -> &Run {
         let id: JobId = job.parse().unwrap();
-        self.until("the job ends", |relay| relay.runs.get(&id).is_some_and(|run| run.finished().is_some())).await;
+        self.until("the job ends", |relay| relay.runs.get(&id).is_some_and(|run| run.finished().is_some()))
+            .await;
         &self.runs[&id]
     }
 
@@ -183,7 +190,11 @@ impl Relay {
                         run.events.push(event);
                     } else {
                         run.duplicates += 1;
-                        assert_eq!(run.events[usize::try_from(seq).unwrap() - 1], event, "another event {seq}");
+                        assert_eq!(
+                            run.events[usize::try_from(seq).unwrap() - 1],
+                            event,
+                            "another event {seq}"
+                        );
                     }
                 }
                 let seq = run.events.len() as u64;
@@ -215,10 +226,10 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(url: &str) -> Self {
-        Self::start_with(url, serde_json::json!({}))
+        Self::start_with(url, &serde_json::json!({}))
     }
 
-    pub(crate) fn start_with(url: &str, more: serde_json::Value) -> Self {
+    pub(crate) fn start_with(url: &str, more: &serde_json::Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("ws")).unwrap();
         let mut config = serde_json::json!({"url": url, "token": TOKEN});

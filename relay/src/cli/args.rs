@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use super::{cancel, completions, down, events, launch, logs, run, serve, status, up, wait};
 use crate::render::ColorMode;
 
+/// Heading of the global flags.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Delegates work to workers without blocking: launch returns at once, status answers at once.
 ///
 /// Exit codes: 0 done or completed · 1 the job failed · 2 usage · 3 no such job · 5 relay or platform unreachable ·
@@ -25,14 +28,14 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The project [default: upward from here, the folder with platform/relay.toml, else the git root]
-    #[arg(long, global = true, value_name = "DIR", env = "RELAY_ROOT", hide_env_values = true)]
+    /// The project [default: `RELAY_ROOT`, else upward from here: platform/relay.toml, else the git root]
+    #[arg(long, global = true, value_name = "DIR", env = "RELAY_ROOT", hide_env = true, help_heading = EVERYWHERE)]
     pub root: Option<PathBuf>,
-    /// When to colour
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorMode::Auto)]
+    /// When to colour: auto (on a terminal, unless `NO_COLOR` is set), always or never
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorMode::Auto, hide_default_value = true, hide_possible_values = true, help_heading = EVERYWHERE)]
     pub color: ColorMode,
     /// Print data as JSON, one value a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
 }
 

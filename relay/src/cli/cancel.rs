@@ -18,6 +18,10 @@ const MARGIN: Duration = Duration::from_secs(5);
 
 /// Flags of `relay cancel`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: 0 when all have ended; 5 when no relay runs (the request stays filed); 8 when one has \
+                  not ended within the grace and 5 s."
+)]
 pub struct CancelArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
     #[arg(value_name = "JOB", required = true)]

@@ -48,10 +48,16 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
     requests::file(registry, &Request::Down).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + PATIENCE;
     while lease::is_held(registry) {
-        if !watch.wait(Some(deadline.min(Instant::now() + Duration::from_millis(100)))) && Instant::now() >= deadline {
+        if !watch.wait(Some(deadline.min(Instant::now() + Duration::from_millis(100))))
+            && Instant::now() >= deadline
+        {
             let log = registry.daemon_log();
             return Err(Failure::unreachable(format!("the relay does not stop: see {}", log.display())));
         }
+    }
+    if local::is_running(&registry.local_agent()) {
+        let log = registry.local_agent().join("agent.log");
+        return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
     }
     context.output.print("relay is down");
     Ok(Code::Done)

@@ -5,23 +5,17 @@ use std::time::{Duration, Instant};
 
 use common::ids::JobId;
 use common::record::{JobRecord, State};
-use jiff::Timestamp;
 
 use super::{Context, facts, find};
 use crate::exit::Failure;
 use crate::registry::log_file::LogReader;
 use crate::registry::read::Stored;
 use crate::registry::watch::Watch;
-use crate::render::{Relay, queue, times};
+use crate::render::{Relay, queue};
 
 /// How long a job may wait before its reader is told why, and how often the reason is looked at: a job that starts
 /// at once needs no words.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Events travel ahead of output, so a job's last output may arrive after its end: the log is whole once it has not
-/// grown for this long, many times the way from the agent to the disk.
-const QUIET: Duration = Duration::from_millis(100);
-/// A job that ended longer ago than this, in milliseconds, has long been drained.
-const DRAINED_AFTER_MS: u64 = 5000;
 
 /// A wait for one or more jobs.
 pub struct Follow<'a> {
@@ -77,8 +71,8 @@ impl<'a> Follow<'a> {
     }
 }
 
-/// Passes a job's log on from where `reader` stands until the job has ended and the log is whole, or nobody reads
-/// stdout any more. Returns the job's record as it was last seen.
+/// Passes a job's log on from where `reader` stands until the job has ended or nobody reads stdout any more. A job's end
+/// is recorded behind its last output, so a log that is read after its record says so is whole. Returns the job's record as it was last seen.
 ///
 /// # Errors
 /// As [`Follow::record`], or when the log can't be read.
@@ -89,36 +83,18 @@ pub fn log(
     mut pass_on: impl FnMut(&[u8]),
 ) -> Result<Stored, Failure> {
     let mut follow = Follow::new(context);
-    let mut quiet_at = None;
     loop {
         let stored = follow.record(job)?;
-        let mut grew = false;
         let path = stored.home.log(job);
         while let Some(piece) = reader.read(&path).map_err(|e| find::unreadable(job, "log", &e))? {
             pass_on(&piece);
-            grew = true;
             if context.output.is_closed() {
                 return Ok(stored);
             }
         }
         if stored.record.state.is_final() {
-            if grew || quiet_at.is_none() {
-                quiet_at = Some(Instant::now() + QUIET);
-            }
-            if is_drained(context, &stored.record) {
-                return Ok(stored);
-            }
-        }
-        if !follow.pause(quiet_at) {
             return Ok(stored);
         }
+        follow.pause(None);
     }
-}
-
-/// Whether nothing can be added to the log of a job that has ended.
-fn is_drained(context: &Context, record: &JobRecord) -> bool {
-    let ended_long_ago = record
-        .finished_at
-        .is_none_or(|finished| times::between(finished, Timestamp::now()) > DRAINED_AFTER_MS);
-    ended_long_ago || facts::relay(&context.registry) == Relay::Down
 }

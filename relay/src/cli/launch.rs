@@ -57,8 +57,8 @@ pub struct LaunchArgs {
     /// Hand an environment variable to the worker: KEY with its value here, or KEY=VALUE; may be repeated
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
-    /// What carries out the task
-    #[arg(long, value_enum, default_value_t = RunnerName::Codex)]
+    /// What carries out the task: codex (`codex exec`) or shell (`sh -c`)
+    #[arg(long, value_enum, default_value_t = RunnerName::Codex, hide_possible_values = true)]
     pub(super) runner: RunnerName,
     /// A second launch with the same key starts nothing and names the first one's job
     #[arg(long, value_name = "KEY")]

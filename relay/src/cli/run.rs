@@ -18,6 +18,10 @@ use crate::start;
 
 /// Flags of `relay run`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: the command's own; 124 when it ran over a time limit, 125 when agent or container were \
+                  lost, 130 when it was cancelled. Ctrl-C ends the following, not the command."
+)]
 pub struct RunArgs {
     /// The folder to work in
     #[arg(short, long, value_name = "DIR", default_value = ".")]
@@ -34,8 +38,7 @@ pub struct RunArgs {
 }
 
 /// Runs a command as a job, passes its output on as it is (with --json its record instead, at the end) and returns its
-/// exit code: 124 when it ran over a time limit, 125 when its platform was lost, 130 when it was cancelled, 8 when
-/// nobody reads the output any more and the command goes on.
+/// exit code; 8 when nobody reads the output any more and the command goes on.
 ///
 /// # Errors
 /// Exit code 2 for a mistake in the flags, 5 without a relay: a command that is followed must not wait for one to come.

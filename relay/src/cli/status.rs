@@ -110,3 +110,45 @@ fn choose(stored: Vec<Stored>, limit: usize) -> (Vec<JobRecord>, usize) {
     let hidden = active.len().saturating_sub(limit);
     (active.into_iter().chain(ended).take(limit).collect(), hidden)
 }
+
+#[cfg(test)]
+mod tests {
+    use common::event::Queued;
+    use common::job::Runner;
+    use common::record::State;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::registry::Registry;
+
+    fn stored(job: &str, state: State) -> Stored {
+        let queued = Queued {
+            workspace: "/w".into(),
+            prompt_summary: "x".into(),
+            runner: Runner::Shell,
+            engine: "local".into(),
+            log_path: String::new(),
+            events_path: String::new(),
+        };
+        let mut record = JobRecord::queued(job.parse().unwrap(), Timestamp::UNIX_EPOCH, &queued);
+        record.state = state;
+        Stored { record, home: Registry::of("/r".as_ref()) }
+    }
+
+    #[test]
+    fn what_has_not_ended_is_listed_before_the_newest_ends() {
+        let chosen = |limit| {
+            let all = vec![
+                stored("d#1", State::Completed),
+                stored("c#1", State::Queued),
+                stored("b#1", State::Failed),
+                stored("a#1", State::Running),
+            ];
+            let (records, hidden) = choose(all, limit);
+            (records.iter().map(|record| record.job.to_string()).collect::<Vec<_>>().join(" "), hidden)
+        };
+        assert_eq!(chosen(3), ("c#1 a#1 d#1".to_owned(), 0));
+        assert_eq!(chosen(1), ("c#1".to_owned(), 1));
+        assert_eq!(chosen(usize::MAX), ("c#1 a#1 d#1 b#1".to_owned(), 0));
+    }
+}

@@ -33,7 +33,8 @@ pub struct UpArgs {
 pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     let config = context.config()?;
     let living = lease::of_living(&context.registry);
-    let engine = start::engine(args.engine.or(living.as_ref().map(|lease| lease.engine)), &config, &context.registry);
+    let engine =
+        start::engine(args.engine.or(living.as_ref().map(|lease| lease.engine)), &config, &context.registry);
     if let Some(lease) = living.as_ref().filter(|lease| lease.engine != engine) {
         return Err(Failure::usage(format!(
             "a relay with engine {} is up: stop it with `relay down` first",
@@ -46,26 +47,27 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         }
         image::build(engine, &config.platform)?;
     }
-    start::daemon(&context.root, &context.registry, engine)?;
     if living.is_some() {
         ask_again(context)?;
     }
+    start::daemon(&context.root, &context.registry, engine)?;
     let lease = await_platform(context)?;
     report(context, &lease);
     Ok(Code::Done)
 }
 
-/// A relay that was up already may have given up on its platform for the moment.
+/// A relay that was up already may have given up on its platform for the moment. One that dies meanwhile, as after a
+/// `kill -9` of this moment, is no longer waited for.
 fn ask_again(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let watch = Watch::new(&registry.requests());
     requests::file(registry, &Request::Up).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + PATIENCE;
-    while requests::pending(registry).is_ok_and(|all| all.iter().any(|filed| filed.request == Some(Request::Up))) {
-        if !watch.wait(Some(deadline)) {
-            break;
-        }
-    }
+    let unheard = || {
+        requests::pending(registry)
+            .is_ok_and(|all| all.iter().any(|filed| filed.request == Some(Request::Up)))
+    };
+    while lease::is_held(registry) && unheard() && watch.wait(Some(deadline)) {}
     Ok(())
 }
 
@@ -109,7 +111,9 @@ fn report(context: &Context, lease: &Lease) {
     }
     if let PlatformStatus::Ready { max_jobs, codex, codex_problem, .. } = &lease.platform {
         let codex = codex.as_ref().map_or(String::new(), |version| format!(", codex {version}"));
-        context.output.print(&format!("relay is up: engine {}, {max_jobs} jobs at once{codex}", lease.engine));
+        context
+            .output
+            .print(&format!("relay is up: engine {}, {max_jobs} jobs at once{codex}", lease.engine));
         if let Some(problem) = codex_problem {
             context.output.note(&format!("only shell jobs can run: {problem}"));
         }

@@ -12,10 +12,11 @@ use crate::exit::{Code, Failure};
 use crate::render::status;
 
 /// Flags of `relay wait`.
-///
-/// The exit code is that of the worst job: 125 (agent or container lost) before 1 (failed) before 130 (cancelled)
-/// before 0 (completed); 8 when --timeout passes first.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: that of the worst job, 125 (agent or container lost) before 1 (failed) before \
+                  130 (cancelled) before 0 (completed); 8 when --timeout passes first."
+)]
 pub struct WaitArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
     #[arg(value_name = "JOB", required = true)]

@@ -232,15 +232,15 @@ impl Core {
             }
             Ok(()) => {}
         }
-        if !self.gateway_bound {
-            if let Some(listener) = self.platform.gateway().await {
-                self.gateway_bound = true;
-                if let Ok(address) = listener.local_addr() {
-                    self.lease.listen.push(address);
-                }
-                listen::spawn(listener, self.door.clone());
-                self.publish(Durability::Cached);
+        if !self.gateway_bound
+            && let Some(listener) = self.platform.gateway().await
+        {
+            self.gateway_bound = true;
+            if let Ok(address) = listener.local_addr() {
+                self.lease.listen.push(address);
             }
+            listen::spawn(listener, self.door.clone());
+            self.publish(Durability::Cached);
         }
     }
 
@@ -284,10 +284,8 @@ impl Core {
                     true
                 }
             };
-            if applied {
-                if let Err(e) = requests::remove(&filed.path) {
-                    tracing::error!("{} can't be removed: {e}", filed.path.display());
-                }
+            if applied && let Err(e) = requests::remove(&filed.path) {
+                tracing::error!("{} can't be removed: {e}", filed.path.display());
             }
         }
     }

@@ -80,12 +80,7 @@ impl Dispatch {
     }
 
     /// An agent is there; it holds `held`.
-    pub(super) fn agent_up(
-        &mut self,
-        agent: &str,
-        capacity: usize,
-        held: &BTreeSet<JobId>,
-    ) -> Vec<Action> {
+    pub(super) fn agent_up(&mut self, agent: &str, capacity: usize, held: &BTreeSet<JobId>) -> Vec<Action> {
         self.capacity = Some(capacity);
         self.full = false;
         let mut actions = Vec::new();
@@ -199,7 +194,8 @@ pub(super) fn refusal(reason: String) -> EventBody {
 fn forgotten() -> EventBody {
     failed(
         FailureKind::AgentLost,
-        "the agent came back without this job: its state was lost, and its worker with it; launch it again".to_owned(),
+        "the agent came back without this job: its state was lost, and its worker with it; launch it again"
+            .to_owned(),
     )
 }
 

@@ -83,8 +83,7 @@ fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again()
     dispatch.record(&stale);
     assert!(dispatch.agent_down("again").is_empty());
     let back = dispatch.agent_up("x", 4, &held(&["a#1"]));
-    let restored =
-        Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
+    let restored = Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
     assert_eq!(back, [restored, start("b#1")]);
 }
 

@@ -23,12 +23,14 @@ pub(super) async fn bind(configured: Option<u16>, last: Option<&Lease>) -> Resul
             format!("port {port} can't be used ({e}): free it, or set [relay] port in platform/relay.toml")
         });
     }
-    if let Some(last) = last.and_then(|lease| lease.listen.first()) {
-        if let Ok(listener) = TcpListener::bind(loopback(last.port())).await {
-            return Ok(listener);
-        }
+    if let Some(last) = last.and_then(|lease| lease.listen.first())
+        && let Ok(listener) = TcpListener::bind(loopback(last.port())).await
+    {
+        return Ok(listener);
     }
-    TcpListener::bind(loopback(0)).await.map_err(|e| format!("no port of {} is free: {e}", Ipv4Addr::LOCALHOST))
+    TcpListener::bind(loopback(0))
+        .await
+        .map_err(|e| format!("no port of {} is free: {e}", Ipv4Addr::LOCALHOST))
 }
 
 /// Binds the same port on the address under which containers reach this host. `None` where that address is not this

@@ -18,6 +18,7 @@ use crate::registry::Registry;
 pub(super) struct Platform {
     engine: EngineKind,
     config: PlatformConfig,
+    codex: String,
     registry: PathBuf,
     state: PathBuf,
     port: u16,
@@ -35,6 +36,7 @@ impl Platform {
         Self {
             engine,
             config: config.platform.clone(),
+            codex: config.codex.program.clone(),
             registry: registry.dir().to_owned(),
             state: registry.local_agent(),
             port,
@@ -63,6 +65,7 @@ impl Platform {
             token: self.gate.renew().map_err(|e| format!("no randomness for a token: {e}"))?,
             max_jobs: self.config.max_jobs,
             user: self.engine.is_container().then_some("worker"),
+            codex: self.codex.clone(),
             env: worker_env(self.engine, std::env::vars()),
         };
         match self.engine {

@@ -9,19 +9,19 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::agent_socket::Door;
+use super::board::Board;
 use super::core::{Core, Flow, HEARTBEAT, Input};
 use super::dispatch::Dispatch;
+use super::inbox::Inbox;
 use super::platform::Platform;
 use super::token::Gate;
-use super::board::Board;
-use super::inbox::Inbox;
 use super::{listen, writer};
 use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
+use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
-use crate::registry::Registry;
 
 /// Inputs that may wait: frames other than events from the few connections there can be, hints and engine results.
 const INPUTS: usize = 64;

@@ -219,8 +219,7 @@ async fn acknowledge(socket: &mut WebSocket, receipts: Vec<(JobId, Receipt)>) ->
 }
 
 async fn send(socket: &mut WebSocket, frame: &RelayFrame) -> Result<(), End> {
-    let bytes =
-        wire::encode(frame).map_err(|e| End::Lost(format!("a frame could not be written: {e}")))?;
+    let bytes = wire::encode(frame).map_err(|e| End::Lost(format!("a frame could not be written: {e}")))?;
     match timeout_at(Instant::now() + SEND_TIMEOUT, socket.send(Message::Binary(bytes.into()))).await {
         Ok(sent) => sent.map_err(|e| End::Lost(e.to_string())),
         Err(_) => Err(End::Lost("the agent takes nothing any more".to_owned())),

@@ -20,6 +20,8 @@ pub struct AgentConfig {
     pub max_jobs: u32,
     /// The user of its workers; none for the agent's own.
     pub user: Option<&'static str>,
+    /// The Codex that the platform is judged by.
+    pub codex: String,
     /// Environment of its workers.
     pub env: BTreeMap<String, String>,
 }

@@ -64,11 +64,11 @@ impl Container<'_> {
         })
     }
 
-    /// The address under which containers reach this host, where it is this machine's own (Linux).
+    /// The address under which the container reaches this host, where it is this machine's own (Linux). Asked of the
+    /// container: the network itself does not always tell.
     pub fn gateway(&self) -> Option<IpAddr> {
-        let network = if self.engine == EngineKind::Podman { "podman" } else { "bridge" };
-        let format = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
-        let answer = self.query(&["network", "inspect", "--format", format, network]).ok()?;
+        let format = "{{range .NetworkSettings.Networks}}{{.Gateway}} {{end}}";
+        let answer = self.query(&["container", "inspect", "--format", format, &self.platform.name]).ok()?;
         answer.split_whitespace().find_map(|word| word.parse().ok())
     }
 
@@ -79,7 +79,8 @@ impl Container<'_> {
     pub fn ensure(&self, config: &AgentConfig) -> Result<(), String> {
         self.check()?;
         // The engine would make a missing folder as root's.
-        fs::create_dir_all(&self.platform.workspaces).map_err(|e| format!("{}: {e}", self.platform.workspaces.display()))?;
+        fs::create_dir_all(&self.platform.workspaces)
+            .map_err(|e| format!("{}: {e}", self.platform.workspaces.display()))?;
         match self.find()? {
             None => self.create()?,
             Some(found) => self.reuse(&found)?,
@@ -113,7 +114,10 @@ impl Container<'_> {
         run.args(["--label", &format!("{LABEL}={}", self.registry.display())])
             .args(["--label", &format!("{LABEL_MOUNT}={}", self.platform.workspaces.display())])
             .args(["--add-host", &format!("{HOST_NAME}:host-gateway")])
-            .args(["--volume", &format!("{}:{}", self.platform.workspaces.display(), super::workspace::MOUNT)])
+            .args([
+                "--volume",
+                &format!("{}:{}", self.platform.workspaces.display(), super::workspace::MOUNT),
+            ])
             .args(["--volume", &format!("{name}-codex-home:{CODEX_HOME}")])
             .args(["--volume", &format!("{name}-agent:{STATE}")])
             .arg(&self.platform.image);
@@ -149,7 +153,7 @@ impl Container<'_> {
         Ok(Some(Found { running, image, labels }))
     }
 
-    /// Copies the host's Codex settings, and its login only when that is an API key: a copied ChatGPT login would
+    /// Copies the host's Codex settings, and its login only when that is an API key: a copied `ChatGPT` login would
     /// rotate the refresh token and log the host out. Without settings the image's defaults hold.
     fn fill_codex_home(&self) {
         let Some(home) = codex_home() else { return };
@@ -219,7 +223,8 @@ mod tests {
     #[test]
     fn only_a_login_by_key_is_copied() {
         assert!(holds_api_key(br#"{"OPENAI_API_KEY":"sk-1"}"#));
-        for other in [&br#"{"tokens":{"refresh_token":"x"}}"#[..], br#"{"OPENAI_API_KEY":null}"#, b"garbage"] {
+        for other in [&br#"{"tokens":{"refresh_token":"x"}}"#[..], br#"{"OPENAI_API_KEY":null}"#, b"garbage"]
+        {
             assert!(!holds_api_key(other));
         }
         assert!(!holds_api_key(br#"{"OPENAI_API_KEY":"sk-1","tokens":{"refresh_token":"x"}}"#));

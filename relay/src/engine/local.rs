@@ -92,8 +92,7 @@ fn configure(program: &Path, state: &Path, config: &AgentConfig) -> io::Result<(
 /// # Errors
 /// The command's last words when it fails.
 pub fn feed(command: &mut Command, input: &[u8]) -> io::Result<()> {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // A child that ends early says why on stderr, which is worth more than the broken pipe.
         let _ = stdin.write_all(input);

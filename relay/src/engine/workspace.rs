@@ -29,7 +29,10 @@ pub fn resolve(
     dir: &Path,
 ) -> Result<Workspace, Failure> {
     let host = cwd.join(dir).canonicalize().ok().filter(|host| host.is_dir()).ok_or_else(|| {
-        Failure::usage(format!("workspace {} is no folder: make it first, or name another with -w", dir.display()))
+        Failure::usage(format!(
+            "workspace {} is no folder: make it first, or name another with -w",
+            dir.display()
+        ))
     })?;
     let text = |path: &Path| {
         path.to_str().map(str::to_owned).ok_or_else(|| {

@@ -6,10 +6,8 @@ use common::event_line::Source;
 use super::*;
 
 fn line(seq: u64) -> Vec<u8> {
-    let event = Event {
-        at: jiff::Timestamp::UNIX_EPOCH,
-        body: EventBody::Message { text: format!("number {seq}") },
-    };
+    let event =
+        Event { at: jiff::Timestamp::UNIX_EPOCH, body: EventBody::Message { text: format!("number {seq}") } };
     let job = "a#1".parse().unwrap();
     EventLine { id: seq, job, epoch: 1, seq, source: Source::Agent, event: Some(event) }.to_bytes().unwrap()
 }

@@ -49,8 +49,7 @@ impl LogWriter {
     /// # Errors
     /// When it can't be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let len = file.metadata()?.len();
         let left_out = left_out(&file, len)?;
         Ok(Self { path: path.to_owned(), file, len, left_out })
@@ -66,9 +65,10 @@ impl LogWriter {
     /// # Errors
     /// `InvalidInput` when bytes in between are missing; otherwise the failing call.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let seen = self.offset().checked_sub(offset).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "output in between is missing")
-        })?;
+        let seen = self
+            .offset()
+            .checked_sub(offset)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "output in between is missing"))?;
         let new = usize::try_from(seen).ok().and_then(|seen| bytes.get(seen..)).unwrap_or_default();
         self.file.write_all(new)?;
         self.len += new.len() as u64;

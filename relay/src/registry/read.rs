@@ -67,9 +67,7 @@ pub fn jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 pub fn records(registry: &Registry) -> io::Result<Vec<Stored>> {
     let mut found: Vec<Stored> =
         jobs(registry)?.iter().filter_map(|job| load_from(registry, job).ok()).collect();
-    found.sort_by(|a, b| {
-        (b.record.created_at, &b.record.job).cmp(&(a.record.created_at, &a.record.job))
-    });
+    found.sort_by(|a, b| (b.record.created_at, &b.record.job).cmp(&(a.record.created_at, &a.record.job)));
     Ok(found)
 }
 

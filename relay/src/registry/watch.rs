@@ -26,9 +26,9 @@ impl Watch {
                 let _ = sender.try_send(());
             }
         });
-        let watcher = watcher.ok().and_then(|mut watcher| {
-            watcher.watch(dir, RecursiveMode::NonRecursive).ok().map(|()| watcher)
-        });
+        let watcher = watcher
+            .ok()
+            .and_then(|mut watcher| watcher.watch(dir, RecursiveMode::NonRecursive).ok().map(|()| watcher));
         Self { changes, watcher }
     }
 

@@ -30,9 +30,10 @@ impl Output {
 
     /// Writes text to stdout; a line break is added where it ends without one.
     pub fn print(&self, text: &str) {
-        self.raw(text.as_bytes());
-        if !text.ends_with('\n') {
-            self.raw(b"\n");
+        if text.ends_with('\n') {
+            self.raw(text.as_bytes());
+        } else {
+            self.raw(format!("{text}\n").as_bytes());
         }
     }
 

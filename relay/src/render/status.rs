@@ -43,9 +43,13 @@ pub fn block(record: &JobRecord, view: &View) -> String {
     rows.lines.join("\n") + "\n"
 }
 
-/// How long the job has taken so far, in milliseconds: since its start, or its launch while it has none.
+/// How long the job has taken as far as is known, in milliseconds: since its start, or its launch while it has none.
 pub fn elapsed(record: &JobRecord, view: &View) -> u64 {
-    between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(view.now))
+    let known_until = match record.state {
+        state if state != State::Queued && view.relay == Relay::Down => record.last_event_at,
+        _ => view.now,
+    };
+    between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(known_until))
 }
 
 /// The job's state in a few words: `running for 1m03s`, `failed after 2m10s`.
@@ -56,8 +60,8 @@ pub fn state(record: &JobRecord, view: &View) -> String {
 
 fn headline(record: &JobRecord, view: &View) -> String {
     let state = match record.state {
-        // Whether it still is, nobody knows.
-        state if !state.is_final() && view.relay == Relay::Down => {
+        // Whether it still is, nobody knows. (A queued one is: only a relay could change that.)
+        state if !state.is_final() && state != State::Queued && view.relay == Relay::Down => {
             format!("{} as of {}", state.as_str(), ago(record.last_event_at, view.now))
         }
         _ => state(record, view),

@@ -84,6 +84,14 @@ mod tests {
     }
 
     #[test]
+    fn without_a_relay_no_time_is_claimed_beyond_the_last_event() {
+        let mut view = samples::view(600);
+        view.relay = super::super::Relay::Down;
+        let text = of(&[samples::running(), samples::queued()], &view);
+        assert!(text.contains("  8.0s ") && text.contains("  10m00s "), "{text}");
+    }
+
+    #[test]
     fn hostile_records_stay_on_their_line() {
         let text = of(&[samples::hostile()], &samples::view(73));
         assert_eq!(text.lines().count(), 2);

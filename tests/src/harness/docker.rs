@@ -16,10 +16,15 @@ pub fn docker(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// The address of this host as containers see it.
+/// The address of this host as containers see it: that of the default bridge.
 ///
 /// # Panics
-/// When no engine answers.
+/// When there is no such bridge.
 pub fn gateway() -> String {
-    docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"])
+    // The engine does not always tell it before its first container runs; the kernel does.
+    let output = Command::new("ip").args(["-4", "-o", "addr", "show", "dev", "docker0"]).output();
+    let shown = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let address = shown.split_whitespace().skip_while(|word| *word != "inet").nth(1);
+    let address = address.and_then(|address| address.split('/').next());
+    address.unwrap_or_else(|| panic!("no docker0 with an address: {shown:?}")).to_owned()
 }

@@ -94,7 +94,8 @@ impl Site {
     /// When it can't be written.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.root().join(path);
-        let written = fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| fs::write(&path, text));
+        let written =
+            fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| fs::write(&path, text));
         written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
@@ -163,6 +164,9 @@ impl Site {
     }
 
     /// Waits until a job's record shows a fact.
+    ///
+    /// # Panics
+    /// When the job ends without it, or it takes too long.
     pub fn record_when(&self, job: &str, what: &str, fact: impl Fn(&JobRecord) -> bool) -> JobRecord {
         until(&format!("{job} {what}"), || {
             let record = self.record(job);
@@ -215,6 +219,14 @@ impl Site {
         processes::inside(&self.workspace())
     }
 
+    /// Says what relay and agent said, for whoever has to find out why a test failed.
+    #[expect(clippy::print_stderr, reason = "a failed test's output is where it is looked for")]
+    fn tell(&self) {
+        eprintln!("the relay said:\n{}", self.daemon_log());
+        let agent = self.registry().join("agent/agent.log");
+        eprintln!("the agent said:\n{}", fs::read_to_string(agent).unwrap_or_default());
+    }
+
     /// Holds every ended job's record against the fold of its event log, byte for byte.
     fn check_records(&self) {
         let entries = fs::read_dir(self.registry()).into_iter().flatten().flatten();
@@ -226,7 +238,8 @@ impl Site {
                 let dense: Vec<u64> = (1..=seqs.len() as u64).collect();
                 assert_eq!(seqs, dense, "{stem}: the events of epoch {epoch} are not dense");
             }
-            let on_disk = fs::read_to_string(self.registry().join(format!("{stem}.json"))).unwrap_or_default();
+            let on_disk =
+                fs::read_to_string(self.registry().join(format!("{stem}.json"))).unwrap_or_default();
             let rebuilt = JobRecord::rebuild(&lines).and_then(|record| record.to_bytes().ok());
             let rebuilt = String::from_utf8(rebuilt.unwrap_or_default()).unwrap_or_default();
             similar_asserts::assert_eq!(rebuilt, on_disk, "the fold of {stem}'s log and its record");
@@ -252,10 +265,7 @@ impl Drop for Site {
             let _ = Command::new("docker").args(["volume", "rm", "-f"]).args(volumes).output();
         }
         if std::thread::panicking() {
-            eprintln!("the relay said:\n{}", self.daemon_log());
-            let agent = self.registry().join("agent/agent.log");
-            eprintln!("the agent said:\n{}", fs::read_to_string(agent).unwrap_or_default());
-            return;
+            return self.tell();
         }
         assert!(down.status.success(), "relay down: {}", String::from_utf8_lossy(&down.stderr));
         self.check_records();

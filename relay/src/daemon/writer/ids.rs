@@ -47,11 +47,8 @@ impl EventIds {
 impl Drop for EventIds {
     fn drop(&mut self) {
         // After an orderly end no id is skipped; without this write some are, which is fine too.
-        let _ = atomic::replace(
-            &self.registry.event_ids(),
-            self.next.to_string().as_bytes(),
-            Durability::Cached,
-        );
+        let _ =
+            atomic::replace(&self.registry.event_ids(), self.next.to_string().as_bytes(), Durability::Cached);
     }
 }
 

@@ -162,7 +162,11 @@ impl OpenJob {
         let changed = std::mem::take(&mut self.changed);
         if changed {
             // Not synced: the log is the truth, and a start makes the record again from it.
-            atomic::replace(&registry.record(&self.record.job), &self.record.to_bytes()?, Durability::Cached)?;
+            atomic::replace(
+                &registry.record(&self.record.job),
+                &self.record.to_bytes()?,
+                Durability::Cached,
+            )?;
         }
         let receipt = self.receipt();
         for receipts in self.promised.drain(..) {
@@ -175,7 +179,8 @@ impl OpenJob {
     pub(super) fn fail(&mut self, error: &io::Error) {
         let problem = Some(format!("the registry can't be written: {error}"));
         for receipts in self.promised.drain(..) {
-            receipts.post(self.record.job.clone(), Receipt { problem: problem.clone(), ..Receipt::default() });
+            receipts
+                .post(self.record.job.clone(), Receipt { problem: problem.clone(), ..Receipt::default() });
         }
     }
 }

@@ -50,13 +50,7 @@ pub(super) enum Command {
     /// A record that the command line has created: log its first event.
     Adopt(JobId),
     /// Events of an agent.
-    Events {
-        job: JobId,
-        epoch: u32,
-        first_seq: u64,
-        batch: Vec<Event>,
-        receipts: Board<JobId, Receipt>,
-    },
+    Events { job: JobId, epoch: u32, first_seq: u64, batch: Vec<Event>, receipts: Board<JobId, Receipt> },
     /// Output of a worker.
     Output { job: JobId, epoch: u32, offset: u64, bytes: Vec<u8>, receipts: Board<JobId, Receipt> },
     /// An event that the relay itself saw.
@@ -180,13 +174,7 @@ impl Writer {
     }
 
     /// Notes who wants a receipt after the commit. What could not be taken is told at once.
-    fn promise(
-        &mut self,
-        job: &JobId,
-        epoch: u32,
-        taken: io::Result<()>,
-        receipts: &Board<JobId, Receipt>,
-    ) {
+    fn promise(&mut self, job: &JobId, epoch: u32, taken: io::Result<()>, receipts: &Board<JobId, Receipt>) {
         match (taken, self.open.get_mut(job)) {
             (Ok(()), Some(open)) => open.promise(receipts),
             (Err(e), Some(open)) => {
@@ -241,10 +229,10 @@ impl Writer {
             }
         }
         for job in done {
-            if let Some(open) = self.open.remove(&job) {
-                if let Some(finished_at) = open.record().finished_at {
-                    self.archive.add(finished_at, job);
-                }
+            if let Some(open) = self.open.remove(&job)
+                && let Some(finished_at) = open.record().finished_at
+            {
+                self.archive.add(finished_at, job);
             }
         }
         self.archive.trim(&self.registry);

@@ -107,7 +107,7 @@ fn set_aside(registry: &Registry, job: &JobId, log: &event_log::Log) -> io::Resu
         return Err(io::Error::new(io::ErrorKind::Unsupported, format!("line {number} of its log: {error}")));
     }
     let path = registry.events(job);
-    let aside = (1..)
+    let aside = (1..u32::MAX)
         .map(|n| path.with_extension(format!("jsonl.corrupt-{n}")))
         .find(|aside| !aside.exists())
         .ok_or(io::ErrorKind::AlreadyExists)?;

@@ -1,0 +1,50 @@
+//! Workers as another user. Only root can do that, so without it these tests have nothing to say.
+
+mod support;
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use common::event::FinalState;
+use support::{Agent, Relay, mark, processes};
+
+/// A user that every Linux has.
+const USER: &str = "nobody";
+
+fn ids() -> Option<(u32, u32)> {
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = passwd.lines().find(|line| line.starts_with("nobody:"))?.to_owned();
+    let mut fields = line.split(':').skip(2);
+    let ids = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    rustix::process::geteuid().is_root().then_some(ids)
+}
+
+#[tokio::test]
+async fn a_worker_has_its_own_user_no_groups_and_no_way_to_the_agent() {
+    let Some((uid, gid)) = ids() else { return };
+    let mut relay = Relay::new().await;
+    let agent = Agent::start_with(&relay.url(), &serde_json::json!({"user": USER}));
+    relay.accept().await;
+    std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    chown(agent.workspace(), Some(uid), Some(gid)).unwrap();
+    let (pid, state) = (agent.child.id(), agent.state());
+    let mark = mark();
+    let line = format!(
+        "id -u; id -G; echo $USER; cat {state}/config.json || echo no config; \
+         cat /proc/{pid}/environ >/dev/null || echo no environ; ls /proc/$PPID/fd || echo no fds; \
+         kill -9 {pid} $PPID || echo no kill; touch mine; (setsid sleep {mark} >/dev/null 2>&1 &)",
+        state = state.display()
+    );
+    relay.start(&agent.shell("demo#1", &line)).await;
+    let run = relay.until_finished("demo#1").await;
+    let text = run.text();
+    assert!(text.starts_with(&format!("{uid}\n{gid}\n{USER}\n")), "{text}");
+    for refused in ["no config", "no environ", "no fds", "no kill"] {
+        assert!(text.contains(refused), "{refused} in {text}");
+    }
+    assert!(!text.contains(support::TOKEN), "{text}");
+    assert_eq!(run.finished().unwrap().0, FinalState::Completed);
+    assert_eq!((run.cleanup(), processes(&mark).len()), (Some((1, 0)), 0));
+    for path in [".codex-worker", ".codex-worker/demo.1", ".codex-worker/demo.1/log.txt", "mine"] {
+        assert_eq!(std::fs::metadata(agent.workspace().join(path)).unwrap().uid(), uid, "{path}");
+    }
+}
