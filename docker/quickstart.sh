@@ -67,6 +67,8 @@ in_site() { "$relay" --root "$site" "$@"; }
 # (Volumes and running parts of an earlier run are taken up again.)
 mkdir -p "$site/platform" "$projects/demo"
 rm -rf "$projects/demo/checkout"
+# A worker runs as whoever owns its folder. Root's own folder would make it root inside the container; it need not be.
+[ "$engine" = local ] || [ "$(id -u)" != 0 ] || chown -R 1000:1000 "$projects"
 ./docker/sample.sh "$projects"
 {
     printf '[platform]\nengine = "%s"\nname = "relay-quickstart"\ncerts = "%s"\n' "$engine" "$PWD/docker/certs"

@@ -25,6 +25,8 @@ use crate::uplink::Uplink;
 const GRACE: Duration = Duration::from_millis(4500);
 /// How long jobs may take to be over: the grace, and 2 s for what is hard to kill.
 const ENDED: Duration = Duration::from_millis(6500);
+/// Between two looks whether the state folder is still there: two calls of a microsecond each.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long the last events may take to the relay. What is not delivered stays in the spool.
 const DELIVERED: Duration = Duration::from_secs(2);
 
@@ -47,8 +49,10 @@ pub(crate) async fn run(state: &State) -> io::Result<()> {
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent {} runs", state.agent);
 
-    signals.next().await;
-    tracing::info!("told to stop");
+    tokio::select! {
+        () = signals.next() => tracing::info!("told to stop"),
+        () = lost(state) => tracing::error!("the state folder {} is gone: stopping", state.dir.display()),
+    }
     jobs.stop(common::duration::millis(GRACE));
     let ended = async {
         tokio::select! {
@@ -66,6 +70,13 @@ pub(crate) async fn run(state: &State) -> io::Result<()> {
     let _ = timeout(DELIVERED, spool.emptied()).await;
     uplink.abort();
     Ok(())
+}
+
+/// Returns when the state folder is no longer the one that was taken.
+async fn lost(state: &State) {
+    while !state.is_lost() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Whether this is a container, as its engine marks it.

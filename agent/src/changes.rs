@@ -22,10 +22,10 @@ pub(crate) struct Git {
     user: Option<Ids>,
 }
 
-/// The commit that the job began with.
+/// What the job began with: a commit, or the empty tree of a repository without one.
 #[derive(Debug)]
 pub(crate) struct Before {
-    head: String,
+    tree: String,
 }
 
 impl Git {
@@ -57,12 +57,17 @@ impl Git {
     }
 }
 
-/// The state at the begin; none where the workspace is no repository with a commit.
+/// The state at the begin; none where the workspace is no repository.
 pub(crate) async fn before(git: Git) -> Option<Before> {
-    let output = git.call(&["rev-parse", "--verify", "--quiet", "HEAD"]).await?;
-    let head = String::from_utf8(output).ok()?.trim().to_owned();
-    let whole = head.len() >= 40 && head.bytes().all(|byte| byte.is_ascii_hexdigit());
-    whole.then_some(Before { head })
+    let output = if let Some(head) = git.call(&["rev-parse", "--verify", "--quiet", "HEAD"]).await {
+        head
+    } else {
+        git.call(&["rev-parse", "--is-inside-work-tree"]).await?;
+        git.call(&["hash-object", "-t", "tree", "/dev/null"]).await?
+    };
+    let tree = String::from_utf8(output).ok()?.trim().to_owned();
+    let whole = tree.len() >= 40 && tree.bytes().all(|byte| byte.is_ascii_hexdigit());
+    whole.then_some(Before { tree })
 }
 
 /// What differs from the begin, new files included.
@@ -75,7 +80,7 @@ pub(crate) async fn since(git: &Git, before: &Before) -> Option<Changes> {
         "--no-ext-diff",
         "--no-textconv",
         "--relative",
-        &before.head,
+        &before.tree,
     ];
     let new = ["ls-files", "--others", "--exclude-standard", "-z"];
     let (diff, new) = tokio::join!(git.call(&diff), git.call(&new));

@@ -2,13 +2,16 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often the lock is tried, and how long is waited in between: 100 ms in all, where a look takes microseconds.
 const TRIES: u32 = 10;
 const BETWEEN: Duration = Duration::from_millis(10);
+
+/// Locked by the agent that holds the folder; holds its process id.
+const LOCK: &str = "agent.lock";
 
 /// A state folder that this process holds.
 #[derive(Debug)]
@@ -18,7 +21,17 @@ pub(crate) struct State {
     /// The agent's id: made once, kept for ever.
     pub(crate) agent: String,
     /// Held until the process ends; the kernel frees it however that happens.
-    _lock: File,
+    lock: File,
+}
+
+impl State {
+    /// Whether the folder is still the one that was taken: not when somebody has removed or replaced it, and then nothing
+    /// that is spooled there would ever be found.
+    pub(crate) fn is_lost(&self) -> bool {
+        let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let (mine, there) = (self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK)).map(place));
+        !matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
+    }
 }
 
 /// Makes the folder if it is missing; others can't look inside.
@@ -39,8 +52,7 @@ pub(crate) fn take(dir: &Path) -> Result<State, String> {
     create(dir)?;
     let shown = dir.display();
     let unusable = |error: io::Error| format!("the state folder {shown} can't be used: {error}");
-    let lock =
-        File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join("agent.lock"));
+    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK));
     let mut lock = lock.map_err(unusable)?;
     if !hold(&lock).map_err(unusable)? {
         return Err(format!("another agent already uses the state folder {shown}"));
@@ -49,7 +61,7 @@ pub(crate) fn take(dir: &Path) -> Result<State, String> {
     let pid = format!("{}\n", std::process::id());
     lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(unusable)?;
     let agent = agent_id(&dir.join("agent-id")).map_err(unusable)?;
-    Ok(State { dir: dir.to_owned(), agent, _lock: lock })
+    Ok(State { dir: dir.to_owned(), agent, lock })
 }
 
 /// Takes the lock. Somebody who only looks whether an agent runs may hold it for a moment, so it is tried again.

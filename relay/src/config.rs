@@ -1,6 +1,7 @@
 //! `platform/relay.toml`: read into a raw form, then resolved into a [`Config`] without options.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use common::duration;
@@ -43,6 +44,9 @@ pub struct PlatformConfig {
     pub codex_version: String,
     /// The folder on the host that is mounted at `/workspaces`.
     pub workspaces: PathBuf,
+    /// User and group of the workers in a container: whoever owns that folder, so that its files belong to the same person
+    /// on both sides. A folder that is not there yet will be this process's.
+    pub worker: (u32, u32),
     /// A folder with extra CA certificates (`*.crt`) for the image.
     pub certs: PathBuf,
     /// How many jobs run at once.
@@ -133,6 +137,14 @@ impl TryFrom<String> for Millis {
     }
 }
 
+/// Who owns a folder.
+fn owner(folder: &Path) -> (u32, u32) {
+    std::fs::metadata(folder).map_or_else(
+        |_| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+        |folder| (folder.uid(), folder.gid()),
+    )
+}
+
 impl Config {
     /// Reads the configuration of the project at `root`; a missing file means the defaults.
     ///
@@ -167,17 +179,21 @@ impl Raw {
         limits.grace_ms = self.limits.grace.map_or(limits.grace_ms, |value| value.0);
         limits.steps = self.limits.steps.into_iter().map(|(kind, value)| (kind, value.0)).collect();
         let version = env!("CARGO_PKG_VERSION");
+        let workspaces = root.join(platform.workspaces.unwrap_or_else(|| "workspace-projects".into()));
+        let worker = owner(&workspaces);
         Ok(Config {
             root: root.to_owned(),
             platform: PlatformConfig {
                 engine: platform.engine,
                 name: platform.name.unwrap_or_else(|| "platform".to_owned()),
-                image: platform.image.unwrap_or_else(|| format!("relay-platform:{version}")),
+                // The user is part of the image, so each has one of its own.
+                image: platform.image.unwrap_or_else(|| format!("relay-platform:{version}-u{}", worker.0)),
                 base: platform.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
                 codex_version: platform
                     .codex_version
                     .unwrap_or_else(|| crate::engine::image::codex_version().to_owned()),
-                workspaces: root.join(platform.workspaces.unwrap_or_else(|| "workspace-projects".into())),
+                workspaces,
+                worker,
                 certs: root.join(platform.certs.unwrap_or_else(|| "docker/certs".into())),
                 max_jobs,
             },

@@ -167,3 +167,34 @@ pub(crate) fn three_at_once(site: &Site) {
         assert!(site.log(job).contains("That was quick."));
     }
 }
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_worker_without_credentials_is_refused_before_anything_is_written() {
+    let (_model, site) = site(Engine::Local, "127.0.0.1");
+    std::fs::remove_file(site.codex_home().join("config.toml")).unwrap();
+    site.relay(&["up"]);
+    let said = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
+    assert!(said.contains("CODEX_API_KEY") && said.lines().count() == 1, "{said}");
+    assert!(!site.registry().join("demo.1.json").exists());
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn in_codex_s_own_sandbox_a_worker_installs_and_commits_and_writes_nothing_outside() {
+    let (_model, site) = site(Engine::Local, "127.0.0.1");
+    site.configure(&format!("[codex]\nprogram = \"{}\"\n", programs::codex().display()));
+    sample_repository(&site);
+    let git =
+        |args: &[&str]| Command::new("git").arg("-C").arg(site.workspace()).args(args).output().unwrap();
+    assert!(git(&["init", "-q", "-b", "main"]).status.success());
+    let job = launch(&site, "[script:sandbox] Install, commit, look outside.");
+    let record = site.ended(&job);
+    let log = site.log(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{log}");
+    let head = String::from_utf8_lossy(&git(&["log", "--oneline"]).stdout).into_owned();
+    assert!(head.contains("From inside of the sandbox"), "{head}\n{log}");
+    assert!(site.workspace().join("node_modules/names").exists(), "{log}");
+    assert!(!site.root().join("outside").exists(), "{log}");
+    assert_eq!(record.changes.map(|changes| changes.files > 0), Some(true));
+}

@@ -128,12 +128,29 @@ fn the_token_and_the_models_key_are_in_nothing_that_docker_shows() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn a_worker_of_its_own_user_is_isolated_and_one_of_the_agents_user_is_not() {
-    let site = site();
-    let job = site.launch_shell("id -u", &[]);
+fn a_worker_runs_as_the_owner_of_its_folder_and_is_isolated_unless_that_is_root() {
+    let site = Site::new(Engine::Docker);
+    let owned = site.root().join("workspace-projects");
+    for path in [&owned, &site.workspace()] {
+        std::os::unix::fs::chown(path, Some(1234), Some(1234)).unwrap();
+    }
+    site.write(
+        "platform/relay.toml",
+        &format!(
+            "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"relay-test-user:1\"\ncerts = \"{}\"\n",
+            site.container(),
+            programs::workspace().join("docker/certs").display()
+        ),
+    );
+    site.relay(&["up", "--build"]);
+    let job =
+        site.launch_shell("id -u; id -un; touch mine; cat /var/lib/worker-agent/config.json; kill -9 1", &[]);
     let record = site.ended(&job);
-    let expected = if site.log(&job) == "0\n" { Isolation::None } else { Isolation::Container };
-    assert_eq!(record.isolation, Some(expected));
+    assert_eq!(record.isolation, Some(Isolation::Container));
+    assert!(site.log(&job).starts_with("1234\nworker\n"), "{}", site.log(&job));
+    assert!(!site.log(&job).contains("token"), "{}", site.log(&job));
+    let made = std::fs::metadata(site.workspace().join("mine")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 1234);
 }
 
 #[test]

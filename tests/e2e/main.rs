@@ -7,6 +7,7 @@ mod cancel;
 mod codex;
 mod container;
 mod door;
+mod following;
 mod limits;
 mod recovery;
 mod registry;

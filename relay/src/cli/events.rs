@@ -1,11 +1,13 @@
 //! `relay events`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use clap::Args;
+use common::event::EventBody;
 use common::event_line::EventLine;
 use common::ids::JobId;
+use common::job::StepKind;
 
 use super::follow::Follow;
 use super::{Context, facts, find};
@@ -44,6 +46,7 @@ pub fn run(args: &EventsArgs, context: &Context) -> Result<Code, Failure> {
 fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure> {
     let mut follow = args.follow.then(|| Follow::new(context));
     let mut follower = Follower::new();
+    let mut filter = Waits::default();
     loop {
         // The record first: an end that it tells is in the log already.
         let stored = match &mut follow {
@@ -53,7 +56,7 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
         let lines = follower
             .next_lines(&stored.home.events(job))
             .map_err(|e| find::unreadable(job, "event log", &e))?;
-        print(args, context, &lines, false);
+        print(args, context, &lines, false, &mut filter);
         let over = stored.record.state.is_final() || context.output.is_closed();
         match &follow {
             Some(follow) if !over => follow.pause(None),
@@ -65,10 +68,11 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
 fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
     let watch = args.follow.then(|| Watch::new(context.registry.dir()));
     let mut logs = BTreeMap::new();
+    let mut filter = Waits::default();
     loop {
         let mut lines = news(context, &mut logs)?;
         lines.sort_by_key(|(_, line)| line.id);
-        print(args, context, &lines, true);
+        print(args, context, &lines, true, &mut filter);
         match &watch {
             Some(watch) if !context.output.is_closed() => watch.wait(None),
             _ => return Ok(()),
@@ -103,12 +107,40 @@ fn news(context: &Context, logs: &mut BTreeMap<JobId, Log>) -> Result<Vec<(Vec<u
     Ok(lines)
 }
 
-fn print(args: &EventsArgs, context: &Context, lines: &[(Vec<u8>, EventLine)], name_job: bool) {
+/// The waits for the model that are under way. Between any two steps there is one, mostly of a moment: people are shown
+/// the other steps, programs everything.
+#[derive(Default)]
+struct Waits(BTreeSet<(JobId, u32)>);
+
+impl Waits {
+    /// Whether the line is the begin or the end of a wait for the model.
+    fn takes(&mut self, line: &EventLine) -> bool {
+        match line.event.as_ref().map(|event| &event.body) {
+            Some(EventBody::StepStarted { n, kind: StepKind::Model, .. }) => {
+                self.0.insert((line.job.clone(), *n))
+            }
+            Some(EventBody::StepFinished { n, .. }) => self.0.remove(&(line.job.clone(), *n)),
+            _ => false,
+        }
+    }
+}
+
+fn print(
+    args: &EventsArgs,
+    context: &Context,
+    lines: &[(Vec<u8>, EventLine)],
+    name_job: bool,
+    waits: &mut Waits,
+) {
     let view = facts::view(context);
-    for (raw, line) in lines.iter().filter(|(_, line)| line.id > args.since) {
+    for (raw, line) in lines {
+        let wait = waits.takes(line);
+        if line.id <= args.since {
+            continue;
+        }
         if context.output.json {
             context.output.raw(raw);
-        } else {
+        } else if !wait {
             context.output.print(&event_text::line(raw, line, name_job, &view));
         }
         if context.output.is_closed() {

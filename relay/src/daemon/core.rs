@@ -40,6 +40,8 @@ const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 /// What the core is told.
 pub(super) enum Input {
+    /// An agent asks to come in. It is refused while another one is there; the same one may come back at any time.
+    Knock { agent: String, reply: oneshot::Sender<Result<(), String>> },
     /// An agent has said hello and was welcomed.
     Connected(SessionHandle),
     /// A connection has ended.
@@ -61,13 +63,15 @@ pub(super) enum Input {
 pub(super) enum Flow {
     /// It does.
     Continue,
-    /// `relay down` is done.
+    /// `relay down` is done, or the registry is gone.
     Down,
 }
 
 pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) lease: Lease,
+    /// Held locked for as long as the daemon lives.
+    pub(super) lock: std::fs::File,
     pub(super) door: Door,
     pub(super) platform: Platform,
     pub(super) dispatch: Dispatch,
@@ -109,6 +113,10 @@ impl Core {
 
     pub(super) async fn handle(&mut self, input: Input) -> Flow {
         match input {
+            Input::Knock { agent, reply } => {
+                // The connection may be gone again.
+                let _ = reply.send(self.admit(&agent));
+            }
             Input::Connected(session) => self.connected(session).await,
             Input::Gone { id, reason } => self.gone(id, &reason).await,
             Input::Accepted { id, job, epoch } => {
@@ -149,6 +157,10 @@ impl Core {
 
     /// Regular work: the heartbeat, hints that were lost, a platform that is not there.
     pub(super) async fn tick(&mut self) -> Flow {
+        if !lease::is_mine(&self.registry, &self.lock) {
+            tracing::error!("the registry was removed or replaced: ending");
+            return Flow::Down;
+        }
         self.lease.heartbeat_at = Timestamp::now();
         self.publish(Durability::Cached);
         self.look().await;
@@ -162,6 +174,15 @@ impl Core {
         let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
         let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agent.is_none());
         if waited || told { Flow::Down } else { Flow::Continue }
+    }
+
+    fn admit(&self, agent: &str) -> Result<(), String> {
+        match &self.agent {
+            Some(here) if here.hello.agent != agent => {
+                Err(format!("agent {} is connected, and there can be one alone", here.hello.agent))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_current(&self, id: SessionId) -> bool {

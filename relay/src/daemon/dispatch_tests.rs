@@ -107,6 +107,6 @@ fn a_cancel_reaches_a_job_wherever_it_is() {
     dispatch.record(&record("b#1", 2, State::Running));
     assert_eq!(dispatch.cancel(&id("b#1"), 5), Some(vec![]), "the agent is away");
     let told = Action::Cancel { job: id("b#1"), grace_ms: 5 };
-    assert_eq!(dispatch.agent_up("x", 4, &held(&["b#1"])), [told.clone()]);
+    assert_eq!(dispatch.agent_up("x", 4, &held(&["b#1"])), std::slice::from_ref(&told));
     assert_eq!(dispatch.cancel(&id("b#1"), 9), Some(vec![Action::Cancel { job: id("b#1"), grace_ms: 9 }]));
 }

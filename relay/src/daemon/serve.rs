@@ -1,5 +1,6 @@
 //! Starts and stops the daemon.
 
+use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 pub fn serve(config: &Config, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
     registry.ensure()?;
     let broken = |e: io::Error| registry.not_writable(&e);
-    let Some(_lock) = take_lock(registry).map_err(broken)? else {
+    let Some(lock) = take_lock(registry).map_err(broken)? else {
         let holder = lease::read(registry).map_or("another process".to_owned(), |lease| {
             format!("process {} (relay {})", lease.pid, lease.version)
         });
@@ -46,13 +47,13 @@ pub fn serve(config: &Config, registry: &Registry, engine: EngineKind) -> Result
         .enable_all()
         .build()
         .map_err(|e| Failure::unreachable(format!("no runtime: {e}")))?;
-    let served = runtime.block_on(run(config, registry, engine));
+    let served = runtime.block_on(run(config, registry, engine, lock));
     // An engine call that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
-fn take_lock(registry: &Registry) -> io::Result<Option<std::fs::File>> {
+fn take_lock(registry: &Registry) -> io::Result<Option<File>> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         match lease::take(registry)? {
@@ -64,7 +65,7 @@ fn take_lock(registry: &Registry) -> io::Result<Option<std::fs::File>> {
     }
 }
 
-async fn run(config: &Config, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: File) -> Result<(), Failure> {
     let last = lease::read(registry);
     let listener = listen::bind(config.port, last.as_ref()).await.map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
@@ -77,6 +78,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind) -> Result
     let now = Timestamp::now();
     let mut core = Core {
         registry: registry.clone(),
+        lock,
         lease: Lease {
             schema: lease::SCHEMA,
             pid: std::process::id(),

@@ -85,9 +85,12 @@ async fn serve(socket: &mut WebSocket, door: &Door) -> Result<std::convert::Infa
     let hello = greet(socket).await?;
     let protocol = wire::negotiate(hello.protocol_min, hello.protocol_max, &hello.version)
         .map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
+    knock(&hello, door).await?;
     let (reply, durable) = oneshot::channel();
     door.writer.send(Command::Durable { jobs: hello.jobs.clone(), reply }).await;
-    let durable: Vec<Durable> = durable.await.map_err(|_| End::Lost("the registry is closed".to_owned()))?;
+    let durable: Vec<Durable> = durable
+        .await
+        .map_err(|_| End::Refused(wire::CLOSE_PROTOCOL, "the registry can't be read".to_owned()))?;
     send(socket, &RelayFrame::Welcome { protocol, durable }).await?;
 
     let (outbound, frames) = mpsc::channel(OUTBOUND);
@@ -103,6 +106,15 @@ async fn serve(socket: &mut WebSocket, door: &Door) -> Result<std::convert::Infa
     };
     let _ = door.core.send(Input::Gone { id, reason }).await;
     end
+}
+
+/// Asks whether this agent may come in: a registry has one platform, and two agents would end each other's jobs.
+async fn knock(hello: &Hello, door: &Door) -> Result<(), End> {
+    let stopping = || End::Lost("the relay is stopping".to_owned());
+    let (reply, verdict) = oneshot::channel();
+    let agent = hello.agent.clone();
+    door.core.send(Input::Knock { agent, reply }).await.map_err(|_| stopping())?;
+    verdict.await.map_err(|_| stopping())?.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))
 }
 
 /// Waits for the agent to say who it is.

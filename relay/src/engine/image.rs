@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -33,7 +32,7 @@ pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failur
     let context = tempfile::tempdir()
         .and_then(|dir| assemble(dir.path(), &agent, &platform.certs).map(|()| dir))
         .map_err(|e| Failure::unreachable(format!("the image's files could not be put together: {e}")))?;
-    let (uid, gid) = worker_user(&platform.workspaces);
+    let (uid, gid) = platform.worker;
     let status = Command::new(engine.as_str())
         .args(["build", "--tag", &platform.image])
         .args(["--build-arg", &format!("BASE={}", platform.base)])
@@ -50,15 +49,6 @@ pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failur
         return Ok(());
     }
     Err(Failure::unreachable(format!("{engine} could not build {}: see its output above", platform.image)))
-}
-
-/// The user of the workers: whoever owns the folder that they write to, so that its files belong to the same person on
-/// both sides. A folder that is not there yet will be this process's.
-fn worker_user(workspaces: &Path) -> (u32, u32) {
-    fs::metadata(workspaces).map_or_else(
-        |_| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
-        |folder| (folder.uid(), folder.gid()),
-    )
 }
 
 fn assemble(dir: &Path, agent: &Path, certs: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,13 @@ pub fn is_held(registry: &Registry) -> bool {
 /// The lease of the daemon that lives, if one does.
 pub fn of_living(registry: &Registry) -> Option<Lease> {
     if is_held(registry) { read(registry) } else { None }
+}
+
+/// Whether `lock` is still the registry's: not when somebody has removed or replaced the folder.
+pub fn is_mine(registry: &Registry, lock: &File) -> bool {
+    let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let (mine, there) = (lock.metadata().map(place), std::fs::metadata(registry.lock()).map(place));
+    matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
 }
 
 /// Takes the registry for this process; it is free again when the handle is dropped or the process dies, however.

@@ -144,8 +144,10 @@ impl Writer {
             }
             Command::DropEnv(job) => recover::drop_env(&self.registry, &job)?,
             Command::Durable { jobs, reply } => {
-                let durable = jobs.iter().map(|progress| self.durable(progress)).collect();
-                let _ = reply.send(durable);
+                // Without an answer the connection ends and the agent asks again: a wrong one could end its jobs.
+                let durable: io::Result<Vec<Durable>> =
+                    jobs.iter().map(|progress| self.durable(progress)).collect();
+                let _ = reply.send(durable?);
             }
             Command::Flush(reply) => replies.push(reply),
         }
@@ -189,10 +191,13 @@ impl Writer {
         }
     }
 
-    fn durable(&mut self, progress: &JobProgress) -> Durable {
+    fn durable(&mut self, progress: &JobProgress) -> io::Result<Durable> {
         let JobProgress { job, epoch, .. } = progress;
-        let known = self.job(job).ok().filter(|open| !open.record().state.is_final());
-        match known {
+        let known = match self.job(job) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            open => Some(open?).filter(|open| !open.record().state.is_final()),
+        };
+        Ok(match known {
             Some(open) if open.record().epoch <= *epoch => {
                 let same = open.record().epoch == *epoch;
                 let receipt = open.receipt();
@@ -205,7 +210,7 @@ impl Writer {
                 }
             }
             _ => Durable { job: job.clone(), epoch: *epoch, seq: 0, output: 0, closed: true },
-        }
+        })
     }
 
     /// Disk, ack, publish.
