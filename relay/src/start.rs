@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
+use crate::registry::Registry;
+use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::watch::Watch;
-use crate::registry::{Registry, lease};
 
 /// How long a daemon may take until it holds the registry. It does nothing slow before that.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a platform may take: a container's start and the agent's way back, with room for a loaded machine.
+const PLATFORM_PATIENCE: Duration = Duration::from_secs(90);
 
 /// The engine to use: the one that is asked for, else `relay.toml`'s, else that of the last relay, else Docker.
 pub fn engine(asked: Option<EngineKind>, config: &Config, registry: &Registry) -> EngineKind {
@@ -77,6 +80,42 @@ fn spawn(root: &Path, registry: &Registry, engine: EngineKind) -> io::Result<Chi
         // Ctrl-C in the terminal that launched it is not meant for it.
         .process_group(0);
     command.spawn()
+}
+
+/// Waits until the platform of the relay that lives can take a job.
+///
+/// # Errors
+/// Exit code 5 with the reason when it can't, or when the relay ends meanwhile.
+pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
+    let watch = Watch::new(registry.dir());
+    let deadline = Instant::now() + PLATFORM_PATIENCE;
+    loop {
+        let lease = lease::of_living(registry);
+        match lease.as_ref().map(|lease| &lease.platform) {
+            Some(PlatformStatus::Ready { .. }) => {
+                if let Some(lease) = lease {
+                    return Ok(lease);
+                }
+            }
+            Some(PlatformStatus::Failed { detail }) => return Err(Failure::unreachable(detail.clone())),
+            Some(PlatformStatus::Starting { .. } | PlatformStatus::Stopped) => {}
+            None => {
+                let log = registry.daemon_log();
+                return Err(Failure::unreachable(format!("the relay ended: see {}", log.display())));
+            }
+        }
+        if !watch.wait(Some(deadline)) {
+            let detail = match lease.map(|lease| lease.platform) {
+                Some(PlatformStatus::Starting { detail }) => detail,
+                _ => "nothing is known of it".to_owned(),
+            };
+            return Err(Failure::unreachable(format!(
+                "the platform did not come up within {} s ({detail}): see {}",
+                PLATFORM_PATIENCE.as_secs(),
+                registry.daemon_log().display()
+            )));
+        }
+    }
 }
 
 /// The last line that the daemon wrote behind `offset`.

@@ -117,3 +117,19 @@ fn outside_of_a_project_the_way_in_is_told() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("--root"), "{said}");
 }
+
+#[test]
+fn a_command_that_is_followed_does_not_wait_for_a_platform_that_cannot_come() {
+    let site = Site::new(Engine::Local);
+    site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");
+    let args = ["run", "-w", "workspace-projects/demo", "--", "true"];
+    for _ in 0..2 {
+        let output = site.command(&args).env("DOCKER_HOST", "unix:///nowhere/docker.sock").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(said.contains("docker does not answer"), "{said}");
+    }
+    assert!(!site.registry().join("demo.1.json").exists());
+    site.relay(&["down"]);
+    site.configure("");
+}

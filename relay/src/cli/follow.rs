@@ -71,8 +71,9 @@ impl<'a> Follow<'a> {
     }
 }
 
-/// Passes a job's log on from where `reader` stands until the job has ended or nobody reads stdout any more. A job's end
-/// is recorded behind its last output, so a log that is read after its record says so is whole. Returns the job's record as it was last seen.
+/// Passes a job's log on from where `reader` stands until the job has ended or nobody reads stdout any more. Returns the
+/// job's record as it was last seen. A job's end is recorded behind its last output, so a log that is read after its
+/// record says so is whole.
 ///
 /// # Errors
 /// As [`Follow::record`], or when the log can't be read.

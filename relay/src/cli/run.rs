@@ -41,7 +41,7 @@ pub struct RunArgs {
 /// exit code; 8 when nobody reads the output any more and the command goes on.
 ///
 /// # Errors
-/// Exit code 2 for a mistake in the flags, 5 without a relay: a command that is followed must not wait for one to come.
+/// Exit code 2 for a mistake in the flags, 5 without a platform: a command that is followed must not wait for one to come.
 pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let config = context.config()?;
     let target = submit::target(context, &config);
@@ -57,6 +57,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
             ))
         })?;
     }
+    start::platform(&context.registry)?;
     let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, None)?;
     let output = &context.output;
     let pass_on = |piece: &[u8]| {

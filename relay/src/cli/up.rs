@@ -12,8 +12,8 @@ use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
 use crate::start;
 
-/// How long a platform may take: a container's start and the agent's way back, with room for a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a relay may take to hear a request; it looks every few seconds even where nothing tells it to.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Flags of `relay up`.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         ask_again(context)?;
     }
     start::daemon(&context.root, &context.registry, engine)?;
-    let lease = await_platform(context)?;
+    let lease = start::platform(&context.registry)?;
     report(context, &lease);
     Ok(Code::Done)
 }
@@ -69,39 +69,6 @@ fn ask_again(context: &Context) -> Result<(), Failure> {
     };
     while lease::is_held(registry) && unheard() && watch.wait(Some(deadline)) {}
     Ok(())
-}
-
-fn await_platform(context: &Context) -> Result<Lease, Failure> {
-    let registry = &context.registry;
-    let watch = Watch::new(registry.dir());
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let lease = lease::of_living(registry);
-        match lease.as_ref().map(|lease| &lease.platform) {
-            Some(PlatformStatus::Ready { .. }) => {
-                if let Some(lease) = lease {
-                    return Ok(lease);
-                }
-            }
-            Some(PlatformStatus::Failed { detail }) => return Err(Failure::unreachable(detail.clone())),
-            Some(PlatformStatus::Starting { .. } | PlatformStatus::Stopped) => {}
-            None => {
-                let log = registry.daemon_log();
-                return Err(Failure::unreachable(format!("the relay ended: see {}", log.display())));
-            }
-        }
-        if !watch.wait(Some(deadline)) {
-            let detail = match lease.map(|lease| lease.platform) {
-                Some(PlatformStatus::Starting { detail }) => detail,
-                _ => "nothing is known of it".to_owned(),
-            };
-            return Err(Failure::unreachable(format!(
-                "the platform did not come up within {} s ({detail}): see {}",
-                PATIENCE.as_secs(),
-                registry.daemon_log().display()
-            )));
-        }
-    }
 }
 
 fn report(context: &Context, lease: &Lease) {

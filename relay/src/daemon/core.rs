@@ -227,9 +227,8 @@ impl Core {
         if self.busy || self.agent.is_some() || self.going_down {
             return;
         }
+        // What is known of it stays true until something better is: a failure that is tried again is no news.
         self.busy = true;
-        let engine = self.platform.engine();
-        self.set_platform(PlatformStatus::Starting { detail: format!("starting the {engine} platform") });
         let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
         tokio::spawn(async move {
             let _ = inputs.send(Input::Ensured(platform.ensure().await)).await;
@@ -291,6 +290,8 @@ impl Core {
             let applied = match filed.request {
                 Some(Request::Cancel { job, grace_ms }) => self.cancel(&job, grace_ms).await,
                 Some(Request::Up) => {
+                    let engine = self.platform.engine();
+                    self.set_platform(PlatformStatus::Starting { detail: format!("starting {engine}") });
                     self.try_platform();
                     true
                 }
