@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=../tests/lib.sh
 . tests/lib.sh
 
-engine= install_docker=0
+engine="" install_docker=0
 while [ $# -gt 0 ]; do
     case $1 in
         --engine) engine=${2:?--engine needs docker or local}; shift ;;
@@ -21,7 +21,7 @@ case $engine in '' | docker | local) ;; *) say "error: unknown engine '$engine':
 
 site=$PWD/target/quickstart
 projects=$site/workspace-projects
-model_pid=
+model_pid=""
 
 clean_up() {
     [ ! -x target/release/relay ] || [ ! -d "$site/platform" ] || target/release/relay --root "$site" down --force >/dev/null 2>&1 || true

@@ -2,6 +2,8 @@
 //!
 //! Those that need the real Codex or Docker are ignored on a plain machine; `tests/run.sh` installs both and runs all.
 
+#![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
+
 mod bad_input;
 mod cancel;
 mod codex;

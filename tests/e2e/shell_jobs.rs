@@ -96,7 +96,7 @@ fn a_job_beyond_the_limit_waits_its_turn_and_says_why() {
     let second = site.launch_shell("true", &[]);
     assert_eq!(site.record(&second).state, State::Queued);
     let status = site.relay(&["status", &second]);
-    assert!(status.contains("queued") && status.contains("1"), "{status}");
+    assert!(status.contains("queued") && status.contains('1'), "{status}");
     site.write("workspace-projects/demo/go", "");
     assert_eq!(outcome(&site.ended(&second)), (State::Completed, None));
 }

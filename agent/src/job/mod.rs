@@ -9,7 +9,7 @@
 //! * [`jobs`]: takes jobs or refuses them, and knows which run. * [`supervisor`]: carries one out; the only loop.
 //! * [`stage`]: its commands, in order. * [`verdict`]: what the end of a command means (pure). * [`worker`]: what
 //!   differs between Codex and a shell. * [`log`]: where its output goes. * [`order`]: what a job can be told.
-//! * [`tail`]: the last lines of a command. * [`recover`]: jobs that an earlier agent left.
+//! * [`tail`]: the last lines of a command. * [`recover()`]: jobs that an earlier agent left.
 
 mod jobs;
 mod log;

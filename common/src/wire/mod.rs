@@ -15,8 +15,8 @@
 //!   │ ◄──────── Ping, Pong ──────────────►  │  every PING_INTERVAL; silence of DEAD_AFTER ends the connection
 //! ```
 //!
-//! * [`agent`]: what the agent says. * [`relay`]: what the relay says.
-//! * [`codec`]: bytes ↔ frames; the only file that names the encoding.
+//! * `agent`: what the agent says. * `relay`: what the relay says.
+//! * `codec`: bytes ↔ frames; the only file that names the encoding.
 
 mod agent;
 mod codec;

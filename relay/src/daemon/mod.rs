@@ -8,7 +8,7 @@
 //!  registry/requests ─► inbox ─────────► core (owns queue, lease, platform)
 //! ```
 //!
-//! * [`serve`]: starts and stops all of it.
+//! * [`serve()`]: starts and stops all of it.
 //! * [`listen`]: addresses and routes. [`agent_socket`]: the door: who may come in. [`session`]: one connection.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`dispatch`]: which job runs next: pure. [`core`]: acts on it. [`platform`]: the engine's slow calls.
