@@ -191,7 +191,7 @@ impl Raw {
                 base: platform.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
                 codex_version: platform
                     .codex_version
-                    .unwrap_or_else(|| crate::engine::image::codex_version().to_owned()),
+                    .unwrap_or_else(|| crate::engine::pinned::codex_version().to_owned()),
                 workspaces,
                 worker,
                 certs: root.join(platform.certs.unwrap_or_else(|| "docker/certs".into())),

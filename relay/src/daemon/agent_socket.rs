@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use common::wire;
 use tokio::sync::mpsc;
 
-use super::core::Input;
+use super::input::Input;
 use super::session;
 use super::token::Gate;
 use super::writer::WriterHandle;

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 
 use super::agent_socket::Door;
 use super::dispatch::{Action, Dispatch, refusal};
+use super::input::{Input, SessionHandle, SessionId};
 use super::listen;
 use super::platform::Platform;
-use super::session::{SessionHandle, SessionId};
 use super::token::Gate;
 use super::writer::{Command, WriterHandle};
 use crate::registry::atomic::Durability;
@@ -37,26 +37,6 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(10);
 /// After `down` has stopped the platform: how long its last events may take.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
-
-/// What the core is told.
-pub(super) enum Input {
-    /// An agent asks to come in. It is refused while another one is there; the same one may come back at any time.
-    Knock { agent: String, reply: oneshot::Sender<Result<(), String>> },
-    /// An agent has said hello and was welcomed.
-    Connected(SessionHandle),
-    /// A connection has ended.
-    Gone { id: SessionId, reason: String },
-    /// The agent has a job.
-    Accepted { id: SessionId, job: JobId, epoch: u32 },
-    /// The agent will not take a job.
-    Refused { id: SessionId, job: JobId, reason: String, busy: bool },
-    /// Something was filed in the registry.
-    Filed,
-    /// The engine has done what it could.
-    Ensured(Result<(), String>),
-    /// The platform is stopped, as far as that went.
-    Stopped(Result<(), String>),
-}
 
 /// Whether the daemon goes on.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,13 +12,14 @@
 //! * [`listen`]: addresses and routes. [`agent_socket`]: the door: who may come in. [`session`]: one connection.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`dispatch`]: which job runs next: pure. [`core`]: acts on it. [`platform`]: the engine's slow calls.
-//! * [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
+//! * [`input`]: what the core is told. [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
 
 mod agent_socket;
 mod board;
 mod core;
 mod dispatch;
 mod inbox;
+mod input;
 mod listen;
 mod platform;
 mod serve;

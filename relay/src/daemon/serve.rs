@@ -11,9 +11,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::agent_socket::Door;
 use super::board::Board;
-use super::core::{Core, Flow, HEARTBEAT, Input};
+use super::core::{Core, Flow, HEARTBEAT};
 use super::dispatch::Dispatch;
 use super::inbox::Inbox;
+use super::input::Input;
 use super::platform::Platform;
 use super::token::Gate;
 use super::{listen, writer};

@@ -20,33 +20,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::agent_socket::Door;
 use super::board::Board;
-use super::core::Input;
+use super::input::{Input, SessionHandle, SessionId};
 use super::writer::{Command, Receipt};
 
 /// Frames from the core that may wait: every job of an agent (at most 64) can be started and cancelled at once.
 const OUTBOUND: usize = 128;
 /// How long one message may take to leave. An agent that reads nothing for so long is gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
-
-/// Tells an agent's connections apart: the newest is the one that counts.
-pub(super) type SessionId = u64;
-
-/// The core's end of a connection.
-#[derive(Debug, Clone)]
-pub(super) struct SessionHandle {
-    /// Which connection.
-    pub(super) id: SessionId,
-    /// Who is there.
-    pub(super) hello: Hello,
-    outbound: mpsc::Sender<RelayFrame>,
-}
-
-impl SessionHandle {
-    /// Sends a frame; `false` when the connection is gone or stuck.
-    pub(super) fn send(&self, frame: RelayFrame) -> bool {
-        self.outbound.try_send(frame).is_ok()
-    }
-}
 
 /// Why a connection ended.
 enum End {

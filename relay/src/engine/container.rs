@@ -9,7 +9,7 @@ use std::process::Command;
 
 use super::EngineKind;
 use super::agent_config::AgentConfig;
-use super::local::feed;
+use super::command::{feed, not_installed, output};
 use crate::config::PlatformConfig;
 
 /// The agent's state inside the container, on a volume.
@@ -182,26 +182,6 @@ impl Container<'_> {
             _ => e.to_string(),
         })
     }
-}
-
-/// The message for an engine whose command can't be run.
-pub fn not_installed(engine: EngineKind, error: &io::Error) -> String {
-    format!("the command {engine} can't be run ({error}): install it, or use `relay up --engine local`")
-}
-
-/// The last line that a command printed, cleaned.
-pub fn last_line(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    common::text::one_line(line, 400)
-}
-
-fn output(command: &mut Command) -> io::Result<String> {
-    let output = command.stdin(std::process::Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    }
-    Err(io::Error::other(last_line(&output.stderr)))
 }
 
 fn codex_home() -> Option<PathBuf> {

@@ -9,26 +9,18 @@ use super::EngineKind;
 use crate::config::PlatformConfig;
 use crate::exit::Failure;
 
-/// Pinned versions, one `NAME=VALUE` a line.
-const VERSIONS: &str = include_str!("../../../docker/versions");
-
 const RECIPE: [(&str, &str); 3] = [
     ("Dockerfile", include_str!("../../../docker/Dockerfile")),
     ("entrypoint.sh", include_str!("../../../docker/entrypoint.sh")),
     (".dockerignore", include_str!("../../../docker/.dockerignore")),
 ];
 
-/// Version of Codex in the image unless `relay.toml` says otherwise.
-pub fn codex_version() -> &'static str {
-    VERSIONS.lines().find_map(|line| line.strip_prefix("CODEX_VERSION=")).unwrap_or("latest")
-}
-
 /// Builds the image; the engine's own progress goes to stderr.
 ///
 /// # Errors
 /// Exit code 5 with what to do when the agent or the engine is missing or the build fails.
 pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failure> {
-    let agent = super::local::agent_program().map_err(Failure::unreachable)?;
+    let agent = super::command::agent_program().map_err(Failure::unreachable)?;
     let context = tempfile::tempdir()
         .and_then(|dir| assemble(dir.path(), &agent, &platform.certs).map(|()| dir))
         .map_err(|e| Failure::unreachable(format!("the image's files could not be put together: {e}")))?;
@@ -44,7 +36,7 @@ pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failur
         // stdout is for data, and this is talk.
         .stdout(io::stderr())
         .status()
-        .map_err(|e| Failure::unreachable(super::container::not_installed(engine, &e)))?;
+        .map_err(|e| Failure::unreachable(super::command::not_installed(engine, &e)))?;
     if status.success() {
         return Ok(());
     }

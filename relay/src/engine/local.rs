@@ -1,20 +1,19 @@
 //! Engine `local`: the agent runs on this machine, without isolation.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::agent_config::AgentConfig;
+use super::command;
 use crate::registry::watch::Watch;
 
-/// The agent's program.
-const PROGRAM: &str = "worker-agent";
 /// How long the agent may take to end its workers when it is told to stop; it promises 9 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(12);
 
@@ -26,7 +25,7 @@ pub fn ensure(state: &Path, config: &AgentConfig) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());
     }
-    let program = find_agent()?;
+    let program = command::agent_program()?;
     configure(&program, state, config).map_err(|e| format!("{} configure: {e}", program.display()))?;
     if is_running(state) {
         return Ok(());
@@ -61,47 +60,11 @@ pub fn stop(state: &Path) -> bool {
     true
 }
 
-/// The agent beside this program, else on `PATH`.
-fn find_agent() -> Result<PathBuf, String> {
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(PROGRAM));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    beside
-        .into_iter()
-        .chain(std::env::split_paths(&path).map(|dir| dir.join(PROGRAM)))
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(|| format!("{PROGRAM} was found neither beside relay nor on PATH: install it there"))
-}
-
-/// The agent that is baked into images: the one beside this program, else on `PATH`.
-///
-/// # Errors
-/// One line that says where it was looked for.
-pub fn agent_program() -> Result<PathBuf, String> {
-    find_agent()
-}
-
 fn configure(program: &Path, state: &Path, config: &AgentConfig) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-    let mut command = Command::new(program);
-    command.arg("configure").arg("--state").arg(state);
-    feed(&mut command, &serde_json::to_vec(config)?)
-}
-
-/// Runs a command with `input` on its stdin.
-///
-/// # Errors
-/// The command's last words when it fails.
-pub fn feed(command: &mut Command, input: &[u8]) -> io::Result<()> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A child that ends early says why on stderr, which is worth more than the broken pipe.
-        let _ = stdin.write_all(input);
-    }
-    let output = child.wait_with_output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(super::container::last_line(&output.stderr)))
+    let mut configure = Command::new(program);
+    configure.arg("configure").arg("--state").arg(state);
+    command::feed(&mut configure, &serde_json::to_vec(config)?)
 }
 
 fn start(program: &Path, state: &Path) -> io::Result<()> {

@@ -28,16 +28,62 @@ pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<
     written
 }
 
-/// Creates `path` with mode 0600, whole from its first moment on.
+/// Creates `path` with mode 0600, whole from its first moment on. Its name survives a power loss after [`sync_dir`].
 ///
 /// # Errors
 /// `AlreadyExists` when it is there; otherwise the first failing call.
 pub fn create(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let temporary = temporary(path);
-    write_new(&temporary, bytes, durability)?;
-    let linked = fs::hard_link(&temporary, path);
-    fs::remove_file(&temporary)?;
-    linked
+    let staged = Staged::write(path, bytes)?;
+    if durability == Durability::Synced {
+        staged.sync()?;
+    }
+    staged.publish()
+}
+
+/// A file that is written and has no name that anybody looks for yet; dropping it takes it back.
+///
+/// Files that belong together are written first and synced then: the second sync finds most of its work done.
+pub struct Staged {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// Writes the file that will be `path`.
+    ///
+    /// # Errors
+    /// The first failing call.
+    pub fn write(path: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let temporary = temporary(path);
+        let mut file = open_new(&temporary)?;
+        let written = file.write_all(bytes);
+        let staged = Self { file, temporary, path: path.to_owned() };
+        written.map(|()| staged)
+    }
+
+    /// Makes its bytes survive a power loss.
+    ///
+    /// # Errors
+    /// When they can't be synced.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Gives it its name.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when somebody has the name.
+    pub fn publish(self) -> io::Result<()> {
+        fs::hard_link(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Best effort: the name is reused by the next attempt.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// Makes names in `dir` survive a power loss.
@@ -55,10 +101,14 @@ fn temporary(path: &Path) -> PathBuf {
 }
 
 fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = open_new(path)?;
     file.write_all(bytes)?;
     if durability == Durability::Synced {
         file.sync_data()?;
     }
     Ok(())
+}
+
+fn open_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }

@@ -12,7 +12,7 @@ use common::record::JobRecord;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::atomic::{self, Durability};
+use super::atomic::{self, Staged};
 use super::{Registry, layout, read};
 
 /// What is known of a job before it has a number.
@@ -71,13 +71,16 @@ fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
         events_path: registry.events(&job).display().to_string(),
     };
     let record = JobRecord::queued(job.clone(), draft.at, &queued);
-    let spec_path = registry.spec(&job);
-    atomic::create(&spec_path, &serde_json::to_vec(&spec)?, Durability::Synced)?;
-    let recorded = atomic::create(&registry.record(&job), &record.to_bytes()?, Durability::Synced)
-        .and_then(|()| atomic::sync_dir(registry.dir()));
-    if let Err(e) = recorded {
+    let spec = Staged::write(&registry.spec(&job), &serde_json::to_vec(&spec)?)?;
+    let record = Staged::write(&registry.record(&job), &record.to_bytes()?)?;
+    spec.sync()?;
+    record.sync()?;
+    spec.publish()?;
+    if let Err(e) = record.publish().and_then(|()| atomic::sync_dir(registry.dir())) {
         // Nothing half-made: a spec without a record would hold a prompt that nobody ever runs.
-        let _ = fs::remove_file(&spec_path);
+        for path in [registry.record(&job), registry.spec(&job)] {
+            let _ = fs::remove_file(path);
+        }
         return Err(e);
     }
     point_latest(registry, &job)?;

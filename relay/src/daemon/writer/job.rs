@@ -10,7 +10,7 @@ use common::ids::JobId;
 use common::record::JobRecord;
 
 use super::ids::EventIds;
-use super::{Receipt, now, recover};
+use super::{Receipt, now, repair};
 use crate::daemon::board::Board;
 use crate::registry::Registry;
 use crate::registry::atomic::{self, Durability};
@@ -36,7 +36,7 @@ impl OpenJob {
     /// # Errors
     /// `NotFound` for a job that is unknown or has ended; otherwise the failing call.
     pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::Result<Self> {
-        let found = recover::open(registry, job)?;
+        let found = repair::open(registry, job)?;
         if found.record.state.is_final() {
             return Err(io::ErrorKind::NotFound.into());
         }

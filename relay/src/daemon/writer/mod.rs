@@ -4,12 +4,14 @@
 //! makes each log durable once, and only then refreshes the records, hands out receipts and tells the core: disk, ack,
 //! publish. A busy agent thus shares one fsync among many events, a quiet one waits for nothing.
 //!
-//! * [`job`]: one open job. * [`ids`]: event ids. * [`recover`]: what a start finds. * [`archive`]: ended jobs move away.
+//! * [`job`]: one open job. * [`ids`]: event ids. * [`repair`]: one job's files, made whole.
+//! * `recover`: what a start finds. * [`archive`]: ended jobs move away.
 
 mod archive;
 mod ids;
 mod job;
 mod recover;
+mod repair;
 
 use std::collections::BTreeMap;
 use std::io;
