@@ -43,6 +43,7 @@ impl Site {
         let site = Self { dir, engine, codex_home };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
+        site.write("home/.npmrc", "update-notifier=false\n");
         site
     }
 
@@ -103,6 +104,8 @@ impl Site {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(programs::dir().join("relay"));
         command.args(args).current_dir(self.root()).env("CODEX_HOME", &self.codex_home);
+        // Codex runs commands in a login shell: what the person at this machine has in theirs is not under test.
+        command.env("HOME", self.root().join("home"));
         for name in ["RELAY_ROOT", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
             command.env_remove(name);
         }
