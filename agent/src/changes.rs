@@ -65,6 +65,10 @@ pub(crate) async fn before(git: Git) -> Option<Before> {
         git.call(&["rev-parse", "--is-inside-work-tree"]).await?;
         git.call(&["hash-object", "-t", "tree", "/dev/null"]).await?
     };
+    // A folder that a repository around it ignores is none of that repository's.
+    if git.call(&["check-ignore", "--quiet", "."]).await.is_some() {
+        return None;
+    }
     let tree = String::from_utf8(output).ok()?.trim().to_owned();
     let whole = tree.len() >= 40 && tree.bytes().all(|byte| byte.is_ascii_hexdigit());
     whole.then_some(Before { tree })
