@@ -90,7 +90,7 @@ ensure_docker() {
             fail "the docker engine does not answer: start it (colima start, or Docker Desktop)"
             return
         fi
-        apt_install docker.io iptables || return
+        apt_install docker.io iptables iproute2 || return
         # The package may have started it.
         engine_answers && return
     fi

@@ -18,6 +18,7 @@ trap 'exit 130' INT TERM
 step() { say ""; say "== $* =="; }
 
 step tools
+mkdir -p target
 ensure_cargo
 ensure_nextest
 ensure_cargo_deny

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use relay_tests::harness::{Engine, Site};
 
@@ -132,4 +133,18 @@ fn a_command_that_is_followed_does_not_wait_for_a_platform_that_cannot_come() {
     assert!(!site.registry().join("demo.1.json").exists());
     site.relay(&["down"]);
     site.configure("");
+}
+
+#[test]
+fn a_codex_that_is_too_old_is_named_with_its_version() {
+    let site = Site::new(Engine::Local);
+    // An old Codex can't be had any more; all that is asked of it is its version.
+    site.write("old/codex", "#!/bin/sh\necho codex-cli 0.42.0\n");
+    let old = site.root().join("old/codex");
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    site.configure(&format!("[codex]\nprogram = \"{}\"\n", old.display()));
+    site.relay(&["up"]);
+    let said = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
+    assert!(said.contains("0.42.0") && said.contains("npm install"), "{said}");
+    assert!(!site.registry().join("demo.1.json").exists());
 }
