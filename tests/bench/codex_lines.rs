@@ -1,0 +1,139 @@
+//! A line of Codex on its way: agent → spool → relay → log, synchronised → `relay events -f`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use common::event::EventBody;
+use common::record::State;
+use relay_tests::harness::Site;
+
+use crate::samples::Samples;
+use crate::table::{Figure, Report, Row, Target};
+use crate::{Fallible, crowd, stop};
+
+/// Lines whose way is timed, and the milliseconds between two lines.
+const TICKS: usize = 300;
+const PAUSE: u64 = 25;
+/// The first ones are written while the follower starts.
+const WARM_UP: usize = 10;
+/// Commands of a flood: two lines each, and two events.
+const FLOOD: u32 = 100_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Adds the rows.
+pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
+    let site = crowd::empty(1)?;
+    site.relay(&["up"]);
+    let latency = latency(&site)?;
+    let logged = logged(&site)?;
+    let followed = followed(&site)?;
+    report.section(
+        &format!(
+            "lines of Codex, written by a stand-in: {TICKS} timed ones, {PAUSE} ms apart; then {} as fast as they are taken",
+            2 * FLOOD
+        ),
+        [
+            Row::new("line → log, synchronised → follower: p50", latency.median()?).target(Target::AtMost(5.0)),
+            Row::new("line → log, synchronised → follower: p99", latency.quantile(0.99)?)
+                .target(Target::AtMost(25.0)),
+            Row::new("events: Codex → log, synchronised", Figure::PerSecond(logged)),
+            Row::new("events: Codex → log, synchronised → follower", Figure::PerSecond(followed))
+                .target(Target::AtLeast(100_000.0)),
+        ],
+    );
+    Ok(())
+}
+
+/// `relay events -f`, which ends with this.
+struct Follower(Child);
+
+impl Follower {
+    fn start(site: &Site, job: &str) -> Fallible<Self> {
+        let mut command = site.command(&["events", "-f", "--json", job]);
+        Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
+    }
+
+    /// Hands out each line as it comes, until the job has ended.
+    fn lines(&mut self, mut take: impl FnMut(&str)) -> Fallible<()> {
+        let mut out = BufReader::new(self.0.stdout.take().ok_or("the follower is read already")?);
+        let mut line = String::new();
+        while out.read_line(&mut line)? > 0 && !stop::is_asked() {
+            take(&line);
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How long each line was on its way.
+fn latency(site: &Site) -> Fallible<Samples> {
+    let job = crowd::launch(site, &format!("ticks {} {PAUSE}", TICKS + WARM_UP));
+    let mut times = Vec::new();
+    Follower::start(site, &job)?.lines(|line| times.extend(since_written(line)))?;
+    check(site, &job)?;
+    let mut samples = Samples::default();
+    times.into_iter().skip(WARM_UP).for_each(|time| samples.push(time));
+    Ok(samples)
+}
+
+/// How long ago the line was written whose time stands in this event's title.
+fn since_written(line: &str) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let (_, title) = line.split_once("\"title\":\"echo ")?;
+    let (nanos, _) = title.split_once('"')?;
+    now.checked_sub(Duration::from_nanos(nanos.parse().ok()?))
+}
+
+/// Events a second that reach the log.
+fn logged(site: &Site) -> Fallible<f64> {
+    let job = crowd::launch(site, &format!("flood {FLOOD}"));
+    let path = site.registry().join(format!("{}.events.jsonl", job.replace('#', ".")));
+    let (mut len, mut grown) = (0, (SystemTime::now(), Instant::now()));
+    // Looks at the length alone, which costs the machine next to nothing.
+    stop::until("the end of a flood", Duration::from_millis(1), PATIENCE, || {
+        let now = fs::metadata(&path).map_or(0, |log| log.len());
+        if now > len {
+            (len, grown) = (now, (SystemTime::now(), Instant::now()));
+        }
+        // A flood that pauses for so long is over.
+        (grown.1.elapsed() > Duration::from_secs(1)).then_some(())
+    })?;
+    rate(site, &job, grown.0)
+}
+
+/// Events a second that reach a follower.
+fn followed(site: &Site) -> Fallible<f64> {
+    let job = crowd::launch(site, &format!("flood {FLOOD}"));
+    let mut last = SystemTime::now();
+    Follower::start(site, &job)?.lines(|_| last = SystemTime::now())?;
+    rate(site, &job, last)
+}
+
+/// All events of a job, over the time from the first sign of life to their end.
+fn rate(site: &Site, job: &str, ended: SystemTime) -> Fallible<f64> {
+    check(site, job)?;
+    let lines = site.events(job);
+    let started = lines.iter().filter_map(|line| line.event.as_ref());
+    let mut started = started.filter(|event| matches!(event.body, EventBody::Started { .. }));
+    let begun = started.next().ok_or("the job never started")?.at.as_millisecond();
+    let time = ended.duration_since(UNIX_EPOCH + Duration::from_millis(begun.try_into()?))?;
+    Ok(f64::from(u32::try_from(lines.len())?) / time.as_secs_f64())
+}
+
+/// A figure of a job that went wrong is none.
+fn check(site: &Site, job: &str) -> Fallible<()> {
+    let record = site.record(job);
+    if record.state == State::Completed {
+        return Ok(());
+    }
+    Err(format!("{job} is {:?}: {:?}", record.state, record.error).into())
+}

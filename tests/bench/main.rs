@@ -1,0 +1,115 @@
+//! The figures that the design promises, measured side by side with comparable tools in one run:
+//!
+//! ```text
+//! cargo bench -p relay-tests --bench figures [-- GROUP…]
+//! ```
+//!
+//! Medians and ratios of this run, beside the target of each; nothing is asserted, because a loaded machine proves
+//! nothing. What could not be measured says so in its row, and then the exit code is 1. `GROUP` names a group of figures
+//! by the beginning of its name: commands, lines, overhead, memory, size.
+//!
+//! * [`setup`]: the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands that
+//!   take turns. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler and Docker.
+//! * [`stand_in`]: this program in Codex's place, where the figure is about what comes behind Codex.
+//! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`],
+//!   [`overhead`], [`memory`] (with [`proc`]), [`size`].
+
+mod codex_lines;
+mod commands;
+mod crowd;
+mod memory;
+mod overhead;
+mod peers;
+mod proc;
+mod restart;
+mod samples;
+mod setup;
+mod size;
+mod stand_in;
+mod stop;
+mod table;
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use table::Report;
+
+/// Every failure ends up as text in a row.
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// A group of figures: its name, and what adds its rows.
+type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
+
+const GROUPS: [Group; 5] = [
+    ("commands", commands::measure),
+    ("lines", codex_lines::measure),
+    ("overhead", overhead::measure),
+    ("memory", memory::measure),
+    ("size", size::measure),
+];
+
+/// What the design promises and this run does not look at.
+const NOT_MEASURED: [&str; 3] = [
+    "relay with 1,000 connected agents: a relay serves the one agent of its platform",
+    "deadline → last process gone: the end-to-end tests of the limits look at it",
+    "engine docker: launch, status and the log are the same files and the same daemon with every engine",
+];
+
+fn main() -> ExitCode {
+    if stand_in::is_asked() {
+        return stand_in::run();
+    }
+    match setup::ready().and_then(|()| run()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("figures: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures every group; gives whether all of it could be measured.
+fn run() -> Fallible<bool> {
+    stop::listen()?;
+    let begun = Instant::now();
+    let mut report = Report::default();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    for (name, measure) in GROUPS {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| name.starts_with(wanted)) {
+            continue;
+        }
+        say(&format!("measuring: {name}"));
+        // The harness panics where a test would fail; here that is a row.
+        let measured = catch_unwind(AssertUnwindSafe(|| measure(&mut report)));
+        match measured {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => report.broken(name, &error.to_string()),
+            Err(panic) => report.broken(name, &panic_text(panic.as_ref())),
+        }
+        if stop::is_asked() {
+            report.broken("the rest", "the run was interrupted");
+            break;
+        }
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}\n\n{report}\nnot measured here:", setup::machine())?;
+    for line in NOT_MEASURED {
+        writeln!(out, "  {line}")?;
+    }
+    writeln!(out, "the run took {:.0} s", begun.elapsed().as_secs_f64())?;
+    Ok(report.is_whole())
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it broke off").to_owned()
+}
+
+/// A line for the person, beside the table.
+fn say(line: &str) {
+    // Whoever closed stderr does not want it.
+    let _ = writeln!(io::stderr(), "{line}");
+}

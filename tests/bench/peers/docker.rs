@@ -1,0 +1,53 @@
+//! `docker exec -d` in a container that does nothing.
+
+use std::process::Command;
+
+use relay_tests::harness::docker::IMAGE;
+
+use crate::{Fallible, setup};
+
+/// Images to take, the first that is here. What `docker exec` costs does not hang on the image.
+const IMAGES: [&str; 2] = [IMAGE, "debian:bookworm-slim"];
+
+/// A running container; it ends with this.
+pub(crate) struct Container {
+    name: String,
+}
+
+impl Container {
+    /// Starts it.
+    pub(crate) fn start() -> Fallible<Self> {
+        if !setup::on_path("docker") {
+            return Err("docker is not installed".into());
+        }
+        docker(&["version"])?;
+        let here = |image: &&&str| docker(&["image", "inspect", image]).is_ok();
+        let image = IMAGES.iter().find(here).ok_or_else(|| format!("neither image {IMAGES:?} is here"))?;
+        let container = Self { name: format!("relay-figures-{}", std::process::id()) };
+        let entry = ["--network", "none", "--entrypoint", "sleep", image, "100000"];
+        docker(&[&["run", "-d", "--rm", "--init", "--name", &container.name][..], &entry].concat())?;
+        Ok(container)
+    }
+
+    /// `docker exec -d`
+    pub(crate) fn exec(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["exec", "-d", &self.name, "true"]);
+        command
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = docker(&["rm", "-f", &self.name]);
+    }
+}
+
+fn docker(args: &[&str]) -> Fallible<()> {
+    let output = Command::new("docker").args(args).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("docker {}: {}", args[0], said.lines().last().unwrap_or_default()).into())
+}

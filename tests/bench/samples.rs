@@ -1,0 +1,120 @@
+//! Medians, and commands that take turns so that a noisy machine is noisy for all of them.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Fallible;
+use crate::stop;
+use crate::table::Figure;
+
+/// Between two commands: what the last one left to its daemon (a log to synchronise, a task to note) is done by then.
+const GAP: Duration = Duration::from_millis(10);
+
+/// What was measured, in seconds.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Samples(Vec<f64>);
+
+impl Samples {
+    /// Adds one.
+    pub(crate) fn push(&mut self, time: Duration) {
+        self.0.push(time.as_secs_f64());
+    }
+
+    /// The median.
+    pub(crate) fn median(&self) -> Fallible<Figure> {
+        self.quantile(0.5)
+    }
+
+    /// The value below which this part of them lies: the nearest one, never one in between.
+    pub(crate) fn quantile(&self, part: f64) -> Fallible<Figure> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().checked_sub(1).ok_or("nothing was measured")?;
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a place among at most some thousand samples"
+        )]
+        let place = (last as f64 * part).round() as usize;
+        Ok(Figure::Millis(sorted[place.min(last)] * 1000.0))
+    }
+}
+
+/// A command that takes part, and how it did.
+pub(crate) struct Contender<'a> {
+    name: &'static str,
+    make: Box<dyn Fn() -> Command + 'a>,
+    outcome: Result<Samples, String>,
+}
+
+impl<'a> Contender<'a> {
+    /// A command by the name it has in the table.
+    pub(crate) fn new(name: &'static str, make: impl Fn() -> Command + 'a) -> Self {
+        Self { name, make: Box::new(make), outcome: Ok(Samples::default()) }
+    }
+
+    /// A command of another tool, which may be missing.
+    pub(crate) fn of<T>(
+        name: &'static str,
+        tool: &'a Result<T, String>,
+        make: impl Fn(&'a T) -> Command + 'a,
+    ) -> Self {
+        match tool {
+            Ok(tool) => Self::new(name, move || make(tool)),
+            Err(reason) => {
+                Self { name, make: Box::new(|| Command::new("true")), outcome: Err(reason.clone()) }
+            }
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its median, or why there is none.
+    pub(crate) fn median(&self) -> Result<Figure, String> {
+        let samples = self.outcome.as_ref().map_err(Clone::clone)?;
+        samples.median().map_err(|e| e.to_string())
+    }
+}
+
+/// Runs each command once a round, from the first to the last, each round beginning with the next one: whatever runs
+/// behind a heavy one then is not always the same.
+///
+/// # Errors
+/// The run is to end.
+pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fallible<()> {
+    for round in 0..=rounds {
+        for i in 0..contenders.len() {
+            let place = (round + i) % contenders.len();
+            let contender = &mut contenders[place];
+            let Ok(samples) = &mut contender.outcome else { continue };
+            match time(&mut (contender.make)()) {
+                // The first round warms caches up and does not count.
+                Ok(_) if round == 0 => {}
+                Ok(time) => samples.push(time),
+                Err(error) => contender.outcome = Err(error.to_string()),
+            }
+            stop::pause(GAP)?;
+        }
+    }
+    Ok(())
+}
+
+/// From spawn to exit.
+///
+/// # Errors
+/// It can't be run, or fails.
+pub(crate) fn time(command: &mut Command) -> Fallible<Duration> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let begun = Instant::now();
+    let status = command.status()?;
+    let time = begun.elapsed();
+    if status.success() {
+        Ok(time)
+    } else {
+        Err(format!("{}: {status}", command.get_program().display()).into())
+    }
+}

@@ -1,0 +1,67 @@
+//! The release programs and what the harness has to know of them.
+
+use std::env;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use relay_tests::harness::programs;
+
+use crate::Fallible;
+
+/// Names the real Codex for the harness.
+const CODEX: &str = "RELAY_TEST_CODEX";
+
+/// Returns once the harness will find everything: builds release programs unless the environment names a folder with
+/// some, and starts this program anew with what was missing in its environment.
+pub(crate) fn ready() -> Fallible<()> {
+    let mut missing: Vec<(&str, PathBuf)> = Vec::new();
+    if env::var_os(programs::BIN_DIR).is_none() {
+        missing.push((programs::BIN_DIR, built()?));
+    }
+    if env::var_os(CODEX).is_none() && !on_path("codex") {
+        missing.extend(installed_codex().map(|codex| (CODEX, codex)));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // A process may not change its own environment: other threads read it.
+    Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).envs(missing).exec().into())
+}
+
+/// Builds the programs as they are shipped and gives their folder.
+fn built() -> Fallible<PathBuf> {
+    let root = programs::workspace().canonicalize()?;
+    crate::say("building the release programs");
+    // The script puts them into the repository's own target folder.
+    let built = Command::new(root.join("docker/build.sh")).env_remove("CARGO_TARGET_DIR").status()?;
+    if built.success() {
+        Ok(root.join("target/release"))
+    } else {
+        Err(format!("docker/build.sh: {built}").into())
+    }
+}
+
+/// The Codex that `tests/run.sh` has installed.
+fn installed_codex() -> Option<PathBuf> {
+    let find = r#". "$0/tests/lib.sh" && codex_binary "$0/target/codex""#;
+    let output = Command::new("bash").args(["-c", find]).arg(programs::workspace()).output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !path.trim().is_empty()).then(|| path.trim().into())
+}
+
+/// Whether a program is on `PATH`.
+pub(crate) fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// What the run was made on, and how busy that was before.
+pub(crate) fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("relay {}, Linux {}, {cores} cores, load {load}", env!("CARGO_PKG_VERSION"), kernel.trim())
+}
