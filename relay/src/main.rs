@@ -20,6 +20,7 @@ mod project;
 mod registry;
 mod render;
 mod start;
+mod time;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use relay_tests::harness::{Engine, Site};
+use relay_tests::harness::{Engine, Site, programs};
 
 #[test]
 fn a_second_relay_refuses_and_names_the_first() {
@@ -71,4 +71,28 @@ fn status_of_readers_in_a_loop_is_always_whole() {
         assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
     }
     site.ended(&job);
+}
+
+#[test]
+fn a_registry_of_version_1_loads_for_ever() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    site.relay(&["down"]);
+    let golden = programs::workspace().join("tests/golden/registry-v1");
+    for entry in fs::read_dir(&golden).unwrap().flatten() {
+        fs::copy(entry.path(), site.registry().join(entry.file_name())).unwrap();
+    }
+    // A lost record is made again from the golden log, by today's fold.
+    fs::remove_file(site.registry().join("demo.1.json")).unwrap();
+    site.relay(&["up"]);
+    for job in ["demo.1", "demo.2"] {
+        let name = format!("{job}.json");
+        let (then, now) =
+            (fs::read_to_string(golden.join(&name)), fs::read_to_string(site.registry().join(&name)));
+        similar_asserts::assert_eq!(then.unwrap(), now.unwrap());
+    }
+    assert!(site.relay(&["status", "demo.1"]).contains("Good morning"));
+    assert!(site.relay(&["status", "demo.2"]).contains("401"));
+    let spec = fs::read_to_string(golden.join("demo.2.spec")).unwrap();
+    assert!(serde_json::from_str::<common::job::JobSpec>(&spec).is_ok());
 }

@@ -1,7 +1,6 @@
 //! What to launch → a job in the registry, and a relay that runs it.
 
 use common::ids::JobId;
-use jiff::Timestamp;
 
 use super::Context;
 use super::resolve::Launch;
@@ -11,7 +10,7 @@ use crate::exit::Failure;
 use crate::registry::create::{self, Created, Draft};
 use crate::registry::lease::{self, Lease};
 use crate::registry::requests::{self, Request};
-use crate::start;
+use crate::{start, time};
 
 /// The relay that will get the job.
 pub struct Target {
@@ -41,7 +40,7 @@ pub fn submit(context: &Context, launch: &Launch, key: Option<&str>) -> Result<C
     let spec = |job: &JobId| launch.spec(job);
     let draft = Draft {
         name: launch.name.clone(),
-        at: Timestamp::now(),
+        at: time::now(),
         spec: &spec,
         workspace: launch.workspace.host.display().to_string(),
         engine: launch.engine.to_string(),

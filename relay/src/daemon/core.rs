@@ -13,7 +13,6 @@ use std::time::Duration;
 use common::ids::JobId;
 use common::record::JobRecord;
 use common::wire::RelayFrame;
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -28,6 +27,7 @@ use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, read};
+use crate::time;
 
 /// Between two heartbeats in the lease; also how long a lost hint of a new job can stay unseen.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -141,7 +141,7 @@ impl Core {
             tracing::error!("the registry was removed or replaced: ending");
             return Flow::Down;
         }
-        self.lease.heartbeat_at = Timestamp::now();
+        self.lease.heartbeat_at = time::now();
         self.publish(Durability::Cached);
         self.look().await;
         if self.next_try.is_some_and(|at| at <= Instant::now()) {

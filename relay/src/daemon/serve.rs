@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -24,6 +23,7 @@ use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::time;
 
 /// Inputs that may wait: frames other than events from the few connections there can be, hints and engine results.
 const INPUTS: usize = 64;
@@ -76,7 +76,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let gate = Gate::new(last.map(|lease| lease.token_sha256).unwrap_or_default());
     let door = Door { gate: gate.clone(), writer, core: sender };
-    let now = Timestamp::now();
+    let now = time::now();
     let mut core = Core {
         registry: registry.clone(),
         lock,

@@ -10,7 +10,7 @@ use common::ids::JobId;
 use common::record::JobRecord;
 
 use super::ids::EventIds;
-use super::{Receipt, now, repair};
+use super::{Receipt, repair};
 use crate::daemon::board::Board;
 use crate::registry::Registry;
 use crate::registry::atomic::{self, Durability};
@@ -111,7 +111,7 @@ impl OpenJob {
         if self.record.state.is_final() {
             return;
         }
-        if let Err(e) = self.push_own(Event { at: now(), body }, ids) {
+        if let Err(e) = self.push_own(Event { at: crate::time::now(), body }, ids) {
             tracing::error!("{}: an event could not be recorded: {e}", self.record.job);
         }
     }

@@ -20,7 +20,6 @@ use common::event::{Event, EventBody};
 use common::ids::JobId;
 use common::record::JobRecord;
 use common::wire::{Durable, JobProgress};
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use self::archive::Archive;
@@ -244,10 +243,4 @@ impl Writer {
         }
         self.archive.trim(&self.registry);
     }
-}
-
-/// Now, to the millisecond.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(jiff::Unit::Millisecond).unwrap_or(now)
 }
