@@ -129,19 +129,11 @@ fn the_token_and_the_models_key_are_in_nothing_that_docker_shows() {
 #[test]
 #[ignore = "needs Docker"]
 fn a_worker_runs_as_the_owner_of_its_folder_and_is_isolated_unless_that_is_root() {
-    let site = Site::new(Engine::Docker);
+    let site = Site::with_own_image("relay-test-user:1");
     let owned = site.root().join("workspace-projects");
     for path in [&owned, &site.workspace()] {
         std::os::unix::fs::chown(path, Some(1234), Some(1234)).unwrap();
     }
-    site.write(
-        "platform/relay.toml",
-        &format!(
-            "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"relay-test-user:1\"\ncerts = \"{}\"\n",
-            site.container(),
-            programs::workspace().join("docker/certs").display()
-        ),
-    );
     site.relay(&["up", "--build"]);
     let job =
         site.launch_shell("id -u; id -un; touch mine; cat /var/lib/worker-agent/config.json; kill -9 1", &[]);
@@ -156,8 +148,8 @@ fn a_worker_runs_as_the_owner_of_its_folder_and_is_isolated_unless_that_is_root(
 #[test]
 #[ignore = "needs Docker"]
 fn the_agent_is_static_it_runs_a_shell_job_in_an_image_that_holds_nothing_but_busybox() {
-    let site = Site::new(Engine::Docker);
     let image = "relay-test-scratch:1";
+    let site = Site::with_own_image(image);
     let context = site.root().join("scratch");
     std::fs::create_dir(&context).unwrap();
     for file in ["Dockerfile", "passwd"] {
@@ -167,10 +159,6 @@ fn the_agent_is_static_it_runs_a_shell_job_in_an_image_that_holds_nothing_but_bu
     std::fs::copy(programs::dir().join("worker-agent"), context.join("worker-agent")).unwrap();
     std::fs::copy("/bin/busybox", context.join("busybox")).unwrap();
     docker(&["build", "-q", "-t", image, context.to_str().unwrap()]);
-    site.write(
-        "platform/relay.toml",
-        &format!("[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{image}\"\n", site.container()),
-    );
     site.relay(&["up"]);
     let job = site.launch_shell("busybox uname -s", &[]);
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));

@@ -89,7 +89,10 @@ impl Container<'_> {
         let mut exec = self.command(&["exec", "-i", "-u", "root", &self.platform.name]);
         exec.args(["worker-agent", "configure", "--state", STATE]);
         let config = serde_json::to_vec(config).map_err(|e| e.to_string())?;
-        feed(&mut exec, &config).map_err(|e| format!("the agent in {} refused: {e}", self.platform.name))
+        feed(&mut exec, &config).map_err(|e| {
+            let (engine, name) = (self.engine, &self.platform.name);
+            format!("the agent in '{name}' could not be configured ({e}): see `{engine} logs {name}`")
+        })
     }
 
     fn reuse(&self, found: &Found) -> Result<(), String> {

@@ -25,6 +25,8 @@ pub struct Site {
     dir: TempDir,
     engine: Engine,
     codex_home: PathBuf,
+    /// An image that goes when the site does.
+    own_image: Option<String>,
 }
 
 impl Site {
@@ -33,6 +35,18 @@ impl Site {
     /// # Panics
     /// When its folder can't be made.
     pub fn new(engine: Engine) -> Self {
+        Self::make(engine, None)
+    }
+
+    /// Makes a project whose container has an image of its own, which whoever asks has to build.
+    ///
+    /// # Panics
+    /// When its folder can't be made.
+    pub fn with_own_image(image: &str) -> Self {
+        Self::make(Engine::Docker, Some(image.to_owned()))
+    }
+
+    fn make(engine: Engine, own_image: Option<String>) -> Self {
         // Below the build's folder: Codex refuses a CODEX_HOME below the system's temporary one.
         let parent = programs::workspace().join("target/tests");
         let dir = fs::create_dir_all(&parent)
@@ -40,7 +54,7 @@ impl Site {
             .and_then(|parent| tempfile::Builder::new().prefix("site-").tempdir_in(parent));
         let dir = dir.unwrap_or_else(|e| panic!("{}: {e}", parent.display()));
         let codex_home = dir.path().join("codex-home");
-        let site = Self { dir, engine, codex_home };
+        let site = Self { dir, engine, codex_home, own_image };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
         site.write("home/.npmrc", "update-notifier=false\n");
@@ -56,9 +70,10 @@ impl Site {
         match self.engine {
             Engine::Local => format!("[platform]\nengine = \"local\"\n{more}\n"),
             Engine::Docker => format!(
-                "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{}\"\n{more}\n",
+                "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{}\"\ncerts = \"{}\"\n{more}\n",
                 self.container(),
-                docker::IMAGE
+                self.own_image.as_deref().unwrap_or(docker::IMAGE),
+                programs::workspace().join("docker/certs").display()
             ),
         }
     }
@@ -266,6 +281,9 @@ impl Drop for Site {
             let volumes = [format!("{name}-codex-home"), format!("{name}-agent")];
             let _ = Command::new("docker").args(["rm", "-f", &name]).output();
             let _ = Command::new("docker").args(["volume", "rm", "-f"]).args(volumes).output();
+            if let Some(image) = &self.own_image {
+                let _ = Command::new("docker").args(["image", "rm", "-f", image]).output();
+            }
         }
         if std::thread::panicking() {
             return self.tell();
