@@ -18,8 +18,10 @@ const TICKS: usize = 300;
 const PAUSE: u64 = 25;
 /// The first ones are written while the follower starts.
 const WARM_UP: usize = 10;
-/// Commands of a flood: two lines each, and two events.
-const FLOOD: u32 = 100_000;
+/// Commands of a flood: two lines each, and four events (the model's step before it, and its own).
+const FLOOD: u32 = 50_000;
+/// Floods of each kind, in turn; an odd number has a middle.
+const FLOODS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Adds the rows.
@@ -27,19 +29,23 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     let site = crowd::empty(1)?;
     site.relay(&["up"]);
     let latency = latency(&site)?;
-    let logged = logged(&site)?;
-    let followed = followed(&site)?;
+    let (mut logs, mut follows) = (Vec::new(), Vec::new());
+    for _ in 0..FLOODS {
+        logs.push(logged(&site)?);
+        follows.push(followed(&site)?);
+    }
     report.section(
         &format!(
-            "lines of Codex, written by a stand-in: {TICKS} timed ones, {PAUSE} ms apart; then {} as fast as they are taken",
+            "lines of Codex, written by a stand-in: {TICKS} timed ones, {PAUSE} ms apart; then {} as fast as they are \
+             taken, medians of {FLOODS} in turn",
             2 * FLOOD
         ),
         [
             Row::new("line → log, synchronised → follower: p50", latency.median()?).target(Target::AtMost(5.0)),
             Row::new("line → log, synchronised → follower: p99", latency.quantile(0.99)?)
                 .target(Target::AtMost(25.0)),
-            Row::new("events: Codex → log, synchronised", Figure::PerSecond(logged)),
-            Row::new("events: Codex → log, synchronised → follower", Figure::PerSecond(followed))
+            Row::new("events: Codex → log, synchronised", Figure::PerSecond(middle(logs))),
+            Row::new("events: Codex → log, synchronised → follower", Figure::PerSecond(middle(follows)))
                 .target(Target::AtLeast(100_000.0)),
         ],
     );
@@ -91,6 +97,11 @@ fn since_written(line: &str) -> Option<Duration> {
     let (_, title) = line.split_once("\"title\":\"echo ")?;
     let (nanos, _) = title.split_once('"')?;
     now.checked_sub(Duration::from_nanos(nanos.parse().ok()?))
+}
+
+fn middle(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[FLOODS / 2]
 }
 
 /// Events a second that reach the log.

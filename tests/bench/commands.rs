@@ -71,9 +71,10 @@ fn launch(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
         Contender::of("tsp -n", &peers.spooler, |spooler| spooler.command(&["-n", "true"])),
         Contender::of("docker exec -d", &peers.container, Container::exec),
         Contender::new("/bin/true", || Command::new("/bin/true")),
+        Contender::new("dd conv=fsync", || durable_write(empty)),
     ];
     take_turns(&mut contenders, ROUNDS)?;
-    let [relay, crowded, pueue, spooler, docker, floor] = &contenders;
+    let [relay, crowded, pueue, spooler, docker, floor, disk] = &contenders;
     let row = |peer: &Contender<'_>| -> Fallible<Row> {
         Ok(Row::new(relay.name(), relay.median()?).beside(peer.name(), peer.median()))
     };
@@ -82,8 +83,17 @@ fn launch(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
         row(docker)?.target(Target::Times(1.0 / 30.0)),
         row(spooler)?,
         row(floor)?,
+        row(disk)?,
         among_many("relay launch -q", crowded.median()?, relay.median()),
     ])
+}
+
+/// What a process needs that writes one small file durably; a launch writes two, and their folder.
+fn durable_write(site: &Site) -> Command {
+    let mut command = Command::new("dd");
+    command.args(["if=/dev/zero", "bs=1000", "count=1", "conv=fsync"]);
+    command.arg(format!("of={}", site.root().join("durable").display()));
+    command
 }
 
 fn status(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
