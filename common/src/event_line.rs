@@ -135,12 +135,12 @@ impl EventLine {
         }
         let mut head = Map::new();
         for key in ["v", "id", "job", "epoch", "seq", "at", "source"] {
-            if let Some(value) = fields.shift_remove(key) {
+            if let Some(value) = fields.swap_remove(key) {
                 head.insert(key.to_owned(), value);
             }
         }
         let head: Head = serde_json::from_value(Value::Object(head)).map_err(malformed)?;
-        let Some(Value::String(kind)) = fields.shift_remove("type") else {
+        let Some(Value::String(kind)) = fields.swap_remove("type") else {
             return Err(LineError::Malformed("no type".to_owned()));
         };
         let mut tagged = Map::new();

@@ -56,6 +56,7 @@ pub(super) struct Core {
     pub(super) platform: Platform,
     pub(super) dispatch: Dispatch,
     pub(super) agent: Option<SessionHandle>,
+    /// Jobs in the registry that need no look any more.
     pub(super) known: BTreeSet<JobId>,
     /// When the platform is looked at again, unless an agent is there.
     pub(super) next_try: Option<Instant>,
@@ -126,9 +127,6 @@ impl Core {
     /// Records that the writer has changed.
     pub(super) async fn changed(&mut self, records: BTreeMap<JobId, JobRecord>) -> Flow {
         for record in records.values() {
-            if record.state.is_final() {
-                self.known.remove(&record.job);
-            }
             let actions = self.dispatch.record(record);
             self.act(actions).await;
         }
@@ -293,15 +291,18 @@ impl Core {
     }
 
     async fn look_for_jobs(&mut self) -> io::Result<()> {
-        for job in read::jobs(&self.registry)? {
+        let there: BTreeSet<JobId> = read::jobs(&self.registry)?.into_iter().collect();
+        // Ended jobs stay known until they are archived, so that none is read again at every look.
+        self.known.retain(|job| there.contains(job));
+        for job in there {
             if self.known.contains(&job) {
                 continue;
             }
             let Ok(stored) = read::load(&self.registry, &job) else { continue };
+            self.known.insert(job.clone());
             if stored.record.state.is_final() {
                 continue;
             }
-            self.known.insert(job.clone());
             self.writer().send(Command::Adopt(job)).await;
             let actions = self.dispatch.record(&stored.record);
             self.act(actions).await;
