@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the release programs side by side: target/release/relay and target/release/worker-agent. On Linux both are static:
-# the agent has to run in any image, and relay starts in half the time without a dynamic linker. Elsewhere the agent is
+# the agent has to run in any image, and relay starts sooner without a dynamic linker. Elsewhere the agent is
 # built inside a Rust container.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
