@@ -11,7 +11,7 @@ use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, memory, restart};
 
 /// How often each command is run.
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 100;
 
 /// The other tools, or why they are not here.
 struct Peers {
