@@ -56,6 +56,9 @@ pub enum EventBody {
         title: String,
         /// Its time limit in milliseconds.
         limit_ms: Option<u64>,
+        /// The step it is part of.
+        #[serde(default)]
+        parent: Option<u32>,
     },
     /// A step ended.
     StepFinished {
@@ -67,6 +70,9 @@ pub enum EventBody {
         exit_code: Option<i32>,
         /// How long it took, in milliseconds of a monotonic clock.
         elapsed_ms: u64,
+        /// What its processes used, where they were seen.
+        #[serde(default)]
+        resources: Option<Resources>,
     },
     /// The worker said something (≤ [`MAX_TEXT`]).
     Message {
@@ -130,6 +136,20 @@ pub enum EventBody {
         /// What changed in the workspace since the job began, where it is a git repository.
         changes: Option<Changes>,
     },
+    /// A limit that runs was moved.
+    Extended {
+        /// The step; none for the job itself.
+        n: Option<u32>,
+        /// The new limit, in milliseconds.
+        limit_ms: u64,
+    },
+    /// A step was ended so that the worker can go on without it.
+    Interrupted {
+        /// Which.
+        n: u32,
+        /// Why, in one line.
+        reason: String,
+    },
 }
 
 /// What a record shows before any agent has seen the job.
@@ -171,6 +191,15 @@ pub enum StepOutcome {
     Killed,
     /// The job ended while it ran, and nothing told how.
     Unknown,
+}
+
+/// What the processes of a step used, those that have ended included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU time of all processes, in milliseconds.
+    pub cpu_ms: u64,
+    /// The most memory they held at once (resident set, as sampled), in bytes.
+    pub peak_memory: u64,
 }
 
 /// One item of the worker's plan.

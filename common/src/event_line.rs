@@ -189,6 +189,7 @@ mod tests {
             outcome: StepOutcome::Failed,
             exit_code: Some(1),
             elapsed_ms: 1500,
+            resources: None,
         };
         line(body)
     }
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn a_line_has_the_documented_form() {
         let text = String::from_utf8(finished_step().to_bytes().unwrap()).unwrap();
-        insta::assert_snapshot!(text.trim_end(), @r#"{"v":1,"id":918,"job":"abe-smoke#1","epoch":1,"seq":12,"at":"2026-01-02T03:04:05.678Z","source":"agent","type":"step_finished","n":3,"outcome":"failed","exit_code":1,"elapsed_ms":1500,"crc":"76b3c50f"}"#);
+        insta::assert_snapshot!(text.trim_end(), @r#"{"v":1,"id":918,"job":"abe-smoke#1","epoch":1,"seq":12,"at":"2026-01-02T03:04:05.678Z","source":"agent","type":"step_finished","n":3,"outcome":"failed","exit_code":1,"elapsed_ms":1500,"resources":null,"crc":"e1d50217"}"#);
     }
 
     #[test]

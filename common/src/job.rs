@@ -104,6 +104,13 @@ impl StepKind {
     }
 }
 
+impl StepKind {
+    /// Whether work of this kind waits for the network above all, so that silence of its processes means a hang.
+    pub fn is_network(self) -> bool {
+        matches!(self, Self::Clone | Self::Install | Self::Fetch)
+    }
+}
+
 impl fmt::Display for StepKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -134,6 +141,45 @@ pub struct Limits {
     pub grace_ms: u64,
     /// Limits that differ from [`StepKind::default_limit_ms`].
     pub steps: BTreeMap<StepKind, u64>,
+    /// How long a step may make no progress. Network kinds fail then; others are warned of, because quiet can be healthy.
+    #[serde(default = "default_stall_ms")]
+    pub stall_ms: u64,
+    /// Kinds with a stall limit of their own, which fail at it whether they are network kinds or not.
+    #[serde(default)]
+    pub stalls: BTreeMap<StepKind, u64>,
+}
+
+fn default_stall_ms() -> u64 {
+    Limits::STALL_MS
+}
+
+/// What a limit does to a job whose step ran over it or stalled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLimit {
+    /// The job fails.
+    #[default]
+    Fail,
+    /// Only the step is ended and the worker goes on, at most [`MAX_INTERRUPTS`] times a job.
+    Interrupt,
+}
+
+/// How many steps of a job may be interrupted; the next one fails it.
+pub const MAX_INTERRUPTS: u32 = 3;
+
+/// A rule of `relay.toml` for steps whose command line it matches. The first that matches decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRule {
+    /// A regular expression, looked for in the command line without its shell.
+    pub pattern: String,
+    /// The kind of such steps.
+    pub kind: StepKind,
+    /// Their limit; that of the kind where none is given.
+    pub limit_ms: Option<u64>,
+    /// Their stall limit, at which they fail; that of the kind where none is given.
+    pub stall_ms: Option<u64>,
+    /// What happens at either; the job's choice where none is given.
+    pub on_limit: Option<OnLimit>,
 }
 
 impl Limits {
@@ -141,6 +187,8 @@ impl Limits {
     pub const JOB_MS: u64 = 4 * 3600 * 1000;
     /// The default grace: 5 seconds.
     pub const GRACE_MS: u64 = 5000;
+    /// The default stall limit: 2 minutes.
+    pub const STALL_MS: u64 = 120_000;
 
     /// The limit of a step of this kind.
     pub fn step_ms(&self, kind: StepKind) -> u64 {
@@ -150,7 +198,13 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { job_ms: Self::JOB_MS, grace_ms: Self::GRACE_MS, steps: BTreeMap::new() }
+        Self {
+            job_ms: Self::JOB_MS,
+            grace_ms: Self::GRACE_MS,
+            steps: BTreeMap::new(),
+            stall_ms: Self::STALL_MS,
+            stalls: BTreeMap::new(),
+        }
     }
 }
 
@@ -214,6 +268,12 @@ pub struct JobSpec {
     pub checks: Vec<String>,
     /// Time limits.
     pub limits: Limits,
+    /// Rules for steps, before the built-in ones.
+    #[serde(default)]
+    pub rules: Vec<StepRule>,
+    /// What happens at a step's limit unless a rule says otherwise.
+    #[serde(default)]
+    pub on_limit: OnLimit,
     /// How Codex is called.
     pub codex: CodexSettings,
 }

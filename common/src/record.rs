@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::event::{
-    Changes, Event, EventBody, FinalState, Isolation, JobError, PlanItem, Queued, StepOutcome, Usage,
+    Changes, Event, EventBody, FinalState, Isolation, JobError, PlanItem, Queued, Resources, StepOutcome,
+    Usage,
 };
 use crate::event_line::{EventLine, Source};
 use crate::ids::JobId;
@@ -120,6 +121,12 @@ pub struct Step {
     pub exit_code: Option<i32>,
     /// How long it took, in milliseconds; `null` while it runs.
     pub elapsed_ms: Option<u64>,
+    /// The step it is part of.
+    #[serde(default)]
+    pub parent: Option<u32>,
+    /// What its processes used; `null` while it runs, and where none were seen.
+    #[serde(default)]
+    pub resources: Option<Resources>,
 }
 
 /// The processes that were left at the job's end.
@@ -301,7 +308,7 @@ impl JobRecord {
                 self.workspace_log = workspace_log.as_ref().map(|path| format!("{}/{path}", self.workspace));
             }
             EventBody::Started { pid, thread_id } => self.started(event.at, *pid, thread_id.as_ref()),
-            EventBody::StepStarted { n, kind, title, limit_ms } => self.step_started(Step {
+            EventBody::StepStarted { n, kind, title, limit_ms, parent } => self.step_started(Step {
                 n: *n,
                 kind: *kind,
                 title: title.clone(),
@@ -310,15 +317,19 @@ impl JobRecord {
                 outcome: None,
                 exit_code: None,
                 elapsed_ms: None,
+                parent: *parent,
+                resources: None,
             }),
-            EventBody::StepFinished { n, outcome, exit_code, elapsed_ms } => {
-                self.step_finished(*n, *outcome, *exit_code, *elapsed_ms);
+            EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
+                self.step_finished(*n, *outcome, *exit_code, *elapsed_ms, *resources);
             }
             EventBody::Message { text } => self.message = Some(text.clone()),
             EventBody::Plan { items } => self.plan.clone_from(items),
             EventBody::Usage(usage) => self.usage = Some(*usage),
             EventBody::Warning { message } => self.warning = Some(message.clone()),
             EventBody::Stalled { evidence, .. } => self.warning = Some(evidence.clone()),
+            EventBody::Interrupted { reason, .. } => self.warning = Some(reason.clone()),
+            EventBody::Extended { n, limit_ms } => self.extended(*n, *limit_ms),
             EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
             EventBody::LinkRestored { .. } => self.link = Some(Link::Connected),
             EventBody::Stopping { .. } => self.state = State::Stopping,
@@ -359,7 +370,14 @@ impl JobRecord {
         self.find_current();
     }
 
-    fn step_finished(&mut self, n: u32, outcome: StepOutcome, exit_code: Option<i32>, elapsed_ms: u64) {
+    fn step_finished(
+        &mut self,
+        n: u32,
+        outcome: StepOutcome,
+        exit_code: Option<i32>,
+        elapsed_ms: u64,
+        resources: Option<Resources>,
+    ) {
         if let Some(at) = self.steps.iter().position(|step| step.n == n) {
             if self.steps[at].kind == StepKind::Model {
                 self.model_wait_ms = self.model_wait_ms.saturating_add(elapsed_ms);
@@ -369,7 +387,16 @@ impl JobRecord {
                 step.outcome = Some(outcome);
                 step.exit_code = exit_code;
                 step.elapsed_ms = Some(elapsed_ms);
+                step.resources = resources;
             }
+        }
+        self.find_current();
+    }
+
+    /// The job's own limit is no part of the record.
+    fn extended(&mut self, n: Option<u32>, limit_ms: u64) {
+        if let Some(step) = self.steps.iter_mut().find(|step| Some(step.n) == n) {
+            step.limit_ms = Some(limit_ms);
         }
         self.find_current();
     }

@@ -41,11 +41,11 @@ fn accepted() -> EventBody {
 }
 
 fn begin(n: u32, kind: StepKind, title: &str) -> EventBody {
-    EventBody::StepStarted { n, kind, title: title.into(), limit_ms: Some(1000) }
+    EventBody::StepStarted { n, kind, title: title.into(), limit_ms: Some(1000), parent: None }
 }
 
 fn end(n: u32, outcome: StepOutcome, exit_code: Option<i32>, elapsed_ms: u64) -> EventBody {
-    EventBody::StepFinished { n, outcome, exit_code, elapsed_ms }
+    EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources: None }
 }
 
 fn done(state: FinalState, error: Option<JobError>) -> EventBody {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use common::duration;
-use common::job::{CodexSettings, Limits, Sandbox, StepKind};
+use common::job::{CodexSettings, Limits, OnLimit, Sandbox, StepKind, StepRule};
 use serde::Deserialize;
 
 use crate::engine::EngineKind;
@@ -27,6 +27,10 @@ pub struct Config {
     pub codex: CodexConfig,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[[step]]`, in their order.
+    pub rules: Vec<StepRule>,
+    /// `[limits] on_limit`.
+    pub on_limit: OnLimit,
 }
 
 /// `[platform]`: where workers run.
@@ -205,6 +209,8 @@ impl Raw {
                 args: self.codex.args,
             },
             limits,
+            rules: Vec::new(),
+            on_limit: OnLimit::Fail,
         })
     }
 }

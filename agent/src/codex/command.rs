@@ -68,7 +68,7 @@ fn toml_list(texts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::job::{CodexSettings, Limits, Runner};
+    use common::job::{CodexSettings, Limits, OnLimit, Runner};
 
     fn spec() -> JobSpec {
         JobSpec {
@@ -81,6 +81,8 @@ mod tests {
             setup: vec![],
             checks: vec![],
             limits: Limits::default(),
+            rules: vec![],
+            on_limit: OnLimit::Fail,
             codex: CodexSettings::default(),
         }
     }

@@ -11,7 +11,7 @@ use common::wire::{AgentFrame, Platform};
 use tokio::sync::{Notify, watch};
 
 use super::log::Log;
-use super::order::{Order, give};
+use super::order::{Order, Told, extend, give};
 use super::supervisor::Supervisor;
 use crate::codex::install::{Finder, Found};
 use crate::config::Config;
@@ -46,7 +46,7 @@ pub(crate) struct Jobs {
 #[derive(Debug, Default)]
 struct State {
     config: Option<Arc<Config>>,
-    running: HashMap<RunId, watch::Sender<Order>>,
+    running: HashMap<RunId, watch::Sender<Told>>,
     stopping: bool,
 }
 
@@ -209,7 +209,7 @@ impl Jobs {
             spool.append(EventBody::Warning { message });
         }
         tracing::info!("{} begins", run.job);
-        let (sender, orders) = watch::channel(Order::Run);
+        let (sender, orders) = watch::channel(Told::default());
         self.state().running.insert(run.clone(), sender);
         let log = Log::new(Arc::clone(&spool), copy);
         let supervisor = Supervisor::new(job, spool, log, orders, env, ids, codex);
@@ -228,6 +228,15 @@ impl Jobs {
         for (run, sender) in &self.state().running {
             if run.job == *job {
                 give(sender, Order::Cancel { grace_ms });
+            }
+        }
+    }
+
+    /// Moves a limit of a job. One that does not run is ignored.
+    pub(crate) fn extend(&self, job: &JobId, step: bool, by_ms: u64) {
+        for (run, sender) in &self.state().running {
+            if run.job == *job {
+                extend(sender, step, by_ms);
             }
         }
     }

@@ -36,11 +36,30 @@ impl Order {
     }
 }
 
+/// All that a running job was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Told {
+    /// The order that holds.
+    pub(crate) order: Order,
+    /// By how much the job's limit was moved so far, in milliseconds.
+    pub(crate) job_ms: u64,
+    /// By how much limits of steps were moved so far, in milliseconds.
+    pub(crate) step_ms: u64,
+}
+
 /// Gives an order; repeating one changes nothing.
-pub(super) fn give(sender: &watch::Sender<Order>, new: Order) {
-    sender.send_if_modified(|order| {
-        let then = order.then(new);
-        std::mem::replace(order, then) != then
+pub(super) fn give(sender: &watch::Sender<Told>, new: Order) {
+    sender.send_if_modified(|told| {
+        let then = told.order.then(new);
+        std::mem::replace(&mut told.order, then) != then
+    });
+}
+
+/// Moves a limit: that of the step that runs when the job looks, or that of the job.
+pub(super) fn extend(sender: &watch::Sender<Told>, step: bool, by_ms: u64) {
+    sender.send_modify(|told| {
+        let sum = if step { &mut told.step_ms } else { &mut told.job_ms };
+        *sum = sum.saturating_add(by_ms);
     });
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::log::Log;
-use super::order::Order;
+use super::order::{Order, Told};
 use super::stage::Stage;
 use super::verdict::{Seen, judge};
 use super::worker::{Codex, Worker};
@@ -30,7 +30,7 @@ pub(crate) struct Supervisor {
     spec: JobSpec,
     spool: Arc<JobSpool>,
     log: Log,
-    orders: watch::Receiver<Order>,
+    orders: watch::Receiver<Told>,
     env: Variables,
     user: Option<Ids>,
     codex: String,
@@ -87,7 +87,7 @@ impl Supervisor {
         spec: JobSpec,
         spool: Arc<JobSpool>,
         log: Log,
-        orders: watch::Receiver<Order>,
+        orders: watch::Receiver<Told>,
         env: Variables,
         user: Option<Ids>,
         codex: String,
@@ -278,7 +278,7 @@ impl Supervisor {
 
     /// Looks at the order that holds now.
     fn ordered(&mut self, running: Option<&mut Running>) {
-        let order = *self.orders.borrow_and_update();
+        let order = self.orders.borrow_and_update().order;
         let (ending, reason, grace_ms) = match order {
             Order::Run => return,
             Order::Cancel { grace_ms } => (Ending::Cancelled, "cancelled", grace_ms),

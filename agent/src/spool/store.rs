@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use common::wire::PROTOCOL;
 use tokio::sync::Notify;
 
 use super::run::{JobSpool, RunId};
@@ -28,7 +29,8 @@ impl Spool {
     /// # Errors
     /// The folder can't be made or read. A run that can't be opened is set aside and reported.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
-        let root = state.join("spool");
+        // Events lie there as the wire carries them: another protocol's would be misread.
+        let root = state.join(format!("spool.v{PROTOCOL}"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let bell = Arc::new(Notify::new());
         let mut runs = Runs::new();

@@ -53,7 +53,10 @@ impl Steps {
         let title = text::one_line(title, MAX_TITLE);
         let limit = Limit::new(now, limit_ms);
         self.open.push(Open { n: self.last, kind, title: title.clone(), limit });
-        (self.last, EventBody::StepStarted { n: self.last, kind, title, limit_ms: Some(limit_ms) })
+        (
+            self.last,
+            EventBody::StepStarted { n: self.last, kind, title, limit_ms: Some(limit_ms), parent: None },
+        )
     }
 
     /// Ends a step; nothing if it does not run.
@@ -67,7 +70,7 @@ impl Steps {
         let at = self.open.iter().position(|step| step.n == n)?;
         let step = self.open.remove(at);
         let elapsed_ms = duration::millis(step.limit.elapsed(now));
-        Some(EventBody::StepFinished { n, outcome, exit_code, elapsed_ms })
+        Some(EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources: None })
     }
 
     /// Ends every step that runs.
@@ -170,7 +173,8 @@ mod tests {
                 n: 1,
                 kind: StepKind::Install,
                 title: "npm ci".into(),
-                limit_ms: Some(10_000)
+                limit_ms: Some(10_000),
+                parent: None
             }
         );
         assert_eq!(
@@ -179,7 +183,8 @@ mod tests {
                 n: 1,
                 outcome: StepOutcome::Failed,
                 exit_code: Some(1),
-                elapsed_ms: 2000
+                elapsed_ms: 2000,
+                resources: None
             })
         );
         assert_eq!(steps.finish(s(4), n, StepOutcome::Ok, None), None);

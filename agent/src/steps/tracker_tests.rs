@@ -37,7 +37,7 @@ impl Course {
         for event in events {
             self.log.push(match event {
                 EventBody::StepStarted { n, kind, title, .. } => format!("+{n} {kind}: {title}"),
-                EventBody::StepFinished { n, outcome, exit_code, elapsed_ms } => {
+                EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, .. } => {
                     format!("-{n} {outcome:?} {exit_code:?} {elapsed_ms}")
                 }
                 other => format!("{other:?}"),

@@ -69,6 +69,10 @@ impl<'a> Session<'a> {
                 let reply = self.jobs.start(RunId { job, epoch }, spec).await;
                 self.reply(reply)
             }
+            RelayFrame::Extend { job, step, by_ms } => {
+                self.jobs.extend(&job, step, by_ms);
+                Ok(())
+            }
             RelayFrame::Cancel { job, grace_ms } => {
                 self.jobs.cancel(&job, grace_ms);
                 Ok(())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::event::{Event, EventBody, FinalState, JobError};
 use common::ids::JobId;
-use common::job::{CodexSettings, JobSpec, Limits, Runner};
+use common::job::{CodexSettings, JobSpec, Limits, OnLimit, Runner};
 use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame, SUBPROTOCOL};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -112,7 +112,7 @@ impl Relay {
                 Durable { job: job.job.clone(), epoch: job.epoch, seq, output, closed }
             });
             let durable = durable.collect();
-            self.send(&RelayFrame::Welcome { protocol: 1, durable }).await;
+            self.send(&RelayFrame::Welcome { protocol: 2, durable }).await;
             *hello
         })
         .await
@@ -273,6 +273,8 @@ impl Agent {
             setup: vec![],
             checks: vec![],
             limits: Limits::default(),
+            rules: vec![],
+            on_limit: OnLimit::Fail,
             codex: CodexSettings::default(),
         }
     }

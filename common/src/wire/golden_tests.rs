@@ -1,7 +1,7 @@
 //! The bytes of each frame, frozen. A change here is a new protocol version.
 
 use super::*;
-use crate::event::{Event, EventBody, FinalState, Isolation, Queued, StepOutcome, Usage};
+use crate::event::{Event, EventBody, FinalState, Isolation, Queued, Resources, StepOutcome, Usage};
 use crate::job::{Runner, StepKind};
 
 fn job() -> crate::ids::JobId {
@@ -17,8 +17,8 @@ fn hex<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt:
 #[test]
 fn frames_of_the_agent() {
     let hello = Hello {
-        protocol_min: 1,
-        protocol_max: 1,
+        protocol_min: 2,
+        protocol_max: 2,
         agent: "a1".into(),
         version: "0.1.0".into(),
         max_jobs: 4,
@@ -44,7 +44,7 @@ fn frames_of_the_agent() {
 fn frames_of_the_relay() {
     let frames = [
         RelayFrame::Welcome {
-            protocol: 1,
+            protocol: 2,
             durable: vec![Durable { job: job(), epoch: 1, seq: 3, output: 10, closed: false }],
         },
         RelayFrame::Start { job: job(), epoch: 1, spec: "{}".into() },
@@ -52,6 +52,7 @@ fn frames_of_the_relay() {
         RelayFrame::Ack { job: job(), epoch: 1, seq: 12 },
         RelayFrame::OutputAck { job: job(), epoch: 1, offset: 70002 },
         RelayFrame::Ping { nonce: 9 },
+        RelayFrame::Extend { job: job(), step: true, by_ms: 60_000 },
     ];
     insta::assert_snapshot!(frames.map(|frame| hex(&frame)).join("\n"));
 }
@@ -78,8 +79,15 @@ fn every_event() {
             kind: StepKind::Install,
             title: "npm ci".into(),
             limit_ms: Some(600_000),
+            parent: Some(2),
         },
-        EventBody::StepFinished { n: 1, outcome: StepOutcome::Failed, exit_code: Some(1), elapsed_ms: 1500 },
+        EventBody::StepFinished {
+            n: 1,
+            outcome: StepOutcome::Failed,
+            exit_code: Some(1),
+            elapsed_ms: 1500,
+            resources: Some(Resources { cpu_ms: 300, peak_memory: 4096 }),
+        },
         EventBody::Message { text: "hi".into() },
         EventBody::Plan { items: vec![crate::event::PlanItem { text: "x".into(), completed: true }] },
         EventBody::FileChange {
@@ -107,6 +115,8 @@ fn every_event() {
             exit_code: Some(137),
             changes: Some(crate::event::Changes { files: 1, insertions: 2, deletions: 3 }),
         },
+        EventBody::Extended { n: Some(1), limit_ms: 900_000 },
+        EventBody::Interrupted { n: 1, reason: "stalled".into() },
     ];
     let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
     let batch: Vec<_> = bodies.into_iter().map(|body| Event { at, body }).collect();
@@ -117,7 +127,7 @@ fn every_event() {
 
 #[test]
 fn versions_that_meet_agree_and_others_are_told_both_ranges() {
-    assert_eq!(negotiate(1, 1, "0.1.0"), Ok(1));
+    assert_eq!(negotiate(1, 2, "0.1.0"), Ok(2));
     assert_eq!(negotiate(0, 9, "9.0.0"), Ok(PROTOCOL));
     let refusal = negotiate(7, 8, "9.0.0").unwrap_err();
     assert!(refusal.contains("9.0.0") && refusal.contains("7 to 8"), "{refusal}");

@@ -11,7 +11,7 @@
 //!   │ Accepted │ Refused ────────────────►  │
 //!   │ Events, Output ────────────────────►  │  in order per job and epoch, from durable + 1
 //!   │ ◄──────────────────── Ack, OutputAck  │  cumulative, after the relay's fsync
-//!   │ ◄────────────────────────────── Cancel│
+//!   │ ◄────────────────────── Cancel, Extend│
 //!   │ ◄──────── Ping, Pong ──────────────►  │  every PING_INTERVAL; silence of DEAD_AFTER ends the connection
 //! ```
 //!
@@ -29,9 +29,9 @@ pub use codec::{CodecError, decode, encode};
 pub use relay::{Durable, RelayFrame};
 
 /// Newest version of the protocol that this program speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Oldest version of the protocol that this program speaks.
-pub const PROTOCOL_MIN: u32 = 1;
+pub const PROTOCOL_MIN: u32 = 2;
 /// WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the agents' endpoint.

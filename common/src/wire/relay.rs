@@ -53,6 +53,15 @@ pub enum RelayFrame {
         /// Comes back in the pong.
         nonce: u64,
     },
+    /// Move a limit that runs.
+    Extend {
+        /// Which job.
+        job: JobId,
+        /// Whether the limit of the step that runs is meant, and not that of the whole job.
+        step: bool,
+        /// By how much, in milliseconds.
+        by_ms: u64,
+    },
 }
 
 /// What the registry holds of one run of a job.

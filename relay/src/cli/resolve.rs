@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use common::duration;
 use common::ids::{JobId, JobName};
-use common::job::{CodexSettings, JobSpec, Limits, MAX_PROMPT, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
+use common::job::{
+    CodexSettings, JobSpec, Limits, MAX_PROMPT, MAX_SPEC, OnLimit, Runner, SPEC_SCHEMA, StepKind, StepRule,
+};
 
 use super::launch::{LaunchArgs, RunnerName};
 use super::run::RunArgs;
@@ -51,6 +53,10 @@ pub struct Launch {
     pub checks: Vec<String>,
     /// Time limits.
     pub limits: Limits,
+    /// Rules for its steps.
+    pub rules: Vec<StepRule>,
+    /// What happens at a step's limit.
+    pub on_limit: OnLimit,
     /// How Codex is called.
     pub codex: CodexSettings,
 }
@@ -68,6 +74,8 @@ impl Launch {
             setup: self.setup.clone(),
             checks: self.checks.clone(),
             limits: self.limits.clone(),
+            rules: self.rules.clone(),
+            on_limit: self.on_limit,
             codex: self.codex.clone(),
         }
     }
@@ -124,6 +132,8 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         setup: args.setup.clone(),
         checks: args.check.clone(),
         limits,
+        rules: around.config.rules.clone(),
+        on_limit: around.config.on_limit,
         codex,
     }
     .checked()
@@ -160,6 +170,8 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         setup: Vec::new(),
         checks: Vec::new(),
         limits,
+        rules: around.config.rules.clone(),
+        on_limit: around.config.on_limit,
         codex: around.config.codex.settings(around.engine),
     }
     .checked()

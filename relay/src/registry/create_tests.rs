@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::job::{CodexSettings, Limits, Runner, SPEC_SCHEMA};
+use common::job::{CodexSettings, Limits, OnLimit, Runner, SPEC_SCHEMA};
 
 use super::*;
 
@@ -24,6 +24,8 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
         setup: Vec::new(),
         checks: Vec::new(),
         limits: Limits::default(),
+        rules: Vec::new(),
+        on_limit: OnLimit::Fail,
         codex: CodexSettings::default(),
     };
     let draft = Draft {

@@ -38,11 +38,11 @@ fn details(body: &EventBody) -> String {
             let thread = thread_id.as_ref().map(|id| format!(", thread {id}")).unwrap_or_default();
             format!("pid {pid}{thread}")
         }
-        EventBody::StepStarted { n, kind, title, limit_ms } => {
+        EventBody::StepStarted { n, kind, title, limit_ms, parent: _ } => {
             let limit = limit_ms.map(|ms| format!(" (limit {})", duration::limit(ms))).unwrap_or_default();
             format!("{n} {kind} {title}{limit}")
         }
-        EventBody::StepFinished { n, outcome, exit_code, elapsed_ms } => {
+        EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources: _ } => {
             let outcome = match outcome {
                 StepOutcome::Ok => "ok",
                 StepOutcome::Failed => "failed",
@@ -64,6 +64,9 @@ fn details(body: &EventBody) -> String {
         }
         EventBody::Stalled { n, evidence } => format!("{n} {}", one_line(evidence)),
         EventBody::LinkLost { reason } | EventBody::Stopping { reason } => one_line(reason),
+        EventBody::Extended { n: Some(n), limit_ms } => format!("step {n} to {}", duration::limit(*limit_ms)),
+        EventBody::Extended { n: None, limit_ms } => format!("the job to {}", duration::limit(*limit_ms)),
+        EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
         EventBody::Cleanup { killed, survivors } => format!("{killed} processes killed, {survivors} left"),
         EventBody::Finished { state, error, exit_code, .. } => {
             let state = match state {

@@ -78,11 +78,17 @@ fn start() -> Vec<(i64, EventBody)> {
 }
 
 fn begin(n: u32, kind: StepKind, title: &str) -> EventBody {
-    EventBody::StepStarted { n, kind, title: title.into(), limit_ms: Some(kind.default_limit_ms()) }
+    EventBody::StepStarted {
+        n,
+        kind,
+        title: title.into(),
+        limit_ms: Some(kind.default_limit_ms()),
+        parent: None,
+    }
 }
 
 fn end(n: u32, outcome: StepOutcome, exit_code: Option<i32>, elapsed_ms: u64) -> EventBody {
-    EventBody::StepFinished { n, outcome, exit_code, elapsed_ms }
+    EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources: None }
 }
 
 fn run() -> Vec<(i64, EventBody)> {
