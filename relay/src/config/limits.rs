@@ -1,0 +1,71 @@
+//! `[limits]`: each limit alone is right by its form; here they are held against each other.
+
+use std::collections::BTreeMap;
+
+use common::duration;
+use common::job::{Limits, OnLimit, StepKind};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::raw::Millis;
+use super::resolved::Mistake;
+use super::stall;
+
+/// `[limits]` as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) job: Option<Spanned<Millis>>,
+    grace: Option<Millis>,
+    steps: BTreeMap<StepKind, Spanned<Millis>>,
+    stall: Option<Spanned<Millis>>,
+    stalls: BTreeMap<StepKind, Spanned<Millis>>,
+    pub(super) on_limit: Option<OnLimit>,
+}
+
+impl RawLimits {
+    /// Fills in the defaults.
+    ///
+    /// # Errors
+    /// A limit of a step above that of the job, or a stall limit that could never be reached. Only what is written here
+    /// can contradict: a default gives way.
+    pub(super) fn resolve(self) -> Result<Limits, Mistake> {
+        let mut limits = Limits::default();
+        if let Some(job) = &self.job {
+            limits.job_ms = job.get_ref().0;
+        }
+        if let Some(grace) = self.grace {
+            limits.grace_ms = grace.0;
+        }
+        for (kind, limit) in &self.steps {
+            let limit_ms = limit.get_ref().0;
+            if self.job.is_some() && limit_ms > limits.job_ms {
+                let reason = format!(
+                    "[limits] steps.{kind} = {} is longer than the whole job may take (job = {}): lower it or raise job",
+                    duration::limit(limit_ms),
+                    duration::limit(limits.job_ms)
+                );
+                return Err(Mistake { at: limit.span(), reason });
+            }
+            limits.steps.insert(*kind, limit_ms);
+        }
+        for (kind, stall) in &self.stalls {
+            let stall_ms = stall.get_ref().0;
+            stall::of_kind(&limits, *kind, stall_ms).map_err(|reason| Mistake {
+                at: stall.span(),
+                reason: format!("[limits] stalls.{kind} = {}{reason}", duration::limit(stall_ms)),
+            })?;
+            limits.stalls.insert(*kind, stall_ms);
+        }
+        if let Some(stall) = &self.stall {
+            let stall_ms = stall.get_ref().0;
+            let named = |kind| self.steps.contains_key(&kind);
+            stall::of_all(&limits, named, stall_ms).map_err(|reason| Mistake {
+                at: stall.span(),
+                reason: format!("[limits] stall = {}{reason}", duration::limit(stall_ms)),
+            })?;
+            limits.stall_ms = stall_ms;
+        }
+        Ok(limits)
+    }
+}

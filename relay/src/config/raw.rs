@@ -1,0 +1,131 @@
+//! The form of the file. Values that can contradict each other carry their place in it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use common::duration;
+use common::job::Sandbox;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::limits::RawLimits;
+use super::resolved::{CodexConfig, Config, Mistake, PlatformConfig};
+use super::rules::{self, RawRule};
+use crate::engine::EngineKind;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    platform: RawPlatform,
+    relay: RawRelay,
+    codex: RawCodex,
+    limits: RawLimits,
+    step: Vec<Spanned<RawRule>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawPlatform {
+    engine: Option<EngineKind>,
+    name: Option<String>,
+    image: Option<String>,
+    base: Option<String>,
+    codex_version: Option<String>,
+    workspaces: Option<PathBuf>,
+    certs: Option<PathBuf>,
+    max_jobs: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawRelay {
+    port: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawCodex {
+    program: Option<String>,
+    model: Option<String>,
+    sandbox: Option<Sandbox>,
+    args: Vec<String>,
+}
+
+/// A human duration, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Millis(pub(super) u64);
+
+impl TryFrom<String> for Millis {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        duration::parse(&text).map(|value| Self(duration::millis(value)))
+    }
+}
+
+impl Raw {
+    /// Fills in the defaults and checks what the form alone does not.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub(super) fn resolve(self, root: &Path) -> Result<Config, Mistake> {
+        let on_limit = self.limits.on_limit.unwrap_or_default();
+        let job = self.limits.job.as_ref().map(|job| job.get_ref().0);
+        let limits = self.limits.resolve()?;
+        let rules = rules::resolve(self.step, &limits, job)?;
+        Ok(Config {
+            root: root.to_owned(),
+            platform: self.platform.resolve(root)?,
+            port: self.relay.port.filter(|port| *port != 0),
+            codex: CodexConfig {
+                program: self.codex.program.unwrap_or_else(|| "codex".to_owned()),
+                model: self.codex.model,
+                sandbox: self.codex.sandbox,
+                args: self.codex.args,
+            },
+            limits,
+            rules,
+            on_limit,
+        })
+    }
+}
+
+impl RawPlatform {
+    fn resolve(self, root: &Path) -> Result<PlatformConfig, Mistake> {
+        let max_jobs = match self.max_jobs {
+            None => 4,
+            Some(jobs) if (1..=64).contains(jobs.get_ref()) => jobs.into_inner(),
+            Some(jobs) => {
+                let reason = format!("[platform] max_jobs = {}: must be 1 to 64", jobs.get_ref());
+                return Err(Mistake { at: jobs.span(), reason });
+            }
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let workspaces = root.join(self.workspaces.unwrap_or_else(|| "workspace-projects".into()));
+        let worker = owner(&workspaces);
+        Ok(PlatformConfig {
+            engine: self.engine,
+            name: self.name.unwrap_or_else(|| "platform".to_owned()),
+            // The user is part of the image, so each has one of its own.
+            image: self.image.unwrap_or_else(|| format!("relay-platform:{version}-u{}", worker.0)),
+            base: self.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
+            codex_version: self
+                .codex_version
+                .unwrap_or_else(|| crate::engine::pinned::codex_version().to_owned()),
+            workspaces,
+            worker,
+            certs: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),
+            max_jobs,
+        })
+    }
+}
+
+/// Who owns a folder.
+fn owner(folder: &Path) -> (u32, u32) {
+    std::fs::metadata(folder).map_or_else(
+        |_| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+        |folder| (folder.uid(), folder.gid()),
+    )
+}

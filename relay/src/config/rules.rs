@@ -1,0 +1,96 @@
+//! `[[step]]`: rules for steps whose command line they match.
+
+use common::duration;
+use common::job::{Limits, OnLimit, StepKind, StepRule};
+use common::text;
+use regex_lite::Regex;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::raw::Millis;
+use super::resolved::Mistake;
+use super::stall;
+
+/// Most rules: each is tried on every command line of a job, and a spec has to hold them all.
+const MAX_RULES: usize = 100;
+/// Longest regular expression, in bytes: some lines of text; longer ones belong into several rules.
+const MAX_PATTERN: usize = 1000;
+
+/// One rule as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRule {
+    r#match: Spanned<String>,
+    kind: Spanned<StepKind>,
+    limit: Option<Spanned<Millis>>,
+    stall: Option<Spanned<Millis>>,
+    on_limit: Option<OnLimit>,
+}
+
+/// Checks the rules; `job_ms` is the job's limit where the file names one.
+///
+/// # Errors
+/// The first mistake.
+pub(super) fn resolve(
+    rules: Vec<Spanned<RawRule>>,
+    limits: &Limits,
+    job_ms: Option<u64>,
+) -> Result<Vec<StepRule>, Mistake> {
+    if let Some(rule) = rules.get(MAX_RULES) {
+        let reason = format!("[[step]] number {}: there can be at most {MAX_RULES}", MAX_RULES + 1);
+        return Err(Mistake { at: rule.span(), reason });
+    }
+    rules.into_iter().map(|rule| rule.into_inner().resolve(limits, job_ms)).collect()
+}
+
+impl RawRule {
+    fn resolve(self, limits: &Limits, job_ms: Option<u64>) -> Result<StepRule, Mistake> {
+        check_pattern(self.r#match.get_ref())
+            .map_err(|reason| Mistake { at: self.r#match.span(), reason: format!("[[step]] match {reason}") })?;
+        let kind = *self.kind.get_ref();
+        if matches!(kind, StepKind::Start | StepKind::Model) {
+            let reason = format!("[[step]] kind = \"{kind}\": no command line is of this kind");
+            return Err(Mistake { at: self.kind.span(), reason });
+        }
+        let limit_ms = self.limit.as_ref().map(|limit| limit.get_ref().0);
+        if let (Some(limit), Some(limit_ms), Some(job_ms)) = (&self.limit, limit_ms, job_ms)
+            && limit_ms > job_ms
+        {
+            let reason = format!(
+                "[[step]] limit = {} is longer than the whole job may take ([limits] job = {}): lower it or raise job",
+                duration::limit(limit_ms),
+                duration::limit(job_ms)
+            );
+            return Err(Mistake { at: limit.span(), reason });
+        }
+        let stall_ms = self.stall.as_ref().map(|stall| stall.get_ref().0);
+        if let (Some(stall), Some(stall_ms)) = (&self.stall, stall_ms) {
+            stall::below(kind, limit_ms.unwrap_or_else(|| limits.step_ms(kind)), stall_ms).map_err(|reason| {
+                let reason = format!("[[step]] stall = {}{reason}", duration::limit(stall_ms));
+                Mistake { at: stall.span(), reason }
+            })?;
+        }
+        Ok(StepRule {
+            pattern: self.r#match.into_inner(),
+            kind,
+            limit_ms,
+            stall_ms,
+            on_limit: self.on_limit,
+        })
+    }
+}
+
+/// The engine is the agent's, so what compiles here compiles there.
+fn check_pattern(pattern: &str) -> Result<(), String> {
+    if pattern.trim().is_empty() {
+        return Err("is empty: write a regular expression for the command lines that are meant".to_owned());
+    }
+    if pattern.len() > MAX_PATTERN {
+        return Err(format!("is longer than {MAX_PATTERN} bytes: make several rules of it"));
+    }
+    Regex::new(pattern).map(drop).map_err(|e| {
+        // The engine draws its message over several lines: all of them on one.
+        let told = e.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        format!("= '{}': {}", text::one_line(pattern, 60), text::one_line(&told, 200))
+    })
+}

@@ -1,0 +1,47 @@
+//! Which stall limits make sense. A stall limit that is not below the limit of its steps would never be reached, and
+//! whoever wrote it would wait for it in vain.
+
+use common::duration;
+use common::job::{Limits, StepKind};
+
+/// Checks a stall limit of one kind.
+///
+/// # Errors
+/// What is wrong with it, to be put behind its name.
+pub fn of_kind(limits: &Limits, kind: StepKind, stall_ms: u64) -> Result<(), String> {
+    if matches!(kind, StepKind::Start | StepKind::Model) {
+        return Err(format!(": a {kind} step only waits and never stalls: set its time limit instead"));
+    }
+    below(kind, limits.step_ms(kind), stall_ms)
+}
+
+/// Checks the stall limit of all network kinds without one of their own: it must be below those of their limits that were
+/// `named` beside it, and below the longest.
+///
+/// # Errors
+/// What is wrong with it, to be put behind its name.
+pub fn of_all(limits: &Limits, named: impl Fn(StepKind) -> bool, stall_ms: u64) -> Result<(), String> {
+    let kinds = StepKind::ALL.into_iter().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
+    let kinds: Vec<(StepKind, u64)> = kinds.map(|kind| (kind, limits.step_ms(kind))).collect();
+    for (kind, limit_ms) in kinds.iter().filter(|(kind, _)| named(*kind)) {
+        below(*kind, *limit_ms, stall_ms)?;
+    }
+    match kinds.iter().max_by_key(|(_, limit_ms)| *limit_ms) {
+        Some((kind, limit_ms)) => below(*kind, *limit_ms, stall_ms),
+        None => Ok(()),
+    }
+}
+
+/// Checks a stall limit against the limit of its steps.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn below(kind: StepKind, limit_ms: u64, stall_ms: u64) -> Result<(), String> {
+    if stall_ms < limit_ms {
+        return Ok(());
+    }
+    Err(format!(
+        " would never be reached: {kind} steps may take {} as a whole: lower the stall limit or raise theirs",
+        duration::limit(limit_ms)
+    ))
+}

@@ -1,0 +1,105 @@
+//! Defaults, settings, and every mistake with its line.
+
+use common::job::StepKind;
+
+use super::*;
+
+fn load(text: &str) -> Result<Config, Failure> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("platform")).unwrap();
+    std::fs::write(dir.path().join(FILE), text).unwrap();
+    Config::load(dir.path())
+}
+
+#[test]
+fn defaults_hold_without_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::load(dir.path()).unwrap();
+    assert_eq!((config.platform.max_jobs, config.platform.engine), (4, None));
+    assert_eq!(config.codex.settings(EngineKind::Local).sandbox, Sandbox::WorkspaceWrite);
+    assert_eq!(config.codex.settings(EngineKind::Docker).sandbox, Sandbox::Off);
+}
+
+#[test]
+fn what_is_set_replaces_the_defaults() {
+    let config = load(
+        "[platform]\nengine = \"podman\"\nmax_jobs = 2\n[codex]\nsandbox = \"off\"\n\
+         [limits]\njob = \"1h\"\nsteps = { install = \"5m\" }\n",
+    )
+    .unwrap();
+    assert_eq!(config.platform.engine, Some(EngineKind::Podman));
+    assert_eq!((config.limits.job_ms, config.limits.step_ms(StepKind::Install)), (3_600_000, 300_000));
+    assert_eq!(config.codex.settings(EngineKind::Local).sandbox, Sandbox::Off);
+}
+
+#[test]
+fn stalls_rules_and_actions_are_read_in_their_order() {
+    let config = load(
+        "[limits]\nstall = \"90s\"\nstalls = { test = \"10m\" }\non_limit = \"interrupt\"\n\
+         [[step]]\nmatch = 'make (deps|vendor)\\b'\nkind = \"install\"\nlimit = \"5m\"\nstall = \"1m\"\non_limit = \"fail\"\n\
+         [[step]]\nmatch = '^ssh '\nkind = \"command\"\n",
+    )
+    .unwrap();
+    assert_eq!((config.limits.stall_ms, config.on_limit), (90_000, OnLimit::Interrupt));
+    assert_eq!(config.limits.stalls, [(StepKind::Test, 600_000)].into());
+    let rule = |pattern: &str, kind, limit_ms, stall_ms, on_limit| StepRule {
+        pattern: pattern.to_owned(),
+        kind,
+        limit_ms,
+        stall_ms,
+        on_limit,
+    };
+    let expected = [
+        rule("make (deps|vendor)\\b", StepKind::Install, Some(300_000), Some(60_000), Some(OnLimit::Fail)),
+        rule("^ssh ", StepKind::Command, None, None, None),
+    ];
+    assert_eq!(config.rules, expected);
+}
+
+#[test]
+fn a_default_gives_way_to_what_is_written() {
+    // The defaults: install 10m, stall 2m, job 4h.
+    let text = "[limits]\njob = \"5m\"\nsteps = { clone = \"1m\" }\n[[step]]\nmatch = 'x'\nkind = \"test\"\nlimit = \"1m\"\n";
+    let config = load(text).unwrap();
+    assert_eq!((config.limits.job_ms, config.limits.stall_ms), (300_000, 120_000));
+}
+
+#[test]
+fn mistakes_are_told_with_file_line_and_reason() {
+    let rule = |rest: &str| format!("\n[[step]]\nmatch = 'ok'\nkind = \"test\"\n[[step]]\n{rest}\n");
+    let many = "[[step]]\nmatch = 'ok'\nkind = \"test\"\n".repeat(101);
+    let long = format!("match = '{}'\nkind = \"test\"", "x".repeat(1001));
+    for (text, line, reason) in [
+        ("[limits]\njob = \"0s\"", 2, "longer than 0"),
+        ("[limits]\njob = \"400d\"", 2, "longer than a year"),
+        ("[limits]\nstall = \"99999999999999999999s\"", 2, "not a duration"),
+        ("[limits.steps]\n\ninstal = \"5m\"", 3, "instal"),
+        ("[limits.stalls]\n\ninstal = \"5m\"", 3, "instal"),
+        ("[limits]\non_limit = \"panic\"", 2, "panic"),
+        ("[platform]\nengine = \"qemu\"", 2, "qemu"),
+        ("[plattform]\n", 1, "plattform"),
+        ("[platform]\n\nmax_jobs = 0", 3, "1 to 64"),
+        ("[limits]\njob = \"10m\"\n[limits.steps]\ntest = \"5m\"\ninstall = \"11m\"", 5, "steps.install = 11m"),
+        ("[limits]\nstalls = { test = \"30m\" }", 2, "stalls.test = 30m would never be reached"),
+        ("[limits]\nstalls = { model = \"3m\" }", 2, "never stalls"),
+        ("[limits]\nsteps = { fetch = \"1m\" }\nstall = \"1m\"", 3, "fetch steps may take 1m"),
+        ("[limits]\nstall = \"10m\"", 2, "never be reached"),
+        (&rule("match = '('\nkind = \"test\""), 6, "match = '('"),
+        (&rule("match = ' '\nkind = \"test\""), 6, "empty"),
+        (&rule(&long), 6, "1000 bytes"),
+        (&rule("match = 'x'\nkind = \"tests\""), 7, "tests"),
+        (&rule("match = 'x'\nkind = \"model\""), 7, "model"),
+        (&rule("match = 'x'"), 5, "kind"),
+        (&rule("match = 'x'\nkind = \"test\"\nlimit = \"0s\""), 8, "longer than 0"),
+        (&rule("match = 'x'\nkind = \"test\"\nlimti = \"1s\""), 8, "limti"),
+        (&rule("match = 'x'\nkind = \"test\"\nlimit = \"2h\"\n[limits]\njob = \"1h\""), 8, "limit = 2h"),
+        (&rule("match = 'x'\nkind = \"test\"\nlimit = \"1m\"\nstall = \"1m\""), 9, "stall = 1m"),
+        (&rule("match = 'x'\nkind = \"clone\"\nstall = \"5m\""), 8, "clone steps may take 5m"),
+        (&many, 301, "at most 100"),
+    ] {
+        let message = load(text).unwrap_err().message;
+        assert!(message.contains(&format!("relay.toml:{line}: ")), "line {line} of {text}: {message}");
+        assert!(message.contains(reason), "{text}: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
