@@ -11,6 +11,7 @@ use common::job::{Runner, StepKind};
 use common::record::{JobRecord, State};
 use common::text::one_line;
 
+use super::limits::{self, Stall};
 use super::resolve::{self, Launch, Surroundings};
 use super::submit::{self, Target};
 use super::{Context, facts, find, wait};
@@ -49,8 +50,16 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "D", value_parser = duration::parse)]
     pub(super) timeout: Option<Duration>,
     /// Time limit of the steps of a kind, such as install=5m; may be repeated
-    #[arg(long, value_name = "KIND=D", value_parser = resolve::step_limit)]
+    #[arg(long, value_name = "KIND=D", value_parser = limits::step_limit)]
     pub(super) step_timeout: Vec<(StepKind, Duration)>,
+    /// How long a step may make no progress: D for those that wait for the network (clone, install, fetch), KIND=D for
+    /// another kind; may be repeated [default: 2m, or that of relay.toml]
+    #[arg(long, value_name = "[KIND=]D", value_parser = limits::stall_limit)]
+    pub(super) stall: Vec<Stall>,
+    /// What happens to a step at its limit: fail (the job fails) or interrupt (the step alone is ended and the worker
+    /// goes on, at most 3 times) [default: fail, or that of relay.toml]
+    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
+    pub(super) on_limit: Option<OnLimitName>,
     /// The model [default: that of relay.toml, else Codex's own]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -72,6 +81,15 @@ pub struct LaunchArgs {
     /// Further arguments for codex
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
+}
+
+/// `--on-limit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnLimitName {
+    /// The job fails.
+    Fail,
+    /// The step is ended, the worker goes on.
+    Interrupt,
 }
 
 /// `--runner`

@@ -7,6 +7,7 @@
 //!
 //! * [`args`]: the commands and the global flags; each command's own flags are in its file.
 //! * [`resolve`]: flags → what to launch, without options. [`submit`]: that → a job in the registry.
+//! * [`limits`]: the time limits among those flags.
 //! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
 //! * [`follow`]: waiting for a job.
 
@@ -21,6 +22,7 @@ mod facts;
 mod find;
 mod follow;
 mod launch;
+mod limits;
 mod logs;
 mod outcome;
 mod resolve;

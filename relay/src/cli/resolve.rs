@@ -5,7 +5,6 @@ use std::env::VarError;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::Duration;
 
 use common::duration;
 use common::ids::{JobId, JobName};
@@ -13,7 +12,8 @@ use common::job::{
     CodexSettings, JobSpec, Limits, MAX_PROMPT, MAX_SPEC, OnLimit, Runner, SPEC_SCHEMA, StepKind, StepRule,
 };
 
-use super::launch::{LaunchArgs, RunnerName};
+use super::launch::{LaunchArgs, OnLimitName, RunnerName};
+use super::limits::{self, LimitFlags};
 use super::run::RunArgs;
 use crate::config::Config;
 use crate::engine::EngineKind;
@@ -114,7 +114,8 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         ));
     }
     let prompt = prompt(args, stdin)?;
-    let limits = limits(&around.config.limits, args.timeout, &args.step_timeout)?;
+    let flags = LimitFlags { job: args.timeout, steps: &args.step_timeout, stalls: &args.stall };
+    let limits = limits::resolve(&around.config.limits, &flags)?;
     let env = environment(&args.env, around.variable)?;
     let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
     let mut codex = around.config.codex.settings(around.engine);
@@ -133,7 +134,11 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         checks: args.check.clone(),
         limits,
         rules: around.config.rules.clone(),
-        on_limit: around.config.on_limit,
+        on_limit: match args.on_limit {
+            Some(OnLimitName::Fail) => OnLimit::Fail,
+            Some(OnLimitName::Interrupt) => OnLimit::Interrupt,
+            None => around.config.on_limit,
+        },
         codex,
     }
     .checked()
@@ -152,13 +157,15 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
     if prompt.trim().is_empty() {
         return Err(Failure::usage("the command is empty: write it behind --"));
     }
-    let mut limits = limits(&around.config.limits, args.timeout, &[])?;
-    if args.timeout.is_some() {
+    let mut configured = around.config.limits.clone();
+    if let Some(timeout) = args.timeout {
         // A limit that was named for the whole command holds for its steps too, however long they usually take.
         for kind in StepKind::ALL {
-            limits.steps.insert(kind, limits.step_ms(kind).max(limits.job_ms));
+            configured.steps.insert(kind, configured.step_ms(kind).max(duration::millis(timeout)));
         }
     }
+    let flags = LimitFlags { job: args.timeout, steps: &[], stalls: &args.stall };
+    let limits = limits::resolve(&configured, &flags)?;
     let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
     Launch {
         name: args.name.clone().unwrap_or_else(|| name_of(&workspace)),
@@ -175,16 +182,6 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         codex: around.config.codex.settings(around.engine),
     }
     .checked()
-}
-
-/// Reads `KIND=D`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn step_limit(text: &str) -> Result<(StepKind, Duration), String> {
-    let (kind, limit) =
-        text.split_once('=').ok_or_else(|| format!("'{text}' is no KIND=D: write it like install=5m"))?;
-    Ok((kind.parse()?, duration::parse(limit)?))
 }
 
 fn name_of(workspace: &Workspace) -> JobName {
@@ -236,29 +233,6 @@ fn read(source: &str, reader: impl Read) -> Result<String, Failure> {
 
 fn utf8(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
-}
-
-fn limits(
-    configured: &Limits,
-    job: Option<Duration>,
-    steps: &[(StepKind, Duration)],
-) -> Result<Limits, Failure> {
-    let mut limits = configured.clone();
-    if let Some(job) = job {
-        limits.job_ms = duration::millis(job);
-    }
-    for (kind, limit) in steps {
-        let step_ms = duration::millis(*limit);
-        if step_ms > limits.job_ms {
-            return Err(Failure::usage(format!(
-                "--step-timeout {kind}={} is longer than the whole job may take ({}): raise --timeout or lower it",
-                duration::limit(step_ms),
-                duration::limit(limits.job_ms)
-            )));
-        }
-        limits.steps.insert(*kind, step_ms);
-    }
-    Ok(limits)
 }
 
 fn environment(

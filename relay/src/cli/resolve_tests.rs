@@ -108,6 +108,32 @@ fn flags_win_over_the_configuration() {
 }
 
 #[test]
+fn stalls_and_actions_of_the_flags_win_over_the_configuration() {
+    let toml = "[limits]\nstall = \"3m\"\nstalls = { install = \"4m\", test = \"5m\" }\non_limit = \"interrupt\"\n\
+                [[step]]\nmatch = 'x'\nkind = \"test\"\n";
+    let project = Project::new(toml);
+    let resolve = |flags: &[&str]| {
+        let job = project.resolve(EngineKind::Local, &[&["launch", "do it"], flags].concat(), b"").unwrap();
+        assert_eq!(job.rules, project.config.rules);
+        (job.limits.stall_ms, job.limits.stalls, job.on_limit)
+    };
+    let (install, test) = ((StepKind::Install, 240_000), (StepKind::Test, 300_000));
+    assert_eq!(resolve(&[]), (180_000, [install, test].into(), OnLimit::Interrupt));
+    // For the network kinds: what the file says of one of them gives way, the others stay.
+    assert_eq!(
+        resolve(&["--stall", "10s", "--on-limit", "fail"]),
+        (10_000, [test].into(), OnLimit::Fail)
+    );
+    let flags = ["--stall", "test=1m", "--stall", "clone=20s", "--stall", "10s"];
+    let stalls = [(StepKind::Test, 60_000), (StepKind::Clone, 20_000)].into();
+    assert_eq!(resolve(&flags), (10_000, stalls, OnLimit::Interrupt));
+    let job = project
+        .resolve(EngineKind::Local, &["run", "--timeout", "1h", "--stall", "install=20m", "--", "x"], b"")
+        .unwrap();
+    assert_eq!(job.limits.stalls[&StepKind::Install], 1_200_000);
+}
+
+#[test]
 fn the_prompt_comes_from_the_flag_a_file_or_stdin() {
     let project = Project::new("");
     let file = project.dir.path().join("prompt.md");
@@ -141,6 +167,18 @@ fn every_mistake_is_told_with_what_to_do() {
             "test=10m is longer than the whole job",
         ),
         (vec!["launch", "x", "--step-timeout", "test=5h"], "(4h)"),
+        (
+            vec!["launch", "x", "--stall", "install=5m", "--step-timeout", "install=5m"],
+            "--stall install=5m would never be reached: install steps may take 5m as a whole",
+        ),
+        (
+            vec!["launch", "x", "--stall", "5m", "--step-timeout", "clone=5m"],
+            "--stall 5m would never be reached: clone steps may take 5m as a whole",
+        ),
+        (vec!["launch", "x", "--stall", "test=30m"], "raise theirs (--step-timeout KIND=D)"),
+        (vec!["launch", "x", "--stall", "10m"], "--stall 10m would never be reached"),
+        (vec!["launch", "x", "--stall", "model=1m"], "--stall model=1m: a model step only waits"),
+        (vec!["run", "--timeout", "10m", "--stall", "10m", "--", "x"], "--stall 10m would never"),
         (vec!["launch", "x", "--runner", "shell", "--model", "m"], "--runner shell"),
         (vec!["launch", "x", "--runner", "shell", "--", "--search"], "--runner shell"),
         (vec!["launch", "a\0b"], "NUL"),

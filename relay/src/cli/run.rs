@@ -8,6 +8,7 @@ use common::duration;
 use common::ids::JobName;
 use common::record::State;
 
+use super::limits::{self, Stall};
 use super::resolve::{self, Surroundings};
 use super::{Context, follow, outcome, submit};
 use crate::exit::{Code, Failure};
@@ -29,6 +30,10 @@ pub struct RunArgs {
     /// Time limit of the command and of each of its steps [default: the limits of relay.toml]
     #[arg(long, value_name = "D", value_parser = duration::parse)]
     pub(super) timeout: Option<Duration>,
+    /// How long it may make no progress: D while it waits for the network (clone, install, fetch), KIND=D for another
+    /// kind of step; may be repeated [default: 2m, or that of relay.toml]
+    #[arg(long, value_name = "[KIND=]D", value_parser = limits::stall_limit)]
+    pub(super) stall: Vec<Stall>,
     /// The job's name [default: the folder's name]
     #[arg(short, long, value_name = "NAME")]
     pub(super) name: Option<JobName>,

@@ -1,0 +1,94 @@
+//! The time limits among the flags: read, laid over those of `relay.toml`, and held against each other.
+
+use std::time::Duration;
+
+use common::duration;
+use common::job::{Limits, StepKind};
+
+use crate::config::stall;
+use crate::exit::Failure;
+
+/// One `--stall`: of a kind, or of all network kinds.
+pub type Stall = (Option<StepKind>, Duration);
+
+/// The flags of a launch that are limits.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitFlags<'a> {
+    /// `--timeout`
+    pub job: Option<Duration>,
+    /// `--step-timeout`
+    pub steps: &'a [(StepKind, Duration)],
+    /// `--stall`
+    pub stalls: &'a [Stall],
+}
+
+/// Reads `KIND=D`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn step_limit(text: &str) -> Result<(StepKind, Duration), String> {
+    let (kind, limit) =
+        text.split_once('=').ok_or_else(|| format!("'{text}' is no KIND=D: write it like install=5m"))?;
+    Ok((kind.parse()?, duration::parse(limit)?))
+}
+
+/// Reads `D` or `KIND=D`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn stall_limit(text: &str) -> Result<Stall, String> {
+    match text.contains('=') {
+        true => step_limit(text).map(|(kind, limit)| (Some(kind), limit)),
+        false => duration::parse(text).map(|limit| (None, limit)),
+    }
+}
+
+/// Lays the flags over what is configured.
+///
+/// # Errors
+/// Exit code 2 with one line that names the flag that contradicts another limit.
+pub fn resolve(configured: &Limits, flags: &LimitFlags<'_>) -> Result<Limits, Failure> {
+    let mut limits = configured.clone();
+    if let Some(job) = flags.job {
+        limits.job_ms = duration::millis(job);
+    }
+    for (kind, limit) in flags.steps {
+        let step_ms = duration::millis(*limit);
+        if step_ms > limits.job_ms {
+            return Err(Failure::usage(format!(
+                "--step-timeout {kind}={} is longer than the whole job may take ({}): raise --timeout or lower it",
+                duration::limit(step_ms),
+                duration::limit(limits.job_ms)
+            )));
+        }
+        limits.steps.insert(*kind, step_ms);
+    }
+    stalls(&mut limits, flags)?;
+    Ok(limits)
+}
+
+fn stalls(limits: &mut Limits, flags: &LimitFlags<'_>) -> Result<(), Failure> {
+    if flags.stalls.iter().any(|(kind, _)| kind.is_none()) {
+        // It is meant for every network kind: what relay.toml says of one of them gives way.
+        limits.stalls.retain(|kind, _| !kind.is_network());
+    }
+    for (kind, stall) in flags.stalls {
+        let Some(kind) = *kind else { continue };
+        let stall_ms = duration::millis(*stall);
+        stall::of_kind(limits, kind, stall_ms)
+            .map_err(|reason| refused(&format!("{kind}={}", duration::limit(stall_ms)), &reason))?;
+        limits.stalls.insert(kind, stall_ms);
+    }
+    if let Some((_, stall)) = flags.stalls.iter().rev().find(|(kind, _)| kind.is_none()) {
+        let stall_ms = duration::millis(*stall);
+        let named = |kind| flags.steps.iter().any(|(named, _)| *named == kind);
+        stall::of_all(limits, named, stall_ms)
+            .map_err(|reason| refused(&duration::limit(stall_ms), &reason))?;
+        limits.stall_ms = stall_ms;
+    }
+    Ok(())
+}
+
+fn refused(value: &str, reason: &str) -> Failure {
+    Failure::usage(format!("--stall {value}{reason} (--step-timeout KIND=D)"))
+}
