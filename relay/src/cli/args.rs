@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
-use super::{cancel, completions, down, events, launch, logs, run, serve, status, up, wait};
+use super::{cancel, completions, down, events, extend, launch, logs, run, serve, status, up, wait};
 use crate::render::ColorMode;
 
 /// Heading of the global flags.
@@ -105,6 +105,8 @@ commands! {
     Wait(wait::WaitArgs) = "wait";
     /// End jobs before their time
     Cancel(cancel::CancelArgs) = "cancel";
+    /// Give a job, or the step it is at, more time
+    Extend(extend::ExtendArgs) = "extend";
     /// Run a command line as a job, follow its output and return its exit code
     Run(run::RunArgs) = "run";
     /// The relay itself, in the foreground

@@ -18,6 +18,7 @@ mod context;
 mod dispatch;
 mod down;
 mod events;
+mod extend;
 mod facts;
 mod find;
 mod follow;

@@ -40,7 +40,12 @@ pub fn of_command(record: &JobRecord) -> u8 {
     match (code(record), kind) {
         (
             Code::JobFailed,
-            Some(FailureKind::JobTimeout | FailureKind::StepTimeout | FailureKind::StartTimeout),
+            Some(
+                FailureKind::JobTimeout
+                | FailureKind::StepTimeout
+                | FailureKind::StartTimeout
+                | FailureKind::Stalled,
+            ),
         ) => Code::TimeLimit as u8,
         (Code::JobFailed, _) => {
             let own = record.exit_code.and_then(|code| u8::try_from(code).ok());

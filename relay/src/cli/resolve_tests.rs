@@ -120,10 +120,7 @@ fn stalls_and_actions_of_the_flags_win_over_the_configuration() {
     let (install, test) = ((StepKind::Install, 240_000), (StepKind::Test, 300_000));
     assert_eq!(resolve(&[]), (180_000, [install, test].into(), OnLimit::Interrupt));
     // For the network kinds: what the file says of one of them gives way, the others stay.
-    assert_eq!(
-        resolve(&["--stall", "10s", "--on-limit", "fail"]),
-        (10_000, [test].into(), OnLimit::Fail)
-    );
+    assert_eq!(resolve(&["--stall", "10s", "--on-limit", "fail"]), (10_000, [test].into(), OnLimit::Fail));
     let flags = ["--stall", "test=1m", "--stall", "clone=20s", "--stall", "10s"];
     let stalls = [(StepKind::Test, 60_000), (StepKind::Clone, 20_000)].into();
     assert_eq!(resolve(&flags), (10_000, stalls, OnLimit::Interrupt));

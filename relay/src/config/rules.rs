@@ -45,8 +45,10 @@ pub(super) fn resolve(
 
 impl RawRule {
     fn resolve(self, limits: &Limits, job_ms: Option<u64>) -> Result<StepRule, Mistake> {
-        check_pattern(self.r#match.get_ref())
-            .map_err(|reason| Mistake { at: self.r#match.span(), reason: format!("[[step]] match {reason}") })?;
+        check_pattern(self.r#match.get_ref()).map_err(|reason| Mistake {
+            at: self.r#match.span(),
+            reason: format!("[[step]] match {reason}"),
+        })?;
         let kind = *self.kind.get_ref();
         if matches!(kind, StepKind::Start | StepKind::Model) {
             let reason = format!("[[step]] kind = \"{kind}\": no command line is of this kind");
@@ -65,18 +67,14 @@ impl RawRule {
         }
         let stall_ms = self.stall.as_ref().map(|stall| stall.get_ref().0);
         if let (Some(stall), Some(stall_ms)) = (&self.stall, stall_ms) {
-            stall::below(kind, limit_ms.unwrap_or_else(|| limits.step_ms(kind)), stall_ms).map_err(|reason| {
-                let reason = format!("[[step]] stall = {}{reason}", duration::limit(stall_ms));
-                Mistake { at: stall.span(), reason }
-            })?;
+            stall::below(kind, limit_ms.unwrap_or_else(|| limits.step_ms(kind)), stall_ms).map_err(
+                |reason| {
+                    let reason = format!("[[step]] stall = {}{reason}", duration::limit(stall_ms));
+                    Mistake { at: stall.span(), reason }
+                },
+            )?;
         }
-        Ok(StepRule {
-            pattern: self.r#match.into_inner(),
-            kind,
-            limit_ms,
-            stall_ms,
-            on_limit: self.on_limit,
-        })
+        Ok(StepRule { pattern: self.r#match.into_inner(), kind, limit_ms, stall_ms, on_limit: self.on_limit })
     }
 }
 

@@ -21,7 +21,8 @@ pub fn of_kind(limits: &Limits, kind: StepKind, stall_ms: u64) -> Result<(), Str
 /// # Errors
 /// What is wrong with it, to be put behind its name.
 pub fn of_all(limits: &Limits, named: impl Fn(StepKind) -> bool, stall_ms: u64) -> Result<(), String> {
-    let kinds = StepKind::ALL.into_iter().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
+    let kinds =
+        StepKind::ALL.into_iter().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
     let kinds: Vec<(StepKind, u64)> = kinds.map(|kind| (kind, limits.step_ms(kind))).collect();
     for (kind, limit_ms) in kinds.iter().filter(|(kind, _)| named(*kind)) {
         below(*kind, *limit_ms, stall_ms)?;

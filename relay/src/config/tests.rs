@@ -79,7 +79,11 @@ fn mistakes_are_told_with_file_line_and_reason() {
         ("[platform]\nengine = \"qemu\"", 2, "qemu"),
         ("[plattform]\n", 1, "plattform"),
         ("[platform]\n\nmax_jobs = 0", 3, "1 to 64"),
-        ("[limits]\njob = \"10m\"\n[limits.steps]\ntest = \"5m\"\ninstall = \"11m\"", 5, "steps.install = 11m"),
+        (
+            "[limits]\njob = \"10m\"\n[limits.steps]\ntest = \"5m\"\ninstall = \"11m\"",
+            5,
+            "steps.install = 11m",
+        ),
         ("[limits]\nstalls = { test = \"30m\" }", 2, "stalls.test = 30m would never be reached"),
         ("[limits]\nstalls = { model = \"3m\" }", 2, "never stalls"),
         ("[limits]\nsteps = { fetch = \"1m\" }\nstall = \"1m\"", 3, "fetch steps may take 1m"),

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::agent_socket::Door;
 use super::dispatch::{Action, Dispatch, refusal};
+use super::extend::{Ask, Extensions};
 use super::input::{Input, SessionHandle, SessionId};
 use super::listen;
 use super::platform::Platform;
@@ -56,6 +57,9 @@ pub(super) struct Core {
     pub(super) platform: Platform,
     pub(super) dispatch: Dispatch,
     pub(super) agent: Option<SessionHandle>,
+    /// Requests to move limits, oldest first, and how far each is.
+    pub(super) asks: Vec<Ask>,
+    pub(super) extensions: Extensions,
     /// Jobs in the registry that need no look any more.
     pub(super) known: BTreeSet<JobId>,
     /// When the platform is looked at again, unless an agent is there.
@@ -130,6 +134,9 @@ impl Core {
             let actions = self.dispatch.record(record);
             self.act(actions).await;
         }
+        if !self.asks.is_empty() {
+            self.move_limits().await;
+        }
         self.flow()
     }
 
@@ -184,6 +191,7 @@ impl Core {
         let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
         let actions = self.dispatch.agent_up(&hello.agent, capacity, &held);
         self.act(actions).await;
+        self.move_limits().await;
     }
 
     async fn gone(&mut self, id: SessionId, reason: &str) {
@@ -264,9 +272,15 @@ impl Core {
             Ok(pending) => pending,
             Err(e) => return tracing::error!("requests can't be read: {e}"),
         };
+        self.asks.clear();
         for filed in pending {
             let applied = match filed.request {
                 Some(Request::Cancel { job, grace_ms }) => self.cancel(&job, grace_ms).await,
+                // Together below: they take turns, and stay filed until they are done.
+                Some(Request::Extend { job, step, by_ms, after, to_ms }) => {
+                    self.asks.push(Ask { path: filed.path.clone(), job, step, by_ms, after, to_ms });
+                    false
+                }
                 Some(Request::Up) => {
                     let engine = self.platform.engine();
                     self.set_platform(PlatformStatus::Starting { detail: format!("starting {engine}") });
@@ -288,6 +302,7 @@ impl Core {
                 tracing::error!("{} can't be removed: {e}", filed.path.display());
             }
         }
+        self.move_limits().await;
     }
 
     async fn look_for_jobs(&mut self) -> io::Result<()> {

@@ -27,7 +27,7 @@ pub(super) enum Action {
 
 /// Where a job is between the registry and the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// In the queue.
     Waiting,
     /// Sent; the agent has not said that it has it.
@@ -150,6 +150,11 @@ impl Dispatch {
             // Told when the agent is back.
             (Place::Offered | Place::Running, None) => Vec::new(),
         })
+    }
+
+    /// Where a job is; `None` for one that is unknown or has ended.
+    pub(super) fn place(&self, id: &JobId) -> Option<Place> {
+        self.jobs.get(id).map(|job| job.place)
     }
 
     /// Whether an agent may be running anything.

@@ -3,7 +3,7 @@
 //! ```text
 //!  agent ─ WebSocket ─► agent_socket ─► session ──events, output──► writer ──► registry files
 //!                                         │  ▲ └────── acks ─────────┘  │
-//!                     hello, accepted, … │  │ start, cancel             │ states
+//!                     hello, accepted, … │  │ start, cancel, extend     │ states
 //!                                         ▼  │                           ▼
 //!  registry/requests ─► inbox ─────────► core (owns queue, lease, platform)
 //! ```
@@ -12,12 +12,15 @@
 //! * [`listen`]: addresses and routes. [`agent_socket`]: the door: who may come in. [`session`]: one connection.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`dispatch`]: which job runs next: pure. [`core`]: acts on it. [`platform`]: the engine's slow calls.
+//! * [`extend`]: how a limit is moved exactly once. [`core_extend`]: the core acts on it.
 //! * [`input`]: what the core is told. [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
 
 mod agent_socket;
 mod board;
 mod core;
+mod core_extend;
 mod dispatch;
+mod extend;
 mod inbox;
 mod input;
 mod listen;

@@ -12,6 +12,7 @@ use super::agent_socket::Door;
 use super::board::Board;
 use super::core::{Core, Flow, HEARTBEAT};
 use super::dispatch::Dispatch;
+use super::extend::Extensions;
 use super::inbox::Inbox;
 use super::input::Input;
 use super::platform::Platform;
@@ -95,6 +96,8 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
         door: door.clone(),
         dispatch: Dispatch::default(),
         agent: None,
+        asks: Vec::new(),
+        extensions: Extensions::default(),
         known: std::collections::BTreeSet::new(),
         next_try: None,
         busy: false,

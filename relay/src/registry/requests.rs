@@ -27,6 +27,20 @@ pub enum Request {
         /// From now to the last process killed, in milliseconds.
         grace_ms: u64,
     },
+    /// Move a limit of a job.
+    Extend {
+        /// Which job.
+        job: JobId,
+        /// Whether the limit of the step that runs is meant, and not that of the whole job.
+        step: bool,
+        /// By how much, in milliseconds.
+        by_ms: u64,
+        /// Id of the newest event that can't be the answer.
+        after: u64,
+        /// The limit that the daemon has promised to a job that still waits.
+        #[serde(default)]
+        to_ms: Option<u64>,
+    },
     /// Make sure of the platform now, whatever was tried before.
     Up,
     /// Stop the platform and the daemon; jobs that still run are ended.
@@ -74,6 +88,14 @@ pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
 fn read(path: PathBuf) -> Filed {
     let request = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Filed { path, request }
+}
+
+/// Replaces what a request asks, durably, before something is done about it that must not be done twice.
+///
+/// # Errors
+/// When the file can't be replaced.
+pub fn amend(path: &Path, request: &Request) -> io::Result<()> {
+    atomic::replace(path, &serde_json::to_vec(request)?, Durability::Synced)
 }
 
 /// Removes a request that was applied or can't be read.

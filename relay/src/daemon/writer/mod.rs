@@ -58,6 +58,8 @@ pub(super) enum Command {
     Own { job: JobId, body: Box<EventBody> },
     /// The agent has the job's environment: forget it here.
     DropEnv(JobId),
+    /// Move the time limit of a job that no agent has yet.
+    MoveLimit { job: JobId, job_ms: u64 },
     /// What is durable of these jobs.
     Durable { jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
     /// Everything sent before is on disk when the reply comes.
@@ -144,6 +146,13 @@ impl Writer {
                 })?;
             }
             Command::DropEnv(job) => recover::drop_env(&self.registry, &job)?,
+            Command::MoveLimit { job, job_ms } => {
+                recover::move_limit(&self.registry, &job, job_ms)?;
+                self.with_job(&job, |open, ids| {
+                    open.take_own(EventBody::Extended { n: None, limit_ms: job_ms }, ids);
+                    Ok(())
+                })?;
+            }
             Command::Durable { jobs, reply } => {
                 // Without an answer the connection ends and the agent asks again: a wrong one could end its jobs.
                 let durable: io::Result<Vec<Durable>> =

@@ -75,3 +75,14 @@ pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     spec.env.clear();
     atomic::replace(&path, &serde_json::to_vec(&spec)?, Durability::Synced)
 }
+
+/// Sets the time limit in the spec of a job that no agent has yet.
+///
+/// # Errors
+/// When the spec can't be read or replaced.
+pub(super) fn move_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
+    let path = registry.spec(job);
+    let mut spec: JobSpec = serde_json::from_slice(&fs::read(&path)?)?;
+    spec.limits.job_ms = job_ms;
+    atomic::replace(&path, &serde_json::to_vec(&spec)?, Durability::Synced)
+}

@@ -1,0 +1,131 @@
+//! `relay extend`
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use common::duration;
+use common::event::EventBody;
+use common::event_line::EventLine;
+use common::ids::JobId;
+use common::record::{JobRecord, State};
+use serde::Serialize;
+
+use super::{Context, find};
+use crate::exit::{Code, Failure};
+use crate::registry::event_log::Follower;
+use crate::registry::lease;
+use crate::registry::read;
+use crate::registry::requests::{self, Request};
+use crate::registry::watch::Watch;
+
+/// How long to watch for the event that tells the new limit.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Flags of `relay extend`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each call moves the limit once. While the agent is away the request waits for it; that of a queued \
+                  job is moved before it starts. Exit code: 0 when it was asked for; 2 when the job has ended or no \
+                  such limit runs; 5 when no relay runs (the request stays filed)."
+)]
+pub struct ExtendArgs {
+    /// NAME#N, NAME.N, or NAME for its newest job
+    #[arg(value_name = "JOB")]
+    job: String,
+    /// By how much, such as 30m
+    #[arg(value_name = "D", value_parser = duration::parse)]
+    by: Duration,
+    /// The limit of the step that runs, and not that of the whole job
+    #[arg(long)]
+    step: bool,
+}
+
+/// What was asked, and what came of it.
+#[derive(Debug, Serialize)]
+struct Moved<'a> {
+    job: &'a JobId,
+    /// The step whose limit was moved; `null` for that of the job.
+    step: Option<u32>,
+    by_ms: u64,
+    /// The new limit; `null` while it is not confirmed.
+    limit_ms: Option<u64>,
+}
+
+/// Moves a limit of a job that has not ended, and tells the new one as soon as it is known.
+///
+/// # Errors
+/// Exit code 2 when there is no such limit any more, 5 when no relay is there to move it: the request stays and is carried
+/// out by the next one.
+pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
+    let registry = &context.registry;
+    let job = read::resolve(registry, &args.job)?;
+    let watch = Watch::new(registry.dir());
+    let stored = find::record(registry, &job)?;
+    refuse(&stored.record, args.step)?;
+    let (log, mut follower) = (stored.home.events(&job), Follower::new());
+    let mut news = || follower.next_lines(&log).map_err(|e| find::unreadable(&job, "event log", &e));
+    let after = news()?.last().map_or(0, |(_, line)| line.id);
+    let by_ms = duration::millis(args.by);
+    let request = Request::Extend { job: job.clone(), step: args.step, by_ms, after, to_ms: None };
+    requests::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
+    if !lease::is_held(registry) {
+        return Err(Failure::unreachable(format!(
+            "no relay is running: the request to extend {job} is filed and will be carried out after `relay up`"
+        )));
+    }
+    let deadline = Instant::now() + LOOK;
+    loop {
+        let lines = news()?;
+        if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| moved(line, args.step)) {
+            tell(context, &Moved { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
+            return Ok(Code::Done);
+        }
+        if !watch.wait(Some(deadline)) {
+            tell(context, &Moved { job: &job, step: None, by_ms, limit_ms: None });
+            return Ok(Code::Done);
+        }
+    }
+}
+
+/// Refuses what could never be done.
+fn refuse(record: &JobRecord, step: bool) -> Result<(), Failure> {
+    let job = &record.job;
+    let no = |reason: String| Err(Failure::usage(reason));
+    match (record.state, &record.step) {
+        (state, _) if state.is_final() => {
+            no(format!("{job} has ended ({}): none of its limits runs any more", state.as_str()))
+        }
+        (State::Stopping, _) => no(format!("{job} is being ended: none of its limits counts any more")),
+        (_, None) if step => {
+            no(format!("no step of {job} runs now: without --step the limit of the whole job is moved"))
+        }
+        (_, Some(current)) if step && current.limit_ms.is_none() => {
+            no(format!("step {} of {job} has no limit of its own", current.n))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The step, if it is one, and its new limit.
+fn moved(line: &EventLine, step: bool) -> Option<(Option<u32>, u64)> {
+    match line.event.as_ref().map(|event| &event.body) {
+        Some(EventBody::Extended { n, limit_ms }) if n.is_some() == step => Some((*n, *limit_ms)),
+        _ => None,
+    }
+}
+
+fn tell(context: &Context, moved: &Moved<'_>) {
+    if context.output.json {
+        return context.output.json(moved);
+    }
+    let (job, by) = (moved.job, duration::limit(moved.by_ms));
+    match (moved.limit_ms.map(duration::limit), moved.step) {
+        (Some(limit), Some(n)) => {
+            context.output.print(&format!("{job} step {n} may now take {limit} (+{by})"))
+        }
+        (Some(limit), None) => context.output.print(&format!("{job} may now take {limit} (+{by})")),
+        (None, _) => context.output.note(&format!(
+            "asked for {by} more for {job}; not confirmed yet: `relay events {job}` tells when it is"
+        )),
+    }
+}

@@ -1,0 +1,118 @@
+//! The core acts on requests to move limits, as the pure [`super::extend`] decides.
+
+use common::ids::JobId;
+use common::job::JobSpec;
+use common::wire::RelayFrame;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::core::Core;
+use super::dispatch::Place;
+use super::extend::{Ask, Facts, Next};
+use super::writer::Command;
+use crate::registry::read;
+use crate::registry::requests::{self, Request};
+
+impl Core {
+    /// Brings the requests as far as they get now.
+    pub(super) async fn move_limits(&mut self) {
+        // Each further round has ended a request or given it a limit, so there is a last one.
+        loop {
+            let mut again = false;
+            for ask in self.extensions.turns(&self.asks) {
+                again |= self.move_limit(&ask).await;
+            }
+            if !again {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether there may be more to do at once.
+    async fn move_limit(&mut self, ask: &Ask) -> bool {
+        let facts = self.facts(ask);
+        let (log, now) = (self.registry.events(&ask.job), Instant::now());
+        match self.extensions.next(ask, facts, &log, now) {
+            Next::Wait => false,
+            Next::Send => {
+                let frame = RelayFrame::Extend { job: ask.job.clone(), step: ask.step, by_ms: ask.by_ms };
+                if let Some(session) =
+                    self.agent.as_ref().filter(|agent| agent.send(frame)).map(|agent| agent.id)
+                {
+                    self.extensions.sent(ask, session, now);
+                }
+                false
+            }
+            Next::Promise(to_ms) => self.amend(&Ask { to_ms: Some(to_ms), ..ask.clone() }),
+            Next::Move(job_ms) => {
+                let (reply, flushed) = oneshot::channel();
+                self.door.writer.send(Command::MoveLimit { job: ask.job.clone(), job_ms }).await;
+                self.door.writer.send(Command::Flush(reply)).await;
+                flushed.await.is_ok() && self.spec_ms(&ask.job) == Some(job_ms)
+            }
+            Next::Done(answer) => {
+                self.settled(ask, answer);
+                true
+            }
+        }
+    }
+
+    fn facts(&self, ask: &Ask) -> Facts {
+        let place = self.dispatch.place(&ask.job);
+        let of_spec = place == Some(Place::Waiting) || ask.to_ms.is_some();
+        Facts {
+            place,
+            session: self.agent.as_ref().map(|agent| agent.id),
+            caught_up: self.caught_up(&ask.job),
+            spec_ms: if of_spec { self.spec_ms(&ask.job) } else { None },
+        }
+    }
+
+    /// Whether everything is recorded that the agent knew of the job when it connected.
+    fn caught_up(&self, job: &JobId) -> bool {
+        let mut known = self.agent.iter().flat_map(|agent| &agent.hello.jobs);
+        let Some(held) = known.find(|held| held.job == *job) else { return true };
+        read::load(&self.registry, job)
+            .is_ok_and(|stored| (stored.record.epoch, stored.record.seq) >= (held.epoch, held.last_seq))
+    }
+
+    fn spec_ms(&self, job: &JobId) -> Option<u64> {
+        let bytes = std::fs::read(self.registry.spec(job)).ok()?;
+        serde_json::from_slice::<JobSpec>(&bytes).ok().map(|spec| spec.limits.job_ms)
+    }
+
+    /// Rewrites a request; returns whether that went well.
+    fn amend(&mut self, new: &Ask) -> bool {
+        let Ask { path, job, step, by_ms, after, to_ms } = new.clone();
+        if let Err(e) = requests::amend(&path, &Request::Extend { job, step, by_ms, after, to_ms }) {
+            tracing::error!("{} can't be replaced: {e}", path.display());
+            return false;
+        }
+        if let Some(ask) = self.asks.iter_mut().find(|ask| ask.path == path) {
+            ask.clone_from(new);
+        }
+        true
+    }
+
+    /// Removes a request that is done with. First its answer is taken from those behind it, which a crash would
+    /// otherwise let them have.
+    fn settled(&mut self, ask: &Ask, answer: Option<u64>) {
+        if let Some(id) = answer {
+            let behind: Vec<Ask> = self
+                .asks
+                .iter()
+                .filter(|other| other.job == ask.job && other.path != ask.path)
+                .cloned()
+                .collect();
+            for other in behind {
+                self.amend(&Ask { after: other.after.max(id), ..other });
+            }
+        } else {
+            tracing::info!("{}: nothing was left to move", ask.job);
+        }
+        if let Err(e) = requests::remove(&ask.path) {
+            tracing::error!("{} can't be removed: {e}", ask.path.display());
+        }
+        self.asks.retain(|other| other.path != ask.path);
+    }
+}

@@ -1,0 +1,171 @@
+//! Limits that somebody asked to move: each is moved once, whatever is killed meanwhile. Pure but for reading logs.
+//!
+//! ```text
+//!          job waits in the queue
+//!  filed ─────────────────────────► Promise (the new limit, into the request) ──► Move (it, into the spec) ──► Done
+//!    │     the agent has the job
+//!    └────────────────────────────► Send ──► sent ── an `extended` event behind the request ──────────────► Done
+//!                                    ▲         ├──── the connection lives on without one: nothing to move ──► Done
+//!                                    └─────────┘ the connection ended, the agent is back, and its older events don't tell it
+//! ```
+//!
+//! The requests of one job take turns, so that an event can only be the answer to the one whose turn it is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::event::EventBody;
+use common::event_line::EventLine;
+use common::ids::JobId;
+use common::wire::DEAD_AFTER;
+use tokio::time::Instant;
+
+use super::dispatch::Place;
+use super::input::SessionId;
+use crate::registry::event_log::Follower;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ask {
+    /// The request's file.
+    pub(super) path: PathBuf,
+    /// Which job.
+    pub(super) job: JobId,
+    /// Whether the limit of its step is meant.
+    pub(super) step: bool,
+    /// By how much, in milliseconds.
+    pub(super) by_ms: u64,
+    /// The newest event that can't be the answer.
+    pub(super) after: u64,
+    /// The limit that the spec of a waiting job was promised.
+    pub(super) to_ms: Option<u64>,
+}
+
+/// What is known beside the request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// Where the job is; `None` once it has ended.
+    pub(super) place: Option<Place>,
+    /// The agent's connection, if there is one.
+    pub(super) session: Option<SessionId>,
+    /// Whether everything is recorded that the agent knew of the job when it connected.
+    pub(super) caught_up: bool,
+    /// The limit of the job in its spec.
+    pub(super) spec_ms: Option<u64>,
+}
+
+/// What is to be done about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing now.
+    Wait,
+    /// Tell the agent.
+    Send,
+    /// Write this limit into the request, so that a crash can't move it twice.
+    Promise(u64),
+    /// Write this limit into the spec.
+    Move(u64),
+    /// Remove it. With the event that answered it, where there was one.
+    Done(Option<u64>),
+}
+
+/// The requests whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Extensions {
+    turns: BTreeMap<PathBuf, Turn>,
+}
+
+struct Turn {
+    follower: Follower,
+    answer: Option<u64>,
+    sent: Option<(SessionId, Instant)>,
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn").field("answer", &self.answer).field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+impl Turn {
+    fn new() -> Self {
+        Self { follower: Follower::new(), answer: None, sent: None }
+    }
+
+    /// What was added to the job's log.
+    fn read(&mut self, ask: &Ask, log: &Path) {
+        match self.follower.next_lines(log) {
+            Ok(lines) => {
+                self.answer = self.answer.or_else(|| answer(ask, lines.iter().map(|(_, line)| line)));
+            }
+            Err(e) => tracing::warn!("the log of {} can't be read: {e}", ask.job),
+        }
+    }
+
+    fn next(&self, ask: &Ask, facts: Facts, now: Instant) -> Next {
+        let moved = ask.to_ms.is_some() && ask.to_ms <= facts.spec_ms;
+        match facts.place {
+            None => Next::Done(None),
+            Some(_) if self.answer.is_some() => Next::Done(self.answer),
+            Some(_) if moved => Next::Done(None),
+            Some(Place::Waiting) if ask.step => Next::Wait,
+            Some(Place::Waiting) => match (ask.to_ms, facts.spec_ms) {
+                (Some(to_ms), _) => Next::Move(to_ms),
+                (None, Some(now_ms)) => Next::Promise(now_ms.saturating_add(ask.by_ms)),
+                (None, None) => Next::Wait,
+            },
+            // Whether the agent has it shows in a moment.
+            Some(Place::Offered) => Next::Wait,
+            Some(Place::Running) => match (facts.session, self.sent) {
+                // What has arrived on a connection that lives was taken by now: there was nothing to move.
+                (Some(session), Some((through, at))) if through == session => {
+                    if now.duration_since(at) >= DEAD_AFTER { Next::Done(None) } else { Next::Wait }
+                }
+                (Some(_), _) if facts.caught_up => Next::Send,
+                _ => Next::Wait,
+            },
+        }
+    }
+}
+
+impl Extensions {
+    /// Forgets all requests but these, and gives those whose turn it is: of each job the oldest.
+    pub(super) fn turns(&mut self, asks: &[Ask]) -> Vec<Ask> {
+        let mut first: Vec<Ask> = Vec::new();
+        for ask in asks {
+            if first.iter().all(|other| other.job != ask.job) {
+                first.push(ask.clone());
+            }
+        }
+        self.turns.retain(|path, _| first.iter().any(|ask| ask.path == *path));
+        first
+    }
+
+    /// Decides about a request whose turn it is; `log` is its job's event log.
+    pub(super) fn next(&mut self, ask: &Ask, facts: Facts, log: &Path, now: Instant) -> Next {
+        let turn = self.turns.entry(ask.path.clone()).or_insert_with(Turn::new);
+        turn.read(ask, log);
+        turn.next(ask, facts, now)
+    }
+
+    /// A request was handed to the agent's connection.
+    pub(super) fn sent(&mut self, ask: &Ask, session: SessionId, now: Instant) {
+        if let Some(turn) = self.turns.get_mut(&ask.path) {
+            turn.sent = Some((session, now));
+        }
+    }
+}
+
+/// The event that answers a request.
+fn answer<'a>(ask: &Ask, lines: impl IntoIterator<Item = &'a EventLine>) -> Option<u64> {
+    lines.into_iter().find(|line| line.id > ask.after && answers(ask.step, line)).map(|line| line.id)
+}
+
+fn answers(step: bool, line: &EventLine) -> bool {
+    let body = line.event.as_ref().map(|event| &event.body);
+    matches!(body, Some(EventBody::Extended { n, .. }) if n.is_some() == step)
+}
+
+#[cfg(test)]
+#[path = "extend_tests.rs"]
+mod tests;
