@@ -121,12 +121,20 @@ pub struct Step {
     pub exit_code: Option<i32>,
     /// How long it took, in milliseconds; `null` while it runs.
     pub elapsed_ms: Option<u64>,
-    /// The step it is part of.
-    #[serde(default)]
+    /// The step it is part of. Left out where there is none, as in records of before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<u32>,
-    /// What its processes used; `null` while it runs, and where none were seen.
-    #[serde(default)]
+    /// What its processes used. Left out while it runs, and where none were seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+}
+
+impl Step {
+    /// Whether it ended and nothing told how. Of a step inside another one that is the usual case, and no news: its
+    /// process was there and is gone.
+    pub fn is_unseen(&self) -> bool {
+        self.outcome == Some(StepOutcome::Unknown) && self.parent.is_none()
+    }
 }
 
 /// The processes that were left at the job's end.
@@ -327,8 +335,12 @@ impl JobRecord {
             EventBody::Plan { items } => self.plan.clone_from(items),
             EventBody::Usage(usage) => self.usage = Some(*usage),
             EventBody::Warning { message } => self.warning = Some(message.clone()),
-            EventBody::Stalled { evidence, .. } => self.warning = Some(evidence.clone()),
-            EventBody::Interrupted { reason, .. } => self.warning = Some(reason.clone()),
+            EventBody::Stalled { n, evidence } => {
+                self.warning = Some(format!("step {n} makes no progress: {evidence}"));
+            }
+            EventBody::Interrupted { n, reason } => {
+                self.warning = Some(format!("step {n} was interrupted: {reason}"));
+            }
             EventBody::Extended { n, limit_ms } => self.extended(*n, *limit_ms),
             EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
             EventBody::LinkRestored { .. } => self.link = Some(Link::Connected),

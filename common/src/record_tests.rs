@@ -154,3 +154,83 @@ fn a_summary_is_twelve_lines_at_most_and_holds_no_escapes() {
     assert!(summary.lines().count() <= 12, "{summary}");
     assert!(summary.chars().all(|c| c == '\n' || !c.is_control()), "{summary:?}");
 }
+
+#[test]
+fn a_check_that_failed_shows_the_end_of_its_output_and_the_summary_stays_short() {
+    let mut record = launched();
+    let mut story = vec![(1, accepted())];
+    for n in 1..9 {
+        story.push((2, begin(n, StepKind::Command, "make")));
+        story.push((2, end(n, StepOutcome::Failed, Some(2), u64::from(n))));
+    }
+    story.push((3, EventBody::Message { text: "one\ntwo\nthree\nfour".into() }));
+    story.push((3, EventBody::Usage(Usage::default())));
+    let message = "check 'cargo test' ended with exit code 101: 5 / assertion `left == right` failed / left: 1 / \
+                   right: 2 / test result: FAILED. 3 passed; 1 failed";
+    let error = JobError { kind: FailureKind::CheckFailed, message: message.into(), step: Some(8) };
+    story.push((4, done(FinalState::Failed, Some(error))));
+    play(&mut record, story);
+    let summary = record.summary.unwrap();
+    assert!(summary.lines().count() <= 12, "{summary}");
+    insta::assert_snapshot!(summary, @r#"
+    abe#1 failed after 4.0s
+    reason: check_failed: check 'cargo test' ended with exit code 101
+          | assertion `left == right` failed
+          | left: 1
+          | right: 2
+          | test result: FAILED. 3 passed; 1 failed
+    step 7 command 0.0s: make (exit code 2)
+    step 8 command 0.0s: make (exit code 2)  (+6 more steps)
+    said: one
+          two
+    tokens: 0 in, 0 out
+    log: /r/abe.1.log
+    "#);
+}
+
+#[test]
+fn a_step_inside_another_tells_where_what_it_used_and_no_missing_end() {
+    let mut record = launched();
+    let inside = |n, parent, title: &str| EventBody::StepStarted {
+        n,
+        kind: StepKind::Install,
+        title: title.into(),
+        limit_ms: Some(1000),
+        parent,
+    };
+    let used = |n, outcome, cpu_ms, peak_memory| EventBody::StepFinished {
+        n,
+        outcome,
+        exit_code: None,
+        elapsed_ms: 60_000,
+        resources: Some(crate::event::Resources { cpu_ms, peak_memory }),
+    };
+    play(
+        &mut record,
+        vec![
+            (1, accepted()),
+            (1, inside(1, None, "make setup")),
+            (2, inside(2, Some(1), "npm ci")),
+            (2, EventBody::Stalled { n: 2, evidence: "node (pid 312): 0.0 % CPU".into() }),
+            (3, EventBody::Extended { n: Some(2), limit_ms: 5000 }),
+        ],
+    );
+    assert_eq!(record.step.as_ref().map(|step| (step.n, step.limit_ms)), Some((2, Some(5000))));
+    assert_eq!(record.warning.as_deref(), Some("step 2 makes no progress: node (pid 312): 0.0 % CPU"));
+    play(
+        &mut record,
+        vec![
+            (60, used(2, StepOutcome::Unknown, 12_345, 240 * 1024 * 1024)),
+            (60, used(1, StepOutcome::Ok, 12_400, 1536 * 1024 * 1024)),
+            (61, done(FinalState::Completed, None)),
+        ],
+    );
+    let json = serde_json::to_value(&record).unwrap();
+    assert_eq!((&json["steps"][1]["parent"], json["steps"][0].get("parent")), (&1.into(), None));
+    insta::assert_snapshot!(record.summary.unwrap(), @r#"
+    abe#1 completed after 1m01s
+    step 1 install 1m00s, cpu 12.4s, 1.5 GiB: make setup
+    step 2 install 1m00s, cpu 12.3s, 240 MiB: npm ci (in step 1)
+    log: /r/abe.1.log
+    "#);
+}

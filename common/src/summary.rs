@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::duration;
-use crate::event::StepOutcome;
+use crate::event::{FailureKind, JobError, Resources, StepOutcome};
 use crate::record::{JobRecord, State, Step};
 use crate::text;
 
@@ -11,20 +11,23 @@ use crate::text;
 const MAX_STEPS: usize = 4;
 /// Lines of the worker's last words.
 const MESSAGE_LINES: usize = 3;
+/// Lines of the output of a check or setup that failed. Steps and last words give way to them: 12 lines hold for all.
+const OUTPUT_LINES: usize = 4;
+/// Steps that are listed, and lines of the last words, beside such an output.
+const BESIDE_OUTPUT: usize = 2;
 /// Longest line, in bytes.
 const LINE: usize = 200;
 
 /// The summary of a job that has ended.
 pub fn of(record: &JobRecord) -> String {
     let mut lines = vec![headline(record)];
-    if let Some(error) = &record.error {
-        let kind = serde_json::to_value(error.kind).ok();
-        let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed").to_owned();
-        lines.push(text::one_line(&format!("reason: {kind}: {}", text::printable(&error.message)), LINE));
-    }
-    lines.extend(steps(record));
+    let reason = record.error.as_ref().map(reason).unwrap_or_default();
+    let with_output = reason.len() > 1;
+    lines.extend(reason);
+    lines.extend(steps(record, if with_output { BESIDE_OUTPUT } else { MAX_STEPS }));
     if let Some(message) = &record.message {
-        let shown = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(MESSAGE_LINES);
+        let most = if with_output { BESIDE_OUTPUT } else { MESSAGE_LINES };
+        let shown = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(most);
         lines.extend(shown.enumerate().map(|(i, line)| {
             let lead = if i == 0 { "said: " } else { "      " };
             format!("{lead}{}", text::one_line(line, LINE))
@@ -50,40 +53,80 @@ fn headline(record: &JobRecord) -> String {
     line
 }
 
-fn steps(record: &JobRecord) -> Vec<String> {
+/// Why it failed. The output of a check or setup, which its message has on one line, gets lines of its own.
+fn reason(error: &JobError) -> Vec<String> {
+    let kind = serde_json::to_value(error.kind).ok();
+    let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed").to_owned();
+    let (what, output) = match error.kind {
+        FailureKind::CheckFailed | FailureKind::SetupFailed => split_output(&error.message),
+        _ => (error.message.as_str(), Vec::new()),
+    };
+    let mut lines = vec![text::one_line(&format!("reason: {kind}: {}", text::printable(what)), LINE)];
+    let hidden = output.len().saturating_sub(OUTPUT_LINES);
+    lines.extend(output[hidden..].iter().map(|line| format!("      | {}", text::one_line(line, LINE))));
+    lines
+}
+
+/// `check 'x' ended with exit code 1: one / two` in its two parts, for people: what happened, and the output's lines.
+pub fn split_output(message: &str) -> (&str, Vec<&str>) {
+    let Some(said) = message.find("' ended with ").or_else(|| message.find("' was ")) else {
+        return (message, Vec::new());
+    };
+    let Some(colon) = message[said..].find(": ").map(|at| said + at) else { return (message, Vec::new()) };
+    (&message[..colon], message[colon + 2..].split(" / ").filter(|line| !line.trim().is_empty()).collect())
+}
+
+/// What the processes of a step used: `cpu 12.3s, 240 MiB`.
+pub fn resources(used: &Resources) -> String {
+    let memory = match used.peak_memory / 1024 {
+        kib @ 0..1024 => format!("{kib} KiB"),
+        kib @ 1024..1_048_576 => format!("{} MiB", kib / 1024),
+        kib => format!("{}.{} GiB", kib / 1_048_576, kib % 1_048_576 * 10 / 1_048_576),
+    };
+    format!("cpu {}, {memory}", duration::short(used.cpu_ms))
+}
+
+fn steps(record: &JobRecord, most: usize) -> Vec<String> {
     let shown: Vec<&Step> = record.steps.iter().filter(|step| step.elapsed_ms.is_some()).collect();
     let mut slowest = shown.clone();
-    slowest.sort_by_key(|step| (step.outcome == Some(StepOutcome::Ok), std::cmp::Reverse(step.elapsed_ms)));
-    let mut chosen: Vec<u32> = slowest.iter().take(MAX_STEPS).map(|step| step.n).collect();
+    let fine = |step: &Step| {
+        matches!(step.outcome, Some(StepOutcome::Ok | StepOutcome::Unknown)) && !step.is_unseen()
+    };
+    slowest.sort_by_key(|step| (fine(step), std::cmp::Reverse(step.elapsed_ms)));
+    let mut chosen: Vec<u32> = slowest.iter().take(most).map(|step| step.n).collect();
     chosen.sort_unstable();
-    let mut lines: Vec<String> = shown
-        .iter()
-        .filter(|step| chosen.contains(&step.n))
-        .map(|step| {
-            let mut line = format!(
-                "step {} {} {}: {}",
-                step.n,
-                step.kind,
-                duration::short(step.elapsed_ms.unwrap_or(0)),
-                text::one_line(&step.title, 100)
-            );
-            match (step.outcome, step.exit_code) {
-                (Some(StepOutcome::Failed), Some(code)) => {
-                    let _ = write!(line, " (exit code {code})");
-                }
-                (Some(StepOutcome::Ok) | None, _) => {}
-                (Some(StepOutcome::Failed), None) => line.push_str(" (failed)"),
-                (Some(StepOutcome::Killed), _) => line.push_str(" (killed)"),
-                (Some(StepOutcome::Unknown), _) => line.push_str(" (end not seen)"),
-            }
-            line
-        })
-        .collect();
+    let mut lines: Vec<String> =
+        shown.iter().filter(|step| chosen.contains(&step.n)).map(|step| step_line(step)).collect();
     let hidden = shown.len().saturating_sub(lines.len());
     if let Some(last) = lines.last_mut().filter(|_| hidden > 0) {
         let _ = write!(last, "  (+{hidden} more steps)");
     }
     lines
+}
+
+fn step_line(step: &Step) -> String {
+    let used = step.resources.as_ref().map(|used| format!(", {}", resources(used))).unwrap_or_default();
+    let mut line = format!(
+        "step {} {} {}{used}: {}",
+        step.n,
+        step.kind,
+        duration::short(step.elapsed_ms.unwrap_or(0)),
+        text::one_line(&step.title, 100)
+    );
+    if let Some(parent) = step.parent {
+        let _ = write!(line, " (in step {parent})");
+    }
+    match (step.outcome, step.exit_code) {
+        (Some(StepOutcome::Failed), Some(code)) => {
+            let _ = write!(line, " (exit code {code})");
+        }
+        (Some(StepOutcome::Ok) | None, _) => {}
+        (Some(StepOutcome::Failed), None) => line.push_str(" (failed)"),
+        (Some(StepOutcome::Killed), _) => line.push_str(" (killed)"),
+        (Some(StepOutcome::Unknown), _) if step.is_unseen() => line.push_str(" (end not seen)"),
+        (Some(StepOutcome::Unknown), _) => {}
+    }
+    line
 }
 
 /// Changed files, tokens, thread: whatever of it is known, on one line.
