@@ -15,7 +15,7 @@ use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::read;
 use crate::registry::watch::Watch;
-use crate::render::event_text;
+use crate::render::event_text::{self, Setting};
 
 /// Flags of `relay events`.
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub fn run(args: &EventsArgs, context: &Context) -> Result<Code, Failure> {
 fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure> {
     let mut follow = args.follow.then(|| Follow::new(context));
     let mut follower = Follower::new();
-    let mut filter = Waits::default();
+    let mut steps = Steps::default();
     loop {
         // The record first: an end that it tells is in the log already.
         let stored = match &mut follow {
@@ -56,7 +56,7 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
         let lines = follower
             .next_lines(&stored.home.events(job))
             .map_err(|e| find::unreadable(job, "event log", &e))?;
-        print(args, context, &lines, false, &mut filter);
+        print(args, context, &lines, false, &mut steps);
         let over = stored.record.state.is_final() || context.output.is_closed();
         match &follow {
             Some(follow) if !over => follow.pause(None),
@@ -68,11 +68,11 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
 fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
     let watch = args.follow.then(|| Watch::new(context.registry.dir()));
     let mut logs = BTreeMap::new();
-    let mut filter = Waits::default();
+    let mut steps = Steps::default();
     loop {
         let mut lines = news(context, &mut logs)?;
         lines.sort_by_key(|(_, line)| line.id);
-        print(args, context, &lines, true, &mut filter);
+        print(args, context, &lines, true, &mut steps);
         match &watch {
             Some(watch) if !context.output.is_closed() => watch.wait(None),
             _ => return Ok(()),
@@ -107,20 +107,42 @@ fn news(context: &Context, logs: &mut BTreeMap<JobId, Log>) -> Result<Vec<(Vec<u
     Ok(lines)
 }
 
-/// The waits for the model that are under way. Between any two steps there is one, mostly of a moment: people are shown
-/// the other steps, programs everything.
+/// What has to be remembered of steps until they end.
 #[derive(Default)]
-struct Waits(BTreeSet<(JobId, u32)>);
+struct Steps {
+    /// The waits for the model that are under way. Between any two steps there is one, mostly of a moment: people are
+    /// shown the other steps, programs everything.
+    waits: BTreeSet<(JobId, u32)>,
+    /// The steps under way that are part of another one.
+    inside: BTreeSet<(JobId, u32)>,
+}
 
-impl Waits {
-    /// Whether the line is the begin or the end of a wait for the model.
-    fn takes(&mut self, line: &EventLine) -> bool {
+/// How a line concerns a step.
+#[derive(Default)]
+struct Concern {
+    /// It is the begin or the end of a wait for the model.
+    wait: bool,
+    /// It is the end of a step inside another one.
+    inside: bool,
+}
+
+impl Steps {
+    fn take(&mut self, line: &EventLine) -> Concern {
         match line.event.as_ref().map(|event| &event.body) {
-            Some(EventBody::StepStarted { n, kind: StepKind::Model, .. }) => {
-                self.0.insert((line.job.clone(), *n))
+            Some(EventBody::StepStarted { n, kind, parent, .. }) => {
+                let wait = *kind == StepKind::Model;
+                if wait {
+                    self.waits.insert((line.job.clone(), *n));
+                } else if parent.is_some() {
+                    self.inside.insert((line.job.clone(), *n));
+                }
+                Concern { wait, inside: false }
             }
-            Some(EventBody::StepFinished { n, .. }) => self.0.remove(&(line.job.clone(), *n)),
-            _ => false,
+            Some(EventBody::StepFinished { n, .. }) => {
+                let step = (line.job.clone(), *n);
+                Concern { wait: self.waits.remove(&step), inside: self.inside.remove(&step) }
+            }
+            _ => Concern::default(),
         }
     }
 }
@@ -130,18 +152,19 @@ fn print(
     context: &Context,
     lines: &[(Vec<u8>, EventLine)],
     name_job: bool,
-    waits: &mut Waits,
+    steps: &mut Steps,
 ) {
     let view = facts::view(context);
     for (raw, line) in lines {
-        let wait = waits.takes(line);
+        let concern = steps.take(line);
         if line.id <= args.since {
             continue;
         }
         if context.output.json {
             context.output.raw(raw);
-        } else if !wait {
-            context.output.print(&event_text::line(raw, line, name_job, &view));
+        } else if !concern.wait {
+            let setting = Setting { name_job, inside: concern.inside };
+            context.output.print(&event_text::line(raw, line, setting, &view));
         }
         if context.output.is_closed() {
             return;

@@ -57,22 +57,13 @@ pub fn of_command(record: &JobRecord) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use common::event::{JobError, Queued};
-    use common::job::Runner;
+    use common::event::JobError;
 
     use super::*;
+    use crate::render::samples;
 
     fn ended(state: State, kind: Option<FailureKind>, exit_code: Option<i32>) -> JobRecord {
-        let queued = Queued {
-            workspace: "/w".into(),
-            prompt_summary: "x".into(),
-            runner: Runner::Shell,
-            engine: "local".into(),
-            log_path: String::new(),
-            events_path: String::new(),
-        };
-        let mut record = JobRecord::queued("a#1".parse().unwrap(), jiff::Timestamp::UNIX_EPOCH, &queued);
-        record.state = state;
+        let mut record = samples::bare("a#1", state);
         record.error = kind.map(|kind| JobError { kind, message: String::new(), step: None });
         record.exit_code = exit_code;
         record
@@ -85,6 +76,7 @@ mod tests {
         assert_eq!(failed(FailureKind::CodexExit, None), 1);
         assert_eq!(failed(FailureKind::CodexExit, Some(-1)), 1);
         assert_eq!(failed(FailureKind::JobTimeout, Some(137)), 124);
+        assert_eq!(failed(FailureKind::Stalled, Some(137)), 124);
         assert_eq!(failed(FailureKind::AgentLost, None), 125);
         assert_eq!(of_command(&ended(State::Cancelled, None, Some(143))), 130);
         assert_eq!(of_command(&ended(State::Completed, None, Some(0))), 0);

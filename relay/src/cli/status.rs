@@ -113,26 +113,14 @@ fn choose(stored: Vec<Stored>, limit: usize) -> (Vec<JobRecord>, usize) {
 
 #[cfg(test)]
 mod tests {
-    use common::event::Queued;
-    use common::job::Runner;
     use common::record::State;
-    use jiff::Timestamp;
 
     use super::*;
     use crate::registry::Registry;
+    use crate::render::samples;
 
     fn stored(job: &str, state: State) -> Stored {
-        let queued = Queued {
-            workspace: "/w".into(),
-            prompt_summary: "x".into(),
-            runner: Runner::Shell,
-            engine: "local".into(),
-            log_path: String::new(),
-            events_path: String::new(),
-        };
-        let mut record = JobRecord::queued(job.parse().unwrap(), Timestamp::UNIX_EPOCH, &queued);
-        record.state = state;
-        Stored { record, home: Registry::of("/r".as_ref()) }
+        Stored { record: samples::bare(job, state), home: Registry::of("/r".as_ref()) }
     }
 
     #[test]

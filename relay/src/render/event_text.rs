@@ -3,7 +3,7 @@
 use common::duration;
 use common::event::{Event, EventBody, FinalState, StepOutcome};
 use common::event_line::EventLine;
-use common::text;
+use common::{summary, text};
 
 use super::View;
 use super::times::clock;
@@ -11,12 +11,26 @@ use super::times::clock;
 /// Longest line, in bytes: two lines of a terminal.
 const LINE: usize = 240;
 
-/// `12:00:01 step_started 3 clone git clone …`; with `name_job` the job stands in front of the type.
-pub fn line(raw: &[u8], event: &EventLine, name_job: bool, view: &View) -> String {
-    let job = if name_job { format!("{} ", event.job) } else { String::new() };
+/// What is known of an event beside itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setting {
+    /// Whether its job is to be named, in front of the type.
+    pub name_job: bool,
+    /// Whether its step is part of another one.
+    pub inside: bool,
+}
+
+/// `12:00:01 step_started 3 clone git clone …`
+pub fn line(raw: &[u8], event: &EventLine, setting: Setting, view: &View) -> String {
+    let job = if setting.name_job { format!("{} ", event.job) } else { String::new() };
     let text = match &event.event {
         Some(Event { at, body }) => {
-            format!("{} {job}{} {}", clock(*at, view.now, &view.zone), kind(raw), details(body))
+            format!(
+                "{} {job}{} {}",
+                clock(*at, view.now, &view.zone),
+                kind(raw),
+                details(body, setting.inside)
+            )
         }
         None => format!("{job}{} (a newer program's event)", kind(raw)),
     };
@@ -30,7 +44,7 @@ fn kind(raw: &[u8]) -> String {
     kind.unwrap_or("unknown").to_owned()
 }
 
-fn details(body: &EventBody) -> String {
+fn details(body: &EventBody, inside: bool) -> String {
     match body {
         EventBody::Queued(queued) => queued.prompt_summary.clone(),
         EventBody::Accepted { agent, .. } | EventBody::LinkRestored { agent } => format!("by agent {agent}"),
@@ -38,18 +52,23 @@ fn details(body: &EventBody) -> String {
             let thread = thread_id.as_ref().map(|id| format!(", thread {id}")).unwrap_or_default();
             format!("pid {pid}{thread}")
         }
-        EventBody::StepStarted { n, kind, title, limit_ms, parent: _ } => {
-            let limit = limit_ms.map(|ms| format!(" (limit {})", duration::limit(ms))).unwrap_or_default();
-            format!("{n} {kind} {title}{limit}")
+        EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
+            let limit = limit_ms.map(|ms| format!("limit {}", duration::limit(ms)));
+            let parent = parent.map(|n| format!("in step {n}"));
+            let more: Vec<String> = limit.into_iter().chain(parent).collect();
+            let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+            format!("{n} {kind} {title}{more}")
         }
-        EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources: _ } => {
+        EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
             let outcome = match outcome {
                 StepOutcome::Ok => "ok",
                 StepOutcome::Failed => "failed",
                 StepOutcome::Killed => "killed",
+                StepOutcome::Unknown if inside => "ended",
                 StepOutcome::Unknown => "end not seen",
             };
-            format!("{n} {outcome} after {}{}", duration::short(*elapsed_ms), code(*exit_code))
+            let used = resources.map(|used| format!(", {}", summary::resources(&used))).unwrap_or_default();
+            format!("{n} {outcome} after {}{}{used}", duration::short(*elapsed_ms), code(*exit_code))
         }
         EventBody::Message { text } | EventBody::Warning { message: text } => one_line(text),
         EventBody::Plan { items } => {
@@ -62,10 +81,14 @@ fn details(body: &EventBody) -> String {
         EventBody::Usage(usage) => {
             format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
         }
-        EventBody::Stalled { n, evidence } => format!("{n} {}", one_line(evidence)),
+        EventBody::Stalled { n, evidence } => format!("step {n}: {}", one_line(evidence)),
         EventBody::LinkLost { reason } | EventBody::Stopping { reason } => one_line(reason),
-        EventBody::Extended { n: Some(n), limit_ms } => format!("step {n} to {}", duration::limit(*limit_ms)),
-        EventBody::Extended { n: None, limit_ms } => format!("the job to {}", duration::limit(*limit_ms)),
+        EventBody::Extended { n: Some(n), limit_ms } => {
+            format!("step {n} may now take {}", duration::limit(*limit_ms))
+        }
+        EventBody::Extended { n: None, limit_ms } => {
+            format!("the job may now take {}", duration::limit(*limit_ms))
+        }
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
         EventBody::Cleanup { killed, survivors } => format!("{killed} processes killed, {survivors} left"),
         EventBody::Finished { state, error, exit_code, .. } => {
@@ -94,14 +117,42 @@ mod tests {
     use super::super::samples;
     use super::*;
 
+    fn told(story: &[EventLine]) -> String {
+        let view = samples::view(73);
+        let told = story.iter().map(|event| {
+            let inside = matches!(
+                event.event.as_ref().map(|event| &event.body),
+                Some(EventBody::StepFinished { n: 4 | 5, .. })
+            );
+            line(&event.to_bytes().unwrap(), event, Setting { name_job: false, inside }, &view)
+        });
+        told.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_supervision_did_is_told_too() {
+        insta::assert_snapshot!(told(&samples::stalled_story()[3..]), @r#"
+        03:04:07 started pid 7, thread 0199-t
+        03:04:07 step_finished 1 ok after 0.9s
+        03:04:07 step_started 2 model waiting for the model (limit 10m)
+        03:04:17 step_finished 2 ok after 10.0s
+        03:04:17 step_started 3 build make setup (limit 20m)
+        03:04:18 step_started 4 fetch curl -fsSL https://example.org/tool (limit 10m, in step 3)
+        03:04:23 step_finished 4 ended after 5.0s, cpu 0.3s, 12 MiB
+        03:04:25 step_started 5 install npm ci (limit 10m, in step 3)
+        03:05:45 extended step 5 may now take 20m
+        03:06:35 stalled step 5: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+        03:06:35 stopping step 5 stalled
+        03:06:37 step_finished 5 killed after 2m12s, cpu 12.3s, 240 MiB
+        03:06:37 step_finished 3 killed after 2m20s, cpu 12.8s, 250 MiB
+        03:06:37 cleanup 3 processes killed, 0 left
+        03:06:37 finished failed: step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+        "#);
+    }
+
     #[test]
     fn every_event_of_a_story_fits_on_its_line() {
-        let view = samples::view(73);
-        let told: Vec<String> = samples::story()
-            .iter()
-            .map(|event| line(&event.to_bytes().unwrap(), event, false, &view))
-            .collect();
-        insta::assert_snapshot!(told.join("\n"), @r#"
+        insta::assert_snapshot!(told(&samples::story()), @r#"
         03:04:05 queued fix the tests
         03:04:06 accepted by agent a1
         03:04:06 step_started 1 start codex (limit 1m)
@@ -124,7 +175,7 @@ mod tests {
         let raw = br#"{"type":"levitated"}"#;
         let mut event = samples::story().remove(0);
         event.event = None;
-        let text = line(raw, &event, true, &samples::view(0));
+        let text = line(raw, &event, Setting { name_job: true, inside: false }, &samples::view(0));
         assert_eq!(text, "abe#1 levitated (a newer program's event)");
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! * [`output`]: the two streams. * [`paint`]: colour, with meaning only. * [`times`]: clock times and spans.
 //! * [`view`]: what is known beside a record. * [`status`]: one job. * [`table`]: several jobs.
+//! * [`steps`]: a job's steps, sub-steps below their parents.
 //! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
 pub mod event_text;
@@ -14,6 +15,7 @@ pub mod output;
 pub mod paint;
 pub mod queue;
 pub mod status;
+pub mod steps;
 pub mod stream;
 pub mod table;
 pub mod times;
@@ -24,4 +26,4 @@ pub use paint::{ColorMode, Paint};
 pub use view::{Relay, View};
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;

@@ -1,12 +1,12 @@
 //! Records of the tests, each made by folding the events of a story.
 
 use common::event::{
-    Changes, Event, EventBody, FailureKind, FinalState, Isolation, JobError, PlanItem, Queued, StepOutcome,
-    Usage,
+    Changes, Event, EventBody, FailureKind, FinalState, Isolation, JobError, PlanItem, Queued, Resources,
+    StepOutcome, Usage,
 };
 use common::event_line::{EventLine, Source};
 use common::job::{Runner, StepKind};
-use common::record::JobRecord;
+use common::record::{JobRecord, State};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -14,12 +14,12 @@ use super::{Paint, Relay, View};
 use crate::registry::lease::PlatformStatus;
 
 /// A moment in the life of the sample jobs.
-pub(super) fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()
 }
 
 /// A reader at that second, with a relay that is ready.
-pub(super) fn view(second: i64) -> View {
+pub(crate) fn view(second: i64) -> View {
     let status = PlatformStatus::Ready {
         agent: "a1".into(),
         version: "0.1.0".into(),
@@ -34,6 +34,21 @@ pub(super) fn view(second: i64) -> View {
         ahead: 0,
         paint: Paint::new(false),
     }
+}
+
+/// A record with nothing but a name and a state.
+pub(crate) fn bare(job: &str, state: State) -> JobRecord {
+    let queued = Queued {
+        workspace: "/w".into(),
+        prompt_summary: "x".into(),
+        runner: Runner::Shell,
+        engine: "local".into(),
+        log_path: String::new(),
+        events_path: String::new(),
+    };
+    let mut record = JobRecord::queued(job.parse().unwrap(), Timestamp::UNIX_EPOCH, &queued);
+    record.state = state;
+    record
 }
 
 fn lines(story: Vec<(i64, EventBody)>) -> Vec<EventLine> {
@@ -91,6 +106,20 @@ fn end(n: u32, outcome: StepOutcome, exit_code: Option<i32>, elapsed_ms: u64) ->
     EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources: None }
 }
 
+fn begin_in(parent: u32, n: u32, kind: StepKind, title: &str) -> EventBody {
+    match begin(n, kind, title) {
+        EventBody::StepStarted { n, kind, title, limit_ms, .. } => {
+            EventBody::StepStarted { n, kind, title, limit_ms, parent: Some(parent) }
+        }
+        other => other,
+    }
+}
+
+fn end_using(n: u32, outcome: StepOutcome, elapsed_ms: u64, cpu_ms: u64, mib: u64) -> EventBody {
+    let resources = Some(Resources { cpu_ms, peak_memory: mib * 1024 * 1024 });
+    EventBody::StepFinished { n, outcome, exit_code: None, elapsed_ms, resources }
+}
+
 fn run() -> Vec<(i64, EventBody)> {
     let mut story = start();
     let item = |text: &str, completed| PlanItem { text: text.into(), completed };
@@ -126,6 +155,96 @@ fn finish(state: FinalState, error: Option<JobError>, exit_code: Option<i32>) ->
     story
 }
 
+/// A job whose install hides in a Makefile and stops making progress.
+fn supervise() -> Vec<(i64, EventBody)> {
+    let mut story = start();
+    let evidence = "node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED";
+    story.extend([
+        (2, EventBody::Started { pid: 7, thread_id: Some("0199-t".into()) }),
+        (2, end(1, StepOutcome::Ok, None, 900)),
+        (2, begin(2, StepKind::Model, "waiting for the model")),
+        (12, end(2, StepOutcome::Ok, None, 10_000)),
+        (12, begin(3, StepKind::Build, "make setup")),
+        (13, begin_in(3, 4, StepKind::Fetch, "curl -fsSL https://example.org/tool")),
+        (18, end_using(4, StepOutcome::Unknown, 5000, 300, 12)),
+        (20, begin_in(3, 5, StepKind::Install, "npm ci")),
+        (100, EventBody::Extended { n: Some(5), limit_ms: 1_200_000 }),
+        (150, EventBody::Stalled { n: 5, evidence: evidence.into() }),
+    ]);
+    story
+}
+
+/// Its events so far.
+pub(crate) fn supervised_story() -> Vec<EventLine> {
+    lines(supervise())
+}
+
+pub(crate) fn supervised() -> JobRecord {
+    fold(supervise())
+}
+
+/// The events of that job when the stall has failed it.
+pub(crate) fn stalled_story() -> Vec<EventLine> {
+    let mut story = supervise();
+    let message = "step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, \
+                   waiting on TCP 10.0.0.1:443 ESTABLISHED";
+    story.extend([
+        (150, EventBody::Stopping { reason: "step 5 stalled".into() }),
+        (152, end_using(5, StepOutcome::Killed, 132_000, 12_345, 240)),
+        (152, end_using(3, StepOutcome::Killed, 140_000, 12_800, 250)),
+        (152, EventBody::Cleanup { killed: 3, survivors: 0 }),
+        (
+            152,
+            EventBody::Finished {
+                state: FinalState::Failed,
+                error: Some(JobError { kind: FailureKind::Stalled, message: message.into(), step: Some(5) }),
+                exit_code: None,
+                changes: None,
+            },
+        ),
+    ]);
+    lines(story)
+}
+
+/// The events of a job that was done until its check failed, one step of which had been interrupted.
+pub(crate) fn check_story() -> Vec<EventLine> {
+    let mut story = start();
+    let message =
+        "check 'cargo test' ended with exit code 101: assertion `left == right` failed / left: 1 / right: 2";
+    story.extend([
+        (2, EventBody::Started { pid: 7, thread_id: None }),
+        (2, end(1, StepOutcome::Ok, None, 900)),
+        (3, begin(2, StepKind::Fetch, "curl https://example.org/big")),
+        (63, EventBody::Interrupted { n: 2, reason: "step 2 (fetch: curl) ran over its limit of 1m".into() }),
+        (63, end_using(2, StepOutcome::Killed, 60_000, 100, 9)),
+        (64, begin(3, StepKind::Check, "cargo test")),
+        (
+            94,
+            EventBody::StepFinished {
+                n: 3,
+                outcome: StepOutcome::Failed,
+                exit_code: Some(101),
+                elapsed_ms: 30_000,
+                resources: Some(Resources { cpu_ms: 55_000, peak_memory: 900 * 1024 * 1024 }),
+            },
+        ),
+        (
+            95,
+            EventBody::Finished {
+                state: FinalState::Failed,
+                error: Some(JobError {
+                    kind: FailureKind::CheckFailed,
+                    message: message.into(),
+                    step: Some(3),
+                }),
+                exit_code: Some(0),
+                changes: None,
+            },
+        ),
+    ]);
+    lines(story)
+}
+
 fn timeout() -> JobError {
     JobError {
         kind: FailureKind::StepTimeout,
@@ -135,53 +254,56 @@ fn timeout() -> JobError {
 }
 
 /// The events of a job that failed.
-pub(super) fn story() -> Vec<EventLine> {
+pub(crate) fn story() -> Vec<EventLine> {
     lines(finish(FinalState::Failed, Some(timeout()), None))
 }
 
-pub(super) fn queued() -> JobRecord {
+pub(crate) fn queued() -> JobRecord {
     fold(launch())
 }
 
-pub(super) fn starting() -> JobRecord {
+pub(crate) fn starting() -> JobRecord {
     fold(start())
 }
 
-pub(super) fn running() -> JobRecord {
+pub(crate) fn running() -> JobRecord {
     fold(run())
 }
 
-pub(super) fn link_lost() -> JobRecord {
+pub(crate) fn link_lost() -> JobRecord {
     let mut story = run();
     story.push((33, EventBody::LinkLost { reason: "silent for 15 s".into() }));
     fold(story)
 }
 
-pub(super) fn completed() -> JobRecord {
+pub(crate) fn completed() -> JobRecord {
     fold(finish(FinalState::Completed, None, Some(0)))
 }
 
-pub(super) fn failed() -> JobRecord {
+pub(crate) fn failed() -> JobRecord {
     JobRecord::rebuild(&story()).unwrap()
 }
 
-pub(super) fn cancelled() -> JobRecord {
+pub(crate) fn cancelled() -> JobRecord {
     fold(finish(FinalState::Cancelled, None, None))
 }
 
 /// A record in which everything is too long and wants to take the terminal over.
-pub(super) fn hostile() -> JobRecord {
+pub(crate) fn hostile() -> JobRecord {
     let evil = "\u{1b}]52;c;QQ==\u{7}\u{202e}red\r\nline\n".repeat(50);
     let mut story = run();
     let item = |n: u32| PlanItem { text: format!("{n} {evil}"), completed: false };
     story.push((20, EventBody::Plan { items: (0..100).map(item).collect() }));
     for n in 4..100 {
-        story.push((20, begin(n, StepKind::Command, &evil)));
-        story.push((20, end(n, StepOutcome::Failed, Some(1), 5)));
+        // Each inside the one before it.
+        story.push((20, begin_in(n - 1, n, StepKind::Command, &evil)));
+        story.push((20, end_using(n, StepOutcome::Failed, 5, u64::MAX, 1 << 40)));
     }
     story.push((21, EventBody::Message { text: evil.clone() }));
     story.push((21, EventBody::Warning { message: evil.clone() }));
     story.push((21, EventBody::Usage(Usage::default())));
+    story.push((22, begin_in(3, 101, StepKind::Command, &evil)));
+    story.push((22, begin_in(101, 102, StepKind::Command, &evil)));
     let mut record = fold(story);
     for text in [&mut record.workspace, &mut record.prompt_summary, &mut record.log_path] {
         text.clone_from(&evil);

@@ -1,12 +1,13 @@
 //! One job, in at most 30 lines.
 
 use common::duration;
-use common::event::StepOutcome;
+use common::job::StepKind;
 use common::record::{JobRecord, Link, State, Step};
 use common::text;
+use jiff::Timestamp;
 
 use super::times::{ago, between, clock, within};
-use super::{Relay, View, queue};
+use super::{Relay, View, queue, steps};
 
 /// Steps that are listed: the newest.
 const STEPS: usize = 8;
@@ -130,30 +131,50 @@ impl Rows<'_> {
             Some(Link::Connected) if !down => self.add("link", "connected"),
             Some(Link::Connected) | None => {}
         }
-        let Some(step) = &record.step else { return };
-        let limit = step.limit_ms.map(|ms| format!(" of {}", duration::limit(ms))).unwrap_or_default();
-        let step_text = |time: &str| format!("{} {} {time}: {}", step.n, step.kind, step.title);
-        if down || record.link == Some(Link::Lost) {
+        self.step(record, down || record.link == Some(Link::Lost));
+    }
+
+    /// The innermost step that runs, and how it and those around it stand.
+    fn step(&mut self, record: &JobRecord, blind: bool) {
+        let (view, Some(step)) = (self.view, &record.step) else { return };
+        let around = steps::around(record, step.n);
+        let step_text =
+            |time: &str| format!("{} {} {time}: {}{}", step.n, step.kind, step.title, steps::chain(&around));
+        if blind {
             // It may have ended long ago: how long it took would be a guess.
             let began = clock(step.started_at, view.now, &view.zone);
             return self.worker_text("step", &step_text(&format!("since {began}")));
         }
-        let spent = between(step.started_at, view.now);
-        let time = format!("{}{limit}", duration::short(spent));
+        let time = spent_of_limit(step.started_at, step.limit_ms, view);
         self.worker_text("step", &step_text(&time));
-        match step.limit_ms.filter(|_| record.state != State::Stopping) {
-            Some(limit) if spent <= limit => {
-                let next = within(limit - spent);
-                self.add(
-                    "health",
-                    &format!("healthy: {} {time}; next event expected within {next}", step.kind),
-                );
-            }
-            Some(limit) => {
-                let over = duration::short(spent - limit);
-                self.alarm("health", &format!("{} is {over} over its limit: it is being ended", step.kind));
-            }
-            None => {}
+        if record.state != State::Stopping {
+            let around = around.iter().map(|step| (step.kind, step.started_at, step.limit_ms));
+            let warned = record
+                .warning
+                .as_deref()
+                .is_some_and(|warning| warning.starts_with(&format!("step {} makes no progress", step.n)));
+            self.health(warned, around.chain([(step.kind, step.started_at, step.limit_ms)]));
+        }
+    }
+
+    /// Whichever limit ends first tells the health: a step can't outlive the one it is part of. One that was warned of
+    /// is not called healthy: whether it has moved on since, the record does not tell.
+    fn health(&mut self, warned: bool, running: impl Iterator<Item = (StepKind, Timestamp, Option<u64>)>) {
+        let view = self.view;
+        let ends = running.filter_map(|(kind, started_at, limit)| {
+            let spent = between(started_at, view.now);
+            limit.map(|limit| (i128::from(limit) - i128::from(spent), kind, started_at, limit))
+        });
+        let Some((_, kind, started_at, limit)) = ends.min_by_key(|end| end.0) else { return };
+        let spent = between(started_at, view.now);
+        if spent <= limit {
+            let time = spent_of_limit(started_at, Some(limit), view);
+            let next = within(limit - spent);
+            let word = if warned { "warned, see below" } else { "healthy" };
+            self.add("health", &format!("{word}: {kind} {time}; next event expected within {next}"));
+        } else {
+            let over = duration::short(spent - limit);
+            self.alarm("health", &format!("{kind} is {over} over its limit: it is being ended"));
         }
     }
 
@@ -164,11 +185,10 @@ impl Rows<'_> {
         if hidden > 0 {
             self.add("steps", &format!("… {hidden} earlier"));
         }
-        for (i, step) in ended.iter().skip(hidden).enumerate() {
+        for (i, (depth, step)) in steps::tree(&ended[hidden..]).into_iter().enumerate() {
             let label = if i == 0 && hidden == 0 { "steps" } else { "" };
-            let time = duration::short(step.elapsed_ms.unwrap_or(0));
-            let line = format!("{} {} {time} {}: {}", step.n, step.kind, outcome(step), step.title);
-            self.worker_text(label, &line);
+            let line = text::one_line(&steps::line(step), ROW);
+            self.add(label, &format!("{:indent$}{line}", "", indent = 2 * depth));
         }
         if !record.plan.is_empty() {
             let done = record.plan.iter().filter(|item| item.completed).count();
@@ -184,8 +204,10 @@ impl Rows<'_> {
         for (i, line) in lines.enumerate() {
             self.worker_text(if i == 0 { "said" } else { "" }, line);
         }
-        if let Some(warning) = &record.warning {
-            self.worker_text("warning", warning);
+        match &record.warning {
+            Some(warning) if !record.state.is_final() => self.alarm("warning", warning),
+            Some(warning) => self.worker_text("warning", warning),
+            None => {}
         }
     }
 
@@ -245,15 +267,10 @@ pub fn summary(record: &JobRecord) -> String {
     text::printable_lines(&summary)
 }
 
-fn outcome(step: &Step) -> String {
-    match (step.outcome, step.exit_code) {
-        (Some(StepOutcome::Ok), _) => "ok".to_owned(),
-        (Some(StepOutcome::Failed), Some(code)) => format!("failed (exit code {code})"),
-        (Some(StepOutcome::Failed), None) => "failed".to_owned(),
-        (Some(StepOutcome::Killed), _) => "killed".to_owned(),
-        (Some(StepOutcome::Unknown), _) => "end not seen".to_owned(),
-        (None, _) => "runs".to_owned(),
-    }
+/// `1m03s of 10m`
+fn spent_of_limit(started_at: Timestamp, limit_ms: Option<u64>, view: &View) -> String {
+    let limit = limit_ms.map(|ms| format!(" of {}", duration::limit(ms))).unwrap_or_default();
+    format!("{}{limit}", duration::short(between(started_at, view.now)))
 }
 
 #[cfg(test)]

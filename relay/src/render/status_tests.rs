@@ -58,6 +58,51 @@ fn a_running_job_tells_its_step_and_its_health() {
 }
 
 #[test]
+fn a_step_inside_another_names_it_and_its_stall_is_seen() {
+    insta::assert_snapshot!(show(&samples::supervised(), 160), @r#"
+    abe#1 running for 2m38s
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, last event 03:06:35 (10s ago)
+    link       connected
+    step       5 install 2m20s of 20m: npm ci (in build: make setup)
+    health     warned, see below: build 2m28s of 20m; next event expected within 18m
+    steps      1 start 0.9s ok: codex
+               4 fetch 5.0s ended, cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
+    warning    step 5 makes no progress: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+    thread     0199-t
+    log        /r/abe.1.log
+    "#);
+    // The step around it has the nearer limit.
+    let text = show(&samples::supervised(), 1190);
+    assert!(
+        text.contains("warned, see below: build 19m38s of 20m; next event expected within 22s"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
+    let record = JobRecord::rebuild(&samples::stalled_story()).unwrap();
+    insta::assert_snapshot!(show(&record, 200), @r#"
+    abe#1 failed after 2m30s (48s ago)
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, ended 03:06:37
+    steps      1 start 0.9s ok: codex
+               3 build 2m20s killed, cpu 12.8s, 250 MiB: make setup
+                 4 fetch 5.0s ended, cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
+                 5 install 2m12s killed, cpu 12.3s, 240 MiB: npm ci
+    warning    step 5 makes no progress: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+    error      stalled in step 5: step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+    thread     0199-t
+    cleanup    3 processes killed, 0 left
+    log        /r/abe.1.log
+    "#);
+    assert!(!summary(&record).contains("end not seen"));
+}
+
+#[test]
 fn a_step_beyond_its_limit_is_no_longer_called_healthy() {
     let text = show(&samples::running(), 700);
     assert!(text.contains("install is 1m30s over its limit") && !text.contains("healthy"), "{text}");

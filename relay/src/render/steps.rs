@@ -1,0 +1,98 @@
+//! Steps on lines of their own, those inside others below them.
+
+use common::event::StepOutcome;
+use common::record::{JobRecord, Step};
+use common::{duration, summary, text};
+
+/// How deep sub-steps are indented; deeper ones stand there too.
+const DEPTH: usize = 3;
+/// How many of the steps around a running one are named, from inside.
+const AROUND: usize = 2;
+/// Longest title of a step around another one, in bytes.
+const AROUND_TITLE: usize = 40;
+
+/// Steps with their depths, each below the step it is part of, otherwise in their order.
+pub fn tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
+    let mut placed: Vec<(usize, &Step)> = Vec::new();
+    for step in steps {
+        // Parents begin before what is in them; whatever else a record says is not believed.
+        let parent = step.parent.filter(|parent| *parent < step.n);
+        let Some(at) = placed.iter().position(|(_, other)| Some(other.n) == parent) else {
+            placed.push((0, step));
+            continue;
+        };
+        let depth = placed[at].0;
+        let inside = placed[at + 1..].iter().take_while(|(other, _)| *other > depth).count();
+        placed.insert(at + 1 + inside, (depth + 1, step));
+    }
+    placed.into_iter().map(|(depth, step)| (depth.min(DEPTH), step)).collect()
+}
+
+/// The steps around a step, from inside.
+pub fn around(record: &JobRecord, n: u32) -> Vec<&Step> {
+    let find = |n: u32| record.steps.iter().find(|step| step.n == n);
+    let up = |step: &&Step| step.parent.filter(|parent| *parent < step.n).and_then(find);
+    std::iter::successors(find(n), up).skip(1).collect()
+}
+
+/// ` (in build: make setup)`; nothing for a step that is in no other.
+pub fn chain(around: &[&Step]) -> String {
+    if around.is_empty() {
+        return String::new();
+    }
+    let named = around.iter().take(AROUND);
+    let named: Vec<String> = named
+        .map(|step| format!("in {}: {}", step.kind, text::one_line(&step.title, AROUND_TITLE)))
+        .collect();
+    let more = if around.len() > AROUND { ", …" } else { "" };
+    format!(" ({}{more})", named.join(", "))
+}
+
+/// `3 install 10m00s killed, cpu 12.3s, 240 MiB: npm ci`
+pub fn line(step: &Step) -> String {
+    let time = duration::short(step.elapsed_ms.unwrap_or(0));
+    let used = step.resources.as_ref().map(|used| format!(", {}", summary::resources(used)));
+    format!("{} {} {time} {}{}: {}", step.n, step.kind, outcome(step), used.unwrap_or_default(), step.title)
+}
+
+/// How a step ended, in a word or two.
+pub fn outcome(step: &Step) -> String {
+    match (step.outcome, step.exit_code) {
+        (Some(StepOutcome::Ok), _) => "ok".to_owned(),
+        (Some(StepOutcome::Failed), Some(code)) => format!("failed (exit code {code})"),
+        (Some(StepOutcome::Failed), None) => "failed".to_owned(),
+        (Some(StepOutcome::Killed), _) => "killed".to_owned(),
+        (Some(StepOutcome::Unknown), _) if step.is_unseen() => "end not seen".to_owned(),
+        (Some(StepOutcome::Unknown), _) => "ended".to_owned(),
+        (None, _) => "runs".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn sub_steps_stand_below_their_parents_whatever_ran_beside_them() {
+        let mut record = samples::hostile();
+        record.steps.truncate(6);
+        let parents = [None, None, Some(1), Some(2), Some(3), Some(9)];
+        for (i, (step, parent)) in (1..).zip(record.steps.iter_mut().zip(parents)) {
+            (step.n, step.parent) = (i, parent);
+        }
+        let steps: Vec<&Step> = record.steps.iter().collect();
+        let placed: Vec<(usize, u32)> = tree(&steps).iter().map(|(depth, step)| (*depth, step.n)).collect();
+        assert_eq!(placed, [(0, 1), (1, 3), (2, 5), (0, 2), (1, 4), (0, 6)]);
+    }
+
+    #[test]
+    fn a_chain_names_the_nearest_and_a_circle_ends() {
+        let mut record = samples::supervised();
+        assert_eq!(chain(&around(&record, 5)), " (in build: make setup)");
+        for step in &mut record.steps {
+            step.parent = Some(5);
+        }
+        assert_eq!(around(&record, 5).len(), 0);
+    }
+}
