@@ -120,11 +120,10 @@ fn step_line(step: &Step) -> String {
         (Some(StepOutcome::Failed), Some(code)) => {
             let _ = write!(line, " (exit code {code})");
         }
-        (Some(StepOutcome::Ok) | None, _) => {}
         (Some(StepOutcome::Failed), None) => line.push_str(" (failed)"),
         (Some(StepOutcome::Killed), _) => line.push_str(" (killed)"),
         (Some(StepOutcome::Unknown), _) if step.is_unseen() => line.push_str(" (end not seen)"),
-        (Some(StepOutcome::Unknown), _) => {}
+        (Some(StepOutcome::Ok | StepOutcome::Unknown) | None, _) => {}
     }
     line
 }

@@ -16,6 +16,7 @@ mod config;
 mod daemon;
 mod engine;
 mod exit;
+mod explain;
 mod project;
 mod registry;
 mod render;

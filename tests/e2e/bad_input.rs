@@ -19,7 +19,7 @@ fn a_launch_that_makes_no_sense_is_refused_with_one_line() {
     let site = Site::new(Engine::Local);
     site.write("empty.txt", " \n");
     let long = "x".repeat(42);
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 19] = [
         (&["launch", ""], "prompt"),
         (&["launch", "-f", "empty.txt"], "prompt"),
         (&["launch", "-f", "missing.txt"], "missing.txt"),
@@ -31,6 +31,12 @@ fn a_launch_that_makes_no_sense_is_refused_with_one_line() {
         (&["launch", "--step-timeout", "instal=5s", "x"], "install"),
         (&["launch", "--step-timeout", "install", "x"], "install"),
         (&["launch", "--step-timeout", "install=10m", "--timeout", "5m", "x"], "install"),
+        (&["launch", "--stall", "0s", "x"], "longer than 0"),
+        (&["launch", "--stall", "instal=5s", "x"], "install"),
+        (&["launch", "--stall", "install=99999999999999999999s", "x"], "not a duration"),
+        (&["launch", "--stall", "install=10m", "x"], "--stall install=10m"),
+        (&["launch", "--stall", "1m", "--step-timeout", "fetch=1m", "x"], "--stall 1m"),
+        (&["launch", "--on-limit", "panic", "x"], "panic"),
         (&["launch", "--env", "RELAY_TEST_UNSET_VARIABLE", "x"], "RELAY_TEST_UNSET_VARIABLE"),
         (&["launch", "--runner", "perl", "x"], "perl"),
     ];
@@ -48,9 +54,14 @@ fn unknown_and_ambiguous_jobs_are_told_apart() {
         let job = site.launch_shell(command, &["-n", name]);
         site.ended(&job);
     }
-    for args in
-        [["status", "nope"], ["logs", "nope"], ["events", "nope"], ["wait", "nope"], ["cancel", "abe#7"]]
-    {
+    for args in [
+        ["status", "nope"],
+        ["logs", "nope"],
+        ["events", "nope"],
+        ["wait", "nope"],
+        ["cancel", "abe#7"],
+        ["explain", "nope"],
+    ] {
         assert!(site.refused(3, &args).contains(args[1]), "{args:?}");
     }
     let said = site.refused(2, &["status", "ab"]);
@@ -60,10 +71,30 @@ fn unknown_and_ambiguous_jobs_are_told_apart() {
 #[test]
 fn a_mistake_in_relay_toml_is_told_with_its_line() {
     let site = Site::new(Engine::Local);
-    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\n[limits]\njob = \"soon\"\n");
-    for args in [&["up"][..], &["launch", "x"]] {
-        assert!(site.refused(2, args).contains("relay.toml:4:"), "{args:?}");
+    let rule = |rest: &str| format!("[platform]\nengine = \"local\"\n[[step]]\n{rest}\n");
+    let cases = [
+        ("[platform]\nengine = \"local\"\n[limits]\njob = \"soon\"\n".to_owned(), 4, "soon"),
+        ("[limits]\njob = \"1h\"\nsteps = { test = \"2h\" }\n".to_owned(), 3, "steps.test"),
+        ("[limits]\nstalls = { install = \"10m\" }\n".to_owned(), 2, "stalls.install"),
+        (rule("match = '('\nkind = \"test\""), 4, "match"),
+        (rule("match = ''\nkind = \"test\""), 4, "empty"),
+        (rule("match = 'x'\nkind = \"tests\""), 5, "tests"),
+        (rule("match = 'x'\nkind = \"test\"\nlimit = \"0s\""), 6, "longer than 0"),
+        (rule("match = 'x'\nkind = \"test\"\nlimit = \"99999999999999999999s\""), 6, "not a duration"),
+        (rule("match = 'x'\nkind = \"test\"\nlimit = \"1m\"\nstall = \"2m\""), 7, "stall = 2m"),
+    ];
+    for (toml, line, named) in cases {
+        site.write("platform/relay.toml", &toml);
+        for args in [&["up"][..], &["launch", "x"]] {
+            let said = site.refused(2, args);
+            assert!(
+                said.contains(&format!("relay.toml:{line}:")) && said.contains(named),
+                "{args:?}: {said}"
+            );
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
     }
+    assert_untouched(&site);
     site.configure("");
 }
 

@@ -9,6 +9,8 @@ mod cancel;
 mod codex;
 mod container;
 mod door;
+mod explain;
+mod extend;
 mod following;
 mod limits;
 mod recovery;

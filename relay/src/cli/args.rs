@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
-use super::{cancel, completions, down, events, extend, launch, logs, run, serve, status, up, wait};
+use super::{cancel, completions, down, events, explain, extend, launch, logs, run, serve, status, up, wait};
 use crate::render::ColorMode;
 
 /// Heading of the global flags.
@@ -105,6 +105,8 @@ commands! {
     Wait(wait::WaitArgs) = "wait";
     /// End jobs before their time
     Cancel(cancel::CancelArgs) = "cancel";
+    /// Tell where a job's time went, why it failed and what to try
+    Explain(explain::ExplainArgs) = "explain";
     /// Give a job, or the step it is at, more time
     Extend(extend::ExtendArgs) = "extend";
     /// Run a command line as a job, follow its output and return its exit code

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::args::{Cli, Command};
-use super::{Context, cancel, completions, down, events, extend, launch, logs, run, serve, status, up, wait};
+use super::{
+    Context, cancel, completions, down, events, explain, extend, launch, logs, run, serve, status, up, wait,
+};
 use crate::exit::{Code, Failure};
 use crate::render::output;
 
@@ -41,6 +43,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Events(args) => events::run(args, &context)? as u8,
         Command::Wait(args) => wait::run(args, &context)? as u8,
         Command::Cancel(args) => cancel::run(args, &context)? as u8,
+        Command::Explain(args) => explain::run(args, &context)? as u8,
         Command::Extend(args) => extend::run(args, &context)? as u8,
         Command::Run(args) => run::run(args, &context)?,
         Command::Serve(args) => serve::run(args, &context)? as u8,

@@ -121,7 +121,7 @@ fn tell(context: &Context, moved: &Moved<'_>) {
     let (job, by) = (moved.job, duration::limit(moved.by_ms));
     match (moved.limit_ms.map(duration::limit), moved.step) {
         (Some(limit), Some(n)) => {
-            context.output.print(&format!("{job} step {n} may now take {limit} (+{by})"))
+            context.output.print(&format!("{job} step {n} may now take {limit} (+{by})"));
         }
         (Some(limit), None) => context.output.print(&format!("{job} may now take {limit} (+{by})")),
         (None, _) => context.output.note(&format!(

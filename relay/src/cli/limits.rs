@@ -37,9 +37,10 @@ pub fn step_limit(text: &str) -> Result<(StepKind, Duration), String> {
 /// # Errors
 /// What is wrong with it.
 pub fn stall_limit(text: &str) -> Result<Stall, String> {
-    match text.contains('=') {
-        true => step_limit(text).map(|(kind, limit)| (Some(kind), limit)),
-        false => duration::parse(text).map(|limit| (None, limit)),
+    if text.contains('=') {
+        step_limit(text).map(|(kind, limit)| (Some(kind), limit))
+    } else {
+        duration::parse(text).map(|limit| (None, limit))
     }
 }
 

@@ -18,6 +18,7 @@ mod context;
 mod dispatch;
 mod down;
 mod events;
+mod explain;
 mod extend;
 mod facts;
 mod find;

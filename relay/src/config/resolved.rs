@@ -118,8 +118,7 @@ pub(super) struct Mistake {
 
 /// The line, from 1, of a byte.
 fn line_of(text: &str, byte: usize) -> usize {
-    let before = &text.as_bytes()[..byte.min(text.len())];
-    before.iter().filter(|b| **b == b'\n').count() + 1
+    text.get(..byte).unwrap_or(text).matches('\n').count() + 1
 }
 
 #[cfg(test)]

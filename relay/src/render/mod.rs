@@ -8,9 +8,10 @@
 //! * [`output`]: the two streams. * [`paint`]: colour, with meaning only. * [`times`]: clock times and spans.
 //! * [`view`]: what is known beside a record. * [`status`]: one job. * [`table`]: several jobs.
 //! * [`steps`]: a job's steps, sub-steps below their parents.
-//! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
+//! * [`explain`]: where a job's time went, and why it failed. * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
 pub mod event_text;
+pub mod explain;
 pub mod output;
 pub mod paint;
 pub mod queue;

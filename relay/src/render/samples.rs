@@ -288,9 +288,12 @@ pub(crate) fn cancelled() -> JobRecord {
     fold(finish(FinalState::Cancelled, None, None))
 }
 
-/// A record in which everything is too long and wants to take the terminal over.
-pub(crate) fn hostile() -> JobRecord {
-    let evil = "\u{1b}]52;c;QQ==\u{7}\u{202e}red\r\nline\n".repeat(50);
+fn evil() -> String {
+    "\u{1b}]52;c;QQ==\u{7}\u{202e}red\r\nline\n".repeat(50)
+}
+
+fn attack() -> Vec<(i64, EventBody)> {
+    let evil = evil();
     let mut story = run();
     let item = |n: u32| PlanItem { text: format!("{n} {evil}"), completed: false };
     story.push((20, EventBody::Plan { items: (0..100).map(item).collect() }));
@@ -304,6 +307,33 @@ pub(crate) fn hostile() -> JobRecord {
     story.push((21, EventBody::Usage(Usage::default())));
     story.push((22, begin_in(3, 101, StepKind::Command, &evil)));
     story.push((22, begin_in(101, 102, StepKind::Command, &evil)));
+    story
+}
+
+/// A log in which everything is too long and wants to take the terminal over; with its end, or without.
+pub(crate) fn hostile_story(ended: bool) -> Vec<EventLine> {
+    let (mut story, evil) = (attack(), evil());
+    for n in 0..40 {
+        story.push((22 + n, EventBody::Stalled { n: 101, evidence: format!("TCP {evil}") }));
+    }
+    for (n, kind) in (103..).zip(StepKind::ALL) {
+        story.push((100 + i64::from(n), begin(n, kind, &evil)));
+        story.push((110 + i64::from(n), end(n, StepOutcome::Failed, Some(1), 10_000)));
+    }
+    if ended {
+        let message = format!("check '{evil}' ended with exit code 1: {}", [evil.as_str(); 9].join(" / "));
+        let error = Some(JobError { kind: FailureKind::CheckFailed, message, step: Some(101) });
+        story.push((
+            500,
+            EventBody::Finished { state: FinalState::Failed, error, exit_code: None, changes: None },
+        ));
+    }
+    lines(story)
+}
+
+/// A record in which everything is too long and wants to take the terminal over.
+pub(crate) fn hostile() -> JobRecord {
+    let (story, evil) = (attack(), evil());
     let mut record = fold(story);
     for text in [&mut record.workspace, &mut record.prompt_summary, &mut record.log_path] {
         text.clone_from(&evil);

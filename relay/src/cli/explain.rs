@@ -1,0 +1,52 @@
+//! `relay explain`
+
+use clap::Args;
+use common::record::Link;
+use jiff::Timestamp;
+
+use super::{Context, facts, find};
+use crate::exit::{Code, Failure};
+use crate::explain;
+use crate::registry::event_log;
+use crate::registry::read;
+use crate::render::{self, Relay};
+
+/// Flags of `relay explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job]
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+}
+
+/// Prints where a job's time went, why it failed, and what to try.
+///
+/// # Errors
+/// Exit code 3 or 2 for a job that is not there or not clear, 5 for a log that can't be read.
+pub fn run(args: &ExplainArgs, context: &Context) -> Result<Code, Failure> {
+    let job = match &args.job {
+        Some(text) => read::resolve(&context.registry, text)?,
+        None => read::newest(&context.registry)?.record.job,
+    };
+    // The record first: an end that it tells is in the log already.
+    let stored = find::record(&context.registry, &job)?;
+    let log = match event_log::read(&stored.home.events(&job)) {
+        // A job that no relay has seen yet has no log.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => event_log::Log::default(),
+        log => log.map_err(|e| find::unreadable(&job, "event log", &e))?,
+    };
+    let view = facts::view_of(context, &stored.record);
+    let explanation = explain::explain(&stored.record, &log.lines, known_until(&stored.record, &view));
+    if context.output.json {
+        context.output.json(&explanation);
+    } else {
+        context.output.print(&render::explain::block(&explanation, &view));
+    }
+    Ok(Code::Done)
+}
+
+/// Nothing is known of a running job beyond its last event where nobody hears from it.
+fn known_until(record: &common::record::JobRecord, view: &render::View) -> Timestamp {
+    let blind = view.relay == Relay::Down || record.link == Some(Link::Lost);
+    if blind && record.agent.is_some() { record.last_event_at } else { view.now }
+}

@@ -1,0 +1,222 @@
+//! What to try: a fixed table by kind of failure and kind of step.
+//!
+//! `{job}`, `{kind}`, `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (how long the job took) and
+//! `{address}` (what a process waited for) are filled in; a line with one that is not known is left out.
+
+use common::duration;
+use common::event::FailureKind;
+use common::job::StepKind;
+use common::record::{JobRecord, State, Step};
+use jiff::Timestamp;
+
+use super::Explanation;
+use crate::render::times::between;
+
+/// Lines that are told.
+const MOST: usize = 4;
+
+/// For which steps a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum On {
+    /// Those that wait for the network above all.
+    Network,
+    /// All others, and no step at all.
+    Other,
+    /// Every one.
+    Any,
+}
+
+/// The table. The lines of every row that fits are told, in this order.
+const TABLE: &[(FailureKind, On, &[&str])] = &[
+    (
+        FailureKind::Stalled,
+        On::Network,
+        &[
+            "check that {address}, which it waited for, answers from where the worker runs",
+            "check the registry, mirror or proxy that it uses: `relay logs {job}` shows its last output",
+            "if it is only slow: launch with `--stall {kind}={stall}`",
+        ],
+    ),
+    (
+        FailureKind::Stalled,
+        On::Other,
+        &[
+            "`relay logs {job}` shows its last output: a question that nobody answers looks like this",
+            "if quiet is healthy there: raise its stall limit (`--stall {kind}={stall}`, or its [[step]] rule)",
+        ],
+    ),
+    (
+        FailureKind::StepTimeout,
+        On::Network,
+        &["a cache or a nearer mirror makes it faster; `--setup CMD` does it once, before the worker"],
+    ),
+    (
+        FailureKind::StepTimeout,
+        On::Other,
+        &[
+            "a command that serves, watches or asks never ends by itself: `relay logs {job}` shows its last output",
+        ],
+    ),
+    (
+        FailureKind::StepTimeout,
+        On::Any,
+        &[
+            "if it needs the time: launch with `--step-timeout {kind}={more}`",
+            "next time, while it still runs: `relay extend {job} --step 10m`",
+        ],
+    ),
+    (
+        FailureKind::StartTimeout,
+        On::Any,
+        &["`relay logs {job}` shows what it said; `relay up` tells whether Codex can run at all"],
+    ),
+    (
+        FailureKind::ModelSilent,
+        On::Any,
+        &[
+            "check the network and proxy between the worker and the model's server, and the provider's status",
+            "if it may think that long: launch with `--step-timeout model={more}`",
+            "launch it again: what the worker has changed in the workspace is still there",
+        ],
+    ),
+    (
+        FailureKind::JobTimeout,
+        On::Any,
+        &[
+            "the table above shows what to make faster; more time at a launch: `--timeout D` with D above {total}",
+            "next time, while it still runs: `relay extend {job} 1h`",
+        ],
+    ),
+    (
+        FailureKind::CodexError,
+        On::Any,
+        &["act on the message: a key, a quota or a wrong model is not mended by trying again"],
+    ),
+    (FailureKind::CodexExit, On::Any, &["`relay logs {job}` shows what it wrote last"]),
+    (
+        FailureKind::SetupFailed,
+        On::Any,
+        &["run the command by itself until it works: `relay run -w DIR -- CMD`"],
+    ),
+    (
+        FailureKind::CheckFailed,
+        On::Any,
+        &[
+            "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
+            "launch a worker with this output as its task",
+        ],
+    ),
+    (FailureKind::SpawnFailed, On::Any, &["make sure that the program exists where the worker runs"]),
+    (FailureKind::AgentLost, On::Any, &["`relay up` brings an agent back; then launch it again"]),
+    (FailureKind::ContainerExited, On::Any, &["`relay up` starts the platform again; then launch it again"]),
+    (
+        FailureKind::OomKilled,
+        On::Any,
+        &[
+            "give the platform more memory, or the work fewer processes at once (`make -j2`, fewer test threads)",
+        ],
+    ),
+    (FailureKind::Refused, On::Any, &["act on the message, then launch it again"]),
+];
+
+/// A step that makes no progress but may go on.
+const QUIET: &[&str] = &[
+    "check that {address}, which it waits for, answers from where the worker runs",
+    "`relay logs -f {job}` shows its output; `relay cancel {job}` ends the job",
+];
+/// A step or job with half of its limit gone.
+const LATE: &[&str] = &["if it needs longer: `relay extend {job} --step 10m`"];
+/// A job that did not start.
+const QUEUED: &[&str] = &["`relay status {job}` says what it waits for"];
+
+/// What to try; `current` is the innermost step that runs.
+pub fn tries(
+    record: &JobRecord,
+    explanation: &Explanation,
+    current: Option<&Step>,
+    until: Timestamp,
+) -> Vec<String> {
+    let step = explanation.cause.as_ref().map_or(current, |cause| cause.step.as_ref());
+    let rows: Vec<&str> = match &explanation.cause {
+        Some(cause) => rows(cause.kind, step.map(|step| step.kind)),
+        None if record.state == State::Queued => QUEUED.to_vec(),
+        None if record.state.is_final() => Vec::new(),
+        None => running(explanation, current, until),
+    };
+    rows.into_iter().filter_map(|row| fill(row, explanation, step)).take(MOST).collect()
+}
+
+fn rows(kind: FailureKind, step: Option<StepKind>) -> Vec<&'static str> {
+    let on = if step.is_some_and(StepKind::is_network) { On::Network } else { On::Other };
+    let fitting =
+        TABLE.iter().filter(|(failure, steps, _)| *failure == kind && [on, On::Any].contains(steps));
+    fitting.flat_map(|(_, _, lines)| lines.iter().copied()).collect()
+}
+
+fn running(explanation: &Explanation, current: Option<&Step>, until: Timestamp) -> Vec<&'static str> {
+    let Some(step) = current else { return Vec::new() };
+    let mut rows = Vec::new();
+    if explanation.signs.iter().any(|sign| sign.what == "stalled" && sign.step == Some(step.n)) {
+        rows.extend(QUIET);
+    }
+    if step.limit_ms.is_some_and(|limit| between(step.started_at, until) > limit / 2) {
+        rows.extend(LATE);
+    }
+    rows
+}
+
+fn fill(row: &str, explanation: &Explanation, step: Option<&Step>) -> Option<String> {
+    let limit = step.and_then(|step| step.limit_ms);
+    let values = [
+        ("{job}", Some(explanation.job.to_string())),
+        ("{kind}", step.map(|step| step.kind.to_string())),
+        ("{more}", limit.map(|ms| duration::limit(ms.saturating_mul(2)))),
+        ("{stall}", limit.map(|ms| duration::limit(ms / 2))),
+        ("{total}", Some(duration::short(explanation.total_ms))),
+        ("{address}", explanation.address().map(str::to_owned)),
+    ];
+    let mut text = row.to_owned();
+    for (name, value) in values {
+        if text.contains(name) {
+            text = text.replace(name, &value?);
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kind of failure, so that a new one is not forgotten: the match must be whole.
+    fn all() -> Vec<FailureKind> {
+        use FailureKind as Kind;
+        let next = |kind| match kind {
+            Kind::SpawnFailed => Some(Kind::StartTimeout),
+            Kind::StartTimeout => Some(Kind::StepTimeout),
+            Kind::StepTimeout => Some(Kind::Stalled),
+            Kind::Stalled => Some(Kind::ModelSilent),
+            Kind::ModelSilent => Some(Kind::JobTimeout),
+            Kind::JobTimeout => Some(Kind::CodexError),
+            Kind::CodexError => Some(Kind::CodexExit),
+            Kind::CodexExit => Some(Kind::SetupFailed),
+            Kind::SetupFailed => Some(Kind::CheckFailed),
+            Kind::CheckFailed => Some(Kind::AgentLost),
+            Kind::AgentLost => Some(Kind::ContainerExited),
+            Kind::ContainerExited => Some(Kind::OomKilled),
+            Kind::OomKilled => Some(Kind::Refused),
+            Kind::Refused => None,
+        };
+        std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
+    }
+
+    #[test]
+    fn there_is_something_to_try_for_every_failure_in_every_kind_of_step() {
+        for failure in all() {
+            for step in StepKind::ALL.map(Some).into_iter().chain([None]) {
+                let rows = rows(failure, step);
+                assert!((1..=MOST).contains(&rows.len()), "{failure:?} in {step:?}: {rows:?}");
+            }
+        }
+    }
+}

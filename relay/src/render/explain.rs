@@ -1,0 +1,318 @@
+//! What `relay explain` prints, in at most 30 lines.
+
+use common::duration;
+use common::event::{Resources, StepOutcome};
+use common::{summary, text};
+
+use super::times::clock;
+use super::{View, steps};
+use crate::explain::{Explanation, Slow};
+
+/// Shares of the time that are listed; the others are summed up.
+const SHARES: usize = 7;
+/// Longest text of a row, in bytes: at most three lines of a terminal.
+const ROW: usize = 240;
+
+/// The text: one line for the job, at most 8 for the time, 1 for CPU and network, 5 for steps, 5 for the cause, 4 for
+/// signs, 4 for what to try and 1 for the log: 29.
+pub fn block(explanation: &Explanation, view: &View) -> String {
+    let mut rows = Rows { view, lines: vec![headline(explanation, view)] };
+    rows.time(explanation);
+    if explanation.cpu_ms.is_some() || explanation.network_wait_ms > 0 {
+        rows.add("of it", &used(explanation));
+    }
+    rows.list("slowest", explanation.slowest.iter().map(slow));
+    rows.cause(explanation);
+    let signs = explanation.signs.iter().map(|sign| {
+        let step = sign.step.map(|n| format!(" in step {n}")).unwrap_or_default();
+        let what = sign.what.replace('_', " ");
+        format!("{} {what}{step}: {}", clock(sign.at, view.now, &view.zone), text::one_line(&sign.text, ROW))
+    });
+    rows.list("seen", signs);
+    rows.list("try", explanation.tries.iter().cloned());
+    rows.list("log", [explanation.log_path.clone()].into_iter());
+    rows.lines.join("\n") + "\n"
+}
+
+fn headline(explanation: &Explanation, view: &View) -> String {
+    let word = if explanation.state.is_final() { "after" } else { "for" };
+    let state = format!("{} {word} {}", explanation.state.as_str(), duration::short(explanation.total_ms));
+    format!("{} {}, from its launch on", explanation.job, view.paint.state(explanation.state, &state))
+}
+
+/// `cpu 12.8s; 2m04s waiting on the network`
+fn used(explanation: &Explanation) -> String {
+    let cpu = explanation.cpu_ms.map(|ms| format!("cpu {}", duration::short(ms)));
+    let network = (explanation.network_wait_ms > 0)
+        .then(|| format!("{} waiting on the network", duration::short(explanation.network_wait_ms)));
+    cpu.into_iter().chain(network).collect::<Vec<_>>().join("; ")
+}
+
+/// `5 install 2m12s killed (limit 20m), cpu 12.3s, 240 MiB: npm ci`, time and CPU without its sub-steps.
+fn slow(slow: &Slow) -> String {
+    let step = &slow.step;
+    let limits = !matches!(step.outcome, Some(StepOutcome::Ok));
+    let limit = step.limit_ms.filter(|_| limits).map(|ms| format!(" (limit {})", duration::limit(ms)));
+    let used = step.resources.map(|used| Resources { cpu_ms: slow.own_cpu_ms, ..used });
+    let used = used.map(|used| format!(", {}", summary::resources(&used))).unwrap_or_default();
+    let (time, outcome) = (duration::short(slow.own_ms), steps::outcome(step));
+    format!("{} {} {time} {outcome}{}{used}: {}", step.n, step.kind, limit.unwrap_or_default(), step.title)
+}
+
+struct Rows<'a> {
+    view: &'a View,
+    lines: Vec<String>,
+}
+
+impl Rows<'_> {
+    fn add(&mut self, label: &str, text: &str) {
+        let label = self.view.paint.dim(&format!("{label:<10}"));
+        self.lines.push(format!("{label} {text}"));
+    }
+
+    /// Rows of which the first carries the label. Their text may come from a worker.
+    fn list(&mut self, label: &str, texts: impl Iterator<Item = String>) {
+        for (i, text) in texts.enumerate() {
+            self.add(if i == 0 { label } else { "" }, &text::one_line(&text, ROW));
+        }
+    }
+
+    fn time(&mut self, explanation: &Explanation) {
+        let (shown, rest) = explanation.time.split_at(explanation.time.len().min(SHARES));
+        let rest_ms: u64 = rest.iter().map(|share| share.ms).sum();
+        let mut shares: Vec<(u64, String)> =
+            shown.iter().map(|share| (share.ms, named(share.what, share.steps))).collect();
+        if rest_ms > 0 {
+            shares.push((rest_ms, "the rest".to_owned()));
+        }
+        for (i, (ms, what)) in shares.into_iter().enumerate() {
+            let percent = ms.saturating_mul(100).checked_div(explanation.total_ms).unwrap_or(0);
+            let line = format!("{:>7} {percent:>3} %  {what}", duration::short(ms));
+            self.add(if i == 0 { "time" } else { "" }, &line);
+        }
+    }
+
+    fn cause(&mut self, explanation: &Explanation) {
+        let Some(cause) = &explanation.cause else { return };
+        let kind = serde_json::to_value(cause.kind).ok();
+        let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");
+        let text = text::one_line(&format!("{kind}: {}", text::printable(&cause.message)), ROW);
+        let text = self.view.paint.alarm(&text);
+        self.add("cause", &text);
+        for line in &cause.output {
+            self.add("", &format!("| {}", text::one_line(line, ROW)));
+        }
+    }
+}
+
+fn named(what: &str, steps: u32) -> String {
+    let count = |one: &str, many: &str| match steps {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    };
+    match what {
+        "queued" => "queued: waiting for the platform".to_owned(),
+        "other" => "between steps".to_owned(),
+        "model" => format!("model: waiting for its answers ({})", count("time", "times")),
+        kind => format!("{kind} ({})", count("step", "steps")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::event_line::EventLine;
+    use common::record::JobRecord;
+
+    use super::super::samples;
+    use super::*;
+    use crate::explain::explain;
+
+    fn show(story: &[EventLine], second: i64) -> String {
+        let record = JobRecord::rebuild(story).unwrap();
+        block(&explain(&record, story, samples::at(second)), &samples::view(second))
+    }
+
+    #[test]
+    fn a_stall_names_what_it_waited_for_and_what_to_try() {
+        insta::assert_snapshot!(show(&samples::stalled_story(), 200), @r#"
+        abe#1 failed after 2m32s, from its launch on
+        time         2m12s  86 %  install (1 step)
+                     10.0s   6 %  model: waiting for its answers (1 time)
+                      5.0s   3 %  fetch (1 step)
+                      3.0s   1 %  build (1 step)
+                      1.0s   0 %  start (1 step)
+                      1.0s   0 %  queued: waiting for the platform
+        of it      cpu 12.8s; 2m04s waiting on the network
+        slowest    5 install 2m12s killed (limit 20m), cpu 12.3s, 240 MiB: npm ci
+                   4 fetch 5.0s ended (limit 10m), cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
+                   3 build 3.0s killed (limit 20m), cpu 0.1s, 250 MiB: make setup
+                   1 start 1.0s ok: codex
+        cause      stalled: step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+        seen       03:06:35 stalled in step 5: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+        try        check that 10.0.0.1:443, which it waited for, answers from where the worker runs
+                   check the registry, mirror or proxy that it uses: `relay logs abe#1` shows its last output
+                   if it is only slow: launch with `--stall install=10m`
+        log        /r/abe.1.log
+        "#);
+    }
+
+    #[test]
+    fn a_job_that_runs_is_explained_too() {
+        insta::assert_snapshot!(show(&samples::supervised_story(), 1000), @r#"
+        abe#1 running for 16m40s, from its launch on
+        time        16m20s  98 %  install (1 step)
+                     10.0s   1 %  model: waiting for its answers (1 time)
+                      5.0s   0 %  fetch (1 step)
+                      3.0s   0 %  build (1 step)
+                      1.0s   0 %  start (1 step)
+                      1.0s   0 %  queued: waiting for the platform
+        of it      cpu 0.3s; 16m24s waiting on the network
+        slowest    5 install 16m20s runs (limit 20m): npm ci
+                   4 fetch 5.0s ended (limit 10m), cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
+                   3 build 3.0s runs (limit 20m): make setup
+                   1 start 1.0s ok: codex
+        seen       03:06:35 stalled in step 5: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+        try        check that 10.0.0.1:443, which it waits for, answers from where the worker runs
+                   `relay logs -f abe#1` shows its output; `relay cancel abe#1` ends the job
+                   if it needs longer: `relay extend abe#1 --step 10m`
+        log        /r/abe.1.log
+        "#);
+    }
+
+    #[test]
+    fn a_failed_check_shows_its_output_and_what_was_interrupted_before() {
+        insta::assert_snapshot!(show(&samples::check_story(), 100), @r#"
+        abe#1 failed after 1m35s, from its launch on
+        time         1m00s  63 %  fetch (1 step)
+                     30.0s  31 %  check (1 step)
+                      3.0s   3 %  between steps
+                      1.0s   1 %  start (1 step)
+                      1.0s   1 %  queued: waiting for the platform
+        of it      cpu 55.1s; 59.9s waiting on the network
+        slowest    2 fetch 1m00s killed (limit 10m), cpu 0.1s, 9 MiB: curl https://example.org/big
+                   3 check 30.0s failed (exit code 101) (limit 30m), cpu 55.0s, 900 MiB: cargo test
+                   1 start 1.0s ok: codex
+        cause      check_failed: check 'cargo test' ended with exit code 101
+                   | assertion `left == right` failed
+                   | left: 1
+                   | right: 2
+        seen       03:05:08 interrupted in step 2: step 2 (fetch: curl) ran over its limit of 1m
+        try        the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`
+                   launch a worker with this output as its task
+        log        /r/abe.1.log
+        "#);
+    }
+
+    #[test]
+    fn a_step_over_its_limit() {
+        insta::assert_snapshot!(show(&samples::story(), 700), @r#"
+        abe#1 failed after 10m11s, from its launch on
+        time        10m00s  98 %  install (1 step)
+                      5.0s   0 %  clone (1 step)
+                      4.0s   0 %  between steps
+                      1.0s   0 %  start (1 step)
+                      1.0s   0 %  queued: waiting for the platform
+        of it      10m05s waiting on the network
+        slowest    3 install 10m00s killed (limit 10m): npm ci
+                   2 clone 5.0s ok: git clone https://example.org/abe
+                   1 start 1.0s ok: codex
+        cause      step_timeout: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m
+        try        a cache or a nearer mirror makes it faster; `--setup CMD` does it once, before the worker
+                   if it needs the time: launch with `--step-timeout install=20m`
+                   next time, while it still runs: `relay extend abe#1 --step 10m`
+        log        /r/abe.1.log
+        "#);
+    }
+
+    #[test]
+    fn a_queued_job_has_only_waited() {
+        insta::assert_snapshot!(show(&samples::story()[..1], 60), @r#"
+        abe#1 queued for 1m00s, from its launch on
+        time         1m00s 100 %  queued: waiting for the platform
+        try        `relay status abe#1` says what it waits for
+        log        /r/abe.1.log
+        "#);
+    }
+
+    #[test]
+    fn the_same_facts_are_there_for_programs() {
+        let story = samples::check_story();
+        let record = JobRecord::rebuild(&story).unwrap();
+        let mut facts = serde_json::to_value(explain(&record, &story, samples::at(100))).unwrap();
+        // Its steps have the form of those in the record.
+        facts["cause"]["step"] = facts["cause"]["step"]["n"].clone();
+        facts["slowest"] = facts["slowest"][0]["step"]["n"].clone();
+        insta::assert_snapshot!(serde_json::to_string_pretty(&facts).unwrap(), @r#"
+        {
+          "job": "abe#1",
+          "state": "failed",
+          "total_ms": 95000,
+          "time": [
+            {
+              "what": "fetch",
+              "ms": 60000,
+              "steps": 1
+            },
+            {
+              "what": "check",
+              "ms": 30000,
+              "steps": 1
+            },
+            {
+              "what": "other",
+              "ms": 3000,
+              "steps": 0
+            },
+            {
+              "what": "start",
+              "ms": 1000,
+              "steps": 1
+            },
+            {
+              "what": "queued",
+              "ms": 1000,
+              "steps": 0
+            }
+          ],
+          "cpu_ms": 55100,
+          "network_wait_ms": 59900,
+          "slowest": 2,
+          "cause": {
+            "kind": "check_failed",
+            "message": "check 'cargo test' ended with exit code 101",
+            "output": [
+              "assertion `left == right` failed",
+              "left: 1",
+              "right: 2"
+            ],
+            "step": 3
+          },
+          "signs": [
+            {
+              "at": "2026-01-02T03:05:08Z",
+              "what": "interrupted",
+              "step": 2,
+              "text": "step 2 (fetch: curl) ran over its limit of 1m"
+            }
+          ],
+          "tries": [
+            "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
+            "launch a worker with this output as its task"
+          ],
+          "log_path": "/r/abe.1.log"
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_hostile_log_takes_thirty_short_lines_and_no_control_characters() {
+        for state in [false, true] {
+            let story = samples::hostile_story(state);
+            let text = show(&story, 700);
+            assert!(text.lines().count() <= 30, "{text}");
+            assert!(text.lines().all(|line| line.len() <= ROW + 40), "{text}");
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+            assert!(!text.contains('\u{202e}'));
+        }
+    }
+}

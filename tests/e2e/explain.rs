@@ -1,0 +1,34 @@
+//! Why a job took so long or failed.
+
+use relay_tests::harness::{Engine, Site};
+
+#[test]
+fn a_failed_check_is_explained_with_its_output_for_people_and_programs() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("true", &["--check", "echo the reason; exit 3"]);
+    site.ended(&job);
+    let text = site.relay(&["explain", &job]);
+    assert!(text.contains("check_failed") && text.contains("| the reason"), "{text}");
+    assert!(text.contains("relay run") && text.lines().count() <= 30, "{text}");
+    let facts: serde_json::Value = serde_json::from_str(&site.relay(&["explain", "--json"])).unwrap();
+    assert_eq!(
+        (&facts["cause"]["kind"], &facts["cause"]["output"][0]),
+        (&"check_failed".into(), &"the reason".into())
+    );
+    let shares = facts["time"].as_array().unwrap().iter().map(|share| share["ms"].as_u64().unwrap());
+    assert_eq!(Some(shares.sum()), facts["total_ms"].as_u64());
+    let summary = site.record(&job).summary.unwrap();
+    assert!(summary.contains("      | the reason"), "{summary}");
+}
+
+#[test]
+fn a_job_that_runs_or_waits_is_explained_too() {
+    let site = Site::new(Engine::Local);
+    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
+    let first = site.launch_shell("sleep 1000", &[]);
+    site.record_when(&first, "has a step", |record| record.step.is_some());
+    let second = site.launch_shell("true", &[]);
+    assert!(site.relay(&["explain", &first]).contains("sleep 1000"));
+    assert!(site.relay(&["explain", &second]).contains("queued"));
+    site.relay(&["cancel", "--grace", "1s", &second, &first]);
+}
