@@ -15,7 +15,7 @@ use crate::render::times::between;
 
 /// Steps that are named, the slowest first.
 const SLOWEST: usize = 5;
-/// A step below this is not worth a line, in milliseconds.
+/// A step that ended before this is not worth a line, in milliseconds.
 const NOTABLE_MS: u64 = 100;
 /// Signs that are told: the first ones lead to the cause, the last is the newest.
 const SIGNS: usize = 4;
@@ -136,7 +136,10 @@ fn shares(ledger: &Ledger) -> Vec<Share> {
 
 /// Waits for the model are one share of the time, and not worth a line each.
 fn slowest(ledger: &Ledger) -> Vec<Slow> {
-    let worth = |spent: &&Spent| spent.own_ms >= NOTABLE_MS && spent.step.kind != StepKind::Model;
+    let worth = |spent: &&Spent| {
+        let notable = spent.own_ms >= NOTABLE_MS || spent.step.outcome.is_none();
+        notable && spent.step.kind != StepKind::Model
+    };
     let mut slow: Vec<&Spent> = ledger.steps.iter().filter(worth).collect();
     slow.sort_by_key(|spent| std::cmp::Reverse(spent.own_ms));
     let cpu = ledger.own_cpu();
