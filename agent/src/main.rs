@@ -22,6 +22,7 @@ mod process;
 mod shim;
 mod signals;
 mod spool;
+mod stat;
 mod state;
 mod steps;
 mod transcript;

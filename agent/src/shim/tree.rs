@@ -5,7 +5,6 @@
 //! ever hit.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,8 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait,
 };
+
+use crate::stat::Proc;
 
 /// How long a sweep goes on when processes can't be killed: by another user's process, or in an uninterruptible call.
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
@@ -34,11 +35,11 @@ pub(super) struct Swept {
     pub(super) survivors: u32,
 }
 
-/// A process as `/proc/PID/stat` shows it. Number and start together name it for ever.
+/// A process below the shim. Number and start together name it for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Entry {
-    pid: i32,
-    parent: i32,
+    pid: u32,
+    parent: u32,
     zombie: bool,
     started: u64,
 }
@@ -129,25 +130,25 @@ fn freeze(begun: Instant) -> Vec<Entry> {
 
 /// Signals one process, if it is still the one that was seen and still below us. Gives whether that worked.
 fn send(entry: Entry, signal: Signal) -> bool {
-    let Some(pid) = Pid::from_raw(entry.pid) else { return false };
+    let Some(pid) = Pid::from_raw(entry.pid.cast_signed()) else { return false };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
     // Parents change when they die, starts never do.
-    let same = stat(entry.pid).is_some_and(|now| now.started == entry.started);
-    same && pidfd_send_signal(&pidfd, signal).is_ok()
+    let now = Proc::open().ok().and_then(|mut proc| proc.stat(entry.pid).map(|now| now.started));
+    now == Some(entry.started) && pidfd_send_signal(&pidfd, signal).is_ok()
 }
 
 /// Every process below this one.
 fn descendants() -> Vec<Entry> {
-    let mut children: HashMap<i32, Vec<Entry>> = HashMap::new();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    for entry in entries.flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        if let Some(found) = pid.and_then(stat) {
-            children.entry(found.parent).or_default().push(found);
+    let mut children: HashMap<u32, Vec<Entry>> = HashMap::new();
+    let Ok(mut proc) = Proc::open() else { return Vec::new() };
+    for (pid, _) in proc.processes() {
+        if let Some(stat) = proc.stat(pid) {
+            let entry = Entry { pid, parent: stat.parent, zombie: stat.zombie, started: stat.started };
+            children.entry(stat.parent).or_default().push(entry);
         }
     }
     let mut found = Vec::new();
-    let mut next = vec![rustix::process::getpid().as_raw_nonzero().get()];
+    let mut next = vec![std::process::id()];
     while let Some(parent) = next.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
             next.push(child.pid);
@@ -155,23 +156,6 @@ fn descendants() -> Vec<Entry> {
         }
     }
     found
-}
-
-fn stat(pid: i32) -> Option<Entry> {
-    // The second field is the program's name, which may hold anything but NUL: not always text.
-    let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse(pid, &bytes)
-}
-
-fn parse(pid: i32, stat: &[u8]) -> Option<Entry> {
-    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    // Field 22 of proc_pid_stat(5); state is field 3, the parent 4, so 17 lie between.
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Entry { pid, parent, zombie: matches!(state, "Z" | "X"), started })
 }
 
 /// Waits without a signal handler or a sleep.
@@ -183,24 +167,4 @@ pub(crate) fn pause(time: Duration) {
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
-        let line = b"42 (a) R 1 (\xff) Z 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9000 1 2";
-        let entry = Entry { pid: 42, parent: 7, zombie: true, started: 9000 };
-        assert_eq!(parse(42, line), Some(entry));
-        assert_eq!(parse(42, b"42 (a"), None);
-    }
-
-    #[test]
-    fn this_process_is_found_with_its_parent() {
-        let me = rustix::process::getpid().as_raw_nonzero().get();
-        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        assert_eq!(stat(me).map(|entry| (entry.parent, entry.zombie)), Some((parent, false)));
-    }
 }
