@@ -1,0 +1,30 @@
+//! The live process tree: which processes run below the agent, what they use, and what they wait for.
+//!
+//! ```text
+//!  subscribe ──► thread "observer": look ──► snapshot ──► every subscription
+//!                  ▲       │ /proc (stat, io, cmdline, environ), sockets where asked for
+//!                  └─ wait ┘ 250 ms … 2 s, by what a look costs; over with the last subscription
+//! ```
+//!
+//! `/proc` is read directly: the sysinfo crate knows neither the CPU time of waited-for children nor the bytes read and
+//! written of pipes and files in memory nor starts in clock ticks, and the procfs crate takes 1.7 times as long.
+//!
+//! * [`observer`]: the thread and its subscriptions. * [`scan`]: one look. * [`snapshot`]: what it found. * [`order`]:
+//!   who is below whom (pure). * [`words`]: arguments and environment. * [`traffic`]: TCP bytes by process, from [`diag`],
+//!   what the kernel counts by socket. * [`waits`]: what a process waits for. * [`eyes`]: the rights to see that.
+
+mod diag;
+mod eyes;
+mod observer;
+mod order;
+mod scan;
+mod snapshot;
+mod traffic;
+mod waits;
+mod words;
+
+#[cfg(test)]
+mod support;
+
+pub(crate) use observer::{Observer, Subscription};
+pub(crate) use snapshot::{Process, Snapshot};

@@ -1,0 +1,146 @@
+//! TCP bytes by process.
+//!
+//! The kernel counts by socket; which process holds a socket is only to be seen among its descriptors, and to list those
+//! is dear. So they are listed when that can change the answer: for a process that is new, for all when a connection is
+//! new or its holder is gone, and for all now and then, because a socket can be handed on.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use rustix::fs::{Dir, OFlags, readlinkat};
+use tokio::time::Instant;
+
+use super::diag::{self, Bytes};
+use crate::stat::Proc;
+
+/// How long a socket that was handed to another process may go uncounted there.
+const RELIST: Duration = Duration::from_secs(10);
+/// Most descriptors of one process that are looked at.
+const DESCRIPTORS: usize = 4096;
+
+/// What the watched processes have sent and received.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    processes: HashMap<u32, Counted>,
+    /// Connections at the last look at all descriptors.
+    seen: HashSet<u64>,
+    listed: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    started: u64,
+    total: Bytes,
+    /// Its connections, and where their counters stood.
+    sockets: HashMap<u64, Bytes>,
+}
+
+impl Traffic {
+    /// Looks at the processes in `watched`: numbers with starts.
+    pub(super) fn look(&mut self, now: Instant, proc: &mut Proc, watched: &[(u32, u64)]) {
+        if watched.is_empty() {
+            return;
+        }
+        let Some(connections) = diag::tcp() else { return };
+        let all = self.is_stale(now, &connections, watched);
+        if all {
+            self.listed_all(now, &connections, watched);
+        }
+        for (pid, started) in watched {
+            let known = self.processes.get_mut(pid).filter(|counted| counted.started == *started);
+            match known {
+                None => {
+                    let held = held(proc, *pid, &connections);
+                    // What went through them before is not for this process to count.
+                    let sockets = held.into_iter().map(|inode| (inode, connections[&inode])).collect();
+                    let counted = Counted { started: *started, total: Bytes::default(), sockets };
+                    self.processes.insert(*pid, counted);
+                }
+                Some(counted) => {
+                    let fresh = if all { held(proc, *pid, &connections) } else { Vec::new() };
+                    counted.count(&connections, all.then_some(fresh));
+                }
+            }
+        }
+    }
+
+    /// What a process has sent and received since it was first watched.
+    pub(super) fn of(&self, pid: u32, started: u64) -> Bytes {
+        let counted = self.processes.get(&pid).filter(|counted| counted.started == started);
+        counted.map(|counted| counted.total).unwrap_or_default()
+    }
+
+    /// Forgets the processes that are gone.
+    pub(super) fn retain(&mut self, lives: impl Fn(u32) -> bool) {
+        self.processes.retain(|pid, _| lives(*pid));
+    }
+
+    fn listed_all(&mut self, now: Instant, connections: &HashMap<u64, Bytes>, watched: &[(u32, u64)]) {
+        self.seen = connections.keys().copied().collect();
+        self.listed = Some(now);
+        // Whoever is not watched any more holds nothing that would have to be looked for again.
+        let watched: HashSet<u32> = watched.iter().map(|(pid, _)| *pid).collect();
+        for (_, counted) in self.processes.iter_mut().filter(|(pid, _)| !watched.contains(pid)) {
+            counted.sockets.clear();
+        }
+    }
+
+    /// Whether a connection may be held by a process that is not known to hold it.
+    fn is_stale(&self, now: Instant, connections: &HashMap<u64, Bytes>, watched: &[(u32, u64)]) -> bool {
+        if self.listed.is_none_or(|listed| now.duration_since(listed) >= RELIST) {
+            return true;
+        }
+        let lives: HashMap<u32, u64> = watched.iter().copied().collect();
+        let gone = self.processes.iter().filter(|(pid, counted)| lives.get(pid) != Some(&counted.started));
+        let mut left_over = gone.flat_map(|(_, counted)| counted.sockets.keys());
+        connections.keys().any(|inode| !self.seen.contains(inode))
+            || left_over.any(|inode| connections.contains_key(inode))
+    }
+}
+
+impl Counted {
+    /// Adds what went through its connections since the last look; `fresh` are all that it holds, where they were
+    /// listed.
+    fn count(&mut self, connections: &HashMap<u64, Bytes>, fresh: Option<Vec<u64>>) {
+        if let Some(fresh) = fresh {
+            // One that it opened itself is counted from its first byte.
+            let stood = |inode: u64| (inode, self.sockets.get(&inode).copied().unwrap_or_default());
+            self.sockets = fresh.into_iter().map(stood).collect();
+        }
+        self.sockets.retain(|inode, stood| {
+            let Some(now) = connections.get(inode) else { return false };
+            self.total.sent += now.sent.saturating_sub(stood.sent);
+            self.total.received += now.received.saturating_sub(stood.received);
+            *stood = *now;
+            true
+        });
+    }
+}
+
+/// The connections that a process holds; none where its descriptors can't be read.
+fn held(proc: &mut Proc, pid: u32, connections: &HashMap<u64, Bytes>) -> Vec<u64> {
+    sockets(proc, pid).into_iter().filter(|inode| connections.contains_key(inode)).collect()
+}
+
+/// The inodes of the sockets that a process holds, those of its newest descriptors last.
+pub(super) fn sockets(proc: &mut Proc, pid: u32) -> Vec<u64> {
+    let folder = proc.open_file(pid, "fd", OFlags::RDONLY | OFlags::DIRECTORY);
+    let Some(entries) = folder.as_ref().and_then(|folder| Dir::read_from(folder).ok()) else {
+        return Vec::new();
+    };
+    let (mut found, mut target) = (Vec::new(), Vec::new());
+    for entry in entries.flatten().take(DESCRIPTORS) {
+        let read =
+            folder.as_ref().map(|folder| readlinkat(folder, entry.file_name(), std::mem::take(&mut target)));
+        if let Some(Ok(link)) = read {
+            let inode = link.to_str().ok().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
+            found.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+            target = link.into_bytes();
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "traffic_tests.rs"]
+mod tests;
