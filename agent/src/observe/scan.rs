@@ -200,16 +200,15 @@ impl Scanner {
         if let Some(known) = known.filter(|known| !changed && (now >= known.settled || seen.zombie)) {
             return known.clone();
         }
-        let before = known.cloned();
-        let settled = before.as_ref().filter(|_| !changed).map_or(now + UNSETTLED, |known| known.settled);
+        let settled = known.filter(|_| !changed).map_or(now + UNSETTLED, |known| known.settled);
         let argv = self.proc.read(pid, "cmdline", words::ARGUMENTS).map(words::arguments).unwrap_or_default();
-        let argv =
-            match [before.as_ref(), self.known.get(&parent)].into_iter().flatten().find(|k| *k.argv == *argv)
-            {
-                // Most are forks of their parents: a thousand of them share one list.
-                Some(same) => same.argv.clone(),
-                None => Arc::from(argv),
-            };
+        if let Some(known) = known.filter(|_| argv.is_empty()) {
+            // It, or its first thread, is ending. What it was stays known.
+            return known.clone();
+        }
+        // Most are forks of their parents: a thousand of them share one list.
+        let same = [known, self.known.get(&parent)].into_iter().flatten().find(|other| *other.argv == *argv);
+        let argv = same.map_or_else(|| Arc::from(argv), |same| Arc::clone(&same.argv));
         let environ = self.proc.read(pid, "environ", words::ENVIRONMENT);
         let call_id = environ.and_then(words::call_id).map(Arc::from);
         let name = String::from_utf8_lossy(&seen.comm).as_ref().into();

@@ -89,17 +89,22 @@ fn bytes_grow_with_what_dd_copies() {
 }
 
 #[test]
-fn a_zombie_tells_its_exit_code() {
-    let running = Running::shell("sh -c 'exit 7' & sh -c 'kill -9 $$' & exec sleep 3003");
+fn a_zombie_tells_its_exit_code_and_what_it_was() {
+    let mut running =
+        Running::shell("exec 3<&0; sh -c 'read x <&3; exit 7' & sh -c 'kill -9 $$' & exec sleep 3003");
     let mut scanner = scanner();
+    let is_known = |process: &Process| process.argv.last().is_some_and(|last| last == "read x <&3; exit 7");
+    until("a child", || scanner.look(&[]).children(running.pid()).any(is_known).then_some(()));
+    running.go_on();
     let mut codes = until("two zombies", || {
         let snapshot = scanner.look(&[]);
         let zombies = snapshot.children(running.pid()).filter(|process| process.zombie);
-        let codes: Vec<_> = zombies.map(|process| process.exit_code).collect();
+        let codes: Vec<_> = zombies.map(|zombie| (zombie.exit_code, is_known(zombie))).collect();
         (codes.len() == 2).then_some(codes)
     });
     codes.sort_unstable();
-    assert_eq!(codes, [Some(7), Some(137)]);
+    // Its arguments are known from the time when it had some.
+    assert_eq!(codes, [(Some(7), true), (Some(137), false)]);
 }
 
 #[test]
