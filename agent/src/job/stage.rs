@@ -5,6 +5,7 @@ use common::job::{JobSpec, Runner, StepKind};
 use crate::environment::Variables;
 use crate::process::Streams;
 use crate::shim::protocol::{Command, Ids};
+use crate::steps::rules::Rules;
 
 /// One command of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,8 @@ impl Stage {
             (Self::Setup(line), _) => Some((StepKind::Setup, line.clone())),
             (Self::Check(line), _) => Some((StepKind::Check, line.clone())),
             (Self::Worker, Runner::Shell) => {
-                Some((crate::steps::rules::kind(&spec.prompt), spec.prompt.clone()))
+                let work = Rules::default().of_line(&spec.prompt);
+                Some((work.kind, work.title))
             }
             (Self::Worker, Runner::Codex) => None,
         }

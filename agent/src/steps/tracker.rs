@@ -18,7 +18,7 @@ use common::job::StepKind;
 use common::text;
 
 use super::book::{MODEL_TITLE, Steps};
-use super::rules;
+use super::rules::Rules;
 use crate::codex::Turn;
 use crate::codex::event::{CodexEvent, Item, Phase};
 
@@ -196,8 +196,8 @@ impl Tracker {
 fn step(item: &Item) -> Option<(StepKind, String)> {
     match item {
         Item::Command { command, .. } => {
-            let line = rules::inner(command);
-            Some((rules::kind(&line), line))
+            let work = Rules::default().of_line(command);
+            Some((work.kind, work.title))
         }
         Item::Files { files, .. } => {
             let names: Vec<&str> = files.iter().take(5).map(|file| file.path.as_str()).collect();

@@ -65,7 +65,7 @@ fn a_whole_course_gives_these_events() {
         r#"Started { pid: 312, thread_id: Some("t-1") }"#,
         "+2 model: waiting for the model",
         "-2 Ok None 3000",
-        "+3 install: cd x && npm ci",
+        "+3 install: npm ci",
         "-3 Failed Some(1) 10000",
         "+4 model: waiting for the model",
         "-4 Ok None 6000",

@@ -1,0 +1,87 @@
+//! The program that an interpreter carries out: `node …/npm-cli.js ci` is `npm ci`. Pure.
+
+use super::programs::{ShellCall, among, base, behind_options, shell_call};
+use super::split::Word;
+
+/// Interpreters, the options that take the next word with them, and those that carry out a text and no program.
+const INTERPRETERS: &[(&str, &str, &str)] = &[
+    ("python|python2|python3|pypy|pypy3", "-W|-X|-Q", "-c"),
+    (
+        "node|nodejs",
+        "-r|--require|--import|--loader|--experimental-loader|-C|--conditions",
+        "-e|-p|--eval|--print",
+    ),
+    ("ruby|jruby", "-I|-C|-E", "-e"),
+    ("php", "-d|-c|-z", "-r"),
+    ("perl", "-I", "-e|-E"),
+    ("java", "-cp|-classpath|--class-path|-p|--module-path|--add-modules|--add-opens|--add-exports", ""),
+];
+
+/// Programs behind classes and archives of Java.
+const CLASSES: &[(&str, &str)] = &[
+    ("surefire", "surefire"),
+    ("org.codehaus.plexus.classworlds.launcher.Launcher", "mvn"),
+    ("org.apache.maven.", "mvn"),
+    ("org.gradle.wrapper.GradleWrapperMain", "gradle"),
+    ("org.gradle.launcher.GradleMain", "gradle"),
+    ("gradle-wrapper.jar", "gradle"),
+];
+
+/// Names of scripts that say less than the package that they are in.
+const ENTRIES: &str = "cli|index|main|bin|run";
+
+/// The command without its interpreter, its first word being the program's name; none where there is no interpreter or
+/// no program.
+pub(super) fn off(words: &[Word]) -> Option<Vec<Word>> {
+    let (first, rest) = words.split_first()?;
+    let name = base(&first.text);
+    if let Some(call) = shell_call(words) {
+        let ShellCall::File([script, rest @ ..]) = call else { return None };
+        return Some(joined(base(&script.text), rest));
+    }
+    let known = |name: &str| INTERPRETERS.iter().find(|(names, ..)| among(name, names));
+    let (names, valued, texts) = known(name).or_else(|| known(without_version(name)))?;
+    let options = rest.len() - behind_options(rest, valued).len();
+    let is_module = |word: &Word| word.text.ends_with('m') && !word.text.starts_with("--");
+    if names.starts_with("python")
+        && let Some(at) = rest[..options].iter().position(is_module)
+    {
+        let (module, rest) = rest.get(at + 1..)?.split_first()?;
+        return Some(joined(&module.text, rest));
+    }
+    if rest[..options].iter().any(|word| among(&word.text, texts)) {
+        return None;
+    }
+    let (script, rest) = rest.get(options..)?.split_first()?;
+    if *names == "java" {
+        let (_, program) = CLASSES.iter().find(|(class, _)| script.text.contains(class))?;
+        return Some(joined(program, rest));
+    }
+    Some(joined(named(&script.text), rest))
+}
+
+fn joined(program: &str, rest: &[Word]) -> Vec<Word> {
+    [Word::plain(program)].into_iter().chain(rest.iter().cloned()).collect()
+}
+
+/// What people call the program in this file.
+fn named(script: &str) -> &str {
+    let name = base(script);
+    // `pip/__main__.py`: a folder that Python runs.
+    if name.starts_with("__") && name.ends_with("__.py") {
+        return script.rsplit('/').nth(1).unwrap_or(name);
+    }
+    let Some((stem, _)) = name.rsplit_once('.').filter(|(_, end)| among(end, "js|cjs|mjs")) else {
+        return name;
+    };
+    if among(stem, ENTRIES) {
+        let package = script.rsplit_once("node_modules/").and_then(|(_, inside)| inside.split('/').next());
+        return package.map_or(name, |package| package.trim_start_matches('@'));
+    }
+    stem.strip_suffix("-cli").unwrap_or(stem)
+}
+
+/// A name without the version behind it: `pip3.11`, `gcc-12`.
+pub(super) fn without_version(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-')
+}

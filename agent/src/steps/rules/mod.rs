@@ -1,0 +1,31 @@
+//! What a command line or a process is: its kind, its title, and the limits that a rule sets for it. Pure.
+//!
+//! ```text
+//!  command line ─► split: parts, words ─┐                                   ┌─► lookup (reads table) ─► kind
+//!                                       ├─► programs: wrappers, shells off ─┤
+//!  argv of a process ───────────────────┘    interpreter: node, python off  └─► title
+//! ```
+//!
+//! * [`work`]: the answer, and which answers may stand below which. * [`own`]: [`Rules`], with the rules of `relay.toml`,
+//!   which come first. * [`line`]: a command line, from Codex or a person. * [`argv`]: a process.
+//! * [`table`]: the built-in rules, alone. [`lookup`]: how they are read.
+//! * [`split`]: the parts and words of a command line; [`nesting`]: where what it opens is closed. * [`programs`]: shells,
+//!   wrappers, filters and what does no work. * [`interpreter`]: the program that an interpreter carries out.
+//!   * [`title`]: short titles, secrets masked.
+
+mod argv;
+mod interpreter;
+mod line;
+mod lookup;
+mod nesting;
+mod own;
+mod programs;
+mod split;
+mod table;
+mod title;
+mod work;
+
+pub(crate) use line::inner;
+pub(crate) use own::Rules;
+#[expect(unused_imports, reason = "steps from processes are built on them")]
+pub(crate) use work::{Work, level};

@@ -1,0 +1,137 @@
+//! Programs and shell words that are no work of their own: shells, wrappers, filters, and what takes no time. Pure.
+
+use super::split::Word;
+
+/// Shells.
+const SHELLS: &str = "sh|bash|zsh|dash|ash|ksh|fish";
+
+/// Programs that run another one, with the number of words of their own behind their options, and the options that
+/// take the next word with them.
+const WRAPPERS: &[(&str, usize, &str)] = &[
+    ("sudo|doas", 0, "-u|-g|-p|-C|-h|-D|-R|-T|-U|-r|-t|--user|--group|--chdir|--host|--prompt"),
+    ("env", 0, "-u|-C|--unset|--chdir"),
+    ("time|gtime", 0, "-o|-f|--output|--format"),
+    ("nice", 0, "-n|--adjustment"),
+    ("ionice", 0, "-c|-n|-p|--class|--classdata"),
+    ("stdbuf", 0, "-i|-o|-e|--input|--output|--error"),
+    ("timeout|gtimeout", 1, "-s|-k|--signal|--kill-after"),
+    ("xargs", 0, "-n|-P|-I|-L|-d|-a|-E|-s|--max-args|--max-procs|--replace|--delimiter|--arg-file"),
+    ("taskset", 1, ""),
+    ("flock", 1, "-w|-E|--timeout|--wait|--conflict-exit-code"),
+    ("gosu|su-exec|setarch", 1, ""),
+    ("nohup|setsid|command|exec|builtin|unbuffer|catchsegv|dbus-run-session|xvfb-run", 0, ""),
+];
+
+/// Words of the shell in front of a command.
+const KEYWORDS: &str = "then|do|else|elif|if|while|until|!|{|coproc";
+
+/// Commands that take no time, and what else of the shell's language is a part but no command.
+const TRIVIAL: &str = "cd|pushd|popd|export|set|unset|shopt|source|.|echo|printf|true|false|:|test|[|[[|mkdir|pwd|\
+    touch|ls|which|type|hash|date|whoami|id|uname|dirname|basename|ulimit|umask|trap|wait|exit|return|break|continue|\
+    shift|read|local|declare|typeset|readonly|alias|let|getopts|jobs|disown|history|yes|for|select|case|function|done|\
+    fi|esac|}|in|;;";
+
+/// Programs that only pass on, in a pipeline, what another one prints.
+const FILTERS: &str = "tail|head|grep|egrep|fgrep|rg|tee|cat|sort|wc|sed|awk|gawk|mawk|perl|uniq|cut|tr|less|more|jq|\
+    yq|column|nl|rev|tac|paste|fold|fmt|xxd|od|ts|strings";
+
+/// The name of a program without its folder.
+pub(super) fn base(program: &str) -> &str {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    // A login shell calls itself `-bash`.
+    name.strip_prefix('-').unwrap_or(name)
+}
+
+/// Whether `name` is one of `a|b|c`.
+pub(super) fn among(name: &str, names: &str) -> bool {
+    names.split('|').any(|one| one == name)
+}
+
+/// Whether this is a shell.
+pub(super) fn is_shell(program: &str) -> bool {
+    among(base(program), SHELLS)
+}
+
+/// Whether this program does nothing but run another one, which is a process of its own.
+pub(super) fn is_wrapper(program: &str) -> bool {
+    WRAPPERS.iter().any(|(names, ..)| among(base(program), names))
+}
+
+/// Whether such a command takes no time, or only passes on what another one does.
+pub(super) fn is_trivial(program: &str, piped: bool) -> bool {
+    // `((i++))` is one word here.
+    among(program, TRIVIAL) || program.starts_with("((") || (piped && among(base(program), FILTERS))
+}
+
+/// What a shell is told to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ShellCall<'a> {
+    /// `bash -lc TEXT …`
+    Text(&'a Word),
+    /// `bash FILE …`
+    File(&'a [Word]),
+    /// To read its input.
+    Input,
+}
+
+/// How a shell is called; none if this is no shell.
+pub(super) fn shell_call(words: &[Word]) -> Option<ShellCall<'_>> {
+    let (shell, mut words) = words.split_first()?;
+    if !is_shell(&shell.text) {
+        return None;
+    }
+    let mut text = false;
+    while let Some((first, rest)) = words.split_first().filter(|(word, _)| word.text.starts_with(['-', '+']))
+    {
+        let option = first.text.as_str();
+        let long = option.starts_with("--");
+        text |= !long && option.contains('c');
+        // `-euo pipefail`, `--rcfile FILE`.
+        let valued = if long { among(option, "--rcfile|--init-file") } else { option.ends_with(['o', 'O']) };
+        words = if valued { rest.get(1..).unwrap_or_default() } else { rest };
+    }
+    Some(match words.first() {
+        Some(first) if text => ShellCall::Text(first),
+        Some(_) => ShellCall::File(words),
+        None => ShellCall::Input,
+    })
+}
+
+/// The command behind keywords, assignments and wrappers; empty where nothing is left, as with `command -v x`.
+pub(super) fn unwrapped(mut words: &[Word]) -> &[Word] {
+    while let Some((first, rest)) = words.split_first() {
+        let wrapper = WRAPPERS.iter().find(|(names, ..)| among(base(&first.text), names));
+        if is_assignment(&first.text) || among(&first.text, KEYWORDS) {
+            words = rest;
+        } else if let Some((_, own, valued)) = wrapper {
+            if first.text == "command" && rest.first().is_some_and(|word| among(&word.text, "-v|-V")) {
+                return &[];
+            }
+            words = behind_options(rest, valued).get(*own..).unwrap_or_default();
+        } else {
+            return words;
+        }
+    }
+    words
+}
+
+/// Whether a word sets a variable.
+pub(super) fn is_assignment(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        let name = name.strip_suffix('+').unwrap_or(name);
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    })
+}
+
+/// The words behind the options; those among `valued` take the next word with them.
+pub(super) fn behind_options<'a>(mut words: &'a [Word], valued: &str) -> &'a [Word] {
+    while let Some((first, rest)) = words.split_first() {
+        match first.text.as_str() {
+            "--" => return rest,
+            option if !option.starts_with('-') => return words,
+            option if among(option, valued) => words = rest.get(1..).unwrap_or_default(),
+            _ => words = rest,
+        }
+    }
+    words
+}

@@ -1,0 +1,284 @@
+//! A command line as a shell reads it, as far as it matters here: its simple commands and their words. Pure.
+//!
+//! It is split at `&&`, `||`, `;`, `|`, `&`, brackets and line breaks, outside of quotes. Redirections, comments and the
+//! bodies of here-documents are dropped. What runs inside `$(…)`, backticks and `<(…)` becomes parts of their own, in
+//! front of the part that holds them. Nothing is expanded, and whatever is not closed ends with the line.
+
+use super::nesting::{close, past};
+
+/// How deep substitutions in substitutions are looked into.
+const DEPTH: usize = 4;
+
+/// One word.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Word {
+    /// As it was written.
+    pub(super) raw: String,
+    /// Without its quotes.
+    pub(super) text: String,
+}
+
+impl Word {
+    /// A word of a process, quoted for people where it must be.
+    pub(super) fn plain(text: &str) -> Self {
+        let blank = text.is_empty() || text.contains(char::is_whitespace);
+        let raw = if blank { shell_words::quote(text).into_owned() } else { text.to_owned() };
+        Self { raw, text: text.to_owned() }
+    }
+}
+
+/// A simple command.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Its words, without redirections.
+    pub(super) words: Vec<Word>,
+    /// Whether it hands its output on or gets it from another: it is in a pipeline or in a substitution.
+    pub(super) piped: bool,
+}
+
+/// The simple commands of a command line.
+pub(super) fn parts(line: &str) -> Vec<Part> {
+    split(line.chars().collect(), DEPTH, false)
+}
+
+fn split(chars: Vec<char>, depth: usize, piped: bool) -> Vec<Part> {
+    let mut splitter = Splitter {
+        chars,
+        depth,
+        inside: piped,
+        at: 0,
+        parts: Vec::new(),
+        part: Part { words: Vec::new(), piped },
+        word: None,
+        target: None,
+        documents: Vec::new(),
+        condition: false,
+    };
+    splitter.run();
+    splitter.parts
+}
+
+/// What the word behind a redirection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    File,
+    Document,
+}
+
+struct Splitter {
+    chars: Vec<char>,
+    depth: usize,
+    /// Whether all of it is inside a substitution.
+    inside: bool,
+    at: usize,
+    parts: Vec<Part>,
+    part: Part,
+    word: Option<Word>,
+    target: Option<Target>,
+    /// Last lines of the here-documents that follow this line.
+    documents: Vec<String>,
+    /// Between `[[` and `]]`, where `&&` and `<` are no operators.
+    condition: bool,
+}
+
+impl Splitter {
+    fn run(&mut self) {
+        while let Some(c) = self.peek(0) {
+            match c {
+                ' ' | '\t' | '\r' => self.skip_blank(),
+                '\n' => self.line_break(),
+                '#' if self.word.is_none() => self.comment(),
+                '\\' => self.escape(),
+                '\'' => self.single_quotes(),
+                '"' => self.double_quotes(),
+                '$' | '`' => self.substitution(),
+                _ if self.in_condition() => self.push(c),
+                ';' | ')' => self.operator(1, false),
+                '|' if self.peek(1) == Some('|') => self.operator(2, false),
+                '|' => self.operator(if self.peek(1) == Some('&') { 2 } else { 1 }, true),
+                '&' if self.peek(1) == Some('>') => self.redirection(),
+                '&' => self.operator(if self.peek(1) == Some('&') { 2 } else { 1 }, false),
+                '<' | '>' => self.redirection(),
+                '(' => self.bracket(),
+                _ => self.push(c),
+            }
+        }
+        self.end_part(false);
+    }
+
+    fn peek(&self, ahead: usize) -> Option<char> {
+        self.chars.get(self.at + ahead).copied()
+    }
+
+    /// Up to the line break, which has to be seen too.
+    fn comment(&mut self) {
+        while self.peek(0).is_some_and(|c| c != '\n') {
+            self.at += 1;
+        }
+    }
+
+    fn in_condition(&self) -> bool {
+        self.condition && self.word.as_ref().is_none_or(|word| word.raw != "]]")
+    }
+
+    fn skip_blank(&mut self) {
+        self.end_word();
+        self.at += 1;
+    }
+
+    fn push(&mut self, c: char) {
+        let word = self.word.get_or_insert_default();
+        word.raw.push(c);
+        word.text.push(c);
+        self.at += 1;
+    }
+
+    /// Takes everything up to `end` into the word as it is.
+    fn push_to(&mut self, end: usize) {
+        while self.at < end.min(self.chars.len()) {
+            let c = self.chars[self.at];
+            self.push(c);
+        }
+    }
+
+    fn escape(&mut self) {
+        let next = self.peek(1);
+        self.at += 2;
+        if next == Some('\n') {
+            return;
+        }
+        let word = self.word.get_or_insert_default();
+        word.raw.push('\\');
+        word.raw.extend(next);
+        word.text.extend(next);
+    }
+
+    fn single_quotes(&mut self) {
+        let end = past(&self.chars, self.at + 1, '\'');
+        let text: String = self.chars[self.at..end].iter().collect();
+        let word = self.word.get_or_insert_default();
+        word.raw.push_str(&text);
+        word.text.push_str(text.trim_matches('\''));
+        self.at = end;
+    }
+
+    fn double_quotes(&mut self) {
+        self.word.get_or_insert_default().raw.push('"');
+        self.at += 1;
+        while let Some(c) = self.peek(0) {
+            match c {
+                '"' => {
+                    self.word.get_or_insert_default().raw.push('"');
+                    self.at += 1;
+                    return;
+                }
+                '\\' => self.escape(),
+                '$' | '`' => self.substitution(),
+                _ => self.push(c),
+            }
+        }
+    }
+
+    /// `$(…)` and backticks run something; `$((…))`, `${…}` and `$x` don't.
+    fn substitution(&mut self) {
+        let (open, end, runs) = match (self.peek(0), self.peek(1), self.peek(2)) {
+            (Some('`'), ..) => (1, past(&self.chars, self.at + 1, '`'), true),
+            (_, Some('('), third) => (2, close(&self.chars, self.at + 2, ')'), third != Some('(')),
+            (_, Some('{'), _) => (2, close(&self.chars, self.at + 2, '}'), false),
+            _ => (0, self.at + 1, false),
+        };
+        if runs {
+            self.descend(self.at + open, end);
+        }
+        self.push_to(end);
+    }
+
+    /// What runs between `from` and the bracket before `end` is parts of its own.
+    fn descend(&mut self, from: usize, end: usize) {
+        if self.depth > 0 {
+            let inner = self.chars.get(from..end.saturating_sub(1)).unwrap_or_default().to_vec();
+            self.parts.extend(split(inner, self.depth - 1, true));
+        }
+    }
+
+    fn bracket(&mut self) {
+        let array = self.word.as_ref().is_some_and(|word| word.raw.ends_with('='));
+        let sum = self.word.is_none() && self.peek(1) == Some('(');
+        if array || sum {
+            self.push_to(close(&self.chars, self.at + 1, ')'));
+        } else {
+            self.operator(1, false);
+        }
+    }
+
+    /// `> x`, `2>&1`, `<<EOF`, `<<< word`, `&> x`: the next word is no argument. `<(…)` is one.
+    fn redirection(&mut self) {
+        if self.peek(1) == Some('(') {
+            let end = close(&self.chars, self.at + 2, ')');
+            self.descend(self.at + 2, end);
+            return self.push_to(end);
+        }
+        if self.word.as_ref().is_some_and(|word| word.raw.chars().all(|c| c.is_ascii_digit())) {
+            self.word = None;
+        }
+        self.end_word();
+        let begin = self.at;
+        while self.at < begin + 3 && self.peek(0).is_some_and(|c| matches!(c, '<' | '>' | '&' | '|')) {
+            self.at += 1;
+        }
+        let operator: String = self.chars[begin..self.at].iter().collect();
+        self.target = Some(if operator == "<<" { Target::Document } else { Target::File });
+        if operator == "<<" && self.peek(0) == Some('-') {
+            self.at += 1;
+        }
+    }
+
+    fn end_word(&mut self) {
+        let Some(word) = self.word.take() else { return };
+        match self.target.take() {
+            Some(Target::Document) => self.documents.push(word.text),
+            Some(Target::File) => {}
+            None => {
+                self.condition = word.raw == "[[" || (self.condition && word.raw != "]]");
+                self.part.words.push(word);
+            }
+        }
+    }
+
+    fn operator(&mut self, length: usize, pipe: bool) {
+        self.end_part(pipe);
+        self.at += length;
+    }
+
+    fn end_part(&mut self, pipe: bool) {
+        self.end_word();
+        self.target = None;
+        self.condition = false;
+        self.part.piped |= pipe;
+        let next = Part { words: Vec::new(), piped: self.inside || pipe };
+        let part = std::mem::replace(&mut self.part, next);
+        if !part.words.is_empty() {
+            self.parts.push(part);
+        }
+    }
+
+    /// The end of a line; the here-documents that it announced follow.
+    fn line_break(&mut self) {
+        self.end_part(false);
+        self.at += 1;
+        for end in std::mem::take(&mut self.documents) {
+            while self.at < self.chars.len() {
+                let next = past(&self.chars, self.at, '\n');
+                let line: String = self.chars[self.at..next].iter().collect();
+                self.at = next;
+                if line.trim() == end {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "split_tests.rs"]
+mod tests;

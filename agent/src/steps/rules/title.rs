@@ -1,0 +1,125 @@
+//! Short titles that a person can read at a glance, without secrets of addresses. Pure.
+
+use common::text;
+
+use super::programs::base;
+use super::split::Word;
+
+/// Longest title, in characters: beside its kind, number and time it stays on one line of a terminal.
+pub(super) const MAX: usize = 60;
+
+/// Longest host with its port, in bytes. What is longer is the beginning of a secret whose end was cut off.
+const MAX_HOST: usize = 260;
+
+/// How much of a command is looked at for its title, in bytes; whatever is cut off would not be shown.
+const LOOK: usize = 1024;
+
+/// The title of a simple command: the program without its folder, and its words.
+pub(super) fn of_words(words: &[Word]) -> String {
+    let mut title = String::new();
+    for (at, word) in words.iter().enumerate() {
+        if at > 0 {
+            title.push(' ');
+        }
+        let program = Some(base(&word.text)).filter(|name| at == 0 && !name.is_empty());
+        title.push_str(program.unwrap_or(&word.raw));
+        if title.len() > LOOK {
+            break;
+        }
+    }
+    shortened(&title, false)
+}
+
+/// The title of a whole command line: its first line that says something.
+pub(super) fn of_line(line: &str) -> String {
+    let mut lines = line.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let first = lines.next().unwrap_or_else(|| line.trim());
+    shortened(first, lines.next().is_some())
+}
+
+fn shortened(title: &str, more: bool) -> String {
+    let blanks = title.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Nothing is cut before the secrets are off: half of an address would hide that it holds one.
+    let clean = masked(&text::printable(&blanks));
+    cut(&text::one_line(&clean, LOOK), more)
+}
+
+/// Cuts at a word, unless that leaves less than half.
+fn cut(title: &str, more: bool) -> String {
+    let length = title.chars().count();
+    if length <= MAX && !(more && length + 2 > MAX) {
+        return if more { format!("{title} …") } else { title.to_owned() };
+    }
+    let kept: String = title.chars().take(MAX - 1).collect();
+    match kept.rfind(' ').filter(|&at| at >= MAX / 2) {
+        Some(at) => format!("{} …", kept[..at].trim_end()),
+        None => format!("{kept}…"),
+    }
+}
+
+/// Puts `***` in the place of the user and password of every address.
+fn masked(title: &str) -> String {
+    let mut out = String::new();
+    let mut rest = title;
+    while let Some((before, after)) = rest.split_once("://") {
+        out.push_str(before);
+        out.push_str("://");
+        let end = after.find(|c: char| c.is_whitespace() || "/?#'\"`".contains(c)).unwrap_or(after.len());
+        match after[..end].rfind('@') {
+            Some(at) => {
+                out.push_str("***");
+                rest = &after[at..];
+            }
+            None if end > MAX_HOST => {
+                out.push_str("***");
+                rest = &after[end..];
+            }
+            None => rest = after,
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_addresses_are_masked() {
+        for (line, shown) in [
+            ("git clone https://user:token@host/x.git", "git clone https://***@host/x.git"),
+            ("curl http://a:b@c@host:80 ftp://t@h", "curl http://***@host:80 ftp://***@h"),
+            ("curl 'https://t\u{200b}o:k@h'", "curl 'https://***@h'"),
+            ("curl https://host/a@b?c@d", "curl https://host/a@b?c@d"),
+            ("git clone git@host:x.git", "git clone git@host:x.git"),
+            ("curl ht\u{1b}tps://u:p@", "curl https://***@"),
+            ("://", "://"),
+        ] {
+            assert_eq!(of_line(line), shown, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_because_it_was_cut() {
+        let title = of_line(&format!("git clone https://user:{}@host/x.git", "s3cret".repeat(20)));
+        assert_eq!(title, "git clone https://***@host/x.git");
+        let title = of_line(&format!("git clone https://user:{}@host/x.git", "s3cret".repeat(1000)));
+        assert_eq!(title, "git clone https://***@host/x.git");
+        let title = of_line(&format!("git clone https://user:{}", "s3cret".repeat(1000)));
+        assert_eq!(title, "git clone https://***");
+    }
+
+    #[test]
+    fn a_title_is_one_line_of_at_most_sixty_characters_cut_at_a_word() {
+        let words =
+            "cargo test --workspace --all-targets --no-fail-fast --features one,two,three -- --nocapture";
+        assert_eq!(of_line(words), "cargo test --workspace --all-targets --no-fail-fast …");
+        assert_eq!(of_line("set -e\n\nnpm ci\n"), "set -e …");
+        assert_eq!(of_line("# first\n\n a\t \x07b\n# last"), "a b");
+        assert_eq!(of_line(" \n"), "");
+        for length in 55..70 {
+            assert!(of_line(&format!("{}\nmore", "ä".repeat(length))).chars().count() <= MAX);
+            assert!(of_line(&"ä ".repeat(length)).chars().count() <= MAX);
+        }
+    }
+}
