@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * [`work`]: the answer, and which answers may stand below which. * [`own`]: [`Rules`], with the rules of `relay.toml`,
-//!   which come first. * [`line`]: a command line, from Codex or a person. * [`argv`]: a process.
+//!   which come first. * [`mod@line`]: a command line, from Codex or a person. * [`argv`]: a process.
 //! * [`table`]: the built-in rules, alone. [`lookup`]: how they are read.
 //! * [`split`]: the parts and words of a command line; [`nesting`]: where what it opens is closed. * [`programs`]: shells,
 //!   wrappers, filters and what does no work. * [`interpreter`]: the program that an interpreter carries out.
