@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::next::{Next, next};
 use super::request::Asked;
-use super::script::{Act, DEFAULT, Fault, Scripts, Turn, Usage};
+use super::script::{Act, Answer, DEFAULT, Fault, Scripts, Turn, Usage};
 use super::server::{Seen, Shared};
 use super::{answer, sse};
 
@@ -64,11 +65,27 @@ fn decide<'a>(shared: &'a Shared, name: &str, thread: Option<&str>, asked: &Aske
 async fn play(turn: &Turn, index: usize, items: usize, response: &str) -> Response {
     tokio::time::sleep(turn.delay).await;
     match &turn.act {
-        Act::Answer(said) => {
-            stream_of(sse::completed(response, &answer::items(said, index, items), said.usage))
-        }
+        Act::Answer(said) => say(said, &answer::items(said, index, items), response),
         Act::Fault { fault, .. } => fail(fault, response).await,
     }
+}
+
+/// A healthy stream: at once, or piece by piece.
+fn say(said: &Answer, items: &[Value], response: &str) -> Response {
+    if said.deltas.count == 0 {
+        return stream_of(sse::completed(response, items, said.usage));
+    }
+    let every = Duration::from_millis(said.deltas.every_ms);
+    let pieces = stream::iter(0..said.deltas.count).then(move |n| async move {
+        if !every.is_zero() {
+            tokio::time::sleep(every).await;
+        }
+        sse::delta(&format!("piece {n} "))
+    });
+    let begin = stream::iter([sse::begun(response)]);
+    let end = stream::iter([sse::rest(response, items, said.usage)]);
+    let whole = begin.chain(pieces).chain(end).map(|text| Ok::<_, Infallible>(Bytes::from(text)));
+    stream_of(Body::from_stream(whole))
 }
 
 async fn fail(fault: &Fault, response: &str) -> Response {
@@ -119,6 +136,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
+    use super::super::script::Deltas;
     use super::super::{Script, ScriptedModel};
     use super::*;
 
@@ -169,6 +187,18 @@ mod tests {
         assert!(ask(&model, "[script:s]").await.starts_with("HTTP/1.1 503"));
         assert!(ask(&model, "[script:s]").await.starts_with("HTTP/1.1 503"));
         assert!(ask(&model, "[script:s]").await.contains("back"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_can_be_written_piece_by_piece() {
+        let deltas = Deltas { count: 3, every_ms: 1 };
+        let answer = Answer { message: Some("whole".into()), deltas, ..Answer::default() };
+        let script = Script::new("s").then(Act::Answer(answer));
+        let model = ScriptedModel::start(Scripts::from_iter([script])).await.unwrap();
+        let answer = ask(&model, "[script:s]").await;
+        assert_eq!(answer.matches("event: response.output_text.delta").count(), 3, "{answer}");
+        assert!(answer.find("piece 2") < answer.find("whole"), "{answer}");
+        assert_eq!(answer.matches("response.created").count(), 2, "{answer}");
     }
 
     #[tokio::test]

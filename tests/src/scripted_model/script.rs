@@ -11,6 +11,7 @@
 //! | `commands` | `[{"cmd", "yield_time_ms", "workdir", "background"}]`, one parallel `exec_command` each |
 //! | `plan` | `[{"step", "status"}]`, an `update_plan` call |
 //! | `patch` | the text of an `apply_patch` call |
+//! | `deltas` | `{"count", "every_ms"}`: the answer is preceded by so many pieces of text, at that distance |
 //! | `usage` | `{"input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"}` |
 //! | `hang` | `true`: take the request and never answer |
 //! | `stall_stream` | `true`: half a stream, then nothing more |
@@ -78,8 +79,21 @@ pub struct Answer {
     pub message: Option<String>,
     /// Tool calls, handed out at once.
     pub calls: Vec<Call>,
+    /// The pieces of text that come before all that.
+    pub deltas: Deltas,
     /// What the turn is said to have cost.
     pub usage: Usage,
+}
+
+/// Pieces of a text that is being written; without any, the answer comes at once.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Deltas {
+    /// How many.
+    pub count: u32,
+    /// The wait before each, in milliseconds.
+    #[serde(default)]
+    pub every_ms: u64,
 }
 
 /// A tool call.

@@ -6,6 +6,11 @@ use super::script::Usage;
 
 /// A whole stream: the items, then the end.
 pub fn completed(response: &str, items: &[Value], usage: Usage) -> String {
+    created(response) + &rest(response, items, usage)
+}
+
+/// A stream without its beginning.
+pub fn rest(response: &str, items: &[Value], usage: Usage) -> String {
     let done = items.iter().enumerate().map(|(index, item)| {
         event(&json!({"type": "response.output_item.done", "output_index": index, "item": item}))
     });
@@ -16,7 +21,7 @@ pub fn completed(response: &str, items: &[Value], usage: Usage) -> String {
             "output_tokens": usage.output_tokens,
             "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
             "total_tokens": usage.input_tokens + usage.output_tokens}}}));
-    std::iter::once(created(response)).chain(done).chain(std::iter::once(end)).collect()
+    done.chain(std::iter::once(end)).collect()
 }
 
 /// A stream that ends in a failure.
@@ -28,11 +33,20 @@ pub fn failed(response: &str, code: &str, message: &str) -> String {
 
 /// The first half of a stream, in the middle of a message.
 pub fn half(response: &str) -> String {
+    begun(response) + &delta("I was about to")
+}
+
+/// The beginning of a stream, up to where the first piece of a message follows.
+pub fn begun(response: &str) -> String {
     let item = json!({"type": "message", "role": "assistant", "id": "msg_half", "content": []});
-    let added = event(&json!({"type": "response.output_item.added", "output_index": 0, "item": item}));
-    let delta = event(&json!({"type": "response.output_text.delta", "item_id": "msg_half",
-        "output_index": 0, "content_index": 0, "delta": "I was about to"}));
-    created(response) + &added + &delta
+    created(response)
+        + &event(&json!({"type": "response.output_item.added", "output_index": 0, "item": item}))
+}
+
+/// A piece of the message that [`begun`] opened.
+pub fn delta(text: &str) -> String {
+    event(&json!({"type": "response.output_text.delta", "item_id": "msg_half",
+        "output_index": 0, "content_index": 0, "delta": text}))
 }
 
 fn created(response: &str) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Act, Answer, Call, Command, Fault, PlanStep, Script, ScriptError, Turn, Usage};
+use super::{Act, Answer, Call, Command, Deltas, Fault, PlanStep, Script, ScriptError, Turn, Usage};
 
 /// A script is held in memory with its repeats written out; no test needs more turns than this.
 const MAX_REPEAT: usize = 100_000;
@@ -27,6 +27,7 @@ struct RawTurn {
     commands: Vec<Command>,
     plan: Option<Vec<PlanStep>>,
     patch: Option<String>,
+    deltas: Option<Deltas>,
     usage: Option<Usage>,
     hang: bool,
     stall_stream: bool,
@@ -78,6 +79,7 @@ impl RawTurn {
             (Some(_), _) if !faults.is_empty() => return Err("more than one fault"),
             (Some(_), true) => return Err("a fault and an answer"),
             (Some(_), false) if self.usage.is_some() => return Err("a fault with usage"),
+            (Some(_), false) if self.deltas.is_some() => return Err("a fault with deltas"),
             (Some(Fault::HttpError { status, .. }), _) if !(400..600).contains(&status) => {
                 return Err("status must be from 400 to 599");
             }
@@ -88,6 +90,7 @@ impl RawTurn {
                 reasoning: self.reasoning,
                 message: self.message,
                 calls,
+                deltas: self.deltas.unwrap_or_default(),
                 usage: self.usage.unwrap_or_default(),
             }),
         };
@@ -123,14 +126,15 @@ mod tests {
         let json = r#"{"turns": [
             {"delay_ms": 5, "repeat": 2, "commands": [{"cmd": "true"}]},
             {"http_error": {"status": 500, "body": "no"}, "times": 1},
-            {"message": "done", "usage": {"input_tokens": 7}}
+            {"message": "done", "deltas": {"count": 3}, "usage": {"input_tokens": 7}}
         ]}"#;
         let usage = Usage { input_tokens: 7, ..Usage::default() };
+        let deltas = Deltas { count: 3, every_ms: 0 };
         let mut expected = Script::new("stem").run("true").run("true");
         expected.turns.iter_mut().for_each(|turn| turn.delay = Duration::from_millis(5));
         let expected = expected
             .then(Act::Fault { fault: Fault::HttpError { status: 500, body: "no".into() }, times: Some(1) })
-            .then(Act::Answer(Answer { message: Some("done".into()), usage, ..Answer::default() }));
+            .then(Act::Answer(Answer { message: Some("done".into()), deltas, usage, ..Answer::default() }));
         similar_asserts::assert_eq!(Script::parse("stem", json).unwrap(), expected);
     }
 
@@ -140,6 +144,7 @@ mod tests {
             (r"{}", "neither an answer nor a fault"),
             (r#"{"hang": true, "disconnect": true}"#, "more than one fault"),
             (r#"{"hang": true, "message": "x"}"#, "a fault and an answer"),
+            (r#"{"hang": true, "deltas": {"count": 1}}"#, "a fault with deltas"),
             (r#"{"message": "x", "times": 1}"#, "times without a fault"),
             (r#"{"http_error": {"status": 200}}"#, "status must be from 400 to 599"),
             (r#"{"message": "x", "repeat": 0}"#, "repeat must be from 1 to 100000"),
