@@ -2,13 +2,17 @@
 //!
 //! * [`install`]: where it is, its version, what it lacks. * [`command`]: its command line.
 //! * [`lines`]: bytes into bounded lines. * [`event`]: a line into an event. * [`cut`]: what an over-long line still
-//!   tells. All but the first are pure.
+//!   tells.
+//! * [`trouble`]: what it says about its model server, for people.
+//!
+//! All but the first are pure.
 
 pub(crate) mod command;
 mod cut;
 pub(crate) mod event;
 pub(crate) mod install;
 pub(crate) mod lines;
+pub(crate) mod trouble;
 
 /// What Codex said of its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]

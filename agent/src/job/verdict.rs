@@ -7,7 +7,7 @@ use common::event::{FailureKind, JobError, MAX_TEXT};
 use common::text;
 
 use super::stage::Stage;
-use crate::codex::Turn;
+use crate::codex::{Turn, trouble};
 use crate::process::Exit;
 
 /// What was seen of a command.
@@ -54,7 +54,7 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
         Stage::Worker if !codex => fail(FailureKind::CodexExit, format!("the command {ended}")),
         Stage::Worker => match &seen.turn {
             Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
-            Some(Turn::Failed(message)) => fail(FailureKind::CodexError, text::one_line(message, MAX_TEXT)),
+            Some(Turn::Failed(message)) => fail(FailureKind::CodexError, trouble::read(message).end()),
             _ => fail(FailureKind::CodexExit, format!("codex {ended} before its turn was over{told}")),
         },
     }
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn a_failed_turn_says_why_and_a_silent_exit_what_was_seen() {
-        let failed = codex(Exit::Code(1), Some(Turn::Failed("quota".into())), false).unwrap_err();
-        assert_eq!(failed, (FailureKind::CodexError, "quota".to_owned()));
+        let failed = codex(Exit::Code(1), Some(Turn::Failed("no luck".into())), false).unwrap_err();
+        assert_eq!(failed, (FailureKind::CodexError, "codex gave up its turn: no luck".to_owned()));
         let (kind, message) = codex(Exit::Signal(9), None, false).unwrap_err();
         assert!(kind == FailureKind::CodexExit && message.contains("memory"), "{message}");
         let (_, message) = codex(Exit::Signal(11), None, false).unwrap_err();

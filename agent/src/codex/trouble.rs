@@ -1,0 +1,226 @@
+//! What Codex says about its model server, as one line that a person understands and can act on. Pure.
+//!
+//! ```text
+//!  "Reconnecting... 3/5 (WORDS)"                 ─► Retry    a notice: nothing is decided
+//!  "Reconnecting... waiting for network (WORDS)" ─► Network  the same, and Codex will never give up
+//!  "WORDS"                                       ─► the end of the turn
+//! ```
+//!
+//! The words only explain what was decided by other means; a text that fits no row is passed on as it is. Our sentence
+//! comes first, Codex's own words behind it, so that nothing is lost when a row is wrong. The words of each row were
+//! seen with Codex 0.169.0 (`tests/transcripts`), or stand in its program.
+
+use common::text;
+use serde_json::Value;
+
+/// Most bytes of Codex's own words.
+const WORDS: usize = 300;
+/// Most bytes of a name or time that is taken out of them.
+const DETAIL: usize = 60;
+
+/// What Codex is doing about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// It tries again, for the n-th time of so many: `3/5`.
+    Counted(String),
+    /// It waits for the network, without an end.
+    Network,
+}
+
+/// Trouble with the model server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// None when Codex has given up.
+    pub(crate) retry: Option<Retry>,
+    /// Codex's own words, shortened.
+    words: String,
+    /// What they mean and what can be done; none where they have to speak for themselves.
+    advice: Option<String>,
+}
+
+/// What a text means: the first row of which any mark is found in the text, in lower case, is the one that counts.
+///
+/// Those that say most about the cause come first, because a broken stream carries the server's reason inside.
+const MEANINGS: &[(&[&str], &str)] = &[
+    (&["hit your usage limit", "usage_limit_reached", "usage limit reached"], USAGE_LIMIT),
+    (
+        &["quota exceeded", "insufficient_quota", "exceeded your current quota", "spend_limit_exceeded"],
+        "the account's quota is used up: check its plan and billing",
+    ),
+    (
+        &["context window", "context_length_exceeded", "maximum context length"],
+        "the task no longer fits into the model's context window: split it, or say it in a new and shorter job",
+    ),
+    (
+        &["missing environment variable"],
+        "a variable that the model's provider needs is not set: give it to the worker with --env",
+    ),
+    (
+        &["to use codex with your chatgpt plan", "usage_not_included"],
+        "the account's plan does not include codex: upgrade it, or use an API key",
+    ),
+    (
+        &["model is at capacity", "capacity is unavailable", "capacity unavailable", "server_overloaded"],
+        "the model has no capacity left: try again later, or choose another model with --model",
+    ),
+    (&["high demand"], SERVER),
+    (
+        &["content_filter", "content_policy", "policy violation", "has been flagged", "was flagged"],
+        "the model's server refused the content of the task: say it differently",
+    ),
+    (&["rate limit", "rate_limit"], RATE),
+    (
+        &["waiting for network", "connection failed", "error sending request", "dns error"],
+        "the model's server can't be reached: check its address and the network",
+    ),
+    (
+        &["request timed out", "operation timed out"],
+        "the model's server did not answer in time: check its address and the network, or try again",
+    ),
+    (&["idle timeout waiting for"], "the model's server began to answer and then fell silent: try again"),
+    (
+        &["stream disconnected", "stream closed before", "error decoding response body"],
+        "the model's server broke off its answer: try again",
+    ),
+];
+
+const USAGE_LIMIT: &str = "the usage limit of the account is reached";
+const SERVER: &str = "the model's server is in trouble: try again later";
+const RATE: &str =
+    "the model's server takes no more requests for now: try again later, or run fewer workers at once";
+const BODY: &str = "the model's server refused the request as it stands";
+
+/// Reads the text of an `error` or `turn.failed` event.
+pub(crate) fn read(message: &str) -> Trouble {
+    let (retry, message) = retry(message.trim());
+    let body = body(message);
+    let words = text::one_line(body.as_ref().map_or(message, |body| &body.words), WORDS);
+    let advice = match &body {
+        Some(body) => Some(meaning(&body.all).unwrap_or_else(|| BODY.to_owned())),
+        None => meaning(message),
+    };
+    Trouble { retry, words, advice }
+}
+
+impl Trouble {
+    /// Whether it is about the model server at all: Codex warns of other things too.
+    pub(crate) fn is_known(&self) -> bool {
+        self.retry.is_some() || self.advice.is_some()
+    }
+
+    /// Why a turn failed.
+    pub(crate) fn end(&self) -> String {
+        match &self.advice {
+            Some(advice) => format!("{advice} (codex: {})", self.words),
+            None if self.words.is_empty() => "codex gave up its turn and did not say why".to_owned(),
+            None => format!("codex gave up its turn: {}", self.words),
+        }
+    }
+
+    /// What Codex is doing about it.
+    pub(crate) fn notice(&self) -> String {
+        let words = self.words.strip_prefix("unexpected status ").unwrap_or(&self.words);
+        let colon = if words.is_empty() { "" } else { ": " };
+        match &self.retry {
+            Some(Retry::Counted(count)) => format!("codex retries ({count}{colon}{words})"),
+            Some(Retry::Network) => format!(
+                "codex waits for the network ({words}): check that the model's address can be reached"
+            ),
+            None => format!("codex reports: {words}"),
+        }
+    }
+}
+
+/// Takes the notice of a retry off.
+fn retry(message: &str) -> (Option<Retry>, &str) {
+    let Some(rest) = message.strip_prefix("Reconnecting... ") else { return (None, message) };
+    let (what, inner) = match rest.split_once(" (") {
+        Some((what, inner)) => (what, inner.strip_suffix(')').unwrap_or(inner)),
+        None => (rest, ""),
+    };
+    let retry = match what {
+        "waiting for network" => Retry::Network,
+        count => Retry::Counted(text::one_line(count, DETAIL)),
+    };
+    (Some(retry), inner)
+}
+
+/// What a response's body says.
+struct Body {
+    words: String,
+    /// Everything that may tell what it means.
+    all: String,
+}
+
+/// Codex hands a refused request's body on as it came: in JSON, in which the server's words stand somewhere.
+fn body(message: &str) -> Option<Body> {
+    let value: Value = message.starts_with('{').then(|| serde_json::from_str(message).ok())??;
+    let error = if value["error"].is_object() { &value["error"] } else { &value };
+    let field = |name: &str| error[name].as_str().unwrap_or_default();
+    let words = [field("message"), field("detail"), value["error"].as_str().unwrap_or_default(), message];
+    let words = words.into_iter().find(|words| !words.is_empty()).unwrap_or_default().to_owned();
+    Some(Body { all: format!("{} {} {words}", field("code"), field("type")), words })
+}
+
+fn meaning(message: &str) -> Option<String> {
+    let lower = message.to_lowercase();
+    let status = status(&lower).and_then(by_status);
+    let row = MEANINGS.iter().find(|(marks, _)| marks.iter().any(|mark| lower.contains(mark)));
+    let known = row.map(|(_, advice)| *advice);
+    match known {
+        Some(USAGE_LIMIT) => Some(usage_limit(message)),
+        // A status is the server's own word, the rest of the line may hold anybody's; unless it only says "no".
+        _ => {
+            status.filter(|advice| *advice != BODY).or(known).or(status).map(|advice| named(advice, message))
+        }
+    }
+}
+
+/// The reset time stands at the end of a long text, and must not be lost.
+fn usage_limit(message: &str) -> String {
+    for (mark, until) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
+        if let Some((_, rest)) = message.split_once(mark) {
+            let rest = text::one_line(rest, DETAIL);
+            let when = rest.trim_end_matches('.');
+            return format!("{USAGE_LIMIT}: {until} {when}, or add credits");
+        }
+    }
+    format!("{USAGE_LIMIT}: try again later, or add credits")
+}
+
+/// Puts the name of a missing variable into its advice.
+fn named(advice: &str, message: &str) -> String {
+    let name =
+        message.split_once("issing environment variable: `").and_then(|(_, rest)| rest.split_once('`'));
+    match name {
+        Some((name, _)) => {
+            let name = text::one_line(name, DETAIL);
+            format!("the model's key is not set: give {name} to the worker with --env {name}")
+        }
+        None => advice.to_owned(),
+    }
+}
+
+/// The status in `unexpected status 503 …` and `last status: 429 …`.
+fn status(lower: &str) -> Option<u16> {
+    let marks = ["unexpected status ", "last status: "];
+    let rest = marks.iter().find_map(|mark| lower.split_once(mark).map(|(_, rest)| rest))?;
+    rest.get(..3)?.parse().ok()
+}
+
+fn by_status(status: u16) -> Option<&'static str> {
+    Some(match status {
+        401 => "the model's server refused the key: check CODEX_API_KEY, or log in again with codex login",
+        403 => "the model's server forbids this: check that the account may use the model from this place",
+        404 => "the model's server does not know the model or the address: check both",
+        408 | 504 => "the model's server did not answer in time: try again later",
+        429 => RATE,
+        400..500 => BODY,
+        500.. => SERVER,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[path = "trouble_tests.rs"]
+mod tests;
