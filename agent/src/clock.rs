@@ -42,6 +42,8 @@ pub(crate) enum Alarm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit {
     started: Duration,
+    /// What the limit is measured from: its start, or the last sign of life.
+    since: Duration,
     length: Duration,
     warned: bool,
 }
@@ -49,12 +51,18 @@ pub(crate) struct Limit {
 impl Limit {
     /// Starts to run at `now`.
     pub(crate) fn new(now: Duration, limit_ms: u64) -> Self {
-        Self { started: now, length: Duration::from_millis(limit_ms), warned: false }
+        Self { started: now, since: now, length: Duration::from_millis(limit_ms), warned: false }
     }
 
     /// Its length.
     pub(crate) fn length_ms(self) -> u64 {
         common::duration::millis(self.length)
+    }
+
+    /// A sign of life: all of the limit is there again.
+    pub(crate) fn restart(&mut self, now: Duration) {
+        self.since = self.since.max(now);
+        self.warned = false;
     }
 
     /// How long it has run.
@@ -65,12 +73,12 @@ impl Limit {
     /// When it will have something to say.
     pub(crate) fn next(self) -> Duration {
         let after = if self.warned { self.length } else { self.length / 2 };
-        self.started.saturating_add(after)
+        self.since.saturating_add(after)
     }
 
     /// What it has to say at `now`.
     pub(crate) fn check(&mut self, now: Duration) -> Option<Alarm> {
-        let elapsed = self.elapsed(now);
+        let elapsed = now.saturating_sub(self.since);
         if elapsed >= self.length {
             self.warned = true;
             return Some(Alarm::Over);
@@ -98,6 +106,15 @@ mod tests {
         assert_eq!((limit.check(s(10)), limit.next()), (Some(Alarm::Half), s(15)));
         assert_eq!(limit.check(s(12)), None);
         assert_eq!(limit.check(s(15)), Some(Alarm::Over));
+    }
+
+    #[test]
+    fn a_sign_of_life_gives_all_of_a_limit_back_and_hides_none_of_the_time() {
+        let mut limit = Limit::new(s(0), 10_000);
+        assert_eq!(limit.check(s(6)), Some(Alarm::Half));
+        limit.restart(s(9));
+        assert_eq!((limit.check(s(11)), limit.next(), limit.elapsed(s(11))), (None, s(14), s(11)));
+        assert_eq!((limit.check(s(14)), limit.check(s(19))), (Some(Alarm::Half), Some(Alarm::Over)));
     }
 
     #[test]

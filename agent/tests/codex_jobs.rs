@@ -82,7 +82,39 @@ async fn a_failed_turn_tells_its_reason() {
         r#"{THREAD}; echo '{{"type":"turn.failed","error":{{"message":"quota exceeded"}}}}'; exit 1"#
     );
     let (relay, _agent) = run(&body, |_| {}).await;
-    assert_eq!(failure(&relay), (FailureKind::CodexError, "quota exceeded".to_owned()));
+    let told = "the account's quota is used up: check its plan and billing (codex: quota exceeded)";
+    assert_eq!(failure(&relay), (FailureKind::CodexError, told.to_owned()));
+}
+
+/// A line of Codex's trace, as it comes when it is asked for.
+const BEAT: &str = r#"echo '2026-11-22T19:41:06.959552Z TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta","delta":"a canary"}' >&2"#;
+
+#[tokio::test]
+async fn a_model_that_writes_is_not_silent_and_its_trace_is_kept_nowhere() {
+    let writes =
+        format!("for n in 1 2 3 4 5 6; do {BEAT}; sleep 0.2; done; echo \"asked for $RUST_LOG\" >&2");
+    let body = format!("{THREAD}; {writes}; {SAID}; {DONE}");
+    let (relay, agent) = run(&body, |spec| {
+        spec.limits.steps.insert(StepKind::Model, 800);
+    })
+    .await;
+    let run = held(&relay);
+    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))), "{}", run.text());
+    assert!(run.text().contains("asked for error,codex_api::sse=trace"), "{}", run.text());
+    let copy = agent.workspace().join(".codex-worker/demo.1");
+    let copies = fs::read_dir(copy).unwrap().flatten().map(|file| fs::read_to_string(file.path()).unwrap());
+    assert!(copies.chain([run.text()]).all(|text| !text.contains("canary")), "{}", run.text());
+}
+
+#[tokio::test]
+async fn who_asks_codex_for_lines_gets_them() {
+    let body = format!("{THREAD}; {BEAT}; echo \"asked for $RUST_LOG\" >&2; {SAID}; {DONE}");
+    let (relay, _agent) = run(&body, |spec| {
+        spec.env.insert("RUST_LOG".into(), "trace".into());
+    })
+    .await;
+    let text = held(&relay).text();
+    assert!(text.contains("canary") && text.contains("asked for trace\n"), "{text}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use common::job::{JobSpec, Sandbox};
 
+use super::pulse;
 use crate::environment::{Variables, looks_secret};
 
 /// Names that are kept from the model's commands even where they don't look secret to us.
@@ -23,8 +24,12 @@ pub(crate) fn argv(program: &str, spec: &JobSpec, env: &Variables) -> Vec<String
             add(&["-c", &format!("sandbox_workspace_write.writable_roots={roots}")]);
         }
     }
-    let secrets: Vec<String> = secrets(spec, env).iter().map(|name| pattern(name)).collect();
-    add(&["-c", &format!("shell_environment_policy.exclude={}", toml_list(&secrets))]);
+    let mut hidden: Vec<String> = secrets(spec, env).iter().map(|name| pattern(name)).collect();
+    if !env.contains_key(pulse::VARIABLE) {
+        // Only Codex is asked for its trace, not every program of the same kind that the model runs.
+        hidden.push(pulse::VARIABLE.to_owned());
+    }
+    add(&["-c", &format!("shell_environment_policy.exclude={}", toml_list(&hidden))]);
     argv.extend(spec.codex.args.iter().cloned());
     // Anything that looks like an option stands before; the prompt is read from stdin.
     argv.push("-".to_owned());
@@ -100,7 +105,7 @@ mod tests {
             "/w s",
             "--dangerously-bypass-approvals-and-sandbox",
             "-c",
-            "shell_environment_policy.exclude=[\"CODEX_API_KEY\",\"OPENAI_API_KEY\",\"MY_TOKEN\"]",
+            "shell_environment_policy.exclude=[\"CODEX_API_KEY\",\"OPENAI_API_KEY\",\"MY_TOKEN\",\"RUST_LOG\"]",
             "-",
         ];
         similar_asserts::assert_eq!(argv, expected);
@@ -113,7 +118,7 @@ mod tests {
         spec.codex.model = Some("gpt-5.5".into());
         spec.codex.args = vec!["--search".into()];
         spec.env.insert("NPM_TOKEN".into(), "x".into());
-        let env = ["NPM_TOKEN", "A\"KEY", "HOME"].map(|name| (name.to_owned(), "/x".to_owned()));
+        let env = ["NPM_TOKEN", "A\"KEY", "HOME", "RUST_LOG"].map(|name| (name.to_owned(), "/x".to_owned()));
         let env = Variables::from(env);
         let argv = argv("codex", &spec, &env).join(" ");
         assert!(

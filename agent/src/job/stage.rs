@@ -2,6 +2,7 @@
 
 use common::job::{JobSpec, Runner, StepKind};
 
+use crate::codex::pulse::Pulse;
 use crate::environment::Variables;
 use crate::process::Streams;
 use crate::shim::protocol::{Command, Ids};
@@ -59,7 +60,11 @@ impl Stage {
             (Self::Setup(line) | Self::Check(line), _) => (shell(line), String::new()),
         };
         let interrupt_first = self.is_codex(spec);
-        Command { argv, env: env.clone(), cwd: spec.workspace.clone(), user, stdin, interrupt_first }
+        let mut env = env.clone();
+        if interrupt_first {
+            Pulse::ask(&mut env);
+        }
+        Command { argv, env, cwd: spec.workspace.clone(), user, stdin, interrupt_first }
     }
 }
 

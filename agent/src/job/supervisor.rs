@@ -12,9 +12,10 @@ use super::log::Log;
 use super::order::{Order, Told};
 use super::stage::Stage;
 use super::verdict::{Seen, judge};
-use super::worker::{Codex, Worker};
+use super::worker::Worker;
 use crate::changes::{self, Before, Git};
 use crate::clock::{TICK, WorkTime};
+use crate::codex::pulse::Pulse;
 use crate::environment::Variables;
 use crate::process::{Event, Exit, Process};
 use crate::shim::protocol::Ids;
@@ -153,7 +154,7 @@ impl Supervisor {
         let command = stage.command(&self.spec, &self.env, self.user, &self.codex);
         let worker = match stage.step(&self.spec) {
             Some((kind, title)) => Worker::shell(kind, title),
-            None => Worker::Codex(Box::<Codex>::default()),
+            None => Worker::codex(Pulse::of(&self.env)),
         };
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write(format!("$ {line}\n").as_bytes());

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::log::Log;
 use super::tail::Tail;
 use crate::codex::lines::{Line, Splitter};
+use crate::codex::pulse::{Heard, Pulse};
 use crate::codex::{Turn, event};
 use crate::process::Source;
 use crate::steps::book::Steps;
@@ -42,6 +43,7 @@ pub(crate) struct Shell {
 pub(crate) struct Codex {
     lines: Splitter,
     errors: Splitter,
+    pulse: Pulse,
     tracker: Option<Tracker>,
     transcript: Transcript,
     tail: Tail,
@@ -53,6 +55,11 @@ impl Worker {
     /// A shell whose step is of this kind.
     pub(crate) fn shell(kind: StepKind, title: String) -> Self {
         Self::Shell(Shell { kind, title, step: None, tail: Tail::default() })
+    }
+
+    /// Codex, whose model is listened for.
+    pub(crate) fn codex(pulse: Pulse) -> Self {
+        Self::Codex(Box::new(Codex { pulse, ..Codex::default() }))
     }
 
     /// The command runs.
@@ -93,8 +100,11 @@ impl Worker {
                 lines.iter().flat_map(|line| codex.line(now, line, steps, log)).collect()
             }
             (Self::Codex(codex), Source::Stderr) => {
-                let tail = &mut codex.tail;
-                codex.errors.push(bytes, |line| error_line(&line, tail, log));
+                let mut lines = Vec::new();
+                codex.errors.push(bytes, |line| lines.push(line));
+                for line in &lines {
+                    codex.error_line(now, line, steps, log);
+                }
                 Vec::new()
             }
         }
@@ -117,7 +127,7 @@ impl Worker {
                 let last = codex.lines.finish();
                 let events = last.map(|line| codex.line(now, &line, steps, log)).unwrap_or_default();
                 if let Some(line) = codex.errors.finish() {
-                    error_line(&line, &mut codex.tail, log);
+                    codex.error_line(now, &line, steps, log);
                 }
                 if let Some(message) = codex.tracker.as_ref().and_then(Tracker::message) {
                     log.keep(Part::Message, message.as_bytes());
@@ -180,10 +190,17 @@ impl Codex {
         };
         events
     }
-}
 
-fn error_line(line: &Line, tail: &mut Tail, log: &mut Log) {
-    let text = Transcript::stderr(line);
-    tail.push(text.as_bytes());
-    log.write(text.as_bytes());
+    /// A line of stderr: for people, unless it is trace, which holds the model's text and is kept nowhere.
+    fn error_line(&mut self, now: Duration, line: &Line, steps: &mut Steps, log: &mut Log) {
+        match (self.pulse.hear(line), &mut self.tracker) {
+            (Heard::Words, _) => {
+                let text = Transcript::stderr(line);
+                self.tail.push(text.as_bytes());
+                log.write(text.as_bytes());
+            }
+            (Heard::Beat, Some(tracker)) => tracker.beat(now, steps),
+            (Heard::Beat | Heard::Trace, _) => {}
+        }
+    }
 }

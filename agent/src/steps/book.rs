@@ -7,6 +7,7 @@ use common::event::{EventBody, FailureKind, JobError, MAX_TITLE, StepOutcome};
 use common::job::{Limits, StepKind};
 use common::text;
 
+use super::silence::Silence;
 use crate::clock::{Alarm, Limit};
 
 /// Title of the step that waits for the model.
@@ -19,6 +20,8 @@ struct Open {
     kind: StepKind,
     title: String,
     limit: Limit,
+    /// What is known about a model that is silent.
+    silence: Silence,
 }
 
 /// The steps of a job.
@@ -52,11 +55,26 @@ impl Steps {
         let limit_ms = self.limits.step_ms(kind);
         let title = text::one_line(title, MAX_TITLE);
         let limit = Limit::new(now, limit_ms);
-        self.open.push(Open { n: self.last, kind, title: title.clone(), limit });
+        self.open.push(Open { n: self.last, kind, title: title.clone(), limit, silence: Silence::default() });
         (
             self.last,
             EventBody::StepStarted { n: self.last, kind, title, limit_ms: Some(limit_ms), parent: None },
         )
+    }
+
+    /// The model said something, though nothing that ends the wait for it.
+    pub(crate) fn alive(&mut self, now: Duration, n: u32) {
+        if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
+            step.limit.restart(now);
+            step.silence = Silence { heard: true, trouble: None };
+        }
+    }
+
+    /// Codex told of trouble with the model that a step waits for; that is no sign of life.
+    pub(crate) fn trouble(&mut self, n: u32, notice: String) {
+        if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
+            step.silence.trouble = Some(notice);
+        }
     }
 
     /// Ends a step; nothing if it does not run.
@@ -142,7 +160,8 @@ fn failure(step: &Open) -> JobError {
             (FailureKind::StartTimeout, format!("{} showed no sign of life within {limit}", step.title))
         }
         StepKind::Model => {
-            (FailureKind::ModelSilent, format!("the model was silent for {limit} (step {})", step.n))
+            let why = step.silence.why();
+            (FailureKind::ModelSilent, format!("the model was silent for {limit}: {why}"))
         }
         _ => (FailureKind::StepTimeout, format!("{} ran over its limit of {limit}", described(step))),
     };

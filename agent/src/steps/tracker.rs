@@ -18,9 +18,10 @@ use common::job::StepKind;
 use common::text;
 
 use super::book::{MODEL_TITLE, Steps};
-use super::rules::Rules;
-use crate::codex::Turn;
+use super::notices::Notices;
+use super::rules;
 use crate::codex::event::{CodexEvent, Item, Phase};
+use crate::codex::{Turn, trouble};
 
 /// Most items that are open at once. Codex runs a handful; more only come from somebody who forges its output.
 const MAX_OPEN: usize = 256;
@@ -37,6 +38,7 @@ pub(crate) struct Tracker {
     thread: Option<String>,
     message: Option<String>,
     plan: Vec<PlanItem>,
+    notices: Notices,
     unknown: u64,
 }
 
@@ -54,6 +56,7 @@ impl Tracker {
             thread: None,
             message: None,
             plan: Vec::new(),
+            notices: Notices::default(),
             unknown: 0,
         };
         (tracker, event)
@@ -90,14 +93,36 @@ impl Tracker {
             CodexEvent::TurnFailed { message } => {
                 self.turn_over(now, Turn::Failed(message.clone()), steps, &mut out);
             }
-            CodexEvent::Error { message } => {
-                out.push(EventBody::Warning { message: text::one_line(message, MAX_TEXT) });
+            CodexEvent::Error { message } | CodexEvent::Item { item: Item::Warning(message), .. } => {
+                self.trouble(now, message, steps, &mut out);
             }
             CodexEvent::Item { phase, id, item } => self.item(now, *phase, id, item, steps, &mut out),
             CodexEvent::Unknown { .. } => self.unknown += 1,
         }
         self.wait_for_model(now, steps, &mut out);
         out
+    }
+
+    /// The model said something that no event of Codex shows.
+    pub(crate) fn beat(&mut self, now: Duration, steps: &mut Steps) {
+        if let Some(n) = self.model {
+            steps.alive(now, n);
+        }
+    }
+
+    /// Codex's own words, a retry or a warning: the model has said nothing by them, so its clock goes on.
+    fn trouble(&mut self, now: Duration, message: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
+        let trouble = trouble::read(message);
+        if let Some(n) = self.model.filter(|_| trouble.is_known()) {
+            steps.trouble(n, trouble.notice());
+        }
+        if self.notices.fresh(now, message) {
+            let message = match trouble.retry {
+                Some(_) => trouble.notice(),
+                None => text::one_line(message, MAX_TEXT),
+            };
+            out.push(EventBody::Warning { message });
+        }
     }
 
     fn thread_started(&mut self, now: Duration, id: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
@@ -170,9 +195,6 @@ impl Tracker {
             Item::Plan(items) if *items != self.plan => {
                 self.plan.clone_from(items);
                 out.push(EventBody::Plan { items: items.clone() });
-            }
-            Item::Warning(message) => {
-                out.push(EventBody::Warning { message: text::one_line(message, MAX_TEXT) });
             }
             Item::Other(_) => self.unknown += 1,
             _ => {}

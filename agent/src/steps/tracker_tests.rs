@@ -1,8 +1,9 @@
 //! Steps of recorded and made-up courses, in virtual time.
 
-use common::event::ChangedFile;
+use common::event::{ChangedFile, FailureKind};
 use common::job::Limits;
 
+use super::super::book::Due;
 use super::*;
 use crate::codex::event::parse;
 use crate::codex::lines::Line;
@@ -88,6 +89,56 @@ fn retries_do_not_reset_the_clock_of_the_model() {
     assert_eq!(course.steps.next(), s(300));
     course.line(299, SAID);
     assert_eq!(course.steps.next(), s(299 + 300));
+}
+
+#[test]
+fn a_model_that_is_heard_keeps_its_clock_and_what_codex_says_of_itself_does_not() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(250, RETRY);
+    course.tracker.beat(s(299), &mut course.steps);
+    assert_eq!(course.steps.next(), s(299 + 300));
+    course.log.clear();
+    course.line(310, r#"{"type":"item.completed","item":{"id":"item_0","type":"error","message":"Falling back from WebSockets to HTTPS transport. request timed out"}}"#);
+    assert_eq!(course.steps.next(), s(299 + 300));
+    let said = "Falling back from WebSockets to HTTPS transport. request timed out";
+    assert_eq!(course.log, [format!("Warning {{ message: {said:?} }}")]);
+}
+
+#[test]
+fn a_burst_of_retries_is_told_once_a_minute() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN);
+    course.log.clear();
+    for n in 1..=50 {
+        course.line(n, &RETRY.replace("1/5", &format!("{n}/50")));
+    }
+    assert_eq!(course.log, [r#"Warning { message: "codex retries (1/50: x)" }"#]);
+    course.line(61, RETRY);
+    assert_eq!(course.log.len(), 2, "{:?}", course.log);
+}
+
+#[test]
+fn a_silent_model_is_given_up_with_the_last_that_is_known() {
+    let why = |lines: &[&str], beat: bool| {
+        let mut course = Course::new();
+        course.line(0, THREAD).line(0, TURN);
+        for line in lines {
+            course.line(1, line);
+        }
+        if beat {
+            course.tracker.beat(s(2), &mut course.steps);
+        }
+        course.steps.due(s(400));
+        let Some(Due::Failure(error)) = course.steps.due(s(700)).pop() else { panic!("still waiting") };
+        assert_eq!(error.kind, FailureKind::ModelSilent);
+        error.message
+    };
+    let never = "codex tells of no trouble: it seems the server accepted the request and never answered";
+    assert_eq!(why(&[], false), format!("the model was silent for 10m: {never}"));
+    assert_eq!(why(&[RETRY], false), "the model was silent for 10m: codex retries (1/5: x)");
+    let network = RETRY.replace("1/5 (x)", "waiting for network (Connection failed: y)");
+    assert!(why(&[RETRY, &network], false).contains("codex waits for the network (Connection failed: y)"));
+    assert!(why(&[RETRY], true).ends_with("it had begun to answer and then said nothing more"));
 }
 
 #[test]

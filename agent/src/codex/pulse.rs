@@ -1,0 +1,151 @@
+//! Whether the model is alive: what Codex's own trace tells of each event of the model's answer. Pure.
+//!
+//! `codex exec --json` shows nothing while the model writes, so a long answer and a dead server look the same. With
+//! [`FILTER`] in `RUST_LOG` Codex 0.169.0 prints one line on stderr per event of the answer's stream:
+//!
+//! ```text
+//! TIME TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta",…      over HTTP
+//! TIME TRACE tungstenite::protocol: Received message {"type":"response.output_text.delta",…    over a WebSocket
+//! ```
+//!
+//! Nobody promised these lines. When they are absent, nothing is heard and the model's clock runs as it would without
+//! them. They hold the model's text (and over a WebSocket each request), so none of them is kept anywhere.
+
+use super::lines::Line;
+use crate::environment::Variables;
+
+/// Codex's variable for what it prints on stderr.
+pub(crate) const VARIABLE: &str = "RUST_LOG";
+
+/// Codex's own default (`error`), and the streams of both transports. Frames would be told twice.
+const FILTER: &str =
+    "error,codex_api::sse=trace,tungstenite::protocol=trace,tungstenite::protocol::frame=off";
+
+/// What stands before an event, without its time.
+const EVENTS: [&str; 2] =
+    ["codex_api::sse::responses: SSE event: ", "tungstenite::protocol: Received message "];
+
+/// How far into an event its type is looked for: it stands first.
+const HEAD: usize = 120;
+
+/// Events that only say that a server has the request, or that it gives up: the model has said nothing by them.
+const SILENT: [&str; 5] = ["created", "queued", "in_progress", "failed", "incomplete"];
+
+/// What a line of stderr is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Codex's words, for the log.
+    Words,
+    /// Trace that proves nothing.
+    Trace,
+    /// Something new from the model.
+    Beat,
+}
+
+/// Listens for the model, if the trace was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pulse {
+    on: bool,
+}
+
+impl Pulse {
+    /// Asks Codex for its trace, unless its environment says already what it prints: then nothing is heard, and its
+    /// stderr is left as it is.
+    pub(crate) fn ask(env: &mut Variables) {
+        if Self::of(env).on {
+            env.insert(VARIABLE.to_owned(), FILTER.to_owned());
+        }
+    }
+
+    /// The listener for a Codex that is started with this environment, as it was before [`ask`](Self::ask).
+    pub(crate) fn of(env: &Variables) -> Self {
+        Self { on: !env.contains_key(VARIABLE) }
+    }
+
+    /// What a line of stderr is.
+    pub(crate) fn hear(self, line: &Line) -> Heard {
+        let bytes = match line {
+            Line::Whole(bytes) => bytes,
+            Line::Cut { head, .. } => head,
+        };
+        match trace(bytes).filter(|_| self.on) {
+            None => Heard::Words,
+            Some(rest) if is_beat(rest) => Heard::Beat,
+            Some(_) => Heard::Trace,
+        }
+    }
+}
+
+/// What stands behind the time and the level of a line of trace.
+fn trace(line: &[u8]) -> Option<&[u8]> {
+    let time = line.iter().position(|byte| *byte == b' ').filter(|_| line[0].is_ascii_digit())?;
+    line[time..].trim_ascii_start().strip_prefix(b"TRACE ")
+}
+
+fn is_beat(rest: &[u8]) -> bool {
+    let Some(event) = EVENTS.iter().find_map(|mark| rest.strip_prefix(mark.as_bytes())) else { return false };
+    let head = String::from_utf8_lossy(&event[..event.len().min(HEAD)]);
+    // Both spellings of JSON are around: with and without a space behind the colon.
+    let head = head.replacen("\": \"", "\":\"", 1);
+    let Some(kind) = head.strip_prefix("{\"type\":\"response.").and_then(|rest| rest.split('"').next())
+    else {
+        return false;
+    };
+    !SILENT.contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hear(line: &str) -> Heard {
+        Pulse { on: true }.hear(&Line::Whole(line.as_bytes().to_vec()))
+    }
+
+    const DELTA: &str = r#"2026-11-22T19:41:06.959552Z TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta","item_id":"m","delta":"piece 0 "}"#;
+
+    #[test]
+    fn something_new_from_the_model_is_a_beat_over_both_transports() {
+        assert_eq!(hear(DELTA), Heard::Beat);
+        let socket = r#"2026-11-22T19:43:52.554188Z TRACE tungstenite::protocol: Received message {"type": "response.function_call_arguments.delta", "delta": "x"}"#;
+        assert_eq!(hear(socket), Heard::Beat);
+        let cut = Line::Cut { head: DELTA.as_bytes().to_vec(), tail: vec![], dropped: 1_000_000 };
+        assert_eq!(Pulse { on: true }.hear(&cut), Heard::Beat);
+    }
+
+    #[test]
+    fn a_server_that_only_took_the_request_is_no_model_that_speaks() {
+        for kind in
+            ["response.created", "response.in_progress", "response.failed", "keepalive", "codex.rate_limits"]
+        {
+            assert_eq!(hear(&DELTA.replace("response.output_text.delta", kind)), Heard::Trace, "{kind}");
+        }
+        let sent = r#"2026-11-22T19:43:52.250126Z TRACE tungstenite::protocol: Sending frame: Frame { payload: b"{\"type\":\"response.create\"" }"#;
+        assert_eq!(hear(sent), Heard::Trace);
+    }
+
+    #[test]
+    fn codexs_own_words_stay_words() {
+        for line in [
+            "",
+            " ",
+            "TRACE x: y",
+            "2026-11-22T19:41:06.959552Z ERROR codex_core::tools::router: error=TRACE codex_api::sse::responses: SSE event: {",
+            "Reading additional input from stdin...",
+        ] {
+            assert_eq!(hear(line), Heard::Words, "{line}");
+        }
+    }
+
+    #[test]
+    fn who_sets_the_variable_gets_the_lines_and_nothing_is_heard() {
+        let mut env = Variables::new();
+        assert_eq!(Pulse::of(&env), Pulse { on: true });
+        Pulse::ask(&mut env);
+        assert_eq!(env[VARIABLE], FILTER);
+        let mut own = Variables::from([(VARIABLE.to_owned(), "debug".to_owned())]);
+        Pulse::ask(&mut own);
+        assert_eq!(own[VARIABLE], "debug");
+        assert_eq!(Pulse::of(&own).hear(&Line::Whole(DELTA.into())), Heard::Words);
+    }
+}

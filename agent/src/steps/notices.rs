@@ -1,0 +1,77 @@
+//! Equal warnings in a row, told once a minute. Pure.
+
+use std::time::Duration;
+
+/// How long an equal text is not told again.
+const QUIET: Duration = Duration::from_secs(60);
+/// Most texts that are remembered: Codex has a handful. Past it the oldest is forgotten, and may be told again.
+const MAX_TEXTS: usize = 32;
+
+/// What was told lately.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    told: Vec<(String, Duration)>,
+}
+
+impl Notices {
+    /// Whether a text is to be told at `now`. Texts that differ only in their numbers are equal.
+    pub(crate) fn fresh(&mut self, now: Duration, text: &str) -> bool {
+        let shape = shape(text);
+        self.told.retain(|(_, at)| now.saturating_sub(*at) < QUIET);
+        if self.told.iter().any(|(told, _)| *told == shape) {
+            return false;
+        }
+        if self.told.len() == MAX_TEXTS {
+            self.told.remove(0);
+        }
+        self.told.push((shape, now));
+        true
+    }
+}
+
+/// A text with each number as one `0`.
+fn shape(text: &str) -> String {
+    let mut shape = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '0'..='9' if shape.ends_with('0') => {}
+            '0'..='9' => shape.push('0'),
+            c => shape.push(c),
+        }
+    }
+    shape
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn an_equal_text_is_told_once_a_minute_and_another_one_at_once() {
+        let mut notices = Notices::default();
+        let told: Vec<bool> = [
+            (0, "retry 1/5 (503)"),
+            (1, "retry 12/5 (503)"),
+            (2, "boom"),
+            (59, "retry 9/5 (500)"),
+            (60, "retry 3/5 (503)"),
+        ]
+        .map(|(at, text)| notices.fresh(s(at), text))
+        .to_vec();
+        assert_eq!(told, [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn a_flood_of_different_texts_takes_no_room() {
+        let mut notices = Notices::default();
+        for n in 0..1000_u32 {
+            let letters: String = n.to_string().bytes().map(|b| char::from(b'a' + b - b'0')).collect();
+            assert!(notices.fresh(s(1), &letters), "{letters}");
+        }
+        assert_eq!(notices.told.len(), MAX_TEXTS);
+    }
+}
