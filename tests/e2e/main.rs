@@ -13,6 +13,7 @@ mod explain;
 mod extend;
 mod following;
 mod limits;
+mod model;
 mod recovery;
 mod registry;
 mod shell_jobs;

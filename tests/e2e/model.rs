@@ -1,0 +1,180 @@
+//! Models that are silent, slow or in trouble, under the real Codex: how a job ends then, when, and what it says.
+
+use common::event::{Event, EventBody, FailureKind};
+use common::job::StepKind;
+use common::record::State;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site};
+
+use crate::codex::{launch, site};
+
+/// Nobody listens there.
+const REFUSED: &str = r#"model_providers.scripted.base_url="http://127.0.0.1:9/v1""#;
+const MANY_RETRIES: &str = "model_providers.scripted.stream_max_retries=100";
+const NO_KEY: &str = r#"model_providers.scripted.env_key="NO_SUCH_KEY""#;
+
+/// Launches a job whose model may be silent for so long; `settings` are Codex's.
+fn launch_limited(site: &Site, name: &str, script: &str, limit: &str, settings: &[&str]) -> String {
+    let limit = format!("model={limit}");
+    let prompt = format!("[script:{script}] Go.");
+    let mut args = vec!["launch", "-q", "-w", "workspace-projects/demo", "-n", name];
+    args.extend(["--step-timeout", &limit, &prompt, "--"]);
+    args.extend(settings.iter().flat_map(|setting| ["-c", setting]));
+    site.relay(&args).trim().to_owned()
+}
+
+/// What happened in a job, with its time in milliseconds since the last wait for the model began; negative before it.
+fn since_last_wait(site: &Site, job: &str) -> Vec<(i128, EventBody)> {
+    let events: Vec<Event> = site.events(job).into_iter().filter_map(|line| line.event).collect();
+    let begins = |event: &&Event| matches!(event.body, EventBody::StepStarted { kind: StepKind::Model, .. });
+    let begun = events.iter().rev().find(begins).unwrap().at;
+    events.into_iter().map(|event| (event.at.duration_since(begun).as_millis(), event.body)).collect()
+}
+
+/// When the first event of a kind came, in milliseconds after the last wait for the model began.
+fn after_wait_ms(events: &[(i128, EventBody)], kind: impl Fn(&EventBody) -> bool) -> i128 {
+    events.iter().find(|(_, event)| kind(event)).unwrap().0
+}
+
+fn warnings(events: &[(i128, EventBody)]) -> Vec<&str> {
+    let messages = events.iter().filter_map(|(_, event)| match event {
+        EventBody::Warning { message } => Some(message.as_str()),
+        _ => None,
+    });
+    messages.collect()
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_silent_model_ends_the_job_at_its_limit_and_the_message_tells_what_is_known() {
+    let (_model, site) = site(Engine::Local, "127.0.0.1");
+    let cases: [(&str, &[&str], &str); 4] = [
+        ("hang", &[], "it seems the server accepted the request and never answered"),
+        ("quick", &[REFUSED], "codex waits for the network (Connection failed: "),
+        ("busy", &[MANY_RETRIES], "/100: 503 Service Unavailable: mock error, url: http://127.0.0.1:"),
+        ("breaks-off", &[], "it had begun to answer and then said nothing more"),
+    ];
+    // All at once: each waits for its own limit.
+    let jobs: Vec<String> = cases
+        .iter()
+        .map(|(script, settings, _)| {
+            launch_limited(&site, &format!("silent-{script}"), script, "10s", settings)
+        })
+        .collect();
+    for (job, (_, _, known)) in jobs.iter().zip(cases) {
+        let record = site.ended(job);
+        let log = site.log(job);
+        assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ModelSilent)), "{log}");
+        let events = since_last_wait(&site, job);
+        let waited = after_wait_ms(&events, |event| matches!(event, EventBody::Stopping { .. }));
+        let gone = after_wait_ms(&events, |event| matches!(event, EventBody::Cleanup { .. }));
+        let cleanup = record.cleanup;
+        let message = record.error.unwrap().message;
+        println!("{job}: given up after {waited} ms, gone after {gone} ms: {message}");
+        assert!(message.starts_with("the model was silent for 10s: "), "{message}");
+        assert!(message.contains(known) && message.lines().count() == 1, "{message}");
+        assert!((9_990..11_000).contains(&waited), "{waited} ms: {message}");
+        assert_eq!(cleanup.map(|cleanup| cleanup.survivors), Some(0));
+        let told = warnings(&events);
+        assert!(told.len() <= 3, "{told:#?}");
+    }
+    assert_eq!(site.workers(), []);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_model_that_thinks_or_writes_for_long_is_left_alone() {
+    let (_model, site) = site(Engine::Local, "127.0.0.1");
+    // Thinks for 20 s without a byte, with 30 s to do so.
+    let thinks = launch_limited(&site, "thinks", "thinks", "30s", &[]);
+    // Writes for 15 s, a piece every 0.5 s, with 8 s of silence allowed.
+    let writes = launch_limited(&site, "writes", "writes", "8s", &[]);
+    for (job, said, least) in [(&writes, "Written.", 14_000), (&thinks, "Thought.", 20_000)] {
+        let record = site.ended(job);
+        let log = site.log(job);
+        assert_eq!(outcome(&record), (State::Completed, None), "{log}");
+        assert_eq!(record.message.as_deref(), Some(said));
+        let waits = since_last_wait(&site, job).into_iter().filter_map(|(_, event)| match event {
+            EventBody::StepFinished { elapsed_ms, .. } => Some(elapsed_ms),
+            _ => None,
+        });
+        let longest = waits.max().unwrap();
+        println!("{job}: completed after a wait of {longest} ms");
+        assert!(longest >= least, "{longest} ms");
+        assert!(!log.contains("TRACE") && !log.contains("piece 1"), "{log}");
+    }
+    assert_eq!(warnings(&since_last_wait(&site, &writes)), Vec::<&str>::new());
+}
+
+/// Script, settings of Codex, and what the message has to say.
+const FAILURES: [(&str, &[&str], &str); 11] = [
+    (
+        "bad-key",
+        &[],
+        "the model's server refused the key: check CODEX_API_KEY, or log in again with codex login (codex: unexpected status 401",
+    ),
+    (
+        "forbidden",
+        &[],
+        "the model's server forbids this: check that the account may use the model from this place (codex: unexpected status 403",
+    ),
+    (
+        "rate-limit",
+        &[],
+        "the model's server takes no more requests for now: try again later, or run fewer workers at once (codex: exceeded retry",
+    ),
+    ("usage-limit", &[], "the usage limit of the account is reached: try again at Jan 1st, 2100"),
+    ("bad-request", &[], "the model's server refused the request as it stands (codex: the request is bad)"),
+    (
+        "server-error",
+        &[],
+        "the model's server is in trouble: try again later (codex: We’re currently experiencing high demand",
+    ),
+    ("busy", &[], "the model's server is in trouble: try again later (codex: unexpected status 503"),
+    ("quota", &[], "the account's quota is used up: check its plan and billing (codex: Quota exceeded."),
+    ("context", &[], "the task no longer fits into the model's context window: split it"),
+    (
+        "disconnect",
+        &[],
+        "the model's server broke off its answer: try again (codex: stream disconnected before completion",
+    ),
+    ("quick", &[NO_KEY], "the model's key is not set: give NO_SUCH_KEY to the worker with --env NO_SUCH_KEY"),
+];
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn each_trouble_with_the_model_ends_in_a_sentence_to_act_on() {
+    let (_model, site) = site(Engine::Local, "127.0.0.1");
+    let jobs: Vec<String> = FAILURES
+        .iter()
+        .map(|(script, settings, _)| {
+            launch_limited(&site, &format!("fails-{script}"), script, "10s", settings)
+        })
+        .collect();
+    for (job, (_, _, sentence)) in jobs.iter().zip(FAILURES) {
+        let record = site.ended(job);
+        assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::CodexError)), "{}", site.log(job));
+        let waited =
+            after_wait_ms(&since_last_wait(&site, job), |event| matches!(event, EventBody::Finished { .. }));
+        let exit_code = record.exit_code;
+        let message = record.error.unwrap().message;
+        println!("{job}: failed after {waited} ms: {message}");
+        assert!(message.starts_with(sentence) && message.lines().count() == 1, "{message}");
+        assert_eq!(exit_code, Some(1));
+        assert!(waited < 10_000, "{waited} ms: {message}");
+    }
+    assert_eq!(site.workers(), []);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn codex_is_asked_for_its_trace_and_the_models_commands_do_not_see_it() {
+    let (_model, site) = site(Engine::Local, "127.0.0.1");
+    let job = launch(&site, "[script:bad-patch] Try.");
+    let record = site.ended(&job);
+    let log = site.log(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{log}");
+    assert!(log.contains("HOME=") && !log.contains("RUST_LOG") && !log.contains("TRACE"), "{log}");
+    // What Codex says on stderr by itself is still there.
+    assert!(log.contains("ERROR codex_core::tools::router"), "{log}");
+}
