@@ -68,13 +68,14 @@ interrupt() {
 
 mkdir -p "$out"
 for name in message command-ok command-failing command-slow commands-parallel file-change plan \
-    turn-ends-before-command http-400 http-401 http-429-rate http-429-usage-limit context-length quota; do
+    turn-ends-before-command http-400 http-401 http-403 http-429-rate http-429-usage-limit http-429-usage-reset \
+    context-length quota; do
     run "$name"
     keep "$name"
 done
 
 retries=(-c model_providers.scripted.request_max_retries=0 -c model_providers.scripted.stream_max_retries=5)
-for name in http-500 http-500-passing server-error disconnect; do
+for name in http-500 http-500-passing http-503 server-error disconnect; do
     run "$name" "${retries[@]}"
     keep "$name"
 done
@@ -88,5 +89,7 @@ interrupt sigint-silent turn.started
 # Nobody listens on the discard port.
 run no-server -c 'model_providers.scripted.base_url="http://127.0.0.1:9/v1"'
 interrupt no-server Reconnecting
+run no-key -c 'model_providers.scripted.env_key="NO_SUCH_KEY"'
+keep no-key
 
 sort "$work/exits.txt" >"$out/exits.txt"
