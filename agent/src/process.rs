@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The end of a command is: its leader exited, *and* its pipes are at their end or [`DRAIN`] has passed. Then what it
-//! left behind is swept, and [`Event::Ended`] is the last event.
+//! left behind is ended, and [`Event::Ended`] is the last event.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -94,7 +94,7 @@ pub(crate) enum Event {
     Exited(Exit),
     /// Nothing of it is left. The last event.
     Ended {
-        /// How many processes had to be killed.
+        /// How many processes did not end by themselves: they were sent TERM or KILL.
         killed: u32,
         /// How many could not be.
         survivors: u32,
@@ -207,6 +207,14 @@ impl Process {
     /// Ends the command within `grace`. Repeating it with a shorter grace hastens the end.
     pub(crate) fn end(&mut self, interrupt_first: bool, grace: Duration) {
         self.request(&Request::End { interrupt_first, grace_ms: common::duration::millis(grace) });
+    }
+
+    /// Kills the process `pid` that was started at `started` (clock ticks since the machine was: field 22 of
+    /// `/proc/PID/stat`), and all that it started; the command goes on. Its parent sees the exit code 137. Nothing
+    /// happens if that process is gone, or is not part of this command.
+    #[expect(dead_code, reason = "steps are not interrupted yet")]
+    pub(crate) fn kill_below(&mut self, pid: u32, started: u64) {
+        self.request(&Request::Kill { pid, started });
     }
 
     /// A request is some dozen bytes and there are few, so the socket's buffer always has room. If the shim is gone,

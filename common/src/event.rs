@@ -120,7 +120,7 @@ pub enum EventBody {
     },
     /// The processes that were left at an end.
     Cleanup {
-        /// How many had to be killed.
+        /// How many did not end by themselves: they were sent TERM or KILL.
         killed: u32,
         /// How many could not be.
         survivors: u32,

@@ -140,7 +140,7 @@ impl Step {
 /// The processes that were left at the job's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cleanup {
-    /// How many had to be killed, over the whole job.
+    /// How many did not end by themselves, over the whole job: they were sent TERM or KILL.
     pub killed: u32,
     /// How many could not be.
     pub survivors: u32,

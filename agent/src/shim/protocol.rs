@@ -51,8 +51,16 @@ pub(crate) enum Request {
         /// From now to KILL.
         grace_ms: u64,
     },
-    /// The command has ended: kill what it left behind.
+    /// The command has ended: end what it left behind, with TERM and, soon after, KILL.
     Sweep,
+    /// Kill this process and all that it started, and let the command go on. Ignored if there is no such process below
+    /// the shim.
+    Kill {
+        /// Its process id.
+        pid: u32,
+        /// When it was started, in clock ticks since the machine was: field 22 of `/proc/PID/stat`.
+        started: u64,
+    },
 }
 
 /// From the shim.
@@ -77,7 +85,7 @@ pub(crate) enum Report {
     },
     /// Nothing is left, as far as that could be reached. The last message.
     Ended {
-        /// How many processes had to be killed.
+        /// How many processes did not end by themselves: they were sent TERM or KILL.
         killed: u32,
         /// How many could not be.
         survivors: u32,

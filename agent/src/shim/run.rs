@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitStatus, pidfd_send_signal};
 
+use super::kill::{self, Toll};
 use super::ladder::{Action, Ladder};
 use super::protocol::{Command, Decoder, Report, Request, encode};
-use super::tree::{self, Leader};
+use super::tree::{Leader, Name};
 
 /// The grace when the agent died: its successor waits for nobody.
 const ORPHANED: Duration = Duration::from_secs(2);
+/// The grace of what a command leaves behind when it ends by itself: time to remove a lock or a socket, and too short
+/// for anybody to wait for.
+const LEFT_BEHIND: Duration = Duration::from_millis(300);
 /// Between two looks while an end goes on: a fifth of the 100 ms that an end may be late.
 const ENDING: Duration = Duration::from_millis(20);
 /// Between two looks for dead orphans: at once after some were found (a command may lose thousands), and ever more
@@ -73,7 +77,7 @@ struct Shim {
 struct Course {
     leader_lives: bool,
     ladder: Option<Ladder>,
-    sweep: bool,
+    toll: Toll,
     reap_in: Duration,
 }
 
@@ -111,16 +115,13 @@ impl Shim {
 
     fn supervise(&mut self, leader: &Leader, interrupt_first: bool) {
         let begun = Instant::now();
-        let mut course = Course { leader_lives: true, ladder: None, sweep: false, reap_in: REAP.0 };
+        let mut course = Course { leader_lives: true, ladder: None, toll: Toll::default(), reap_in: REAP.0 };
         loop {
             let anything = self.reap(leader, &mut course);
             let now = begun.elapsed();
-            if self.gone && !course.sweep {
+            if self.gone {
                 let ladder = course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, ORPHANED));
                 ladder.hasten(now, ORPHANED);
-            }
-            if course.sweep {
-                break;
             }
             let action = course.ladder.as_mut().map(|ladder| ladder.step(now, course.leader_lives, anything));
             match action {
@@ -129,7 +130,7 @@ impl Shim {
                     // ESRCH: it exited by itself, which the next look sees.
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
                 }
-                Some(Action::Terminate) => tree::signal_all(&[Signal::TERM, Signal::CONT]),
+                Some(Action::Terminate) => kill::terminate(&mut course.toll),
                 Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING), now),
                 None => {
                     let time = course.reap_in;
@@ -138,13 +139,13 @@ impl Shim {
             }
         }
         let pid = course.leader_lives.then_some(leader.pid);
-        let swept = tree::sweep(|status| self.exited(status), pid);
-        self.report(&Report::Ended { killed: swept.killed, survivors: swept.survivors });
+        let survivors = kill::sweep(|status| self.exited(status), pid, &mut course.toll);
+        self.report(&Report::Ended { killed: course.toll.count(), survivors });
     }
 
     /// Reaps; gives whether anything is left below.
     fn reap(&mut self, leader: &Leader, course: &mut Course) -> bool {
-        let reaped = tree::reap(course.leader_lives.then_some(leader.pid));
+        let reaped = kill::reap(course.leader_lives.then_some(leader.pid));
         if let Some(status) = reaped.leader {
             course.leader_lives = false;
             self.exited(status);
@@ -204,7 +205,15 @@ fn take(course: &mut Course, request: &Request, now: Duration) {
             let grace = Duration::from_millis(grace_ms);
             course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, grace)).hasten(now, grace);
         }
-        Request::Sweep => course.sweep = true,
+        // An end that is under way has a grace of its own.
+        Request::Sweep => {
+            course.ladder.get_or_insert_with(|| Ladder::new(now, false, LEFT_BEHIND));
+        }
+        &Request::Kill { pid, started } => {
+            if let Ok(pid) = i32::try_from(pid) {
+                kill::kill_below(Name { pid, started });
+            }
+        }
         // There is one command a shim.
         Request::Run(_) => {}
     }

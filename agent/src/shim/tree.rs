@@ -1,25 +1,9 @@
-//! Everything below the shim: who is there, and how it is signalled.
-//!
-//! A process is signalled only through a pidfd that was opened *before* its place in the tree was looked up. If the
-//! process died and its number was given away in between, the signal goes to the dead one and fails: no stranger is
-//! ever hit.
+//! Everything below the shim: who is there, as `/proc` shows it.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait,
-};
-
-use crate::stat::Proc;
-
-/// How long a sweep goes on when processes can't be killed: by another user's process, or in an uninterruptible call.
-const SWEEP_LIMIT: Duration = Duration::from_secs(3);
-/// Between two looks while killed processes die: short beside the 100 ms that an end may take.
-const DYING: Duration = Duration::from_millis(2);
+use rustix::process::Pid;
 
 /// The command's first process.
 #[derive(Debug)]
@@ -28,116 +12,48 @@ pub(super) struct Leader {
     pub(super) pidfd: OwnedFd,
 }
 
-/// What a sweep did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Swept {
-    pub(super) killed: u32,
-    pub(super) survivors: u32,
-}
-
-/// A process below the shim. Number and start together name it for ever.
+/// What names a process for ever: numbers are given away again, a number and its start are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Entry {
-    pid: u32,
-    parent: u32,
+pub(super) struct Name {
+    /// Its number.
+    pub(super) pid: i32,
+    /// When it was started, in clock ticks since the machine was.
+    pub(super) started: u64,
+}
+
+/// A process as `/proc/PID/stat` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) name: Name,
+    parent: i32,
+    session: i32,
     zombie: bool,
-    started: u64,
 }
 
-/// What a look for dead children found.
-#[derive(Debug, Default)]
-pub(super) struct Reaped {
-    /// Whether any child is left. The shim adopts all orphans, so "no child" is the same as "no descendant".
-    pub(super) left: bool,
-    /// How many were reaped.
-    pub(super) count: u32,
-    /// The leader's status, if it was among them.
-    pub(super) leader: Option<WaitStatus>,
+/// Every living process below this one.
+pub(super) fn living() -> Vec<Entry> {
+    descendants().into_iter().filter(|entry| !entry.zombie).collect()
 }
 
-/// Reaps every child that has died.
-pub(super) fn reap(leader: Option<Pid>) -> Reaped {
-    let mut reaped = Reaped::default();
-    loop {
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) => {
-                reaped.count = reaped.count.saturating_add(1);
-                if Some(pid) == leader {
-                    reaped.leader = Some(status);
-                }
-            }
-            Ok(None) => {
-                reaped.left = true;
-                return reaped;
-            }
-            Err(Errno::INTR) => {}
-            Err(_) => return reaped,
+/// Of these, `root` and whatever it started: all that is below it, and all in its session if it leads one, wherever
+/// that hangs now. Nothing if `root` is not among them.
+pub(super) fn part(all: Vec<Entry>, root: Name) -> Vec<Entry> {
+    let Some(top) = all.iter().find(|entry| entry.name == root) else { return Vec::new() };
+    let session = (top.session == root.pid).then_some(root.pid);
+    let mut known = HashSet::from([root.pid]);
+    // Parents stand before their children, so one pass finds all.
+    let mut belongs = |entry: &Entry| {
+        let own = known.contains(&entry.name.pid) || known.contains(&entry.parent);
+        let part = own || Some(entry.session) == session;
+        if part {
+            known.insert(entry.name.pid);
         }
-    }
+        part
+    };
+    all.into_iter().filter(|entry| belongs(entry)).collect()
 }
 
-/// Sends signals, in order, to every living descendant.
-pub(super) fn signal_all(signals: &[Signal]) {
-    for entry in descendants().into_iter().filter(|entry| !entry.zombie) {
-        for signal in signals {
-            send(entry, *signal);
-        }
-    }
-}
-
-/// Freezes and kills until nothing is left, or only what can't be killed.
-pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>) -> Swept {
-    let begun = Instant::now();
-    let mut killed = HashSet::new();
-    loop {
-        let reaped = reap(leader_pid);
-        if let Some(status) = reaped.leader {
-            leader(status);
-        }
-        if !reaped.left {
-            return Swept { killed: count(killed.len()), survivors: 0 };
-        }
-        if begun.elapsed() >= SWEEP_LIMIT {
-            let survivors = descendants().iter().filter(|entry| !entry.zombie).count();
-            return Swept { killed: count(killed.len()), survivors: count(survivors) };
-        }
-        for entry in freeze(begun) {
-            if send(entry, Signal::KILL) {
-                killed.insert((entry.pid, entry.started));
-            }
-        }
-        pause(DYING);
-    }
-}
-
-/// Stops everything, until a look finds nobody new: what is stopped can't fork away from the kill.
-fn freeze(begun: Instant) -> Vec<Entry> {
-    let mut frozen = HashSet::new();
-    loop {
-        let living: Vec<_> = descendants().into_iter().filter(|entry| !entry.zombie).collect();
-        let mut fresh = false;
-        for entry in &living {
-            if frozen.insert((entry.pid, entry.started)) {
-                fresh = true;
-                send(*entry, Signal::STOP);
-            }
-        }
-        if !fresh || begun.elapsed() >= SWEEP_LIMIT {
-            return living;
-        }
-    }
-}
-
-/// Signals one process, if it is still the one that was seen and still below us. Gives whether that worked.
-fn send(entry: Entry, signal: Signal) -> bool {
-    let Some(pid) = Pid::from_raw(entry.pid.cast_signed()) else { return false };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    // Parents change when they die, starts never do.
-    let now = Proc::open().ok().and_then(|mut proc| proc.stat(entry.pid).map(|now| now.started));
-    now == Some(entry.started) && pidfd_send_signal(&pidfd, signal).is_ok()
-}
-
-/// Every process below this one.
+/// Every process below this one, parents before their children.
 fn descendants() -> Vec<Entry> {
     let mut children: HashMap<u32, Vec<Entry>> = HashMap::new();
     let Ok(mut proc) = Proc::open() else { return Vec::new() };
@@ -151,20 +67,63 @@ fn descendants() -> Vec<Entry> {
     let mut next = vec![std::process::id()];
     while let Some(parent) = next.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
-            next.push(child.pid);
+            next.push(child.name.pid);
             found.push(child);
         }
     }
     found
 }
 
-/// Waits without a signal handler or a sleep.
-pub(crate) fn pause(time: Duration) {
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
-    // Cut short by a signal: the caller looks again anyway.
-    let _ = poll(&mut [], Some(&timeout));
+/// What the kernel says of a process now.
+pub(super) fn stat(pid: i32) -> Option<Entry> {
+    // The second field is the program's name, which may hold anything but NUL: not always text.
+    let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse(pid, &bytes)
 }
 
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
+fn parse(pid: i32, stat: &[u8]) -> Option<Entry> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
+    // Fields of proc_pid_stat(5): state is 3, the parent 4, the group 5, the session 6, the start 22.
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    let started = fields.nth(15)?.parse().ok()?;
+    Some(Entry { name: Name { pid, started }, parent, session, zombie: matches!(state, "Z" | "X") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn entry(pid: i32, parent: i32, session: i32, started: u64) -> Entry {
+        Entry { name: Name { pid, started }, parent, session, zombie: false }
+    }
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        let line = b"42 (a) R 1 (\xff) Z 7 0 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9000 1 2";
+        assert_eq!(parse(42, line), Some(Entry { zombie: true, ..entry(42, 7, 5, 9000) }));
+        assert_eq!(parse(42, b"42 (a"), None);
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_parent() {
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        assert_eq!(stat(me).map(|entry| (entry.parent, entry.zombie)), Some((parent, false)));
+    }
+
+    #[test]
+    fn t05_a_part_is_named_by_number_and_start_and_a_number_alone_is_nobody() {
+        let (leader, step, child) = (entry(10, 1, 1, 100), entry(20, 10, 20, 200), entry(21, 20, 20, 201));
+        // Started by the step: one fled into a session of its own, one lost its parent.
+        let (fled, orphan) = (entry(22, 21, 22, 202), entry(23, 1, 20, 203));
+        let (neighbour, old) = (entry(30, 10, 1, 300), Name { pid: 20, started: 199 });
+        let all = vec![leader, orphan, step, neighbour, child, fled];
+        assert_eq!(part(all.clone(), step.name), [orphan, step, child, fled]);
+        assert_eq!(part(all.clone(), child.name), [child, fled]);
+        assert_eq!(part(all, old), []);
+    }
 }

@@ -2,6 +2,9 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
 #![expect(dead_code, reason = "each test file uses its own part of the harness")]
 
+pub(crate) mod figures;
+pub(crate) mod shim;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

@@ -1,0 +1,146 @@
+//! How the processes below the shim are reaped, signalled and killed.
+//!
+//! A process is signalled only through a pidfd that was opened *before* its start was compared with the one that was
+//! seen. If the process died and its number was given away in between, the starts differ, or the signal goes to the
+//! dead one and fails: no stranger is ever hit.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait,
+};
+
+use super::tree::{self, Entry, Name};
+
+/// How long a sweep goes on when processes can't be killed: by another user's process, or in an uninterruptible call.
+const SWEEP_LIMIT: Duration = Duration::from_secs(3);
+/// The same where only a part is killed: meanwhile the rest of the command is not looked after.
+const PART_LIMIT: Duration = Duration::from_millis(500);
+/// Between two looks while killed processes die: short beside the 100 ms that an end may take.
+const DYING: Duration = Duration::from_millis(2);
+
+/// Who did not end by itself: each process that was sent TERM or KILL counts once.
+#[derive(Debug, Default)]
+pub(super) struct Toll(HashSet<Name>);
+
+impl Toll {
+    /// How many.
+    pub(super) fn count(&self) -> u32 {
+        count(self.0.len())
+    }
+}
+
+/// What a look for dead children found.
+#[derive(Debug, Default)]
+pub(super) struct Reaped {
+    /// Whether any child is left. The shim adopts all orphans, so "no child" is the same as "no descendant".
+    pub(super) left: bool,
+    /// How many were reaped.
+    pub(super) count: u32,
+    /// The leader's status, if it was among them.
+    pub(super) leader: Option<WaitStatus>,
+}
+
+/// Reaps every child that has died.
+pub(super) fn reap(leader: Option<Pid>) -> Reaped {
+    let mut reaped = Reaped::default();
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                reaped.count = reaped.count.saturating_add(1);
+                if Some(pid) == leader {
+                    reaped.leader = Some(status);
+                }
+            }
+            Ok(None) => {
+                reaped.left = true;
+                return reaped;
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return reaped,
+        }
+    }
+}
+
+/// Sends TERM to everything that lives, and CONT, since what is stopped hears nothing else.
+pub(super) fn terminate(toll: &mut Toll) {
+    for entry in tree::living() {
+        if send(entry, Signal::TERM) {
+            toll.0.insert(entry.name);
+        }
+        send(entry, Signal::CONT);
+    }
+}
+
+/// Freezes and kills until nothing is left, or only what can't be killed. Gives how many survive.
+pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>, toll: &mut Toll) -> u32 {
+    let begun = Instant::now();
+    loop {
+        let reaped = reap(leader_pid);
+        if let Some(status) = reaped.leader {
+            leader(status);
+        }
+        if !reaped.left {
+            return 0;
+        }
+        if begun.elapsed() >= SWEEP_LIMIT {
+            return count(tree::living().len());
+        }
+        for entry in freeze(begun, SWEEP_LIMIT, tree::living) {
+            if send(entry, Signal::KILL) {
+                toll.0.insert(entry.name);
+            }
+        }
+        pause(DYING);
+    }
+}
+
+/// Kills `root` and what it started, and nothing else. Nothing at all if it is gone, or its number is another's now.
+pub(super) fn kill_below(root: Name) {
+    let begun = Instant::now();
+    let part = || tree::part(tree::living(), root);
+    for entry in freeze(begun, PART_LIMIT, part) {
+        send(entry, Signal::KILL);
+    }
+}
+
+/// Stops whatever `look` finds, until it finds nobody new: what is stopped can't fork away from the kill.
+fn freeze(begun: Instant, limit: Duration, look: impl Fn() -> Vec<Entry>) -> Vec<Entry> {
+    let mut frozen = HashSet::new();
+    loop {
+        let living = look();
+        let mut fresh = false;
+        for entry in &living {
+            if frozen.insert(entry.name) {
+                fresh = true;
+                send(*entry, Signal::STOP);
+            }
+        }
+        if !fresh || begun.elapsed() >= limit {
+            return living;
+        }
+    }
+}
+
+/// Signals one process, if it is still the one that was seen. Gives whether that worked.
+fn send(entry: Entry, signal: Signal) -> bool {
+    let Some(pid) = Pid::from_raw(entry.name.pid) else { return false };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
+    // Parents change when they die, starts never do.
+    let same = tree::stat(entry.name.pid).is_some_and(|now| now.name == entry.name);
+    same && pidfd_send_signal(&pidfd, signal).is_ok()
+}
+
+/// Waits without a signal handler or a sleep.
+pub(crate) fn pause(time: Duration) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+    // Cut short by a signal: the caller looks again anyway.
+    let _ = poll(&mut [], Some(&timeout));
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,241 @@
+//! The shim alone: steps that are interrupted, leftovers, and trees that don't want to go.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::figures::{figure, ms, p99, times};
+use support::shim::{Shim, children, name};
+use support::{DEADLINE, mark, processes};
+
+/// Looks for a fact until it holds.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// The processes that are this `sleep`, and not those that only speak of it.
+fn sleeping(mark: &str) -> Vec<u32> {
+    let exact = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line == format!("sleep\0{mark}\0").into_bytes()
+    };
+    processes(mark).into_iter().filter(exact).collect()
+}
+
+fn root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn a_step_is_killed_with_all_it_started_while_the_command_goes_on() {
+    let (step, rest) = (mark(), mark());
+    let line = format!(
+        "sleep {rest} & setsid -w sh -c 'setsid sleep {step} & (sleep {step} &) ; sleep {step}; true'; \
+         echo after $?; sleep {rest}"
+    );
+    let mut shim = Shim::run(&line);
+    until("three sleep", || (sleeping(&step).len() == 3).then_some(()));
+    // The `sh` that leads the session: what `setsid -w` waits for is its child.
+    let step_root = processes(&step).into_iter().find(|pid| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with("sh\0-c\0setsid")
+    });
+    let begun = Instant::now();
+    shim.kill(name(step_root.unwrap()));
+    assert_eq!(shim.line(), "after 137");
+    let took = begun.elapsed();
+    until("the step's processes are gone", || sleeping(&step).is_empty().then_some(()));
+    until("the command goes on", || (sleeping(&rest).len() == 2).then_some(()));
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    figure(&format!("interrupted step: its parent saw 137 after {}", ms(took)));
+    shim.end(Duration::from_secs(1));
+    assert_eq!(shim.exited(), 128 + 15);
+    assert_eq!(shim.ended(), (3, 0));
+}
+
+#[test]
+fn t05_a_process_id_that_was_given_away_is_never_signalled() {
+    // Only root may choose the next process id, and that in a namespace of its own.
+    if !root() {
+        return;
+    }
+    let mark = mark();
+    let line = format!(
+        "sleep {mark} & a=$!; cat /proc/$a/stat; kill -9 $a; wait $a; sleep 0.1; \
+         echo $((a-1)) > /proc/sys/kernel/ns_last_pid; sleep {mark} & cat /proc/$!/stat; wait $!; echo $?; sleep {mark}"
+    );
+    let before = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let mut shim = Shim::run_as(&before, &line, Value::Null);
+    let named = |stat: &str| -> (u32, u64) {
+        let fields: Vec<&str> = stat.split(' ').collect();
+        (fields[0].parse().unwrap(), fields[21].parse().unwrap())
+    };
+    let (old, new) = (named(&shim.line()), named(&shim.line()));
+    assert_eq!(old.0, new.0, "the number was to be given away again");
+    let strangers = [old, (new.0, new.1 + 1), (1, 0), (u32::MAX, 0)];
+    for stranger in strangers {
+        shim.kill(stranger);
+    }
+    // Requests are answered in order: the stranger would be dead when the leader's end is reported.
+    assert_eq!(sleeping(&mark).len(), 1);
+    shim.kill(new);
+    assert_eq!(shim.line(), "137");
+    figure(&format!("T05 signals to a number that was given away: 0 of {}", strangers.len()));
+}
+
+#[test]
+fn what_a_command_leaves_behind_hears_term_and_is_killed_soon_after() {
+    let mark = mark();
+    let polite = format!("setsid sh -c 'trap \"echo bye; exit\" TERM; echo up; sleep {mark} & wait' &");
+    let mut shim = Shim::run(&format!("{polite} read line; exit 0"));
+    assert_eq!((shim.exited(), shim.line()), (0, "up".to_owned()));
+    let begun = Instant::now();
+    shim.sweep();
+    assert_eq!((shim.ended(), shim.line()), ((2, 0), "bye".to_owned()));
+    let obedient = begun.elapsed();
+
+    let stubborn = format!("setsid sh -c 'trap \"\" TERM; echo up; sleep {mark}; true' &");
+    let mut shim = Shim::run(&format!("{stubborn} exit 0"));
+    assert_eq!((shim.exited(), shim.line()), (0, "up".to_owned()));
+    until("its child runs", || sleeping(&mark).first().copied());
+    let begun = Instant::now();
+    shim.sweep();
+    assert_eq!(shim.ended(), (2, 0));
+    let killed = begun.elapsed();
+    assert!(killed >= Duration::from_millis(300) && killed < Duration::from_millis(600), "{killed:?}");
+
+    let mut shim = Shim::run("exit 3");
+    assert_eq!(shim.exited(), 3);
+    let begun = Instant::now();
+    shim.sweep();
+    assert_eq!(shim.ended(), (0, 0));
+    let nothing = begun.elapsed();
+    assert!(nothing < Duration::from_millis(100), "{nothing:?}");
+    assert_eq!(processes(&mark), [] as [u32; 0]);
+    let figures = [obedient, killed, nothing].map(ms);
+    figure(&format!("leftovers gone: obedient {}, stubborn {}, none {}", figures[0], figures[1], figures[2]));
+}
+
+/// Ends a line again and again; gives by how much each end overran the grace.
+fn overruns(line: &str, mark: &str, processes_of_it: usize, grace: Duration) -> Vec<Duration> {
+    let ends = 0..times(20, 1000);
+    let overruns = ends.map(|_| {
+        let mut shim = Shim::run(line);
+        until("it runs", || (processes(mark).len() >= processes_of_it).then_some(()));
+        assert_eq!(shim.line(), "ready");
+        let begun = Instant::now();
+        shim.end(grace);
+        assert_ne!(shim.exited(), 0);
+        assert_eq!(shim.ended().1, 0);
+        let took = begun.elapsed();
+        assert_eq!(processes(mark), [] as [u32; 0]);
+        took.saturating_sub(grace)
+    });
+    overruns.collect()
+}
+
+#[test]
+fn p01_a_child_that_ignores_term_is_gone_right_after_the_grace() {
+    let mark = mark();
+    let line = format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}");
+    let overrun = p99(overruns(&line, &mark, 2, Duration::from_millis(200)));
+    assert!(overrun < Duration::from_millis(100), "{overrun:?}");
+    figure(&format!("P01 ignores TERM: gone p99 {} after the grace", ms(overrun)));
+}
+
+#[test]
+fn p06_stopped_processes_are_continued_and_gone_within_the_grace() {
+    let mark = mark();
+    let line =
+        format!("sh -c 'sleep {mark} & kill -STOP $!; echo ready; kill -STOP $$; wait' & sleep {mark}; true");
+    let overrun = p99(overruns(&line, &mark, 4, Duration::from_secs(5)));
+    assert_eq!(overrun, Duration::ZERO);
+    figure(&format!("P06 stopped child and grandchild: gone p99 {} after the grace", ms(overrun)));
+}
+
+#[test]
+fn p07_a_fork_bomb_loses_against_the_sweep() {
+    // The limit on processes binds a user, and root not at all: the bomb has a user of its own.
+    if !root() {
+        return;
+    }
+    let user = json!({"uid": 61_007, "gid": 61_007});
+    let mut shim =
+        Shim::run_as(&[], "exec bash -c 'ulimit -u 512; b() { b | b & }; b; wait' 2>/dev/null", user);
+    let count = || {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let of_bomb = entries.filter(|entry| {
+            let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            status.contains("\nUid:\t61007\t") && !status.contains("\nState:\tZ")
+        });
+        of_bomb.count()
+    };
+    let most = until("the bomb is at work", || Some(count()).filter(|count| *count > 200));
+    let begun = Instant::now();
+    shim.end(Duration::from_millis(200));
+    shim.exited();
+    let (killed, survivors) = shim.ended();
+    let took = begun.elapsed();
+    assert_eq!((survivors, count()), (0, 0));
+    assert!(took < Duration::from_millis(3300), "{took:?}");
+    figure(&format!(
+        "P07 fork bomb of {most}: 0 processes after {} (grace 200 ms), {killed} killed",
+        ms(took)
+    ));
+}
+
+#[test]
+fn p08_ten_thousand_orphans_are_reaped_as_they_die() {
+    let mut shim =
+        Shim::run("i=0; while [ $i -lt 10000 ]; do (true &); i=$((i+1)); done; echo done; exec sleep 600");
+    let zombies = || children(shim.pid()).into_iter().filter(|state| *state == 'Z').count();
+    let mut most = 0;
+    // All of them are dead once the leader has become `sleep`.
+    let leader = shim.leader;
+    until("ten thousand were forked", || {
+        most = most.max(zombies());
+        let line = std::fs::read_to_string(format!("/proc/{leader}/cmdline")).unwrap_or_default();
+        line.starts_with("sleep").then_some(())
+    });
+    let begun = Instant::now();
+    until("no zombie is left", || (zombies() == 0).then_some(()));
+    let lag = begun.elapsed();
+    assert!(lag < Duration::from_secs(1), "{lag:?}");
+    shim.end(Duration::from_secs(1));
+    shim.exited();
+    assert_eq!(shim.ended(), (1, 0));
+    figure(&format!("P08 10,000 orphans: at most {most} zombies, the last reaped after {}", ms(lag)));
+}
+
+#[test]
+fn p10_a_child_of_another_user_that_cannot_be_signalled_is_reported_and_does_not_hang_the_end() {
+    if !root() {
+        return;
+    }
+    let mark = mark();
+    let line = format!("setpriv --reuid 61010 --clear-groups sleep {mark} & echo ready; wait");
+    // Without the right to signal strangers, root is like everybody else.
+    let mut shim = Shim::run_as(&["setpriv", "--bounding-set", "-kill"], &line, Value::Null);
+    assert_eq!(shim.line(), "ready");
+    let stranger = until("it runs", || sleeping(&mark).first().copied());
+    let grace = Duration::from_millis(300);
+    let begun = Instant::now();
+    shim.end(grace);
+    shim.exited();
+    assert_eq!(shim.ended(), (1, 1));
+    let overrun = begun.elapsed().saturating_sub(grace);
+    let pid = rustix::process::Pid::from_raw(stranger.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert!(overrun < Duration::from_millis(3200), "{overrun:?}");
+    figure(&format!("P10 unsignalable: 1 survivor reported, end {} after the grace", ms(overrun)));
+}

@@ -1,0 +1,41 @@
+//! Figures: what a test measured, for whoever wants to see it and not only that it was good enough.
+
+use std::io::Write;
+use std::time::Duration;
+
+/// Names a file that collects the figures of all tests; `tests/run.sh` prints it.
+const FILE: &str = "RELAY_TEST_FIGURES";
+
+/// Writes `figure: TEXT` to stdout, and to the file if there is one.
+#[expect(clippy::print_stdout, reason = "whoever runs a test by hand wants to see it")]
+pub(crate) fn figure(text: &str) {
+    println!("figure: {text}");
+    if let Some(path) = std::env::var_os(FILE) {
+        let file = std::fs::File::options().append(true).create(true).open(path);
+        // One write: tests run side by side.
+        file.unwrap().write_all(format!("figure: {text}\n").as_bytes()).unwrap();
+    }
+}
+
+/// How often something is repeated: `normal` times, or `soak` times where a soak was asked for.
+pub(crate) fn times<T>(normal: T, soak: T) -> T {
+    if std::env::var_os("RELAY_TEST_SOAK").is_some() { soak } else { normal }
+}
+
+/// Milliseconds with one decimal.
+pub(crate) fn ms(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// The 99th percentile.
+pub(crate) fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * 99).div_ceil(100) - 1]
+}
+
+/// The resident memory of a process, in KiB.
+pub(crate) fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

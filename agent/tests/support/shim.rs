@@ -1,0 +1,140 @@
+//! A shim of the real agent, spoken to in its own protocol.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::DEADLINE;
+
+/// A shim with its command. Dropping it lets go of both, as an agent that dies does.
+pub(crate) struct Shim {
+    child: Child,
+    control: UnixStream,
+    output: ChildStdout,
+    /// The command's leader.
+    pub(crate) leader: u32,
+}
+
+impl Shim {
+    /// Runs a shell line below a shim.
+    pub(crate) fn run(line: &str) -> Self {
+        Self::run_as(&[], line, Value::Null)
+    }
+
+    /// The same with words before the shim's own command line, and a user for the command.
+    pub(crate) fn run_as(before: &[&str], line: &str, user: Value) -> Self {
+        let (mut control, theirs) = UnixStream::pair().unwrap();
+        control.set_read_timeout(Some(DEADLINE)).unwrap();
+        let words = [before, &[super::binary(), "shim"]].concat();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let env = json!({"PATH": std::env::var("PATH").unwrap()});
+        let run = json!({"argv": ["sh", "-c", line], "env": env, "cwd": "/", "user": user, "stdin": "",
+                         "interrupt_first": false});
+        send(&mut control, &json!({"Run": run}));
+        let spawned = receive(&mut control);
+        let leader = spawned["Spawned"]["pid"].as_u64().unwrap_or_else(|| panic!("{spawned}"));
+        let output = child.stdout.take().unwrap();
+        Self { child, control, output, leader: u32::try_from(leader).unwrap() }
+    }
+
+    /// The shim's own process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks for the end of everything.
+    pub(crate) fn end(&mut self, grace: Duration) {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap();
+        send(&mut self.control, &json!({"End": {"interrupt_first": false, "grace_ms": grace_ms}}));
+    }
+
+    /// Asks for the end of what the command left behind.
+    pub(crate) fn sweep(&mut self) {
+        send(&mut self.control, &json!("Sweep"));
+    }
+
+    /// Asks for the end of a part.
+    pub(crate) fn kill(&mut self, (pid, started): (u32, u64)) {
+        send(&mut self.control, &json!({"Kill": {"pid": pid, "started": started}}));
+    }
+
+    /// The leader's exit code, as a shell shows it.
+    pub(crate) fn exited(&mut self) -> i64 {
+        let report = receive(&mut self.control);
+        let code = report["Exited"]["code"].as_i64();
+        code.or_else(|| Some(128 + report["Exited"]["signal"].as_i64()?))
+            .unwrap_or_else(|| panic!("{report}"))
+    }
+
+    /// How many did not end by themselves, and how many are left.
+    pub(crate) fn ended(&mut self) -> (u64, u64) {
+        let report = receive(&mut self.control);
+        let ended = &report["Ended"];
+        let both = ended["killed"].as_u64().zip(ended["survivors"].as_u64());
+        both.unwrap_or_else(|| panic!("{report}"))
+    }
+
+    /// The next line that the command writes.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while self.output.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        let _ = self.control.shutdown(std::net::Shutdown::Both);
+        let _ = self.child.wait();
+    }
+}
+
+fn send(control: &mut UnixStream, message: &Value) {
+    let body = message.to_string();
+    let mut bytes = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+    bytes.extend_from_slice(body.as_bytes());
+    control.write_all(&bytes).unwrap();
+}
+
+fn receive(control: &mut UnixStream) -> Value {
+    let mut len = [0; 4];
+    control.read_exact(&mut len).unwrap();
+    let mut body = vec![0; u32::from_le_bytes(len) as usize];
+    control.read_exact(&mut body).unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+/// A process's number and start, which name it for ever.
+pub(crate) fn name(pid: u32) -> (u32, u64) {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    (pid, rest.split(' ').nth(19).unwrap().parse().unwrap())
+}
+
+/// The states of all processes whose parent is `pid`.
+pub(crate) fn children(pid: u32) -> Vec<char> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let stats = entries.filter_map(|entry| {
+        entry.file_name().to_str()?.parse::<u32>().ok()?;
+        std::fs::read_to_string(entry.path().join("stat")).ok()
+    });
+    stats
+        .filter_map(|stat| {
+            let (_, rest) = stat.rsplit_once(") ")?;
+            let (state, rest) = rest.split_once(' ')?;
+            (rest.split(' ').next()? == pid.to_string()).then_some(state.chars().next()?)
+        })
+        .collect()
+}
