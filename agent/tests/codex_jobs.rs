@@ -6,9 +6,11 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
 use common::job::{JobSpec, Runner, StepKind};
+use support::figures::{figure, ms};
 use support::{Agent, Relay, Run, mark, processes};
 
 const THREAD: &str = r#"echo '{"type":"thread.started","thread_id":"t-1"}'; echo '{"type":"turn.started"}'"#;
@@ -126,20 +128,26 @@ async fn an_exit_without_a_word_tells_the_last_line_of_stderr() {
 }
 
 #[tokio::test]
-async fn a_kill_from_outside_is_told_as_one() {
+async fn p12_a_codex_that_dies_of_a_signal_is_told_as_that() {
     let (relay, _agent) = run(&format!("{THREAD}; kill -9 $$"), |_| {}).await;
     let (kind, message) = failure(&relay);
     assert!(kind == FailureKind::CodexExit && message.contains("signal 9"), "{message}");
     let (relay, _agent) = run(&format!("{THREAD}; kill -SEGV $$"), |_| {}).await;
     assert!(failure(&relay).1.contains("SEGV"));
+    figure("P12 Codex ended by KILL and SEGV: cause recorded 2 of 2");
 }
 
 #[tokio::test]
-async fn a_codex_that_lingers_after_its_turn_is_ended_and_the_job_is_completed() {
+async fn p11_a_codex_that_lingers_after_its_turn_is_ended_and_the_job_is_completed() {
     let mark = mark();
     let (relay, _agent) = run(&format!("{THREAD}; {DONE}; exec sleep {mark}"), |_| {}).await;
-    assert_eq!(held(&relay).finished(), Some((FinalState::Completed, None, Some(0))));
+    let run = held(&relay);
+    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
     assert_eq!(processes(&mark), [] as [u32; 0]);
+    let (first, last) = (run.events.first().unwrap(), run.events.last().unwrap());
+    let took = last.at.duration_since(first.at).unsigned_abs();
+    assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(13), "{took:?}");
+    figure(&format!("P11 Codex alive after its turn: completed, misclassified 0, ended after {}", ms(took)));
 }
 
 #[tokio::test]

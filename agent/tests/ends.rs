@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::event::{FailureKind, FinalState};
 use rustix::process::Signal;
+use support::figures::{figure, ms, p99, times};
 use support::{Agent, Relay, eventually, mark, processes};
 
 /// Starts a shell job, waits until `mark` shows up among the processes, cancels, and checks that nothing is left.
@@ -37,13 +38,13 @@ async fn a_child_that_ignores_term_is_killed_after_the_grace() {
 }
 
 #[tokio::test]
-async fn a_session_of_its_own_does_not_escape() {
+async fn p02_a_session_of_its_own_does_not_escape() {
     let mark = mark();
     cancelled(&format!("setsid sleep {mark} & setsid -f sleep {mark}; echo ready; wait"), &mark, 2000).await;
 }
 
 #[tokio::test]
-async fn a_double_fork_with_closed_streams_does_not_escape() {
+async fn p03_a_double_fork_with_closed_streams_does_not_escape() {
     let mark = mark();
     let line = format!(
         "(setsid sh -c 'trap \"\" TERM HUP; sleep {mark}; sleep {mark}' </dev/null >/dev/null 2>&1 &); echo ready; sleep {mark}"
@@ -52,22 +53,23 @@ async fn a_double_fork_with_closed_streams_does_not_escape() {
 }
 
 #[tokio::test]
-async fn stopped_processes_are_ended_too() {
+async fn p06_stopped_processes_are_ended_too() {
     let mark = mark();
     let line = format!("sh -c 'sleep {mark} & kill -STOP $!; echo ready; kill -STOP $$; wait'; sleep {mark}");
     let took = cancelled(&line, &mark, 3000).await;
     assert!(took < Duration::from_millis(3100), "{took:?}");
 }
 
-/// Runs a shell job that ends by itself while something of it lives on.
+/// Runs a shell job that ends by itself while something of it lives on; gives how long its end took after its exit.
 async fn leaves_behind(line: &str, mark: &str) -> Duration {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
     relay.accept().await;
-    let begun = Instant::now();
     relay.start(&agent.shell("demo#1", line)).await;
+    relay.until_output("demo#1", "ready").await;
+    let exited = Instant::now();
     let run = relay.until_finished("demo#1").await;
-    let took = begun.elapsed();
+    let took = exited.elapsed();
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
     assert!(run.cleanup().unwrap().0 >= 1 && run.cleanup().unwrap().1 == 0, "{:?}", run.cleanup());
     assert!(run.text().contains("ready"));
@@ -76,17 +78,20 @@ async fn leaves_behind(line: &str, mark: &str) -> Duration {
 }
 
 #[tokio::test]
-async fn a_grandchild_that_holds_stdout_delays_the_end_by_the_drain_only() {
+async fn p04_a_grandchild_that_holds_stdout_delays_the_end_by_the_drain_only() {
     let mark = mark();
     let took = leaves_behind(&format!("sleep {mark} & echo ready; exit 0"), &mark).await;
-    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?}");
+    assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(4), "{took:?}");
+    figure(&format!("P04 stdout held by a grandchild: end {} after the exit", ms(took)));
 }
 
 #[tokio::test]
-async fn a_process_substitution_delays_the_end_by_the_drain_only() {
+async fn p05_a_process_substitution_delays_the_end_by_the_drain_only() {
     let mark = mark();
     let line = format!("bash -c 'exec > >(sleep {mark}) 2>&1; true'; echo ready; sleep {mark} &");
-    leaves_behind(&line, &mark).await;
+    let took = leaves_behind(&line, &mark).await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    figure(&format!("P05 process substitution: end {} after the exit", ms(took)));
 }
 
 #[tokio::test]
@@ -97,7 +102,7 @@ async fn a_leftover_without_the_streams_does_not_delay_the_end() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_killed_takes_its_workers_along_and_says_so_later() {
+async fn p13_an_agent_that_is_killed_takes_its_workers_along_and_says_so_later() {
     let mut relay = Relay::new().await;
     let mut agent = Agent::start(&relay.url());
     relay.accept().await;
@@ -135,7 +140,7 @@ async fn an_agent_that_is_told_to_stop_ends_its_jobs_delivers_and_exits_well() {
 }
 
 #[tokio::test]
-async fn a_second_signal_kills_at_once() {
+async fn p17_a_second_signal_kills_at_once() {
     let mut relay = Relay::new().await;
     let mut agent = Agent::start(&relay.url());
     relay.accept().await;
@@ -151,7 +156,93 @@ async fn a_second_signal_kills_at_once() {
     let begun = Instant::now();
     agent.signal(Signal::INT);
     relay.until_finished("demo#1").await;
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(processes(&mark), [] as [u32; 0]);
+    figure(&format!("P17 second TERM: end after {}", ms(took)));
     eventually("the agent exits", || agent.child.try_wait().unwrap().is_some()).await;
+}
+
+/// An instant that is the agent's own affair: anything between now and `most`, spread evenly over the rounds.
+async fn somewhen(round: u32, rounds: u32, most: Duration) {
+    // A fixed step that has no common divisor with the rounds visits every instant once, in no order.
+    tokio::time::sleep(most * (round * 7919 % rounds) / rounds).await;
+}
+
+/// A job of three commands, one of which does not care for TERM.
+fn in_phases(agent: &Agent, mark: &str) -> common::job::JobSpec {
+    let mut spec =
+        agent.shell("demo#1", &format!("trap '' TERM; setsid sleep {mark} & sleep 0.2; echo ready"));
+    spec.setup = vec!["sleep 0.1".into()];
+    spec.checks = vec![format!("trap 'exit 1' TERM; sleep {mark} & wait $!")];
+    spec
+}
+
+#[tokio::test]
+async fn p13_an_agent_that_is_killed_at_any_instant_leaves_nothing_and_loses_no_event() {
+    let rounds = times(10, 200);
+    let mut lost = 0;
+    for round in 0..rounds {
+        let (mut relay, mark) = (Relay::new().await, mark());
+        let mut agent = Agent::start(&relay.url());
+        relay.accept().await;
+        relay.start(&in_phases(&agent, &mark)).await;
+        let id = "demo#1".parse().unwrap();
+        relay.until("it is accepted", |relay| relay.runs.get(&id).is_some_and(|run| run.accepted > 0)).await;
+        somewhen(round, rounds, Duration::from_millis(600)).await;
+        agent.kill();
+        eventually("every process is gone", || processes(&mark).is_empty()).await;
+        relay.drop_connection();
+        agent.again();
+        relay.accept().await;
+        // The relay itself checks that events are dense, and that one which comes twice is the same.
+        let (state, error, _) = relay.until_finished("demo#1").await.finished().unwrap();
+        assert_eq!((state, error.unwrap().kind), (FinalState::Failed, FailureKind::AgentLost));
+        lost += u32::from(relay.runs[&id].started().is_none());
+    }
+    figure(&format!(
+        "P13 agent killed at {rounds} instants: survivors 0, lost events 0, {lost} before the job had started"
+    ));
+}
+
+/// Tells an agent to stop at some instant; gives how long that took.
+async fn stopped(round: u32, rounds: u32) -> Duration {
+    let (mut relay, mark) = (Relay::new().await, mark());
+    let mut agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.start(&in_phases(&agent, &mark)).await;
+    somewhen(round, rounds, Duration::from_millis(700)).await;
+    let begun = Instant::now();
+    agent.signal(Signal::TERM);
+    let id = "demo#1".parse().unwrap();
+    // Where the signal was first, the job was never accepted and there is no end to tell.
+    let mut exited = None;
+    relay
+        .until_closed("the agent exits", |_| {
+            exited = exited.or_else(|| agent.child.try_wait().unwrap());
+            exited.is_some()
+        })
+        .await;
+    let took = begun.elapsed();
+    assert!(exited.unwrap().success());
+    assert_eq!(processes(&mark), [] as [u32; 0]);
+    if let Some(run) = relay.runs.get(&id).filter(|run| run.accepted > 0) {
+        let ends = run.kinds().iter().filter(|kind| *kind == "finished").count();
+        assert_eq!(ends, 1, "{:?}", run.kinds());
+    }
+    took
+}
+
+#[tokio::test]
+async fn p16_an_agent_that_is_told_to_stop_at_any_instant_tells_one_end_and_exits_in_time() {
+    // Ten at a time: each takes the better part of its grace.
+    let rounds = times(20, 1000);
+    let mut took = Vec::new();
+    for batch in 0..rounds / 10 {
+        let ten = (0..10).map(|n| stopped(batch * 10 + n, rounds));
+        took.extend(futures_util::future::join_all(ten).await);
+    }
+    let p99 = p99(took);
+    assert!(p99 < Duration::from_secs(9), "{p99:?}");
+    figure(&format!("P16 TERM at {rounds} instants: one end each, exit p99 {}", ms(p99)));
 }

@@ -4,6 +4,7 @@ mod support;
 
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
 use common::job::StepKind;
+use support::figures::figure;
 use support::{Agent, Relay, eventually, mark, processes};
 
 #[tokio::test]
@@ -11,7 +12,7 @@ async fn a_shell_job_runs_to_its_end_and_leaves_nothing_in_the_spool() {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
     let hello = relay.accept().await;
-    assert_eq!((hello.protocol_max, hello.max_jobs, hello.jobs.len()), (1, 4, 0));
+    assert_eq!((hello.protocol_max, hello.max_jobs, hello.jobs.len()), (common::wire::PROTOCOL, 4, 0));
     relay.start(&agent.shell("demo#1", "echo out; echo err >&2; pwd")).await;
     let run = relay.until_finished("demo#1").await;
     assert_eq!(run.accepted, 1);
@@ -132,15 +133,51 @@ async fn a_workspace_that_does_not_exist_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn a_program_that_can_not_start_is_a_typed_failure() {
+async fn p15_a_program_that_can_not_start_is_a_typed_failure_in_all_four_ways() {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
     relay.accept().await;
-    let mut spec = agent.shell("demo#1", "true");
-    spec.env.insert("PATH".into(), "/nowhere".into());
-    relay.start(&spec).await;
-    let (_, error, code) = relay.until_finished("demo#1").await.finished().unwrap();
-    assert_eq!((error.unwrap().kind, code), (FailureKind::SpawnFailed, None));
+    let broken = agent.dir.path().join("bin");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(broken.join("sh"), "not a program").unwrap();
+    let (broken, path) = (broken.display().to_string(), std::env::var("PATH").unwrap());
+    let cases = [
+        ("none#1", "/nowhere", "true".to_owned(), "No such file"),
+        ("mode#1", &broken, "true".to_owned(), "ermission denied"),
+        ("long#1", &path, format!("true {}", "x".repeat(200_000)), "too long"),
+    ];
+    let mut told = Vec::new();
+    for (job, path, line, reason) in cases {
+        let mut spec = agent.shell(job, &line);
+        spec.env.insert("PATH".into(), path.to_owned());
+        relay.start(&spec).await;
+        told.push((relay.until_finished(job).await.finished().unwrap(), reason));
+    }
+    if rustix::process::geteuid().is_root() {
+        // The limit binds users, not root, and counts what they run already: so somebody else who runs something.
+        let mut runs = std::process::Command::new("setpriv");
+        let mut runs = runs.args(["--reuid", "nobody", "--clear-groups", "sleep", "600"]).spawn().unwrap();
+        eventually("somebody else runs something", || {
+            std::fs::read_to_string(format!("/proc/{}/comm", runs.id())).unwrap() == "sleep\n"
+        })
+        .await;
+        relay.drop_connection();
+        let agent = Agent::start_with(&relay.url(), &serde_json::json!({"user": "nobody"}));
+        let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        let pid = rustix::process::Pid::from_child(&agent.child);
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nproc, none).unwrap();
+        relay.accept().await;
+        relay.start(&agent.shell("full#1", "true")).await;
+        told.push((relay.until_finished("full#1").await.finished().unwrap(), "temporarily unavailable"));
+        runs.kill().unwrap();
+        runs.wait().unwrap();
+    }
+    for ((state, error, code), reason) in &told {
+        let error = error.as_ref().unwrap();
+        assert_eq!((*state, error.kind, *code), (FinalState::Failed, FailureKind::SpawnFailed, None));
+        assert!(error.message.contains(reason), "{}", error.message);
+    }
+    figure(&format!("P15 programs that can't start: {0} of {0} typed", told.len()));
 }
 
 #[tokio::test]
@@ -166,7 +203,7 @@ async fn changes_are_counted_where_git_knows_the_workspace() {
 }
 
 #[tokio::test]
-async fn a_worker_sees_three_descriptors_and_nothing_of_the_agent() {
+async fn p22_a_worker_sees_three_descriptors_and_nothing_of_the_agent() {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
     relay.accept().await;
@@ -175,6 +212,7 @@ async fn a_worker_sees_three_descriptors_and_nothing_of_the_agent() {
     relay.start(&spec).await;
     let text = relay.until_finished("demo#1").await.text();
     assert!(text.starts_with("0\n1\n2\n") && !text.contains("\n3\n"), "{text}");
+    figure("P22 inherited descriptors: 0, 1, 2 and none besides");
     assert!(text.contains("MINE=yes") && text.contains("NoNewPrivs:\t1"), "{text}");
     assert!(!text.contains("CARGO_MANIFEST_DIR") && !text.contains(support::TOKEN), "{text}");
 }

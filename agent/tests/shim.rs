@@ -1,7 +1,5 @@
 //! The shim alone: steps that are interrupted, leftovers, and trees that don't want to go.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
-
 mod support;
 
 use std::time::{Duration, Instant};
@@ -75,7 +73,7 @@ fn t05_a_process_id_that_was_given_away_is_never_signalled() {
          echo $((a-1)) > /proc/sys/kernel/ns_last_pid; sleep {mark} & cat /proc/$!/stat; wait $!; echo $?; sleep {mark}"
     );
     let before = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
-    let mut shim = Shim::run_as(&before, &line, Value::Null);
+    let mut shim = Shim::run_as(&before, &line, &Value::Null);
     let named = |stat: &str| -> (u32, u64) {
         let fields: Vec<&str> = stat.split(' ').collect();
         (fields[0].parse().unwrap(), fields[21].parse().unwrap())
@@ -171,7 +169,7 @@ fn p07_a_fork_bomb_loses_against_the_sweep() {
     }
     let user = json!({"uid": 61_007, "gid": 61_007});
     let mut shim =
-        Shim::run_as(&[], "exec bash -c 'ulimit -u 512; b() { b | b & }; b; wait' 2>/dev/null", user);
+        Shim::run_as(&[], "exec bash -c 'ulimit -u 512; b() { b | b & }; b; wait' 2>/dev/null", &user);
     let count = || {
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         let of_bomb = entries.filter(|entry| {
@@ -225,7 +223,7 @@ fn p10_a_child_of_another_user_that_cannot_be_signalled_is_reported_and_does_not
     let mark = mark();
     let line = format!("setpriv --reuid 61010 --clear-groups sleep {mark} & echo ready; wait");
     // Without the right to signal strangers, root is like everybody else.
-    let mut shim = Shim::run_as(&["setpriv", "--bounding-set", "-kill"], &line, Value::Null);
+    let mut shim = Shim::run_as(&["setpriv", "--bounding-set", "-kill"], &line, &Value::Null);
     assert_eq!(shim.line(), "ready");
     let stranger = until("it runs", || sleeping(&mark).first().copied());
     let grace = Duration::from_millis(300);

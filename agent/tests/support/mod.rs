@@ -165,6 +165,27 @@ impl Relay {
         assert!(served, "not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
     }
 
+    /// The same where the agent may end the connection: then what was held by then has to do.
+    pub(crate) async fn until_closed(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let served = timeout(DEADLINE, async {
+            while !done(self) {
+                let Some(socket) = self.socket.as_mut() else {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
+                match timeout(Duration::from_millis(50), socket.next()).await {
+                    Err(_) => {}
+                    Ok(Some(Ok(Message::Binary(bytes)))) => {
+                        let frame = wire::decode(&bytes).unwrap();
+                        self.take(frame).await;
+                    }
+                    Ok(_) => self.socket = None,
+                }
+            }
+        });
+        assert!(served.await.is_ok(), "not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
+    }
+
     pub(crate) async fn until_finished(&mut self, job: &str) -> &Run {
         let id: JobId = job.parse().unwrap();
         self.until("the job ends", |relay| relay.runs.get(&id).is_some_and(|run| run.finished().is_some()))

@@ -22,11 +22,11 @@ pub(crate) struct Shim {
 impl Shim {
     /// Runs a shell line below a shim.
     pub(crate) fn run(line: &str) -> Self {
-        Self::run_as(&[], line, Value::Null)
+        Self::run_as(&[], line, &Value::Null)
     }
 
     /// The same with words before the shim's own command line, and a user for the command.
-    pub(crate) fn run_as(before: &[&str], line: &str, user: Value) -> Self {
+    pub(crate) fn run_as(before: &[&str], line: &str, user: &Value) -> Self {
         let (mut control, theirs) = UnixStream::pair().unwrap();
         control.set_read_timeout(Some(DEADLINE)).unwrap();
         let words = [before, &[super::binary(), "shim"]].concat();
@@ -131,10 +131,11 @@ pub(crate) fn children(pid: u32) -> Vec<char> {
         std::fs::read_to_string(entry.path().join("stat")).ok()
     });
     stats
-        .filter_map(|stat| {
-            let (_, rest) = stat.rsplit_once(") ")?;
-            let (state, rest) = rest.split_once(' ')?;
-            (rest.split(' ').next()? == pid.to_string()).then_some(state.chars().next()?)
+        .filter_map(|text| {
+            let (_, rest) = text.rsplit_once(") ")?;
+            let mut fields = rest.split(' ');
+            let letter = fields.next()?.chars().next()?;
+            (fields.next()? == pid.to_string()).then_some(letter)
         })
         .collect()
 }
