@@ -1,5 +1,6 @@
 //! Who runs in a folder, read from `/proc` and not from what the product says.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -22,12 +23,32 @@ pub fn running(text: &str) -> Vec<Process> {
     living(|pid| command(pid).contains(text))
 }
 
+/// How many living processes have the environment variable `name`, by its value. They have had it since they were
+/// started; what they did to their environment afterwards does not matter.
+pub fn by_environment(name: &str) -> BTreeMap<String, usize> {
+    let start = format!("{name}=").into_bytes();
+    let mut found = BTreeMap::new();
+    for pid in pids().filter(|pid| *pid != std::process::id()) {
+        // A dead process has none.
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let value = environment.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(start.as_slice()));
+        if let Some(value) = value.filter(|_| is_living(pid)) {
+            *found.entry(String::from_utf8_lossy(value).into_owned()).or_default() += 1;
+        }
+    }
+    found
+}
+
 fn living(matches: impl Fn(u32) -> bool) -> Vec<Process> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()));
-    pids.filter(|pid| *pid != std::process::id() && is_living(*pid) && matches(*pid))
+    pids()
+        .filter(|pid| *pid != std::process::id() && is_living(*pid) && matches(*pid))
         .map(|pid| Process { pid, command: command(pid) })
         .collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
 }
 
 fn is_living(pid: u32) -> bool {

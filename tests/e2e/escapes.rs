@@ -1,0 +1,241 @@
+//! Twelve ways to outlive an end, none of which works: survivors are counted from outside, in `/proc`.
+//!
+//! Every process of a test job carries a mark in its environment, which it had from its start and can't put off. The
+//! rows P01 to P10 of the faults that the product survives are among the shapes, and P14 is that the same holds where
+//! the agent is the host's process and where it is a container's, below its PID 1.
+
+use std::collections::BTreeMap;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use common::record::{JobRecord, State};
+use relay_tests::harness::figures::{figure, ms, p99, times};
+use relay_tests::harness::{Engine, PATIENCE, Site, processes};
+
+/// The mark: its value is the site's folder, and the number of the job within the test.
+const MARK: &str = "RELAY_TEST_ESCAPE";
+/// From the request to KILL.
+const GRACE: Duration = Duration::from_millis(300);
+/// Of each shape in a batch. Of these 12 × 5 jobs, 35 stay; with the others they are not many more than the 50 that an
+/// agent takes at once.
+const AT_ONCE: usize = 5;
+
+/// A way to flee.
+struct Shape {
+    /// Its row, where it has one, and what it does.
+    name: &'static str,
+    /// The command line; `$RELAY_TEST_UID` is a user of its own.
+    line: &'static str,
+    /// How many processes it has when it is at work and can be cancelled; none where it ends by itself at once, and
+    /// what it leaves behind is the matter.
+    at_work: usize,
+}
+
+static SHAPES: [Shape; 12] = [
+    Shape { name: "P01 ignores TERM", line: "trap '' TERM HUP INT; sleep 600; sleep 600", at_work: 2 },
+    Shape { name: "P02 session of its own", line: "setsid sleep 600 & wait", at_work: 2 },
+    Shape {
+        name: "P03 double fork, streams closed",
+        line: "(setsid sh -c 'sleep 600; true' </dev/null >/dev/null 2>&1 &); true",
+        at_work: 0,
+    },
+    Shape { name: "P04 grandchild holds stdout", line: "sleep 600 & exit 0", at_work: 0 },
+    Shape {
+        name: "P05 process substitution",
+        line: "bash -c 'exec > >(tee -a tee.out; sleep 600) 2>&1; true'",
+        at_work: 0,
+    },
+    Shape {
+        name: "P06 stopped child and grandchild",
+        line: "sh -c 'sleep 600 & kill -STOP $!; kill -STOP $$' & sleep 600; true",
+        at_work: 4,
+    },
+    Shape {
+        name: "P07 fork bomb",
+        line: "exec 2>/dev/null; setpriv --reuid $RELAY_TEST_UID --clear-groups \
+               bash -c 'ulimit -u 24; b() { b | b & }; b'; sleep 600",
+        at_work: 10,
+    },
+    Shape {
+        name: "P10 another user",
+        line: "setpriv --reuid $RELAY_TEST_UID --clear-groups setsid sleep 600 & wait",
+        at_work: 2,
+    },
+    Shape {
+        name: "nested sessions",
+        line: "setsid sh -c 'setsid sh -c \"trap : TERM; setsid sleep 600 & wait; wait\" & wait' & wait",
+        at_work: 4,
+    },
+    Shape {
+        // What tmux and screen do: a daemon with a session and a terminal of its own.
+        name: "detached terminal session",
+        line: "(setsid script -qfc 'sleep 600; true' /dev/null </dev/null >/dev/null 2>&1 &); sleep 600; true",
+        at_work: 5,
+    },
+    Shape { name: "nohup", line: "nohup sh -c 'sleep 600; true' >/dev/null 2>&1 & exit 0", at_work: 0 },
+    Shape { name: "disown", line: "bash -c 'sleep 600 >/dev/null 2>&1 & disown -a; exit 0'", at_work: 0 },
+];
+
+/// A job that tries.
+struct Attempt {
+    shape: &'static Shape,
+    job: String,
+    mark: String,
+}
+
+/// What came of all attempts of a shape.
+struct Score {
+    jobs: usize,
+    survivors: usize,
+    overruns: Vec<Duration>,
+}
+
+#[test]
+fn nothing_escapes_on_this_machine() {
+    nothing_escapes(Engine::Local, "local");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn nothing_escapes_in_a_container() {
+    nothing_escapes(Engine::Docker, "docker");
+}
+
+fn nothing_escapes(engine: Engine, name: &str) {
+    let site = Site::new(engine);
+    site.configure("max_jobs = 50");
+    site.relay(&["up"]);
+    let (mut all, mut overruns) = (Vec::new(), BTreeMap::new());
+    for batch in 0..times(50, 1000) / AT_ONCE {
+        let attempts = launch(&site, batch);
+        overruns.extend(cancel(&site, &attempts));
+        all.extend(attempts);
+    }
+    for attempts in all.chunks(AT_ONCE * SHAPES.len()) {
+        check(&site, attempts);
+    }
+    let left = marked(&site);
+    let scores = SHAPES.iter().map(|shape| {
+        let of_shape = || all.iter().filter(|attempt| std::ptr::eq(attempt.shape, shape));
+        Score {
+            jobs: of_shape().count(),
+            survivors: of_shape().filter_map(|attempt| left.get(&attempt.mark)).sum(),
+            overruns: of_shape().filter_map(|attempt| overruns.get(&attempt.mark)).copied().collect(),
+        }
+    });
+    let scores: Vec<Score> = scores.collect();
+    tell(name, &scores);
+    assert_eq!(left, BTreeMap::new());
+    assert!(scores.iter().all(|score| score.jobs == all.len() / SHAPES.len()));
+}
+
+fn tell(engine: &str, scores: &[Score]) {
+    for (shape, score) in SHAPES.iter().zip(scores) {
+        let end = match shape.at_work {
+            0 => String::from("ended by itself"),
+            _ => format!("end p99 {} over the grace", ms(p99(score.overruns.clone()))),
+        };
+        let Score { jobs, survivors, .. } = score;
+        figure(&format!("{}, {engine}: {jobs} jobs, {survivors} survivors, {end}", shape.name));
+    }
+    let jobs: usize = scores.iter().map(|score| score.jobs).sum();
+    let survivors: usize = scores.iter().map(|score| score.survivors).sum();
+    let end = p99(scores.iter().flat_map(|score| score.overruns.clone()).collect());
+    figure(&format!(
+        "escapes {engine}: {jobs} jobs, {survivors} survivors, end p99 {} over the grace",
+        ms(end)
+    ));
+    assert_eq!(survivors, 0);
+    // The request's way through command line, relay and agent counts too; this only has to be no other limit.
+    assert!(end < Duration::from_secs(2), "{end:?}");
+}
+
+/// Starts some of each shape, and waits until those that stay are at work.
+fn launch(site: &Site, batch: usize) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    for (n, shape) in (0..AT_ONCE).flat_map(|_| SHAPES.iter()).enumerate() {
+        let n = batch * AT_ONCE * SHAPES.len() + n;
+        let mark = format!("{}-{n}", folder(site));
+        // Every fork bomb has a user of its own, whose limit it can't use up for the others.
+        let user = 70_000 + n % 10_000;
+        let more = [format!("{MARK}={mark}"), format!("RELAY_TEST_UID={user}")];
+        let job = site.launch_shell(shape.line, &["--env", &more[0], "--env", &more[1]]);
+        attempts.push(Attempt { shape, job, mark });
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = marked(site);
+        let late = attempts
+            .iter()
+            .find(|attempt| found.get(&attempt.mark).copied().unwrap_or(0) < attempt.shape.at_work);
+        let Some(late) = late else { return attempts };
+        let (shape, job) = (late.shape.name, &late.job);
+        assert!(
+            Instant::now() < deadline,
+            "{shape} is not at work ({:?} processes): {:#?}\n{}",
+            found.get(&late.mark),
+            site.record(job),
+            site.log(job)
+        );
+    }
+}
+
+/// Cancels the jobs that stay; gives by how much the last process of each overran the grace.
+fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
+    let stay: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.shape.at_work > 0).collect();
+    let begun = Instant::now();
+    let grace = ms(GRACE).replace(' ', "");
+    let mut words = vec!["cancel", "--grace", &grace];
+    words.extend(stay.iter().map(|attempt| attempt.job.as_str()));
+    let mut cancel = Running(site.command(&words).stdout(std::process::Stdio::null()).spawn().unwrap());
+    let mut last = BTreeMap::new();
+    while cancel.0.try_wait().unwrap().is_none() {
+        let seen = Instant::now();
+        let found = marked(site);
+        last.extend(found.into_keys().map(|mark| (mark, seen.max(begun))));
+    }
+    assert!(cancel.0.wait().unwrap().success(), "{}", site.daemon_log());
+    let overrun = |attempt: &&Attempt| {
+        let last = last.get(&attempt.mark).copied().unwrap_or(begun);
+        (attempt.mark.clone(), last.duration_since(begun).saturating_sub(GRACE))
+    };
+    stay.iter().map(overrun).collect()
+}
+
+/// Waits for the end of jobs and holds their records against what was done to them.
+fn check(site: &Site, attempts: &[Attempt]) {
+    let jobs: Vec<&str> = attempts.iter().map(|attempt| attempt.job.as_str()).collect();
+    // Its exit code speaks of the cancelled ones; the records are looked at here.
+    site.run(&[&["wait"], jobs.as_slice()].concat());
+    for (attempt, record) in attempts.iter().zip(records(site, &jobs)) {
+        let expected = if attempt.shape.at_work > 0 { State::Cancelled } else { State::Completed };
+        assert_eq!(record.state, expected, "{}: {record:#?}", attempt.shape.name);
+        assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0), "{}", attempt.shape.name);
+    }
+}
+
+fn records(site: &Site, jobs: &[&str]) -> Vec<JobRecord> {
+    let json = site.relay(&[&["status", "--json"], jobs].concat());
+    json.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// How many processes live of each attempt of this site.
+fn marked(site: &Site) -> BTreeMap<String, usize> {
+    let own = format!("{}-", folder(site));
+    let found = processes::by_environment(MARK);
+    found.into_iter().filter(|(mark, _)| mark.starts_with(&own)).collect()
+}
+
+fn folder(site: &Site) -> String {
+    site.root().file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// A command that goes with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
