@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all. A missing Docker or Codex is a failure, never a skip.
 #
-#   ./tests/run.sh [--no-install]
+#   ./tests/run.sh [--no-install] [--soak]
+#
+# --soak repeats as often as the design asks, not only as often as every run can wait for: hours, not minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=lib.sh
 . tests/lib.sh
 
+profile=default
 for argument; do
     case $argument in
         --no-install) export RELAY_NO_INSTALL=1 ;;
-        *) say "usage: ./tests/run.sh [--no-install]"; exit 2 ;;
+        --soak) profile=soak; export RELAY_TEST_SOAK=1 ;;
+        *) say "usage: ./tests/run.sh [--no-install] [--soak]"; exit 2 ;;
     esac
 done
 trap stop_docker_if_started EXIT
@@ -52,4 +56,10 @@ target/release/relay --root "$site" up --build >target/image.log 2>&1 || { tail 
 target/release/relay --root "$site" down >/dev/null
 
 step tests
-cargo nextest run --workspace --locked --run-ignored all --no-fail-fast
+export RELAY_TEST_FIGURES=$PWD/target/figures.txt
+: >"$RELAY_TEST_FIGURES"
+# What the tests measured goes before the summary: whoever reads only the end wants to find that there.
+cargo nextest run --profile "$profile" --workspace --locked --run-ignored all --no-fail-fast 2>&1 |
+    awk -v figures="$RELAY_TEST_FIGURES" '
+        /^ +Summary \[/ { while ((getline line < figures) > 0) print line }
+        { print; fflush() }'

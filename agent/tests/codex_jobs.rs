@@ -5,37 +5,22 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
-use common::job::{JobSpec, Runner, StepKind};
+use common::job::{JobSpec, StepKind};
+use support::codex::{self, DONE, THREAD};
 use support::figures::{figure, ms};
 use support::{Agent, Relay, Run, mark, processes};
 
-const THREAD: &str = r#"echo '{"type":"thread.started","thread_id":"t-1"}'; echo '{"type":"turn.started"}'"#;
 const SAID: &str =
     r#"echo '{"type":"item.completed","item":{"id":"item_9","type":"agent_message","text":"All done."}}'"#;
-const DONE: &str = r#"echo '{"type":"turn.completed","usage":{"input_tokens":100,"output_tokens":20}}'"#;
-
-/// A Codex whose turn is this script.
-fn codex(agent: &Agent, body: &str) -> JobSpec {
-    let program = agent.dir.path().join("codex");
-    let version = "if [ \"$1\" = --version ]; then echo codex-cli 0.169.0; exit; fi";
-    fs::write(&program, format!("#!/bin/sh\n{version}\n{body}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut spec = agent.shell("demo#1", "say hello");
-    spec.runner = Runner::Codex;
-    spec.codex.program = program.display().to_string();
-    spec.env.insert("CODEX_API_KEY".into(), "s3cr3t".into());
-    spec
-}
 
 async fn run(body: &str, change: impl FnOnce(&mut JobSpec)) -> (Relay, Agent) {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
     relay.accept().await;
-    let mut spec = codex(&agent, body);
+    let mut spec = codex::job(&agent, "demo#1", body);
     change(&mut spec);
     relay.start(&spec).await;
     relay.until_finished("demo#1").await;
@@ -203,7 +188,7 @@ async fn without_codex_or_its_credentials_the_job_is_refused_with_what_to_do() {
     let agent = Agent::start(&relay.url());
     relay.accept().await;
     let id = "demo#1".parse().unwrap();
-    let mut spec = codex(&agent, "true");
+    let mut spec = codex::job(&agent, "demo#1", "true");
     spec.env.insert("HOME".into(), agent.dir.path().display().to_string());
     spec.env.remove("CODEX_API_KEY");
     relay.start(&spec).await;

@@ -196,7 +196,7 @@ fn p07_a_fork_bomb_loses_against_the_sweep() {
 fn p08_ten_thousand_orphans_are_reaped_as_they_die() {
     let mut shim =
         Shim::run("i=0; while [ $i -lt 10000 ]; do (true &); i=$((i+1)); done; echo done; exec sleep 600");
-    let zombies = || children(shim.pid()).into_iter().filter(|state| *state == 'Z').count();
+    let zombies = || children(shim.pid()).into_iter().filter(|(_, state)| *state == 'Z').count();
     let mut most = 0;
     // All of them are dead once the leader has become `sleep`.
     let leader = shim.leader;

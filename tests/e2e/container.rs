@@ -1,10 +1,12 @@
 //! The same in a container of the real Docker.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::event::{FailureKind, Isolation};
 use common::record::State;
 use relay_tests::harness::docker::{docker, gateway};
+use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until};
 
@@ -102,12 +104,53 @@ fn a_relay_that_is_killed_comes_back_to_a_worker_that_never_noticed() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn docker_stop_records_the_end_of_what_ran() {
+fn p16_docker_stop_records_the_end_of_what_ran_within_its_ten_seconds() {
     let site = site();
-    let job = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let lines = ["sleep 1000", "trap '' TERM; sleep 1000; sleep 1000"];
+    let jobs = lines.map(|line| site.launch_shell(line, &[]));
+    for job in &jobs {
+        site.record_when(job, "runs", |record| record.state == State::Running);
+    }
+    let begun = Instant::now();
     docker(&["stop", "--time", "10", &site.container()]);
-    assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::AgentLost)));
+    let took = begun.elapsed();
+    for job in &jobs {
+        assert_eq!(outcome(&site.ended(job)), (State::Failed, Some(FailureKind::AgentLost)));
+    }
+    assert!(took < Duration::from_secs(9), "{took:?}");
+    figure(&format!("P16 docker stop with a job that ignores TERM: {}, both ends recorded", ms(took)));
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
+    let site = site();
+    docker(&["update", "--memory", "300m", "--memory-swap", "300m", &site.container()]);
+    let job = site.launch_shell("exec python3 -c 'x = bytearray(1 << 30); print(len(x))'", &[]);
+    let record = site.ended(&job);
+    assert_eq!(record.state, State::Failed);
+    let message = record.error.unwrap().message;
+    assert!(message.contains("memory"), "{message}");
+    figure(&format!("P12 killed for its memory: '{message}'"));
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn t02_a_container_that_is_paused_burns_no_limit() {
+    let site = site();
+    let work = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done";
+    let jobs = [0; 4].map(|_| site.launch_shell(work, &["--step-timeout", "command=3s"]));
+    for job in &jobs {
+        site.record_when(job, "runs", |record| record.state == State::Running);
+    }
+    docker(&["pause", &site.container()]);
+    let begun = Instant::now();
+    until("five seconds have passed", || (begun.elapsed() > Duration::from_secs(5)).then_some(()));
+    docker(&["unpause", &site.container()]);
+    for job in &jobs {
+        assert_eq!(outcome(&site.ended(job)), (State::Completed, None));
+    }
+    figure("T02 container paused for 5 s, limit 3 s, 2 s of work: false kills 0 of 4");
 }
 
 #[test]

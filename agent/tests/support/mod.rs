@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
 #![expect(dead_code, reason = "each test file uses its own part of the harness")]
 
+pub(crate) mod codex;
 pub(crate) mod figures;
 pub(crate) mod shim;
 
@@ -25,13 +26,18 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 /// Longer than anything takes on a busy machine; only a failing test waits so long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
+/// A log that is longer is forgotten: the flood of a minute has gigabytes.
+const FORGET: usize = 64 * 1024 * 1024;
 pub(crate) const TOKEN: &str = "5ec2e7c0ffee";
 
 /// What the relay holds of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) events: Vec<Event>,
+    /// The newest of its log.
     pub(crate) output: Vec<u8>,
+    /// How many bytes before that are forgotten.
+    forgotten: u64,
     pub(crate) accepted: u32,
     pub(crate) refused: Option<(String, bool)>,
     pub(crate) duplicates: u64,
@@ -57,6 +63,11 @@ impl Run {
             EventBody::Started { pid, .. } => Some(pid),
             _ => None,
         })
+    }
+
+    /// How long its log is.
+    pub(crate) fn length(&self) -> u64 {
+        self.forgotten + self.output.len() as u64
     }
 
     pub(crate) fn text(&self) -> String {
@@ -111,7 +122,7 @@ impl Relay {
             let durable = hello.jobs.iter().map(|job| {
                 let run = self.runs.entry(job.job.clone()).or_default();
                 let closed = run.finished().is_some();
-                let (seq, output) = (run.events.len() as u64, run.output.len() as u64);
+                let (seq, output) = (run.events.len() as u64, run.length());
                 Durable { job: job.job.clone(), epoch: job.epoch, seq, output, closed }
             });
             let durable = durable.collect();
@@ -228,11 +239,15 @@ impl Relay {
             }
             AgentFrame::Output { job, epoch, offset, bytes } => {
                 let run = self.runs.entry(job.clone()).or_default();
-                let at = usize::try_from(offset).unwrap();
+                let at = usize::try_from(offset - run.forgotten).unwrap();
                 assert!(at <= run.output.len(), "a gap in the output");
                 run.output.truncate(at);
                 run.output.extend_from_slice(&bytes);
-                let offset = run.output.len() as u64;
+                let offset = run.length();
+                if run.output.len() > FORGET {
+                    run.forgotten = offset;
+                    run.output.clear();
+                }
                 if self.ack {
                     self.send(&RelayFrame::OutputAck { job, epoch, offset }).await;
                 }
@@ -357,4 +372,15 @@ pub(crate) fn mark() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("9{}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A process and all that is below it.
+pub(crate) fn below(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        found.extend(shim::children(*pid).into_iter().map(|(child, _)| child));
+        next += 1;
+    }
+    found
 }

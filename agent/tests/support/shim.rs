@@ -123,19 +123,16 @@ pub(crate) fn name(pid: u32) -> (u32, u64) {
     (pid, rest.split(' ').nth(19).unwrap().parse().unwrap())
 }
 
-/// The states of all processes whose parent is `pid`.
-pub(crate) fn children(pid: u32) -> Vec<char> {
+/// The processes whose parent is `pid`, with their states.
+pub(crate) fn children(pid: u32) -> Vec<(u32, char)> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let stats = entries.filter_map(|entry| {
-        entry.file_name().to_str()?.parse::<u32>().ok()?;
-        std::fs::read_to_string(entry.path().join("stat")).ok()
+    let children = entries.filter_map(|entry| {
+        let child = entry.file_name().to_str()?.parse().ok()?;
+        let text = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (_, rest) = text.rsplit_once(") ")?;
+        let mut fields = rest.split(' ');
+        let letter = fields.next()?.chars().next()?;
+        (fields.next()? == pid.to_string()).then_some((child, letter))
     });
-    stats
-        .filter_map(|text| {
-            let (_, rest) = text.rsplit_once(") ")?;
-            let mut fields = rest.split(' ');
-            let letter = fields.next()?.chars().next()?;
-            (fields.next()? == pid.to_string()).then_some(letter)
-        })
-        .collect()
+    children.collect()
 }

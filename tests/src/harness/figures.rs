@@ -35,9 +35,9 @@ pub fn ms(time: Duration) -> String {
     format!("{} ms", time.as_millis())
 }
 
-/// The 99th percentile; nothing of nothing.
-pub fn p99(mut times: Vec<Duration>) -> Duration {
+/// What this part of all is not above (50 of 100 for the median); nothing of nothing.
+pub fn percentile(mut times: Vec<Duration>, part: usize) -> Duration {
     times.sort_unstable();
-    let place = (times.len() * 99).div_ceil(100).saturating_sub(1);
+    let place = (times.len() * part).div_ceil(100).saturating_sub(1);
     times.get(place).copied().unwrap_or_default()
 }

@@ -1,0 +1,38 @@
+//! A script in the place of Codex: what it prints and how it ends is all that the agent sees.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use common::job::{JobSpec, Runner};
+
+use super::Agent;
+
+/// A thread and a turn begin.
+pub(crate) const THREAD: &str =
+    r#"echo '{"type":"thread.started","thread_id":"t-1"}'; echo '{"type":"turn.started"}'"#;
+/// The turn is over.
+pub(crate) const DONE: &str =
+    r#"echo '{"type":"turn.completed","usage":{"input_tokens":100,"output_tokens":20}}'"#;
+
+/// A whole turn around these commands.
+pub(crate) fn turn(body: &str) -> String {
+    format!("{THREAD}; {}{DONE}", if body.is_empty() { String::new() } else { format!("{body}; ") })
+}
+
+/// The line with which Codex tells a message of the model.
+pub(crate) fn said(text: &str) -> String {
+    format!(r#"{{"type":"item.completed","item":{{"id":"item_9","type":"agent_message","text":"{text}"}}}}"#)
+}
+
+/// A job whose Codex is this script.
+pub(crate) fn job(agent: &Agent, job: &str, body: &str) -> JobSpec {
+    let program = agent.dir.path().join(format!("codex-{}", job.replace('#', ".")));
+    let version = "if [ \"$1\" = --version ]; then echo codex-cli 0.169.0; exit; fi";
+    fs::write(&program, format!("#!/bin/sh\n{version}\n{body}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut spec = agent.shell(job, "say hello");
+    spec.runner = Runner::Codex;
+    spec.codex.program = program.display().to_string();
+    spec.env.insert("CODEX_API_KEY".into(), "s3cr3t".into());
+    spec
+}
