@@ -67,10 +67,12 @@ fn t05_a_process_id_that_was_given_away_is_never_signalled() {
     if !root() {
         return;
     }
-    let mark = mark();
+    let (mark, fence) = (mark(), mark());
     let line = format!(
-        "sleep {mark} & a=$!; cat /proc/$a/stat; kill -9 $a; wait $a; sleep 0.1; \
-         echo $((a-1)) > /proc/sys/kernel/ns_last_pid; sleep {mark} & cat /proc/$!/stat; wait $!; echo $?; sleep {mark}"
+        "sleep {fence} & f=$!; cat /proc/$f/stat; \
+         sleep {mark} & a=$!; cat /proc/$a/stat; kill -9 $a; wait $a; sleep 0.1; \
+         echo $((a-1)) > /proc/sys/kernel/ns_last_pid; sleep {mark} & b=$!; cat /proc/$b/stat; \
+         wait $f; echo $?; wait $b; echo $?; sleep {mark}"
     );
     let before = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
     let mut shim = Shim::run_as(&before, &line, &Value::Null);
@@ -78,14 +80,16 @@ fn t05_a_process_id_that_was_given_away_is_never_signalled() {
         let fields: Vec<&str> = stat.split(' ').collect();
         (fields[0].parse().unwrap(), fields[21].parse().unwrap())
     };
-    let (old, new) = (named(&shim.line()), named(&shim.line()));
+    let [fence, old, new] = [(); 3].map(|()| named(&shim.line()));
     assert_eq!(old.0, new.0, "the number was to be given away again");
     let strangers = [old, (new.0, new.1 + 1), (1, 0), (u32::MAX, 0)];
     for stranger in strangers {
         shim.kill(stranger);
     }
-    // Requests are answered in order: the stranger would be dead when the leader's end is reported.
-    assert_eq!(sleeping(&mark).len(), 1);
+    // Requests are carried out in order.
+    shim.kill(fence);
+    assert_eq!(shim.line(), "137");
+    until("the stranger lives", || (sleeping(&mark).len() == 1).then_some(()));
     shim.kill(new);
     assert_eq!(shim.line(), "137");
     figure(&format!("T05 signals to a number that was given away: 0 of {}", strangers.len()));

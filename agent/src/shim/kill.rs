@@ -76,6 +76,9 @@ pub(super) fn terminate(toll: &mut Toll) {
 }
 
 /// Freezes and kills until nothing is left, or only what can't be killed. Gives how many survive.
+///
+/// That nothing is left is what the kernel says when there is no child to wait for. So a glance is enough to find whom
+/// to kill: whoever it overlooks is found by the next.
 pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>, toll: &mut Toll) -> u32 {
     let begun = Instant::now();
     loop {
@@ -89,7 +92,7 @@ pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>,
         if begun.elapsed() >= SWEEP_LIMIT {
             return count(tree::living().len());
         }
-        for entry in freeze(begun, SWEEP_LIMIT, tree::living) {
+        for entry in freeze(begun, SWEEP_LIMIT, tree::glance) {
             if send(entry, Signal::KILL) {
                 toll.0.insert(entry.name);
             }

@@ -32,7 +32,19 @@ pub(super) struct Entry {
 
 /// Every living process below this one.
 pub(super) fn living() -> Vec<Entry> {
-    descendants().into_iter().filter(|entry| !entry.zombie).collect()
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    alive(below(own, &by_parent()))
+}
+
+/// The same in less time where many processes run that are none of ours: it takes as long as this tree is large. One that
+/// is just starting, dying or losing its parent can be overlooked, so this is for whoever looks again.
+pub(super) fn glance() -> Vec<Entry> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    alive(walk(own).unwrap_or_else(|| below(own, &by_parent())))
+}
+
+fn alive(entries: Vec<Entry>) -> Vec<Entry> {
+    entries.into_iter().filter(|entry| !entry.zombie).collect()
 }
 
 /// Of these, `root` and whatever it started: all that is below it, and all in its session if it leads one, wherever
@@ -53,25 +65,53 @@ pub(super) fn part(all: Vec<Entry>, root: Name) -> Vec<Entry> {
     all.into_iter().filter(|entry| belongs(entry)).collect()
 }
 
-/// Every process below this one, parents before their children.
-fn descendants() -> Vec<Entry> {
-    let mut children: HashMap<u32, Vec<Entry>> = HashMap::new();
-    let Ok(mut proc) = Proc::open() else { return Vec::new() };
-    for (pid, _) in proc.processes() {
-        if let Some(stat) = proc.stat(pid) {
-            let entry = Entry { pid, parent: stat.parent, zombie: stat.zombie, started: stat.started };
-            children.entry(stat.parent).or_default().push(entry);
-        }
+/// All processes of this machine by their parent.
+fn by_parent() -> HashMap<i32, Vec<Entry>> {
+    let mut children: HashMap<i32, Vec<Entry>> = HashMap::new();
+    for found in numbers("/proc").filter_map(stat) {
+        children.entry(found.parent).or_default().push(found);
     }
+    children
+}
+
+/// Every process below `root`, parents before their children.
+fn below(root: i32, children: &HashMap<i32, Vec<Entry>>) -> Vec<Entry> {
     let mut found = Vec::new();
-    let mut next = vec![std::process::id()];
+    let mut next = vec![root];
     while let Some(parent) = next.pop() {
-        for child in children.remove(&parent).unwrap_or_default() {
+        for child in children.get(&parent).into_iter().flatten() {
             next.push(child.name.pid);
-            found.push(child);
+            found.push(*child);
         }
     }
     found
+}
+
+/// The same by what the kernel lists below each thread; nothing where it has no such lists.
+fn walk(root: i32) -> Option<Vec<Entry>> {
+    // Not there in a kernel without CONFIG_PROC_CHILDREN.
+    fs::metadata("/proc/thread-self/children").ok()?;
+    let mut found = Vec::new();
+    let mut next = vec![root];
+    while let Some(parent) = next.pop() {
+        let tasks = format!("/proc/{parent}/task");
+        for thread in numbers(&tasks) {
+            let list = fs::read_to_string(format!("{tasks}/{thread}/children")).unwrap_or_default();
+            let children = list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+            // A number can have been given away since it was listed.
+            for child in children.filter_map(stat).filter(|child| child.parent == parent) {
+                next.push(child.name.pid);
+                found.push(child);
+            }
+        }
+    }
+    Some(found)
+}
+
+/// The numbers that name folders in `dir`.
+fn numbers(dir: &str) -> impl Iterator<Item = i32> + use<> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
 }
 
 /// What the kernel says of a process now.
@@ -113,6 +153,31 @@ mod tests {
         let me = rustix::process::getpid().as_raw_nonzero().get();
         let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         assert_eq!(stat(me).map(|entry| (entry.parent, entry.zombie)), Some((parent, false)));
+    }
+
+    #[test]
+    fn both_ways_to_look_see_the_same() {
+        let line =
+            "sh -c 'kill -STOP $$' & sh -c 'sh -c \"kill -STOP \\$\\$\" & kill -STOP $$' & kill -STOP $$";
+        let mut leader = std::process::Command::new("sh").args(["-c", line]).spawn().unwrap();
+        let root = i32::try_from(leader.id()).unwrap();
+        let numbers = |entries: &[Entry]| {
+            let mut numbers: Vec<i32> = entries.iter().map(|entry| entry.name.pid).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while below(root, &by_parent()).len() < 3 {
+            assert!(std::time::Instant::now() < deadline, "its children don't come");
+            crate::shim::pause(std::time::Duration::from_millis(5));
+        }
+        let (all, walked) = (below(root, &by_parent()), walk(root).unwrap());
+        assert_eq!(numbers(&all), numbers(&walked));
+        for pid in numbers(&all).into_iter().filter_map(Pid::from_raw) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        leader.kill().unwrap();
+        leader.wait().unwrap();
     }
 
     #[test]
