@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use common::rule::OnLimit;
+
 /// The supervisor looks at the clock at least this often, so a longer gap means that nothing at all ran.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// How late a look may be on a busy machine before the gap counts as a pause.
@@ -29,61 +31,105 @@ impl WorkTime {
     }
 }
 
-/// What a limit has to say.
+/// What happens when a clock runs out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A warning, and nothing else.
+    Warn,
+    /// The job fails.
+    Fail,
+    /// The step is ended, the job goes on.
+    Interrupt,
+}
+
+impl From<OnLimit> for Action {
+    fn from(on_limit: OnLimit) -> Self {
+        match on_limit {
+            OnLimit::Fail => Self::Fail,
+            OnLimit::Interrupt => Self::Interrupt,
+        }
+    }
+}
+
+/// What a clock has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alarm {
-    /// Half of it is used. Said once.
+    /// Half of the limit is used. Said once for each limit.
     Half,
     /// All of it is used.
     Over,
 }
 
-/// A time limit that runs.
+/// A time limit that runs, or is held while something inside has a clock of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limit {
-    started: Duration,
-    /// What the limit is measured from: its start, or the last sign of life.
-    since: Duration,
-    length: Duration,
+pub(crate) struct Clock {
+    limit: Duration,
+    used: Duration,
+    /// Since when it runs; none while it is held.
+    since: Option<Duration>,
     warned: bool,
+    action: Action,
 }
 
-impl Limit {
+impl Clock {
     /// Starts to run at `now`.
-    pub(crate) fn new(now: Duration, limit_ms: u64) -> Self {
-        Self { started: now, since: now, length: Duration::from_millis(limit_ms), warned: false }
+    pub(crate) fn new(now: Duration, limit_ms: u64, action: Action) -> Self {
+        let limit = Duration::from_millis(limit_ms);
+        Self { limit, used: Duration::ZERO, since: Some(now), warned: false, action }
     }
 
-    /// Its length.
-    pub(crate) fn length_ms(self) -> u64 {
-        common::duration::millis(self.length)
+    /// Its limit.
+    pub(crate) fn limit_ms(self) -> u64 {
+        common::duration::millis(self.limit)
     }
 
-    /// A sign of life: all of the limit is there again.
+    /// What happens when it runs out.
+    pub(crate) fn action(self) -> Action {
+        self.action
+    }
+
+    /// How much of the limit is used.
+    pub(crate) fn used(self, now: Duration) -> Duration {
+        self.used.saturating_add(self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
+    }
+
+    /// Stops it until [`Clock::go_on`].
+    pub(crate) fn hold(&mut self, now: Duration) {
+        self.used = self.used(now);
+        self.since = None;
+    }
+
+    /// Lets it run again.
+    pub(crate) fn go_on(&mut self, now: Duration) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Begins anew.
     pub(crate) fn restart(&mut self, now: Duration) {
-        self.since = self.since.max(now);
+        *self = Self::new(now, self.limit_ms(), self.action);
+    }
+
+    /// Moves the limit; half of the new one is warned of again.
+    pub(crate) fn extend(&mut self, by_ms: u64) {
+        self.limit = self.limit.saturating_add(Duration::from_millis(by_ms));
         self.warned = false;
     }
 
-    /// How long it has run.
-    pub(crate) fn elapsed(self, now: Duration) -> Duration {
-        now.saturating_sub(self.started)
-    }
-
     /// When it will have something to say.
-    pub(crate) fn next(self) -> Duration {
-        let after = if self.warned { self.length } else { self.length / 2 };
-        self.since.saturating_add(after)
+    pub(crate) fn next(self) -> Option<Duration> {
+        let at = if self.warned { self.limit } else { self.limit / 2 };
+        Some(self.since?.saturating_add(at.saturating_sub(self.used)))
     }
 
     /// What it has to say at `now`.
     pub(crate) fn check(&mut self, now: Duration) -> Option<Alarm> {
-        let elapsed = now.saturating_sub(self.since);
-        if elapsed >= self.length {
+        self.since?;
+        let used = self.used(now);
+        if used >= self.limit {
             self.warned = true;
             return Some(Alarm::Over);
         }
-        if !self.warned && elapsed >= self.length / 2 {
+        if !self.warned && used >= self.limit / 2 {
             self.warned = true;
             return Some(Alarm::Half);
         }
@@ -100,29 +146,43 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_warns_once_at_half_and_then_is_over() {
-        let mut limit = Limit::new(s(5), 10_000);
-        assert_eq!((limit.check(s(9)), limit.next()), (None, s(10)));
-        assert_eq!((limit.check(s(10)), limit.next()), (Some(Alarm::Half), s(15)));
-        assert_eq!(limit.check(s(12)), None);
-        assert_eq!(limit.check(s(15)), Some(Alarm::Over));
+    fn a_clock_warns_once_at_half_and_then_is_over() {
+        let mut clock = Clock::new(s(5), 10_000, Action::Fail);
+        assert_eq!((clock.check(s(9)), clock.next()), (None, Some(s(10))));
+        assert_eq!((clock.check(s(10)), clock.next()), (Some(Alarm::Half), Some(s(15))));
+        assert_eq!(clock.check(s(12)), None);
+        assert_eq!(clock.check(s(15)), Some(Alarm::Over));
     }
 
     #[test]
-    fn a_sign_of_life_gives_all_of_a_limit_back_and_hides_none_of_the_time() {
-        let mut limit = Limit::new(s(0), 10_000);
-        assert_eq!(limit.check(s(6)), Some(Alarm::Half));
-        limit.restart(s(9));
-        assert_eq!((limit.check(s(11)), limit.next(), limit.elapsed(s(11))), (None, s(14), s(11)));
-        assert_eq!((limit.check(s(14)), limit.check(s(19))), (Some(Alarm::Half), Some(Alarm::Over)));
+    fn a_held_clock_uses_nothing_and_says_nothing() {
+        let mut clock = Clock::new(s(0), 10_000, Action::Fail);
+        clock.hold(s(4));
+        assert_eq!((clock.check(s(100)), clock.next(), clock.used(s(100))), (None, None, s(4)));
+        clock.go_on(s(100));
+        assert_eq!((clock.next(), clock.used(s(102))), (Some(s(101)), s(6)));
+        clock.go_on(s(105));
+        assert_eq!(clock.check(s(106)), Some(Alarm::Over));
+    }
+
+    #[test]
+    fn a_moved_limit_warns_at_its_own_half() {
+        let mut clock = Clock::new(s(0), 10_000, Action::Fail);
+        assert_eq!(clock.check(s(5)), Some(Alarm::Half));
+        clock.extend(10_000);
+        assert_eq!(
+            (clock.check(s(9)), clock.check(s(10)), clock.next()),
+            (None, Some(Alarm::Half), Some(s(20)))
+        );
     }
 
     #[test]
     fn limits_of_nothing_and_of_everything_neither_panic_nor_wrap() {
-        assert_eq!(Limit::new(s(5), 0).check(s(5)), Some(Alarm::Over));
-        let mut endless = Limit::new(s(5), u64::MAX);
+        assert_eq!(Clock::new(s(5), 0, Action::Warn).check(s(5)), Some(Alarm::Over));
+        let mut endless = Clock::new(s(5), u64::MAX, Action::Warn);
+        endless.extend(u64::MAX);
         assert_eq!(endless.check(s(1_000_000)), None);
-        assert!(endless.next() > s(1_000_000));
+        assert!(endless.next() > Some(s(1_000_000)));
     }
 
     #[test]

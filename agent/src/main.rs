@@ -18,7 +18,6 @@ mod descriptors;
 mod environment;
 mod exit;
 mod job;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the supervisor does not ask yet"))]
 mod observe;
 mod process;
 mod shim;

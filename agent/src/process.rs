@@ -212,7 +212,6 @@ impl Process {
     /// Kills the process `pid` that was started at `started` (clock ticks since the machine was: field 22 of
     /// `/proc/PID/stat`), and all that it started; the command goes on. Its parent sees the exit code 137. Nothing
     /// happens if that process is gone, or is not part of this command.
-    #[expect(dead_code, reason = "steps are not interrupted yet")]
     pub(crate) fn kill_below(&mut self, pid: u32, started: u64) {
         self.request(&Request::Kill { pid, started });
     }

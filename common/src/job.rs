@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
+use crate::rule::{OnLimit, StepRule};
 
 /// Version of the spec's JSON.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -151,35 +152,6 @@ pub struct Limits {
 
 fn default_stall_ms() -> u64 {
     Limits::STALL_MS
-}
-
-/// What a limit does to a job whose step ran over it or stalled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnLimit {
-    /// The job fails.
-    #[default]
-    Fail,
-    /// Only the step is ended and the worker goes on, at most [`MAX_INTERRUPTS`] times a job.
-    Interrupt,
-}
-
-/// How many steps of a job may be interrupted; the next one fails it.
-pub const MAX_INTERRUPTS: u32 = 3;
-
-/// A rule of `relay.toml` for steps whose command line it matches. The first that matches decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepRule {
-    /// A regular expression, looked for in the command line without its shell.
-    pub pattern: String,
-    /// The kind of such steps.
-    pub kind: StepKind,
-    /// Their limit; that of the kind where none is given.
-    pub limit_ms: Option<u64>,
-    /// Their stall limit, at which they fail; that of the kind where none is given.
-    pub stall_ms: Option<u64>,
-    /// What happens at either; the job's choice where none is given.
-    pub on_limit: Option<OnLimit>,
 }
 
 impl Limits {

@@ -8,6 +8,7 @@
 //!
 //! * [`ids`]: job names, job ids and references to jobs.
 //! * [`job`]: the job spec: what to run, under which limits.
+//! * [`rule`]: rules for steps.
 //! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log.
 //! * [`record`]: the job record, a pure fold of the job's events; [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
@@ -22,6 +23,7 @@ pub mod event_line;
 pub mod ids;
 pub mod job;
 pub mod record;
+pub mod rule;
 pub mod summary;
 pub mod text;
 pub mod wire;

@@ -99,7 +99,6 @@ fn the_limits_of_a_job_that_has_ended_are_refused() {
 }
 
 #[test]
-#[ignore = "needs an agent that moves limits"]
 fn a_job_outlives_its_limit_when_that_is_moved_in_time() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; sleep 3", &["--timeout", "3s"]);
@@ -117,7 +116,6 @@ fn a_job_outlives_its_limit_when_that_is_moved_in_time() {
 }
 
 #[test]
-#[ignore = "needs an agent that moves limits"]
 fn a_limit_is_moved_once_although_the_relay_is_killed_after_every_request() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done", &[]);

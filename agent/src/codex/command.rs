@@ -73,7 +73,8 @@ fn toml_list(texts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::job::{CodexSettings, Limits, OnLimit, Runner};
+    use common::job::{CodexSettings, Limits, Runner};
+    use common::rule::OnLimit;
 
     fn spec() -> JobSpec {
         JobSpec {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use common::event::{EventBody, Isolation};
 use common::ids::JobId;
@@ -12,11 +12,13 @@ use tokio::sync::{Notify, watch};
 
 use super::log::Log;
 use super::order::{Order, Told, extend, give};
-use super::supervisor::Supervisor;
+use super::supervisor::{Equipment, Supervisor};
 use crate::codex::install::{Finder, Found};
 use crate::config::Config;
 use crate::environment::{self, Variables};
+use crate::observe::Observer;
 use crate::spool::{RunId, Spool};
+use crate::steps::rules::Rules;
 use crate::user::{self, User};
 use crate::workspace_log::WorkspaceLog;
 
@@ -39,6 +41,8 @@ pub(crate) struct Jobs {
     place: Place,
     spool: Arc<Spool>,
     codex: Finder,
+    /// Looks with the rights of the workers' user, who is known with the first job.
+    observer: OnceLock<Observer>,
     state: Mutex<State>,
     ended: Notify,
 }
@@ -66,12 +70,20 @@ struct Prepared {
     env: Variables,
     user: Option<User>,
     codex: String,
+    rules: Rules,
 }
 
 impl Jobs {
     /// No jobs yet.
     pub(crate) fn new(place: Place, spool: Arc<Spool>) -> Self {
-        Self { place, spool, codex: Finder::default(), state: Mutex::default(), ended: Notify::new() }
+        Self {
+            place,
+            spool,
+            codex: Finder::default(),
+            observer: OnceLock::new(),
+            state: Mutex::default(),
+            ended: Notify::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -186,12 +198,13 @@ impl Jobs {
                 return Err(bad(problem));
             }
         }
-        Ok(Prepared { spec, env, user, codex })
+        let rules = Rules::new(&spec.rules).map_err(bad)?;
+        Ok(Prepared { spec, env, user, codex, rules })
     }
 
     /// Disk first: once this returns, the job survives whatever happens to the connection.
     fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, spec: &str) -> Result<(), Refusal> {
-        let Prepared { spec: job, env, user, codex } = prepared;
+        let Prepared { spec: job, env, user, codex, rules } = prepared;
         let spool = self.spool.create(run.clone(), spec);
         let spool =
             spool.map_err(|error| Refusal::Bad(format!("the agent's spool can't be written: {error}")))?;
@@ -212,7 +225,9 @@ impl Jobs {
         let (sender, orders) = watch::channel(Told::default());
         self.state().running.insert(run.clone(), sender);
         let log = Log::new(Arc::clone(&spool), copy);
-        let supervisor = Supervisor::new(job, spool, log, orders, env, ids, codex);
+        let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
+        let equipment = Equipment { env, user: ids, codex, rules, observer };
+        let supervisor = Supervisor::new(job, spool, log, orders, equipment);
         let jobs = Arc::clone(self);
         tokio::spawn(async move {
             supervisor.run().await;

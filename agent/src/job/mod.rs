@@ -7,6 +7,7 @@
 //! ```
 //!
 //! * [`jobs`]: takes jobs or refuses them, and knows which run. * [`supervisor`]: carries one out; the only loop.
+//!   [`running`]: its command while it runs.
 //! * [`stage`]: its commands, in order. * [`verdict`]: what the end of a command means (pure). * [`worker`]: what
 //!   differs between Codex and a shell. * [`log`]: where its output goes. * [`order`]: what a job can be told.
 //! * [`tail`]: the last lines of a command. * [`recover()`]: jobs that an earlier agent left.
@@ -15,6 +16,7 @@ mod jobs;
 mod log;
 mod order;
 mod recover;
+mod running;
 mod stage;
 mod supervisor;
 mod tail;

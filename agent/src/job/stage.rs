@@ -6,7 +6,7 @@ use crate::codex::pulse::Pulse;
 use crate::environment::Variables;
 use crate::process::Streams;
 use crate::shim::protocol::{Command, Ids};
-use crate::steps::rules::Rules;
+use crate::steps::rules::{Rules, Work};
 
 /// One command of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,15 +27,12 @@ impl Stage {
         setup.chain([Self::Worker]).chain(checks).collect()
     }
 
-    /// The kind of its step and the step's title; none for Codex, whose steps come from its own events.
-    pub(crate) fn step(&self, spec: &JobSpec) -> Option<(StepKind, String)> {
+    /// Its step; none for Codex, whose steps come from its own events.
+    pub(crate) fn step(&self, spec: &JobSpec, rules: &Rules) -> Option<Work> {
         match (self, spec.runner) {
-            (Self::Setup(line), _) => Some((StepKind::Setup, line.clone())),
-            (Self::Check(line), _) => Some((StepKind::Check, line.clone())),
-            (Self::Worker, Runner::Shell) => {
-                let work = Rules::default().of_line(&spec.prompt);
-                Some((work.kind, work.title))
-            }
+            (Self::Setup(line), _) => Some(Work::plain(StepKind::Setup, rules.of_line(line).title)),
+            (Self::Check(line), _) => Some(Work::plain(StepKind::Check, rules.of_line(line).title)),
+            (Self::Worker, Runner::Shell) => Some(rules.of_line(&spec.prompt)),
             (Self::Worker, Runner::Codex) => None,
         }
     }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::log::Log;
 use super::order::{Order, Told};
+use super::running::{Ending, Running};
 use super::stage::Stage;
 use super::verdict::{Seen, judge};
 use super::worker::Worker;
@@ -17,10 +18,12 @@ use crate::changes::{self, Before, Git};
 use crate::clock::{TICK, WorkTime};
 use crate::codex::pulse::Pulse;
 use crate::environment::Variables;
+use crate::observe::{Observer, Snapshot};
 use crate::process::{Event, Exit, Process};
 use crate::shim::protocol::Ids;
 use crate::spool::JobSpool;
 use crate::steps::book::{Due, Steps};
+use crate::steps::rules::Rules;
 
 /// How long after the grace a shim may still be busy: 3 s for what can't be killed, and the last output.
 const OVERTIME: Duration = Duration::from_secs(5);
@@ -32,9 +35,9 @@ pub(crate) struct Supervisor {
     spool: Arc<JobSpool>,
     log: Log,
     orders: watch::Receiver<Told>,
-    env: Variables,
-    user: Option<Ids>,
-    codex: String,
+    /// What of it was carried out.
+    told: Told,
+    equipment: Equipment,
     begun: Instant,
     time: WorkTime,
     steps: Steps,
@@ -44,39 +47,25 @@ pub(crate) struct Supervisor {
     exit_code: Option<i32>,
 }
 
-/// Why the job is being ended before its time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ending {
-    /// Somebody asked.
-    Cancelled,
-    /// The agent is told to stop.
-    Stopped,
-    /// A limit was reached.
-    Failed(JobError),
-}
-
-/// A command of the job, while it runs.
-struct Running {
-    stage: Stage,
-    process: Process,
-    worker: Worker,
-    exit: Option<Exit>,
-    spawn_failed: Option<String>,
-    /// It was asked to end; after this time its shim is given up.
-    give_up: Option<Instant>,
-    lingered: bool,
-}
-
-impl Running {
-    /// Whether it was asked to end, or its leader has exited and only output is waited for.
-    fn ends(&self) -> bool {
-        self.give_up.is_some() || self.exit.is_some()
-    }
+/// What a job works with.
+#[derive(Debug)]
+pub(crate) struct Equipment {
+    /// Its environment.
+    pub(crate) env: Variables,
+    /// Whom it runs as; the agent's own user where none is given.
+    pub(crate) user: Option<Ids>,
+    /// Codex's program, as it was found.
+    pub(crate) codex: String,
+    /// What its commands are.
+    pub(crate) rules: Rules,
+    /// Who looks at its processes.
+    pub(crate) observer: Observer,
 }
 
 /// What the loop waited for.
 enum Input {
     Process(Event),
+    Seen(Arc<Snapshot>),
     Time,
     Order,
     GiveUp,
@@ -89,19 +78,16 @@ impl Supervisor {
         spool: Arc<JobSpool>,
         log: Log,
         orders: watch::Receiver<Told>,
-        env: Variables,
-        user: Option<Ids>,
-        codex: String,
+        equipment: Equipment,
     ) -> Self {
-        let steps = Steps::new(Duration::ZERO, spec.limits.clone());
+        let steps = Steps::new(Duration::ZERO, spec.limits.clone(), spec.on_limit, equipment.rules.clone());
         Self {
             spec,
             spool,
             log,
             orders,
-            env,
-            user,
-            codex,
+            told: Told::default(),
+            equipment,
             begun: Instant::now(),
             time: WorkTime::default(),
             steps,
@@ -114,7 +100,7 @@ impl Supervisor {
 
     /// Carries the job out.
     pub(crate) async fn run(mut self) {
-        let git = Git::new(&self.spec.workspace, &self.env, self.user);
+        let git = Git::new(&self.spec.workspace, &self.equipment.env, self.equipment.user);
         // Beside the first command: it takes some milliseconds that nobody has to wait for.
         let before = tokio::spawn(changes::before(git.clone()));
         let result = self.stages().await;
@@ -151,10 +137,11 @@ impl Supervisor {
     }
 
     async fn command(&mut self, stage: Stage) -> Result<(), JobError> {
-        let command = stage.command(&self.spec, &self.env, self.user, &self.codex);
-        let worker = match stage.step(&self.spec) {
-            Some((kind, title)) => Worker::shell(kind, title),
-            None => Worker::codex(Pulse::of(&self.env)),
+        let Equipment { env, user, codex, .. } = &self.equipment;
+        let command = stage.command(&self.spec, env, *user, codex);
+        let worker = match stage.step(&self.spec, self.steps.rules()) {
+            Some(work) => Worker::shell(work),
+            None => Worker::codex(Pulse::of(env)),
         };
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write(format!("$ {line}\n").as_bytes());
@@ -166,21 +153,16 @@ impl Supervisor {
                 return Err(JobError { kind: FailureKind::SpawnFailed, message, step: None });
             }
         };
-        let mut running = Running {
-            stage,
-            process,
-            worker,
-            exit: None,
-            spawn_failed: None,
-            give_up: None,
-            lingered: false,
-        };
+        let mut running = Running::new(stage, process, worker);
+        let mut processes = self.equipment.observer.subscribe();
         loop {
             let wake = self.wake(&running);
             let give_up = running.give_up.unwrap_or(wake);
-            // Cancel-safe: `Process::next` is, and a changed order stays changed until it is looked at.
+            // Cancel-safe: `Process::next` and `Subscription::next` are, and a changed order stays changed until it is
+            // looked at.
             let input = tokio::select! {
                 event = running.process.next() => Input::Process(event),
+                seen = processes.next(), if running.leader.is_some() && !running.ends() => Input::Seen(seen),
                 () = sleep_until(wake) => Input::Time,
                 Ok(()) = self.orders.changed() => Input::Order,
                 () = sleep_until(give_up), if running.give_up.is_some() => Input::GiveUp,
@@ -190,6 +172,10 @@ impl Supervisor {
                     if self.happened(&mut running, event) {
                         return self.over(running);
                     }
+                }
+                Input::Seen(tree) => {
+                    self.look(&mut running, &tree);
+                    processes.watch_network(self.steps.network_roots());
                 }
                 Input::Time => self.check_clocks(&mut running),
                 Input::Order => self.ordered(Some(&mut running)),
@@ -229,6 +215,7 @@ impl Supervisor {
         let now = self.now();
         match event {
             Event::Spawned { pid } => {
+                running.leader = Some(pid);
                 let events = running.worker.spawned(now, pid, &mut self.steps);
                 self.emit(events);
                 false
@@ -265,9 +252,26 @@ impl Supervisor {
             running.process.end(true, Duration::from_millis(self.spec.limits.grace_ms));
             return;
         }
-        for due in self.steps.due(now) {
+        let observer = &self.equipment.observer;
+        let due = self.steps.due(now, &|pid| observer.waits_for(pid));
+        self.carry_out(running, due);
+    }
+
+    /// Takes a look at the processes.
+    fn look(&mut self, running: &mut Running, tree: &Snapshot) {
+        let now = self.time.at(tree.at.saturating_duration_since(self.begun));
+        if let Some(leader) = running.leader.filter(|_| !running.ends()) {
+            let observer = &self.equipment.observer;
+            let due = self.steps.look(now, tree, leader, &|pid| observer.waits_for(pid));
+            self.carry_out(running, due);
+        }
+    }
+
+    fn carry_out(&mut self, running: &mut Running, due: Vec<Due>) {
+        for due in due {
             match due {
-                Due::Warning(event) => self.emit([event]),
+                Due::Event(event) => self.emit([event]),
+                Due::Interrupt { pid, started } => running.process.kill_below(pid, started),
                 Due::Failure(error) => {
                     let grace = self.spec.limits.grace_ms;
                     let reason = error.message.clone();
@@ -277,10 +281,11 @@ impl Supervisor {
         }
     }
 
-    /// Looks at the order that holds now.
+    /// Looks at what the job was told.
     fn ordered(&mut self, running: Option<&mut Running>) {
-        let order = self.orders.borrow_and_update().order;
-        let (ending, reason, grace_ms) = match order {
+        let told = *self.orders.borrow_and_update();
+        self.extend(told);
+        let (ending, reason, grace_ms) = match told.order {
             Order::Run => return,
             Order::Cancel { grace_ms } => (Ending::Cancelled, "cancelled", grace_ms),
             Order::Stop { grace_ms } => (Ending::Stopped, "the agent was told to stop", grace_ms),
@@ -288,6 +293,17 @@ impl Supervisor {
         match running {
             Some(running) => self.end(running, ending, reason, grace_ms),
             None => self.decide(ending, reason),
+        }
+    }
+
+    /// Moves limits by what was not moved yet.
+    fn extend(&mut self, told: Told) {
+        let job = told.job_ms.saturating_sub(self.told.job_ms);
+        let step = told.step_ms.saturating_sub(self.told.step_ms);
+        self.told = told;
+        for (step, by_ms) in [(false, job), (true, step)] {
+            let moved = (by_ms > 0).then(|| self.steps.extend(step, by_ms)).flatten();
+            self.emit(moved);
         }
     }
 
@@ -317,7 +333,7 @@ impl Supervisor {
             (Some(Exit::Code(0)), None) => StepOutcome::Ok,
             (_, None) => StepOutcome::Failed,
         };
-        let current = self.steps.current();
+        let current = self.steps.newest();
         let events = running.worker.end(now, outcome, code, &mut self.steps, &mut self.log);
         self.emit(events);
         let left = if self.ending.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };

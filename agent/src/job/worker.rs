@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use common::event::EventBody;
-use common::job::StepKind;
 use jiff::Timestamp;
 
 use super::log::Log;
@@ -13,6 +12,7 @@ use crate::codex::pulse::{Heard, Pulse};
 use crate::codex::{Turn, event};
 use crate::process::Source;
 use crate::steps::book::Steps;
+use crate::steps::rules::Work;
 use crate::steps::tracker::Tracker;
 use crate::transcript::Transcript;
 use crate::workspace_log::Part;
@@ -32,8 +32,7 @@ pub(crate) enum Worker {
 /// A shell.
 #[derive(Debug)]
 pub(crate) struct Shell {
-    kind: StepKind,
-    title: String,
+    work: Work,
     step: Option<u32>,
     tail: Tail,
 }
@@ -52,9 +51,9 @@ pub(crate) struct Codex {
 }
 
 impl Worker {
-    /// A shell whose step is of this kind.
-    pub(crate) fn shell(kind: StepKind, title: String) -> Self {
-        Self::Shell(Shell { kind, title, step: None, tail: Tail::default() })
+    /// A shell whose step this is.
+    pub(crate) fn shell(work: Work) -> Self {
+        Self::Shell(Shell { work, step: None, tail: Tail::default() })
     }
 
     /// Codex, whose model is listened for.
@@ -66,7 +65,7 @@ impl Worker {
     pub(crate) fn spawned(&mut self, now: Duration, pid: u32, steps: &mut Steps) -> Vec<EventBody> {
         match self {
             Self::Shell(shell) => {
-                let (n, event) = steps.start(now, shell.kind, &shell.title);
+                let (n, event) = steps.start_process(now, &shell.work, pid);
                 shell.step = Some(n);
                 vec![EventBody::Started { pid, thread_id: None }, event]
             }
@@ -121,7 +120,7 @@ impl Worker {
     ) -> Vec<EventBody> {
         match self {
             Self::Shell(shell) => {
-                shell.step.and_then(|n| steps.finish(now, n, outcome, exit_code)).into_iter().collect()
+                shell.step.map(|n| steps.finish(now, n, outcome, exit_code)).unwrap_or_default()
             }
             Self::Codex(codex) => {
                 let last = codex.lines.finish();

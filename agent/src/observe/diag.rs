@@ -16,6 +16,7 @@ const MESSAGE: usize = 32 * 1024;
 /// Most sockets that are kept: far more than one machine's build tools have open.
 const SOCKETS: usize = 65_536;
 
+#[cfg(test)]
 const DONE: u16 = 3;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const REQUEST_DUMP: u16 = 0x0301;

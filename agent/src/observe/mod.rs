@@ -17,6 +17,8 @@ mod diag;
 mod eyes;
 mod observer;
 mod order;
+#[cfg(test)]
+pub(crate) mod samples;
 mod scan;
 mod snapshot;
 mod traffic;
@@ -26,5 +28,5 @@ mod words;
 #[cfg(test)]
 mod support;
 
-pub(crate) use observer::{Observer, Subscription};
+pub(crate) use observer::Observer;
 pub(crate) use snapshot::{Process, Snapshot};

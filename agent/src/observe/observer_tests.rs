@@ -1,6 +1,7 @@
+use super::Subscription;
 use super::*;
+use crate::observe::Observer;
 use crate::observe::support::{Running, until};
-use crate::observe::{Observer, Subscription};
 
 /// Longer than any look takes.
 const SOON: Duration = Duration::from_secs(20);

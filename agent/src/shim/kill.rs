@@ -130,11 +130,10 @@ fn freeze(begun: Instant, limit: Duration, look: impl Fn() -> Vec<Entry>) -> Vec
 
 /// Signals one process, if it is still the one that was seen. Gives whether that worked.
 fn send(entry: Entry, signal: Signal) -> bool {
-    let Some(pid) = Pid::from_raw(entry.name.pid) else { return false };
+    let Some(pid) = Pid::from_raw(entry.name.pid.cast_signed()) else { return false };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
     // Parents change when they die, starts never do.
-    let same = tree::stat(entry.name.pid).is_some_and(|now| now.name == entry.name);
-    same && pidfd_send_signal(&pidfd, signal).is_ok()
+    tree::lives(entry.name) && pidfd_send_signal(&pidfd, signal).is_ok()
 }
 
 /// Waits without a signal handler or a sleep.

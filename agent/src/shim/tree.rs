@@ -1,9 +1,12 @@
 //! Everything below the shim: who is there, as `/proc` shows it.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::os::fd::OwnedFd;
 
 use rustix::process::Pid;
+
+use crate::stat::Proc;
 
 /// The command's first process.
 #[derive(Debug)]
@@ -16,7 +19,7 @@ pub(super) struct Leader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Name {
     /// Its number.
-    pub(super) pid: i32,
+    pub(super) pid: u32,
     /// When it was started, in clock ticks since the machine was.
     pub(super) started: u64,
 }
@@ -25,22 +28,24 @@ pub(super) struct Name {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: Name,
-    parent: i32,
-    session: i32,
+    parent: u32,
+    session: u32,
     zombie: bool,
 }
 
 /// Every living process below this one.
 pub(super) fn living() -> Vec<Entry> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    alive(below(own, &by_parent()))
+    let all = Proc::open().map(|mut proc| below(std::process::id(), &by_parent(&mut proc)));
+    alive(all.unwrap_or_default())
 }
 
 /// The same in less time where many processes run that are none of ours: it takes as long as this tree is large. One that
 /// is just starting, dying or losing its parent can be overlooked, so this is for whoever looks again.
 pub(super) fn glance() -> Vec<Entry> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    alive(walk(own).unwrap_or_else(|| below(own, &by_parent())))
+    let Ok(mut proc) = Proc::open() else { return Vec::new() };
+    let own = std::process::id();
+    let all = walk(own, &mut proc);
+    alive(all.unwrap_or_else(|| below(own, &by_parent(&mut proc))))
 }
 
 fn alive(entries: Vec<Entry>) -> Vec<Entry> {
@@ -66,16 +71,18 @@ pub(super) fn part(all: Vec<Entry>, root: Name) -> Vec<Entry> {
 }
 
 /// All processes of this machine by their parent.
-fn by_parent() -> HashMap<i32, Vec<Entry>> {
-    let mut children: HashMap<i32, Vec<Entry>> = HashMap::new();
-    for found in numbers("/proc").filter_map(stat) {
-        children.entry(found.parent).or_default().push(found);
+fn by_parent(proc: &mut Proc) -> HashMap<u32, Vec<Entry>> {
+    let mut children: HashMap<u32, Vec<Entry>> = HashMap::new();
+    for (pid, _) in proc.processes() {
+        if let Some(found) = entry(proc, pid) {
+            children.entry(found.parent).or_default().push(found);
+        }
     }
     children
 }
 
 /// Every process below `root`, parents before their children.
-fn below(root: i32, children: &HashMap<i32, Vec<Entry>>) -> Vec<Entry> {
+fn below(root: u32, children: &HashMap<u32, Vec<Entry>>) -> Vec<Entry> {
     let mut found = Vec::new();
     let mut next = vec![root];
     while let Some(parent) = next.pop() {
@@ -88,71 +95,42 @@ fn below(root: i32, children: &HashMap<i32, Vec<Entry>>) -> Vec<Entry> {
 }
 
 /// The same by what the kernel lists below each thread; nothing where it has no such lists.
-fn walk(root: i32) -> Option<Vec<Entry>> {
+fn walk(root: u32, proc: &mut Proc) -> Option<Vec<Entry>> {
     // Not there in a kernel without CONFIG_PROC_CHILDREN.
     fs::metadata("/proc/thread-self/children").ok()?;
     let mut found = Vec::new();
     let mut next = vec![root];
     while let Some(parent) = next.pop() {
-        let tasks = format!("/proc/{parent}/task");
-        for thread in numbers(&tasks) {
-            let list = fs::read_to_string(format!("{tasks}/{thread}/children")).unwrap_or_default();
-            let children = list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
-            // A number can have been given away since it was listed.
-            for child in children.filter_map(stat).filter(|child| child.parent == parent) {
-                next.push(child.name.pid);
-                found.push(child);
+        for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
+            let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            for pid in list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+                // A number can have been given away since it was listed.
+                let child = entry(proc, pid).filter(|child| child.parent == parent);
+                next.extend(child.map(|child| child.name.pid));
+                found.extend(child);
             }
         }
     }
     Some(found)
 }
 
-/// The numbers that name folders in `dir`.
-fn numbers(dir: &str) -> impl Iterator<Item = i32> + use<> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
+/// Whether the number still is that of the same process.
+pub(super) fn lives(name: Name) -> bool {
+    Proc::open().is_ok_and(|mut proc| entry(&mut proc, name.pid).is_some_and(|now| now.name == name))
 }
 
-/// What the kernel says of a process now.
-pub(super) fn stat(pid: i32) -> Option<Entry> {
-    // The second field is the program's name, which may hold anything but NUL: not always text.
-    let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse(pid, &bytes)
-}
-
-fn parse(pid: i32, stat: &[u8]) -> Option<Entry> {
-    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-    // Fields of proc_pid_stat(5): state is 3, the parent 4, the group 5, the session 6, the start 22.
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
-    let started = fields.nth(15)?.parse().ok()?;
-    Some(Entry { name: Name { pid, started }, parent, session, zombie: matches!(state, "Z" | "X") })
+fn entry(proc: &mut Proc, pid: u32) -> Option<Entry> {
+    let stat = proc.stat(pid)?;
+    let name = Name { pid, started: stat.started };
+    Some(Entry { name, parent: stat.parent, session: stat.session, zombie: stat.zombie })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const fn entry(pid: i32, parent: i32, session: i32, started: u64) -> Entry {
+    const fn entry(pid: u32, parent: u32, session: u32, started: u64) -> Entry {
         Entry { name: Name { pid, started }, parent, session, zombie: false }
-    }
-
-    #[test]
-    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
-        let line = b"42 (a) R 1 (\xff) Z 7 0 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9000 1 2";
-        assert_eq!(parse(42, line), Some(Entry { zombie: true, ..entry(42, 7, 5, 9000) }));
-        assert_eq!(parse(42, b"42 (a"), None);
-    }
-
-    #[test]
-    fn this_process_is_found_with_its_parent() {
-        let me = rustix::process::getpid().as_raw_nonzero().get();
-        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        assert_eq!(stat(me).map(|entry| (entry.parent, entry.zombie)), Some((parent, false)));
     }
 
     #[test]
@@ -160,20 +138,21 @@ mod tests {
         let line =
             "sh -c 'kill -STOP $$' & sh -c 'sh -c \"kill -STOP \\$\\$\" & kill -STOP $$' & kill -STOP $$";
         let mut leader = std::process::Command::new("sh").args(["-c", line]).spawn().unwrap();
-        let root = i32::try_from(leader.id()).unwrap();
+        let root = leader.id();
+        let mut proc = Proc::open().unwrap();
         let numbers = |entries: &[Entry]| {
-            let mut numbers: Vec<i32> = entries.iter().map(|entry| entry.name.pid).collect();
+            let mut numbers: Vec<u32> = entries.iter().map(|entry| entry.name.pid).collect();
             numbers.sort_unstable();
             numbers
         };
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while below(root, &by_parent()).len() < 3 {
+        while below(root, &by_parent(&mut proc)).len() < 3 {
             assert!(std::time::Instant::now() < deadline, "its children don't come");
             crate::shim::pause(std::time::Duration::from_millis(5));
         }
-        let (all, walked) = (below(root, &by_parent()), walk(root).unwrap());
+        let (all, walked) = (below(root, &by_parent(&mut proc)), walk(root, &mut proc).unwrap());
         assert_eq!(numbers(&all), numbers(&walked));
-        for pid in numbers(&all).into_iter().filter_map(Pid::from_raw) {
+        for pid in numbers(&all).into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
         leader.kill().unwrap();

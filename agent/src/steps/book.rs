@@ -1,71 +1,158 @@
-//! The steps of one job: their numbers, and the limits of those that run.
+//! The steps of one job: their numbers, their clocks, and what follows when time is over. Pure.
+//!
+//! A step whose part runs as a step of its own holds its clock: a chain counts by what is running now.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use common::duration;
-use common::event::{EventBody, FailureKind, JobError, MAX_TITLE, StepOutcome};
+use common::event::{EventBody, FailureKind, JobError, StepOutcome};
 use common::job::{Limits, StepKind};
-use common::text;
+use common::rule::{MAX_INTERRUPTS, OnLimit};
 
+use super::evidence::Look;
+use super::join::Known;
+use super::open::{Open, Tree};
+use super::rules::{Rules, Work};
 use super::silence::Silence;
-use crate::clock::{Alarm, Limit};
+use super::verdict::Verdict;
+use crate::clock::{Action, Alarm, Clock};
 
 /// Title of the step that waits for the model.
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";
 
-/// A step that runs.
-#[derive(Debug)]
-struct Open {
-    n: u32,
-    kind: StepKind,
-    title: String,
-    limit: Limit,
-    /// What is known about a model that is silent.
-    silence: Silence,
-}
-
 /// The steps of a job.
 #[derive(Debug)]
 pub(crate) struct Steps {
-    limits: Limits,
-    job: Limit,
-    last: u32,
-    open: Vec<Open>,
+    pub(super) limits: Limits,
+    pub(super) on_limit: OnLimit,
+    pub(super) rules: Rules,
+    job: Clock,
+    pub(super) last: u32,
+    pub(super) open: Vec<Open>,
+    /// What is known of each process of the last look.
+    pub(super) known: HashMap<(u32, u64), Known>,
+    /// How many steps came out of processes.
+    pub(super) parts: u32,
+    interrupts: u32,
 }
 
-/// What the clocks say.
+/// What has to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Half of a limit is used: a warning.
-    Warning(EventBody),
-    /// A limit is over: the job must end.
+    /// To be told.
+    Event(EventBody),
+    /// The job must end.
     Failure(JobError),
+    /// Everything below this process must end; the job goes on.
+    Interrupt {
+        /// Its number.
+        pid: u32,
+        /// Its start, in clock ticks since boot.
+        started: u64,
+    },
 }
 
 impl Steps {
     /// The steps of a job that begins at `now`.
-    pub(crate) fn new(now: Duration, limits: Limits) -> Self {
-        let job = Limit::new(now, limits.job_ms);
-        Self { limits, job, last: 0, open: Vec::new() }
+    pub(crate) fn new(now: Duration, limits: Limits, on_limit: OnLimit, rules: Rules) -> Self {
+        let job = Clock::new(now, limits.job_ms, Action::Fail);
+        Self {
+            limits,
+            on_limit,
+            rules,
+            job,
+            last: 0,
+            open: Vec::new(),
+            known: HashMap::new(),
+            parts: 0,
+            interrupts: 0,
+        }
     }
 
-    /// Begins a step; gives its number and its event.
+    /// The rules that tell what a command is.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Begins a step without processes of its own; gives its number and its event.
     pub(crate) fn start(&mut self, now: Duration, kind: StepKind, title: &str) -> (u32, EventBody) {
-        self.last = self.last.saturating_add(1);
-        let limit_ms = self.limits.step_ms(kind);
-        let title = text::one_line(title, MAX_TITLE);
-        let limit = Limit::new(now, limit_ms);
-        self.open.push(Open { n: self.last, kind, title: title.clone(), limit, silence: Silence::default() });
-        (
-            self.last,
-            EventBody::StepStarted { n: self.last, kind, title, limit_ms: Some(limit_ms), parent: None },
-        )
+        self.begin(now, &Work::plain(kind, title.to_owned()), Tree::None, None)
     }
 
-    /// The model said something, though nothing that ends the wait for it.
+    /// Begins the step of the process `pid`.
+    pub(crate) fn start_process(&mut self, now: Duration, work: &Work, pid: u32) -> (u32, EventBody) {
+        self.begin(now, work, Tree::Root { pid, started: None }, None)
+    }
+
+    /// Begins the step of a command that Codex runs; its process is found by looking.
+    pub(crate) fn start_command(&mut self, now: Duration, command: &str) -> (u32, EventBody) {
+        let argv = shell_words::split(command).unwrap_or_default();
+        self.begin(now, &self.rules.of_line(command), Tree::Wanted { argv }, None)
+    }
+
+    /// Begins a step, perhaps as a part of another one, whose clock is held meanwhile.
+    pub(super) fn begin(
+        &mut self,
+        now: Duration,
+        work: &Work,
+        tree: Tree,
+        parent: Option<u32>,
+    ) -> (u32, EventBody) {
+        self.last = self.last.saturating_add(1);
+        let mut step = Open::new(now, self.last, work, tree, &self.limits, self.on_limit);
+        step.parent = parent;
+        let event = step.began();
+        if let Some(parent) = self.open.iter_mut().find(|step| Some(step.n) == parent) {
+            parent.hold(now);
+        }
+        self.open.push(step);
+        (self.last, event)
+    }
+
+    /// Ends a step and its parts; nothing if it does not run.
+    pub(crate) fn finish(
+        &mut self,
+        now: Duration,
+        n: u32,
+        outcome: StepOutcome,
+        exit_code: Option<i32>,
+    ) -> Vec<EventBody> {
+        if !self.open.iter().any(|step| step.n == n) {
+            return Vec::new();
+        }
+        let parts: Vec<u32> =
+            self.open.iter().rev().filter(|step| step.parent == Some(n)).map(|step| step.n).collect();
+        // How a part ended was not seen, unless the whole was ended.
+        let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
+        let mut events: Vec<_> =
+            parts.into_iter().flat_map(|part| self.finish(now, part, unseen, None)).collect();
+        if let Some(at) = self.open.iter().position(|step| step.n == n) {
+            let step = self.open.remove(at);
+            let ended = if step.interrupted && outcome == StepOutcome::Failed {
+                StepOutcome::Killed
+            } else {
+                outcome
+            };
+            events.push(step.ended(now, ended, exit_code));
+            let parent = step.parent.filter(|n| !self.open.iter().any(|other| other.parent == Some(*n)));
+            if let Some(parent) = self.open.iter_mut().find(|step| Some(step.n) == parent) {
+                parent.clock.go_on(now);
+            }
+        }
+        events
+    }
+
+    /// Ends every step that runs.
+    pub(crate) fn finish_all(&mut self, now: Duration, outcome: StepOutcome) -> Vec<EventBody> {
+        let open: Vec<u32> = self.open.iter().rev().map(|step| step.n).collect();
+        open.into_iter().flat_map(|n| self.finish(now, n, outcome, None)).collect()
+    }
+
+    /// The model said something, though nothing that ends the wait for it: the step's clock begins anew.
     pub(crate) fn alive(&mut self, now: Duration, n: u32) {
         if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
-            step.limit.restart(now);
+            step.clock.restart(now);
             step.silence = Silence { heard: true, trouble: None };
         }
     }
@@ -77,179 +164,98 @@ impl Steps {
         }
     }
 
-    /// Ends a step; nothing if it does not run.
-    pub(crate) fn finish(
-        &mut self,
-        now: Duration,
-        n: u32,
-        outcome: StepOutcome,
-        exit_code: Option<i32>,
-    ) -> Option<EventBody> {
-        let at = self.open.iter().position(|step| step.n == n)?;
-        let step = self.open.remove(at);
-        let elapsed_ms = duration::millis(step.limit.elapsed(now));
-        Some(EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources: None })
-    }
-
-    /// Ends every step that runs.
-    pub(crate) fn finish_all(&mut self, now: Duration, outcome: StepOutcome) -> Vec<EventBody> {
-        let open: Vec<u32> = self.open.iter().map(|step| step.n).collect();
-        open.into_iter().filter_map(|n| self.finish(now, n, outcome, None)).collect()
+    /// Moves the limit of the step that runs, or of the job; nothing where there is none.
+    pub(crate) fn extend(&mut self, step: bool, by_ms: u64) -> Option<EventBody> {
+        let (n, clock) = if step {
+            let newest = self.newest()?;
+            let step = self.open.iter_mut().find(|step| step.n == newest)?;
+            (Some(newest), &mut step.clock)
+        } else {
+            (None, &mut self.job)
+        };
+        clock.extend(by_ms);
+        Some(EventBody::Extended { n, limit_ms: clock.limit_ms() })
     }
 
     /// When the clocks will have something to say.
     pub(crate) fn next(&self) -> Duration {
-        self.open.iter().map(|step| step.limit.next()).fold(self.job.next(), Duration::min)
+        let clocks = self.open.iter().map(|step| step.clock).chain([self.job]);
+        clocks.filter_map(Clock::next).fold(Duration::MAX, Duration::min)
     }
 
     /// What the clocks say at `now`; a failure is the last word.
-    pub(crate) fn due(&mut self, now: Duration) -> Vec<Due> {
+    pub(crate) fn due(&mut self, now: Duration, look: Look<'_>) -> Vec<Due> {
         let mut due = Vec::new();
-        for step in &mut self.open {
-            match step.limit.check(now) {
+        for at in 0..self.open.len() {
+            let step = &mut self.open[at];
+            match step.clock.check(now) {
                 None => {}
-                Some(Alarm::Half) => due.push(Due::Warning(EventBody::Warning {
-                    message: format!(
-                        "{} has used half of its limit of {}",
-                        described(step),
-                        duration::limit(step.limit.length_ms())
-                    ),
-                })),
+                Some(Alarm::Half) => {
+                    let limit = duration::limit(step.clock.limit_ms());
+                    due.push(warning(format!("{} has used half of its limit of {limit}", step.described())));
+                }
                 Some(Alarm::Over) => {
-                    due.push(Due::Failure(failure(step)));
-                    return due;
+                    let action = step.clock.action();
+                    let verdict = Verdict::out_of_time(step, look);
+                    due.extend(self.act(now, at, action, verdict));
                 }
             }
+            if matches!(due.last(), Some(Due::Failure(_))) {
+                return due;
+            }
         }
-        let limit = duration::limit(self.job.length_ms());
+        let limit = duration::limit(self.job.limit_ms());
         match self.job.check(now) {
             None => {}
-            Some(Alarm::Half) => {
-                let message = format!("the job has used half of its limit of {limit}");
-                due.push(Due::Warning(EventBody::Warning { message }));
-            }
+            Some(Alarm::Half) => due.push(warning(format!("the job has used half of its limit of {limit}"))),
             Some(Alarm::Over) => {
-                let doing = self.open.last().map(|step| format!("; it was at {}", described(step)));
+                let step = self.newest().and_then(|n| self.open.iter().find(|step| step.n == n));
+                let doing = step.map(|step| format!("; it was at {}", step.described())).unwrap_or_default();
                 due.push(Due::Failure(JobError {
                     kind: FailureKind::JobTimeout,
-                    message: format!("the job ran over its limit of {limit}{}", doing.unwrap_or_default()),
-                    step: self.open.last().map(|step| step.n),
+                    message: format!("the job ran over its limit of {limit}{doing}"),
+                    step: step.map(|step| step.n),
                 }));
             }
         }
         due
     }
 
+    /// What a step that is out of time leads to.
+    pub(super) fn act(&mut self, now: Duration, at: usize, action: Action, verdict: Verdict) -> Vec<Due> {
+        let step = &mut self.open[at];
+        let n = step.n;
+        match (action, step.tree.root()) {
+            (Action::Warn, _) => vec![Due::Event(EventBody::Stalled { n, evidence: verdict.seen })],
+            (Action::Interrupt, Some((pid, started))) if self.interrupts < MAX_INTERRUPTS => {
+                self.interrupts += 1;
+                let count = self.interrupts;
+                let reason = format!("{}; the worker goes on ({count} of {MAX_INTERRUPTS})", verdict.short());
+                // What does not end by that in the time of a grace fails the job after all.
+                step.clock = Clock::new(now, self.limits.grace_ms, Action::Fail);
+                step.stall.restart();
+                step.interrupted = true;
+                vec![Due::Event(EventBody::Interrupted { n, reason }), Due::Interrupt { pid, started }]
+            }
+            (Action::Interrupt, Some(_)) => {
+                let mut error = verdict.error(step);
+                error.message.push_str("; no more steps of this job are interrupted");
+                vec![Due::Failure(error)]
+            }
+            (Action::Fail | Action::Interrupt, _) => vec![Due::Failure(verdict.error(step))],
+        }
+    }
+
     /// The newest step that runs.
-    pub(crate) fn current(&self) -> Option<u32> {
-        self.open.last().map(|step| step.n)
+    pub(crate) fn newest(&self) -> Option<u32> {
+        self.open.iter().map(|step| step.n).max()
     }
 }
 
-fn described(step: &Open) -> String {
-    match step.kind {
-        StepKind::Model => format!("step {} ({})", step.n, step.title),
-        kind => format!("step {} ({kind}: {})", step.n, step.title),
-    }
-}
-
-fn failure(step: &Open) -> JobError {
-    let limit = duration::limit(step.limit.length_ms());
-    let (kind, message) = match step.kind {
-        StepKind::Start => {
-            (FailureKind::StartTimeout, format!("{} showed no sign of life within {limit}", step.title))
-        }
-        StepKind::Model => {
-            let why = step.silence.why();
-            (FailureKind::ModelSilent, format!("the model was silent for {limit}: {why}"))
-        }
-        _ => (FailureKind::StepTimeout, format!("{} ran over its limit of {limit}", described(step))),
-    };
-    JobError { kind, message, step: Some(step.n) }
+fn warning(message: String) -> Due {
+    Due::Event(EventBody::Warning { message })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn s(s: u64) -> Duration {
-        Duration::from_secs(s)
-    }
-
-    fn steps(install_s: u64, job_s: u64) -> Steps {
-        let mut limits = Limits { job_ms: job_s * 1000, ..Limits::default() };
-        limits.steps.insert(StepKind::Install, install_s * 1000);
-        Steps::new(s(0), limits)
-    }
-
-    #[test]
-    fn a_step_is_numbered_timed_and_finished_once() {
-        let mut steps = steps(10, 100);
-        let (n, event) = steps.start(s(1), StepKind::Install, "npm ci\nsecond line");
-        assert_eq!(
-            event,
-            EventBody::StepStarted {
-                n: 1,
-                kind: StepKind::Install,
-                title: "npm ci".into(),
-                limit_ms: Some(10_000),
-                parent: None
-            }
-        );
-        assert_eq!(
-            steps.finish(s(3), n, StepOutcome::Failed, Some(1)),
-            Some(EventBody::StepFinished {
-                n: 1,
-                outcome: StepOutcome::Failed,
-                exit_code: Some(1),
-                elapsed_ms: 2000,
-                resources: None
-            })
-        );
-        assert_eq!(steps.finish(s(4), n, StepOutcome::Ok, None), None);
-    }
-
-    #[test]
-    fn a_limit_warns_at_half_and_then_fails_naming_the_step() {
-        let mut steps = steps(10, 100);
-        steps.start(s(0), StepKind::Install, "npm ci");
-        assert_eq!(steps.next(), s(5));
-        let Due::Warning(EventBody::Warning { message }) = steps.due(s(5)).remove(0) else { panic!() };
-        assert_eq!(message, "step 1 (install: npm ci) has used half of its limit of 10s");
-        assert_eq!((steps.due(s(6)), steps.next()), (vec![], s(10)));
-        assert_eq!(
-            steps.due(s(10)),
-            [Due::Failure(JobError {
-                kind: FailureKind::StepTimeout,
-                message: "step 1 (install: npm ci) ran over its limit of 10s".into(),
-                step: Some(1)
-            })]
-        );
-    }
-
-    #[test]
-    fn the_job_has_a_limit_of_its_own() {
-        let mut steps = steps(100, 20);
-        steps.start(s(0), StepKind::Install, "npm ci");
-        steps.due(s(10));
-        let Due::Failure(error) = steps.due(s(20)).remove(0) else { panic!() };
-        assert_eq!(error.kind, FailureKind::JobTimeout);
-        assert_eq!(error.message, "the job ran over its limit of 20s; it was at step 1 (install: npm ci)");
-    }
-
-    #[test]
-    fn start_and_model_limits_have_their_own_kinds() {
-        let mut limits = Limits::default();
-        limits.steps.insert(StepKind::Start, 1000);
-        let mut steps = Steps::new(s(0), limits.clone());
-        steps.start(s(0), StepKind::Start, "codex exec");
-        assert!(
-            matches!(&steps.due(s(1))[0], Due::Failure(error) if error.kind == FailureKind::StartTimeout)
-        );
-        let mut steps = Steps::new(s(0), limits);
-        steps.start(s(0), StepKind::Model, MODEL_TITLE);
-        assert!(
-            matches!(&steps.due(s(600))[0], Due::Failure(error) if error.kind == FailureKind::ModelSilent)
-        );
-    }
-}
+#[path = "book_tests.rs"]
+mod tests;

@@ -19,7 +19,6 @@ use common::text;
 
 use super::book::{MODEL_TITLE, Steps};
 use super::notices::Notices;
-use super::rules;
 use crate::codex::event::{CodexEvent, Item, Phase};
 use crate::codex::{Turn, trouble};
 
@@ -130,7 +129,9 @@ impl Tracker {
             return;
         }
         self.thread = Some(id.to_owned());
-        out.extend(self.start.take().and_then(|n| steps.finish(now, n, StepOutcome::Ok, None)));
+        if let Some(n) = self.start.take() {
+            out.extend(steps.finish(now, n, StepOutcome::Ok, None));
+        }
         out.push(EventBody::Started { pid: self.pid, thread_id: self.thread.clone() });
     }
 
@@ -141,7 +142,7 @@ impl Tracker {
         // Commands that still run are killed by Codex itself when it exits; nothing tells how they end.
         let mut open: Vec<u32> = self.items.drain().map(|(_, n)| n).collect();
         open.sort_unstable();
-        out.extend(open.into_iter().filter_map(|n| steps.finish(now, n, StepOutcome::Unknown, None)));
+        out.extend(open.into_iter().flat_map(|n| steps.finish(now, n, StepOutcome::Unknown, None)));
         self.turn = Some(turn);
     }
 
@@ -158,25 +159,28 @@ impl Tracker {
         self.in_turn = true;
         self.turn = None;
         self.end_wait(now, StepOutcome::Ok, steps, out);
-        match (step(item), phase) {
-            (Some((kind, title)), Phase::Started | Phase::Updated) => {
-                if !self.items.contains_key(id) && self.items.len() < MAX_OPEN {
-                    let (n, event) = steps.start(now, kind, &title);
+        match phase {
+            Phase::Started | Phase::Updated => {
+                if !self.items.contains_key(id)
+                    && self.items.len() < MAX_OPEN
+                    && let Some((n, event)) = begin(now, item, steps)
+                {
                     self.items.insert(id.to_owned(), n);
                     out.push(event);
                 }
             }
-            (Some((kind, title)), Phase::Completed) => {
-                let n = self.items.remove(id).unwrap_or_else(|| {
-                    // A search has only an end; so has whatever ended before Codex could say that it began.
-                    let (n, event) = steps.start(now, kind, &title);
+            Phase::Completed => {
+                // A search has only an end; so has whatever ended before Codex could say that it began.
+                let n = self.items.remove(id).or_else(|| {
+                    let (n, event) = begin(now, item, steps)?;
                     out.push(event);
-                    n
+                    Some(n)
                 });
-                let (outcome, exit_code) = outcome(item);
-                out.extend(steps.finish(now, n, outcome, exit_code));
+                if let Some(n) = n {
+                    let (outcome, exit_code) = outcome(item);
+                    out.extend(steps.finish(now, n, outcome, exit_code));
+                }
             }
-            (None, _) => {}
         }
         self.tell(phase, item, out);
     }
@@ -210,23 +214,22 @@ impl Tracker {
     }
 
     fn end_wait(&mut self, now: Duration, outcome: StepOutcome, steps: &mut Steps, out: &mut Vec<EventBody>) {
-        out.extend(self.model.take().and_then(|n| steps.finish(now, n, outcome, None)));
+        if let Some(n) = self.model.take() {
+            out.extend(steps.finish(now, n, outcome, None));
+        }
     }
 }
 
-/// The step that an item is, if it is one.
-fn step(item: &Item) -> Option<(StepKind, String)> {
+/// Begins the step that an item is, if it is one.
+fn begin(now: Duration, item: &Item, steps: &mut Steps) -> Option<(u32, EventBody)> {
     match item {
-        Item::Command { command, .. } => {
-            let work = Rules::default().of_line(command);
-            Some((work.kind, work.title))
-        }
+        Item::Command { command, .. } => Some(steps.start_command(now, command)),
         Item::Files { files, .. } => {
             let names: Vec<&str> = files.iter().take(5).map(|file| file.path.as_str()).collect();
-            Some((StepKind::Edit, names.join(", ")))
+            Some(steps.start(now, StepKind::Edit, &names.join(", ")))
         }
-        Item::Tool { name, .. } => Some((StepKind::Tool, name.clone())),
-        Item::Search(query) => Some((StepKind::Search, query.clone())),
+        Item::Tool { name, .. } => Some(steps.start(now, StepKind::Tool, name)),
+        Item::Search(query) => Some(steps.start(now, StepKind::Search, query)),
         Item::Reasoning(_) | Item::Message(_) | Item::Plan(_) | Item::Warning(_) | Item::Other(_) => None,
     }
 }

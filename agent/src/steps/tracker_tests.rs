@@ -2,8 +2,10 @@
 
 use common::event::{ChangedFile, FailureKind};
 use common::job::Limits;
+use common::rule::OnLimit;
 
 use super::super::book::Due;
+use super::super::rules::Rules;
 use super::*;
 use crate::codex::event::parse;
 use crate::codex::lines::Line;
@@ -20,7 +22,7 @@ struct Course {
 
 impl Course {
     fn new() -> Self {
-        let mut steps = Steps::new(s(0), Limits::default());
+        let mut steps = Steps::new(s(0), Limits::default(), OnLimit::Fail, Rules::default());
         let (tracker, event) = Tracker::new(s(0), 312, &mut steps);
         let mut course = Self { steps, tracker, log: Vec::new() };
         course.note(&[event]);
@@ -128,8 +130,10 @@ fn a_silent_model_is_given_up_with_the_last_that_is_known() {
         if beat {
             course.tracker.beat(s(2), &mut course.steps);
         }
-        course.steps.due(s(400));
-        let Some(Due::Failure(error)) = course.steps.due(s(700)).pop() else { panic!("still waiting") };
+        course.steps.due(s(400), &|_| None);
+        let Some(Due::Failure(error)) = course.steps.due(s(700), &|_| None).pop() else {
+            panic!("still waiting")
+        };
         assert_eq!(error.kind, FailureKind::ModelSilent);
         error.message
     };
@@ -153,7 +157,7 @@ fn a_command_that_outlives_the_turn_ends_unseen() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(1, BEGIN).line(5, DONE);
     assert!(course.log.contains(&"-3 Unknown None 4000".to_owned()), "{:?}", course.log);
-    assert_eq!(course.steps.current(), None);
+    assert_eq!(course.steps.newest(), None);
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn every_recorded_transcript_is_understood_and_ends_all_its_steps() {
         let name = file.file_name();
         assert_eq!(course.tracker.unknown(), 0, "{}", name.display());
         if course.tracker.turn().is_some() {
-            assert_eq!(course.steps.current(), None, "{}: {:#?}", name.display(), course.log);
+            assert_eq!(course.steps.newest(), None, "{}: {:#?}", name.display(), course.log);
         }
         read += 1;
     }

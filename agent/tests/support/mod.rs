@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use common::event::{Event, EventBody, FinalState, JobError};
 use common::ids::JobId;
-use common::job::{CodexSettings, JobSpec, Limits, OnLimit, Runner};
+use common::job::{CodexSettings, JobSpec, Limits, Runner};
+use common::rule::OnLimit;
 use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame, SUBPROTOCOL};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use common::duration;
 use common::ids::{JobId, JobName};
-use common::job::{
-    CodexSettings, JobSpec, Limits, MAX_PROMPT, MAX_SPEC, OnLimit, Runner, SPEC_SCHEMA, StepKind, StepRule,
-};
+use common::job::{CodexSettings, JobSpec, Limits, MAX_PROMPT, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
+use common::rule::{OnLimit, StepRule};
 
 use super::launch::{LaunchArgs, OnLimitName, RunnerName};
 use super::limits::{self, LimitFlags};

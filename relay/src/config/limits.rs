@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use common::duration;
-use common::job::{Limits, OnLimit, StepKind};
+use common::job::{Limits, StepKind};
+use common::rule::OnLimit;
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use common::job::{CodexSettings, Limits, OnLimit, Sandbox, StepRule};
+use common::job::{CodexSettings, Limits, Sandbox};
+use common::rule::{OnLimit, StepRule};
 
 use super::raw::Raw;
 use crate::engine::EngineKind;

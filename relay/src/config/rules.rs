@@ -1,20 +1,14 @@
 //! `[[step]]`: rules for steps whose command line they match.
 
 use common::duration;
-use common::job::{Limits, OnLimit, StepKind, StepRule};
-use common::text;
-use regex_lite::Regex;
+use common::job::{Limits, StepKind};
+use common::rule::{self, MAX_RULES, OnLimit, StepRule};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::raw::Millis;
 use super::resolved::Mistake;
 use super::stall;
-
-/// Most rules: each is tried on every command line of a job, and a spec has to hold them all.
-const MAX_RULES: usize = 100;
-/// Longest regular expression, in bytes: some lines of text; longer ones belong into several rules.
-const MAX_PATTERN: usize = 1000;
 
 /// One rule as it is written.
 #[derive(Debug, Deserialize)]
@@ -45,7 +39,7 @@ pub(super) fn resolve(
 
 impl RawRule {
     fn resolve(self, limits: &Limits, job_ms: Option<u64>) -> Result<StepRule, Mistake> {
-        check_pattern(self.r#match.get_ref()).map_err(|reason| Mistake {
+        rule::compile(self.r#match.get_ref()).map_err(|reason| Mistake {
             at: self.r#match.span(),
             reason: format!("[[step]] match {reason}"),
         })?;
@@ -76,19 +70,4 @@ impl RawRule {
         }
         Ok(StepRule { pattern: self.r#match.into_inner(), kind, limit_ms, stall_ms, on_limit: self.on_limit })
     }
-}
-
-/// The engine is the agent's, so what compiles here compiles there.
-fn check_pattern(pattern: &str) -> Result<(), String> {
-    if pattern.trim().is_empty() {
-        return Err("is empty: write a regular expression for the command lines that are meant".to_owned());
-    }
-    if pattern.len() > MAX_PATTERN {
-        return Err(format!("is longer than {MAX_PATTERN} bytes: make several rules of it"));
-    }
-    Regex::new(pattern).map(drop).map_err(|e| {
-        // The engine draws its message over several lines: all of them on one.
-        let told = e.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        format!("= '{}': {}", text::one_line(pattern, 60), text::one_line(&told, 200))
-    })
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use common::job::{CodexSettings, Limits, OnLimit, Runner, SPEC_SCHEMA};
+use common::job::{CodexSettings, Limits, Runner, SPEC_SCHEMA};
+use common::rule::OnLimit;
 
 use super::*;
 

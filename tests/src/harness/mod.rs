@@ -3,10 +3,12 @@
 //! * [`programs`]: the built `relay` and `worker-agent`. * [`site`]: a project with a registry; on its end everything it
 //!   started is stopped, and every record is held against its event log.
 //! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: who runs in a folder,
-//!   counted from outside. * [`docker`]: the real engine. * [`figures`]: what was measured.
+//!   counted from outside. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
+//!   * [`figures`]: what was measured.
 //!
 //! Nothing here sleeps and hopes: [`until`] looks for a fact until a generous deadline.
 
+pub mod black_hole;
 pub mod docker;
 pub mod figures;
 pub mod model;

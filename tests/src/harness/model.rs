@@ -21,7 +21,14 @@ impl Model {
     /// # Panics
     /// When it does not start.
     pub fn start(program: &str, address: &str) -> Self {
-        let scripts = programs::workspace().join("tests/scripts");
+        Self::with_scripts(program, address, &programs::workspace().join("tests/scripts"))
+    }
+
+    /// Starts a server with the scripts of another folder.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn with_scripts(program: &str, address: &str, scripts: &Path) -> Self {
         let mut child = Command::new(program)
             .args(["--listen", &format!("{address}:0"), "--scripts"])
             .arg(scripts)

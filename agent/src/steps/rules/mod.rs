@@ -27,5 +27,4 @@ mod work;
 
 pub(crate) use line::inner;
 pub(crate) use own::Rules;
-#[expect(unused_imports, reason = "steps from processes are built on them")]
 pub(crate) use work::{Work, level};

@@ -1,22 +1,11 @@
 //! The rules of a job: those of `relay.toml` first, then the built-in table. Pure.
 
-use common::job::StepRule;
-use common::text;
-use regex_lite::{Regex, RegexBuilder};
+use common::rule::{self, MAX_RULES, StepRule};
+use regex_lite::Regex;
 
 use super::argv::Process;
 use super::line::{MAX_LINE, beginning, inner, of_line};
 use super::work::Work;
-
-/// Most rules of a job: each of them is tried against every new process.
-pub(crate) const MAX_RULES: usize = 100;
-
-/// Largest compiled pattern, in bytes. A list of some hundred names fits; nested repetitions, which would make each look
-/// at a long line take a noticeable time, do not.
-const MAX_PATTERN: usize = 64 * 1024;
-
-/// How much of a pattern an error shows, in bytes.
-const SHOWN: usize = 80;
 
 /// What tells work from its command line or process.
 #[derive(Debug, Clone, Default)]
@@ -27,15 +16,12 @@ pub(crate) struct Rules {
 impl Rules {
     /// The rules of `relay.toml` in front of the built-in ones. Errors: one line that names the rule and what is wrong
     /// with its pattern.
-    #[cfg_attr(not(test), expect(dead_code, reason = "jobs have no rules of their own yet"))]
     pub(crate) fn new(own: &[StepRule]) -> Result<Self, String> {
         if own.len() > MAX_RULES {
             return Err(format!("{} step rules; at most {MAX_RULES} are possible", own.len()));
         }
         let compiled = (1..).zip(own).map(|(n, rule)| {
-            let pattern = text::one_line(&rule.pattern, SHOWN);
-            let regex =
-                compile(&rule.pattern).map_err(|error| format!("step rule {n} ({pattern:?}): {error}"))?;
+            let regex = rule::compile(&rule.pattern).map_err(|wrong| format!("step rule {n} {wrong}"))?;
             Ok((regex, rule.clone()))
         });
         Ok(Self { own: compiled.collect::<Result<_, String>>()? })
@@ -54,7 +40,6 @@ impl Rules {
 
     /// What a process does; none for shells, for wrappers (`sudo`, `timeout`, `xargs`: what they run is a process too),
     /// for filters, and for everything that neither the table nor a rule of `relay.toml` knows.
-    #[cfg_attr(not(test), expect(dead_code, reason = "steps from processes are built on it"))]
     pub(crate) fn of_process(&self, argv: &[String]) -> Option<Work> {
         let process = Process::new(argv)?;
         let known = process.known();
@@ -68,14 +53,6 @@ impl Rules {
         let fits = |regex: &Regex| lines.iter().any(|line| regex.is_match(line.as_ref()));
         self.own.iter().find(|(regex, _)| fits(regex)).map(|(_, rule)| rule)
     }
-}
-
-fn compile(pattern: &str) -> Result<Regex, String> {
-    if pattern.trim().is_empty() {
-        return Err("the pattern is empty, so that it would match everything".to_owned());
-    }
-    let built = RegexBuilder::new(pattern).size_limit(MAX_PATTERN).build();
-    built.map_err(|error| text::one_line(&error.to_string(), SHOWN))
 }
 
 fn by_rule(rule: &StepRule, title: String) -> Work {

@@ -1,6 +1,7 @@
 //! Rules of `relay.toml`, in front of the table.
 
-use common::job::{OnLimit, StepKind};
+use common::job::StepKind;
+use common::rule::OnLimit;
 
 use super::*;
 
@@ -70,13 +71,13 @@ fn a_bad_pattern_is_named_with_its_fault() {
         Rules::new(&[rule("fine", StepKind::Test), rule(pattern, StepKind::Test)]).unwrap_err()
     };
     insta::assert_snapshot!(["npm (ci", "*", "[a", " ", "a\nb(", "(a{900}){900}", r"\p{L}"].map(error).join("\n"), @r#"
-    step rule 2 ("npm (ci"): found open group without closing ')'
-    step rule 2 ("*"): uncounted repetition operator must be applied to a sub-expression
-    step rule 2 ("[a"): non-empty character class has no closing bracket
-    step rule 2 (""): the pattern is empty, so that it would match everything
-    step rule 2 ("a"): found open group without closing ')'
-    step rule 2 ("(a{900}){900}"): compiled regex exceeded size limit
-    step rule 2 ("\\p{L}"): Unicode character classes are not supported
+    step rule 2 = 'npm (ci': found open group without closing ')'
+    step rule 2 = '*': uncounted repetition operator must be applied to a sub-expression
+    step rule 2 = '[a': non-empty character class has no closing bracket
+    step rule 2 is empty: write a regular expression for the command lines that are meant
+    step rule 2 = 'a': found open group without closing ')'
+    step rule 2 = '(a{900}){900}': compiled regex exceeded size limit
+    step rule 2 = '\p{L}': Unicode character classes are not supported
     "#);
     let error = error(&"(".repeat(100_000));
     assert!(error.len() < 300 && !error.contains('\n'), "{error}");

@@ -1,6 +1,7 @@
 //! What a piece of work is, and which work may be a step below which.
 
-use common::job::{OnLimit, StepKind};
+use common::job::StepKind;
+use common::rule::OnLimit;
 
 /// What a piece of work is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,14 +20,13 @@ pub(crate) struct Work {
 
 impl Work {
     /// Work for which no rule of `relay.toml` says anything.
-    pub(super) fn plain(kind: StepKind, title: String) -> Self {
+    pub(crate) fn plain(kind: StepKind, title: String) -> Self {
         Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None }
     }
 }
 
 /// How special a kind is. A process opens a step of its own only below steps of a lower level, so that a compiler inside
 /// a test, or a make inside `npm ci`, is part of it, whereas the `npm ci` inside `make setup` is not.
-#[cfg_attr(not(test), expect(dead_code, reason = "steps from processes are built on it"))]
 pub(crate) fn level(kind: StepKind) -> u8 {
     match kind {
         StepKind::Start

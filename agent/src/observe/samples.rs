@@ -1,0 +1,46 @@
+//! Made-up processes and trees for the tests of whoever reads them.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::order::{Place, below};
+use super::{Process, Snapshot};
+
+/// A process that has used nothing yet. Its command line is split at blanks.
+pub(crate) fn process(pid: u32, parent: u32, command: &str) -> Process {
+    let argv: Arc<[String]> = command.split(' ').map(str::to_owned).collect();
+    Process {
+        pid,
+        parent,
+        started: u64::from(pid),
+        session: pid,
+        name: command.into(),
+        argv,
+        zombie: false,
+        exit_code: None,
+        cpu_ms: 0,
+        memory: 0,
+        io: Some(0),
+        sent: 0,
+        received: 0,
+        call_id: None,
+    }
+}
+
+/// What a look finds where these are all processes; those whose parent is not among them are below the agent.
+pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
+    let places: Vec<Place> = processes
+        .iter()
+        .map(|process| Place { pid: process.pid, parent: process.parent, started: process.started })
+        .collect();
+    let tops = processes.iter().map(|process| process.parent);
+    let mut tops: Vec<u32> =
+        tops.filter(|top| !processes.iter().any(|process| process.pid == *top)).collect();
+    tops.sort_unstable();
+    tops.dedup();
+    let order = below(tops, &places);
+    let sizes = order.iter().map(|below| below.size).collect();
+    let ordered = order.iter().map(|below| processes[below.entry].clone()).collect();
+    Snapshot::new(Instant::now(), 0, ordered, sizes, 0)
+}

@@ -1,0 +1,106 @@
+//! What a step's processes were doing when its time was over, in words for people.
+
+use common::{duration, text};
+
+use super::stall::Quiet;
+use crate::observe::Process;
+
+/// Most processes that are looked at for a verdict: the newest, which do the work of the others.
+const LOOKED_AT: usize = 16;
+/// Longest name of a process, in bytes; the kernel keeps 15.
+const NAME: usize = 40;
+
+/// As much of a process as a verdict needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Brief {
+    pid: u32,
+    name: String,
+}
+
+/// Tells what a process waits for.
+pub(crate) type Look<'a> = &'a dyn Fn(u32) -> Option<String>;
+
+/// The newest processes of a step, oldest first.
+pub(super) fn briefs(processes: &[Process]) -> Vec<Brief> {
+    let living: Vec<&Process> = processes.iter().filter(|process| !process.zombie).collect();
+    let newest = &living[living.len().saturating_sub(LOOKED_AT)..];
+    let brief = |process: &&Process| Brief { pid: process.pid, name: text::one_line(&process.name, NAME) };
+    newest.iter().map(brief).collect()
+}
+
+/// `node (pid 312): 0.0 % CPU, 0 bytes in 2m, waiting on TCP 10.0.0.1:443 ESTABLISHED`
+pub(super) fn of_stall(processes: &[Brief], quiet: Quiet, look: Look<'_>) -> String {
+    let (who, waits) = speaker(processes, look);
+    let per_mille = quiet.cpu.as_millis() * 1000 / quiet.time.as_millis().max(1);
+    let rounded = quiet.time.as_millis().next_multiple_of(100);
+    format!(
+        "{who}: {}.{} % CPU, {} bytes in {}{waits}",
+        per_mille / 10,
+        per_mille % 10,
+        quiet.bytes,
+        duration::short(u64::try_from(rounded).unwrap_or(u64::MAX)),
+    )
+}
+
+/// `node (pid 312) was waiting on TCP 10.0.0.1:443 ESTABLISHED`; empty where nothing is known.
+pub(super) fn of_timeout(processes: &[Brief], look: Look<'_>) -> String {
+    if processes.is_empty() {
+        return String::new();
+    }
+    let (who, waits) = speaker(processes, look);
+    format!("{who} was {}", waits.strip_prefix(", ").unwrap_or("running"))
+}
+
+/// The process that tells most: the newest one that waits on the network, else the newest of all.
+fn speaker(processes: &[Brief], look: Look<'_>) -> (String, String) {
+    let seen: Vec<_> = processes.iter().rev().map(|process| (process, look(process.pid))).collect();
+    let on_network = seen.iter().find(|(_, waits)| waits.as_ref().is_some_and(|waits| waits.contains("TCP")));
+    match on_network.or(seen.first()) {
+        None => ("no process".to_owned(), String::new()),
+        Some((process, waits)) => (
+            format!("{} (pid {})", process.name, process.pid),
+            waits.as_ref().map(|waits| format!(", {waits}")).unwrap_or_default(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::observe::samples::process;
+
+    fn look(pid: u32) -> Option<String> {
+        match pid {
+            2 => Some("waiting on TCP 127.0.0.1:4873 ESTABLISHED".to_owned()),
+            3 => Some("sleeping in do_epoll_wait".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn tree() -> Vec<Brief> {
+        let processes = [process(1, 0, "sh"), process(2, 1, "npm install"), process(3, 2, "node")];
+        briefs(&processes)
+    }
+
+    #[test]
+    fn a_stall_names_the_process_that_waits_on_the_network_and_what_it_did() {
+        let quiet = Quiet { time: Duration::from_millis(10_020), cpu: Duration::from_millis(54), bytes: 120 };
+        assert_eq!(
+            of_stall(&tree(), quiet, &look),
+            "npm install (pid 2): 0.5 % CPU, 120 bytes in 10.1s, waiting on TCP 127.0.0.1:4873 ESTABLISHED"
+        );
+        assert_eq!(of_stall(&[], quiet, &look), "no process: 0.5 % CPU, 120 bytes in 10.1s");
+    }
+
+    #[test]
+    fn a_timeout_says_what_was_waited_for_as_far_as_it_is_known() {
+        assert_eq!(
+            of_timeout(&tree(), &look),
+            "npm install (pid 2) was waiting on TCP 127.0.0.1:4873 ESTABLISHED"
+        );
+        assert_eq!(of_timeout(&tree()[..1], &look), "sh (pid 1) was running");
+        assert_eq!(of_timeout(&[], &look), "");
+    }
+}

@@ -1,0 +1,180 @@
+//! Steps joined with made-up trees, in virtual time.
+
+use std::time::Duration;
+
+use common::event::{EventBody, FailureKind, StepOutcome};
+use common::job::{Limits, StepKind};
+use common::rule::{MAX_INTERRUPTS, OnLimit};
+
+use super::super::rules::{Rules, Work};
+use super::*;
+use crate::observe::samples::{process, snapshot};
+
+const fn s(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn on_tcp(pid: u32) -> Option<String> {
+    (pid > 0).then(|| "waiting on TCP 127.0.0.1:4873 ESTABLISHED".to_owned())
+}
+
+fn with(on_limit: OnLimit) -> Steps {
+    let limits = Limits { stall_ms: 10_000, ..Limits::default() };
+    Steps::new(s(0), limits, on_limit, Rules::default())
+}
+
+fn called(mut process: Process, call: &str) -> Process {
+    process.call_id = Some(call.into());
+    process
+}
+
+fn told(due: &[Due]) -> Vec<String> {
+    due.iter()
+        .map(|due| match due {
+            Due::Event(EventBody::StepStarted { n, kind, title, parent, .. }) => {
+                format!("+{n} {kind}: {title} in {parent:?}")
+            }
+            Due::Event(EventBody::StepFinished { n, outcome, exit_code, .. }) => {
+                format!("-{n} {outcome:?} {exit_code:?}")
+            }
+            Due::Event(EventBody::Stalled { evidence, .. }) => format!("stalled: {evidence}"),
+            Due::Event(EventBody::Interrupted { reason, .. }) => format!("interrupted: {reason}"),
+            Due::Failure(error) => format!("{:?}: {}", error.kind, error.message),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn an_install_inside_make_is_a_step_of_its_own_and_holds_the_clock_of_the_build() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_command(s(0), "/bin/bash -lc 'make setup'");
+    let codex = || process(10, 1, "codex exec");
+    let make = || called(process(11, 10, "make setup"), "c1");
+    let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), process(13, 12, "npm ci")]);
+    assert_eq!(told(&steps.look(s(1), &tree, 10, &on_tcp)), ["+2 install: npm ci in Some(1)"]);
+    assert_eq!(told(&steps.look(s(2), &tree, 10, &on_tcp)), [] as [&str; 0]);
+    // Only the install's clock runs: half of its ten minutes comes first.
+    assert_eq!(steps.next(), s(1 + 300));
+    let mut over = process(13, 12, "npm ci");
+    (over.zombie, over.exit_code) = (true, Some(1));
+    let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), over]);
+    assert_eq!(told(&steps.look(s(100), &tree, 10, &on_tcp)), ["-2 Failed Some(1)"]);
+    assert_eq!(steps.next(), s(100 + 600 - 1), "the build has used one second before");
+    assert_eq!(steps.finish(s(101), 1, StepOutcome::Ok, Some(0)).len(), 1);
+}
+
+#[test]
+fn compilers_and_makes_inside_an_install_are_part_of_it() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_process(s(0), &Work::plain(StepKind::Install, "npm ci".to_owned()), 11);
+    let tree = snapshot(&[
+        process(11, 1, "npm ci"),
+        process(12, 11, "make"),
+        process(13, 12, "cc -c x.c"),
+        process(14, 11, "curl http://x"),
+    ]);
+    for second in 1..4 {
+        assert_eq!(steps.look(s(second), &tree, 11, &on_tcp), []);
+    }
+}
+
+#[test]
+fn a_chain_counts_by_what_runs_now() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_command(s(0), "/bin/bash -lc 'cargo build && cargo test'");
+    let bash = || called(process(11, 10, "/bin/bash -lc x"), "c1");
+    let first = snapshot(&[process(10, 1, "codex"), bash(), process(12, 11, "cargo build")]);
+    assert_eq!(steps.look(s(1), &first, 10, &on_tcp), [], "it may be gone in a moment");
+    assert_eq!(told(&steps.look(s(2), &first, 10, &on_tcp)), ["+2 build: cargo build in Some(1)"]);
+    let second = snapshot(&[process(10, 1, "codex"), bash(), process(13, 11, "cargo test")]);
+    assert_eq!(told(&steps.look(s(3), &second, 10, &on_tcp)), ["-2 Unknown None"]);
+    assert_eq!(told(&steps.look(s(4), &second, 10, &on_tcp)), ["+3 test: cargo test in Some(1)"]);
+}
+
+#[test]
+fn two_commands_at_once_find_their_own_processes_by_command_line_else_by_order() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_command(s(0), "/bin/bash -lc 'a b'");
+    steps.start_command(s(0), "sleep 5");
+    steps.start_command(s(0), "/bin/bash -lc 'exec c'");
+    let tree = snapshot(&[
+        process(10, 1, "codex"),
+        called(process(11, 10, "sleep 5"), "c2"),
+        called(process(12, 10, "a b"), "c1"),
+        called(process(13, 10, "c"), "c3"),
+    ]);
+    steps.look(s(1), &tree, 10, &on_tcp);
+    let roots: Vec<_> = steps.open.iter().map(|step| step.tree.root().unwrap().0).collect();
+    assert_eq!(roots, [12, 11, 13]);
+}
+
+#[test]
+fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
+    let tree = |name: &str| snapshot(&[process(11, 1, name)]);
+    let mut steps = with(OnLimit::Fail);
+    steps.start_process(s(0), &Work::plain(StepKind::Install, "npm install".to_owned()), 11);
+    let verdict = (0..30).find_map(|second| {
+        let due = steps.look(s(second), &tree("npm install"), 11, &on_tcp);
+        due.first().cloned().map(|due| (second, due))
+    });
+    let Some((10, Due::Failure(error))) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(error.kind, FailureKind::Stalled);
+    assert_eq!(
+        error.message,
+        "step 1 (install: npm install) made no progress for 10s: npm install (pid 11): 0.0 % CPU, 0 bytes in 10.0s, \
+         waiting on TCP 127.0.0.1:4873 ESTABLISHED"
+    );
+
+    let mut steps = with(OnLimit::Fail);
+    steps.start_process(s(0), &Work::plain(StepKind::Test, "make test".to_owned()), 11);
+    let all: Vec<_> =
+        (0..60).flat_map(|second| told(&steps.look(s(second), &tree("make test"), 11, &on_tcp))).collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(all[0].starts_with("stalled: make test (pid 11): 0.0 % CPU, 0 bytes in 10.0s"), "{all:?}");
+}
+
+#[test]
+fn an_interrupted_step_lets_the_job_go_on_but_not_for_ever() {
+    let mut steps = with(OnLimit::Interrupt);
+    let mut ends = Vec::new();
+    for turn in 0..=MAX_INTERRUPTS {
+        let begin = u64::from(turn) * 100;
+        let (n, _) = steps.start_process(s(begin), &Work::plain(StepKind::Install, "npm ci".to_owned()), 11);
+        for second in begin..begin + 11 {
+            ends.extend(told(&steps.look(s(second), &snapshot(&[process(11, 1, "npm ci")]), 11, &on_tcp)));
+        }
+        ends.extend(
+            steps
+                .finish(s(begin + 12), n, StepOutcome::Failed, Some(137))
+                .into_iter()
+                .map(|event| told(&[Due::Event(event)]).remove(0)),
+        );
+    }
+    assert_eq!(ends.iter().filter(|text| text.starts_with("interrupted")).count(), 3);
+    assert_eq!(ends.iter().filter(|text| text.contains("Interrupt { pid: 11")).count(), 3);
+    assert_eq!(ends.iter().filter(|text| text.contains("Killed Some(137)")).count(), 3);
+    let last = ends.iter().find(|text| text.starts_with("Stalled")).unwrap();
+    assert!(last.ends_with("no more steps of this job are interrupted"), "{last}");
+}
+
+#[test]
+fn a_step_that_outlives_its_interrupt_fails_the_job() {
+    let mut steps = with(OnLimit::Interrupt);
+    steps.start_process(s(0), &Work::plain(StepKind::Install, "npm ci".to_owned()), 11);
+    let tree = snapshot(&[process(11, 1, "npm ci")]);
+    for second in 0..11 {
+        steps.look(s(second), &tree, 11, &on_tcp);
+    }
+    assert!(matches!(steps.due(s(15), &on_tcp).last(), Some(Due::Failure(_))));
+}
+
+#[test]
+fn what_a_worker_starts_by_the_thousands_is_told_apart_no_further() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_command(s(0), "/bin/bash -lc './x && ./y'");
+    let mut all = vec![process(10, 1, "codex"), called(process(11, 10, "bash"), "c1")];
+    all.extend((0..2000).map(|n| process(100 + n, 11, "curl http://x")));
+    let due = steps.look(s(1), &snapshot(&all), 10, &on_tcp);
+    assert_eq!(due.len(), MAX_PARTS as usize);
+}

@@ -1,0 +1,103 @@
+//! What the processes of a step have used, over looks between which some are born and some die. Pure.
+
+use std::collections::HashMap;
+
+use common::event::Resources;
+
+use crate::observe::Process;
+
+/// Everything so far, never less than before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// CPU time, in milliseconds.
+    pub(crate) cpu_ms: u64,
+    /// Bytes read and written, and sent over TCP.
+    pub(crate) moved: u64,
+    /// Bytes received over TCP.
+    pub(crate) received: u64,
+}
+
+/// Adds up what a set of processes uses.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    used: Used,
+    /// CPU and bytes of the processes of the last look. A parent takes over what its dead children used, so only the sum
+    /// counts.
+    cpu_sum: u64,
+    io_sum: u64,
+    /// Bytes sent and received by each process until the last look. They die with it, so each is followed by itself.
+    network: HashMap<(u32, u64), (u64, u64)>,
+    peak_memory: u64,
+    looked: bool,
+}
+
+impl Meter {
+    /// Takes a look at all processes of the step.
+    pub(crate) fn take(&mut self, processes: &[Process]) {
+        self.looked |= !processes.is_empty();
+        let cpu_sum: u64 = processes.iter().map(|process| process.cpu_ms).sum();
+        let io_sum: u64 = processes.iter().filter_map(|process| process.io).sum();
+        // The sums fall when an orphan dies: the shim takes over what it used.
+        self.used.cpu_ms += cpu_sum.saturating_sub(self.cpu_sum);
+        self.used.moved = self.used.moved.saturating_add(io_sum.saturating_sub(self.io_sum));
+        (self.cpu_sum, self.io_sum) = (cpu_sum, io_sum);
+        let mut network = HashMap::with_capacity(processes.len());
+        for process in processes {
+            let key = (process.pid, process.started);
+            let now = (process.sent, process.received);
+            let before = self.network.get(&key).copied().unwrap_or_default();
+            self.used.moved = self.used.moved.saturating_add(now.0.saturating_sub(before.0));
+            self.used.received = self.used.received.saturating_add(now.1.saturating_sub(before.1));
+            network.insert(key, now);
+        }
+        self.network = network;
+        let memory = processes.iter().map(|process| process.memory).sum();
+        self.peak_memory = self.peak_memory.max(memory);
+    }
+
+    /// Everything so far.
+    pub(crate) fn used(&self) -> Used {
+        self.used
+    }
+
+    /// For the record; none where no process was ever seen.
+    pub(crate) fn resources(&self) -> Option<Resources> {
+        let resources = Resources { cpu_ms: self.used.cpu_ms, peak_memory: self.peak_memory };
+        self.looked.then_some(resources)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::samples::process;
+
+    #[test]
+    fn what_the_dead_have_used_stays_counted_and_is_counted_once() {
+        let mut meter = Meter::default();
+        assert_eq!(meter.resources(), None);
+        let (mut parent, mut child) = (process(1, 0, "make"), process(2, 1, "cc"));
+        (parent.cpu_ms, child.cpu_ms) = (100, 50);
+        (parent.io, child.io) = (Some(10), Some(1000));
+        (parent.memory, child.memory) = (4096, 8192);
+        meter.take(&[parent.clone(), child.clone()]);
+        assert_eq!(meter.used(), Used { cpu_ms: 150, moved: 1010, received: 0 });
+        // The child has died: what it used is now the parent's.
+        (parent.cpu_ms, parent.io, parent.received) = (160, Some(1030), 5);
+        meter.take(&[parent]);
+        assert_eq!(meter.used(), Used { cpu_ms: 160, moved: 1030, received: 5 });
+        assert_eq!(meter.resources(), Some(Resources { cpu_ms: 160, peak_memory: 12_288 }));
+    }
+
+    #[test]
+    fn an_orphan_that_dies_takes_nothing_back() {
+        let mut meter = Meter::default();
+        let (mut shell, mut orphan) = (process(1, 0, "sh"), process(2, 1, "x"));
+        (shell.cpu_ms, orphan.cpu_ms) = (10, 90);
+        meter.take(&[shell.clone(), orphan]);
+        meter.take(&[shell.clone()]);
+        shell.cpu_ms = 30;
+        meter.take(&[shell]);
+        assert_eq!(meter.used().cpu_ms, 120);
+    }
+}

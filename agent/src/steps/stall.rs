@@ -1,0 +1,126 @@
+//! Whether a step makes progress. Pure: it is told what the step's processes have used so far.
+//!
+//! "No progress" can't mean nothing at all: a hung `npm install` wakes up, rewrites its title and looks at the clock, which
+//! costs 0.5 % of a core and 120 bytes a second; a spinner costs as much. So CPU, file and sent bytes have a noise floor.
+//! Received bytes have none: whatever the other end sends is a sign that it lives.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::meter::Used;
+
+/// CPU below this part of one core is noise: twice what a waiting `npm` needs.
+const CPU_PERCENT: u64 = 1;
+/// Bytes a second below this are noise: four times what a waiting `npm` reads and writes.
+const BYTES_PER_S: u64 = 512;
+/// Samples that are kept for a window: each is as old as a hundredth of it, so a verdict comes at most that much too late.
+const SAMPLES: u32 = 100;
+
+/// What was seen in a window without progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quiet {
+    /// How long nothing happened.
+    pub(crate) time: Duration,
+    /// CPU used in it.
+    pub(crate) cpu: Duration,
+    /// Bytes read, written and sent in it.
+    pub(crate) bytes: u64,
+}
+
+/// The last samples of a step.
+#[derive(Debug)]
+pub(crate) struct StallWatch {
+    window: Duration,
+    samples: VecDeque<(Duration, Used)>,
+}
+
+impl StallWatch {
+    /// Watches for windows of this length without progress.
+    pub(crate) fn new(window_ms: u64) -> Self {
+        Self { window: Duration::from_millis(window_ms), samples: VecDeque::new() }
+    }
+
+    /// Its window, in milliseconds.
+    pub(crate) fn window_ms(&self) -> u64 {
+        common::duration::millis(self.window)
+    }
+
+    /// Forgets what it has seen: the next window begins with the next sample.
+    pub(crate) fn restart(&mut self) {
+        self.samples.clear();
+    }
+
+    /// Takes what the step has used so far; gives what was seen if the last window had no progress.
+    pub(crate) fn take(&mut self, now: Duration, used: Used) -> Option<Quiet> {
+        let step = self.window / SAMPLES;
+        if self.samples.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= step) {
+            self.samples.push_back((now, used));
+        }
+        let begin = now.checked_sub(self.window)?;
+        // The newest sample that is at least a window old stays in front.
+        while self.samples.get(1).is_some_and(|(at, _)| *at <= begin) {
+            self.samples.pop_front();
+        }
+        let (at, before) = self.samples.front().filter(|(at, _)| *at <= begin)?;
+        let time = now.saturating_sub(*at);
+        let quiet = Quiet {
+            time,
+            cpu: Duration::from_millis(used.cpu_ms.saturating_sub(before.cpu_ms)),
+            bytes: used.moved.saturating_sub(before.moved),
+        };
+        let seconds = time.as_secs().max(1);
+        let idle = quiet.cpu.as_millis() * 100 <= time.as_millis() * u128::from(CPU_PERCENT)
+            && quiet.bytes <= BYTES_PER_S.saturating_mul(seconds)
+            && used.received == before.received;
+        idle.then_some(quiet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: u64 = 10_000;
+
+    /// Samples four times a second; gives the time of the verdict in milliseconds.
+    fn verdict(seconds: u64, used: impl Fn(u64) -> Used) -> Option<u64> {
+        let mut watch = StallWatch::new(WINDOW);
+        (0..seconds * 4)
+            .map(|n| n * 250)
+            .find(|ms| watch.take(Duration::from_millis(*ms), used(*ms)).is_some())
+    }
+
+    #[test]
+    fn what_only_idles_is_quiet_after_one_window() {
+        // As a hung npm was measured: 0.5 % CPU and 120 bytes a second.
+        let npm = |ms| Used { cpu_ms: ms / 200, moved: ms * 120 / 1000, received: 7 };
+        assert_eq!(verdict(60, npm), Some(WINDOW));
+        assert_eq!(verdict(60, |_| Used::default()), Some(WINDOW));
+    }
+
+    #[test]
+    fn the_window_begins_with_the_last_progress() {
+        let busy_at_first = |ms: u64| Used { cpu_ms: ms.min(7000), ..Used::default() };
+        let at = verdict(60, busy_at_first).unwrap();
+        assert!((16_500..=17_000).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn work_of_every_kind_is_progress() {
+        assert_eq!(verdict(60, |ms| Used { cpu_ms: ms / 20, ..Used::default() }), None);
+        assert_eq!(verdict(60, |ms| Used { moved: ms, ..Used::default() }), None);
+        // One byte every nine seconds.
+        assert_eq!(verdict(60, |ms| Used { received: ms / 9000, ..Used::default() }), None);
+    }
+
+    #[test]
+    fn a_restart_forgets_and_samples_stay_few() {
+        let mut watch = StallWatch::new(WINDOW);
+        for ms in 0..WINDOW - 1 {
+            assert_eq!(watch.take(Duration::from_millis(ms), Used::default()), None);
+        }
+        assert!(watch.samples.len() <= SAMPLES as usize + 1);
+        watch.restart();
+        assert_eq!(watch.take(Duration::from_millis(WINDOW), Used::default()), None);
+    }
+}

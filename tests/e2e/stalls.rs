@@ -1,0 +1,218 @@
+//! Tools that hang on a server which accepts and never answers, and work that is only quiet.
+//!
+//! Hangs are those of the real tools under the real Codex. How soon they are found is bounded generously: the machines
+//! that run this are shared.
+
+use std::time::Duration;
+
+use common::event::{EventBody, FailureKind, StepOutcome};
+use common::job::StepKind;
+use common::record::{JobRecord, State};
+use relay_tests::harness::black_hole::{BlackHole, Manner};
+use relay_tests::harness::figures::figure;
+use relay_tests::harness::model::Model;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, programs};
+
+/// From the last sign of progress to the end, beyond the stall limit: one look, the ladder, a loaded machine.
+const SOON: i64 = 8_000;
+
+/// A site whose worker, the real Codex, is told to run this one command.
+fn worker(command: &str) -> (Model, Site) {
+    let site = Site::new(Engine::Local);
+    let command = serde_json::Value::from(command);
+    let script = format!(r#"{{"name": "it", "turns": [{{"commands": [{{"cmd": {command}}}]}}]}}"#);
+    site.write("scripts/it.json", &script);
+    let model =
+        Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1", &site.root().join("scripts"));
+    model.write_codex_home(site.codex_home());
+    let codex = programs::codex();
+    site.configure(&format!("[codex]\nsandbox = \"off\"\nprogram = \"{}\"\n", codex.display()));
+    (model, site)
+}
+
+fn launch(site: &Site, more: &[&str]) -> JobRecord {
+    let mut args = vec!["launch", "-q", "-w", "workspace-projects/demo"];
+    args.extend_from_slice(more);
+    args.push("[script:it] Do it.");
+    let job = site.relay(&args).trim().to_owned();
+    site.ended(&job)
+}
+
+/// What the job's error says, after it was seen that it is a stall of that kind and left nothing.
+fn stalled(site: &Site, hole: &BlackHole, record: &JobRecord, kind: StepKind, tool: &str) {
+    let log = site.log("demo");
+    assert_eq!(outcome(record), (State::Failed, Some(FailureKind::Stalled)), "{log}");
+    let error = record.error.clone().unwrap();
+    assert!(error.message.contains(tool) && error.message.contains(&hole.address()), "{}", error.message);
+    let step = record.steps.iter().find(|step| Some(step.n) == error.step).unwrap();
+    assert_eq!((step.kind, step.outcome), (kind, Some(StepOutcome::Killed)), "{record:?}");
+    assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0));
+    assert_eq!(site.workers(), []);
+    assert!(hole.accepted() > 0, "{tool} never connected");
+    figure(&format!("stalled {tool}: {}", error.message));
+}
+
+/// Runs a command that hangs on the black hole under a stall limit of 10 s.
+fn hangs(command: &str, files: &[(&str, &str)], kind: StepKind, tool: &str) {
+    let hole = BlackHole::start(Manner::Silent);
+    let fill = |text: &str| text.replace("HOLE", &hole.address());
+    let (_model, site) = worker(&fill(command));
+    for (path, text) in files {
+        site.write(&format!("workspace-projects/demo/{path}"), &fill(text));
+    }
+    let record = launch(&site, &["--stall", "10s"]);
+    stalled(&site, &hole, &record, kind, tool);
+    let step = record.steps.iter().find(|step| step.kind == kind).unwrap();
+    let waited = record.finished_at.unwrap().duration_since(step.started_at).as_millis();
+    // The tool itself works for some seconds before it hangs.
+    assert!(waited < i128::from(10_000 + SOON), "{waited} ms from the step's start");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn npm_install_on_a_registry_that_never_answers_is_stalled() {
+    hangs("npm install left-pad --registry http://HOLE/", &[], StepKind::Install, "npm install");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn npm_install_hidden_in_a_makefile_is_stalled() {
+    let files = [
+        ("Makefile", "setup:\n\t@sh ./setup.sh\n"),
+        ("setup.sh", "npm install left-pad --registry http://HOLE/\n"),
+    ];
+    hangs("make setup", &files, StepKind::Install, "npm install");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn pip_install_from_an_index_that_never_answers_is_stalled() {
+    hangs(
+        "PIP_BREAK_SYSTEM_PACKAGES=1 pip install --no-cache-dir --disable-pip-version-check --timeout 600 --index-url http://HOLE/simple x",
+        &[],
+        StepKind::Install,
+        "pip",
+    );
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn git_clone_from_a_host_that_never_answers_is_stalled() {
+    hangs("git clone http://HOLE/x.git", &[], StepKind::Clone, "git");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn cargo_fetch_from_a_host_that_never_answers_is_stalled() {
+    let files = [
+        (
+            "Cargo.toml",
+            "[workspace]\n[package]\nname = \"x\"\nedition = \"2021\"\n[dependencies]\ny = { git = \"http://HOLE/y.git\" }\n",
+        ),
+        ("src/lib.rs", ""),
+    ];
+    // Not the proxy of rustup, which looks for its toolchains below HOME.
+    hangs(concat!(env!("CARGO"), " fetch"), &files, StepKind::Install, "cargo");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn curl_of_a_server_that_never_answers_is_stalled() {
+    hangs("curl -s http://HOLE/file -o file", &[], StepKind::Fetch, "curl");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn an_interrupted_install_lets_codex_go_on() {
+    let hole = BlackHole::start(Manner::Silent);
+    let (_model, site) = worker(&format!("npm install left-pad --registry http://{}/", hole.address()));
+    let record = launch(&site, &["--stall", "3s", "--on-limit", "interrupt"]);
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log("demo"));
+    let interrupts: Vec<String> = site
+        .events("demo#1")
+        .into_iter()
+        .filter_map(|line| match line.event?.body {
+            EventBody::Interrupted { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(interrupts.len(), 1, "{interrupts:?}");
+    assert!(interrupts[0].contains(&hole.address()) && interrupts[0].contains("1 of 3"), "{interrupts:?}");
+    let log = site.log("demo");
+    assert!(log.contains("exit 137") && log.contains("The script it is over."), "{log}");
+    assert_eq!(site.workers(), []);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn an_install_that_moves_for_ever_runs_into_its_limit() {
+    let hole = BlackHole::start(Manner::Drip(Duration::from_millis(20)));
+    let (_model, site) = worker(&format!("npm install http://{}/x.tgz", hole.address()));
+    let record = launch(&site, &["--step-timeout", "install=5s"]);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::StepTimeout)), "{}", site.log("demo"));
+    let stopping = site
+        .events("demo#1")
+        .into_iter()
+        .filter_map(|line| line.event)
+        .find_map(|event| matches!(event.body, EventBody::Stopping { .. }).then_some(event.at));
+    let step = record.steps.iter().find(|step| step.kind == StepKind::Install).unwrap();
+    let after = stopping.unwrap().duration_since(step.started_at).as_millis();
+    figure(&format!("step_timeout of 5 s fired after {after} ms"));
+    assert!((5_000..6_000).contains(&after), "{after}");
+    let gone = record.finished_at.unwrap().duration_since(stopping.unwrap()).as_millis();
+    figure(&format!("last process gone {gone} ms after the limit, grace 5000 ms"));
+    assert!(gone < 6_000, "{gone}");
+    assert_eq!(site.workers(), []);
+}
+
+#[test]
+fn one_byte_now_and_then_is_progress() {
+    let site = Site::new(Engine::Local);
+    let hole = BlackHole::start(Manner::Drip(Duration::from_millis(900)));
+    let line = format!("curl -s -m 8 http://{}/file -o file", hole.address());
+    let job = site.launch_shell(&line, &["--stall", "3s"]);
+    let record = site.ended(&job);
+    // 28 is curl's own limit: nobody ended it before.
+    assert_eq!(record.exit_code, Some(28), "{record:?}");
+    assert_eq!(record.warning, None);
+}
+
+#[test]
+fn quiet_work_that_is_no_network_kind_is_told_of_and_lives_on() {
+    let site = Site::new(Engine::Local);
+    site.write("workspace-projects/demo/Makefile", "test:\n\tsleep 5\n");
+    let job = site.launch_shell("make test", &["--stall", "2s"]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Completed, None));
+    let stalls: Vec<String> = site
+        .events(&job)
+        .into_iter()
+        .filter_map(|line| match line.event?.body {
+            EventBody::Stalled { evidence, .. } => Some(evidence),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stalls.len(), 1, "{stalls:?}");
+    assert!(stalls[0].contains("sleep (pid") && stalls[0].contains("0.0 % CPU"), "{stalls:?}");
+}
+
+#[test]
+fn work_that_needs_the_processor_is_left_alone() {
+    let site = Site::new(Engine::Local);
+    let line = "end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do :; done";
+    let job = site.launch_shell(line, &["--stall", "2s", "--stall", "command=2s"]);
+    let record = site.ended(&job);
+    assert_eq!((outcome(&record), record.warning), ((State::Completed, None), None));
+    let step = &record.steps[0];
+    assert!(step.resources.is_some_and(|used| used.cpu_ms > 1000), "{step:?}");
+}
+
+#[test]
+fn a_kind_with_a_stall_limit_of_its_own_fails_at_it() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("sleep 1000", &["--stall", "command=2s"]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Stalled)));
+    assert!(record.error.unwrap().message.contains("sleep"));
+}
