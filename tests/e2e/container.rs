@@ -186,6 +186,31 @@ fn a_worker_runs_as_the_owner_of_its_folder_and_is_isolated_unless_that_is_root(
     assert!(!site.log(&job).contains("token"), "{}", site.log(&job));
     let made = std::fs::metadata(site.workspace().join("mine")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 1234);
+    a_hang_is_seen(&site);
+}
+
+/// Root in a container may look at nobody's processes but its own unless it takes on the worker's rights; without that
+/// neither the address nor the bytes of a hang could be told.
+fn a_hang_is_seen(site: &Site) {
+    let server =
+        "python3 -c 'import socket, time; s = socket.create_server((\"127.0.0.1\", 4873)); time.sleep(1000)'";
+    let server = site.launch_shell(server, &["-n", "server"]);
+    let up = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 4873))'";
+    until("the server listens", || {
+        let probe = site.launch_shell(up, &["-n", "probe"]);
+        (site.ended(&probe).state == State::Completed).then_some(())
+    });
+    let hang = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 4873)).recv(1)'";
+    let job = site.launch_shell(hang, &["--stall", "command=3s"]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Stalled)));
+    let message = record.error.unwrap().message;
+    assert!(
+        message.contains("python3 (pid") && message.contains("TCP 127.0.0.1:4873 ESTABLISHED"),
+        "{message}"
+    );
+    assert!(record.steps[0].resources.is_some_and(|used| used.peak_memory > 0));
+    site.relay(&["cancel", &server]);
 }
 
 #[test]

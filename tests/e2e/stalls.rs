@@ -3,19 +3,21 @@
 //! Hangs are those of the real tools under the real Codex. How soon they are found is bounded generously: the machines
 //! that run this are shared.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use common::event::{EventBody, FailureKind, StepOutcome};
 use common::job::StepKind;
 use common::record::{JobRecord, State};
+use jiff::Timestamp;
 use relay_tests::harness::black_hole::{BlackHole, Manner};
-use relay_tests::harness::figures::figure;
+use relay_tests::harness::figures::{figure, times};
 use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Engine, Site, programs};
+use relay_tests::harness::{Engine, Site, programs, until_by};
 
-/// From the last sign of progress to the end, beyond the stall limit: one look, the ladder, a loaded machine.
-const SOON: i64 = 8_000;
+/// How much later than a window after its last byte a hang may be found: what the tool still did then, and a loaded machine.
+const SOON: i128 = 8_000;
 
 /// A site whose worker, the real Codex, is told to run this one command.
 fn worker(command: &str) -> (Model, Site) {
@@ -39,7 +41,14 @@ fn launch(site: &Site, more: &[&str]) -> JobRecord {
     site.ended(&job)
 }
 
-/// What the job's error says, after it was seen that it is a stall of that kind and left nothing.
+/// When the job began to be ended.
+fn stopping(site: &Site) -> Timestamp {
+    let events = site.events("demo#1").into_iter().filter_map(|line| line.event);
+    let mut stopping = events.filter(|event| matches!(event.body, EventBody::Stopping { .. }));
+    stopping.next().unwrap().at
+}
+
+/// Sees that the job's end is a stall of that kind, found soon, and that it left nothing.
 fn stalled(site: &Site, hole: &BlackHole, record: &JobRecord, kind: StepKind, tool: &str) {
     let log = site.log("demo");
     assert_eq!(outcome(record), (State::Failed, Some(FailureKind::Stalled)), "{log}");
@@ -49,8 +58,13 @@ fn stalled(site: &Site, hole: &BlackHole, record: &JobRecord, kind: StepKind, to
     assert_eq!((step.kind, step.outcome), (kind, Some(StepOutcome::Killed)), "{record:?}");
     assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0));
     assert_eq!(site.workers(), []);
-    assert!(hole.accepted() > 0, "{tool} never connected");
-    figure(&format!("stalled {tool}: {}", error.message));
+    let last = Timestamp::try_from(hole.heard().unwrap()).unwrap();
+    let after = stopping(site).duration_since(last).as_millis();
+    figure(&format!(
+        "stalled {tool}: found {after} ms after its last byte, window 10000 ms: {}",
+        error.message
+    ));
+    assert!((9_000..10_000 + SOON).contains(&after), "{after}");
 }
 
 /// Runs a command that hangs on the black hole under a stall limit of 10 s.
@@ -63,10 +77,6 @@ fn hangs(command: &str, files: &[(&str, &str)], kind: StepKind, tool: &str) {
     }
     let record = launch(&site, &["--stall", "10s"]);
     stalled(&site, &hole, &record, kind, tool);
-    let step = record.steps.iter().find(|step| step.kind == kind).unwrap();
-    let waited = record.finished_at.unwrap().duration_since(step.started_at).as_millis();
-    // The tool itself works for some seconds before it hangs.
-    assert!(waited < i128::from(10_000 + SOON), "{waited} ms from the step's start");
 }
 
 #[test]
@@ -151,16 +161,12 @@ fn an_install_that_moves_for_ever_runs_into_its_limit() {
     let (_model, site) = worker(&format!("npm install http://{}/x.tgz", hole.address()));
     let record = launch(&site, &["--step-timeout", "install=5s"]);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::StepTimeout)), "{}", site.log("demo"));
-    let stopping = site
-        .events("demo#1")
-        .into_iter()
-        .filter_map(|line| line.event)
-        .find_map(|event| matches!(event.body, EventBody::Stopping { .. }).then_some(event.at));
+    let stopping = stopping(&site);
     let step = record.steps.iter().find(|step| step.kind == StepKind::Install).unwrap();
-    let after = stopping.unwrap().duration_since(step.started_at).as_millis();
+    let after = stopping.duration_since(step.started_at).as_millis();
     figure(&format!("step_timeout of 5 s fired after {after} ms"));
     assert!((5_000..6_000).contains(&after), "{after}");
-    let gone = record.finished_at.unwrap().duration_since(stopping.unwrap()).as_millis();
+    let gone = record.finished_at.unwrap().duration_since(stopping).as_millis();
     figure(&format!("last process gone {gone} ms after the limit, grace 5000 ms"));
     assert!(gone < 6_000, "{gone}");
     assert_eq!(site.workers(), []);
@@ -215,4 +221,35 @@ fn a_kind_with_a_stall_limit_of_its_own_fails_at_it() {
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Stalled)));
     assert!(record.error.unwrap().message.contains("sleep"));
+}
+
+/// The design asks for five minutes under the default limits; the normal run takes less, and watches more closely for it.
+#[test]
+fn an_honest_build_and_its_tests_are_left_alone() {
+    let site = Site::new(Engine::Local);
+    let seconds = times(20, 300);
+    site.write(
+        "workspace-projects/demo/Cargo.toml",
+        "[workspace]\n[package]\nname = \"x\"\nedition = \"2021\"\n",
+    );
+    let code = format!(
+        "#[test]\nfn computes() {{\n    let begun = std::time::Instant::now();\n    let mut n = 1_u64;\n    \
+         while begun.elapsed().as_secs() < {seconds} {{\n        n = n.wrapping_mul(6364136223846793005).wrapping_add(1);\n    \
+         }}\n    assert_ne!(n, 0);\n}}\n"
+    );
+    site.write("workspace-projects/demo/src/lib.rs", &code);
+    let toolchain = Path::new(env!("CARGO")).parent().unwrap().display();
+    let line = format!("export PATH={toolchain}:$PATH; cargo build -q && cargo test -q");
+    let more: &[&str] = times(&["--stall", "4s"], &[]);
+    let job = site.launch_shell(&line, more);
+    let deadline = Instant::now() + Duration::from_secs(seconds * 2 + 60);
+    until_by(deadline, "the tests are done", || site.record(&job).state.is_final().then_some(()));
+    let record = site.record(&job);
+    assert_eq!((outcome(&record), record.warning), ((State::Completed, None), None), "{}", site.log(&job));
+    let test = record.steps.iter().find(|step| step.kind == StepKind::Test).unwrap();
+    let cpu_ms = test.resources.unwrap().cpu_ms;
+    figure(&format!(
+        "honest work: a build and {seconds} s of tests, {cpu_ms} ms of CPU seen, 0 warnings, 0 kills"
+    ));
+    assert!(cpu_ms > seconds * 1000 / 4, "{cpu_ms} ms of CPU in {seconds} s");
 }

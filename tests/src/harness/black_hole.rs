@@ -2,10 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long a connection waits for a request before it looks whether the test is over.
 const TICK: Duration = Duration::from_millis(100);
@@ -23,8 +23,24 @@ pub enum Manner {
 #[derive(Debug)]
 pub struct BlackHole {
     address: SocketAddr,
-    over: Arc<AtomicBool>,
-    accepted: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    over: AtomicBool,
+    /// When it heard last; nothing before its first connection.
+    last: Mutex<Option<SystemTime>>,
+}
+
+impl Shared {
+    fn hear(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(SystemTime::now());
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
 }
 
 impl BlackHole {
@@ -35,21 +51,19 @@ impl BlackHole {
     pub fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("no port: {e}"));
         let address = listener.local_addr().unwrap_or_else(|e| panic!("no address: {e}"));
-        let (over, accepted) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (ends, counts) = (Arc::clone(&over), Arc::clone(&accepted));
+        let hole = Self { address, shared: Arc::default() };
+        let shared = Arc::clone(&hole.shared);
         thread::spawn(move || {
-            for stream in listener.incoming() {
-                if ends.load(Ordering::Relaxed) {
+            for stream in listener.incoming().flatten() {
+                if shared.is_over() {
                     return;
                 }
-                counts.fetch_add(1, Ordering::Relaxed);
-                let ends = Arc::clone(&ends);
-                if let Ok(stream) = stream {
-                    thread::spawn(move || serve(stream, manner, &ends));
-                }
+                shared.hear();
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || serve(stream, manner, &shared));
             }
         });
-        Self { address, over, accepted }
+        hole
     }
 
     /// `127.0.0.1:PORT`
@@ -57,39 +71,39 @@ impl BlackHole {
         self.address.to_string()
     }
 
-    /// How many connections it has taken.
-    pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::Relaxed)
+    /// When a connection or a byte came last.
+    pub fn heard(&self) -> Option<SystemTime> {
+        *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for BlackHole {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.shared.over.store(true, Ordering::Relaxed);
         // Wakes the thread that listens.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-fn serve(mut stream: TcpStream, manner: Manner, over: &AtomicBool) {
+fn serve(mut stream: TcpStream, manner: Manner, shared: &Shared) {
+    const HEAD: &[u8] =
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000000\r\n\r\n";
     let mut request = [0; 4096];
     let wait = match manner {
         Manner::Silent => TICK,
         Manner::Drip(pause) => pause,
     };
-    let head =
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000000\r\n\r\n";
     let mut answered = false;
-    while !over.load(Ordering::Relaxed) && stream.set_read_timeout(Some(wait)).is_ok() {
+    while !shared.is_over() && stream.set_read_timeout(Some(wait)).is_ok() {
         // An end of the request, a reset or an error ends the connection; a time-out is what is waited for.
         match stream.read(&mut request) {
             Ok(0) => return,
-            Ok(_) => {}
+            Ok(_) => shared.hear(),
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
             Err(_) => return,
         }
         if matches!(manner, Manner::Drip(_)) {
-            let sent = if answered { stream.write_all(b".") } else { stream.write_all(head) };
+            let sent = if answered { stream.write_all(b".") } else { stream.write_all(HEAD) };
             answered = true;
             if sent.is_err() {
                 return;
