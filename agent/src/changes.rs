@@ -43,6 +43,7 @@ impl Git {
         let fixed = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
         let argv = fixed.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
         let command = Command {
+            testament: None,
             argv,
             env: self.env.clone(),
             cwd: self.workspace.clone(),

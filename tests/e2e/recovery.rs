@@ -69,9 +69,11 @@ fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
         (agents.len() == 1).then_some(agents)
     });
     kill(agents[0].pid);
-    until("no process is left", || site.workers().is_empty().then_some(()));
     let record = site.ended(&job);
+    assert_eq!(site.workers(), [], "the end is told once nothing is left");
     assert_eq!(outcome(&record), (State::Failed, Some(common::event::FailureKind::AgentLost)));
+    let cleanup = record.cleanup.unwrap();
+    assert!(cleanup.killed >= 3 && cleanup.survivors == 0, "{cleanup:?}");
     assert_eq!(site.run(&["wait", &job]).status.code(), Some(125));
     let next = site.launch_shell("true", &[]);
     assert_eq!(site.ended(&next).state, State::Completed);

@@ -101,6 +101,7 @@ async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, 
     let shown = path.display();
     let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
     let command = Command {
+        testament: None,
         argv,
         env: env.clone(),
         cwd: "/".to_owned(),

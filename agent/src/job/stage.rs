@@ -61,7 +61,7 @@ impl Stage {
         if interrupt_first {
             Pulse::ask(&mut env);
         }
-        Command { argv, env, cwd: spec.workspace.clone(), user, stdin, interrupt_first }
+        Command { argv, env, cwd: spec.workspace.clone(), user, stdin, interrupt_first, testament: None }
     }
 }
 

@@ -138,7 +138,8 @@ impl Supervisor {
 
     async fn command(&mut self, stage: Stage) -> Result<(), JobError> {
         let Equipment { env, user, codex, .. } = &self.equipment;
-        let command = stage.command(&self.spec, env, *user, codex);
+        let mut command = stage.command(&self.spec, env, *user, codex);
+        command.testament = Some(self.spool.testament().display().to_string());
         let worker = match stage.step(&self.spec, self.steps.rules()) {
             Some(work) => Worker::shell(work),
             None => Worker::codex(Pulse::of(env)),

@@ -14,12 +14,14 @@
 //!
 //! * [`protocol`]: what agent and shim say to each other. * [`run`]: the loop. * [`ladder`]: INT, TERM, KILL by time
 //!   (pure). * [`tree`]: who is there. * [`kill`]: how they are signalled. * [`spawn`]: the command itself.
+//!   [`testament`]: what is left to the next agent.
 
 mod kill;
 pub(crate) mod ladder;
 pub(crate) mod protocol;
 pub(crate) mod run;
 mod spawn;
+pub(crate) mod testament;
 mod tree;
 
 pub(crate) use kill::pause;

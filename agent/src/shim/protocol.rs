@@ -37,6 +37,8 @@ pub(crate) struct Command {
     pub(crate) stdin: String,
     /// Whether the end begins with INT to the leader, when nobody is left to say so.
     pub(crate) interrupt_first: bool,
+    /// The file that tells the next agent how the end went, should this one be gone by then; see [`super::testament`].
+    pub(crate) testament: Option<String>,
 }
 
 /// From the agent.

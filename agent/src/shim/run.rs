@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, WaitStatus, pidfd_send_signal};
 use super::kill::{self, Toll};
 use super::ladder::{Action, Ladder};
 use super::protocol::{Command, Decoder, Report, Request, encode};
+use super::testament::Testament;
 use super::tree::{Leader, Name};
 
 /// The grace when the agent died: its successor waits for nobody.
@@ -32,8 +33,10 @@ pub(crate) fn run() -> io::Result<()> {
     isolate()?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    let mut shim = Shim { control, decoder: Decoder::default(), gone: false };
+    let mut shim = Shim { control, decoder: Decoder::default(), gone: false, testament: None };
     let Some(Request::Run(command)) = shim.first()? else { return Ok(()) };
+    // Without it the command runs as well; only its next agent knows less.
+    shim.testament = command.testament.as_deref().and_then(|path| Testament::open(path).ok());
     match super::spawn::spawn(&command) {
         Err(error) => shim.report(&Report::SpawnFailed { message: explain(&command, &error) }),
         Ok(leader) => {
@@ -71,6 +74,7 @@ struct Shim {
     decoder: Decoder,
     /// The agent has died or let go.
     gone: bool,
+    testament: Option<Testament>,
 }
 
 /// Where the command is.
@@ -140,7 +144,11 @@ impl Shim {
         }
         let pid = course.leader_lives.then_some(leader.pid);
         let survivors = kill::sweep(|status| self.exited(status), pid, &mut course.toll);
-        self.report(&Report::Ended { killed: course.toll.count(), survivors });
+        let killed = course.toll.count();
+        if let Some(testament) = self.testament.as_mut().filter(|_| self.gone) {
+            testament.write(killed, survivors);
+        }
+        self.report(&Report::Ended { killed, survivors });
     }
 
     /// Reaps; gives whether anything is left below.

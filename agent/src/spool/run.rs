@@ -105,6 +105,11 @@ impl JobSpool {
         &self.run
     }
 
+    /// Where the shim of its command tells what it did after the agent's death.
+    pub(crate) fn testament(&self) -> PathBuf {
+        self.dir.join("shim")
+    }
+
     fn files(&self) -> MutexGuard<'_, Files> {
         // Each change is one call of one file: after a panic between two of them the state is still whole.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)

@@ -213,7 +213,9 @@ impl Rows<'_> {
 
     fn end(&mut self, record: &JobRecord) {
         if let Some(error) = &record.error {
-            let step = error.step.map(|n| format!(" in step {n}")).unwrap_or_default();
+            // Most messages begin with their step.
+            let step = error.step.filter(|_| !error.message.starts_with("step "));
+            let step = step.map(|n| format!(" in step {n}")).unwrap_or_default();
             let kind = failure_kind(record);
             self.alarm("error", &format!("{kind}{step}: {}", text::printable(&error.message)));
         }

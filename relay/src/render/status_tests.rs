@@ -94,7 +94,7 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
                  4 fetch 5.0s ended, cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
                  5 install 2m12s killed, cpu 12.3s, 240 MiB: npm ci
     warning    step 5 makes no progress: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
-    error      stalled in step 5: step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+    error      stalled: step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
     thread     0199-t
     cleanup    3 processes killed, 0 left
     log        /r/abe.1.log

@@ -1,0 +1,76 @@
+//! What a shim leaves to whoever comes after its agent: a file that is locked for as long as the shim lives, and that tells
+//! how many processes it ended if nobody was there to be told.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::time::{Instant, sleep};
+
+/// How long a shim without its agent may take: 2 s of grace, 3 s for what is hard to kill, and a busy machine.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Between two looks at the lock; nobody is told when one is released.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The shim's end of it.
+#[derive(Debug)]
+pub(super) struct Testament {
+    file: File,
+}
+
+impl Testament {
+    /// Makes the file and locks it until this is dropped.
+    ///
+    /// # Errors
+    /// What the file system says, or another shim holds it.
+    pub(super) fn open(path: &str) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(true).open(path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { file })
+    }
+
+    /// Tells how the end went.
+    pub(super) fn write(&mut self, killed: u32, survivors: u32) {
+        // Without room on the disk the next agent knows no numbers, and nothing else is lost.
+        let _ = write!(self.file, "{killed} {survivors}");
+    }
+}
+
+/// Waits until no shim holds the file; gives how many processes it ended and how many it could not. Nothing where no
+/// shim outlived its agent.
+pub(crate) async fn read(path: &Path) -> Option<(u32, u32)> {
+    let mut file = File::open(path).ok()?;
+    let deadline = Instant::now() + PATIENCE;
+    while flock(&file, FlockOperation::NonBlockingLockShared).is_err() && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let (killed, survivors) = text.split_once(' ')?;
+    Some((killed.parse().ok()?, survivors.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_read_once_its_shim_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shim");
+        assert_eq!(read(&path).await, None);
+        let mut testament = Testament::open(path.to_str().unwrap()).unwrap();
+        assert!(Testament::open(path.to_str().unwrap()).is_err(), "there is one shim at a time");
+        let reader = tokio::spawn({
+            let path = path.clone();
+            async move { read(&path).await }
+        });
+        testament.write(3, 1);
+        drop(testament);
+        assert_eq!(reader.await.unwrap(), Some((3, 1)));
+        drop(Testament::open(path.to_str().unwrap()).unwrap());
+        assert_eq!(read(&path).await, None, "its agent was there to be told");
+    }
+}
