@@ -6,18 +6,19 @@
 //!
 //! Medians and ratios of this run, beside the target of each; nothing is asserted, because a loaded machine proves
 //! nothing. What could not be measured says so in its row, and then the exit code is 1. `GROUP` names a group of figures
-//! by the beginning of its name: commands, lines, overhead, memory, size.
+//! by the beginning of its name: commands, lines, overhead, memory, observation, size.
 //!
 //! * [`setup`]: the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands that
 //!   take turns. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler and Docker.
 //! * [`stand_in`]: this program in Codex's place, where the figure is about what comes behind Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`],
-//!   [`overhead`], [`memory`] (with [`proc`]), [`size`].
+//!   [`overhead`], [`memory`] (with [`proc`]), [`observation`], [`size`].
 
 mod codex_lines;
 mod commands;
 mod crowd;
 mod memory;
+mod observation;
 mod overhead;
 mod peers;
 mod proc;
@@ -42,11 +43,12 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 /// A group of figures: its name, and what adds its rows.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     ("commands", commands::measure),
     ("lines", codex_lines::measure),
     ("overhead", overhead::measure),
     ("memory", memory::measure),
+    ("observation", observation::measure),
     ("size", size::measure),
 ];
 
