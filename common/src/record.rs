@@ -130,6 +130,29 @@ pub struct Step {
 }
 
 impl Step {
+    /// A step that began at `started_at`.
+    pub fn begun(
+        started_at: Timestamp,
+        n: u32,
+        kind: StepKind,
+        title: String,
+        limit_ms: Option<u64>,
+        parent: Option<u32>,
+    ) -> Self {
+        Self {
+            n,
+            kind,
+            title,
+            started_at,
+            limit_ms,
+            outcome: None,
+            exit_code: None,
+            elapsed_ms: None,
+            parent,
+            resources: None,
+        }
+    }
+
     /// Whether it ended and nothing told how. Of a step inside another one that is the usual case, and no news: its
     /// process was there and is gone.
     pub fn is_unseen(&self) -> bool {
@@ -316,18 +339,9 @@ impl JobRecord {
                 self.workspace_log = workspace_log.as_ref().map(|path| format!("{}/{path}", self.workspace));
             }
             EventBody::Started { pid, thread_id } => self.started(event.at, *pid, thread_id.as_ref()),
-            EventBody::StepStarted { n, kind, title, limit_ms, parent } => self.step_started(Step {
-                n: *n,
-                kind: *kind,
-                title: title.clone(),
-                started_at: event.at,
-                limit_ms: *limit_ms,
-                outcome: None,
-                exit_code: None,
-                elapsed_ms: None,
-                parent: *parent,
-                resources: None,
-            }),
+            EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
+                self.step_started(Step::begun(event.at, *n, *kind, title.clone(), *limit_ms, *parent));
+            }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
                 self.step_finished(*n, *outcome, *exit_code, *elapsed_ms, *resources);
             }

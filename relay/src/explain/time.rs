@@ -61,18 +61,7 @@ impl Ledger {
                 self.open.push(self.steps.len());
                 self.kinds.entry(*kind).or_default().1 += 1;
                 self.steps.push(Spent {
-                    step: Step {
-                        n: *n,
-                        kind: *kind,
-                        title: title.clone(),
-                        started_at: at,
-                        limit_ms: *limit_ms,
-                        outcome: None,
-                        exit_code: None,
-                        elapsed_ms: None,
-                        parent: *parent,
-                        resources: None,
-                    },
+                    step: Step::begun(at, *n, *kind, title.clone(), *limit_ms, *parent),
                     own_ms: 0,
                     share_ms: 0,
                 });

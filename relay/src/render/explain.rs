@@ -4,19 +4,18 @@ use common::duration;
 use common::event::{Resources, StepOutcome};
 use common::{summary, text};
 
+use super::rows::{ROW, Rows};
 use super::times::clock;
 use super::{View, steps};
 use crate::explain::{Explanation, Slow};
 
 /// Shares of the time that are listed; the others are summed up.
 const SHARES: usize = 7;
-/// Longest text of a row, in bytes: at most three lines of a terminal.
-const ROW: usize = 240;
 
 /// The text: one line for the job, at most 8 for the time, 1 for CPU and network, 5 for steps, 5 for the cause, 4 for
 /// signs, 4 for what to try and 1 for the log: 29.
 pub fn block(explanation: &Explanation, view: &View) -> String {
-    let mut rows = Rows { view, lines: vec![headline(explanation, view)] };
+    let mut rows = Rows::new(view, headline(explanation, view));
     rows.time(explanation);
     if explanation.cpu_ms.is_some() || explanation.network_wait_ms > 0 {
         rows.add("of it", &used(explanation));
@@ -31,7 +30,7 @@ pub fn block(explanation: &Explanation, view: &View) -> String {
     rows.list("seen", signs);
     rows.list("try", explanation.tries.iter().cloned());
     rows.list("log", [explanation.log_path.clone()].into_iter());
-    rows.lines.join("\n") + "\n"
+    rows.finish()
 }
 
 fn headline(explanation: &Explanation, view: &View) -> String {
@@ -59,24 +58,7 @@ fn slow(slow: &Slow) -> String {
     format!("{} {} {time} {outcome}{}{used}: {}", step.n, step.kind, limit.unwrap_or_default(), step.title)
 }
 
-struct Rows<'a> {
-    view: &'a View,
-    lines: Vec<String>,
-}
-
 impl Rows<'_> {
-    fn add(&mut self, label: &str, text: &str) {
-        let label = self.view.paint.dim(&format!("{label:<10}"));
-        self.lines.push(format!("{label} {text}"));
-    }
-
-    /// Rows of which the first carries the label. Their text may come from a worker.
-    fn list(&mut self, label: &str, texts: impl Iterator<Item = String>) {
-        for (i, text) in texts.enumerate() {
-            self.add(if i == 0 { label } else { "" }, &text::one_line(&text, ROW));
-        }
-    }
-
     fn time(&mut self, explanation: &Explanation) {
         let (shown, rest) = explanation.time.split_at(explanation.time.len().min(SHARES));
         let rest_ms: u64 = rest.iter().map(|share| share.ms).sum();

@@ -8,13 +8,15 @@
 //! * [`output`]: the two streams. * [`paint`]: colour, with meaning only. * [`times`]: clock times and spans.
 //! * [`view`]: what is known beside a record. * [`status`]: one job. * [`table`]: several jobs.
 //! * [`steps`]: a job's steps, sub-steps below their parents.
-//! * [`explain`]: where a job's time went, and why it failed. * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
+//! * [`explain`]: where a job's time went, and why it failed. [`rows`]: the form of both.
+//! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
 pub mod event_text;
 pub mod explain;
 pub mod output;
 pub mod paint;
 pub mod queue;
+mod rows;
 pub mod status;
 pub mod steps;
 pub mod stream;

@@ -6,6 +6,7 @@ use common::record::{JobRecord, Link, State, Step};
 use common::text;
 use jiff::Timestamp;
 
+use super::rows::{ROW, Rows};
 use super::times::{ago, between, clock, within};
 use super::{Relay, View, queue, steps};
 
@@ -13,13 +14,11 @@ use super::{Relay, View, queue, steps};
 const STEPS: usize = 8;
 /// Lines of the worker's last words.
 const SAID: usize = 5;
-/// Longest text of a row, in bytes: at most three lines of a terminal.
-const ROW: usize = 240;
 
 /// What `relay status JOB` prints. Every kind of row appears at most once, [`STEPS`] and [`SAID`] bound the two that
 /// take several lines: 30 lines if all were there at once.
 pub fn block(record: &JobRecord, view: &View) -> String {
-    let mut rows = Rows { view, lines: vec![headline(record, view)] };
+    let mut rows = Rows::new(view, headline(record, view));
     rows.worker_text("task", &record.prompt_summary);
     rows.worker_text("workspace", &place(record));
     rows.add("times", &times(record, view));
@@ -37,11 +36,11 @@ pub fn block(record: &JobRecord, view: &View) -> String {
     if !record.state.is_final() && view.relay == Relay::Down {
         let as_of = clock(record.last_event_at, view.now, &view.zone);
         let old = ago(record.last_event_at, view.now);
-        rows.lines.push(format!(
+        rows.note(format!(
             "relay: not running; the record is as of {as_of} ({old}): `relay up` starts it again"
         ));
     }
-    rows.lines.join("\n") + "\n"
+    rows.finish()
 }
 
 /// How long the job has taken as far as is known, in milliseconds: since its start, or its launch while it has none.
@@ -92,28 +91,7 @@ fn times(record: &JobRecord, view: &View) -> String {
     times.join(", ")
 }
 
-/// The lines so far.
-struct Rows<'a> {
-    view: &'a View,
-    lines: Vec<String>,
-}
-
 impl Rows<'_> {
-    fn add(&mut self, label: &str, text: &str) {
-        let label = self.view.paint.dim(&format!("{label:<10}"));
-        self.lines.push(format!("{label} {text}"));
-    }
-
-    /// A row of text that came from outside.
-    fn worker_text(&mut self, label: &str, text: &str) {
-        self.add(label, &text::one_line(text, ROW));
-    }
-
-    fn alarm(&mut self, label: &str, text: &str) {
-        let text = self.view.paint.alarm(&text::one_line(text, ROW));
-        self.add(label, &text);
-    }
-
     /// What goes on now: why it waits, or link, step and health.
     fn present(&mut self, record: &JobRecord) {
         if record.state == State::Queued {
