@@ -10,7 +10,7 @@
 //! * [`job`]: the job spec: what to run, under which limits.
 //! * [`rule`]: rules for steps.
 //! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log.
-//! * [`record`]: the job record, a pure fold of the job's events; [`summary`]: its closing text.
+//! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s; [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning text that comes from outside.
 //! * [`duration`]: limits as people write them.
@@ -24,6 +24,7 @@ pub mod ids;
 pub mod job;
 pub mod record;
 pub mod rule;
+pub mod step;
 pub mod summary;
 pub mod text;
 pub mod wire;

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::duration;
 use crate::event::{FailureKind, JobError, Resources, StepOutcome};
-use crate::record::{JobRecord, State, Step};
+use crate::record::{JobRecord, State};
+use crate::step::Step;
 use crate::text;
 
 /// Steps that are listed; the others are counted.

@@ -6,7 +6,8 @@
 use common::duration;
 use common::event::FailureKind;
 use common::job::StepKind;
-use common::record::{JobRecord, State, Step};
+use common::record::{JobRecord, State};
+use common::step::Step;
 use jiff::Timestamp;
 
 use super::Explanation;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::event::EventBody;
 use common::event_line::EventLine;
 use common::job::StepKind;
-use common::record::Step;
+use common::step::Step;
 use jiff::Timestamp;
 
 use crate::render::times::between;

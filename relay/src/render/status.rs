@@ -2,7 +2,8 @@
 
 use common::duration;
 use common::job::StepKind;
-use common::record::{JobRecord, Link, State, Step};
+use common::record::{JobRecord, Link, State};
+use common::step::Step;
 use common::text;
 use jiff::Timestamp;
 

@@ -1,7 +1,8 @@
 //! Steps on lines of their own, those inside others below them.
 
 use common::event::StepOutcome;
-use common::record::{JobRecord, Step};
+use common::record::JobRecord;
+use common::step::Step;
 use common::{duration, summary, text};
 
 /// How deep sub-steps are indented; deeper ones stand there too.
