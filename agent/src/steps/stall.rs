@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use super::meter::Used;
 
-/// CPU below this part of one core is noise: twice what a waiting `npm` needs.
-const CPU_PERCENT: u64 = 1;
+/// CPU below one part in so many of a core is noise: twice what a waiting `npm` needs.
+const CPU_PART: u32 = 100;
+/// And so is this much CPU in any window: V8 collects its garbage once more when it has been idle for eight seconds, which
+/// takes up to a quarter of one on a busy machine. In short windows it is less, or everything would be noise there.
+const CPU_ONCE: Duration = Duration::from_millis(250);
 /// Bytes a second below this are noise: four times what a waiting `npm` reads and writes.
 const BYTES_PER_S: u64 = 512;
 /// Samples that are kept for a window: each is as old as a hundredth of it, so a verdict comes at most that much too late.
@@ -69,7 +72,8 @@ impl StallWatch {
             bytes: used.moved.saturating_sub(before.moved),
         };
         let seconds = time.as_secs().max(1);
-        let idle = quiet.cpu.as_millis() * 100 <= time.as_millis() * u128::from(CPU_PERCENT)
+        let cpu_noise = CPU_ONCE.min(time / 20) + time / CPU_PART;
+        let idle = quiet.cpu <= cpu_noise
             && quiet.bytes <= BYTES_PER_S.saturating_mul(seconds)
             && used.received == before.received;
         idle.then_some(quiet)
@@ -96,6 +100,13 @@ mod tests {
         let npm = |ms| Used { cpu_ms: ms / 200, moved: ms * 120 / 1000, received: 7 };
         assert_eq!(verdict(60, npm), Some(WINDOW));
         assert_eq!(verdict(60, |_| Used::default()), Some(WINDOW));
+    }
+
+    #[test]
+    fn the_last_collection_of_an_idle_runtime_is_no_progress() {
+        let node =
+            |ms| Used { cpu_ms: if ms < 8500 { 440 } else { 640 }, moved: 2400 * (ms / 8500), received: 0 };
+        assert_eq!(verdict(60, node), Some(WINDOW));
     }
 
     #[test]
