@@ -11,11 +11,13 @@ use super::meter::Used;
 
 /// CPU below one part in so many of a core is noise: twice what a waiting `npm` needs.
 const CPU_PART: u32 = 100;
-/// And so is this much CPU in any window: V8 collects its garbage once more when it has been idle for eight seconds, which
-/// takes up to a quarter of one on a busy machine. In short windows it is less, or everything would be noise there.
-const CPU_ONCE: Duration = Duration::from_millis(250);
 /// Bytes a second below this are noise: four times what a waiting `npm` reads and writes.
-const BYTES_PER_S: u64 = 512;
+const BYTES_PER_S: u128 = 512;
+/// And so is this much in any window of five seconds or more: V8 collects its garbage once more when it has been idle for
+/// eight seconds, which takes up to a quarter of one on a busy machine, and moves some 20 KB between its threads.
+const ONCE: (Duration, u64) = (Duration::from_millis(250), 32 * 1024);
+/// In shorter windows it is as much less as they are shorter, or everything would be noise there.
+const ONCE_IN: Duration = Duration::from_secs(5);
 /// Samples that are kept for a window: each is as old as a hundredth of it, so a verdict comes at most that much too late.
 const SAMPLES: u32 = 100;
 
@@ -71,10 +73,11 @@ impl StallWatch {
             cpu: Duration::from_millis(used.cpu_ms.saturating_sub(before.cpu_ms)),
             bytes: used.moved.saturating_sub(before.moved),
         };
-        let seconds = time.as_secs().max(1);
-        let cpu_noise = CPU_ONCE.min(time / 20) + time / CPU_PART;
-        let idle = quiet.cpu <= cpu_noise
-            && quiet.bytes <= BYTES_PER_S.saturating_mul(seconds)
+        let part = |whole: u128| whole * time.min(ONCE_IN).as_millis() / ONCE_IN.as_millis();
+        let cpu_noise = part(ONCE.0.as_millis()) + (time / CPU_PART).as_millis();
+        let bytes_noise = part(ONCE.1.into()) + time.as_millis() * BYTES_PER_S / 1000;
+        let idle = quiet.cpu.as_millis() <= cpu_noise
+            && u128::from(quiet.bytes) <= bytes_noise
             && used.received == before.received;
         idle.then_some(quiet)
     }
@@ -104,8 +107,11 @@ mod tests {
 
     #[test]
     fn the_last_collection_of_an_idle_runtime_is_no_progress() {
-        let node =
-            |ms| Used { cpu_ms: if ms < 8500 { 440 } else { 640 }, moved: 2400 * (ms / 8500), received: 0 };
+        let node = |ms| Used {
+            cpu_ms: if ms < 8500 { 440 } else { 640 },
+            moved: if ms < 8500 { 0 } else { 19_000 },
+            received: 0,
+        };
         assert_eq!(verdict(60, node), Some(WINDOW));
     }
 
@@ -119,7 +125,7 @@ mod tests {
     #[test]
     fn work_of_every_kind_is_progress() {
         assert_eq!(verdict(60, |ms| Used { cpu_ms: ms / 20, ..Used::default() }), None);
-        assert_eq!(verdict(60, |ms| Used { moved: ms, ..Used::default() }), None);
+        assert_eq!(verdict(60, |ms| Used { moved: ms * 10, ..Used::default() }), None);
         // One byte every nine seconds.
         assert_eq!(verdict(60, |ms| Used { received: ms / 9000, ..Used::default() }), None);
     }
