@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use common::job::MOST_JOBS;
 use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::http::Uri;
 
@@ -14,8 +15,6 @@ use crate::environment::Variables;
 pub(crate) const MAX_CONFIG: u64 = 3 * 1024 * 1024;
 /// How many jobs run at once when nothing says so.
 const MAX_JOBS: u32 = 4;
-/// Most jobs that may be set: each takes some dozen descriptors, of which a process usually has 1024.
-const MOST_JOBS: u32 = 50;
 
 /// The agent's configuration. Unknown fields are ignored, so that a newer relay may write them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,9 @@ pub const SPEC_SCHEMA: u32 = 1;
 /// Longest prompt, in bytes. A spec must fit into one message of the wire with room for its other fields.
 pub const MAX_PROMPT: usize = 512 * 1024;
 
+/// Most jobs that one agent runs at once: each takes some dozen descriptors, of which a process usually has 1024.
+pub const MOST_JOBS: u32 = 50;
+
 /// Longest spec as JSON, in bytes: a message of 1 MiB less the frame around it.
 pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
 

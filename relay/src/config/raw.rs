@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use common::duration;
-use common::job::Sandbox;
+use common::job::{MOST_JOBS, Sandbox};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -96,9 +96,9 @@ impl RawPlatform {
     fn resolve(self, root: &Path) -> Result<PlatformConfig, Mistake> {
         let max_jobs = match self.max_jobs {
             None => 4,
-            Some(jobs) if (1..=64).contains(jobs.get_ref()) => jobs.into_inner(),
+            Some(jobs) if (1..=MOST_JOBS).contains(jobs.get_ref()) => jobs.into_inner(),
             Some(jobs) => {
-                let reason = format!("[platform] max_jobs = {}: must be 1 to 64", jobs.get_ref());
+                let reason = format!("[platform] max_jobs = {}: must be 1 to {MOST_JOBS}", jobs.get_ref());
                 return Err(Mistake { at: jobs.span(), reason });
             }
         };

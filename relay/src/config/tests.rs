@@ -78,7 +78,7 @@ fn mistakes_are_told_with_file_line_and_reason() {
         ("[limits]\non_limit = \"panic\"", 2, "panic"),
         ("[platform]\nengine = \"qemu\"", 2, "qemu"),
         ("[plattform]\n", 1, "plattform"),
-        ("[platform]\n\nmax_jobs = 0", 3, "1 to 64"),
+        ("[platform]\n\nmax_jobs = 0", 3, "1 to 50"),
         (
             "[limits]\njob = \"10m\"\n[limits.steps]\ntest = \"5m\"\ninstall = \"11m\"",
             5,

@@ -23,7 +23,7 @@ use super::board::Board;
 use super::input::{Input, SessionHandle, SessionId};
 use super::writer::{Command, Receipt};
 
-/// Frames from the core that may wait: every job of an agent (at most 64) can be started and cancelled at once.
+/// Frames from the core that may wait: every job of an agent (at most 50) can be started and cancelled at once.
 const OUTBOUND: usize = 128;
 /// How long one message may take to leave. An agent that reads nothing for so long is gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
