@@ -135,10 +135,10 @@ impl Shim {
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
                 }
                 Some(Action::Terminate) => kill::terminate(&mut course.toll),
-                Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING), now),
+                Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING), begun),
                 None => {
                     let time = course.reap_in;
-                    self.wait(leader, &mut course, time, now);
+                    self.wait(leader, &mut course, time, begun);
                 }
             }
         }
@@ -169,7 +169,7 @@ impl Shim {
     }
 
     /// Waits for a request, the leader's exit or the time, whichever is first, and takes the requests.
-    fn wait(&mut self, leader: &Leader, course: &mut Course, time: Duration, now: Duration) {
+    fn wait(&mut self, leader: &Leader, course: &mut Course, time: Duration, begun: Instant) {
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(time.subsec_nanos()),
@@ -197,7 +197,8 @@ impl Shim {
         loop {
             match self.decoder.next() {
                 Ok(None) => return,
-                Ok(Some(request)) => take(course, &request, now),
+                // A grace counts from when it was asked for, not from when the wait for it began.
+                Ok(Some(request)) => take(course, &request, begun.elapsed()),
                 Err(_) => {
                     self.gone = true;
                     return;
