@@ -11,8 +11,7 @@ use common::job::{Limits, StepKind};
 use common::rule::{MAX_INTERRUPTS, OnLimit};
 
 use super::evidence::Look;
-use super::join::Known;
-use super::open::{Open, Tree};
+use super::open::{Known, Open, Tree};
 use super::rules::{Rules, Work};
 use super::silence::Silence;
 use super::verdict::Verdict;

@@ -15,7 +15,7 @@ use common::event::{EventBody, StepOutcome};
 
 use super::book::{Due, Steps};
 use super::evidence::{self, Look};
-use super::open::{Open, Tree};
+use super::open::{Known, Open, Tree};
 use super::rules::{Work, level};
 use super::verdict::Verdict;
 use crate::observe::{Process, Snapshot};
@@ -26,14 +26,6 @@ const MAX_PARTS: u32 = 500;
 const LOOKS: u32 = 2;
 /// The network kinds.
 const NETWORK: u8 = 3;
-
-/// What is known of a process.
-#[derive(Debug)]
-pub(super) struct Known {
-    argv: Arc<[String]>,
-    work: Option<Work>,
-    looks: u32,
-}
 
 /// A process that should be a step, and the step it is part of.
 struct Part {

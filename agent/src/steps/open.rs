@@ -1,5 +1,6 @@
 //! A step that runs: what it is, its clock, and what is known of its processes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::event::{EventBody, MAX_TITLE, StepOutcome};
@@ -33,6 +34,14 @@ impl Tree {
             _ => None,
         }
     }
+}
+
+/// What a process was found to be, and for how many looks.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) argv: Arc<[String]>,
+    pub(super) work: Option<Work>,
+    pub(super) looks: u32,
 }
 
 /// A step that runs.
