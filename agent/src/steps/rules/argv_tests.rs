@@ -31,7 +31,7 @@ fn a_process_is_what_its_program_does_whatever_carries_it_out() {
         (Install, "npx create-x", &["node", "/usr/lib/node_modules/npm/bin/npx-cli.js", "create-x"]),
         (Install, "bundle install", &["ruby", "/usr/bin/bundle", "install"]),
         (Install, "composer install", &["php", "-d", "x=1", "/usr/bin/composer", "install"]),
-        (Install, "cargo fetch", &["/root/.rustup/toolchains/stable/bin/cargo", "fetch"]),
+        (Install, "cargo fetch", &["/home/u/.rustup/toolchains/stable/bin/cargo", "fetch"]),
         (Clone, "git clone https://***@host/x", &["git", "clone", "https://u:t@host/x"]),
         (Clone, "git fetch", &["/usr/lib/git-core/git", "fetch"]),
         (Fetch, "curl -H 'a: b' x", &["curl", "-H", "a: b", "x"]),
@@ -59,7 +59,11 @@ fn a_process_is_what_its_program_does_whatever_carries_it_out() {
             &["java", "-Xmx64m", "-jar", "/w/gradle/wrapper/gradle-wrapper.jar", "build"],
         ),
         (Build, "make all", &["make", "all"]),
-        (Build, "rustc --crate-name x", &["/root/.rustup/toolchains/stable/bin/rustc", "--crate-name", "x"]),
+        (
+            Build,
+            "rustc --crate-name x",
+            &["/home/u/.rustup/toolchains/stable/bin/rustc", "--crate-name", "x"],
+        ),
         (Build, "gcc-12 -c x.c", &["/usr/bin/gcc-12", "-c", "x.c"]),
         (Build, "cargo build", &["cargo", "build"]),
     ];
