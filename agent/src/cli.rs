@@ -38,7 +38,7 @@ enum Command {
 }
 
 /// Does what the command line says.
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     // The token and the workers' environments are in this memory. Without the call it would only be readable by the
     // same user, which is what a worker may be.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

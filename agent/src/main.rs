@@ -1,36 +1,5 @@
-//! `worker-agent`: runs workers, supervises them, and gets their milestones to a relay.
-//!
-//! ```text
-//! relay ──Start──► uplink ──► job (one supervisor a job) ──► process ──► shim ──► the command and all it starts
-//!                    ▲            │ steps, limits                │ output, exit
-//!                    │            ▼                              ▼
-//!                    └──────── spool (disk) ◄──────────── transcript, tracker
-//! ```
-
-mod agent;
-mod backoff;
-mod changes;
-mod cli;
-mod clock;
-mod codex;
-mod config;
-mod descriptors;
-mod environment;
-mod exit;
-mod job;
-mod observe;
-mod process;
-mod shim;
-mod signals;
-mod spool;
-mod stat;
-mod state;
-mod steps;
-mod transcript;
-mod uplink;
-mod user;
-mod workspace_log;
+//! The program; see the library for what it does.
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    worker_agent::main()
 }

@@ -1,28 +1,5 @@
-//! `relay`: launches workers without blocking, records what they do and answers at once.
-//!
-//! ```text
-//! cli ──launch, cancel──► registry (files) ◄──sole writer── daemon ◄──events── agent
-//!  ▲                          │
-//!  └──status, logs, wait──────┘   the command line and the daemon meet only there
-//! ```
-
-#![expect(
-    unreachable_pub,
-    reason = "nothing of a program is reachable from outside: pub means for other modules"
-)]
-
-mod cli;
-mod config;
-mod daemon;
-mod engine;
-mod exit;
-mod explain;
-mod project;
-mod registry;
-mod render;
-mod start;
-mod time;
+//! The program; see the library for what it does.
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    relay::main()
 }

@@ -118,7 +118,7 @@ async fn welcome(socket: &mut Socket) -> Result<Vec<wire::Durable>, LinkError> {
     loop {
         match frame(socket.next().await)? {
             None => {}
-            Some(RelayFrame::Welcome { protocol, durable })
+            Some(RelayFrame::Welcome { protocol, durable, fate: _ })
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
                 return Ok(durable);

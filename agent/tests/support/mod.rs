@@ -127,7 +127,7 @@ impl Relay {
                 Durable { job: job.job.clone(), epoch: job.epoch, seq, output, closed }
             });
             let durable = durable.collect();
-            self.send(&RelayFrame::Welcome { protocol: 2, durable }).await;
+            self.send(&RelayFrame::Welcome { protocol: common::wire::PROTOCOL, durable, fate: None }).await;
             *hello
         })
         .await

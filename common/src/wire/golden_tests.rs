@@ -17,8 +17,8 @@ fn hex<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt:
 #[test]
 fn frames_of_the_agent() {
     let hello = Hello {
-        protocol_min: 2,
-        protocol_max: 2,
+        protocol_min: 3,
+        protocol_max: 3,
         agent: "a1".into(),
         version: "0.1.0".into(),
         max_jobs: 4,
@@ -44,8 +44,13 @@ fn frames_of_the_agent() {
 fn frames_of_the_relay() {
     let frames = [
         RelayFrame::Welcome {
-            protocol: 2,
+            protocol: 3,
             durable: vec![Durable { job: job(), epoch: 1, seq: 3, output: 10, closed: false }],
+            fate: Some(Fate {
+                kind: crate::event::FailureKind::ContainerExited,
+                message: "gone".into(),
+                exit_code: Some(137),
+            }),
         },
         RelayFrame::Start { job: job(), epoch: 1, spec: "{}".into() },
         RelayFrame::Cancel { job: job(), grace_ms: 5000 },
@@ -127,7 +132,7 @@ fn every_event() {
 
 #[test]
 fn versions_that_meet_agree_and_others_are_told_both_ranges() {
-    assert_eq!(negotiate(1, 2, "0.1.0"), Ok(2));
+    assert_eq!(negotiate(1, 3, "0.1.0"), Ok(3));
     assert_eq!(negotiate(0, 9, "9.0.0"), Ok(PROTOCOL));
     let refusal = negotiate(7, 8, "9.0.0").unwrap_err();
     assert!(refusal.contains("9.0.0") && refusal.contains("7 to 8"), "{refusal}");

@@ -26,12 +26,12 @@ use std::time::Duration;
 
 pub use agent::{AgentFrame, Hello, JobProgress, Platform};
 pub use codec::{CodecError, decode, encode};
-pub use relay::{Durable, RelayFrame};
+pub use relay::{Durable, Fate, RelayFrame};
 
 /// Newest version of the protocol that this program speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// Oldest version of the protocol that this program speaks.
-pub const PROTOCOL_MIN: u32 = 2;
+pub const PROTOCOL_MIN: u32 = 3;
 /// WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the agents' endpoint.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::FailureKind;
 use crate::ids::JobId;
 
 /// A frame from the relay.
@@ -13,6 +14,8 @@ pub enum RelayFrame {
         protocol: u32,
         /// What the registry holds of each job named in `Hello`.
         durable: Vec<Durable>,
+        /// How the agent's last life ended, where the relay saw it: runs that it cut off end for this reason.
+        fate: Option<Fate>,
     },
     /// Run a job. Repeating it is harmless.
     Start {
@@ -77,4 +80,15 @@ pub struct Durable {
     pub output: u64,
     /// Whether the registry wants nothing more of it: the job is unknown or has ended there.
     pub closed: bool,
+}
+
+/// How the agent's container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fate {
+    /// [`FailureKind::ContainerExited`] or [`FailureKind::OomKilled`].
+    pub kind: FailureKind,
+    /// One line that a person can act on.
+    pub message: String,
+    /// Exit code of the container, where the engine told it.
+    pub exit_code: Option<i32>,
 }

@@ -71,7 +71,7 @@ async fn serve(socket: &mut WebSocket, door: &Door) -> Result<std::convert::Infa
     let durable: Vec<Durable> = durable
         .await
         .map_err(|_| End::Refused(wire::CLOSE_PROTOCOL, "the registry can't be read".to_owned()))?;
-    send(socket, &RelayFrame::Welcome { protocol, durable }).await?;
+    send(socket, &RelayFrame::Welcome { protocol, durable, fate: None }).await?;
 
     let (outbound, frames) = mpsc::channel(OUTBOUND);
     let id = rand_id();

@@ -1,0 +1,1 @@
+//! The agent's inside, for the simulation and the fuzz targets.

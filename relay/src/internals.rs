@@ -1,0 +1,1 @@
+//! The relay's inside, for the simulation and the fuzz targets.

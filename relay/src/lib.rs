@@ -1,0 +1,30 @@
+//! `relay`: launches workers without blocking, records what they do and answers at once.
+//!
+//! ```text
+//! cli ──launch, cancel──► registry (files) ◄──sole writer── daemon ◄──events── agent
+//!  ▲                          │
+//!  └──status, logs, wait──────┘   the command line and the daemon meet only there
+//! ```
+
+#![expect(
+    unreachable_pub,
+    reason = "nothing of this library but its main is reachable from outside: pub means for other modules"
+)]
+
+mod cli;
+mod config;
+mod daemon;
+mod engine;
+mod exit;
+mod explain;
+mod project;
+mod registry;
+mod render;
+mod start;
+mod time;
+
+pub use cli::main;
+
+/// What the simulation and the fuzz targets drive. No program of the product uses it.
+#[cfg(feature = "internals")]
+pub mod internals;
