@@ -9,13 +9,14 @@ use common::event::EventBody;
 use common::record::State;
 use relay_tests::harness::Site;
 
+use crate::peers::Nats;
 use crate::samples::Samples;
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, stop};
 
-/// Lines whose way is timed, and the milliseconds between two lines.
-const TICKS: usize = 300;
-const PAUSE: u64 = 25;
+/// How fast lines come while their way is timed: events a second, the milliseconds between two lines (each command is
+/// two lines and four events), and how many commands are timed.
+const PACES: [(u32, u64, usize); 2] = [(10, 200, 100), (1_000, 2, 2_000)];
 /// The first ones are written while the follower starts.
 const WARM_UP: usize = 10;
 /// Commands of a flood: two lines each, and four events (the model's step before it, and its own).
@@ -28,24 +29,38 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     let site = crowd::empty(1)?;
     site.relay(&["up"]);
-    let latency = latency(&site)?;
+    for (rate, pause, count) in PACES {
+        let latency = latency(&site, pause, count)?;
+        report.section(
+            &format!(
+                "a line of Codex on its way at {rate} events a second, written by a stand-in: {count} timed"
+            ),
+            [
+                Row::new("line → log, synchronised → follower: p50", latency.median()?)
+                    .target(Target::AtMost(5.0)),
+                Row::new("line → log, synchronised → follower: p99", latency.quantile(0.99)?)
+                    .target(Target::AtMost(25.0)),
+            ],
+        );
+    }
     let (mut logs, mut follows) = (Vec::new(), Vec::new());
     for _ in 0..FLOODS {
         logs.push(logged(&site)?);
         follows.push(followed(&site)?);
     }
+    // What the last flood left in the log, as it stands there.
+    let payloads = payloads(&site)?;
+    let nats = Nats::start(site.root()).and_then(|mut nats| nats.publish(&payloads));
     report.section(
         &format!(
-            "lines of Codex, written by a stand-in: {TICKS} timed ones, {PAUSE} ms apart; then {} as fast as they are \
-             taken, medians of {FLOODS} in turn",
+            "{} lines of Codex as fast as they are taken, medians of {FLOODS} in turn; beside them the same events as \
+             JetStream takes them (a file, sync_interval: always, acknowledged)",
             2 * FLOOD
         ),
         [
-            Row::new("line → log, synchronised → follower: p50", latency.median()?).target(Target::AtMost(5.0)),
-            Row::new("line → log, synchronised → follower: p99", latency.quantile(0.99)?)
-                .target(Target::AtMost(25.0)),
             Row::new("events: Codex → log, synchronised", Figure::PerSecond(middle(logs))),
             Row::new("events: Codex → log, synchronised → follower", Figure::PerSecond(middle(follows)))
+                .beside("nats-server", nats.map(Figure::PerSecond).map_err(|error| error.to_string()))
                 .target(Target::AtLeast(100_000.0)),
         ],
     );
@@ -81,8 +96,8 @@ impl Drop for Follower {
 }
 
 /// How long each line was on its way.
-fn latency(site: &Site) -> Fallible<Samples> {
-    let job = crowd::launch(site, &format!("ticks {} {PAUSE}", TICKS + WARM_UP));
+fn latency(site: &Site, pause: u64, count: usize) -> Fallible<Samples> {
+    let job = crowd::launch(site, &format!("ticks {} {pause}", count + WARM_UP));
     let mut times = Vec::new();
     Follower::start(site, &job)?.lines(|line| times.extend(since_written(line)))?;
     check(site, &job)?;
@@ -97,6 +112,13 @@ fn since_written(line: &str) -> Option<Duration> {
     let (_, title) = line.split_once("\"title\":\"echo ")?;
     let (nanos, _) = title.split_once('"')?;
     now.checked_sub(Duration::from_nanos(nanos.parse().ok()?))
+}
+
+/// The lines of the newest job's event log.
+fn payloads(site: &Site) -> Fallible<Vec<Vec<u8>>> {
+    let record = fs::read_link(site.registry().join("latest"))?;
+    let log = fs::read(site.registry().join(record.with_extension("events.jsonl")))?;
+    Ok(log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 fn middle(mut rates: Vec<f64>) -> f64 {
