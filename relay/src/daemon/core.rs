@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::agent_socket::Door;
+use super::core_container::{ContainerState, bring_up, ready};
 use super::dispatch::{Action, Dispatch, refusal};
 use super::extend::{Ask, Extensions};
 use super::input::{Input, SessionHandle, SessionId};
@@ -35,7 +36,7 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long the agent may take to connect once it is configured: its longest pause between tries is 5 s.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two tries to bring up a platform that failed.
-const RETRY: Duration = Duration::from_secs(10);
+pub(super) const RETRY: Duration = Duration::from_secs(10);
 /// After `down` has stopped the platform: how long its last events may take.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
@@ -70,6 +71,7 @@ pub(super) struct Core {
     pub(super) gateway_bound: bool,
     /// When `down` stops waiting for last events.
     pub(super) down_deadline: Option<Instant>,
+    pub(super) container: ContainerState,
 }
 
 impl Core {
@@ -94,13 +96,14 @@ impl Core {
         }
         let actions = self.dispatch.agent_down("the relay was started anew");
         self.act(actions).await;
+        self.adopt_death();
     }
 
     pub(super) async fn handle(&mut self, input: Input) -> Flow {
         match input {
             Input::Knock { agent, reply } => {
                 // The connection may be gone again.
-                let _ = reply.send(self.admit(&agent));
+                let _ = reply.send(self.admit(&agent).map(|()| self.fate()));
             }
             Input::Connected(session) => self.connected(session).await,
             Input::Gone { id, reason } => self.gone(id, &reason).await,
@@ -117,6 +120,7 @@ impl Core {
                 }
             }
             Input::Filed => self.look().await,
+            Input::Container(news) => self.container_news(news).await,
             Input::Ensured(result) => self.ensured(result).await,
             Input::Stopped(result) => {
                 if let Err(reason) = result {
@@ -137,6 +141,7 @@ impl Core {
         if !self.asks.is_empty() {
             self.move_limits().await;
         }
+        self.settle();
         self.flow()
     }
 
@@ -149,6 +154,7 @@ impl Core {
         self.lease.heartbeat_at = time::now();
         self.publish(Durability::Cached);
         self.look().await;
+        self.container_tick().await;
         if self.next_try.is_some_and(|at| at <= Instant::now()) {
             self.try_platform();
         }
@@ -177,20 +183,16 @@ impl Core {
     async fn connected(&mut self, session: SessionHandle) {
         let hello = session.hello.clone();
         tracing::info!("agent {} ({}) is connected", hello.agent, hello.version);
-        self.lease.platform = PlatformStatus::Ready {
-            agent: hello.agent.clone(),
-            version: hello.version,
-            max_jobs: hello.max_jobs,
-            codex: hello.platform.codex,
-            codex_problem: hello.platform.codex_problem,
-        };
+        self.lease.platform = ready(&hello);
         self.publish(Durability::Cached);
         self.next_try = None;
         self.agent = Some(session);
         let held = hello.jobs.into_iter().map(|progress| progress.job).collect();
+        self.container_speaks(&held).await;
         let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
         let actions = self.dispatch.agent_up(&hello.agent, capacity, &held);
         self.act(actions).await;
+        self.settle();
         self.move_limits().await;
     }
 
@@ -203,8 +205,7 @@ impl Core {
         self.set_platform(PlatformStatus::Starting { detail: format!("waiting for the agent ({reason})") });
         // It comes back by itself unless it is gone, and then the engine has to start it.
         self.next_try = (!self.going_down).then(|| Instant::now() + CONNECT_PATIENCE / 5);
-        let actions = self.dispatch.agent_down(reason);
-        self.act(actions).await;
+        self.link_ended(reason).await;
     }
 
     /// Asks the engine for the platform.
@@ -217,7 +218,8 @@ impl Core {
         self.busy = true;
         let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
         tokio::spawn(async move {
-            let _ = inputs.send(Input::Ensured(platform.ensure().await)).await;
+            let result = bring_up(&platform, &inputs).await;
+            let _ = inputs.send(Input::Ensured(result)).await;
         });
     }
 
@@ -250,7 +252,7 @@ impl Core {
         }
     }
 
-    fn set_platform(&mut self, status: PlatformStatus) {
+    pub(super) fn set_platform(&mut self, status: PlatformStatus) {
         if self.lease.platform != status && self.agent.is_none() {
             self.lease.platform = status;
             self.publish(Durability::Cached);
@@ -302,6 +304,7 @@ impl Core {
                 tracing::error!("{} can't be removed: {e}", filed.path.display());
             }
         }
+        self.wake_stopped();
         self.move_limits().await;
     }
 
@@ -349,7 +352,7 @@ impl Core {
         });
     }
 
-    async fn act(&mut self, actions: Vec<Action>) {
+    pub(super) async fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Start { job, epoch } => self.start(job, epoch).await,

@@ -12,7 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
+use common::wire::Fate;
 use jiff::Timestamp;
+
+use super::fate;
 
 /// What has to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,10 @@ pub(super) struct Dispatch {
     capacity: Option<usize>,
     /// The agent said it is full; nothing is offered until one of its jobs ends.
     full: bool,
+    /// What the agent's room was before its container was paused.
+    held: Option<usize>,
+    /// How the agent's container died, if it did: the end of whatever it comes back without.
+    fate: Option<Fate>,
 }
 
 impl Dispatch {
@@ -82,15 +89,17 @@ impl Dispatch {
     /// An agent is there; it holds `held`.
     pub(super) fn agent_up(&mut self, agent: &str, capacity: usize, held: &BTreeSet<JobId>) -> Vec<Action> {
         self.capacity = Some(capacity);
+        self.held = None;
         self.full = false;
         let mut actions = Vec::new();
         for (id, job) in &mut self.jobs {
             let holds = held.contains(id);
             match (job.place, holds) {
                 (Place::Running, false) => {
-                    actions.push(Action::Record { job: id.clone(), body: forgotten() });
+                    actions.push(Action::Record { job: id.clone(), body: forgotten(self.fate.as_ref()) });
                 }
                 (Place::Running, true) if job.link == Some(Link::Lost) => {
+                    job.link = Some(Link::Connected);
                     let body = EventBody::LinkRestored { agent: agent.to_owned() };
                     actions.push(Action::Record { job: id.clone(), body });
                 }
@@ -111,11 +120,13 @@ impl Dispatch {
     /// The agent is gone. Its jobs go on; only the news of them stops.
     pub(super) fn agent_down(&mut self, reason: &str) -> Vec<Action> {
         self.capacity = None;
+        self.held = None;
         let mut actions = Vec::new();
         for (id, job) in &mut self.jobs {
             match job.place {
                 Place::Offered => job.place = Place::Waiting,
                 Place::Running if job.link != Some(Link::Lost) => {
+                    job.link = Some(Link::Lost);
                     let body = EventBody::LinkLost { reason: reason.to_owned() };
                     actions.push(Action::Record { job: id.clone(), body });
                 }
@@ -123,6 +134,50 @@ impl Dispatch {
             }
         }
         actions
+    }
+
+    /// The agent is frozen, and its connection with it: nothing is offered, and nothing heard.
+    pub(super) fn hold(&mut self, reason: &str) -> Vec<Action> {
+        self.held = self.capacity.take().or(self.held);
+        let lost = |job: &mut Job| {
+            let body = EventBody::LinkLost { reason: reason.to_owned() };
+            (job.link.replace(Link::Lost) != Some(Link::Lost)).then_some(body)
+        };
+        self.tell_running(lost)
+    }
+
+    /// It goes on, on the same connection.
+    pub(super) fn release(&mut self, agent: &str) -> Vec<Action> {
+        self.capacity = self.held.take().or(self.capacity);
+        let back = |job: &mut Job| {
+            let body = EventBody::LinkRestored { agent: agent.to_owned() };
+            (job.link.replace(Link::Connected) == Some(Link::Lost)).then_some(body)
+        };
+        let mut actions = self.tell_running(back);
+        actions.extend(self.fill());
+        actions
+    }
+
+    fn tell_running(&mut self, tell: impl Fn(&mut Job) -> Option<EventBody>) -> Vec<Action> {
+        let running = self.jobs.iter_mut().filter(|(_, job)| job.place == Place::Running);
+        running
+            .filter_map(|(id, job)| tell(job).map(|body| Action::Record { job: id.clone(), body }))
+            .collect()
+    }
+
+    /// How jobs end that the agent comes back without.
+    pub(super) fn share_fate(&mut self, fate: Option<Fate>) {
+        self.fate = fate;
+    }
+
+    /// Jobs that an agent has, or may have.
+    pub(super) fn with_agent(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.jobs.iter().filter(|(_, job)| job.place != Place::Waiting).map(|(id, _)| id.clone())
+    }
+
+    /// Whether there is no job at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
     }
 
     /// The agent would not take a job.
@@ -196,7 +251,10 @@ pub(super) fn refusal(reason: String) -> EventBody {
 }
 
 /// The end of a job whose agent has come back without it.
-fn forgotten() -> EventBody {
+fn forgotten(fate: Option<&Fate>) -> EventBody {
+    if let Some(fate) = fate {
+        return fate::end(fate, "and the agent's state is gone with it");
+    }
     failed(
         FailureKind::AgentLost,
         "the agent came back without this job: its state was lost, and its worker with it; launch it again"

@@ -92,7 +92,31 @@ fn a_job_that_the_agent_has_forgotten_ends_as_lost() {
     let mut dispatch = Dispatch::default();
     dispatch.record(&record("a#1", 1, State::Running));
     let actions = dispatch.agent_up("x", 4, &held(&[]));
-    assert_eq!(actions, [Action::Record { job: id("a#1"), body: forgotten() }]);
+    assert_eq!(actions, [Action::Record { job: id("a#1"), body: forgotten(None) }]);
+}
+
+#[test]
+fn a_job_that_is_gone_with_its_container_ends_with_the_containers_fate() {
+    let mut dispatch = Dispatch::default();
+    dispatch.record(&record("a#1", 1, State::Running));
+    let message = "the container 'platform' was removed".to_owned();
+    let fate = Fate { kind: FailureKind::ContainerExited, message, exit_code: None };
+    dispatch.share_fate(Some(fate.clone()));
+    let ended = Action::Record { job: id("a#1"), body: forgotten(Some(&fate)) };
+    assert_eq!(dispatch.agent_up("x", 4, &held(&[])), [ended]);
+}
+
+#[test]
+fn a_frozen_agent_is_offered_nothing_and_its_jobs_are_out_of_sight_until_it_goes_on() {
+    let mut dispatch = Dispatch::default();
+    dispatch.record(&record("a#1", 1, State::Running));
+    dispatch.agent_up("x", 4, &held(&["a#1"]));
+    let lost = Action::Record { job: id("a#1"), body: EventBody::LinkLost { reason: "paused".into() } };
+    assert_eq!(dispatch.hold("paused"), [lost]);
+    assert_eq!(dispatch.hold("paused"), [], "a repeat is no news");
+    assert_eq!(dispatch.record(&record("b#1", 2, State::Queued)), []);
+    let restored = Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
+    assert_eq!(dispatch.release("x"), [restored, start("b#1")]);
 }
 
 #[test]

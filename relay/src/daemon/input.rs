@@ -1,8 +1,11 @@
 //! What the core is told, and by whom: the seam between it and everything that faces the world.
 
 use common::ids::JobId;
-use common::wire::{Hello, RelayFrame};
+use common::wire::{Fate, Hello, RelayFrame};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::vitals::Vitals;
+use crate::registry::lease::Death;
 
 /// Tells an agent's connections apart: the newest is the one that counts.
 pub(super) type SessionId = u64;
@@ -28,7 +31,8 @@ impl SessionHandle {
 /// What the core is told.
 pub(super) enum Input {
     /// An agent asks to come in. It is refused while another one is there; the same one may come back at any time.
-    Knock { agent: String, reply: oneshot::Sender<Result<(), String>> },
+    /// The answer tells it how its container died, if it did.
+    Knock { agent: String, reply: oneshot::Sender<Result<Option<Fate>, String>> },
     /// An agent has said hello and was welcomed.
     Connected(SessionHandle),
     /// A connection has ended.
@@ -43,4 +47,25 @@ pub(super) enum Input {
     Ensured(Result<(), String>),
     /// The platform is stopped, as far as that went.
     Stopped(Result<(), String>),
+    /// Something was seen of the container.
+    Container(ContainerNews),
+}
+
+/// What was seen of the container.
+#[derive(Debug)]
+pub(super) enum ContainerNews {
+    /// It runs.
+    Started,
+    /// It ended.
+    Died(Death),
+    /// Somebody asked the engine to stop it.
+    Stopped,
+    /// It was frozen.
+    Paused,
+    /// It goes on.
+    Unpaused,
+    /// It is gone.
+    Removed,
+    /// Somebody looked at it.
+    Seen(Vitals),
 }

@@ -12,15 +12,20 @@
 //! * [`listen`]: addresses and routes. [`agent_socket`]: the door: who may come in. [`session`]: one connection.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`dispatch`]: which job runs next: pure. [`core`]: acts on it. [`platform`]: the engine's slow calls.
+//! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`fate`]: what a death is
+//!   called (pure).
 //! * [`extend`]: how a limit is moved exactly once. [`core_extend`]: the core acts on it.
 //! * [`input`]: what the core is told. [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
 
 mod agent_socket;
 mod board;
 mod core;
+mod core_container;
 mod core_extend;
 mod dispatch;
 mod extend;
+mod fate;
+mod follower;
 mod inbox;
 mod input;
 mod listen;

@@ -10,6 +10,7 @@ use super::token::Gate;
 use crate::config::{Config, PlatformConfig};
 use crate::engine::agent_config::{AgentConfig, worker_env};
 use crate::engine::container::{Container, HOST_NAME};
+use crate::engine::vitals::Vitals;
 use crate::engine::{EngineKind, local};
 use crate::registry::Registry;
 
@@ -47,6 +48,32 @@ impl Platform {
     /// Which engine it is on.
     pub(super) fn engine(&self) -> EngineKind {
         self.engine
+    }
+
+    /// The name of its container.
+    pub(super) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// How its container is.
+    ///
+    /// # Errors
+    /// The engine's last words.
+    pub(super) async fn vitals(&self) -> Result<Vitals, String> {
+        let platform = self.clone();
+        blocking(move || platform.container().vitals()).await
+    }
+
+    /// The engine's command that tells what happens to the container.
+    pub(super) fn events_command(&self) -> Vec<String> {
+        let (engine, container) = (self.engine.as_str(), format!("container={}", self.config.name));
+        let words = [engine, "events", "--filter", "type=container", "--filter", &container];
+        words.into_iter().chain(["--format", "{{json .}}"]).map(str::to_owned).collect()
+    }
+
+    /// Whether an agent of engine `local` is there.
+    pub(super) fn agent_runs(&self) -> bool {
+        local::is_running(&self.state)
     }
 
     /// Makes sure that it runs and that its agent knows the way here, with a new token. The agent then connects.
@@ -110,6 +137,8 @@ impl Platform {
     }
 }
 
-async fn blocking(work: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it broke off: {e}")))
 }

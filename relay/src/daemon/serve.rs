@@ -11,13 +11,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::agent_socket::Door;
 use super::board::Board;
 use super::core::{Core, Flow, HEARTBEAT};
+use super::core_container::ContainerState;
 use super::dispatch::Dispatch;
 use super::extend::Extensions;
 use super::inbox::Inbox;
 use super::input::Input;
 use super::platform::Platform;
 use super::token::Gate;
-use super::{listen, writer};
+use super::{follower, listen, writer};
 use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
@@ -75,7 +76,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
     let (writer, active) =
         writer::start(registry.clone(), changes.clone()).map_err(|e| registry.not_writable(&e))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let gate = Gate::new(last.map(|lease| lease.token_sha256).unwrap_or_default());
+    let gate = Gate::new(last.as_ref().map(|lease| lease.token_sha256.clone()).unwrap_or_default());
     let door = Door { gate: gate.clone(), writer, core: sender };
     let now = time::now();
     let mut core = Core {
@@ -91,6 +92,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
             heartbeat_at: now,
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
             token_sha256: gate.sha256(),
+            death: last.and_then(|lease| lease.death),
         },
         platform: Platform::new(engine, config, registry, address.port(), gate),
         door: door.clone(),
@@ -104,11 +106,13 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
         going_down: false,
         gateway_bound: false,
         down_deadline: None,
+        container: ContainerState::default(),
     };
     lease::write(registry, &core.lease, Durability::Synced).map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     core.adopt(&active).await;
     listen::spawn(listener, door);
+    follower::spawn(core.platform.clone(), core.door.core.clone());
     core.try_platform();
     attend(&mut core, &mut inputs, &changes).await?;
     core.close().await;
@@ -135,7 +139,7 @@ async fn attend(
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let retry = core.next_try.into_iter().chain(core.down_deadline).min();
+        let retry = core.next_try.into_iter().chain(core.down_deadline).chain(core.container.deadline()).min();
         // Every branch is cancel-safe: channels, a board, signals and timers lose nothing when another branch wins.
         let step = tokio::select! {
             Some(input) = inputs.recv() => Step::Input(input),

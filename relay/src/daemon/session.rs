@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use common::ids::JobId;
-use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame};
+use common::wire::{self, AgentFrame, Durable, Fate, Hello, RelayFrame};
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
@@ -65,13 +65,13 @@ async fn serve(socket: &mut WebSocket, door: &Door) -> Result<std::convert::Infa
     let hello = greet(socket).await?;
     let protocol = wire::negotiate(hello.protocol_min, hello.protocol_max, &hello.version)
         .map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
-    knock(&hello, door).await?;
+    let fate = knock(&hello, door).await?;
     let (reply, durable) = oneshot::channel();
     door.writer.send(Command::Durable { jobs: hello.jobs.clone(), reply }).await;
     let durable: Vec<Durable> = durable
         .await
         .map_err(|_| End::Refused(wire::CLOSE_PROTOCOL, "the registry can't be read".to_owned()))?;
-    send(socket, &RelayFrame::Welcome { protocol, durable, fate: None }).await?;
+    send(socket, &RelayFrame::Welcome { protocol, durable, fate }).await?;
 
     let (outbound, frames) = mpsc::channel(OUTBOUND);
     let id = rand_id();
@@ -89,7 +89,7 @@ async fn serve(socket: &mut WebSocket, door: &Door) -> Result<std::convert::Infa
 }
 
 /// Asks whether this agent may come in: a registry has one platform, and two agents would end each other's jobs.
-async fn knock(hello: &Hello, door: &Door) -> Result<(), End> {
+async fn knock(hello: &Hello, door: &Door) -> Result<Option<Fate>, End> {
     let stopping = || End::Lost("the relay is stopping".to_owned());
     let (reply, verdict) = oneshot::channel();
     let agent = hello.agent.clone();

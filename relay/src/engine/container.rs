@@ -179,7 +179,7 @@ impl Container<'_> {
         command
     }
 
-    fn query(&self, args: &[&str]) -> Result<String, String> {
+    pub(super) fn query(&self, args: &[&str]) -> Result<String, String> {
         output(&mut self.command(args)).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => not_installed(self.engine, &e),
             _ => e.to_string(),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Registry;
 use super::atomic::{self, Durability};
 use crate::engine::EngineKind;
+use crate::engine::vitals::Vitals;
 
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
@@ -39,6 +40,39 @@ pub struct Lease {
     pub platform: PlatformStatus,
     /// SHA-256 of the agent's token, in hex.
     pub token_sha256: String,
+    /// How its container last died, until the agent was told and has ended what that cut off.
+    #[serde(default)]
+    pub death: Option<Death>,
+}
+
+/// How a container died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Its exit code; none when it was gone before anybody could look.
+    pub exit_code: Option<i32>,
+    /// Whether the kernel killed it for its memory.
+    pub oom_killed: bool,
+    /// Most memory that it might have, in bytes.
+    pub memory_limit: Option<u64>,
+    /// When, in the engine's own words: what tells it from another death.
+    pub finished_at: Option<String>,
+}
+
+impl Death {
+    /// The death of a container that was found like this. One that is not there was removed.
+    pub fn of(vitals: &Vitals) -> Self {
+        match vitals {
+            Vitals::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
+                exit_code: Some(*exit_code),
+                oom_killed: *oom_killed,
+                memory_limit: *memory_limit,
+                finished_at: Some(finished_at.clone()),
+            },
+            Vitals::Absent | Vitals::Running | Vitals::Paused => {
+                Self { exit_code: None, oom_killed: false, memory_limit: None, finished_at: None }
+            }
+        }
+    }
 }
 
 /// How the platform is.

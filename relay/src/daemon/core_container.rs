@@ -1,0 +1,292 @@
+//! The core's part that knows of containers: what their engine tells becomes events, causes and a new start.
+//!
+//! ```text
+//!              pause                    die                      ensure
+//!  Paused ◄───────────► Running ─────────────────► Dead ──SETTLE──────────► Running, agent welcomed with its fate
+//!            unpause       ▲                         │ stop, and nothing to do      │ ends of what it cut off
+//!                          │                         ▼                              ▼
+//!                          └──`relay up`, a job── Stopped by hand              death forgotten
+//! ```
+//!
+//! A death lies in the lease until the agent was told and every job that was cut off has its end, so that a relay that
+//! is killed in between still knows. Where the container can't come back, the relay ends those jobs itself.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::ids::JobId;
+use common::wire::{Fate, Hello};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::core::{Core, RETRY};
+use super::dispatch::Action;
+use super::fate;
+use super::input::{ContainerNews, Input};
+use super::platform::Platform;
+use crate::engine::EngineKind;
+use crate::engine::vitals::Vitals;
+use crate::registry::atomic::Durability;
+use crate::registry::lease::{Death, PlatformStatus};
+
+/// How long an ended connection waits for its cause: the engine tells a death 20 to 100 ms behind it, on a busy machine
+/// some hundred. A death is to be recorded within a second.
+const CAUSE_PATIENCE: Duration = Duration::from_millis(700);
+/// From a death to the new start: Docker tells some 60 ms behind it that a person wanted it.
+const SETTLE: Duration = Duration::from_millis(300);
+/// How long cut-off jobs wait for their agent's last word where the platform can't be brought up: three tries, and more
+/// than an engine's own restart takes. What the agent had not delivered is lost to them after that.
+const BURIAL: Duration = Duration::from_secs(30);
+
+/// What the core knows of the container, beside the death in the lease.
+#[derive(Debug, Default)]
+pub(super) struct ContainerState {
+    /// Why the connection ended, and until when a better reason is waited for.
+    silent: Option<(String, Instant)>,
+    /// Its processes are frozen.
+    paused: bool,
+    /// A person stopped it while nothing was to do.
+    stopped: bool,
+    /// The jobs that the death in the lease cut off.
+    cut_off: BTreeSet<JobId>,
+    /// The agent was welcomed with the death.
+    told: bool,
+    /// When the death was seen.
+    died_at: Option<Instant>,
+    /// When the engine said so of a death: the same one is seen by the stream and by whoever looks.
+    last_death: Option<String>,
+    /// When a death last led to a new start.
+    restarted_at: Option<Instant>,
+}
+
+impl ContainerState {
+    /// When the core has to look at this again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.silent.as_ref().map(|(_, until)| *until)
+    }
+}
+
+impl Core {
+    /// How the container last died, for an agent that asks to come in.
+    pub(super) fn fate(&self) -> Option<Fate> {
+        let death = self.lease.death.as_ref()?;
+        Some(fate::fate(self.platform.engine(), self.platform.name(), death))
+    }
+
+    /// Takes a death over that an earlier daemon did not see the end of.
+    pub(super) fn adopt_death(&mut self) {
+        if let Some(death) = self.lease.death.clone() {
+            self.bury(death);
+        }
+    }
+
+    /// The agent's connection ended. What the engine knows of it is a better reason than the network's.
+    pub(super) async fn link_ended(&mut self, reason: &str) {
+        match self.platform.engine() {
+            EngineKind::Docker | EngineKind::Podman if !self.going_down => {
+                self.container.silent = Some((reason.to_owned(), Instant::now() + CAUSE_PATIENCE));
+            }
+            EngineKind::Local if !self.platform.agent_runs() => {
+                self.next_try = (!self.going_down).then(Instant::now);
+                self.lost("the agent's process has ended").await;
+            }
+            EngineKind::Local | EngineKind::Docker | EngineKind::Podman => self.lost(reason).await,
+        }
+    }
+
+    async fn lost(&mut self, reason: &str) {
+        self.container.silent = None;
+        let actions = self.dispatch.agent_down(reason);
+        self.act(actions).await;
+    }
+
+    /// An agent was welcomed: it is told what becomes of the jobs that it holds.
+    pub(super) async fn container_speaks(&mut self, held: &BTreeSet<JobId>) {
+        if let Some((reason, _)) = self.container.silent.take() {
+            self.lost(&reason).await;
+        }
+        self.container.paused = false;
+        self.container.stopped = false;
+        if self.lease.death.is_some() && !self.container.told {
+            self.container.told = true;
+            self.container.cut_off.extend(held.iter().cloned());
+        }
+        let fate = self.fate();
+        self.dispatch.share_fate(fate);
+    }
+
+    /// Acts on what was seen of the container.
+    pub(super) async fn container_news(&mut self, news: ContainerNews) {
+        if self.going_down {
+            return;
+        }
+        tracing::info!("container: {news:?}");
+        match news {
+            ContainerNews::Died(death) => self.died(death).await,
+            ContainerNews::Seen(vitals @ Vitals::Exited { .. }) => self.died(Death::of(&vitals)).await,
+            ContainerNews::Seen(Vitals::Absent) | ContainerNews::Removed => self.removed().await,
+            ContainerNews::Seen(Vitals::Paused) | ContainerNews::Paused => self.paused().await,
+            ContainerNews::Seen(Vitals::Running) | ContainerNews::Unpaused => self.resumed().await,
+            ContainerNews::Started => self.container.stopped = false,
+            ContainerNews::Stopped => self.stopped(),
+        }
+    }
+
+    async fn died(&mut self, death: Death) {
+        if death.finished_at.is_some() && death.finished_at == self.container.last_death {
+            return;
+        }
+        self.container.last_death.clone_from(&death.finished_at);
+        self.container.paused = false;
+        let cause = fate::cause(self.platform.name(), &death);
+        tracing::warn!("{cause}");
+        self.bury(death);
+        // Its connection ends with this handle; whatever had not arrived comes again from the spool.
+        self.agent = None;
+        self.lease.platform = PlatformStatus::Starting { detail: cause.clone() };
+        // On the disk before anything is started again, which would wipe the engine's own memory of it.
+        self.publish(Durability::Synced);
+        self.lost(&cause).await;
+        let now = Instant::now();
+        let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY);
+        self.container.restarted_at = Some(now);
+        self.next_try = Some(now + if looping { RETRY } else { SETTLE });
+    }
+
+    /// Remembers a death until its jobs have their ends.
+    fn bury(&mut self, death: Death) {
+        self.container.cut_off.extend(self.dispatch.with_agent());
+        self.container.told = false;
+        self.container.died_at = Some(Instant::now());
+        self.lease.death = Some(death);
+    }
+
+    /// A container that is gone has died before; one that was away before this daemon looked has not been heard of.
+    async fn removed(&mut self) {
+        let unheard = self.lease.death.is_none() && self.agent.is_none();
+        if unheard && self.dispatch.with_agent().next().is_some() {
+            self.died(Death::of(&Vitals::Absent)).await;
+        }
+    }
+
+    /// The connection may outlive a short pause, so it is kept; but nothing is heard of the jobs now.
+    async fn paused(&mut self) {
+        if self.container.paused {
+            return;
+        }
+        self.container.paused = true;
+        let cause = fate::paused(self.platform.engine(), self.platform.name());
+        tracing::warn!("{cause}");
+        self.lease.platform = PlatformStatus::Failed { detail: cause.clone() };
+        self.publish(Durability::Cached);
+        if self.agent.is_some() {
+            let actions = self.dispatch.hold(&cause);
+            self.act(actions).await;
+        } else {
+            self.lost(&cause).await;
+        }
+    }
+
+    async fn resumed(&mut self) {
+        if !self.container.paused {
+            return;
+        }
+        self.container.paused = false;
+        if let Some(agent) = &self.agent {
+            self.lease.platform = ready(&agent.hello);
+            let actions = self.dispatch.release(&agent.hello.agent.clone());
+            self.publish(Durability::Cached);
+            self.act(actions).await;
+        } else {
+            // It comes back by itself.
+            let detail = "waiting for the agent to connect".to_owned();
+            self.set_platform(PlatformStatus::Starting { detail });
+            self.next_try = Some(Instant::now() + RETRY);
+        }
+    }
+
+    /// A person stopped it: it is started again only where that costs somebody a job.
+    fn stopped(&mut self) {
+        if self.agent.is_none() && !self.busy && self.dispatch.is_empty() {
+            self.container.stopped = true;
+            self.next_try = None;
+            self.set_platform(PlatformStatus::Failed { detail: fate::stopped(self.platform.name()) });
+        }
+    }
+
+    /// Regular work: a cause that does not come, jobs without hope, a job for a stopped container.
+    pub(super) async fn container_tick(&mut self) {
+        let now = Instant::now();
+        if let Some((reason, _)) = self.container.silent.take_if(|(_, until)| *until <= now) {
+            self.lost(&reason).await;
+        }
+        self.wake_stopped();
+        let waited = self.container.died_at.is_some_and(|at| now - at >= BURIAL);
+        if let PlatformStatus::Failed { detail } = &self.lease.platform
+            && waited
+            && self.agent.is_none()
+            && !self.container.paused
+            && let Some(fate) = self.fate()
+        {
+            let why = format!("and it can't be brought back: {detail}");
+            let record = |job| Action::Record { job, body: fate::end(&fate, &why) };
+            let actions = std::mem::take(&mut self.container.cut_off).into_iter().map(record).collect();
+            self.act(actions).await;
+        }
+    }
+
+    /// A job wants the container that a person has stopped.
+    pub(super) fn wake_stopped(&mut self) {
+        if self.container.stopped && !self.dispatch.is_empty() {
+            self.container.stopped = false;
+            let detail = format!("starting {}", self.platform.engine());
+            self.set_platform(PlatformStatus::Starting { detail });
+            self.try_platform();
+        }
+    }
+
+    /// Forgets a death that everybody has heard of.
+    pub(super) fn settle(&mut self) {
+        if self.lease.death.is_none() {
+            return;
+        }
+        let dispatch = &self.dispatch;
+        self.container.cut_off.retain(|job| dispatch.place(job).is_some());
+        if self.container.told && self.container.cut_off.is_empty() {
+            self.lease.death = None;
+            self.container.died_at = None;
+            self.dispatch.share_fate(None);
+            self.publish(Durability::Cached);
+        }
+    }
+}
+
+/// Brings the platform up. A container that has ended is looked at first: its start would wipe out how.
+///
+/// # Errors
+/// One line that says what is wrong and what to do.
+pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) -> Result<(), String> {
+    // An engine that does not answer says so once more below, in better words.
+    if platform.engine().is_container()
+        && let Ok(vitals) = platform.vitals().await
+    {
+        let paused = vitals == Vitals::Paused;
+        // The core ends with the process alone.
+        let _ = inputs.send(Input::Container(ContainerNews::Seen(vitals))).await;
+        if paused {
+            return Err(fate::paused(platform.engine(), platform.name()));
+        }
+    }
+    platform.ensure().await
+}
+
+/// A platform whose agent is connected.
+pub(super) fn ready(hello: &Hello) -> PlatformStatus {
+    PlatformStatus::Ready {
+        agent: hello.agent.clone(),
+        version: hello.version.clone(),
+        max_jobs: hello.max_jobs,
+        codex: hello.platform.codex.clone(),
+        codex_problem: hello.platform.codex_problem.clone(),
+    }
+}

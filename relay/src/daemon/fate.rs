@@ -1,0 +1,108 @@
+//! What a container's death is called, for people and for the agent. Pure.
+
+use common::event::{EventBody, FailureKind, FinalState, JobError};
+use common::wire::Fate;
+
+use crate::engine::EngineKind;
+use crate::registry::lease::Death;
+
+/// The exit code of a process that was killed: 128 + 9.
+const KILLED: i32 = 137;
+
+/// What happened, without a word on what to do.
+pub(super) fn cause(name: &str, death: &Death) -> String {
+    match death.exit_code {
+        None => format!("the container '{name}' was removed"),
+        Some(code) if death.oom_killed => {
+            format!("the container '{name}' exited with code {code}: it was killed for its memory")
+        }
+        Some(KILLED) => format!("the container '{name}' exited with code {KILLED}: it was killed"),
+        Some(143) => format!("the container '{name}' exited with code 143: it was stopped"),
+        Some(code) => format!("the container '{name}' exited with code {code}"),
+    }
+}
+
+/// A container whose processes are frozen.
+pub(super) fn paused(engine: EngineKind, name: &str) -> String {
+    format!("the container '{name}' is paused: `{engine} unpause {name}`")
+}
+
+/// A container that a person has stopped while nothing was to do.
+pub(super) fn stopped(name: &str) -> String {
+    format!("the container '{name}' was stopped by hand: the next job starts it again, or `relay up`")
+}
+
+/// How the jobs end that the death cut off.
+pub(super) fn fate(engine: EngineKind, name: &str, death: &Death) -> Fate {
+    let advice = match (death.exit_code, death.oom_killed, death.memory_limit) {
+        (_, true, Some(limit)) => format!(
+            "its limit is {} MiB: raise it (`{engine} update --memory`), or run fewer jobs at once ([platform] max_jobs)",
+            limit >> 20
+        ),
+        (_, true, None) => {
+            "the machine had none left: free some, or run fewer jobs at once ([platform] max_jobs)".to_owned()
+        }
+        (None | Some(KILLED | 143), ..) => "launch the job again".to_owned(),
+        (Some(_), ..) => format!("see `{engine} logs {name}`, then launch the job again"),
+    };
+    let kind = if death.oom_killed { FailureKind::OomKilled } else { FailureKind::ContainerExited };
+    Fate { kind, message: format!("{}; {advice}", cause(name, death)), exit_code: death.exit_code }
+}
+
+/// The end of a job that shares a fate, told by the relay because no agent can; `why` not.
+pub(super) fn end(fate: &Fate, why: &str) -> EventBody {
+    EventBody::Finished {
+        state: FinalState::Failed,
+        error: Some(JobError { kind: fate.kind, message: format!("{} ({why})", fate.message), step: None }),
+        exit_code: fate.exit_code,
+        changes: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(exit_code: Option<i32>, oom_killed: bool, memory_limit: Option<u64>) -> (FailureKind, String) {
+        let death = Death { exit_code, oom_killed, memory_limit, finished_at: None };
+        let fate = fate(EngineKind::Docker, "platform", &death);
+        assert_eq!(fate.exit_code, exit_code);
+        (fate.kind, fate.message)
+    }
+
+    #[test]
+    fn every_death_is_told_with_what_to_do() {
+        let expected = [
+            (
+                told(Some(137), true, Some(300 << 20)),
+                FailureKind::OomKilled,
+                "the container 'platform' exited with code 137: it was killed for its memory; its limit is 300 MiB: \
+                 raise it (`docker update --memory`), or run fewer jobs at once ([platform] max_jobs)",
+            ),
+            (
+                told(Some(137), true, None),
+                FailureKind::OomKilled,
+                "the container 'platform' exited with code 137: it was killed for its memory; the machine had none \
+                 left: free some, or run fewer jobs at once ([platform] max_jobs)",
+            ),
+            (
+                told(Some(137), false, None),
+                FailureKind::ContainerExited,
+                "the container 'platform' exited with code 137: it was killed; launch the job again",
+            ),
+            (
+                told(Some(1), false, None),
+                FailureKind::ContainerExited,
+                "the container 'platform' exited with code 1; see `docker logs platform`, then launch the job again",
+            ),
+            (
+                told(None, false, None),
+                FailureKind::ContainerExited,
+                "the container 'platform' was removed; launch the job again",
+            ),
+        ];
+        for (told, kind, message) in expected {
+            assert_eq!(told, (kind, message.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What an engine tells of a container while it happens: one line of `docker events` or `podman events`. Pure.
+
+use serde_json::Value;
+
+/// Longest line that is read, in bytes: the labels of an image are in each, and they are short.
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// What happened to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerEvent {
+    /// It runs.
+    Started,
+    /// Its first process ended.
+    Died {
+        /// How, where the engine tells.
+        exit_code: Option<i32>,
+    },
+    /// The kernel killed one of its processes for the memory of all.
+    OutOfMemory,
+    /// Somebody asked the engine to stop it. Docker tells this behind the death, podman before or behind it.
+    Stopped,
+    /// Its processes were frozen.
+    Paused,
+    /// They go on.
+    Unpaused,
+    /// It is gone.
+    Removed,
+}
+
+/// Reads a line. `None` for anything else that happens: engines tell of much more, and learn new words.
+///
+/// Docker writes `{"Type":"container","Action":"die","Actor":{"Attributes":{"exitCode":"137",…}},…}`, podman
+/// `{"Type":"container","Status":"died","ContainerExitCode":137,…}`.
+pub fn parse(line: &[u8]) -> Option<ContainerEvent> {
+    let told: Value = serde_json::from_slice(line).ok()?;
+    let text = |name: &str| told.get(name).and_then(Value::as_str);
+    if text("Type").is_some_and(|kind| kind != "container") {
+        return None;
+    }
+    match text("Action").or_else(|| text("Status")).or_else(|| text("status"))? {
+        "start" | "restart" => Some(ContainerEvent::Started),
+        "die" | "died" => Some(ContainerEvent::Died { exit_code: exit_code(&told) }),
+        "oom" => Some(ContainerEvent::OutOfMemory),
+        "stop" => Some(ContainerEvent::Stopped),
+        "pause" => Some(ContainerEvent::Paused),
+        "unpause" => Some(ContainerEvent::Unpaused),
+        "destroy" | "remove" => Some(ContainerEvent::Removed),
+        _ => None,
+    }
+}
+
+fn exit_code(told: &Value) -> Option<i32> {
+    let attributes = [told.pointer("/Actor/Attributes"), told.get("Attributes")];
+    let docker = attributes.into_iter().flatten().find_map(|all| all.get("exitCode")?.as_str()?.parse().ok());
+    let podman = || told.get("ContainerExitCode")?.as_i64()?.try_into().ok();
+    docker.or_else(podman)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_that_docker_wrote_in_a_containers_life_is_understood() {
+        let life: Vec<_> = include_bytes!("recorded/docker-events.jsonl")
+            .split(|byte| *byte == b'\n')
+            .filter_map(parse)
+            .collect();
+        let died = |code| ContainerEvent::Died { exit_code: Some(code) };
+        let expected = [
+            ContainerEvent::Started,
+            ContainerEvent::Paused,
+            ContainerEvent::Unpaused,
+            died(137),
+            ContainerEvent::Started,
+            died(143),
+            ContainerEvent::Stopped,
+            ContainerEvent::Started,
+            ContainerEvent::OutOfMemory,
+            died(137),
+            ContainerEvent::Removed,
+        ];
+        assert_eq!(life, expected);
+    }
+
+    #[test]
+    fn podmans_words_are_understood_too() {
+        let died = br#"{"ContainerExitCode":137,"ID":"5b","Image":"localhost/relay-platform","Name":"platform","Status":"died","Time":"2026-01-02T03:04:05.6Z","Type":"container","Attributes":{"containerExitCode":"137"}}"#;
+        assert_eq!(parse(died), Some(ContainerEvent::Died { exit_code: Some(137) }));
+        let removed = br#"{"ID":"5b","Name":"platform","Status":"remove","Type":"container"}"#;
+        assert_eq!(parse(removed), Some(ContainerEvent::Removed));
+    }
+
+    #[test]
+    fn what_is_no_such_event_is_passed_over() {
+        let others: [&[u8]; 6] = [
+            b"",
+            b"Error: cannot connect",
+            b"[1, 2]",
+            br#"{"Type":"network","Action":"disconnect"}"#,
+            br#"{"Type":"container","Action":"exec_create: die"}"#,
+            br#"{"Type":"container","Action":7}"#,
+        ];
+        for line in others {
+            assert_eq!(parse(line), None, "{}", String::from_utf8_lossy(line));
+        }
+        let strange = br#"{"Action":"die","Actor":{"Attributes":{"exitCode":"many"}}}"#;
+        assert_eq!(parse(strange), Some(ContainerEvent::Died { exit_code: None }));
+    }
+}
