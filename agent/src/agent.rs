@@ -37,7 +37,7 @@ const DELIVERED: Duration = Duration::from_secs(2);
 pub(crate) async fn run(state: &State) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let spool = Arc::new(Spool::open(&state.dir)?);
-    recover(&spool);
+    let obituary = recover(&spool);
     let place = Place {
         agent: state.agent.clone(),
         env: environment::own(),
@@ -45,7 +45,7 @@ pub(crate) async fn run(state: &State) -> io::Result<()> {
         root: rustix::process::geteuid().is_root(),
     };
     let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
-    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), ConfigFile::new(&state.dir));
+    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), ConfigFile::new(&state.dir), obituary);
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent {} runs", state.agent);
 

@@ -24,4 +24,4 @@ mod verdict;
 mod worker;
 
 pub(crate) use jobs::{Jobs, Place};
-pub(crate) use recover::recover;
+pub(crate) use recover::{Obituary, recover};

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::stage::Stage;
 use super::worker::Worker;
+use crate::memory::MemoryWatch;
 use crate::process::{Exit, Process};
 
 /// Why the job is being ended before its time.
@@ -23,6 +24,7 @@ pub(super) struct Running {
     pub(super) stage: Stage,
     pub(super) process: Process,
     pub(super) worker: Worker,
+    pub(super) memory: MemoryWatch,
     /// Its first process, once it runs.
     pub(super) leader: Option<u32>,
     pub(super) exit: Option<Exit>,
@@ -35,11 +37,12 @@ pub(super) struct Running {
 
 impl Running {
     /// A command that was handed to its shim.
-    pub(super) fn new(stage: Stage, process: Process, worker: Worker) -> Self {
+    pub(super) fn new(stage: Stage, process: Process, worker: Worker, memory: MemoryWatch) -> Self {
         Self {
             stage,
             process,
             worker,
+            memory,
             leader: None,
             exit: None,
             spawn_failed: None,

@@ -18,6 +18,7 @@ use crate::changes::{self, Before, Git};
 use crate::clock::{TICK, WorkTime};
 use crate::codex::pulse::Pulse;
 use crate::environment::Variables;
+use crate::memory::MemoryWatch;
 use crate::observe::{Observer, Snapshot};
 use crate::process::{Event, Exit, Process};
 use crate::shim::protocol::Ids;
@@ -147,6 +148,7 @@ impl Supervisor {
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write(format!("$ {line}\n").as_bytes());
         }
+        let memory = MemoryWatch::begin();
         let process = match Process::spawn(command, stage.streams(&self.spec)).await {
             Ok(process) => process,
             Err(error) => {
@@ -154,7 +156,7 @@ impl Supervisor {
                 return Err(JobError { kind: FailureKind::SpawnFailed, message, step: None });
             }
         };
-        let mut running = Running::new(stage, process, worker);
+        let mut running = Running::new(stage, process, worker, memory);
         let mut processes = self.equipment.observer.subscribe();
         loop {
             let wake = self.wake(&running);
@@ -355,6 +357,7 @@ impl Supervisor {
             tail: running.worker.tail(),
             turn: running.worker.turn(),
             lingered: running.lingered,
+            shortage: running.memory.shortage(),
         };
         let verdict = judge(&running.stage, codex, &seen);
         if running.stage == Stage::Worker {

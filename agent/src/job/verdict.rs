@@ -8,6 +8,7 @@ use common::text;
 
 use super::stage::Stage;
 use crate::codex::{Turn, trouble};
+use crate::memory::Shortage;
 use crate::process::Exit;
 
 /// What was seen of a command.
@@ -25,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) turn: Option<Turn>,
     /// It was ended by us because it lingered after its turn.
     pub(crate) lingered: bool,
+    /// The kernel killed something of this platform for its memory meanwhile.
+    pub(crate) shortage: Option<Shortage>,
 }
 
 /// Judges a command that ended by itself.
@@ -41,6 +44,9 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
     let Some(exit) = seen.exit else {
         return fail(FailureKind::SpawnFailed, "its supervisor was killed from outside".to_owned());
     };
+    if let Some(shortage) = seen.shortage.filter(|_| killed(exit, codex) && !seen.lingered) {
+        return fail(FailureKind::OomKilled, starved(&who(stage, codex), shortage));
+    }
     let ended = explain(exit);
     let told = if seen.tail.is_empty() { String::new() } else { format!(": {}", seen.tail) };
     match stage {
@@ -58,6 +64,28 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
             _ => fail(FailureKind::CodexExit, format!("codex {ended} before its turn was over{told}")),
         },
     }
+}
+
+/// Whether the command was killed, or says like a shell that what it ran was. Codex goes on without what it ran.
+fn killed(exit: Exit, codex: bool) -> bool {
+    exit == Exit::Signal(9) || (exit == Exit::Code(137) && !codex)
+}
+
+fn who(stage: &Stage, codex: bool) -> String {
+    match stage {
+        Stage::Setup(line) => format!("setup '{}'", text::one_line(line, 200)),
+        Stage::Check(line) => format!("check '{}'", text::one_line(line, 200)),
+        Stage::Worker if codex => "codex".to_owned(),
+        Stage::Worker => "the command".to_owned(),
+    }
+}
+
+fn starved(who: &str, shortage: Shortage) -> String {
+    let why = match shortage.limit {
+        Some(limit) => format!("the platform may use {} MiB: raise that limit", limit >> 20),
+        None => "the machine had none left: free some".to_owned(),
+    };
+    format!("{who} was killed by the system for its memory; {why}, or run fewer jobs at once ([platform] max_jobs)")
 }
 
 fn explain(exit: Exit) -> String {
@@ -110,6 +138,33 @@ mod tests {
         let (_, message) = codex(Exit::Signal(11), None, false).unwrap_err();
         assert!(message.contains("SEGV"), "{message}");
         assert_eq!(codex(Exit::Code(0), None, false).unwrap_err().0, FailureKind::CodexExit);
+    }
+
+    #[test]
+    fn a_kill_is_the_memorys_only_where_the_kernel_counts_one() {
+        let judged = |stage: &Stage, codex, exit, lingered, limit| {
+            let shortage = Some(Shortage { limit });
+            let seen = Seen { exit: Some(exit), lingered, shortage, ..Seen::default() };
+            judge(stage, codex, &seen).map_err(|error| (error.kind, error.message))
+        };
+        let limit = Some(300 << 20);
+        let (kind, message) = judged(&Stage::Worker, true, Exit::Signal(9), false, limit).unwrap_err();
+        assert_eq!(kind, FailureKind::OomKilled);
+        assert_eq!(
+            message,
+            "codex was killed by the system for its memory; the platform may use 300 MiB: raise that limit, or run \
+             fewer jobs at once ([platform] max_jobs)"
+        );
+        let setup = Stage::Setup("make".into());
+        let (kind, message) = judged(&setup, false, Exit::Code(137), false, None).unwrap_err();
+        assert_eq!(kind, FailureKind::OomKilled);
+        assert!(message.starts_with("setup 'make' was killed") && message.contains("machine"), "{message}");
+        for (codex, exit, lingered) in
+            [(true, Exit::Code(137), false), (true, Exit::Signal(9), true), (false, Exit::Signal(11), false)]
+        {
+            let (kind, _) = judged(&Stage::Worker, codex, exit, lingered, limit).unwrap_err();
+            assert_eq!(kind, FailureKind::CodexExit, "{exit:?}");
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ struct Files {
     output: Output,
     acked: u64,
     finished: bool,
+    /// An earlier process left it without an end.
+    interrupted: bool,
     /// The disk was full, and that was said.
     full: bool,
 }
@@ -78,6 +80,7 @@ impl JobSpool {
                 output: Output::open(&dir.join("output"))?,
                 acked: 0,
                 finished: false,
+                interrupted: false,
                 full: false,
             })
         });
@@ -96,7 +99,7 @@ impl JobSpool {
         let (events, last) = EventLog::open(&dir.join("events"))?;
         let finished = last.is_some_and(|event| matches!(event.body, EventBody::Finished { .. }));
         let output = Output::open(&dir.join("output"))?;
-        let files = Files { events, output, acked: 0, finished, full: false };
+        let files = Files { events, output, acked: 0, finished, interrupted: !finished, full: false };
         Ok(Self { run, dir, bell, files: Mutex::new(files) })
     }
 
@@ -204,8 +207,12 @@ impl JobSpool {
     /// The relay wants more of this run, though it holds `durable` events of it: makes sure that it gets its end.
     pub(crate) fn continue_after(&self, durable: u64) {
         let mut files = self.files();
-        if files.finished && durable >= files.events.last_seq() {
+        let last = files.events.last_seq();
+        if files.finished && durable >= last {
             files.events.renumber_last(durable);
+        } else if files.interrupted && durable > last {
+            // Its end is still to be appended.
+            files.events.renumber_last(durable - 1);
         }
     }
 

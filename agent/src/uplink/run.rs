@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{LinkError, dial, serve};
 use crate::backoff::Backoff;
 use crate::config::{Config, ConfigFile};
-use crate::job::Jobs;
+use crate::job::{Jobs, Obituary};
 use crate::spool::Spool;
 
 /// Between two looks for a new configuration while there is no connection: `relay up` waits for it.
@@ -23,14 +23,16 @@ pub(crate) struct Uplink {
     jobs: Arc<Jobs>,
     file: ConfigFile,
     config: Option<Arc<Config>>,
+    /// Where the relay's word on the agent's last life goes.
+    obituary: Obituary,
     /// The last reason that was logged: the same one again is no news.
     reason: String,
 }
 
 impl Uplink {
     /// A link that does not exist yet.
-    pub(crate) fn new(spool: Arc<Spool>, jobs: Arc<Jobs>, file: ConfigFile) -> Self {
-        Self { spool, jobs, file, config: None, reason: String::new() }
+    pub(crate) fn new(spool: Arc<Spool>, jobs: Arc<Jobs>, file: ConfigFile, obituary: Obituary) -> Self {
+        Self { spool, jobs, file, config: None, obituary, reason: String::new() }
     }
 
     /// Connects and serves, for ever.
@@ -58,11 +60,12 @@ impl Uplink {
         let mut look = interval_at(Instant::now() + LOOK_CONNECTED, LOOK_CONNECTED);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (spool, jobs) = (Arc::clone(&self.spool), Arc::clone(&self.jobs));
-        let reason = &mut self.reason;
-        let welcomed = || {
+        let (reason, obituary) = (&mut self.reason, &self.obituary);
+        let welcomed = |fate| {
             tracing::info!("connected to {}", config.url);
             reason.clear();
             backoff.reset();
+            obituary.tell(fate);
         };
         let (file, current) = (&mut self.file, &mut self.config);
         let reconfigured = || {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::wire::{
-    self, AgentFrame, CLOSE_PROTOCOL, DEAD_AFTER, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN, RelayFrame,
+    self, AgentFrame, CLOSE_PROTOCOL, DEAD_AFTER, Fate, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN, RelayFrame,
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{Instant, Interval, sleep_until, timeout};
@@ -30,8 +30,8 @@ enum Input {
     Appended,
 }
 
-/// Says `Hello`, waits for `Welcome`, then serves until the connection ends. `welcomed` is called in between;
-/// `reconfigured` whenever `look` ticks.
+/// Says `Hello`, waits for `Welcome`, then serves until the connection ends. `welcomed` is called in between with what
+/// the relay knows of the agent's last life; `reconfigured` whenever `look` ticks.
 ///
 /// # Errors
 /// Always: the reason for the end.
@@ -40,17 +40,17 @@ pub(super) async fn serve(
     spool: &Spool,
     jobs: &Arc<Jobs>,
     look: &mut Interval,
-    welcomed: impl FnOnce(),
+    welcomed: impl FnOnce(Option<Fate>),
     mut reconfigured: impl FnMut() -> bool,
 ) -> LinkError {
     let served = async {
         send(&mut socket, &AgentFrame::Hello(Box::new(hello(spool, jobs).await))).await?;
         flush(&mut socket).await?;
-        let durable = match timeout(HELLO_TIMEOUT, welcome(&mut socket)).await {
-            Ok(durable) => durable?,
+        let (durable, fate) = match timeout(HELLO_TIMEOUT, welcome(&mut socket)).await {
+            Ok(welcome) => welcome?,
             Err(_) => return Err(LinkError::Silent),
         };
-        welcomed();
+        welcomed(fate);
         let mut session = Session::new(spool, jobs, durable);
         let mut dead = Instant::now() + DEAD_AFTER;
         let mut more = true;
@@ -114,14 +114,14 @@ async fn hello(spool: &Spool, jobs: &Jobs) -> Hello {
     }
 }
 
-async fn welcome(socket: &mut Socket) -> Result<Vec<wire::Durable>, LinkError> {
+async fn welcome(socket: &mut Socket) -> Result<(Vec<wire::Durable>, Option<Fate>), LinkError> {
     loop {
         match frame(socket.next().await)? {
             None => {}
-            Some(RelayFrame::Welcome { protocol, durable, fate: _ })
+            Some(RelayFrame::Welcome { protocol, durable, fate })
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
-                return Ok(durable);
+                return Ok((durable, fate));
             }
             Some(RelayFrame::Welcome { protocol, .. }) => {
                 return Err(LinkError::Protocol(format!(
