@@ -128,9 +128,15 @@ fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
     docker(&["update", "--memory", "300m", "--memory-swap", "300m", &site.container()]);
     let job = site.launch_shell("exec python3 -c 'x = bytearray(1 << 30); print(len(x))'", &[]);
     let record = site.ended(&job);
-    assert_eq!(record.state, State::Failed);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::OomKilled)));
+    assert_eq!(record.exit_code, Some(137));
     let message = record.error.unwrap().message;
-    assert!(message.contains("memory"), "{message}");
+    assert!(message.contains("300 MiB"), "{message}");
+    // A shell that starts it tells the same by its exit code; a kill by anybody else is nobody's memory.
+    let below = site.launch_shell("python3 -c 'x = bytearray(1 << 30)'; exit $?", &[]);
+    assert_eq!(outcome(&site.ended(&below)), (State::Failed, Some(FailureKind::OomKilled)));
+    let other = site.launch_shell("kill -9 $$", &[]);
+    assert_eq!(outcome(&site.ended(&other)), (State::Failed, Some(FailureKind::CodexExit)));
     figure(&format!("P12 killed for its memory: '{message}'"));
 }
 

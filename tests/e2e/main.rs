@@ -8,6 +8,7 @@ mod bad_input;
 mod cancel;
 mod codex;
 mod container;
+mod container_death;
 mod door;
 mod escapes;
 mod explain;

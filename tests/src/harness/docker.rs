@@ -1,9 +1,15 @@
 //! The real Docker engine.
 
+use std::env;
 use std::process::Command;
 
-/// The image that the tests use. `tests/run.sh` builds it through `relay up --build`.
+/// The image that `tests/run.sh` builds through `relay up --build`.
 pub const IMAGE: &str = "relay-platform:test";
+
+/// The image that the tests use: `RELAY_TEST_IMAGE` where that is set, else [`IMAGE`].
+pub fn image() -> String {
+    env::var("RELAY_TEST_IMAGE").unwrap_or_else(|_| IMAGE.to_owned())
+}
 
 /// Runs `docker` and returns what it printed.
 ///
@@ -14,6 +20,11 @@ pub fn docker(args: &[&str]) -> String {
     let output = output.unwrap_or_else(|e| panic!("docker can't be run ({e}): run ./tests/run.sh"));
     assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Runs `docker` where it does not matter whether it succeeds.
+pub fn docker_may_fail(args: &[&str]) {
+    let _ = Command::new("docker").args(args).output();
 }
 
 /// The address of this host as containers see it: that of the default bridge.

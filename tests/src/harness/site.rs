@@ -72,7 +72,7 @@ impl Site {
             Engine::Docker => format!(
                 "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{}\"\ncerts = \"{}\"\n{more}\n",
                 self.container(),
-                self.own_image.as_deref().unwrap_or(docker::IMAGE),
+                self.own_image.clone().unwrap_or_else(docker::image),
                 programs::workspace().join("docker/certs").display()
             ),
         }
