@@ -132,7 +132,11 @@ fn an_agent_that_is_killed_inside_its_container_is_back_at_once_and_its_job_ends
     let healed = since.elapsed();
     works_again(&site);
     assert!(seen < SEEN, "{seen:?}");
-    figure(&format!("agent killed in its container: recorded after {}, healed after {}", ms(seen), ms(healed)));
+    figure(&format!(
+        "agent killed in its container: recorded after {}, healed after {}",
+        ms(seen),
+        ms(healed)
+    ));
 }
 
 #[test]
@@ -227,10 +231,19 @@ fn a_container_that_is_removed_with_its_volume_ends_its_jobs_and_is_made_anew() 
     docker_may_fail(&["volume", "rm", &format!("{}-agent", site.container())]);
     let (_, seen) = lost_since(&site, &job, since);
     let record = site.ended(&job);
-    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ContainerExited)), "{}", site.daemon_log());
+    assert_eq!(
+        outcome(&record),
+        (State::Failed, Some(FailureKind::ContainerExited)),
+        "{}",
+        site.daemon_log()
+    );
     works_again(&site);
     assert!(seen < SEEN, "{seen:?}");
-    figure(&format!("container removed with its volume: recorded after {}, '{}'", ms(seen), message(&site, &job)));
+    figure(&format!(
+        "container removed with its volume: recorded after {}, '{}'",
+        ms(seen),
+        message(&site, &job)
+    ));
 }
 
 #[test]

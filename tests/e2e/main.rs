@@ -16,6 +16,7 @@ mod extend;
 mod following;
 mod limits;
 mod model;
+mod partition;
 mod recovery;
 mod registry;
 mod shell_jobs;

@@ -85,7 +85,9 @@ fn starved(who: &str, shortage: Shortage) -> String {
         Some(limit) => format!("the platform may use {} MiB: raise that limit", limit >> 20),
         None => "the machine had none left: free some".to_owned(),
     };
-    format!("{who} was killed by the system for its memory; {why}, or run fewer jobs at once ([platform] max_jobs)")
+    format!(
+        "{who} was killed by the system for its memory; {why}, or run fewer jobs at once ([platform] max_jobs)"
+    )
 }
 
 fn explain(exit: Exit) -> String {

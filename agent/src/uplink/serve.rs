@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use common::wire::{
-    self, AgentFrame, CLOSE_PROTOCOL, DEAD_AFTER, Fate, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN, RelayFrame,
+    self, AgentFrame, CLOSE_PROTOCOL, DEAD_AFTER, Fate, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN,
+    RelayFrame,
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{Instant, Interval, sleep_until, timeout};

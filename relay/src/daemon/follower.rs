@@ -98,7 +98,11 @@ async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death 
     match platform.vitals().await {
         Ok(vitals @ Vitals::Exited { .. }) => {
             let seen = Death::of(&vitals);
-            Death { exit_code: exit_code.or(seen.exit_code), oom_killed: oom_killed || seen.oom_killed, ..seen }
+            Death {
+                exit_code: exit_code.or(seen.exit_code),
+                oom_killed: oom_killed || seen.oom_killed,
+                ..seen
+            }
         }
         // It was started again or removed already.
         _ => Death { exit_code, oom_killed, memory_limit: None, finished_at: None },

@@ -139,7 +139,8 @@ async fn attend(
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let retry = core.next_try.into_iter().chain(core.down_deadline).chain(core.container.deadline()).min();
+        let retry =
+            core.next_try.into_iter().chain(core.down_deadline).chain(core.container.deadline()).min();
         // Every branch is cancel-safe: channels, a board, signals and timers lose nothing when another branch wins.
         let step = tokio::select! {
             Some(input) = inputs.recv() => Step::Input(input),

@@ -1,0 +1,205 @@
+//! A relay and its agent in network namespaces of their own, with nothing but a wire in between that can be cut.
+//!
+//! ```text
+//!  namespace of the relay                              namespace of the agent
+//!   relay on 127.0.0.1 ◄─nft─ wire 10.99.0.1 ◄── wire.py ──► 10.99.0.2 wire ◄─nft: may drop─ worker-agent
+//! ```
+//!
+//! The relay believes in an agent of engine `local`: a script stands in for that, which turns the address around and
+//! starts the real one in its namespace. Needs root, iproute2, nftables and python3.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Engine, Site, programs};
+
+/// The relay's end of the wire.
+const RELAY: &str = "10.99.0.1";
+/// The agent's end.
+const AGENT: &str = "10.99.0.2";
+
+/// Which way nothing comes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Everything passes.
+    None,
+    /// What the relay says is lost.
+    ToAgent,
+    /// What the agent says is lost.
+    ToRelay,
+    /// Both.
+    Both,
+}
+
+/// Two namespaces and the wire between them. Gone when this is.
+#[derive(Debug)]
+pub struct Net {
+    relay: String,
+    agent: String,
+    wire: Child,
+    control: ChildStdin,
+}
+
+impl Net {
+    /// Makes both, connected by a wire that carries everything at once.
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("rt{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (relay, agent) = (format!("{id}-relay"), format!("{id}-agent"));
+        for name in [&relay, &agent] {
+            run(Command::new("ip").args(["netns", "add", name]));
+        }
+        let mut wire = Command::new("python3")
+            .args(["-c", include_str!("wire.py"), &relay, RELAY, &agent, AGENT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("python3: {e}"));
+        let mut ready = String::new();
+        let said = wire.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut ready));
+        assert!(ready == "ready\n", "the wire is not ready: {said:?} {ready:?}");
+        let control = wire.stdin.take().unwrap_or_else(|| panic!("the wire has no stdin"));
+        let net = Self { relay, agent, wire, control };
+        // The relay listens on loopback alone.
+        run(net.in_relay("sysctl").args(["-q", "-w", "net.ipv4.conf.all.route_localnet=1"]));
+        rules(
+            &net.relay,
+            &format!(
+                "table ip door {{ chain in {{ type nat hook prerouting priority -100; ip daddr {RELAY} dnat to 127.0.0.1\n}}\n}}"
+            ),
+        );
+        net
+    }
+
+    /// Lets nothing through that way from now on. No end is told: nothing is refused, it is only gone.
+    pub fn cut(&self, cut: Cut) {
+        let drop = |cuts: &[Cut]| if cuts.contains(&cut) { "drop" } else { "accept" };
+        let (come, go) = (drop(&[Cut::ToAgent, Cut::Both]), drop(&[Cut::ToRelay, Cut::Both]));
+        rules(
+            &self.agent,
+            &format!(
+                "table ip cut {{}}\ndelete table ip cut\ntable ip cut {{\n\
+                 chain come {{ type filter hook input priority 0; iifname wire {come}\n}}\n\
+                 chain go {{ type filter hook output priority 0; oifname wire {go}\n}}\n}}"
+            ),
+        );
+    }
+
+    /// From now on packets get lost (in percent) and take so long (in ms, plus or minus the jitter, which reorders them).
+    ///
+    /// # Panics
+    /// When the wire is gone.
+    pub fn disturb(&mut self, loss: u32, delay: u32, jitter: u32) {
+        let told = writeln!(self.control, "{loss} {delay} {jitter}").and_then(|()| self.control.flush());
+        told.unwrap_or_else(|e| panic!("the wire: {e}"));
+    }
+
+    fn in_relay(&self, program: &str) -> Command {
+        inside(&self.relay, program)
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        let _ = self.wire.kill();
+        let _ = self.wire.wait();
+        for name in [&self.relay, &self.agent] {
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
+        }
+    }
+}
+
+/// A site whose agent is at the other end of a [`Net`].
+#[derive(Debug)]
+pub struct Apart {
+    /// The site; first, so that it is stopped while everything is there.
+    pub site: Site,
+    daemon: Child,
+    /// What is in between.
+    pub net: Net,
+}
+
+impl Apart {
+    /// Brings both up, connected.
+    ///
+    /// # Panics
+    /// When something is missing on this machine.
+    pub fn new() -> Self {
+        let (net, site) = (Net::new(), Site::new(Engine::Local));
+        let bin = site.root().join("bin");
+        let real = programs::dir().join("worker-agent");
+        let real = real.display();
+        site.write(
+            "bin/worker-agent",
+            &format!(
+                "#!/bin/sh\ncase $1 in\nconfigure) sed 's#//127.0.0.1:#//{RELAY}:#' | '{real}' \"$@\" ;;\n\
+                 run) exec ip netns exec {} '{real}' \"$@\" ;;\n*) exec '{real}' \"$@\" ;;\nesac\n",
+                net.agent
+            ),
+        );
+        let set = fs::set_permissions(bin.join("worker-agent"), fs::Permissions::from_mode(0o755));
+        set.unwrap_or_else(|e| panic!("{}: {e}", bin.display()));
+        // The relay looks for the agent beside itself, and a link would lead to the other one.
+        let copied = fs::copy(programs::dir().join("relay"), bin.join("relay"));
+        copied.unwrap_or_else(|e| panic!("{}: {e}", bin.display()));
+        let daemon = serve(&site, &net);
+        site.relay(&["up"]);
+        Self { site, daemon, net }
+    }
+}
+
+/// The daemon in its namespace, as `relay up` would start it.
+fn serve(site: &Site, net: &Net) -> Child {
+    fs::create_dir_all(site.registry()).unwrap_or_else(|e| panic!("{e}"));
+    let log = fs::File::create(site.registry().join("relay.log")).unwrap_or_else(|e| panic!("{e}"));
+    let like = site.command(&[]);
+    let mut daemon = net.in_relay(&site.root().join("bin/relay").to_string_lossy());
+    daemon.args(["serve", "--engine", "local"]).current_dir(site.root());
+    for (name, value) in like.get_envs() {
+        match value {
+            Some(value) => daemon.env(name, value),
+            None => daemon.env_remove(name),
+        };
+    }
+    let daemon = daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+    let daemon = daemon.unwrap_or_else(|e| panic!("the relay: {e}"));
+    super::until("the relay holds the registry", || {
+        fs::read_to_string(site.registry().join("relay.json")).is_ok().then_some(())
+    });
+    daemon
+}
+
+impl Default for Apart {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // Its end comes with the site's, which is dropped first but after this body: only a test that failed needs more.
+        if std::thread::panicking() {
+            self.net.cut(Cut::None);
+        }
+        let _ = self.site.run(&["down", "--force"]);
+        let _ = self.daemon.wait();
+    }
+}
+
+fn inside(namespace: &str, program: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, program]);
+    command
+}
+
+fn rules(namespace: &str, rules: &str) {
+    run(inside(namespace, "nft").arg(rules));
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
