@@ -1,9 +1,11 @@
 //! What survives the death of a part.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use common::event::EventBody;
 use common::record::{Link, State};
+use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, until};
 
@@ -14,6 +16,17 @@ fn kill(pid: u32) {
         rustix::process::Signal::KILL,
     )
     .unwrap();
+}
+
+/// The agent's process id.
+fn agent(site: &Site) -> u32 {
+    let state = site.registry().join("agent");
+    // Whatever it starts looks like the agent itself for a moment.
+    let agents = until("there is one agent", || {
+        let agents = processes::running(&format!("run --state {}", state.display()));
+        (agents.len() == 1).then_some(agents)
+    });
+    agents[0].pid
 }
 
 #[test]
@@ -62,13 +75,7 @@ fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("setsid sleep 1000 & sleep 1001", &[]);
     until("both run", || (site.workers().len() >= 3).then_some(()));
-    let agent = site.registry().join("agent");
-    // Whatever it starts looks like the agent itself for a moment.
-    let agents = until("there is one agent", || {
-        let agents = processes::running(&format!("run --state {}", agent.display()));
-        (agents.len() == 1).then_some(agents)
-    });
-    kill(agents[0].pid);
+    kill(agent(&site));
     let record = site.ended(&job);
     assert_eq!(site.workers(), [], "the end is told once nothing is left");
     assert_eq!(outcome(&record), (State::Failed, Some(common::event::FailureKind::AgentLost)));
@@ -77,6 +84,48 @@ fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
     assert_eq!(site.run(&["wait", &job]).status.code(), Some(125));
     let next = site.launch_shell("true", &[]);
     assert_eq!(site.ended(&next).state, State::Completed);
+}
+
+#[test]
+fn an_agent_that_is_killed_is_seen_at_once_with_its_cause_and_started_again() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("sleep 1000", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let since = Instant::now();
+    kill(agent(&site));
+    let cause = until("the loss is recorded", || {
+        site.events(&job).into_iter().find_map(|line| match line.event?.body {
+            EventBody::LinkLost { reason } => Some(reason),
+            _ => None,
+        })
+    });
+    let seen = since.elapsed();
+    assert_eq!(cause, "the agent's process has ended");
+    assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(common::event::FailureKind::AgentLost)));
+    let healed = since.elapsed();
+    assert!(seen < Duration::from_secs(1), "{seen:?}");
+    figure(&format!("agent killed on the host: recorded after {}, healed after {}", ms(seen), ms(healed)));
+}
+
+#[test]
+fn an_agent_that_is_frozen_is_seen_within_15_s_and_its_job_goes_on_when_it_does() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let frozen = rustix::process::Pid::from_raw(i32::try_from(agent(&site)).unwrap()).unwrap();
+    rustix::process::kill_process(frozen, rustix::process::Signal::STOP).unwrap();
+    let since = Instant::now();
+    let lost = site.record_when(&job, "is out of sight", |record| record.link == Some(Link::Lost));
+    let seen = since.elapsed();
+    assert_eq!(lost.state, State::Running);
+    rustix::process::kill_process(frozen, rustix::process::Signal::CONT).unwrap();
+    let since = Instant::now();
+    site.record_when(&job, "is back", |record| record.link == Some(Link::Connected));
+    let healed = since.elapsed();
+    site.write("workspace-projects/demo/go", "");
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None));
+    assert!(seen < Duration::from_millis(15_500), "{seen:?}");
+    figure(&format!("agent frozen: recorded after {}, healed {} after it went on", ms(seen), ms(healed)));
 }
 
 #[test]
