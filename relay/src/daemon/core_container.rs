@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::core::{Core, RETRY};
-use super::dispatch::Action;
+use super::dispatch::{Action, Place};
 use super::fate;
 use super::input::{ContainerNews, Input};
 use super::platform::Platform;
@@ -47,8 +47,6 @@ pub(super) struct ContainerState {
     paused: bool,
     /// A person stopped it while nothing was to do.
     stopped: bool,
-    /// The jobs that the death in the lease cut off.
-    cut_off: BTreeSet<JobId>,
     /// The agent was welcomed with the death.
     told: bool,
     /// When the death was seen.
@@ -75,9 +73,8 @@ impl Core {
 
     /// Takes a death over that an earlier daemon did not see the end of.
     pub(super) fn adopt_death(&mut self) {
-        if let Some(death) = self.lease.death.clone() {
-            self.bury(death);
-        }
+        self.container.died_at = self.lease.death.is_some().then(Instant::now);
+        self.settle();
     }
 
     /// The agent's connection ended. What the engine knows of it is a better reason than the network's.
@@ -107,9 +104,12 @@ impl Core {
         }
         self.container.paused = false;
         self.container.stopped = false;
-        if self.lease.death.is_some() && !self.container.told {
+        let dispatch = &self.dispatch;
+        if let Some(death) = self.lease.death.as_mut().filter(|_| !self.container.told) {
             self.container.told = true;
-            self.container.cut_off.extend(held.iter().cloned());
+            // What was on its way to the agent and never got there starts anew.
+            death.cut_off.retain(|job| dispatch.place(job) == Some(Place::Running));
+            death.cut_off.extend(held.iter().cloned());
         }
         let fate = self.fate();
         self.dispatch.share_fate(fate);
@@ -154,8 +154,9 @@ impl Core {
     }
 
     /// Remembers a death until its jobs have their ends.
-    fn bury(&mut self, death: Death) {
-        self.container.cut_off.extend(self.dispatch.with_agent());
+    fn bury(&mut self, mut death: Death) {
+        death.cut_off.extend(self.dispatch.with_agent());
+        death.cut_off.extend(self.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
         self.container.told = false;
         self.container.died_at = Some(Instant::now());
         self.lease.death = Some(death);
@@ -230,8 +231,8 @@ impl Core {
         {
             let why = format!("and it can't be brought back: {detail}");
             let record = |job| Action::Record { job, body: fate::end(&fate, &why) };
-            let actions = std::mem::take(&mut self.container.cut_off).into_iter().map(record).collect();
-            self.act(actions).await;
+            let cut_off = self.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
+            self.act(cut_off.into_iter().flatten().map(record).collect()).await;
         }
     }
 
@@ -247,12 +248,10 @@ impl Core {
 
     /// Forgets a death that everybody has heard of.
     pub(super) fn settle(&mut self) {
-        if self.lease.death.is_none() {
-            return;
-        }
+        let Some(death) = &mut self.lease.death else { return };
         let dispatch = &self.dispatch;
-        self.container.cut_off.retain(|job| dispatch.place(job).is_some());
-        if self.container.told && self.container.cut_off.is_empty() {
+        death.cut_off.retain(|job| dispatch.place(job).is_some());
+        if self.container.told && death.cut_off.is_empty() {
             self.lease.death = None;
             self.container.died_at = None;
             self.dispatch.share_fate(None);

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn told(exit_code: Option<i32>, oom_killed: bool, memory_limit: Option<u64>) -> (FailureKind, String) {
-        let death = Death { exit_code, oom_killed, memory_limit, finished_at: None };
+        let death = Death { memory_limit, ..Death::unseen(exit_code, oom_killed) };
         let fate = fate(EngineKind::Docker, "platform", &death);
         assert_eq!(fate.exit_code, exit_code);
         (fate.kind, fate.message)

@@ -105,7 +105,7 @@ async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death 
             }
         }
         // It was started again or removed already.
-        _ => Death { exit_code, oom_killed, memory_limit: None, finished_at: None },
+        _ => Death::unseen(exit_code, oom_killed),
     }
 }
 

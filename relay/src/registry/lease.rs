@@ -3,11 +3,13 @@
 //! `relay.lock` is held locked by the daemon for as long as it lives, so the answer is right at once after `kill -9`;
 //! `relay.json` says who it is.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
+use common::ids::JobId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -56,9 +58,17 @@ pub struct Death {
     pub memory_limit: Option<u64>,
     /// When, in the engine's own words: what tells it from another death.
     pub finished_at: Option<String>,
+    /// The jobs that it cut off and that have no end yet.
+    #[serde(default)]
+    pub cut_off: BTreeSet<JobId>,
 }
 
 impl Death {
+    /// A death of which nothing is left to look at.
+    pub fn unseen(exit_code: Option<i32>, oom_killed: bool) -> Self {
+        Self { exit_code, oom_killed, memory_limit: None, finished_at: None, cut_off: BTreeSet::new() }
+    }
+
     /// The death of a container that was found like this. One that is not there was removed.
     pub fn of(vitals: &Vitals) -> Self {
         match vitals {
@@ -67,10 +77,9 @@ impl Death {
                 oom_killed: *oom_killed,
                 memory_limit: *memory_limit,
                 finished_at: Some(finished_at.clone()),
+                cut_off: BTreeSet::new(),
             },
-            Vitals::Absent | Vitals::Running | Vitals::Paused => {
-                Self { exit_code: None, oom_killed: false, memory_limit: None, finished_at: None }
-            }
+            Vitals::Absent | Vitals::Running | Vitals::Paused => Self::unseen(None, false),
         }
     }
 }
