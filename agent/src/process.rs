@@ -112,6 +112,7 @@ pub(crate) struct Process {
     stdout: Pipe,
     stderr: Pipe,
     phase: Phase,
+    held: bool,
     /// Reaps the shim when it is dropped.
     _shim: tokio::process::Child,
 }
@@ -200,6 +201,7 @@ impl Process {
             stdout: Pipe::new(Some(stdout))?,
             stderr: Pipe::new(stderr)?,
             phase: Phase::Starting,
+            held: false,
             _shim: shim,
         })
     }
@@ -214,6 +216,12 @@ impl Process {
     /// happens if that process is gone, or is not part of this command.
     pub(crate) fn kill_below(&mut self, pid: u32, started: u64) {
         self.request(&Request::Kill { pid, started });
+    }
+
+    /// While it runs, its output is not read as long as it is held: it has to wait. What it leaves behind at its end is
+    /// read in any case.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// A request is some dozen bytes and there are few, so the socket's buffer always has room. If the shim is gone,
@@ -237,11 +245,15 @@ impl Process {
                 Phase::Draining { until } | Phase::Over { until, .. } => Some(until),
             };
             let over = matches!(self.phase, Phase::Over { .. });
-            let spawned = !matches!(self.phase, Phase::Starting);
+            let reads = match self.phase {
+                Phase::Starting => false,
+                Phase::Running => !self.held,
+                Phase::Draining { .. } | Phase::Sweeping | Phase::Over { .. } => true,
+            };
             let input = tokio::select! {
                 read = self.control.read_buf(&mut self.inbox), if !over => Input::Control(read),
-                bytes = self.stdout.read(), if spawned => Input::Read(Source::Stdout, bytes),
-                bytes = self.stderr.read(), if spawned => Input::Read(Source::Stderr, bytes),
+                bytes = self.stdout.read(), if reads => Input::Read(Source::Stdout, bytes),
+                bytes = self.stderr.read(), if reads => Input::Read(Source::Stderr, bytes),
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Input::Time,
             };
             if let Some(event) = self.take(input) {

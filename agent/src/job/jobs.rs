@@ -1,6 +1,7 @@
 //! Takes jobs or refuses them, and knows which run.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -17,7 +18,7 @@ use crate::codex::install::{Finder, Found};
 use crate::config::Config;
 use crate::environment::{self, Variables};
 use crate::observe::Observer;
-use crate::spool::{RunId, Spool};
+use crate::spool::{RunId, Spool, is_full};
 use crate::steps::rules::Rules;
 use crate::user::{self, User};
 use crate::workspace_log::WorkspaceLog;
@@ -206,8 +207,7 @@ impl Jobs {
     fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, spec: &str) -> Result<(), Refusal> {
         let Prepared { spec: job, env, user, codex, rules } = prepared;
         let spool = self.spool.create(run.clone(), spec);
-        let spool =
-            spool.map_err(|error| Refusal::Bad(format!("the agent's spool can't be written: {error}")))?;
+        let spool = spool.map_err(|error| unwritable(&error))?;
         let ids = user.as_ref().map(|user| user.ids);
         let (copy, problem) = match WorkspaceLog::open(Path::new(&job.workspace), &run.job, ids) {
             Ok(copy) => (Some(copy), None),
@@ -218,6 +218,10 @@ impl Jobs {
             isolation: self.isolation(user.as_ref()),
             workspace_log: copy.as_ref().map(WorkspaceLog::path),
         });
+        if !spool.is_durable() {
+            self.spool.remove(&run);
+            return Err(Refusal::Bad("the agent's spool can't be synchronised to its disk".to_owned()));
+        }
         if let Some(message) = problem {
             spool.append(EventBody::Warning { message });
         }
@@ -284,6 +288,15 @@ impl Jobs {
             }
             ended.await;
         }
+    }
+}
+
+/// A full disk may have room later; one that does not work is nothing to wait for.
+fn unwritable(error: &io::Error) -> Refusal {
+    if is_full(error) {
+        Refusal::Busy(format!("the agent's disk has no room for the job's events: {error}"))
+    } else {
+        Refusal::Bad(format!("the agent's spool can't be written: {error}"))
     }
 }
 

@@ -7,23 +7,43 @@ use common::event::EventBody;
 use crate::spool::JobSpool;
 use crate::workspace_log::{Part, WorkspaceLog};
 
-/// A job's log.
+/// Text that is gathered at most before it is written.
+const GATHERED: usize = 64 * 1024;
+
+/// A job's log. What is written goes out with the next flush: one turn of the job's loop brings many short lines.
 #[derive(Debug)]
 pub(crate) struct Log {
     spool: Arc<JobSpool>,
+    gathered: Vec<u8>,
     copy: Option<WorkspaceLog>,
 }
 
 impl Log {
     /// A log with or without a copy in the workspace.
     pub(crate) fn new(spool: Arc<JobSpool>, copy: Option<WorkspaceLog>) -> Self {
-        Self { spool, copy }
+        Self { spool, gathered: Vec::new(), copy }
     }
 
     /// Appends to the human-readable log.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.spool.append_output(bytes);
-        self.keep(Part::Log, bytes);
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= GATHERED {
+            self.flush();
+        }
+    }
+
+    /// Hands on what was gathered.
+    pub(crate) fn flush(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.spool.append_output(&gathered);
+        self.keep(Part::Log, &gathered);
+        gathered.clear();
+        // A flood's buffer is not kept for the calm after it.
+        gathered.shrink_to(GATHERED);
+        self.gathered = gathered;
     }
 
     /// Appends to what only the workspace keeps.

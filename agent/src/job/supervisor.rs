@@ -112,8 +112,9 @@ impl Supervisor {
             (Some(Ending::Cancelled), _) => (FinalState::Cancelled, None),
             (Some(Ending::Stopped), _) => (FinalState::Failed, Some(stopped())),
         };
-        self.spool.append(EventBody::Cleanup { killed: self.killed, survivors: self.survivors });
-        self.spool.append(EventBody::Finished { state, error, exit_code: self.exit_code, changes });
+        let cleanup = EventBody::Cleanup { killed: self.killed, survivors: self.survivors };
+        let finished = EventBody::Finished { state, error, exit_code: self.exit_code, changes };
+        self.emit([cleanup, finished]);
     }
 
     /// Runs the commands in order, until one fails or the job is to end.
@@ -161,6 +162,7 @@ impl Supervisor {
         loop {
             let wake = self.wake(&running);
             let give_up = running.give_up.unwrap_or(wake);
+            running.process.hold(self.spool.is_congested());
             // Cancel-safe: `Process::next` and `Subscription::next` are, and a changed order stays changed until it is
             // looked at.
             let input = tokio::select! {
@@ -180,7 +182,10 @@ impl Supervisor {
                     self.look(&mut running, &tree);
                     processes.watch_network(self.steps.network_roots());
                 }
-                Input::Time => self.check_clocks(&mut running),
+                Input::Time => {
+                    self.spool.retry();
+                    self.check_clocks(&mut running);
+                }
                 Input::Order => self.ordered(Some(&mut running)),
                 Input::GiveUp => {
                     self.survivors += 1;
@@ -194,10 +199,10 @@ impl Supervisor {
         self.time.at(self.begun.elapsed())
     }
 
-    fn emit(&self, events: impl IntoIterator<Item = EventBody>) {
-        for event in events {
-            self.spool.append(event);
-        }
+    /// Hands on what one turn of the loop brought: first the log, then the events, each with one write.
+    fn emit(&mut self, events: impl IntoIterator<Item = EventBody>) {
+        self.log.flush();
+        self.spool.append_all(events);
     }
 
     /// When the clocks have to be looked at next. A command that is ending anyway has no clocks any more.

@@ -1,253 +1,403 @@
-//! The events of one run: an append-only file and an index of where each begins.
+//! The events of one run: segments on disk, and behind them what waits to be written.
 //!
-//! Of the events only their offsets stay in memory (8 bytes each). When the disk is full, events wait in memory and
-//! are written with the next one: none is ever dropped for that.
+//! ```text
+//!  push ──► waiting ──flush──► newest segment ──1 MiB──► older segments ──ack──► deleted
+//!              │ the disk is full: up to Sizes::waiting, then the worker has to wait
+//!              └──last flush──► the room that was reserved when the run was made
+//! ```
+//!
+//! In memory a segment is one [`Span`], so a run of a million events takes as little as one of ten. On disk a run takes
+//! what the relay has not acknowledged, and at most two segments and the reserve beside that.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use common::event::Event;
-use common::wire::{self, MAX_MESSAGE};
 
-/// Length and checksum in front of each event.
-const HEAD: usize = 8;
-/// Most events that wait for a full disk: at the usual 300 bytes these are 1.2 MiB.
-const MAX_WAITING: usize = 4096;
+use super::header::Header;
+use super::reading::{Batch, Reader};
+use super::record;
+use super::recovery::{Found, recover};
+use super::room::is_full;
+use super::run::RunId;
+use super::segment::{self, Segment, Span};
+use super::sizes::Sizes;
+use super::waiting::Waiting;
 
-/// The file and its index.
+/// What became of a write.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// It is in the file.
+    Whole,
+    /// The file can't be trusted any more; everything is in a new one.
+    Anew(io::Error),
+}
+
+/// The segments and what waits.
 #[derive(Debug)]
 pub(super) struct EventLog {
-    file: File,
-    /// Where each record begins, and behind the last one the end: always one longer than there are records.
-    offsets: Vec<u64>,
-    /// Records that could not be written yet.
-    waiting: VecDeque<Vec<u8>>,
-    /// What is added to a place in the file to get its sequence; see [`EventLog::renumber_last`].
-    shift: u64,
+    dir: PathBuf,
+    run: RunId,
+    sizes: Sizes,
+    older: VecDeque<Span>,
+    /// None only where an earlier process left none.
+    newest: Option<Segment>,
+    /// Of the first segment that this process makes, if there is no newest.
+    serial: u32,
+    waiting: Waiting,
+    /// What is in the files counts no more: a jump has to stand in front of what waits.
+    jump: bool,
+    reader: Reader,
+    acked: u64,
+    /// The last event of earlier processes, until the relay says what it holds.
+    inherited: Option<u64>,
+    /// Older segments that may not be on the disk yet.
+    unsynced: Vec<u32>,
 }
 
 impl EventLog {
-    /// Makes the file; there must be none.
+    /// Makes the first segment, with room for the run's end.
     ///
     /// # Errors
-    /// What the file system says.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        Ok(Self { file, offsets: vec![0], waiting: VecDeque::new(), shift: 0 })
+    /// What the file system says, such as no room.
+    pub(super) fn create(dir: &Path, run: &RunId, sizes: Sizes) -> io::Result<Self> {
+        let mut log = Self::empty(dir, run, sizes, 1);
+        log.newest = Some(log.segment(1)?);
+        Ok(log)
     }
 
-    /// Opens the file and cuts off whatever stands behind its last whole record. Gives the last event too.
+    /// Opens what an earlier process left.
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Option<Event>)> {
-        let file = File::options().read(true).write(true).open(path)?;
-        let mut offsets = vec![0];
-        let mut last = None;
-        let mut reader = BufReader::new(&file);
-        while let Some((event, size)) = read_record(&mut reader)? {
-            offsets.push(end(&offsets) + size);
-            last = Some(event);
+    pub(super) fn open(dir: &Path, run: &RunId, sizes: Sizes) -> io::Result<(Self, Found)> {
+        let mut found = recover(dir, run)?;
+        let mut log = Self::empty(dir, run, sizes, found.serial);
+        log.older = std::mem::take(&mut found.spans).into();
+        log.unsynced = log.older.iter().map(|span| span.serial).collect();
+        if let Some(span) = log.older.pop_back() {
+            log.waiting = Waiting::new(span.next);
+            log.newest = Some(Segment::open(dir, span, sizes.reserve)?);
         }
-        file.set_len(end(&offsets))?;
-        Ok((Self { file, offsets, waiting: VecDeque::new(), shift: 0 }, last))
+        log.inherited = Some(log.last_seq());
+        Ok((log, found))
+    }
+
+    fn empty(dir: &Path, run: &RunId, sizes: Sizes, serial: u32) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            run: run.clone(),
+            sizes,
+            older: VecDeque::new(),
+            newest: None,
+            serial,
+            waiting: Waiting::new(1),
+            jump: false,
+            reader: Reader::default(),
+            acked: 0,
+            inherited: None,
+            unsynced: Vec::new(),
+        }
     }
 
     /// Sequence of the newest event; 0 for none.
     pub(super) fn last_seq(&self) -> u64 {
-        self.shift + (self.offsets.len() - 1 + self.waiting.len()) as u64
+        self.waiting.next() - 1
     }
 
-    /// Appends an event; gives whether it is in the file by now.
+    /// What the relay has acknowledged.
+    pub(super) fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// Whether so much waits, or lies there unacknowledged, that no more should come.
+    pub(super) fn is_congested(&self) -> bool {
+        let spans = self.older.iter().chain(self.newest.as_ref().map(|newest| &newest.span));
+        let stored: u64 = spans.map(|span| span.end).sum();
+        self.waiting.bytes() >= self.sizes.waiting || stored >= self.sizes.stored
+    }
+
+    /// Takes an event, to be written by the next flush. `last` ones use the room that is kept for them. Gives whether it
+    /// found room.
     ///
     /// # Errors
-    /// It has no bytes, or too many events wait for the disk already.
-    pub(super) fn append(&mut self, event: &Event) -> io::Result<bool> {
-        let payload = wire::encode(event).map_err(io::Error::other)?;
-        if self.waiting.len() >= MAX_WAITING {
-            return Err(io::Error::other("the spool's disk is full"));
+    /// It has no bytes.
+    pub(super) fn push(&mut self, event: &Event, last: bool) -> io::Result<bool> {
+        let most = self.sizes.most_waiting() + if last { self.sizes.ends } else { 0 };
+        if self.waiting.bytes() >= most {
+            return Ok(false);
         }
-        let mut record = Vec::with_capacity(HEAD + payload.len());
-        record.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
-        record.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
-        record.extend_from_slice(&payload);
-        self.waiting.push_back(record);
-        Ok(self.write_waiting())
+        self.waiting.push(event).map_err(io::Error::other)?;
+        let found = self.waiting.bytes() <= most;
+        if !found {
+            self.waiting.pop();
+        }
+        Ok(found)
     }
 
-    /// Writing at the index's end makes a retry overwrite whatever a failed write left.
-    fn write_waiting(&mut self) -> bool {
-        while let Some(record) = self.waiting.front() {
-            let at = end(&self.offsets);
-            if self.file.write_all_at(record, at).is_err() {
-                return false;
-            }
-            self.offsets.push(at + record.len() as u64);
-            self.waiting.pop_front();
+    /// Whether something waits.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Writes what waits; the last of a run into the room that was reserved for it.
+    ///
+    /// # Errors
+    /// It still waits: the disk is full, or does not work.
+    pub(super) fn flush(&mut self, last: bool) -> io::Result<Written> {
+        if self.waiting.is_empty() {
+            return Ok(Written::Whole);
         }
-        true
+        let keep = if last { 0 } else { self.sizes.reserve };
+        match self.write_waiting(keep) {
+            Ok(()) => Ok(Written::Whole),
+            Err(error) if is_full(&error) => Err(error),
+            Err(error) => {
+                self.renew()?;
+                self.write_waiting(keep)?;
+                Ok(Written::Anew(error))
+            }
+        }
+    }
+
+    fn write_waiting(&mut self, keep: u64) -> io::Result<()> {
+        self.rotate()?;
+        let Some(newest) = &mut self.newest else { return Err(io::ErrorKind::StorageFull.into()) };
+        let (first, next) = (self.waiting.first(), self.waiting.next());
+        let salt = newest.span.salt;
+        let jump = self.jump || first != newest.span.next;
+        let mut bytes = Vec::with_capacity(self.waiting.bytes() + record::HEAD);
+        if jump {
+            record::push(&mut bytes, salt, first - 1, &[]);
+        }
+        for (seq, event) in (first..).zip(self.waiting.from(first)) {
+            record::push(&mut bytes, salt, seq, event);
+        }
+        let before = newest.span.end;
+        newest.write(&bytes, next, keep, self.sizes.step)?;
+        if jump {
+            newest.span.first = first;
+            newest.span.begin = before + record::HEAD as u64;
+            self.jump = false;
+            self.reader.restart();
+            self.forget_older(u64::MAX);
+        }
+        self.waiting.restart(next);
+        Ok(())
+    }
+
+    /// Begins a new segment where the newest is long enough. Without room for one, the newest goes on.
+    fn rotate(&mut self) -> io::Result<()> {
+        // Behind a jump the sequence does not follow the last segment's, which would look like damage.
+        let due = |newest: &Segment| {
+            newest.span.end >= self.sizes.segment && !self.jump && newest.span.next == self.waiting.first()
+        };
+        if !self.newest.as_ref().is_none_or(due) {
+            return Ok(());
+        }
+        match self.segment(self.waiting.first()) {
+            Ok(new) => {
+                if let Some(old) = self.newest.replace(new) {
+                    let span = old.close();
+                    self.unsynced.push(span.serial);
+                    self.older.push_back(span);
+                }
+                Ok(())
+            }
+            Err(error) if is_full(&error) && self.newest.is_some() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn segment(&self, first: u64) -> io::Result<Segment> {
+        let mut salt = [0; 4];
+        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        let header = Header { run: self.run.clone(), first, salt: u32::from_le_bytes(salt) };
+        // Without a gap: a missing file is damage.
+        let serial = self.newest.as_ref().map_or(self.serial, |newest| newest.span.serial + 1);
+        Segment::create(&self.dir, serial, &header, self.sizes.reserve + self.sizes.step)
+    }
+
+    /// Copies everything that is not acknowledged into a new segment, on the disk, and forgets the old ones.
+    fn renew(&mut self) -> io::Result<()> {
+        let first = self.first().max(self.acked + 1);
+        let mut new = self.segment(first)?;
+        let copied = self.copy_into(&mut new, first);
+        if let Err(error) = copied {
+            let _ = fs::remove_file(segment::path(&self.dir, new.span.serial));
+            return Err(error);
+        }
+        self.forget_older(u64::MAX);
+        if let Some(old) = self.newest.replace(new) {
+            self.delete(old.span.serial);
+        }
+        Ok(())
+    }
+
+    fn copy_into(&mut self, new: &mut Segment, first: u64) -> io::Result<()> {
+        let (salt, Sizes { reserve, step, .. }) = (new.span.salt, self.sizes);
+        let written = self.newest.as_ref().map_or(first, |newest| newest.span.next);
+        let (mut seq, mut bytes) = (first, Vec::new());
+        record::push(&mut bytes, salt, first - 1, &[]);
+        new.write(&bytes, first, reserve, step)?;
+        new.span.begin = new.span.end;
+        while seq < written {
+            let batch = self.read(seq, usize::MAX, 64 * 1024)?;
+            bytes.clear();
+            for event in batch.events() {
+                record::push(&mut bytes, salt, seq, event);
+                seq += 1;
+            }
+            new.write(&bytes, seq, reserve, step)?;
+        }
+        new.file.sync_data()?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// Sequence of the first event that is still there, or of the next one.
+    pub(super) fn first(&self) -> u64 {
+        let newest = self.newest.as_ref().map(|newest| &newest.span);
+        let oldest = self.older.front().or(newest).map(|span| span.first);
+        oldest.map_or(self.waiting.first(), |first| first.min(self.waiting.first()))
     }
 
     /// Events from `first` on: at most `most`, and at most `bytes` of them unless the first alone is longer.
     ///
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
-    pub(super) fn read(&self, first: u64, most: usize, bytes: usize) -> io::Result<Vec<Event>> {
-        let place = |seq: u64| usize::try_from(seq).map_err(io::Error::other);
-        let Some(from) = first.checked_sub(self.shift + 1) else { return Ok(Vec::new()) };
-        let from = place(from)?;
-        let written = self.offsets.len() - 1;
-        if from >= written {
-            let waiting = self.waiting.iter().skip(from - written).take(1);
-            return waiting.map(|record| decode(record).map(|(event, _)| event)).collect();
+    pub(super) fn read(&mut self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
+        if first >= self.waiting.first() {
+            let mut batch = Batch::default();
+            for event in self.waiting.from(first) {
+                if !batch.take(event, most, bytes) {
+                    break;
+                }
+            }
+            return Ok(batch);
         }
-        let begin = self.offsets[from];
-        let mut to = from + 1;
-        while to < written && to - from < most && self.offsets[to + 1] - begin <= bytes as u64 {
-            to += 1;
+        let newest = self.newest.as_ref();
+        if let Some(newest) = newest.filter(|newest| newest.span.first <= first) {
+            return self.reader.read(&newest.file, &newest.span, first, most, bytes);
         }
-        let mut buffer = vec![0; place(self.offsets[to] - begin)?];
-        self.file.read_exact_at(&mut buffer, begin)?;
-        let mut rest = buffer.as_slice();
-        let mut events = Vec::with_capacity(to - from);
-        while !rest.is_empty() {
-            let (event, size) = decode(rest)?;
-            events.push(event);
-            rest = &rest[size..];
+        // Sequences grow from one to the next.
+        let place = self.older.partition_point(|span| span.next <= first);
+        match self.older.get(place).filter(|span| span.first <= first) {
+            Some(span) => self.reader.read_older(&self.dir, span, first, most, bytes),
+            None => Ok(Batch::default()),
         }
-        Ok(events)
     }
 
-    /// Gives the last event the sequence behind `durable`.
+    /// The relay has every event up to `seq`: deletes what is not needed any more.
+    pub(super) fn ack(&mut self, seq: u64) {
+        self.acked = self.acked.max(seq.min(self.last_seq()));
+        self.forget_older(self.acked);
+        self.waiting.forget(self.acked);
+    }
+
+    fn forget_older(&mut self, acked: u64) {
+        while self.older.front().is_some_and(|span| span.next - 1 <= acked)
+            && let Some(span) = self.older.pop_front()
+        {
+            self.delete(span.serial);
+        }
+    }
+
+    fn delete(&mut self, serial: u32) {
+        self.unsynced.retain(|unsynced| *unsynced != serial);
+        self.reader.forget(serial);
+        if let Err(error) = fs::remove_file(segment::path(&self.dir, serial)) {
+            tracing::warn!("{}: an acknowledged part of the spool can't be deleted: {error}", self.run);
+        }
+    }
+
+    /// How many events are neither here nor with a relay that holds `durable` of them.
+    pub(super) fn missing(&self, durable: u64) -> u64 {
+        (self.first() - 1).saturating_sub(durable)
+    }
+
+    /// The relay holds `durable` events of the run and wants more.
     ///
-    /// For a machine that lost power: the relay then holds more of a run than the file does, and would take the end
-    /// of the run for a duplicate of something else.
-    pub(super) fn renumber_last(&mut self, durable: u64) {
-        self.shift += (durable + 1).saturating_sub(self.last_seq());
+    /// It can hold more than the file, because a machine that lost power forgot what was not on its disk. What this
+    /// process has added since, and the end of the run in any case, then takes the sequences behind. It can also hold
+    /// less than was deleted here; then `lost` is put in front of what is left, and all of that moves up.
+    ///
+    /// # Errors
+    /// The files can't be read: nothing has changed.
+    pub(super) fn continue_after(
+        &mut self,
+        durable: u64,
+        finished: bool,
+        lost: Option<&Event>,
+    ) -> io::Result<()> {
+        let (last, inherited) = (self.last_seq(), self.inherited);
+        let added = inherited.filter(|inherited| durable > *inherited).map(|inherited| inherited + 1);
+        let from = if lost.is_some() {
+            Some(self.first())
+        } else if finished && durable >= last {
+            Some(added.unwrap_or(last).min(last))
+        } else if durable > last {
+            Some(added.unwrap_or(last + 1))
+        } else {
+            added
+        };
+        if let Some(from) = from {
+            let mut moved = Vec::new();
+            let mut seq = from.max(1);
+            while seq <= last {
+                let batch = self.read(seq, usize::MAX, 64 * 1024)?;
+                seq += batch.len() as u64;
+                moved.extend(batch.events().map(<[u8]>::to_vec));
+            }
+            self.waiting.restart(durable + 1);
+            self.jump = true;
+            if let Some(lost) = lost {
+                self.waiting.push(lost).map_err(io::Error::other)?;
+            }
+            moved.into_iter().for_each(|event| self.waiting.push_bytes(event));
+        }
+        self.inherited = None;
+        Ok(())
     }
 
     /// Waits until everything is on the disk.
     ///
     /// # Errors
-    /// It is not.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// It is not, not even in a new file.
+    pub(super) fn sync(&mut self) -> io::Result<Written> {
+        if !self.waiting.is_empty() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        match self.sync_files() {
+            Ok(()) => Ok(Written::Whole),
+            // What the disk has of this file is unknown, and a second try would only seem to succeed.
+            Err(error) => self.renew().map(|()| Written::Anew(error)),
+        }
     }
-}
 
-fn end(offsets: &[u64]) -> u64 {
-    offsets.last().copied().unwrap_or(0)
-}
+    fn sync_files(&mut self) -> io::Result<()> {
+        for serial in &self.unsynced {
+            File::open(segment::path(&self.dir, *serial))?.sync_data()?;
+        }
+        if let Some(newest) = &self.newest {
+            newest.file.sync_data()?;
+        }
+        if !self.unsynced.is_empty() {
+            File::open(&self.dir)?.sync_all()?;
+        }
+        self.unsynced.clear();
+        Ok(())
+    }
 
-/// The next whole record and its size; `None` at the end and at anything that is not whole.
-fn read_record(reader: &mut impl Read) -> io::Result<Option<(Event, u64)>> {
-    let mut record = vec![0; HEAD];
-    if !fill(reader, &mut record)? {
-        return Ok(None);
+    /// Nothing follows: gives the reserved room back.
+    pub(super) fn close(&mut self) {
+        if let Some(newest) = &mut self.newest {
+            newest.trim();
+        }
     }
-    let len = u32::from_le_bytes([record[0], record[1], record[2], record[3]]) as usize;
-    if len == 0 || len > MAX_MESSAGE {
-        return Ok(None);
-    }
-    record.resize(HEAD + len, 0);
-    if !fill(reader, &mut record[HEAD..])? {
-        return Ok(None);
-    }
-    Ok(decode(&record).ok().map(|(event, size)| (event, size as u64)))
-}
-
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match reader.read_exact(buffer) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// The event at the front of `bytes` and the size of its record.
-fn decode(bytes: &[u8]) -> io::Result<(Event, usize)> {
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the spool holds a damaged event");
-    let (head, rest) = bytes.split_at_checked(HEAD).ok_or_else(damaged)?;
-    let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    let sum = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-    let payload = rest.get(..len).filter(|payload| crc32c::crc32c(payload) == sum).ok_or_else(damaged)?;
-    Ok((wire::decode(payload).map_err(|_| damaged())?, HEAD + len))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use common::event::EventBody;
-
-    fn event(n: usize) -> Event {
-        let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
-        Event { at, body: EventBody::Message { text: "x".repeat(n) } }
-    }
-
-    fn filled(path: &Path, sizes: &[usize]) -> EventLog {
-        let mut log = EventLog::create(path).unwrap();
-        for n in sizes {
-            assert!(log.append(&event(*n)).unwrap());
-        }
-        log
-    }
-
-    #[test]
-    fn any_range_is_read_within_its_bounds() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = filled(&dir.path().join("events"), &[1, 2, 3, 400, 5]);
-        assert_eq!(log.last_seq(), 5);
-        assert_eq!(log.read(2, 2, 9999).unwrap(), [event(2), event(3)]);
-        assert_eq!(log.read(3, 9, 100).unwrap(), [event(3)]);
-        assert_eq!(log.read(4, 9, 1).unwrap(), [event(400)]);
-        assert_eq!(log.read(6, 9, 9999).unwrap(), []);
-    }
-
-    #[test]
-    fn every_truncation_recovers_exactly_the_whole_records() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("events");
-        let log = filled(&path, &[3, 30, 7]);
-        let offsets = log.offsets.clone();
-        let whole = std::fs::read(&path).unwrap();
-        for len in 0..=whole.len() {
-            std::fs::write(&path, &whole[..len]).unwrap();
-            let (log, last) = EventLog::open(&path).unwrap();
-            let expected = offsets.iter().filter(|offset| **offset <= len as u64).count() - 1;
-            assert_eq!(log.last_seq(), expected as u64, "length {len}");
-            assert_eq!(last.is_some(), expected > 0);
-            assert_eq!(std::fs::metadata(&path).unwrap().len(), offsets[expected]);
-        }
-    }
-
-    #[test]
-    fn flipped_bits_and_zeroes_behind_the_end_are_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("events");
-        filled(&path, &[20]);
-        let whole = std::fs::read(&path).unwrap();
-        for bit in 0..whole.len() * 8 {
-            let mut bad = whole.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            std::fs::write(&path, &bad).unwrap();
-            assert_eq!(EventLog::open(&path).unwrap().0.last_seq(), 0, "bit {bit}");
-        }
-        std::fs::write(&path, [whole.as_slice(), &[0; 4096]].concat()).unwrap();
-        let (mut log, last) = EventLog::open(&path).unwrap();
-        assert_eq!((log.last_seq(), last), (1, Some(event(20))));
-        log.append(&event(4)).unwrap();
-        assert_eq!(EventLog::open(&path).unwrap().0.last_seq(), 2);
-    }
-
-    #[test]
-    fn the_end_of_a_run_can_follow_events_that_only_the_relay_still_has() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut log = filled(&dir.path().join("events"), &[1, 2]);
-        log.renumber_last(50);
-        assert_eq!(log.last_seq(), 51);
-        assert_eq!(log.read(51, 9, 9999).unwrap(), [event(2)]);
-    }
-}
+#[path = "events_tests.rs"]
+mod tests;

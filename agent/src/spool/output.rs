@@ -9,6 +9,8 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use super::room;
+
 /// Most bytes that wait for the relay. A relay that is away for a minute loses nothing of a worker's usual output,
 /// and 50 jobs can't fill a disk.
 const CAP: u64 = 8 * 1024 * 1024;
@@ -17,6 +19,10 @@ const CAP: u64 = 8 * 1024 * 1024;
 const ROOM: u64 = 256 * 1024;
 /// Between two punches, and their grain: a whole number of blocks on every file system.
 const PUNCH: u64 = 1024 * 1024;
+/// Room behind the end that only the note about what was dropped may use.
+const NOTE: u64 = 256;
+/// Room is taken in such steps, one call each.
+const STEP: u64 = 256 * 1024;
 
 /// The file.
 #[derive(Debug)]
@@ -25,7 +31,12 @@ pub(super) struct Output {
     end: u64,
     acked: u64,
     punched: u64,
+    /// Bytes that the log lacks at its end.
     dropped: u64,
+    /// Whether the disk was full for some of them.
+    full: bool,
+    /// Up to here the disk has room for it.
+    room: u64,
 }
 
 impl Output {
@@ -36,7 +47,12 @@ impl Output {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         let end = file.metadata()?.len();
-        Ok(Self { file, end, acked: 0, punched: 0, dropped: 0 })
+        let mut output = Self { file, end, acked: 0, punched: 0, dropped: 0, full: false, room: end };
+        // Without room for a note a run would not begin; one that is found again has its end to tell in any case.
+        match output.make_room(0) {
+            Err(error) if end == 0 => Err(error),
+            _ => Ok(output),
+        }
     }
 
     /// Where the log ends.
@@ -53,14 +69,30 @@ impl Output {
     pub(super) fn append(&mut self, bytes: &[u8]) {
         let free = CAP.saturating_sub(self.end - self.acked);
         let needed = bytes.len() as u64 + if self.dropped > 0 { ROOM } else { 0 };
-        if free < needed || !self.note() || !self.write(bytes) {
+        if free < needed {
             self.dropped += bytes.len() as u64;
+        } else if self.make_room(bytes.len() as u64 + NOTE).is_err() || !self.note() || !self.write(bytes) {
+            self.dropped += bytes.len() as u64;
+            self.full = true;
         }
     }
 
-    /// The log is complete: says what is missing at its end.
+    /// Makes sure that so many bytes and a note behind them find room.
+    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+        let needed = self.end + bytes + NOTE;
+        if needed > self.room {
+            room::reserve(&self.file, self.room, needed + STEP)?;
+            self.room = needed + STEP;
+        }
+        Ok(())
+    }
+
+    /// The log is complete: says what is missing at its end, and gives the room behind it back.
     pub(super) fn close(&mut self) {
         self.note();
+        // Where that fails, the room is freed with the file.
+        let _ = self.file.set_len(self.end);
+        self.room = self.end;
     }
 
     /// Writes one line about what was dropped, if anything was. Gives whether the log is whole up to here.
@@ -68,10 +100,12 @@ impl Output {
         if self.dropped == 0 {
             return true;
         }
-        let line = format!("\n[… {} bytes of output dropped: the relay was out of reach …]\n", self.dropped);
+        let reason = if self.full { "the agent's disk was full" } else { "the relay was out of reach" };
+        let line = format!("\n[… {} bytes of output dropped: {reason} …]\n", self.dropped);
         let written = self.write(line.as_bytes());
         if written {
             self.dropped = 0;
+            self.full = false;
         }
         written
     }

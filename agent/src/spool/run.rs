@@ -12,8 +12,10 @@ use common::ids::JobId;
 use jiff::{Timestamp, Unit};
 use tokio::sync::Notify;
 
-use super::events::EventLog;
+use super::events::{EventLog, Written};
 use super::output::Output;
+use super::reading::Batch;
+use super::sizes::Sizes;
 
 /// A run: a job and the number of its run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,32 +59,37 @@ pub(crate) struct JobSpool {
 struct Files {
     events: EventLog,
     output: Output,
-    acked: u64,
     finished: bool,
-    /// An earlier process left it without an end.
-    interrupted: bool,
     /// The disk was full, and that was said.
     full: bool,
+    /// The disk did not work, and that was told.
+    broken: bool,
+    /// Events that found no room, and were not told of yet.
+    missing: u64,
+    /// Whether the last wait for the disk was one for all that was there.
+    durable: bool,
+}
+
+impl Files {
+    fn new(events: EventLog, output: Output) -> Self {
+        Self { events, output, finished: false, full: false, broken: false, missing: 0, durable: false }
+    }
 }
 
 impl JobSpool {
-    /// Makes the folder of a run with its spec on disk.
+    /// Makes the folder of a run with its spec on disk, and room for its end.
     ///
     /// # Errors
     /// What the file system says; nothing is left then.
     pub(super) fn create(root: &Path, run: RunId, spec: &str, bell: Arc<Notify>) -> io::Result<Self> {
         let dir = root.join(run.folder());
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        let files = write_spec(&dir, spec).and_then(|()| {
-            let events = EventLog::create(&dir.join("events"))?;
-            Ok(Files {
-                events,
-                output: Output::open(&dir.join("output"))?,
-                acked: 0,
-                finished: false,
-                interrupted: false,
-                full: false,
-            })
+        let files = EventLog::create(&dir, &run, Sizes::PRODUCT).and_then(|events| {
+            let output = Output::open(&dir.join("output"))?;
+            write_spec(&dir, spec)?;
+            // The folder's own name.
+            File::open(root)?.sync_all()?;
+            Ok(Files::new(events, output))
         });
         if files.is_err() {
             let _ = fs::remove_dir_all(&dir);
@@ -96,11 +103,16 @@ impl JobSpool {
     /// What the file system says.
     pub(super) fn open(root: &Path, run: RunId, bell: Arc<Notify>) -> io::Result<Self> {
         let dir = root.join(run.folder());
-        let (events, last) = EventLog::open(&dir.join("events"))?;
-        let finished = last.is_some_and(|event| matches!(event.body, EventBody::Finished { .. }));
-        let output = Output::open(&dir.join("output"))?;
-        let files = Files { events, output, acked: 0, finished, interrupted: !finished, full: false };
-        Ok(Self { run, dir, bell, files: Mutex::new(files) })
+        let (events, found) = EventLog::open(&dir, &run, Sizes::PRODUCT)?;
+        let mut files = Files::new(events, Output::open(&dir.join("output"))?);
+        files.finished = found.last.is_some_and(|event| matches!(event.body, EventBody::Finished { .. }));
+        let spool = Self { run, dir, bell, files: Mutex::new(files) };
+        if let Some(message) = found.damage {
+            tracing::error!("{}: {message}", spool.run);
+            let warning = stamped(EventBody::Warning { message });
+            spool.keep(std::iter::once(warning).chain(found.end));
+        }
+        Ok(spool)
     }
 
     /// Its name.
@@ -121,31 +133,126 @@ impl JobSpool {
     /// Appends an event, with the time of now. Nothing follows `finished`, and that one is waited for until it is on
     /// the disk.
     pub(crate) fn append(&self, body: EventBody) {
-        let at = Timestamp::now().round(Unit::Millisecond).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.append_all([body]);
+    }
+
+    /// Appends events with one write. The uplink learns of them when they are in the file.
+    pub(crate) fn append_all(&self, bodies: impl IntoIterator<Item = EventBody>) {
+        self.keep(bodies.into_iter().map(stamped));
+    }
+
+    fn keep(&self, events: impl IntoIterator<Item = Event>) {
         let mut files = self.files();
-        if files.finished {
-            return;
-        }
-        let last = matches!(body, EventBody::Finished { .. });
-        if last {
-            files.output.close();
-        }
-        let durable = matches!(body, EventBody::Finished { .. } | EventBody::Accepted { .. });
-        match files.events.append(&Event { at, body }) {
-            Ok(written) => {
-                if !written && !files.full {
-                    tracing::error!("{}: the spool can't be written; events wait in memory", self.run);
-                }
-                files.full = !written;
+        let before = files.events.last_seq();
+        let mut durable = false;
+        for event in events {
+            if files.finished {
+                break;
             }
-            Err(error) => tracing::error!("{}: an event could not be kept: {error}", self.run),
+            durable |= matches!(event.body, EventBody::Finished { .. } | EventBody::Accepted { .. });
+            files.finished = matches!(event.body, EventBody::Finished { .. });
+            if files.finished {
+                files.output.close();
+            }
+            self.push(&mut files, &event);
         }
-        files.finished = last;
-        if durable && let Err(error) = files.events.sync() {
-            tracing::error!("{}: the spool can't be synchronised: {error}", self.run);
+        self.flush(&mut files);
+        if durable {
+            files.durable = self.sync(&mut files);
         }
+        let appended = files.events.last_seq() != before;
         drop(files);
-        self.bell.notify_one();
+        if appended {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Hands an event to the file's queue. One that finds no room is counted, and the next that does comes behind a
+    /// warning with the count.
+    fn push(&self, files: &mut Files, event: &Event) {
+        let last = matches!(event.body, EventBody::Cleanup { .. } | EventBody::Finished { .. });
+        if files.missing > 0 {
+            let message =
+                format!("{} events of this run are missing here: the agent's disk was full", files.missing);
+            let warning = stamped(EventBody::Warning { message });
+            if files.events.push(&warning, last).unwrap_or(false) {
+                files.missing = 0;
+            }
+        }
+        let mut pushed = files.events.push(event, last);
+        if matches!(pushed, Ok(false)) {
+            self.flush(files);
+            pushed = files.events.push(event, last);
+        }
+        match pushed {
+            Ok(true) => {}
+            Ok(false) => files.missing += 1,
+            Err(error) => {
+                tracing::error!("{}: an event has no bytes: {error}", self.run);
+                files.missing += 1;
+            }
+        }
+    }
+
+    fn flush(&self, files: &mut Files) {
+        let written = files.events.flush(files.finished);
+        if let Err(error) = &written
+            && !files.full
+        {
+            tracing::error!("{}: the spool can't be written, events wait in memory: {error}", self.run);
+        }
+        files.full = written.is_err();
+        if let Ok(Written::Anew(error)) = written {
+            self.broke(files, &error);
+        }
+    }
+
+    /// Waits until all is on the disk; gives whether it is.
+    fn sync(&self, files: &mut Files) -> bool {
+        let synced = files.events.sync();
+        if files.finished {
+            files.events.close();
+        }
+        match synced {
+            Ok(Written::Whole) => true,
+            Ok(Written::Anew(error)) => {
+                self.broke(files, &error);
+                true
+            }
+            Err(error) => {
+                tracing::error!("{}: the spool can't be synchronised: {error}", self.run);
+                false
+            }
+        }
+    }
+
+    /// The disk did not work and the spool went on in a new file: tells that once.
+    fn broke(&self, files: &mut Files, error: &io::Error) {
+        tracing::error!("{}: the spool could not be written, it goes on in a new file: {error}", self.run);
+        if !files.broken && !files.finished {
+            files.broken = true;
+            let message = format!("the agent's disk has trouble, its spool goes on in a new file: {error}");
+            self.push(files, &stamped(EventBody::Warning { message }));
+            self.flush(files);
+        }
+    }
+
+    /// Writes what waits for a full disk, if it has room by now.
+    pub(crate) fn retry(&self) {
+        let mut files = self.files();
+        if files.events.has_waiting() {
+            self.flush(&mut files);
+        }
+    }
+
+    /// Whether so much waits for the disk or the relay that nothing more should be read from the worker.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.files().events.is_congested()
+    }
+
+    /// Whether everything up to the last `accepted` or `finished` is on the disk.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.files().durable
     }
 
     /// Appends to the log.
@@ -174,14 +281,24 @@ impl JobSpool {
     /// Whether it is over and the relay has all of it.
     pub(crate) fn delivered(&self) -> bool {
         let files = self.files();
-        files.finished && files.acked >= files.events.last_seq() && files.output.all_acked()
+        files.finished && files.events.acked() >= files.events.last_seq() && files.output.all_acked()
     }
 
     /// Events from `first` on, bounded in number and size.
     ///
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn read(&self, first: u64, most: usize, bytes: usize) -> io::Result<Vec<Event>> {
+        let batch = self.read_stored(first, most, bytes)?;
+        batch.events().map(|event| common::wire::decode(event).map_err(io::Error::other)).collect()
+    }
+
+    /// The same, as the wire carries them.
+    ///
+    /// # Errors
+    /// The file can't be read, or holds other bytes than were written.
+    pub(crate) fn read_stored(&self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
         self.files().events.read(first, most, bytes)
     }
 
@@ -195,8 +312,7 @@ impl JobSpool {
 
     /// The relay has every event up to `seq`.
     pub(crate) fn ack(&self, seq: u64) {
-        let mut files = self.files();
-        files.acked = files.acked.max(seq);
+        self.files().events.ack(seq);
     }
 
     /// The relay has the log up to `offset`.
@@ -204,15 +320,25 @@ impl JobSpool {
         self.files().output.ack(offset);
     }
 
-    /// The relay wants more of this run, though it holds `durable` events of it: makes sure that it gets its end.
+    /// The relay wants more of this run, and holds `durable` events of it: makes sure that what follows has sequences
+    /// behind them, and that the run gets its end.
     pub(crate) fn continue_after(&self, durable: u64) {
         let mut files = self.files();
-        let last = files.events.last_seq();
-        if files.finished && durable >= last {
-            files.events.renumber_last(durable);
-        } else if files.interrupted && durable > last {
-            // Its end is still to be appended.
-            files.events.renumber_last(durable - 1);
+        let missing = files.events.missing(durable);
+        let lost = (missing > 0).then(|| {
+            let message = format!(
+                "{missing} events behind event {durable} of this run are lost: the agent has deleted them"
+            );
+            tracing::error!("{}: {message}", self.run);
+            stamped(EventBody::Warning { message })
+        });
+        let finished = files.finished;
+        if let Err(error) = files.events.continue_after(durable, finished, lost.as_ref()) {
+            tracing::error!("{}: the spool can't be read: {error}", self.run);
+        }
+        if files.events.has_waiting() {
+            self.flush(&mut files);
+            self.sync(&mut files);
         }
     }
 
@@ -222,6 +348,11 @@ impl JobSpool {
             tracing::warn!("{} can't be deleted: {error}", self.dir.display());
         }
     }
+}
+
+fn stamped(body: EventBody) -> Event {
+    let at = Timestamp::now().round(Unit::Millisecond).unwrap_or(Timestamp::UNIX_EPOCH);
+    Event { at, body }
 }
 
 fn write_spec(dir: &Path, spec: &str) -> io::Result<()> {

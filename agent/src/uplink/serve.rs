@@ -45,7 +45,9 @@ pub(super) async fn serve(
     mut reconfigured: impl FnMut() -> bool,
 ) -> LinkError {
     let served = async {
-        send(&mut socket, &AgentFrame::Hello(Box::new(hello(spool, jobs).await))).await?;
+        let hello = AgentFrame::Hello(Box::new(hello(spool, jobs).await));
+        let hello = wire::encode(&hello).map_err(|error| LinkError::Protocol(error.to_string()))?;
+        send(&mut socket, hello).await?;
         flush(&mut socket).await?;
         let (durable, fate) = match timeout(HELLO_TIMEOUT, welcome(&mut socket)).await {
             Ok(welcome) => welcome?,
@@ -81,7 +83,7 @@ pub(super) async fn serve(
                     let frame = session.next()?;
                     more = frame.is_some();
                     match frame {
-                        Some(frame) => send(&mut socket, &frame).await?,
+                        Some(frame) => send(&mut socket, frame).await?,
                         None => flush(&mut socket).await?,
                     }
                 }
@@ -153,9 +155,8 @@ fn frame(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<
 
 /// Hands a frame to the socket. A relay that does not read for [`DEAD_AFTER`] is as good as gone; the message that is
 /// cut then dies with the connection.
-async fn send(socket: &mut Socket, frame: &AgentFrame) -> Result<(), LinkError> {
-    let bytes = wire::encode(frame).map_err(|error| LinkError::Protocol(error.to_string()))?;
-    written(timeout(DEAD_AFTER, socket.feed(Message::binary(bytes))).await)
+async fn send(socket: &mut Socket, frame: Vec<u8>) -> Result<(), LinkError> {
+    written(timeout(DEAD_AFTER, socket.feed(Message::binary(frame))).await)
 }
 
 async fn flush(socket: &mut Socket) -> Result<(), LinkError> {

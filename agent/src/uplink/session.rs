@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use common::wire::{AgentFrame, BATCH_BYTES, Durable, JobProgress, MAX_BATCH, RelayFrame};
+use common::wire::{self, AgentFrame, BATCH_BYTES, CodecError, Durable, JobProgress, MAX_BATCH, RelayFrame};
 
 use super::LinkError;
 use super::flow::{Extent, Flow, Piece};
@@ -115,13 +115,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The next frame to send: answers first, then the runs in turn.
+    /// The bytes of the next frame to send: answers first, then the runs in turn.
     ///
     /// # Errors
     /// The spool can't be read.
-    pub(super) fn next(&mut self) -> Result<Option<AgentFrame>, LinkError> {
+    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         if let Some(reply) = self.replies.pop_front() {
-            return Ok(Some(reply));
+            return wire::encode(&reply).map(Some).map_err(unsendable);
         }
         let runs = self.spool.all();
         let after = self.turn.as_ref().map_or(0, |turn| runs.partition_point(|run| run.run() <= turn));
@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    fn piece(&mut self, run: &Arc<JobSpool>) -> Result<Option<AgentFrame>, LinkError> {
+    fn piece(&mut self, run: &Arc<JobSpool>) -> Result<Option<Vec<u8>>, LinkError> {
         let flow = self.flows.entry(run.run().clone()).or_default();
         let RunId { job, epoch } = run.run().clone();
         let extent = Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.finished() };
@@ -142,15 +142,28 @@ impl<'a> Session<'a> {
             None => Ok(None),
             Some(Piece::Events { first, last }) => {
                 let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-                let batch = run.read(first, most, BATCH_BYTES)?;
+                let batch = run.read_stored(first, most, BATCH_BYTES)?;
+                if batch.len() == 0 {
+                    return Ok(None);
+                }
                 flow.sent_events(batch.len());
-                Ok((!batch.is_empty()).then_some(AgentFrame::Events { job, epoch, first_seq: first, batch }))
+                let frame = wire::encode_events(&job, epoch, first, batch.len(), batch.bytes());
+                frame.map(Some).map_err(unsendable)
             }
             Some(Piece::Output { offset, most }) => {
                 let bytes = run.read_output(offset, most)?;
+                if bytes.is_empty() {
+                    return Ok(None);
+                }
                 flow.sent_output(bytes.len());
-                Ok((!bytes.is_empty()).then_some(AgentFrame::Output { job, epoch, offset, bytes }))
+                let frame = AgentFrame::Output { job, epoch, offset, bytes };
+                wire::encode(&frame).map(Some).map_err(unsendable)
             }
         }
     }
+}
+
+/// A frame that is within its bounds always has bytes.
+fn unsendable(error: CodecError) -> LinkError {
+    LinkError::Spool(std::io::Error::other(error))
 }

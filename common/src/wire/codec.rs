@@ -5,7 +5,8 @@ use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::MAX_MESSAGE;
+use super::{AgentFrame, MAX_MESSAGE};
+use crate::ids::JobId;
 
 // Written out, so that another default of the library would not compile instead of changing bytes.
 const WRITE: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
@@ -38,6 +39,44 @@ pub fn encode<T: Serialize>(frame: &T) -> Result<Vec<u8>, CodecError> {
     if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
+/// Appends the bytes of a value to `out`; gives how many there are. After an error `out` is as it was.
+///
+/// # Errors
+/// [`CodecError::TooLong`] when they alone would not fit into one message.
+pub fn encode_onto<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<usize, CodecError> {
+    let begin = out.len();
+    let result = match bincode::serde::encode_into_std_write(value, out, WRITE) {
+        Ok(len) if len <= MAX_MESSAGE => return Ok(len),
+        Ok(len) => Err(CodecError::TooLong(len)),
+        Err(error) => Err(error.into()),
+    };
+    out.truncate(begin);
+    result
+}
+
+/// The bytes of an [`AgentFrame::Events`] around `count` events whose bytes stand one behind the other in `events`.
+///
+/// Whoever has stored events as [`encode`] gives them does not have to build them anew to send them.
+///
+/// # Errors
+/// [`CodecError::TooLong`] when they would not fit into one message.
+pub fn encode_events(
+    job: &JobId,
+    epoch: u32,
+    first_seq: u64,
+    count: usize,
+    events: &[u8],
+) -> Result<Vec<u8>, CodecError> {
+    let empty = AgentFrame::Events { job: job.clone(), epoch, first_seq, batch: Vec::new() };
+    let mut bytes = encode(&empty)?;
+    bytes.reserve_exact(events.len() + size_of::<u64>());
+    // The last byte of the empty frame is the length of its batch, and a length is written as a number is.
+    bytes.pop();
+    encode_onto(&(count as u64), &mut bytes)?;
+    bytes.extend_from_slice(events);
+    if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
+}
+
 /// The frame of these bytes: all of them, and never more memory than the limit.
 ///
 /// # Errors
@@ -53,7 +92,33 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{AgentFrame, RelayFrame};
+    use crate::event::{Event, EventBody};
+    use crate::wire::RelayFrame;
+
+    #[test]
+    fn a_frame_around_stored_events_is_the_frame_of_these_events() {
+        let job: JobId = "a#1".parse().unwrap();
+        let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        for count in [0, 1, 250, 251, 300] {
+            let event = |n: usize| Event { at, body: EventBody::Message { text: "x".repeat(n) } };
+            let batch: Vec<Event> = (0..count).map(event).collect();
+            let mut stored = Vec::new();
+            for event in &batch {
+                encode_onto(event, &mut stored).unwrap();
+            }
+            let bytes = encode_events(&job, 7, 1000, count, &stored).unwrap();
+            let frame = AgentFrame::Events { job: job.clone(), epoch: 7, first_seq: 1000, batch };
+            assert_eq!(bytes, encode(&frame).unwrap(), "{count} events");
+        }
+        assert!(matches!(encode_events(&job, 1, 1, 1, &vec![0; MAX_MESSAGE]), Err(CodecError::TooLong(_))));
+    }
+
+    #[test]
+    fn what_is_too_long_leaves_nothing_behind() {
+        let mut out = vec![7];
+        assert!(matches!(encode_onto(&vec![1_u8; MAX_MESSAGE], &mut out), Err(CodecError::TooLong(_))));
+        assert_eq!(out, [7]);
+    }
 
     #[test]
     fn bytes_behind_the_frame_are_refused() {

@@ -25,7 +25,7 @@ mod relay;
 use std::time::Duration;
 
 pub use agent::{AgentFrame, Hello, JobProgress, Platform};
-pub use codec::{CodecError, decode, encode};
+pub use codec::{CodecError, decode, encode, encode_events, encode_onto};
 pub use relay::{Durable, Fate, RelayFrame};
 
 /// Newest version of the protocol that this program speaks.

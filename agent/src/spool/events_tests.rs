@@ -1,0 +1,345 @@
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+use common::event::{EventBody, FinalState};
+use common::wire;
+
+use super::*;
+
+/// Segments of a few events each.
+const SMALL: Sizes =
+    Sizes { segment: 300, reserve: 4096, step: 1024, ends: 512, waiting: 1024, stored: 8192 };
+
+fn run() -> RunId {
+    RunId { job: "demo#1".parse().unwrap(), epoch: 1 }
+}
+
+fn body(text: &str) -> Event {
+    let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    Event { at, body: EventBody::Message { text: text.to_owned() } }
+}
+
+fn event(n: usize) -> Event {
+    body(&"x".repeat(n))
+}
+
+fn finished() -> Event {
+    let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let body =
+        EventBody::Finished { state: FinalState::Completed, error: None, exit_code: None, changes: None };
+    Event { at, body }
+}
+
+/// A folder of a run below one of all runs.
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new() -> Self {
+        let site = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(site.dir()).unwrap();
+        site
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.0.path().join("demo.1.1")
+    }
+
+    fn filled(&self, sizes: Sizes, events: &[Event]) -> EventLog {
+        let mut log = EventLog::create(&self.dir(), &run(), sizes).unwrap();
+        events.iter().for_each(|event| append(&mut log, event));
+        log
+    }
+
+    fn open(&self) -> (EventLog, Found) {
+        EventLog::open(&self.dir(), &run(), SMALL).unwrap()
+    }
+
+    fn segments(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn aside(&self) -> usize {
+        fs::read_dir(self.0.path()).unwrap().count() - 1
+    }
+}
+
+fn append(log: &mut EventLog, event: &Event) {
+    assert!(log.push(event, false).unwrap());
+    assert!(matches!(log.flush(false).unwrap(), Written::Whole));
+}
+
+fn all(log: &mut EventLog) -> Vec<Event> {
+    let (mut events, mut seq) = (Vec::new(), log.first());
+    while seq <= log.last_seq() {
+        let batch = log.read(seq, 3, 9999).unwrap();
+        assert!(batch.len() > 0, "nothing at {seq}");
+        seq += batch.len() as u64;
+        events.extend(batch.events().map(|event| wire::decode::<Event>(event).unwrap()));
+    }
+    events
+}
+
+fn numbered(count: usize) -> Vec<Event> {
+    (1..=count).map(event).collect()
+}
+
+#[test]
+fn any_range_is_read_within_its_bounds_whatever_was_read_before() {
+    let site = Site::new();
+    let mut log = site.filled(Sizes::PRODUCT, &[event(1), event(2), event(3), event(400_000), event(5)]);
+    let mut read = |first, most, bytes| {
+        let batch = log.read(first, most, bytes).unwrap();
+        batch.events().map(|event| wire::decode::<Event>(event).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(read(2, 2, 9999), [event(2), event(3)]);
+    assert_eq!(read(3, 9, 100), [event(3)]);
+    assert_eq!(read(4, 9, 1), [event(400_000)]);
+    assert_eq!(read(1, 9, 9999), [event(1), event(2), event(3)]);
+    assert_eq!(read(6, 9, 9999), []);
+}
+
+#[test]
+fn events_of_one_turn_are_one_write_and_read_only_when_they_are_written() {
+    let site = Site::new();
+    let mut log = site.filled(SMALL, &[]);
+    let before = fs::metadata(segment::path(&site.dir(), 1)).unwrap().len();
+    assert!(log.push(&event(1), false).unwrap() && log.push(&event(2), false).unwrap());
+    assert_eq!(fs::metadata(segment::path(&site.dir(), 1)).unwrap().len(), before);
+    log.flush(false).unwrap();
+    assert_eq!(all(&mut site.open().0), [event(1), event(2)]);
+}
+
+#[test]
+fn a_long_run_takes_a_bounded_disk_and_survives_a_restart_at_any_place() {
+    let site = Site::new();
+    let mut log = site.filled(SMALL, &[]);
+    for n in 1..=200 {
+        append(&mut log, &event(n % 50));
+        if n > 10 {
+            log.ack(n as u64 - 10);
+        }
+        assert!(site.segments().len() <= 8, "{:?}", site.segments());
+    }
+    assert!(log.first() > 150);
+    let held: Vec<Event> = all(&mut log);
+    let (mut again, found) = site.open();
+    assert_eq!((again.last_seq(), found.damage), (200, None));
+    assert_eq!(all(&mut again), held);
+    append(&mut again, &event(7));
+    assert_eq!(site.open().0.last_seq(), 201);
+}
+
+#[test]
+fn s03_every_truncation_of_the_newest_segment_recovers_its_whole_events() {
+    let site = Site::new();
+    let events = numbered(12);
+    let log = site.filled(SMALL, &events);
+    let newest = segment::path(&site.dir(), log.newest.as_ref().unwrap().span.serial);
+    let behind = log.newest.as_ref().unwrap().span.first - 1;
+    drop(log);
+    let whole = fs::read(&newest).unwrap();
+    let mut seen = 0;
+    for len in 0..=whole.len() {
+        fs::write(&newest, &whole[..len]).unwrap();
+        let (mut log, found) = site.open();
+        assert_eq!((found.damage, site.aside()), (None, 0), "length {len}");
+        assert!(log.last_seq() >= behind);
+        let held = all(&mut log);
+        assert_eq!(held, events[..held.len()], "length {len}");
+        seen = seen.max(held.len());
+        append(&mut log, &event(9));
+        assert_eq!(all(&mut site.open().0).len(), held.len() + 1);
+        for segment in site.segments().iter().filter(|name| site.dir().join(name) > newest) {
+            fs::remove_file(site.dir().join(segment)).unwrap();
+        }
+    }
+    assert_eq!(seen, events.len());
+}
+
+#[test]
+fn s04_no_flipped_bit_of_any_segment_is_read_altered_or_passed_over() {
+    let site = Site::new();
+    let events = numbered(7);
+    drop(site.filled(Sizes { segment: 150, ..SMALL }, &events));
+    let kept: Vec<_> =
+        site.segments().iter().map(|name| (name.clone(), fs::read(site.dir().join(name)).unwrap())).collect();
+    let (mut flips, mut told, mut torn) = (0, 0, 0);
+    for (n, (name, whole)) in kept.iter().enumerate() {
+        for bit in 0..whole.len() * 8 {
+            fs::remove_dir_all(site.0.path()).unwrap();
+            fs::create_dir_all(site.dir()).unwrap();
+            for (name, bytes) in &kept {
+                fs::write(site.dir().join(name), bytes).unwrap();
+            }
+            let mut bad = whole.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(site.dir().join(name), bad).unwrap();
+            let (mut log, found) = site.open();
+            let held = all(&mut log);
+            assert!(held.len() < events.len(), "segment {n}, bit {bit}");
+            assert_eq!(held, events[..held.len()], "segment {n}, bit {bit}");
+            assert_eq!(found.damage.is_some(), site.aside() > 0);
+            // What has nothing good behind it can't be told from a torn write.
+            assert!(found.damage.is_some() || held.len() == events.len() - 1, "segment {n}, bit {bit}");
+            (flips, told, torn) = (
+                flips + 1,
+                told + u32::from(found.damage.is_some()),
+                torn + u32::from(found.damage.is_none()),
+            );
+        }
+    }
+    figure(&format!(
+        "S04 spool: {flips} flipped bits: {told} told as damage, {torn} cut as torn, 0 accepted"
+    ));
+}
+
+fn figure(text: &str) {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "figure: {text}").unwrap();
+}
+
+#[test]
+fn a_missing_segment_is_damage_that_keeps_what_is_in_front_and_the_end_behind() {
+    let site = Site::new();
+    let mut events = numbered(12);
+    events.push(finished());
+    drop(site.filled(SMALL, &events));
+    fs::remove_file(site.dir().join(&site.segments()[1])).unwrap();
+    let (mut log, found) = site.open();
+    let held = all(&mut log);
+    assert_eq!(held, events[..held.len()]);
+    assert!(!held.is_empty() && held.len() < 10, "{}", held.len());
+    let message = found.damage.unwrap();
+    assert!(message.contains(&format!("behind event {}", held.len())), "{message}");
+    assert!(message.contains("demo.1.1.corrupt-1"), "{message}");
+    assert_eq!(found.end, [finished()]);
+    assert!(site.aside() >= 1);
+    assert_eq!(site.open().1.damage, None);
+}
+
+#[test]
+fn the_end_of_a_run_can_follow_events_that_only_the_relay_still_has() {
+    let site = Site::new();
+    let mut log = site.filled(SMALL, &[event(1), finished()]);
+    log.continue_after(50, true, None).unwrap();
+    assert_eq!(log.last_seq(), 51);
+    log.flush(true).unwrap();
+    for mut log in [log, site.open().0] {
+        assert_eq!((log.first(), log.last_seq()), (51, 51));
+        assert_eq!(all(&mut log), [finished()]);
+    }
+}
+
+#[test]
+fn what_an_agent_adds_before_it_knows_what_the_relay_holds_moves_behind_that() {
+    // The file has 3 events, the end was written as 4, and the relay holds these of the lost ones.
+    for (durable, first) in [(3, 1), (4, 5), (5, 6), (9, 10)] {
+        let site = Site::new();
+        drop(site.filled(SMALL, &numbered(3)));
+        let (mut log, _) = site.open();
+        append(&mut log, &body("told by the restarted agent"));
+        append(&mut log, &finished());
+        log.continue_after(durable, true, None).unwrap();
+        log.ack(durable);
+        log.flush(true).unwrap();
+        let last = durable.max(3) + 2;
+        assert_eq!((log.first(), log.last_seq()), (first, last), "{durable}");
+        let end = [body("told by the restarted agent"), finished()];
+        assert_eq!(all(&mut log)[log_len(durable)..], end, "{durable}");
+        assert_eq!(site.open().0.last_seq(), last, "{durable}");
+    }
+}
+
+fn log_len(durable: u64) -> usize {
+    if durable == 3 { 3 } else { 0 }
+}
+
+#[test]
+fn a_run_without_an_end_goes_on_behind_what_the_relay_holds() {
+    let site = Site::new();
+    drop(site.filled(SMALL, &numbered(3)));
+    let (mut log, _) = site.open();
+    log.continue_after(7, false, None).unwrap();
+    append(&mut log, &finished());
+    assert_eq!((log.last_seq(), all(&mut log)), (8, vec![finished()]));
+    assert_eq!(site.open().0.last_seq(), 8);
+}
+
+#[test]
+fn a_relay_that_has_forgotten_acknowledged_events_gets_the_rest_densely_and_is_told() {
+    let site = Site::new();
+    let mut log = site.filled(SMALL, &numbered(30));
+    log.ack(20);
+    let (first, left) = (log.first(), all(&mut log));
+    assert_eq!(log.missing(5), first - 6);
+    log.continue_after(5, false, Some(&body("lost"))).unwrap();
+    log.flush(false).unwrap();
+    for mut log in [log, site.open().0] {
+        assert_eq!((log.first(), log.last_seq()), (6, 6 + left.len() as u64));
+        assert_eq!(all(&mut log), [vec![body("lost")], left.clone()].concat());
+    }
+}
+
+#[test]
+fn events_that_a_full_disk_kept_in_memory_can_be_acknowledged_there() {
+    let site = Site::new();
+    let mut log = site.filled(SMALL, &numbered(3));
+    assert!(log.push(&event(50), false).unwrap() && log.push(&event(51), false).unwrap());
+    assert_eq!(all(&mut log).len(), 5);
+    log.ack(4);
+    log.flush(false).unwrap();
+    append(&mut log, &event(52));
+    for mut log in [log, site.open().0] {
+        assert_eq!((log.first(), all(&mut log)), (5, vec![event(51), event(52)]));
+    }
+}
+
+#[test]
+fn what_waits_is_bounded_and_the_end_has_room_beyond() {
+    let site = Site::new();
+    let mut log = site.filled(SMALL, &[]);
+    let mut taken = 0;
+    while log.push(&event(100), false).unwrap() {
+        taken += 1;
+    }
+    assert!(log.is_congested() && log.waiting.bytes() <= SMALL.most_waiting(), "{}", log.waiting.bytes());
+    assert!(log.push(&finished(), true).unwrap());
+    // All of it goes into the room that the segment has.
+    let room = fs::metadata(segment::path(&site.dir(), 1)).unwrap();
+    assert!(log.waiting.bytes() as u64 <= SMALL.reserve && room.len() < 100);
+    log.flush(true).unwrap();
+    let (mut again, found) = site.open();
+    assert_eq!((again.last_seq(), found.last), (taken + 1, Some(finished())));
+    assert_eq!(all(&mut again).len() as u64, taken + 1);
+}
+
+#[test]
+fn a_file_that_can_not_be_written_is_left_for_a_new_one_with_everything_unacknowledged() {
+    let site = Site::new();
+    let mut log = site.filled(Sizes::PRODUCT, &numbered(5));
+    log.ack(2);
+    let newest = log.newest.as_mut().unwrap();
+    // Descriptors that can't be written stand for a disk that can't.
+    newest.file = File::open(segment::path(&site.dir(), 1)).unwrap();
+    assert!(log.push(&event(6), false).unwrap());
+    assert!(matches!(log.flush(false).unwrap(), Written::Anew(_)));
+    assert_eq!(site.segments(), ["events.000002"]);
+    for mut log in [log, site.open().0] {
+        assert_eq!((log.first(), all(&mut log)), (3, numbered(6)[2..].to_vec()));
+    }
+}
+
+#[test]
+fn an_event_that_changed_on_the_disk_is_an_error_and_not_an_event() {
+    let site = Site::new();
+    let mut log = site.filled(SMALL, &numbered(3));
+    let file = File::options().write(true).open(segment::path(&site.dir(), 1)).unwrap();
+    let span = &log.newest.as_ref().unwrap().span;
+    file.write_all_at(b"?", span.end - 1).unwrap();
+    assert_eq!(log.read(1, 2, 9999).unwrap().len(), 2);
+    assert_eq!(log.read(3, 9, 9999).unwrap_err().kind(), io::ErrorKind::InvalidData);
+}

@@ -1,0 +1,97 @@
+//! What a segment begins with. Pure.
+//!
+//! ```text
+//! magic 8 bytes │ first sequence u64 LE │ epoch u32 LE │ salt u32 LE │ length u8, job │ CRC-32C u32 LE of all before
+//! ```
+
+use super::run::RunId;
+
+/// Names the format and its version.
+const MAGIC: &[u8; 8] = b"relaysp1";
+/// Where the job's length stands.
+const FIXED: usize = 24;
+
+/// A segment's header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Whose events these are.
+    pub(crate) run: RunId,
+    /// Sequence of the first of them.
+    pub(crate) first: u64,
+    /// What the checksums of its records begin with: a random number.
+    pub(crate) salt: u32,
+}
+
+impl Header {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let job = self.run.job.to_string();
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&self.run.epoch.to_le_bytes());
+        out.extend_from_slice(&self.salt.to_le_bytes());
+        // A job's id has at most 52 bytes.
+        out.push(u8::try_from(job.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(job.as_bytes());
+        out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+        out
+    }
+
+    /// The header at the front of a file and its length; nothing if it is not whole and sound.
+    pub(crate) fn take(bytes: &[u8]) -> Option<(Self, usize)> {
+        let (fixed, rest) = bytes.split_at_checked(FIXED)?;
+        let (len, rest) = rest.split_first()?;
+        let (job, rest) = rest.split_at_checked(usize::from(*len))?;
+        let sum = u32::from_le_bytes(*rest.first_chunk()?);
+        let end = FIXED + 1 + job.len();
+        if !fixed.starts_with(MAGIC) || crc32c::crc32c(&bytes[..end]) != sum {
+            return None;
+        }
+        let first = u64::from_le_bytes(*fixed.get(8..)?.first_chunk()?);
+        let epoch = u32::from_le_bytes(*fixed.get(16..)?.first_chunk()?);
+        let salt = u32::from_le_bytes(*fixed.get(20..)?.first_chunk()?);
+        let job = std::str::from_utf8(job).ok()?.parse().ok()?;
+        // Sequences count from 1.
+        let first = (first > 0).then_some(first)?;
+        Some((Self { run: RunId { job, epoch }, first, salt }, end + 4))
+    }
+
+    /// Whether a file of this run got no further than into its header: it is too short for one, or all zeroes.
+    pub(crate) fn is_torn(bytes: &[u8], run: &RunId) -> bool {
+        bytes.len() < FIXED + 1 + run.job.to_string().len() + 4 || bytes.iter().all(|byte| *byte == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        let run = RunId { job: "abe-smoke#12".parse().unwrap(), epoch: 3 };
+        Header { run, first: 77, salt: 0xfeed }
+    }
+
+    #[test]
+    fn a_header_is_read_as_it_was_written() {
+        let mut bytes = header().bytes();
+        let len = bytes.len();
+        bytes.extend_from_slice(b"records");
+        assert_eq!(Header::take(&bytes), Some((header(), len)));
+        assert!(!Header::is_torn(&bytes, &header().run));
+    }
+
+    #[test]
+    fn no_truncation_and_no_flipped_bit_of_a_header_is_accepted() {
+        let whole = header().bytes();
+        for len in 0..whole.len() {
+            assert_eq!(Header::take(&whole[..len]), None, "length {len}");
+            assert!(Header::is_torn(&whole[..len], &header().run), "length {len}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut bad = whole.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::take(&bad), None, "bit {bit}");
+        }
+        assert!(Header::is_torn(&[0; 4096], &header().run));
+    }
+}

@@ -1,0 +1,122 @@
+//! One record of a segment. Pure.
+//!
+//! ```text
+//! length u32 LE │ CRC-32C u32 LE │ sequence u64 LE │ event, as the wire carries it
+//! ```
+//!
+//! The checksum covers everything but itself, and begins with its segment's salt: bytes that a worker got into an event
+//! can't pass for a record, and a record of another file neither. A record of length 0 is a *jump*: the relay holds
+//! everything up to its sequence, what stands before it counts no more, and the next record has the sequence behind it.
+
+/// Bytes in front of each event.
+pub(crate) const HEAD: usize = 16;
+
+/// A whole and sound record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    /// Its sequence; of a jump: the sequence that the relay holds.
+    pub(crate) seq: u64,
+    /// The event's bytes; none for a jump.
+    pub(crate) payload: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Bytes it takes in the file.
+    pub(crate) fn size(&self) -> usize {
+        HEAD + self.payload.len()
+    }
+
+    /// Whether it is a jump.
+    pub(crate) fn is_jump(&self) -> bool {
+        self.payload.is_empty()
+    }
+}
+
+fn checksum(salt: u32, len: [u8; 4], seq: [u8; 8], payload: &[u8]) -> u32 {
+    let head = crc32c::crc32c_append(crc32c::crc32c_append(salt, &len), &seq);
+    crc32c::crc32c_append(head, payload)
+}
+
+/// Appends a record.
+pub(crate) fn push(out: &mut Vec<u8>, salt: u32, seq: u64, payload: &[u8]) {
+    let (len, seq) = (u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes(), seq.to_le_bytes());
+    out.reserve(HEAD + payload.len());
+    out.extend_from_slice(&len);
+    out.extend_from_slice(&checksum(salt, len, seq, payload).to_le_bytes());
+    out.extend_from_slice(&seq);
+    out.extend_from_slice(payload);
+}
+
+/// What stands in front of an event, unchecked: the length of its payload and its sequence.
+pub(crate) fn peek(bytes: &[u8]) -> Option<(usize, u64)> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    let seq = rest.get(4..)?.first_chunk::<8>()?;
+    Some((u32::from_le_bytes(*len) as usize, u64::from_le_bytes(*seq)))
+}
+
+/// The record at the front of `bytes`, if it is whole and sound.
+pub(crate) fn take(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<4>()?;
+    let (seq, rest) = rest.split_first_chunk::<8>()?;
+    let payload = rest.get(..u32::from_le_bytes(*len) as usize)?;
+    let sound = checksum(salt, *len, *seq, payload) == u32::from_le_bytes(*sum);
+    sound.then_some(Record { seq: u64::from_le_bytes(*seq), payload })
+}
+
+/// The first sound record that begins anywhere in `bytes`, behind damage: where, and it. `from` is the sequence that was
+/// expected where `bytes` begin.
+pub(crate) fn find(bytes: &[u8], salt: u32, from: u64) -> Option<(usize, Record<'_>)> {
+    // No more records fit into so many bytes: most places are out of the question without a look at their checksum.
+    let to = from.saturating_add((bytes.len() / HEAD) as u64);
+    (0..bytes.len()).find_map(|at| {
+        let rest = &bytes[at..];
+        let (len, seq) = peek(rest)?;
+        // A tail of zeroes is long and common, and never a record.
+        let zeroes = rest.first_chunk::<HEAD>() == Some(&[0; HEAD]);
+        let plausible = (len == 0 && !zeroes) || (from..=to).contains(&seq);
+        let record = plausible.then(|| take(rest, salt)).flatten()?;
+        Some((at, record))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_with_its_own_salt_only() {
+        let mut bytes = Vec::new();
+        push(&mut bytes, 7, 12, b"hello");
+        push(&mut bytes, 7, 13, b"");
+        let first = take(&bytes, 7).unwrap();
+        assert_eq!(first, Record { seq: 12, payload: b"hello" });
+        assert_eq!(peek(&bytes), Some((5, 12)));
+        let jump = take(&bytes[first.size()..], 7).unwrap();
+        assert!(jump.is_jump() && jump.seq == 13);
+        assert_eq!(take(&bytes, 8), None);
+    }
+
+    #[test]
+    fn zeroes_are_no_record_whatever_the_salt() {
+        for salt in [0, 1, u32::MAX, 0x1234_5678] {
+            assert_eq!(take(&[0; 64], salt), None);
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_not_there_is_refused_without_room_for_it() {
+        let mut bytes = u32::MAX.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&[0; 12]);
+        assert_eq!(take(&bytes, 0), None);
+    }
+
+    #[test]
+    fn behind_damage_the_next_sound_record_is_found() {
+        let mut bytes = b"\xffgarbage".to_vec();
+        push(&mut bytes, 3, 9, b"event");
+        assert_eq!(find(&bytes, 3, 8), Some((8, Record { seq: 9, payload: b"event" })));
+        assert_eq!(find(&bytes, 3, 10), None);
+        assert_eq!(find(&bytes, 4, 8), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! Room on the disk that belongs to a file before anything is written there.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+/// Makes sure that writes from `from` up to `to` find room.
+///
+/// # Errors
+/// What the file system says; see [`is_full`].
+pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+    if to <= from {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from) {
+        Ok(()) => Ok(()),
+        // Zeroes behind the last record are cut off like any torn write, so they can hold the place.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => zeroes(file, from, to),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn zeroes(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let block = [0; 4096];
+    let mut at = from;
+    while at < to {
+        let len = usize::try_from(to - at).unwrap_or(usize::MAX).min(block.len());
+        file.write_all_at(&block[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// Whether there is no room, as opposed to a disk that does not work.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn reserved_room_is_the_files_own_and_does_not_change_its_length() {
+        let file = tempfile::tempfile().unwrap();
+        reserve(&file, 0, 100_000).unwrap();
+        let meta = file.metadata().unwrap();
+        assert_eq!((meta.len(), meta.blocks() * 512 >= 100_000), (0, true));
+        reserve(&file, 50, 20).unwrap();
+    }
+}

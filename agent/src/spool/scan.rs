@@ -1,0 +1,116 @@
+//! What the bytes of a segment hold, whatever was done to them. Pure.
+//!
+//! ```text
+//! header │ record … record │                     Rest::Nothing
+//! header │ record … record │ half, zeroes, junk   Rest::Torn      a write that a crash cut off: it is cut
+//! header │ record … record │ junk │ record …      Rest::Damaged   nothing that a crash does: it is told
+//! ```
+
+use super::header::Header;
+use super::record;
+
+/// The good part of a segment, from its last jump on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// Sequence of the first record.
+    pub(crate) first: u64,
+    /// The sequence that follows the last one.
+    pub(crate) next: u64,
+    /// Where the first record begins.
+    pub(crate) begin: usize,
+    /// Where the good part ends.
+    pub(crate) end: usize,
+    /// Whether a jump is in it: what earlier segments hold counts no more.
+    pub(crate) jumped: bool,
+    /// Where the payload of the last record is; none if there is no record.
+    pub(crate) last: Option<(usize, usize)>,
+    /// What stands behind it.
+    pub(crate) rest: Rest,
+}
+
+/// What stands behind the good part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// The end of the file.
+    Nothing,
+    /// What a write leaves that was cut off.
+    Torn,
+    /// Something bad with a good record behind it.
+    Damaged,
+}
+
+/// Reads a segment whose header of length `begin` is good.
+pub(crate) fn scan(bytes: &[u8], header: &Header, begin: usize) -> Scan {
+    let (first, salt) = (header.first, header.salt);
+    let mut scan =
+        Scan { first, next: first, begin, end: begin, jumped: false, last: None, rest: Rest::Nothing };
+    loop {
+        scan.follow(bytes, salt);
+        let behind = bytes.get(scan.end..).unwrap_or_default();
+        let Some((at, found)) = record::find(behind, salt, scan.next) else {
+            scan.rest = if scan.end == bytes.len() { Rest::Nothing } else { Rest::Torn };
+            return scan;
+        };
+        let at = scan.end + at;
+        match next_jump(bytes, at, found, salt) {
+            // What is damaged stands before a jump, and so the relay holds it.
+            Some(jump) => scan.end = jump,
+            None => {
+                scan.rest = Rest::Damaged;
+                return scan;
+            }
+        }
+    }
+}
+
+impl Scan {
+    /// Goes on over good records in their order.
+    fn follow(&mut self, bytes: &[u8], salt: u32) {
+        while let Some(record) = bytes.get(self.end..).and_then(|rest| record::take(rest, salt)) {
+            let begin = self.end + record::HEAD;
+            if record.is_jump() {
+                *self = Self {
+                    first: record.seq.saturating_add(1),
+                    next: record.seq.saturating_add(1),
+                    begin,
+                    end: begin,
+                    jumped: true,
+                    last: None,
+                    rest: self.rest,
+                };
+            } else if record.seq == self.next {
+                self.next = self.next.saturating_add(1);
+                self.end += record.size();
+                self.last = Some((begin, self.end));
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+/// Where the first jump is from the record at `at` on.
+fn next_jump(bytes: &[u8], at: usize, record: record::Record<'_>, salt: u32) -> Option<usize> {
+    let (mut at, mut record) = (at, record);
+    while !record.is_jump() {
+        let behind = at + record.size();
+        let (skipped, next) = record::find(bytes.get(behind..)?, salt, record.seq)?;
+        (at, record) = (behind + skipped, next);
+    }
+    Some(at)
+}
+
+/// The payloads of all sound records behind `from`, whatever is between them.
+pub(crate) fn salvage(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u8]> {
+    let (mut at, mut seq, mut found) = (from, seq, Vec::new());
+    while let Some((skipped, record)) = bytes.get(at..).and_then(|rest| record::find(rest, salt, seq)) {
+        at += skipped + record.size();
+        seq = record.seq;
+        found.push(record.payload);
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

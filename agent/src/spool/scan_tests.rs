@@ -1,0 +1,95 @@
+use super::*;
+use crate::spool::run::RunId;
+
+const SALT: u32 = 0x5a17;
+
+fn header() -> Header {
+    Header { run: RunId { job: "demo#1".parse().unwrap(), epoch: 1 }, first: 5, salt: SALT }
+}
+
+/// A segment with these payloads, and where each of its records begins.
+fn segment(payloads: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
+    let mut bytes = header().bytes();
+    let mut begins = Vec::new();
+    for (seq, payload) in (5..).zip(payloads) {
+        begins.push(bytes.len());
+        record::push(&mut bytes, SALT, seq, payload);
+    }
+    begins.push(bytes.len());
+    (bytes, begins)
+}
+
+fn scanned(bytes: &[u8]) -> Scan {
+    let (header, begin) = Header::take(bytes).unwrap();
+    scan(bytes, &header, begin)
+}
+
+#[test]
+fn s03_every_truncation_recovers_exactly_the_whole_records() {
+    let (bytes, begins) = segment(&[b"one", b"three and more", b"x"]);
+    for len in begins[0]..=bytes.len() {
+        let found = scanned(&bytes[..len]);
+        let whole = begins.iter().filter(|begin| **begin <= len).count() - 1;
+        let rest = if begins.contains(&len) { Rest::Nothing } else { Rest::Torn };
+        assert_eq!(
+            (found.next, found.end, found.rest),
+            (5 + whole as u64, begins[whole], rest),
+            "length {len}"
+        );
+    }
+}
+
+#[test]
+fn s04_every_flipped_bit_is_found_and_nothing_is_read_altered() {
+    let (bytes, begins) = segment(&[b"one", b"two two", b"three"]);
+    for bit in begins[0] * 8..bytes.len() * 8 {
+        let mut bad = bytes.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        let found = scanned(&bad);
+        let hit = begins.iter().filter(|begin| **begin <= bit / 8).count() - 1;
+        let rest = if hit == 2 { Rest::Torn } else { Rest::Damaged };
+        assert_eq!((found.next, found.end, found.rest), (5 + hit as u64, begins[hit], rest), "bit {bit}");
+    }
+}
+
+#[test]
+fn s05_zeroes_and_junk_behind_the_end_are_a_torn_write() {
+    let (bytes, begins) = segment(&[b"one", b"two"]);
+    for tail in
+        [vec![0; 4096], vec![0; 1024 * 1024], vec![0xff; 300], bytes[begins[0]..begins[0] + 9].to_vec()]
+    {
+        let found = scanned(&[bytes.as_slice(), &tail].concat());
+        assert_eq!((found.next, found.end, found.rest), (7, begins[2], Rest::Torn), "{} bytes", tail.len());
+    }
+}
+
+#[test]
+fn a_record_that_is_cut_out_or_stands_twice_is_damage_and_what_is_in_an_event_is_no_record() {
+    let (bytes, begins) = segment(&[b"one", b"two", b"three"]);
+    let cut_out = [&bytes[..begins[1]], &bytes[begins[2]..]].concat();
+    assert_eq!((scanned(&cut_out).next, scanned(&cut_out).rest), (6, Rest::Damaged));
+    let mut forged = Vec::new();
+    record::push(&mut forged, 0, 6, b"forged");
+    let (bytes, begins) = segment(&[b"one", &forged]);
+    let found = scanned(&bytes[..begins[2] - 1]);
+    assert_eq!((found.next, found.rest), (6, Rest::Torn));
+}
+
+#[test]
+fn what_stands_before_a_jump_counts_no_more_even_if_it_is_damaged() {
+    let (mut bytes, begins) = segment(&[b"one", b"two"]);
+    record::push(&mut bytes, SALT, 50, b"");
+    record::push(&mut bytes, SALT, 51, b"end");
+    let whole = scanned(&bytes);
+    assert_eq!((whole.first, whole.next, whole.jumped, whole.rest), (51, 52, true, Rest::Nothing));
+    assert_eq!(whole.begin, begins[2] + record::HEAD);
+    bytes[begins[0] + 20] ^= 1;
+    assert_eq!(scanned(&bytes), whole);
+}
+
+#[test]
+fn behind_damage_every_good_record_can_still_be_looked_at() {
+    let (mut bytes, begins) = segment(&[b"one", b"two", b"three", b"four"]);
+    bytes[begins[1] + 1] ^= 4;
+    assert_eq!(salvage(&bytes, begins[1], SALT, 5), [b"three".as_slice(), b"four"]);
+}
