@@ -47,22 +47,6 @@ async fn events_that_were_never_acknowledged_are_sent_again_and_are_the_same() {
 }
 
 #[tokio::test]
-async fn an_ack_of_the_future_ends_the_connection_and_trims_nothing() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
-    relay.ack = false;
-    relay.start(&agent.shell("demo#1", "echo hi")).await;
-    relay.until_finished("demo#1").await;
-    relay.send(&RelayFrame::Ack { job: "demo#1".parse().unwrap(), epoch: 1, seq: 999 }).await;
-    relay.send(&RelayFrame::Ack { job: "other#1".parse().unwrap(), epoch: 1, seq: 1 }).await;
-    relay.runs.clear();
-    relay.drop_connection();
-    let hello = relay.accept().await;
-    assert_eq!(hello.jobs[0].last_seq, 6);
-}
-
-#[tokio::test]
 async fn pings_are_answered_and_a_new_address_is_taken_over() {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());

@@ -21,7 +21,7 @@ use super::reading::{Batch, Reader};
 use super::record;
 use super::recovery::{Found, recover};
 use super::room::is_full;
-use super::run::RunId;
+use super::run_id::RunId;
 use super::segment::{self, Segment, Span};
 use super::sizes::Sizes;
 use super::waiting::Waiting;
@@ -38,21 +38,21 @@ pub(super) enum Written {
 /// The segments and what waits.
 #[derive(Debug)]
 pub(super) struct EventLog {
-    dir: PathBuf,
-    run: RunId,
-    sizes: Sizes,
+    pub(super) dir: PathBuf,
+    pub(super) run: RunId,
+    pub(super) sizes: Sizes,
     older: VecDeque<Span>,
     /// None only where an earlier process left none.
     newest: Option<Segment>,
     /// Of the first segment that this process makes, if there is no newest.
     serial: u32,
-    waiting: Waiting,
+    pub(super) waiting: Waiting,
     /// What is in the files counts no more: a jump has to stand in front of what waits.
-    jump: bool,
+    pub(super) jump: bool,
     reader: Reader,
-    acked: u64,
+    pub(super) acked: u64,
     /// The last event of earlier processes, until the relay says what it holds.
-    inherited: Option<u64>,
+    pub(super) inherited: Option<u64>,
     /// Older segments that may not be on the disk yet.
     unsynced: Vec<u32>,
 }
@@ -310,55 +310,6 @@ impl EventLog {
         if let Err(error) = fs::remove_file(segment::path(&self.dir, serial)) {
             tracing::warn!("{}: an acknowledged part of the spool can't be deleted: {error}", self.run);
         }
-    }
-
-    /// How many events are neither here nor with a relay that holds `durable` of them.
-    pub(super) fn missing(&self, durable: u64) -> u64 {
-        (self.first() - 1).saturating_sub(durable)
-    }
-
-    /// The relay holds `durable` events of the run and wants more.
-    ///
-    /// It can hold more than the file, because a machine that lost power forgot what was not on its disk. What this
-    /// process has added since, and the end of the run in any case, then takes the sequences behind. It can also hold
-    /// less than was deleted here; then `lost` is put in front of what is left, and all of that moves up.
-    ///
-    /// # Errors
-    /// The files can't be read: nothing has changed.
-    pub(super) fn continue_after(
-        &mut self,
-        durable: u64,
-        finished: bool,
-        lost: Option<&Event>,
-    ) -> io::Result<()> {
-        let (last, inherited) = (self.last_seq(), self.inherited);
-        let added = inherited.filter(|inherited| durable > *inherited).map(|inherited| inherited + 1);
-        let from = if lost.is_some() {
-            Some(self.first())
-        } else if finished && durable >= last {
-            Some(added.unwrap_or(last).min(last))
-        } else if durable > last {
-            Some(added.unwrap_or(last + 1))
-        } else {
-            added
-        };
-        if let Some(from) = from {
-            let mut moved = Vec::new();
-            let mut seq = from.max(1);
-            while seq <= last {
-                let batch = self.read(seq, usize::MAX, 64 * 1024)?;
-                seq += batch.len() as u64;
-                moved.extend(batch.events().map(<[u8]>::to_vec));
-            }
-            self.waiting.restart(durable + 1);
-            self.jump = true;
-            if let Some(lost) = lost {
-                self.waiting.push(lost).map_err(io::Error::other)?;
-            }
-            moved.into_iter().for_each(|event| self.waiting.push_bytes(event));
-        }
-        self.inherited = None;
-        Ok(())
     }
 
     /// Waits until everything is on the disk.

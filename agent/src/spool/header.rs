@@ -4,7 +4,7 @@
 //! magic 8 bytes │ first sequence u64 LE │ epoch u32 LE │ salt u32 LE │ length u8, job │ CRC-32C u32 LE of all before
 //! ```
 
-use super::run::RunId;
+use super::run_id::RunId;
 
 /// Names the format and its version.
 const MAGIC: &[u8; 8] = b"relaysp1";

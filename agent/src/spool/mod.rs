@@ -11,19 +11,22 @@
 //! the uplink. A run's folder is deleted once its last event and all its output are acknowledged, or the relay wants
 //! nothing more of it.
 //!
-//! * [`store`]: the folder of all runs. * [`run`]: one run. * [`output`]: its log.
-//! * [`events`]: its events, with what is [`waiting`] to be written, what is [`reading`] them back, and their [`sizes`].
+//! * [`store`]: the folder of all runs. * [`run`]: one run, and [`run_id`] which. * [`output`]: its log.
+//! * [`events`]: its events, with what is [`waiting`] to be written, what is [`reading`] them back, their
+//!   [`sizes`], and [`moving`] to other sequences where the relay holds more or less than the files.
 //! * [`segment`]: one file of them, with a [`header`] and one [`record`] an event. * [`room`]: disk space that is kept.
 //! * [`scan`]: what the bytes of a segment hold (pure). * [`recovery`]: what an earlier process left.
 
 mod events;
 mod header;
+mod moving;
 mod output;
 mod reading;
 mod record;
 mod recovery;
 mod room;
 mod run;
+mod run_id;
 mod scan;
 mod segment;
 mod sizes;
@@ -31,5 +34,6 @@ mod store;
 mod waiting;
 
 pub(crate) use room::is_full;
-pub(crate) use run::{JobSpool, RunId};
+pub(crate) use run::JobSpool;
+pub(crate) use run_id::RunId;
 pub(crate) use store::Spool;

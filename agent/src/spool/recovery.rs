@@ -12,7 +12,7 @@ use common::event::{Event, EventBody};
 use common::wire;
 
 use super::header::Header;
-use super::run::RunId;
+use super::run_id::RunId;
 use super::scan::{Rest, Scan, salvage, scan};
 use super::segment::{self, Span};
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 /// Makes sure that writes from `from` up to `to` find room.
 ///
@@ -15,7 +15,7 @@ pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
     if to <= from {
         return Ok(());
     }
-    match fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from) {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from)) {
         Ok(()) => Ok(()),
         // Zeroes behind the last record are cut off like any torn write, so they can hold the place.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => zeroes(file, from, to),

@@ -1,6 +1,5 @@
 //! One run of a job in the spool.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -8,43 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::event::{Event, EventBody};
-use common::ids::JobId;
 use jiff::{Timestamp, Unit};
 use tokio::sync::Notify;
 
 use super::events::{EventLog, Written};
 use super::output::Output;
 use super::reading::Batch;
+use super::recovery::Found;
+use super::run_id::RunId;
 use super::sizes::Sizes;
-
-/// A run: a job and the number of its run.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct RunId {
-    /// Which job.
-    pub(crate) job: JobId,
-    /// Its run, from 1.
-    pub(crate) epoch: u32,
-}
-
-impl RunId {
-    /// Its folder's name.
-    pub(super) fn folder(&self) -> String {
-        format!("{}.{}", self.job.stem(), self.epoch)
-    }
-
-    /// The run of a folder.
-    pub(super) fn from_folder(name: &str) -> Option<Self> {
-        let (stem, epoch) = name.rsplit_once('.')?;
-        let run = Self { job: stem.parse().ok()?, epoch: epoch.parse().ok()? };
-        (run.folder() == name).then_some(run)
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (run {})", self.job, self.epoch)
-    }
-}
 
 /// A run's folder. Its lock is held for single file calls only, never across a wait.
 #[derive(Debug)]
@@ -64,6 +35,8 @@ struct Files {
     full: bool,
     /// The disk did not work, and that was told.
     broken: bool,
+    /// The files were seen to hold other bytes than were written.
+    damaged: bool,
     /// Events that found no room, and were not told of yet.
     missing: u64,
     /// Whether the last wait for the disk was one for all that was there.
@@ -72,7 +45,16 @@ struct Files {
 
 impl Files {
     fn new(events: EventLog, output: Output) -> Self {
-        Self { events, output, finished: false, full: false, broken: false, missing: 0, durable: false }
+        Self {
+            events,
+            output,
+            finished: false,
+            full: false,
+            broken: false,
+            damaged: false,
+            missing: 0,
+            durable: false,
+        }
     }
 }
 
@@ -105,14 +87,23 @@ impl JobSpool {
         let dir = root.join(run.folder());
         let (events, found) = EventLog::open(&dir, &run, Sizes::PRODUCT)?;
         let mut files = Files::new(events, Output::open(&dir.join("output"))?);
-        files.finished = found.last.is_some_and(|event| matches!(event.body, EventBody::Finished { .. }));
+        files.finished = is_end(found.last.as_ref());
         let spool = Self { run, dir, bell, files: Mutex::new(files) };
-        if let Some(message) = found.damage {
-            tracing::error!("{}: {message}", spool.run);
-            let warning = stamped(EventBody::Warning { message });
-            spool.keep(std::iter::once(warning).chain(found.end));
-        }
+        spool.tell_damage(&mut spool.files(), found);
         Ok(spool)
+    }
+
+    /// Appends what has to be told of damage, and the run's end if that was found behind it.
+    fn tell_damage(&self, files: &mut Files, found: Found) {
+        let Some(message) = found.damage else { return };
+        tracing::error!("{}: {message}", self.run);
+        self.push(files, &stamped(EventBody::Warning { message }));
+        for event in found.end {
+            files.finished = matches!(event.body, EventBody::Finished { .. });
+            self.push(files, &event);
+        }
+        self.flush(files);
+        self.sync(files);
     }
 
     /// Its name.
@@ -299,7 +290,10 @@ impl JobSpool {
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
     pub(crate) fn read_stored(&self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
-        self.files().events.read(first, most, bytes)
+        let mut files = self.files();
+        let batch = files.events.read(first, most, bytes);
+        files.damaged |= matches!(&batch, Err(error) if error.kind() == io::ErrorKind::InvalidData);
+        batch
     }
 
     /// A piece of the log.
@@ -324,6 +318,15 @@ impl JobSpool {
     /// behind them, and that the run gets its end.
     pub(crate) fn continue_after(&self, durable: u64) {
         let mut files = self.files();
+        if std::mem::take(&mut files.damaged) {
+            match files.events.heal() {
+                Ok(found) => {
+                    files.finished = is_end(found.last.as_ref());
+                    self.tell_damage(&mut files, found);
+                }
+                Err(error) => tracing::error!("{}: the spool can't be read: {error}", self.run),
+            }
+        }
         let missing = files.events.missing(durable);
         let lost = (missing > 0).then(|| {
             let message = format!(
@@ -350,6 +353,10 @@ impl JobSpool {
     }
 }
 
+fn is_end(event: Option<&Event>) -> bool {
+    event.is_some_and(|event| matches!(event.body, EventBody::Finished { .. }))
+}
+
 fn stamped(body: EventBody) -> Event {
     let at = Timestamp::now().round(Unit::Millisecond).unwrap_or(Timestamp::UNIX_EPOCH);
     Event { at, body }
@@ -360,19 +367,4 @@ fn write_spec(dir: &Path, spec: &str) -> io::Result<()> {
     file.write_all(spec.as_bytes())?;
     file.sync_all()?;
     File::open(dir)?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_names_its_run_in_one_spelling() {
-        let run = RunId { job: "abe-smoke#2".parse().unwrap(), epoch: 3 };
-        assert_eq!(run.folder(), "abe-smoke.2.3");
-        assert_eq!(RunId::from_folder("abe-smoke.2.3"), Some(run));
-        for foreign in ["abe-smoke.2", "abe-smoke#2.3", "abe-smoke.2.03", "lost+found", "a.b.c"] {
-            assert_eq!(RunId::from_folder(foreign), None, "{foreign}");
-        }
-    }
 }

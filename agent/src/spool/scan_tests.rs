@@ -1,5 +1,5 @@
 use super::*;
-use crate::spool::run::RunId;
+use crate::spool::run_id::RunId;
 
 const SALT: u32 = 0x5a17;
 

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::wire::PROTOCOL;
 use tokio::sync::Notify;
 
-use super::run::{JobSpool, RunId};
+use super::run::JobSpool;
+use super::run_id::RunId;
 
 type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 

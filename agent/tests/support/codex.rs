@@ -24,6 +24,20 @@ pub(crate) fn said(text: &str) -> String {
     format!(r#"{{"type":"item.completed","item":{{"id":"item_9","type":"agent_message","text":"{text}"}}}}"#)
 }
 
+/// The lines of so many commands, one after the other.
+pub(crate) fn flood(commands: usize) -> String {
+    let mut lines = String::new();
+    for n in 0..commands {
+        let item =
+            format!(r#""id":"item_{n}","type":"command_execution","command":"/bin/bash -lc 'echo {n}'""#);
+        let begin = r#""aggregated_output":"","exit_code":null,"status":"in_progress""#;
+        let end = r#""aggregated_output":"done\n","exit_code":0,"status":"completed""#;
+        lines += &format!("{{\"type\":\"item.started\",\"item\":{{{item},{begin}}}}}\n");
+        lines += &format!("{{\"type\":\"item.completed\",\"item\":{{{item},{end}}}}}\n");
+    }
+    lines
+}
+
 /// A job whose Codex is this script.
 pub(crate) fn job(agent: &Agent, job: &str, body: &str) -> JobSpec {
     let program = agent.dir.path().join(format!("codex-{}", job.replace('#', ".")));

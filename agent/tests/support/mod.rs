@@ -3,12 +3,14 @@
 #![expect(dead_code, reason = "each test file uses its own part of the harness")]
 
 pub(crate) mod codex;
+pub(crate) mod disk;
 pub(crate) mod figures;
 pub(crate) mod shim;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -132,6 +134,19 @@ impl Relay {
         })
         .await
         .expect("an agent connects")
+    }
+
+    /// Goes away: nobody listens at its address any more.
+    pub(crate) async fn leave(&mut self) -> SocketAddr {
+        self.socket = None;
+        let address = self.listener.local_addr().unwrap();
+        self.listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        address
+    }
+
+    /// Comes back where it was.
+    pub(crate) async fn come_back(&mut self, address: SocketAddr) {
+        self.listener = TcpListener::bind(address).await.unwrap();
     }
 
     pub(crate) async fn send(&mut self, frame: &RelayFrame) {
@@ -262,6 +277,16 @@ impl Relay {
 pub(crate) struct Agent {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) child: Child,
+    state: PathBuf,
+}
+
+/// Where an agent lives and what it is started by, if that is not the usual.
+#[derive(Default)]
+pub(crate) struct Place<'a> {
+    /// Its state folder.
+    pub(crate) state: Option<&'a Path>,
+    /// A command in front of its own, such as a tracer.
+    pub(crate) below: &'a [String],
 }
 
 impl Agent {
@@ -270,17 +295,22 @@ impl Agent {
     }
 
     pub(crate) fn start_with(url: &str, more: &serde_json::Value) -> Self {
+        Self::start_at(url, more, &Place::default())
+    }
+
+    pub(crate) fn start_at(url: &str, more: &serde_json::Value, place: &Place<'_>) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let state = place.state.map_or_else(|| dir.path().join("state"), Path::to_owned);
         fs::create_dir(dir.path().join("ws")).unwrap();
         let mut config = serde_json::json!({"url": url, "token": TOKEN});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        configure(&dir.path().join("state"), &config.to_string());
-        let child = spawn(&dir.path().join("state"));
-        Self { dir, child }
+        configure(&state, &config.to_string());
+        let child = spawn(&state, place.below);
+        Self { dir, child, state }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
-        self.dir.path().join("state")
+        self.state.clone()
     }
 
     pub(crate) fn workspace(&self) -> PathBuf {
@@ -288,7 +318,7 @@ impl Agent {
     }
 
     pub(crate) fn again(&mut self) {
-        self.child = spawn(&self.state());
+        self.child = spawn(&self.state, &[]);
     }
 
     pub(crate) fn kill(&mut self) {
@@ -331,8 +361,10 @@ pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_worker-agent")
 }
 
-fn spawn(state: &Path) -> Child {
-    Command::new(binary()).arg("run").arg("--state").arg(state).stdin(Stdio::null()).spawn().unwrap()
+fn spawn(state: &Path, below: &[String]) -> Child {
+    let words = below.iter().map(String::as_str).chain([binary(), "run", "--state"]);
+    let words: Vec<&str> = words.collect();
+    Command::new(words[0]).args(&words[1..]).arg(state).stdin(Stdio::null()).spawn().unwrap()
 }
 
 pub(crate) fn configure(state: &Path, json: &str) {

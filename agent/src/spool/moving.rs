@@ -1,0 +1,80 @@
+//! Events that have to take other sequences, because the relay holds more of a run than its files, or less.
+
+use std::io;
+
+use common::event::Event;
+
+use super::events::EventLog;
+use super::recovery::Found;
+
+impl EventLog {
+    /// Sets aside what is damaged in the files while the run goes on. What waits to be written follows the good part.
+    ///
+    /// # Errors
+    /// What the file system says: nothing has changed.
+    pub(super) fn heal(&mut self) -> io::Result<Found> {
+        let before = self.waiting.first();
+        let (mut log, mut found) = Self::open(&self.dir, &self.run, self.sizes)?;
+        let lost = before.saturating_sub(log.waiting.first());
+        if lost > 0 && found.damage.is_none() {
+            // At the very end damage looks like a torn write, and it was none.
+            found.damage =
+                Some(format!("the agent's spool was damaged: its last {lost} events are missing here"));
+        }
+        for event in self.waiting.from(0) {
+            log.waiting.push_bytes(event.clone());
+        }
+        log.acked = self.acked;
+        *self = log;
+        Ok(found)
+    }
+
+    /// How many events are neither here nor with a relay that holds `durable` of them.
+    pub(super) fn missing(&self, durable: u64) -> u64 {
+        (self.first() - 1).saturating_sub(durable)
+    }
+
+    /// The relay holds `durable` events of the run and wants more.
+    ///
+    /// It can hold more than the file, because a machine that lost power forgot what was not on its disk. What this
+    /// process has added since, and the end of the run in any case, then takes the sequences behind. It can also hold
+    /// less than was deleted here; then `lost` is put in front of what is left, and all of that moves up.
+    ///
+    /// # Errors
+    /// The files can't be read: nothing has changed.
+    pub(super) fn continue_after(
+        &mut self,
+        durable: u64,
+        finished: bool,
+        lost: Option<&Event>,
+    ) -> io::Result<()> {
+        let (last, inherited) = (self.last_seq(), self.inherited);
+        let added = inherited.filter(|inherited| durable > *inherited).map(|inherited| inherited + 1);
+        let from = if lost.is_some() {
+            Some(self.first())
+        } else if finished && durable >= last {
+            Some(added.unwrap_or(last).min(last))
+        } else if durable > last {
+            Some(added.unwrap_or(last + 1))
+        } else {
+            added
+        };
+        if let Some(from) = from {
+            let mut moved = Vec::new();
+            let mut seq = from.max(1);
+            while seq <= last {
+                let batch = self.read(seq, usize::MAX, 64 * 1024)?;
+                seq += batch.len() as u64;
+                moved.extend(batch.events().map(<[u8]>::to_vec));
+            }
+            self.waiting.restart(durable + 1);
+            self.jump = true;
+            if let Some(lost) = lost {
+                self.waiting.push(lost).map_err(io::Error::other)?;
+            }
+            moved.into_iter().for_each(|event| self.waiting.push_bytes(event));
+        }
+        self.inherited = None;
+        Ok(())
+    }
+}

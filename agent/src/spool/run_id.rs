@@ -1,0 +1,49 @@
+//! Which run a folder is of.
+
+use std::fmt;
+
+use common::ids::JobId;
+
+/// A run: a job and the number of its run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RunId {
+    /// Which job.
+    pub(crate) job: JobId,
+    /// Its run, from 1.
+    pub(crate) epoch: u32,
+}
+
+impl RunId {
+    /// Its folder's name.
+    pub(super) fn folder(&self) -> String {
+        format!("{}.{}", self.job.stem(), self.epoch)
+    }
+
+    /// The run of a folder.
+    pub(super) fn from_folder(name: &str) -> Option<Self> {
+        let (stem, epoch) = name.rsplit_once('.')?;
+        let run = Self { job: stem.parse().ok()?, epoch: epoch.parse().ok()? };
+        (run.folder() == name).then_some(run)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (run {})", self.job, self.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_names_its_run_in_one_spelling() {
+        let run = RunId { job: "abe-smoke#2".parse().unwrap(), epoch: 3 };
+        assert_eq!(run.folder(), "abe-smoke.2.3");
+        assert_eq!(RunId::from_folder("abe-smoke.2.3"), Some(run));
+        for foreign in ["abe-smoke.2", "abe-smoke#2.3", "abe-smoke.2.03", "lost+found", "a.b.c"] {
+            assert_eq!(RunId::from_folder(foreign), None, "{foreign}");
+        }
+    }
+}

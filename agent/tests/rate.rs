@@ -1,0 +1,36 @@
+//! How fast events get out of the agent, with a relay that acknowledges at once.
+
+mod support;
+
+use std::fs;
+
+use common::event::{EventBody, FinalState};
+use support::figures::{cpu_ms, figure, times};
+use support::{Agent, Relay, codex};
+
+#[tokio::test]
+async fn a_flood_of_events_is_told_in_full_and_its_rate_is_measured() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let commands = times(10_000, 200_000);
+    let path = agent.dir.path().join("flood");
+    fs::write(&path, codex::flood(commands)).unwrap();
+    relay.start(&codex::job(&agent, "flood#1", &codex::turn(&format!("cat {}", path.display())))).await;
+    let before = cpu_ms(agent.child.id());
+    let run = relay.until_finished("flood#1").await;
+    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    let steps =
+        run.events.iter().filter(|event| matches!(event.body, EventBody::StepFinished { .. })).count();
+    assert!(steps >= commands, "{steps}");
+    let told = |body: fn(&EventBody) -> bool| run.events.iter().find(|event| body(&event.body)).unwrap().at;
+    let begun = told(|body| matches!(body, EventBody::Started { .. }));
+    let ended = told(|body| matches!(body, EventBody::Finished { .. }));
+    let (events, took) = (run.events.len() as u64, ended.duration_since(begun).as_secs_f64());
+    let cpu = cpu_ms(agent.child.id()) - before;
+    #[expect(clippy::cast_precision_loss, reason = "some hundred thousand events")]
+    let (rate, each) = (events as f64 / took, cpu as f64 * 1000.0 / events as f64);
+    figure(&format!(
+        "flood of {events} events, acknowledged at once: {rate:.0} /s, {each:.1} µs of the agent's CPU each"
+    ));
+}

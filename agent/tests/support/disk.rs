@@ -1,0 +1,64 @@
+//! Small disks that get full, and calls that fail.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// A file system of its own in memory.
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    pub(crate) fn new(kib: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"]).arg(dir.path());
+        assert!(mount.status().unwrap().success(), "mounting needs root");
+        Self(dir)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes all the room that is left.
+    pub(crate) fn fill(&self) {
+        let mut file = File::options().append(true).create(true).open(self.path().join("filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    /// Gives it back.
+    pub(crate) fn empty(&self) {
+        fs::remove_file(self.path().join("filler")).unwrap();
+    }
+
+    pub(crate) fn free_kib(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.path()).unwrap();
+        stat.f_bavail * stat.f_frsize / 1024
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+    }
+}
+
+/// The command below which some calls of a program fail, as strace injects them.
+pub(crate) fn failing(inject: &str) -> Vec<String> {
+    let call = inject.split(':').next().unwrap();
+    // The tracer stands aside (-D): the program is our own child, and a signal reaches it.
+    [
+        "strace",
+        "-D",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &format!("trace={call}"),
+        "-e",
+        &format!("inject={inject}"),
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
