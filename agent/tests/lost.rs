@@ -1,7 +1,5 @@
 //! Whatever is killed or cut off, the relay gets every event once and in order.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
-
 mod support;
 
 use std::fs;

@@ -13,7 +13,7 @@ async fn a_flood_of_events_is_told_in_full_and_its_rate_is_measured() {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
     relay.accept().await;
-    let commands = times(10_000, 200_000);
+    let commands = times(10_000, 50_000);
     let path = agent.dir.path().join("flood");
     fs::write(&path, codex::flood(commands)).unwrap();
     relay.start(&codex::job(&agent, "flood#1", &codex::turn(&format!("cat {}", path.display())))).await;

@@ -15,7 +15,7 @@ use support::{Agent, Place, Relay, Run, codex, eventually};
 fn dropped(text: &str) -> (usize, usize) {
     let (mut noted, mut kept) = (0, text.len());
     for (at, _) in text.match_indices("\n[… ") {
-        let line = &text[at + 1..][..text[at + 1..].find('\n').unwrap() + 1];
+        let line = text[at + 1..].split_inclusive('\n').next().unwrap();
         let count = line.strip_prefix("[… ").and_then(|line| line.split_once(" bytes of output dropped: "));
         noted += count.unwrap().0.parse::<usize>().unwrap();
         kept -= 1 + line.len();
@@ -112,22 +112,35 @@ async fn s02_a_full_disk_and_no_relay_hold_the_worker_back_and_lose_no_event() {
 }
 
 #[tokio::test]
-async fn s02_a_job_without_room_for_its_events_has_to_wait_and_is_taken_once_there_is() {
-    let disk = SmallDisk::new(2 * 1024);
+async fn s02_a_job_without_room_for_its_events_is_refused_clearly_or_waits_for_others_to_end() {
+    let disk = SmallDisk::new(3 * 1024);
     let mut relay = Relay::new().await;
-    let agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &at(&disk));
+    let agent = Agent::start_at(&relay.url(), &serde_json::json!({"max_jobs": 3}), &at(&disk));
     relay.accept().await;
+    let mut refusals = Vec::new();
+    relay.start(&agent.shell("first#1", "until test -e go; do sleep 0.01; done")).await;
+    relay.until("it is accepted", |relay| relay.runs.values().any(|run| run.accepted > 0)).await;
     disk.fill();
-    let spec = agent.shell("demo#1", "true");
-    relay.start(&spec).await;
-    let id = "demo#1".parse().unwrap();
-    relay.until("the answer", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
-    let (reason, busy) = relay.runs[&id].refused.clone().unwrap();
-    assert!(busy && reason.contains("no room"), "{reason}");
-    assert_eq!(fs::read_dir(disk.path().join("spool.v3")).unwrap().count(), 0);
+    for job in ["second#1", "third#1"] {
+        relay.start(&agent.shell(job, "true")).await;
+        let id = job.parse().unwrap();
+        relay.until("no", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
+        let (reason, busy) = relay.runs[&id].refused.clone().unwrap();
+        assert!(reason.contains("no room"), "{reason}");
+        refusals.push(busy);
+        if job == "second#1" {
+            fs::write(agent.workspace().join("go"), "").unwrap();
+            relay.until_finished("first#1").await;
+            let spool = disk.path().join("spool.v3");
+            relay.until("its room is free", |_| fs::read_dir(&spool).unwrap().count() == 0).await;
+            disk.fill();
+        }
+    }
+    // The first one would have given its room back.
+    assert_eq!(refusals, [true, false]);
     disk.empty();
-    relay.start(&spec).await;
-    let run = relay.until_finished("demo#1").await;
+    relay.start(&agent.shell("fourth#1", "true")).await;
+    let run = relay.until_finished("fourth#1").await;
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
 }
 

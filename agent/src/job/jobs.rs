@@ -207,7 +207,7 @@ impl Jobs {
     fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, spec: &str) -> Result<(), Refusal> {
         let Prepared { spec: job, env, user, codex, rules } = prepared;
         let spool = self.spool.create(run.clone(), spec);
-        let spool = spool.map_err(|error| unwritable(&error))?;
+        let spool = spool.map_err(|error| self.unwritable(&error))?;
         let ids = user.as_ref().map(|user| user.ids);
         let (copy, problem) = match WorkspaceLog::open(Path::new(&job.workspace), &run.job, ids) {
             Ok(copy) => (Some(copy), None),
@@ -240,6 +240,16 @@ impl Jobs {
             jobs.ended.notify_waiters();
         });
         Ok(())
+    }
+
+    /// Where jobs run that will give room back, a full disk is one to wait for; otherwise somebody has to do something.
+    fn unwritable(&self, error: &io::Error) -> Refusal {
+        if is_full(error) {
+            let reason = format!("the agent's disk has no room for the job's events: {error}");
+            if self.state().running.is_empty() { Refusal::Bad(reason) } else { Refusal::Busy(reason) }
+        } else {
+            Refusal::Bad(format!("the agent's spool can't be written: {error}"))
+        }
     }
 
     /// Ends a job. One that does not run is ignored.
@@ -288,15 +298,6 @@ impl Jobs {
             }
             ended.await;
         }
-    }
-}
-
-/// A full disk may have room later; one that does not work is nothing to wait for.
-fn unwritable(error: &io::Error) -> Refusal {
-    if is_full(error) {
-        Refusal::Busy(format!("the agent's disk has no room for the job's events: {error}"))
-    } else {
-        Refusal::Bad(format!("the agent's spool can't be written: {error}"))
     }
 }
 

@@ -48,21 +48,21 @@ impl EventLog {
         finished: bool,
         lost: Option<&Event>,
     ) -> io::Result<()> {
-        let (last, inherited) = (self.last_seq(), self.inherited);
+        let (newest, inherited) = (self.last_seq(), self.inherited);
         let added = inherited.filter(|inherited| durable > *inherited).map(|inherited| inherited + 1);
         let from = if lost.is_some() {
             Some(self.first())
-        } else if finished && durable >= last {
-            Some(added.unwrap_or(last).min(last))
-        } else if durable > last {
-            Some(added.unwrap_or(last + 1))
+        } else if finished && durable >= newest {
+            Some(added.unwrap_or(newest).min(newest))
+        } else if durable > newest {
+            Some(added.unwrap_or(newest + 1))
         } else {
             added
         };
         if let Some(from) = from {
             let mut moved = Vec::new();
             let mut seq = from.max(1);
-            while seq <= last {
+            while seq <= newest {
                 let batch = self.read(seq, usize::MAX, 64 * 1024)?;
                 seq += batch.len() as u64;
                 moved.extend(batch.events().map(<[u8]>::to_vec));
@@ -72,7 +72,9 @@ impl EventLog {
             if let Some(lost) = lost {
                 self.waiting.push(lost).map_err(io::Error::other)?;
             }
-            moved.into_iter().for_each(|event| self.waiting.push_bytes(event));
+            for event in moved {
+                self.waiting.push_bytes(event);
+            }
         }
         self.inherited = None;
         Ok(())

@@ -135,8 +135,8 @@ fn set_aside(dir: &Path, run: &RunId, bad: &[u32], kept: Option<&Span>) -> io::R
     let mut aside = Vec::new();
     for serial in bad {
         let path = segment::path(dir, *serial);
-        let free = (1..=MAX_ASIDE).map(|n| format!("{}.corrupt-{n}", run.folder()));
-        let free = free.filter(|name| !root.join(name).exists()).next();
+        let mut names = (1..=MAX_ASIDE).map(|n| format!("{}.corrupt-{n}", run.folder()));
+        let free = names.find(|name| !root.join(name).exists());
         let stays = kept.filter(|span| span.serial == *serial);
         match (&free, stays) {
             (Some(name), Some(span)) => {

@@ -31,30 +31,27 @@ struct Files {
     events: EventLog,
     output: Output,
     finished: bool,
-    /// The disk was full, and that was said.
-    full: bool,
-    /// The disk did not work, and that was told.
-    broken: bool,
-    /// The files were seen to hold other bytes than were written.
-    damaged: bool,
+    trouble: Trouble,
     /// Events that found no room, and were not told of yet.
     missing: u64,
     /// Whether the last wait for the disk was one for all that was there.
     durable: bool,
 }
 
+/// What is wrong with the disk.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// It was full, and that was said.
+    full: bool,
+    /// It did not work, and that was told.
+    broken: bool,
+    /// The files were seen to hold other bytes than were written.
+    damaged: bool,
+}
+
 impl Files {
     fn new(events: EventLog, output: Output) -> Self {
-        Self {
-            events,
-            output,
-            finished: false,
-            full: false,
-            broken: false,
-            damaged: false,
-            missing: 0,
-            durable: false,
-        }
+        Self { events, output, finished: false, trouble: Trouble::default(), missing: 0, durable: false }
     }
 }
 
@@ -188,11 +185,11 @@ impl JobSpool {
     fn flush(&self, files: &mut Files) {
         let written = files.events.flush(files.finished);
         if let Err(error) = &written
-            && !files.full
+            && !files.trouble.full
         {
             tracing::error!("{}: the spool can't be written, events wait in memory: {error}", self.run);
         }
-        files.full = written.is_err();
+        files.trouble.full = written.is_err();
         if let Ok(Written::Anew(error)) = written {
             self.broke(files, &error);
         }
@@ -220,8 +217,8 @@ impl JobSpool {
     /// The disk did not work and the spool went on in a new file: tells that once.
     fn broke(&self, files: &mut Files, error: &io::Error) {
         tracing::error!("{}: the spool could not be written, it goes on in a new file: {error}", self.run);
-        if !files.broken && !files.finished {
-            files.broken = true;
+        if !files.trouble.broken && !files.finished {
+            files.trouble.broken = true;
             let message = format!("the agent's disk has trouble, its spool goes on in a new file: {error}");
             self.push(files, &stamped(EventBody::Warning { message }));
             self.flush(files);
@@ -292,7 +289,7 @@ impl JobSpool {
     pub(crate) fn read_stored(&self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
         let mut files = self.files();
         let batch = files.events.read(first, most, bytes);
-        files.damaged |= matches!(&batch, Err(error) if error.kind() == io::ErrorKind::InvalidData);
+        files.trouble.damaged |= matches!(&batch, Err(error) if error.kind() == io::ErrorKind::InvalidData);
         batch
     }
 
@@ -318,7 +315,7 @@ impl JobSpool {
     /// behind them, and that the run gets its end.
     pub(crate) fn continue_after(&self, durable: u64) {
         let mut files = self.files();
-        if std::mem::take(&mut files.damaged) {
+        if std::mem::take(&mut files.trouble.damaged) {
             match files.events.heal() {
                 Ok(found) => {
                     files.finished = is_end(found.last.as_ref());
@@ -368,3 +365,7 @@ fn write_spec(dir: &Path, spec: &str) -> io::Result<()> {
     file.sync_all()?;
     File::open(dir)?.sync_all()
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -52,14 +52,12 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, begin: usize) -> Scan {
             return scan;
         };
         let at = scan.end + at;
-        match next_jump(bytes, at, found, salt) {
-            // What is damaged stands before a jump, and so the relay holds it.
-            Some(jump) => scan.end = jump,
-            None => {
-                scan.rest = Rest::Damaged;
-                return scan;
-            }
-        }
+        // What is damaged but stands before a jump, the relay holds.
+        let Some(jump) = next_jump(bytes, at, found, salt) else {
+            scan.rest = Rest::Damaged;
+            return scan;
+        };
+        scan.end = jump;
     }
 }
 

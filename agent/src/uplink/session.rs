@@ -146,7 +146,7 @@ impl<'a> Session<'a> {
                 if batch.len() == 0 {
                     return Ok(None);
                 }
-                flow.sent_events(batch.len());
+                flow.sent_events(batch.len(), batch.bytes().len());
                 let frame = wire::encode_events(&job, epoch, first, batch.len(), batch.bytes());
                 frame.map(Some).map_err(unsendable)
             }

@@ -1,5 +1,6 @@
 //! A script in the place of Codex: what it prints and how it ends is all that the agent sees.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -32,8 +33,8 @@ pub(crate) fn flood(commands: usize) -> String {
             format!(r#""id":"item_{n}","type":"command_execution","command":"/bin/bash -lc 'echo {n}'""#);
         let begin = r#""aggregated_output":"","exit_code":null,"status":"in_progress""#;
         let end = r#""aggregated_output":"done\n","exit_code":0,"status":"completed""#;
-        lines += &format!("{{\"type\":\"item.started\",\"item\":{{{item},{begin}}}}}\n");
-        lines += &format!("{{\"type\":\"item.completed\",\"item\":{{{item},{end}}}}}\n");
+        writeln!(lines, "{{\"type\":\"item.started\",\"item\":{{{item},{begin}}}}}").unwrap();
+        writeln!(lines, "{{\"type\":\"item.completed\",\"item\":{{{item},{end}}}}}").unwrap();
     }
     lines
 }

@@ -1,0 +1,128 @@
+use common::event::FinalState;
+
+use super::*;
+use crate::spool::Spool;
+
+fn id() -> RunId {
+    RunId { job: "demo#1".parse().unwrap(), epoch: 1 }
+}
+
+fn said(n: u32) -> EventBody {
+    EventBody::Message { text: format!("event {n}") }
+}
+
+fn finished() -> EventBody {
+    EventBody::Finished { state: FinalState::Failed, error: None, exit_code: None, changes: None }
+}
+
+/// A spool with one run of so many events, as an agent left it that was killed.
+fn left_behind(events: u32) -> (tempfile::TempDir, Arc<JobSpool>) {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path()).unwrap();
+    spool.create(id(), "{}").unwrap().append_all((1..=events).map(said));
+    let run = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
+    (dir, run)
+}
+
+fn bodies(run: &JobSpool, first: u64) -> Vec<EventBody> {
+    run.read(first, 999, 99_999).unwrap().into_iter().map(|event| event.body).collect()
+}
+
+#[test]
+fn whatever_the_relay_holds_of_what_a_machine_forgot_the_end_comes_behind_it_and_nothing_twice() {
+    // The file has 40 events. Of those that it lost, the relay holds none, one, or ten.
+    for (durable, waits) in [(40, false), (41, false), (50, false), (40, true), (41, true), (50, true)] {
+        let (dir, run) = left_behind(40);
+        assert_eq!(run.last_seq(), 40);
+        // The end is told before or after the relay says what it holds.
+        if !waits {
+            run.append_all([EventBody::Cleanup { killed: 1, survivors: 0 }, finished()]);
+        }
+        run.continue_after(durable);
+        run.ack(durable);
+        if waits {
+            run.append_all([EventBody::Cleanup { killed: 1, survivors: 0 }, finished()]);
+        }
+        assert_eq!(run.last_seq(), durable + 2);
+        let end = [EventBody::Cleanup { killed: 1, survivors: 0 }, finished()];
+        assert_eq!(bodies(&run, durable + 1), end, "{durable}");
+        // Killed once more: the same is told again.
+        let again = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
+        assert_eq!((again.last_seq(), again.finished()), (durable + 2, true));
+        again.continue_after(durable + 1);
+        assert_eq!(bodies(&again, durable + 2), [finished()], "{durable}");
+        again.ack(durable + 2);
+        assert!(again.delivered());
+    }
+}
+
+#[test]
+fn a_relay_that_holds_another_end_than_ours_gets_ours_behind_it() {
+    let (_dir, run) = left_behind(3);
+    run.append(finished());
+    run.continue_after(3);
+    assert_eq!(run.last_seq(), 4);
+    // It says that it holds 4 events and wants more: its fourth is none of ours.
+    run.continue_after(4);
+    assert_eq!((run.last_seq(), bodies(&run, 5)), (5, vec![finished()]));
+}
+
+#[test]
+fn damage_is_told_to_people_in_front_of_the_end() {
+    let (dir, run) = left_behind(5);
+    drop(run);
+    let path = dir.path().join("spool.v3/demo.1.1/events.000001");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(7).position(|text| text == b"event 3").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let spool = Spool::open(dir.path()).unwrap();
+    let run = spool.get(&id()).unwrap();
+    run.continue_after(2);
+    run.append(finished());
+    let told = bodies(&run, 1);
+    assert_eq!((told.len(), &told[..2], &told[3]), (4, &[said(1), said(2)][..], &finished()));
+    let EventBody::Warning { message } = &told[2] else { panic!("{told:?}") };
+    assert!(message.contains("damaged behind event 2"), "{message}");
+    spool.remove(&id());
+    assert!(dir.path().join("spool.v3/demo.1.1.corrupt-1").exists());
+}
+
+#[test]
+fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path()).unwrap();
+    let run = spool.create(id(), "{}").unwrap();
+    run.append_all((1..=5).map(said));
+    let path = dir.path().join("spool.v3/demo.1.1/events.000001");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(7).position(|text| text == b"event 3").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(run.read(1, 2, 999).unwrap().len(), 2);
+    assert!(run.read(3, 9, 999).is_err());
+    // The connection ends with that, and the next one begins so.
+    run.continue_after(2);
+    run.append(said(6));
+    let told = bodies(&run, 3);
+    assert!(matches!(&told[..], [EventBody::Warning { .. }, event] if *event == said(6)), "{told:?}");
+}
+
+#[test]
+fn output_goes_on_where_it_was_after_a_restart_and_the_relay_says_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path()).unwrap();
+    let run = spool.create(id(), "{}").unwrap();
+    run.append_output(&vec![b'x'; 3_000_000]);
+    run.ack_output(2_500_000);
+    run.append(finished());
+    drop((spool, run));
+    let run = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
+    assert_eq!((run.output_end(), run.finished()), (3_000_000, true));
+    run.ack(1);
+    assert!(!run.delivered());
+    run.ack_output(2_500_000);
+    assert_eq!(run.read_output(2_500_000, 600_000).unwrap(), vec![b'x'; 500_000]);
+    run.ack_output(3_000_000);
+    assert!(run.delivered());
+}

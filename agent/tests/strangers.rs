@@ -1,0 +1,97 @@
+//! Whoever answers at the relay's address and is none.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::figures::{figure, ms, times};
+use support::{Relay, TOKEN, binary, configure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// What a stranger does with a connection.
+#[derive(Debug, Clone, Copy)]
+enum Stranger {
+    /// Closes it at once.
+    Closes,
+    /// Takes everything and says nothing, as `nc -l` does.
+    Silent,
+    /// Greets in another protocol.
+    Greets,
+    /// Is a web server that knows no such path.
+    Web,
+}
+
+impl Stranger {
+    async fn meet(self, mut stream: TcpStream) {
+        let words: &[u8] = match self {
+            Self::Closes => return,
+            Self::Silent => b"",
+            Self::Greets => b"SSH-2.0-OpenSSH_9.2p1\r\n",
+            Self::Web => b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        };
+        let _ = stream.write_all(words).await;
+        let mut taken = [0; 1024];
+        while matches!(stream.read(&mut taken).await, Ok(1..)) {}
+    }
+}
+
+/// Counts how often an agent comes to a stranger in that time, then lets the relay take the stranger's place; gives
+/// the count, what the agent said, and how long it took to find the relay.
+async fn visits(stranger: Stranger, time: Duration) -> (u32, String, Duration) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = serde_json::json!({"url": format!("ws://{address}/agent"), "token": TOKEN});
+    configure(dir.path(), &config.to_string());
+    let log = dir.path().join("stderr");
+    let mut agent = Command::new(binary());
+    agent.args(["run", "--state"]).arg(dir.path()).stdin(Stdio::null()).stderr(File::create(&log).unwrap());
+    let mut agent = agent.spawn().unwrap();
+    let mut count = 0;
+    let _ = timeout(time, async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count += 1;
+            tokio::spawn(stranger.meet(stream));
+        }
+    })
+    .await;
+    drop(listener);
+    let mut relay = Relay::new().await;
+    relay.come_back(address).await;
+    let back = Instant::now();
+    relay.accept().await;
+    let took = back.elapsed();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    (count, fs::read_to_string(&log).unwrap(), took)
+}
+
+#[tokio::test]
+async fn n15_a_port_without_a_relay_behind_it_is_a_typed_error_and_is_not_hammered() {
+    let time = Duration::from_secs(times(12, 60));
+    let all = [Stranger::Closes, Stranger::Silent, Stranger::Greets, Stranger::Web];
+    let met = futures_util::future::join_all(all.map(|stranger| visits(stranger, time))).await;
+    let (mut most, mut slowest) = (0.0_f64, Duration::ZERO);
+    for (stranger, (count, log, took)) in all.into_iter().zip(met) {
+        let rate = f64::from(count) / time.as_secs_f64();
+        assert!(count > 0 && rate < 2.0, "{stranger:?}: {rate} connections a second");
+        let reason = match stranger {
+            Stranger::Web => "refused the connection with status 404",
+            Stranger::Closes | Stranger::Silent | Stranger::Greets => "no relay answers there",
+        };
+        assert!(log.contains(reason), "{stranger:?}: {log}");
+        (most, slowest) = (most.max(rate), slowest.max(took));
+    }
+    figure(&format!(
+        "N15 four kinds of strangers at the relay's port: at most {most:.2} connections/s, the relay found {} after it came",
+        ms(slowest)
+    ));
+}
