@@ -14,6 +14,7 @@ mod escapes;
 mod explain;
 mod extend;
 mod following;
+mod kills;
 mod limits;
 mod model;
 mod partition;

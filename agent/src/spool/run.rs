@@ -17,6 +17,9 @@ use super::recovery::Found;
 use super::run_id::RunId;
 use super::sizes::Sizes;
 
+/// The job, as it was started.
+const SPEC: &str = "spec.json";
+
 /// A run's folder. Its lock is held for single file calls only, never across a wait.
 #[derive(Debug)]
 pub(crate) struct JobSpool {
@@ -76,18 +79,28 @@ impl JobSpool {
         Ok(Self { run, dir, bell, files: Mutex::new(files?) })
     }
 
-    /// Opens the folder of a run that an earlier process left.
+    /// Opens the folder of a run that an earlier process left. One that died before it had accepted the job leaves
+    /// nothing to go on with: its folder is deleted, and the relay starts the job again.
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn open(root: &Path, run: RunId, bell: Arc<Notify>) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, run: RunId, bell: Arc<Notify>) -> io::Result<Option<Self>> {
         let dir = root.join(run.folder());
+        // The last thing that is made.
+        if !dir.join(SPEC).exists() {
+            fs::remove_dir_all(&dir)?;
+            return Ok(None);
+        }
         let (events, found) = EventLog::open(&dir, &run, Sizes::PRODUCT)?;
         let mut files = Files::new(events, Output::open(&dir.join("output"))?);
         files.finished = is_end(found.last.as_ref());
         let spool = Self { run, dir, bell, files: Mutex::new(files) };
         spool.tell_damage(&mut spool.files(), found);
-        Ok(spool)
+        if spool.last_seq() == 0 {
+            spool.remove();
+            return Ok(None);
+        }
+        Ok(Some(spool))
     }
 
     /// Appends what has to be told of damage, and the run's end if that was found behind it.
@@ -360,7 +373,7 @@ fn stamped(body: EventBody) -> Event {
 }
 
 fn write_spec(dir: &Path, spec: &str) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(dir.join("spec.json"))?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(dir.join(SPEC))?;
     file.write_all(spec.as_bytes())?;
     file.sync_all()?;
     File::open(dir)?.sync_all()

@@ -39,9 +39,10 @@ impl Spool {
             let name = entry?.file_name();
             let Some(run) = name.to_str().and_then(RunId::from_folder) else { continue };
             match JobSpool::open(&root, run.clone(), Arc::clone(&bell)) {
-                Ok(spool) => {
+                Ok(Some(spool)) => {
                     runs.insert(run, Arc::new(spool));
                 }
+                Ok(None) => tracing::info!("{run} was never accepted: what there was of it is deleted"),
                 Err(error) => {
                     tracing::error!("{run} in the spool can't be opened and is left alone: {error}");
                 }

@@ -1,0 +1,59 @@
+//! `relay launch` is killed at each system call that changes a file.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+use common::record::{JobRecord, State};
+use relay_tests::harness::figures::figure;
+use relay_tests::harness::{Engine, Site};
+
+use super::CALLS;
+
+/// Runs a launch that dies at the beginning of its nth `call`; gives its stdout, or nothing when it got past all of them.
+fn killed(site: &Site, call: &str, nth: u32) -> Option<String> {
+    let launch =
+        site.command(&["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={nth}"), "--"]);
+    strace.arg(launch.get_program()).args(launch.get_args()).current_dir(site.root()).stderr(Stdio::null());
+    let output = strace.env("HOME", site.root()).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (!output.status.success()).then_some(stdout)
+}
+
+#[test]
+fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    let (mut states, mut promised) = (0, BTreeSet::new());
+    for call in CALLS {
+        for nth in 1.. {
+            let Some(stdout) = killed(&site, call, nth) else { break };
+            states += 1;
+            promised.extend((!stdout.is_empty()).then_some(stdout));
+            assert!(nth < 200, "{call} is called without end");
+        }
+    }
+    // What comes after a crash is as if nothing had been.
+    let last = site.launch_shell("true", &[]);
+    assert_eq!(site.ended(&last).state, State::Completed);
+    let listed = site.relay(&["status", "-a", "-n", "1000", "--json"]);
+    let jobs: Vec<JobRecord> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let there: BTreeSet<String> = jobs.iter().map(|record| record.job.to_string()).collect();
+    assert_eq!(
+        promised.difference(&there).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "promised and not there"
+    );
+    for record in &jobs {
+        assert_eq!(site.ended(&record.job.to_string()).state, State::Completed);
+        assert!(record.job.number() <= jobs.iter().map(|record| record.job.number()).max().unwrap());
+    }
+    figure(&format!(
+        "S08: launch killed at {states} places: {} whole jobs, 0 halves, {} promised",
+        jobs.len(),
+        promised.len()
+    ));
+    assert!(states > 10);
+}

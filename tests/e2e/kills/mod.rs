@@ -1,0 +1,40 @@
+//! Nothing is lost, doubled or skipped, wherever the relay, the agent or both are killed.
+//!
+//! * [`talker`]: a worker that tells numbered messages, and what the registry makes of them.
+//! * [`programs`]: relay and agent as children of the test; `strace` kills them at the system call of its choice.
+//! * [`relay`], [`agent`], [`both`]: who is killed. [`launch`]: the command line, killed at each of its calls.
+
+mod agent;
+mod both;
+mod launch;
+mod programs;
+mod relay;
+mod talker;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use relay_tests::harness::Site;
+
+/// The calls after each of which another state is on the disk.
+const CALLS: [&str; 9] =
+    ["write", "fdatasync", "fsync", "rename", "openat", "ftruncate", "unlink", "mkdir", "linkat"];
+
+/// An instant within `most`, another one in each round: the golden ratio spreads them evenly however many there are.
+fn instant(round: u32, most: Duration) -> Duration {
+    most.mul_f64((f64::from(round) * 0.618_033_988_75).fract())
+}
+
+/// Lets time pass in which a program is to get into the midst of something; which is up to chance.
+fn pass(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(rest) = until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
+        std::thread::park_timeout(rest);
+    }
+}
+
+/// How long the logs of these jobs are together.
+fn logged(site: &Site, jobs: &[String]) -> u64 {
+    let path = |job: &String| site.registry().join(format!("{}.events.jsonl", job.replace('#', ".")));
+    jobs.iter().map(|job| fs::metadata(path(job)).map_or(0, |log| log.len())).sum()
+}

@@ -1,0 +1,96 @@
+//! The relay and the agent as children of the test, so that it can kill them at a place of its choice.
+
+use std::ffi::OsStr;
+use std::process::{Child, Command, Stdio};
+
+use relay_tests::harness::{Site, programs, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Where in its own work a program is killed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// The system call that it dies at the beginning of.
+    pub(crate) call: &'static str,
+    /// Which of these calls, from 1, counted in each thread.
+    pub(crate) nth: u32,
+}
+
+/// A program that ends with this.
+pub(crate) struct Program {
+    child: Child,
+    traced: bool,
+}
+
+impl Program {
+    /// Starts the relay's daemon; with a place, under `strace`, which kills it there.
+    pub(crate) fn relay(site: &Site, place: Option<Place>) -> Self {
+        // The thread that writes is not the first one.
+        Self::start(site, &site.command(&["serve"]), place, &["-f"])
+    }
+
+    /// Starts the agent whose state is in a site's registry; with a place, under `strace`, which kills it there.
+    pub(crate) fn agent(site: &Site, place: Option<Place>) -> Self {
+        let mut command = Command::new(programs::dir().join("worker-agent"));
+        command.arg("run").arg("--state").arg(site.registry().join("agent"));
+        // Its first thread does what matters; those of its children are not to be killed.
+        Self::start(site, &command, place, &[])
+    }
+
+    fn start(site: &Site, command: &Command, place: Option<Place>, follow: &[&str]) -> Self {
+        let mut started = match place {
+            None => Command::new(command.get_program()),
+            Some(Place { call, nth }) => {
+                let mut strace = Command::new("strace");
+                strace.args(follow).args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+                strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={nth}"), "--"]);
+                strace.arg(command.get_program());
+                strace
+            }
+        };
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => started.env(name, value),
+                None => started.env_remove(name),
+            };
+        }
+        started.args(command.get_args().map(OsStr::to_owned)).current_dir(site.root());
+        let log = std::fs::File::options().append(true).create(true).open(site.registry().join("relay.log"));
+        let child = started.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap();
+        Self { child, traced: place.is_some() }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Ends it as `kill -9` does, unless it is dead already.
+    pub(crate) fn kill(&mut self) {
+        if self.has_ended() {
+            return;
+        }
+        if self.traced {
+            // The tracer's end lets its child go; that one has to die first.
+            let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+            let child = std::fs::read_to_string(children).unwrap_or_default();
+            kill(child.split_whitespace().next().and_then(|pid| pid.parse().ok()));
+            until("the tracer has ended", || self.has_ended().then_some(()));
+        } else {
+            kill(i32::try_from(self.child.id()).ok());
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn kill(pid: Option<i32>) {
+    if let Some(pid) = pid.and_then(Pid::from_raw) {
+        // It may have died in the meantime.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
