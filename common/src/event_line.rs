@@ -154,7 +154,7 @@ impl EventLine {
 }
 
 /// The bytes under the checksum, if it matches.
-fn check(line: &[u8]) -> Result<&[u8], LineError> {
+pub(crate) fn check(line: &[u8]) -> Result<&[u8], LineError> {
     let at = line.len().checked_sub(CRC_FIELD).ok_or(LineError::NoChecksum)?;
     let (body, field) = line.split_at(at);
     let hex = field

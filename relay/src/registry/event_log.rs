@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> io::Result<Log> {
 }
 
 /// Reads up to and with the next `\n`, keeping at most [`MAX_LINE`] bytes; the length counts all of them.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
+pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
     let mut total = 0;
     loop {
         let chunk = reader.fill_buf()?;

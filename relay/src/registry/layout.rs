@@ -113,6 +113,11 @@ impl Registry {
         self.dir.join("relay.lock")
     }
 
+    /// The token of programs that subscribe to events.
+    pub fn api_token(&self) -> PathBuf {
+        self.dir.join("api-token")
+    }
+
     /// What the daemon says.
     pub fn daemon_log(&self) -> PathBuf {
         self.dir.join("relay.log")

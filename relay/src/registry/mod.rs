@@ -10,15 +10,19 @@
 //! * [`create`]: a new job, durable before it has a number that anybody sees.
 //! * [`requests`]: what the command line asks of the daemon.
 //! * [`read`]: records, references to jobs, listings. [`event_log`]: reading event logs. [`log_file`]: the bounded log.
+//! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_place`]: the place behind a cursor in one of them.
 //! * [`lease`]: who is the daemon, and does it live.
 //! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step.
 
 pub mod atomic;
+pub mod chunk;
 pub mod create;
 pub mod event_log;
+pub mod history;
 pub mod layout;
 pub mod lease;
 pub mod log_file;
+pub mod log_place;
 pub mod read;
 pub mod requests;
 pub mod watch;

@@ -1,0 +1,70 @@
+//! What a line of the event log says in front, for whoever passes lines on as they are: a tenth of the work of reading all.
+
+use crate::event_line::{self, LineError};
+
+/// The front of a line whose checksum is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineHead<'a> {
+    /// The event's id.
+    pub id: u64,
+    /// The event's type, as JSON has it.
+    pub kind: &'a str,
+}
+
+impl<'a> LineHead<'a> {
+    /// Looks at one line, with or without its line break. Fields stand in the order in which
+    /// [`crate::event_line::EventLine::to_bytes`] writes them, so nothing is parsed.
+    ///
+    /// # Errors
+    /// [`LineError`] where the line is damaged, or was not written by a relay of this format.
+    pub fn of(line: &'a [u8]) -> Result<Self, LineError> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let body = event_line::check(line)?;
+        let malformed = |what: &str| LineError::Malformed(what.to_owned());
+        let text = std::str::from_utf8(body).map_err(|_| malformed("not UTF-8"))?;
+        let rest = text.strip_prefix("{\"v\":1,\"id\":").ok_or_else(|| malformed("no id in front"))?;
+        let (id, rest) = rest.split_once(',').ok_or_else(|| malformed("nothing behind its id"))?;
+        let id = id.parse().map_err(|_| malformed("its id is no number"))?;
+        // No field in front of the type can hold a quote.
+        let (_, rest) = rest.split_once(",\"type\":\"").ok_or_else(|| malformed("no type"))?;
+        let (kind, _) = rest.split_once('"').ok_or_else(|| malformed("no type"))?;
+        Ok(Self { id, kind })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, EventBody, Usage};
+    use crate::event_line::{EventLine, Source};
+
+    fn line(body: EventBody) -> Vec<u8> {
+        let event = Event { at: "2026-01-02T03:04:05.678Z".parse().unwrap(), body };
+        let job = "a#1".parse().unwrap();
+        EventLine { id: 918, job, epoch: 1, seq: 2, source: Source::Agent, event: Some(event) }
+            .to_bytes()
+            .unwrap()
+    }
+
+    #[test]
+    fn the_front_of_a_line_tells_its_id_and_type_whatever_stands_behind() {
+        let hostile = EventBody::Message { text: ",\"type\":\"no\"}\n{\"v\":1,\"id\":7,".to_owned() };
+        assert_eq!(LineHead::of(&line(hostile)), Ok(LineHead { id: 918, kind: "message" }));
+        let usage = line(EventBody::Usage(Usage::default()));
+        assert_eq!(LineHead::of(&usage[..usage.len() - 1]), Ok(LineHead { id: 918, kind: "usage" }));
+    }
+
+    #[test]
+    fn every_single_bit_flip_and_every_truncation_is_seen() {
+        let good = line(EventBody::Message { text: "hello".to_owned() });
+        let good = &good[..good.len() - 1];
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(LineHead::of(&bad).is_err(), "bit {bit}");
+        }
+        for len in 0..good.len() {
+            assert!(LineHead::of(&good[..len]).is_err(), "length {len}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! All logs as one: every event behind a cursor in the order of their ids, in memory that does not grow with their number.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+
+use common::ids::JobId;
+
+use super::chunk::Chunk;
+use super::log_place::LogPlace;
+use super::{Registry, layout};
+
+/// Logs that are open at once. Events alternate between jobs that run side by side; of more than these, a log is
+/// opened again at each of its turns.
+const OPEN: usize = 16;
+
+/// The events up to some id, read on demand.
+#[derive(Debug)]
+pub struct History {
+    registry: Registry,
+    cursor: u64,
+    until: u64,
+    /// Each log under the id of its next event, so the first is whose turn it is.
+    logs: BTreeMap<u64, Log>,
+}
+
+#[derive(Debug)]
+struct Log {
+    job: JobId,
+    /// Where it was left, while it is open.
+    place: Option<LogPlace>,
+}
+
+impl History {
+    /// Finds what there is behind `since` and up to `until`, of one job or of all.
+    ///
+    /// From 0 on, `all` are those that are not archived. Any other cursor is somebody's who goes on reading: what was
+    /// archived meanwhile belongs to it.
+    ///
+    /// # Errors
+    /// When a folder or a log can't be read.
+    pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, until: u64) -> io::Result<Self> {
+        let mut history = Self { registry: registry.clone(), cursor: since, until, logs: BTreeMap::new() };
+        let mut jobs: BTreeSet<JobId> = job.into_iter().cloned().collect();
+        if job.is_none() {
+            // The registry first: a job that moves in between is found at least once.
+            jobs = logs(registry)?;
+            if since > 0 {
+                jobs.extend(logs(&registry.archived())?);
+            }
+        }
+        for job in jobs {
+            if let Some(place) = history.find(&job, since)?
+                && place.id() <= until
+            {
+                history.logs.insert(place.id(), Log { job, place: None });
+            }
+        }
+        Ok(history)
+    }
+
+    /// Whether everything was read.
+    pub fn is_over(&self) -> bool {
+        self.cursor >= self.until
+    }
+
+    /// The next lines.
+    ///
+    /// # Errors
+    /// When a log can't be read.
+    pub fn next_chunk(&mut self) -> io::Result<Chunk> {
+        let mut chunk = Chunk::new(self.cursor);
+        while !chunk.is_full() {
+            let Some((id, log)) = self.logs.pop_first() else {
+                chunk.cursor = self.until;
+                break;
+            };
+            self.take_turn(id, log, &mut chunk)?;
+        }
+        self.cursor = chunk.cursor;
+        Ok(chunk)
+    }
+
+    /// Passes lines of one log on until it is another one's turn.
+    fn take_turn(&mut self, id: u64, log: Log, chunk: &mut Chunk) -> io::Result<()> {
+        let turn = self.logs.first_key_value().map_or(self.until, |(next, _)| self.until.min(*next));
+        let place = match log.place {
+            Some(place) => Some(place),
+            None => self.find(&log.job, id - 1)?,
+        };
+        let Some(mut place) = place else { return Ok(()) };
+        // Behind `until` nothing is durable yet.
+        while place.id() <= turn && !chunk.is_full() {
+            chunk.push(place.id(), place.line());
+            if !place.advance()? {
+                return Ok(());
+            }
+        }
+        if place.id() <= self.until {
+            self.logs.insert(place.id(), Log { job: log.job, place: Some(place) });
+            self.close_one();
+        }
+        Ok(())
+    }
+
+    /// Closes the log whose turn comes last, when too many are open.
+    fn close_one(&mut self) {
+        if self.logs.values().filter(|log| log.place.is_some()).count() > OPEN
+            && let Some(log) = self.logs.values_mut().rev().find(|log| log.place.is_some())
+        {
+            log.place = None;
+        }
+    }
+
+    /// A job's log at its first event behind `since`. Looked for in the archive too: the daemon may have moved it.
+    fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogPlace>> {
+        for home in [&self.registry, &self.registry.archived()] {
+            match LogPlace::behind(&home.events(job), since) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The jobs with a log in this folder.
+fn logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
+    let entries = match fs::read_dir(home.dir()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries?,
+    };
+    let mut jobs = BTreeSet::new();
+    for entry in entries {
+        jobs.extend(entry?.file_name().to_str().and_then(layout::job_of_events));
+    }
+    Ok(jobs)
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;
