@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::input::Input;
 use super::session;
+use super::subscribe::Subscribers;
 use super::token::Gate;
 use super::writer::WriterHandle;
 use crate::engine::container::HOST_NAME;
@@ -23,6 +24,8 @@ pub(super) struct Door {
     pub(super) writer: WriterHandle,
     /// Takes everything else.
     pub(super) core: mpsc::Sender<Input>,
+    /// What programs that subscribe share.
+    pub(super) subscribers: Subscribers,
 }
 
 /// Handles one request for an upgrade.
@@ -43,7 +46,7 @@ pub(super) async fn enter(State(door): State<Door>, request: Request) -> Respons
 }
 
 /// Lets in a program with the token, and no browser page whatever it knows.
-fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), (StatusCode, &'static str)> {
+pub(super) fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), (StatusCode, &'static str)> {
     if headers.contains_key(ORIGIN) {
         return Err((StatusCode::FORBIDDEN, "pages have no business here\n"));
     }

@@ -9,6 +9,8 @@ use common::wire;
 use tokio::net::TcpListener;
 
 use super::agent_socket::{self, Door};
+use super::patient::Patient;
+use super::subscribe;
 use crate::registry::lease::Lease;
 
 /// Binds the loopback address: on the configured port, else on the port of the last time (agents come back there), else
@@ -50,9 +52,10 @@ pub(super) fn spawn(listener: TcpListener, door: Door) {
     let routes = Router::new()
         .route("/healthz", get(|| async { concat!("relay ", env!("CARGO_PKG_VERSION"), "\n") }))
         .route(wire::AGENT_PATH, get(agent_socket::enter))
+        .route(subscribe::PATH, get(subscribe::enter))
         .with_state(door);
     tokio::spawn(async move {
-        if let Err(e) = axum::serve(listener, routes).await {
+        if let Err(e) = axum::serve(Patient(listener), routes).await {
             tracing::error!("the listener ended: {e}");
         }
     });

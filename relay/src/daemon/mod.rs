@@ -10,6 +10,7 @@
 //!
 //! * [`serve()`]: starts and stops all of it.
 //! * [`listen`]: addresses and routes. [`agent_socket`]: the door: who may come in. [`session`]: one connection.
+//! * [`subscribe`]: events for other people's programs. [`patient`]: ends a connection that takes nothing.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`dispatch`]: which job runs next: pure. [`core`]: acts on it. [`platform`]: the engine's slow calls.
 //! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`fate`]: what a death is
@@ -29,9 +30,11 @@ mod follower;
 mod inbox;
 mod input;
 mod listen;
+mod patient;
 mod platform;
 mod serve;
 mod session;
+mod subscribe;
 mod token;
 mod writer;
 

@@ -17,6 +17,7 @@ use super::extend::Extensions;
 use super::inbox::Inbox;
 use super::input::Input;
 use super::platform::Platform;
+use super::subscribe::{Feed, Subscribers};
 use super::token::Gate;
 use super::{follower, listen, writer};
 use crate::config::Config;
@@ -73,11 +74,13 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
     let listener = listen::bind(config.port, last.as_ref()).await.map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
     let changes = Board::new();
+    let feed = Feed::new();
+    let subscribers = Subscribers::new(registry, feed.clone()).map_err(|e| registry.not_writable(&e))?;
     let (writer, active) =
-        writer::start(registry.clone(), changes.clone()).map_err(|e| registry.not_writable(&e))?;
+        writer::start(registry.clone(), changes.clone(), feed).map_err(|e| registry.not_writable(&e))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let gate = Gate::new(last.as_ref().map(|lease| lease.token_sha256.clone()).unwrap_or_default());
-    let door = Door { gate: gate.clone(), writer, core: sender };
+    let door = Door { gate: gate.clone(), writer, core: sender, subscribers };
     let now = time::now();
     let mut core = Core {
         registry: registry.clone(),

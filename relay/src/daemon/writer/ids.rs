@@ -32,6 +32,11 @@ impl EventIds {
         Ok(Self { registry: registry.clone(), next, bound: next })
     }
 
+    /// The newest id that was handed out; 0 for none.
+    pub(super) fn newest(&self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+
     /// The next id.
     pub(super) fn next(&mut self) -> io::Result<u64> {
         if self.next == self.bound {

@@ -21,6 +21,8 @@ pub(super) struct OpenJob {
     log: File,
     /// Lines that are not written yet.
     lines: Vec<u8>,
+    /// Lines that the last commit made durable.
+    committed: Vec<u8>,
     /// The relay's own newest event.
     own_seq: u64,
     output: LogWriter,
@@ -46,6 +48,7 @@ impl OpenJob {
             record: found.record,
             log,
             lines: Vec::new(),
+            committed: Vec::new(),
             own_seq: found.own_seq,
             changed: found.stale,
             promised: Vec::new(),
@@ -157,7 +160,7 @@ impl OpenJob {
         if !self.lines.is_empty() {
             self.log.write_all(&self.lines)?;
             self.log.sync_data()?;
-            self.lines.clear();
+            self.committed = std::mem::take(&mut self.lines);
         }
         let changed = std::mem::take(&mut self.changed);
         if changed {
@@ -173,6 +176,11 @@ impl OpenJob {
             receipts.post(self.record.job.clone(), receipt.clone());
         }
         Ok(changed)
+    }
+
+    /// Hands out the lines that the last commit made durable, each with its line break.
+    pub(super) fn take_committed(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.committed)
     }
 
     /// Tells everybody who waits for a receipt that there will be none.

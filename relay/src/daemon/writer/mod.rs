@@ -26,6 +26,7 @@ use self::archive::Archive;
 use self::ids::EventIds;
 use self::job::OpenJob;
 use super::board::Board;
+use super::subscribe::Feed;
 use crate::registry::Registry;
 
 /// Commands that may wait: a full batch (256 events) from each of a few connections. Whoever sends one more waits.
@@ -89,18 +90,24 @@ struct Writer {
     archive: Archive,
     open: BTreeMap<JobId, OpenJob>,
     changes: Changes,
+    feed: Feed,
 }
 
 /// Repairs the registry, then starts the writer. Also returns the jobs that have not ended.
 ///
 /// # Errors
 /// When the registry can't be read or repaired.
-pub(super) fn start(registry: Registry, changes: Changes) -> io::Result<(WriterHandle, Vec<JobRecord>)> {
+pub(super) fn start(
+    registry: Registry,
+    changes: Changes,
+    feed: Feed,
+) -> io::Result<(WriterHandle, Vec<JobRecord>)> {
     let mut ids = EventIds::load(&registry)?;
     let found = recover::recover(&registry, &mut ids)?;
     let mut archive = Archive::new(found.ended);
     archive.trim(&registry);
-    let mut writer = Writer { registry, ids, archive, open: BTreeMap::new(), changes };
+    feed.publish(feed.gather(), ids.newest());
+    let mut writer = Writer { registry, ids, archive, open: BTreeMap::new(), changes, feed };
     let (commands, mut queue) = mpsc::channel(QUEUE);
     std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
         let mut group = Vec::with_capacity(GROUP);
@@ -226,8 +233,11 @@ impl Writer {
     /// Disk, ack, publish.
     fn commit(&mut self) {
         let mut done = Vec::new();
+        let mut news = self.feed.gather();
         for (job, open) in &mut self.open {
-            match open.commit(&self.registry) {
+            let committed = open.commit(&self.registry);
+            news.add(job, &open.take_committed());
+            match committed {
                 Ok(true) => {
                     self.changes.post(job.clone(), open.record().clone());
                     if open.record().state.is_final() {
@@ -243,6 +253,7 @@ impl Writer {
                 }
             }
         }
+        self.feed.publish(news, self.ids.newest());
         for job in done {
             if let Some(open) = self.open.remove(&job)
                 && let Some(finished_at) = open.record().finished_at

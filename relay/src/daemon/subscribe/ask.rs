@@ -1,0 +1,149 @@
+//! What a subscriber asks for: `?job=`, `?since=`, `?format=`, and the headers that say the same.
+
+use axum::extract::Query;
+use axum::http::header::{ACCEPT, HeaderName, UPGRADE};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use common::text::one_line;
+
+/// What an `EventSource` that comes back says it has.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// How much of a wrong value is shown, in bytes.
+const SHOWN: usize = 60;
+
+/// How events are to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One text message each.
+    WebSocket,
+    /// Server-sent events.
+    Sse,
+}
+
+/// A request, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    /// The form.
+    pub(super) form: Form,
+    /// The job, as it was written; all when none is named.
+    pub(super) job: Option<String>,
+    /// Behind which id to begin; with what comes from now on when none is named.
+    pub(super) since: Option<u64>,
+}
+
+/// A status and one line that says what to do.
+pub(super) type Refusal = (StatusCode, String);
+
+impl Ask {
+    /// Reads a request.
+    pub(super) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
+        let bad = |text: String| (StatusCode::BAD_REQUEST, text);
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|e| bad(format!("the query can't be read: {}", one_line(&e.to_string(), SHOWN))))?;
+        let (mut job, mut since, mut format) = (None, None, None);
+        for (key, value) in pairs {
+            let slot = match key.as_str() {
+                "job" => &mut job,
+                "since" => &mut since,
+                "format" => &mut format,
+                _ => {
+                    return Err(bad(format!(
+                        "'{}' is unknown: use job, since and format",
+                        one_line(&key, SHOWN)
+                    )));
+                }
+            };
+            if slot.replace(value).is_some() {
+                return Err(bad(format!("{key} is given twice")));
+            }
+        }
+        // The newer of the two: an EventSource repeats its address as it was.
+        let since = match headers.get(LAST_EVENT_ID) {
+            Some(id) => Some(("Last-Event-ID", String::from_utf8_lossy(id.as_bytes()).into_owned())),
+            None => since.map(|since| ("since", since)),
+        };
+        let since = since.map(|(name, id)| cursor(name, &id)).transpose().map_err(bad)?;
+        Ok(Self { form: form(headers, format.as_deref())?, job, since })
+    }
+}
+
+fn cursor(name: &str, text: &str) -> Result<u64, String> {
+    // `+1` parses as a number too.
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| {
+        format!(
+            "{name} '{}' is no id of an event: use the id of the last one you have, or 0",
+            one_line(text, SHOWN)
+        )
+    })
+}
+
+fn form(headers: &HeaderMap, format: Option<&str>) -> Result<Form, Refusal> {
+    let has = |name: HeaderName, word: &str| {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split([',', ';'])).any(|value| value.trim().eq_ignore_ascii_case(word))
+    };
+    match format {
+        Some("sse") => Ok(Form::Sse),
+        Some(other) => {
+            let other = one_line(other, SHOWN);
+            Err((
+                StatusCode::BAD_REQUEST,
+                format!("format '{other}' is unknown: use sse, or open a WebSocket"),
+            ))
+        }
+        None if has(UPGRADE, "websocket") => Ok(Form::WebSocket),
+        None if has(ACCEPT, "text/event-stream") => Ok(Form::Sse),
+        None => {
+            let text = "events come as WebSocket, or as server-sent events with `Accept: text/event-stream` or ?format=sse";
+            Err((StatusCode::NOT_ACCEPTABLE, text.to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(query: &str, headers: &[(&'static str, &'static str)]) -> Result<Ask, u16> {
+        let headers =
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        let uri = format!("/api/v1/events{query}").parse().unwrap();
+        Ask::of(&uri, &headers.collect()).map_err(|(status, _)| status.as_u16())
+    }
+
+    const SSE: (&str, &str) = ("accept", "text/html, text/event-stream;q=0.9");
+    const UPGRADE: (&str, &str) = ("upgrade", "websocket");
+
+    #[test]
+    fn address_and_headers_say_what_is_wanted() {
+        let all = |form, since| Ok(Ask { form, job: None, since });
+        assert_eq!(ask("", &[UPGRADE]), all(Form::WebSocket, None));
+        assert_eq!(ask("", &[SSE]), all(Form::Sse, None));
+        assert_eq!(ask("?format=sse&since=0", &[]), all(Form::Sse, Some(0)));
+        assert_eq!(ask("?since=5", &[SSE, ("last-event-id", "7")]), all(Form::Sse, Some(7)));
+        let job = Some("a#1".to_owned());
+        assert_eq!(
+            ask("?job=a%231&since=18446744073709551615", &[UPGRADE]),
+            Ok(Ask { form: Form::WebSocket, job, since: Some(u64::MAX) })
+        );
+    }
+
+    #[test]
+    fn what_can_t_be_understood_is_refused() {
+        assert_eq!(ask("", &[]), Err(406));
+        assert_eq!(ask("", &[("accept", "application/json")]), Err(406));
+        for query in [
+            "?since=",
+            "?since=-1",
+            "?since=+1",
+            "?since=x",
+            "?since=18446744073709551616",
+            "?since=1&since=2",
+            "?sinse=1",
+            "?format=xml",
+        ] {
+            assert_eq!(ask(query, &[SSE]), Err(400), "{query}");
+        }
+        assert_eq!(ask("", &[SSE, ("last-event-id", "seven")]), Err(400));
+    }
+}

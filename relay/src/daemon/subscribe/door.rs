@@ -1,0 +1,134 @@
+//! Who may subscribe, and to what: decided before anything is sent.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use common::ids::JobId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::ask::{Ask, Form, Refusal};
+use super::feed::Feed;
+use super::tail::Tail;
+use super::{sse, token, websocket};
+use crate::daemon::agent_socket::{Door, admit};
+use crate::daemon::token::Gate;
+use crate::exit::Code;
+use crate::registry::{Registry, read};
+
+/// Path of the endpoint.
+pub(in crate::daemon) const PATH: &str = "/api/v1/events";
+/// Tells a program where its stream begins, so that it has a cursor before its first event.
+const CURSOR: HeaderName = HeaderName::from_static("relay-cursor");
+/// Most subscribers at once: each costs some hundred KiB when it is slow, and nobody has so many programs.
+const PLACES: usize = 64;
+/// Subscribers that read files at once. The daemon has other work for the disk.
+const READERS: usize = 2;
+
+/// How long a subscriber may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// To take one chunk, of 64 KiB as a rule. Whoever needs longer is stopped or hangs.
+    pub(super) stall: Duration,
+    /// To take the words that say why it is cut off.
+    pub(super) farewell: Duration,
+    /// Between two signs that the connection lives, when there is no event.
+    pub(super) quiet: Duration,
+}
+
+impl Patience {
+    /// Proxies give a quiet connection up after 30 s at the earliest.
+    const DEFAULT: Self = Self {
+        stall: Duration::from_secs(10),
+        farewell: Duration::from_secs(5),
+        quiet: Duration::from_secs(15),
+    };
+}
+
+/// What all subscribers share.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) struct Subscribers {
+    gate: Gate,
+    feed: Feed,
+    registry: Registry,
+    places: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
+    patience: Patience,
+}
+
+impl Subscribers {
+    /// Opens the door for subscribers to what `feed` publishes.
+    ///
+    /// # Errors
+    /// When there is no token and none can be made.
+    pub(in crate::daemon) fn new(registry: &Registry, feed: Feed) -> io::Result<Self> {
+        Ok(Self {
+            gate: token::gate(registry)?,
+            feed,
+            registry: registry.clone(),
+            places: Arc::new(Semaphore::new(PLACES)),
+            readers: Arc::new(Semaphore::new(READERS)),
+            patience: Patience::DEFAULT,
+        })
+    }
+
+    /// Decides about a request.
+    async fn open(&self, parts: &Parts) -> Result<(Form, Tail, OwnedSemaphorePermit), Refusal> {
+        admit(&parts.headers, &self.gate).map_err(|(status, text)| (status, text.trim_end().to_owned()))?;
+        let ask = Ask::of(&parts.uri, &parts.headers)?;
+        let job = match ask.job {
+            Some(text) => Some(self.resolve(text).await?),
+            None => None,
+        };
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("there are {PLACES} subscribers already: close one"))
+        })?;
+        let tail = Tail::new(&self.feed, &self.registry, Arc::clone(&self.readers), job, ask.since);
+        if tail.cursor() > tail.newest() {
+            let text = format!(
+                "since={} is ahead of the newest event ({}): it is of another registry, begin with since=0",
+                tail.cursor(),
+                tail.newest()
+            );
+            return Err((StatusCode::BAD_REQUEST, text));
+        }
+        Ok((ask.form, tail, place))
+    }
+
+    async fn resolve(&self, text: String) -> Result<JobId, Refusal> {
+        let registry = self.registry.clone();
+        let resolved = tokio::task::spawn_blocking(move || read::resolve(&registry, &text)).await;
+        resolved.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?.map_err(|failure| {
+            let status = match failure.code {
+                Code::NoSuchJob => StatusCode::NOT_FOUND,
+                Code::Usage => StatusCode::BAD_REQUEST,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (status, failure.message)
+        })
+    }
+}
+
+/// Handles one request.
+pub(in crate::daemon) async fn enter(State(door): State<Door>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let subscribers = door.subscribers;
+    let (form, tail, place) = match subscribers.open(&parts).await {
+        Ok(opened) => opened,
+        Err((status, text)) => return (status, format!("{text}\n")).into_response(),
+    };
+    let cursor = [(CURSOR, tail.cursor().to_string())];
+    let patience = subscribers.patience;
+    match form {
+        Form::Sse => (cursor, sse::answer(tail, patience, place)).into_response(),
+        Form::WebSocket => match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+            Ok(upgrade) => (cursor, websocket::answer(upgrade, tail, patience, place)).into_response(),
+            Err(rejection) => rejection.into_response(),
+        },
+    }
+}

@@ -1,0 +1,92 @@
+//! From the writer to whoever listens. The writer hands over what it has made durable and never waits.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use common::ids::JobId;
+use common::line_head::LineHead;
+use tokio::sync::watch;
+
+use super::recent::{Line, Recent};
+use crate::registry::chunk::Chunk;
+
+/// Both ends of the feed.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) struct Feed {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    recent: Mutex<Recent>,
+    /// Every event up to this id is durable and can be read. Each subscriber holds a receiver.
+    published: watch::Sender<u64>,
+}
+
+/// What one commit of the writer has made durable.
+#[derive(Debug)]
+pub(in crate::daemon) struct News {
+    /// `None` while nobody listens: then it costs nothing.
+    pieces: Option<Vec<(Arc<JobId>, Bytes)>>,
+}
+
+impl News {
+    /// Adds lines of a job, each with its line break.
+    pub(in crate::daemon) fn add(&mut self, job: &JobId, lines: &[u8]) {
+        if let Some(pieces) = self.pieces.as_mut().filter(|_| !lines.is_empty()) {
+            pieces.push((Arc::new(job.clone()), Bytes::copy_from_slice(lines)));
+        }
+    }
+}
+
+impl Feed {
+    /// A feed without events.
+    pub(in crate::daemon) fn new() -> Self {
+        let inner = Inner { recent: Mutex::default(), published: watch::Sender::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins to gather what the next [`Feed::publish`] is told.
+    pub(in crate::daemon) fn gather(&self) -> News {
+        News { pieces: (self.inner.published.receiver_count() > 0).then(Vec::new) }
+    }
+
+    /// Publishes: everything up to the id `top` is durable, and `news` is what was added since the last call.
+    pub(in crate::daemon) fn publish(&self, news: News, top: u64) {
+        match news.pieces {
+            Some(pieces) => {
+                let mut lines: Vec<Line> = pieces.iter().flat_map(|(job, text)| split(job, text)).collect();
+                lines.sort_unstable_by_key(|line| line.id);
+                self.recent(|recent| recent.extend(lines, top));
+            }
+            None => self.recent(|recent| recent.forget(top)),
+        }
+        // Behind the lines, so that whoever wakes finds them.
+        self.inner.published.send_if_modified(|published| std::mem::replace(published, top) != top);
+    }
+
+    /// A look at how far events are published.
+    pub(super) fn listen(&self) -> watch::Receiver<u64> {
+        self.inner.published.subscribe()
+    }
+
+    /// The next lines behind a cursor; `None` when they have to be read from the files.
+    pub(super) fn after(&self, cursor: u64, job: Option<&JobId>) -> Option<Chunk> {
+        self.recent(|recent| recent.after(cursor, job))
+    }
+
+    fn recent<T>(&self, act: impl FnOnce(&mut Recent) -> T) -> T {
+        // Whole after every call, so a panic elsewhere leaves nothing half-done in it.
+        act(&mut self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn split<'a>(job: &'a Arc<JobId>, text: &'a Bytes) -> impl Iterator<Item = Line> + 'a {
+    let mut start = 0;
+    text.split(|byte| *byte == b'\n').filter_map(move |line| {
+        let range = start..start + line.len();
+        start = range.end + 1;
+        let id = LineHead::of(line).ok()?.id;
+        Some(Line { id, job: Arc::clone(job), text: text.slice(range) })
+    })
+}

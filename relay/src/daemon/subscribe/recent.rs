@@ -1,0 +1,127 @@
+//! The newest events, in memory for everybody who keeps up.
+//!
+//! ```text
+//!   …, forgotten events │ floor │ lines, by id │ top: everything up to here is published
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::ids::JobId;
+
+use crate::registry::chunk::Chunk;
+
+/// How much is kept, in bytes: 200 ms of the fastest agent (100,000 events a second of 200 bytes), which is longer than
+/// a program that keeps up may be held up by the system.
+const KEEP: usize = 4 * 1024 * 1024;
+
+/// One event.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    /// Its id.
+    pub(super) id: u64,
+    /// Its job.
+    pub(super) job: Arc<JobId>,
+    /// Its line in the log, without the line break.
+    pub(super) text: Bytes,
+}
+
+impl Line {
+    fn cost(&self) -> usize {
+        size_of::<Self>() + self.text.len()
+    }
+}
+
+/// What is kept of the newest events.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    lines: VecDeque<Line>,
+    bytes: usize,
+    /// Every published event above this id is in `lines`.
+    floor: u64,
+    /// Every event up to this id is published.
+    top: u64,
+}
+
+impl Recent {
+    /// Adds what was published up to `top`: lines by id.
+    pub(super) fn extend(&mut self, lines: Vec<Line>, top: u64) {
+        self.bytes += lines.iter().map(Line::cost).sum::<usize>();
+        self.lines.extend(lines);
+        while self.bytes > KEEP
+            && let Some(oldest) = self.lines.pop_front()
+        {
+            self.bytes -= oldest.cost();
+            self.floor = oldest.id;
+        }
+        self.top = top;
+    }
+
+    /// Forgets everything: what is published up to `top` is in the files alone.
+    pub(super) fn forget(&mut self, top: u64) {
+        // With its room: nobody may ask again for a long time.
+        *self = Self { floor: top, top, ..Self::default() };
+    }
+
+    /// The next lines behind a cursor, of one job or of all. `None` when some of them are forgotten.
+    pub(super) fn after(&self, cursor: u64, job: Option<&JobId>) -> Option<Chunk> {
+        if cursor < self.floor {
+            return None;
+        }
+        let mut chunk = Chunk::new(cursor);
+        let start = self.lines.partition_point(|line| line.id <= cursor);
+        for line in self.lines.range(start..).filter(|line| job.is_none_or(|job| *line.job == *job)) {
+            if chunk.is_full() {
+                return Some(chunk);
+            }
+            chunk.push(line.id, &line.text);
+        }
+        chunk.cursor = self.top.max(cursor);
+        Some(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(job: &str, id: u64, len: usize) -> Line {
+        Line { id, job: Arc::new(job.parse().unwrap()), text: vec![b'x'; len].into() }
+    }
+
+    fn ids(recent: &Recent, cursor: u64, job: Option<&str>) -> Option<(Vec<u64>, u64)> {
+        let job = job.map(|job| job.parse().unwrap());
+        let chunk = recent.after(cursor, job.as_ref())?;
+        Some((chunk.lines().map(|(id, _)| id).collect(), chunk.cursor))
+    }
+
+    #[test]
+    fn a_reader_that_keeps_up_gets_everything_from_memory() {
+        let mut recent = Recent::default();
+        recent.forget(10);
+        recent.extend(vec![line("a#1", 11, 1), line("b#1", 12, 1)], 12);
+        recent.extend(vec![line("a#1", 15, 1)], 17);
+        assert_eq!(ids(&recent, 9, None), None);
+        assert_eq!(ids(&recent, 10, None), Some((vec![11, 12, 15], 17)));
+        assert_eq!(ids(&recent, 11, None), Some((vec![12, 15], 17)));
+        assert_eq!(ids(&recent, 10, Some("b#1")), Some((vec![12], 17)));
+        assert_eq!(ids(&recent, 17, None), Some((vec![], 17)));
+        recent.forget(20);
+        assert_eq!((ids(&recent, 17, None), ids(&recent, 20, None)), (None, Some((vec![], 20))));
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_handed_out_at_once_are_bounded() {
+        let mut recent = Recent::default();
+        for id in 1..=100 {
+            recent.extend(vec![line("a#1", id, 100_000)], id);
+        }
+        assert!(recent.bytes <= KEEP && recent.lines.len() == KEEP / (100_000 + size_of::<Line>()));
+        assert_eq!(ids(&recent, 50, None), None);
+        assert_eq!(ids(&recent, 90, None), Some((vec![91], 91)));
+        recent.extend(vec![line("a#1", 101, KEEP + 1)], 101);
+        assert_eq!((recent.bytes, ids(&recent, 100, None)), (0, None));
+        assert_eq!(ids(&recent, 101, None), Some((vec![], 101)));
+    }
+}

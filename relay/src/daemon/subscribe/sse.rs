@@ -1,0 +1,86 @@
+//! One subscriber that is told events as server-sent events, over plain HTTP.
+
+use std::io::Write as _;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use common::line_head::LineHead;
+use futures_util::stream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::door::Patience;
+use super::tail::Tail;
+use crate::registry::chunk::Chunk;
+
+/// How soon an `EventSource` that lost its connection comes back, in milliseconds: a relay starts within a second.
+const RETRY_MS: u64 = 1000;
+
+/// Answers with events for as long as somebody takes them.
+pub(super) fn answer(tail: Tail, patience: Patience, place: OwnedSemaphorePermit) -> Response {
+    // One place: a chunk that waits for the connection, beside the one that is being written.
+    let (sender, mut chunks) = mpsc::channel(1);
+    tokio::spawn(run(tail, patience, sender));
+    let body = stream::poll_fn(move |context| {
+        // Held until the connection is done with what it was given.
+        let _place = &place;
+        chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<Bytes, std::convert::Infallible>))
+    });
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(body)).into_response()
+}
+
+/// Hands chunks to the connection. A connection that asks for none has a subscriber that takes nothing.
+async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>) {
+    // The id comes first, so that a program has a cursor even if its first connection sees no event.
+    let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", tail.cursor()).into_bytes();
+    let mut sent = tail.cursor();
+    loop {
+        match timeout(patience.stall, connection.send(text.into())).await {
+            Ok(Ok(())) => {}
+            // The subscriber has gone.
+            Ok(Err(_)) => return,
+            Err(_) => {
+                let seconds = patience.stall.as_secs();
+                tracing::warn!(
+                    "a subscriber took nothing for {seconds} s and is cut off behind event {sent}"
+                );
+                let words = format!(
+                    ": cut off: nothing was taken for {seconds} s; resume with Last-Event-ID: {sent}\n\n"
+                );
+                let _ = timeout(patience.farewell, connection.send(words.into())).await;
+                return;
+            }
+        }
+        sent = tail.cursor();
+        let quiet = Instant::now() + patience.quiet;
+        // Both are cancel-safe: the tail's cursor moves with its answer alone.
+        text = tokio::select! {
+            () = connection.closed() => return,
+            chunk = timeout_at(quiet, tail.next()) => match chunk {
+                Ok(Ok(chunk)) => events(&chunk),
+                Ok(Err(e)) => {
+                    let words = format!(": the log can't be read: {}\n\n", common::text::one_line(&e.to_string(), 200));
+                    let _ = timeout(patience.farewell, connection.send(words.into())).await;
+                    return;
+                }
+                // A comment, which keeps proxies awake.
+                Err(_) => b":\n\n".to_vec(),
+            },
+        };
+    }
+}
+
+fn events(chunk: &Chunk) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (id, line) in chunk.lines() {
+        // Checked when it was read.
+        let kind = LineHead::of(line).map_or("message", |head| head.kind);
+        // Writing into memory does not fail.
+        let _ = write!(text, "id: {id}\nevent: {kind}\ndata: ");
+        text.extend_from_slice(line);
+        text.extend_from_slice(b"\n\n");
+    }
+    text
+}

@@ -1,0 +1,53 @@
+//! The token of programs that subscribe: 256 random bits in a file that its owner alone can read.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::daemon::token::Gate;
+use crate::registry::Registry;
+use crate::registry::atomic::{self, Durability};
+
+/// Length of a token, in hexadecimal digits.
+const LEN: usize = 64;
+
+/// A gate for the token in the registry, which is made where there is none. It stays the same over restarts, so that
+/// programs may keep it; who removes the file gets a new one at the next start.
+///
+/// # Errors
+/// When the file can't be written, or the system has no randomness.
+pub(super) fn gate(registry: &Registry) -> io::Result<Gate> {
+    let path = registry.api_token();
+    let stored = fs::read_to_string(&path).unwrap_or_default();
+    let stored = stored.trim();
+    if stored.len() == LEN && stored.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        return Ok(Gate::of(stored));
+    }
+    let gate = Gate::new(String::new());
+    let token = gate.renew().map_err(|e| io::Error::other(e.to_string()))?;
+    atomic::replace(&path, format!("{token}\n").as_bytes(), Durability::Synced)?;
+    Ok(gate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_only_its_owner_can_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(dir.path());
+        registry.ensure().unwrap();
+        let made = gate(&registry).unwrap();
+        let token = fs::read_to_string(registry.api_token()).unwrap();
+        fs::set_permissions(registry.api_token(), Permissions::from_mode(0o644)).unwrap();
+        let again = gate(&registry).unwrap();
+        assert_eq!(fs::read_to_string(registry.api_token()).unwrap(), token);
+        assert_eq!(fs::metadata(registry.api_token()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(made.admits(token.trim()) && again.admits(token.trim()) && !again.admits(""));
+        fs::write(registry.api_token(), "short").unwrap();
+        let new = gate(&registry).unwrap();
+        assert!(!new.admits(token.trim()) && !new.admits("short"));
+    }
+}

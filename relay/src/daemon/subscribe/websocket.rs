@@ -1,0 +1,137 @@
+//! One subscriber on a WebSocket: a text message an event, the log's line without its line break.
+
+use std::io;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
+use axum::response::Response;
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+
+use super::door::Patience;
+use super::tail::Tail;
+use crate::registry::chunk::Chunk;
+
+/// Close code: the subscriber took nothing for too long; the reason is `{"cursor":ID}`, the last event in front of it.
+const CLOSE_SLOW: u16 = 4008;
+/// Longest message of a subscriber, in bytes: none is expected but pings, pongs and a close frame.
+const MAX_HEARD: usize = 1024;
+/// What is read at once.
+const READ: usize = 4 * 1024;
+/// Signs of life that may stay out before a subscriber counts as gone.
+const MISSED: u32 = 3;
+
+/// Why a subscription ended.
+enum End {
+    /// The other side, or the network.
+    Gone,
+    /// It took nothing for too long. Everything up to this id is on its way.
+    Slow(u64),
+    /// This side: close code and reason.
+    Refused(u16, String),
+}
+
+/// What can happen.
+enum Step {
+    Heard(Option<Result<Message, axum::Error>>),
+    News(io::Result<Chunk>),
+    Ping,
+    Silence,
+}
+
+/// Accepts the upgrade and serves the subscriber for as long as it is there.
+pub(super) fn answer(
+    upgrade: WebSocketUpgrade,
+    tail: Tail,
+    patience: Patience,
+    place: OwnedSemaphorePermit,
+) -> Response {
+    upgrade.read_buffer_size(READ).max_message_size(MAX_HEARD).max_frame_size(MAX_HEARD).on_upgrade(
+        async move |socket| {
+            let _place = place;
+            run(socket, tail, patience).await;
+        },
+    )
+}
+
+async fn run(mut socket: WebSocket, mut tail: Tail, patience: Patience) {
+    let (code, reason) = match serve(&mut socket, &mut tail, patience).await {
+        End::Gone => return,
+        End::Refused(code, reason) => (code, reason),
+        End::Slow(cursor) => {
+            let seconds = patience.stall.as_secs();
+            tracing::warn!("a subscriber took nothing for {seconds} s and is cut off behind event {cursor}");
+            (CLOSE_SLOW, format!("{{\"cursor\":{cursor}}}"))
+        }
+    };
+    let reason = common::text::truncate(&reason, 120);
+    let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+    // Best effort: the words go behind everything that was sent, which the other side may never take.
+    let _ = timeout(patience.farewell, socket.send(close)).await;
+}
+
+async fn serve(socket: &mut WebSocket, tail: &mut Tail, patience: Patience) -> End {
+    let mut pings = interval_at(Instant::now() + patience.quiet, patience.quiet);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
+    loop {
+        // Every branch is cancel-safe: a WebSocket's `next`, a tail's `next`, a tick and a sleep lose nothing when
+        // another branch wins. What was heard goes first: it waits while something is being sent.
+        let step = tokio::select! {
+            biased;
+            message = socket.next() => Step::Heard(message),
+            () = sleep_until(heard + patience.quiet * MISSED) => Step::Silence,
+            _ = pings.tick() => Step::Ping,
+            chunk = tail.next() => Step::News(chunk),
+        };
+        let sent = match step {
+            Step::Heard(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
+                heard = Instant::now();
+                Ok(())
+            }
+            Step::Heard(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
+                Err(End::Refused(close_code::POLICY, "a subscriber has nothing to say".to_owned()))
+            }
+            Step::Heard(Some(Ok(Message::Close(_)) | Err(_)) | None) | Step::Silence => Err(End::Gone),
+            Step::Ping => send(socket, patience, tail.cursor(), ping()).await,
+            Step::News(Ok(chunk)) => send(socket, patience, chunk.cursor, messages(&chunk)).await,
+            Step::News(Err(e)) => Err(End::Refused(close_code::ERROR, format!("a log can't be read: {e}"))),
+        };
+        if let Err(end) = sent {
+            return end;
+        }
+    }
+}
+
+fn ping() -> impl Iterator<Item = (Option<u64>, Message)> {
+    std::iter::once((None, Message::Ping(Vec::new().into())))
+}
+
+fn messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)> {
+    chunk.lines().map(|(id, line)| {
+        // Serde writes UTF-8, and the checksum says that this is what it wrote.
+        let text = Utf8Bytes::from(String::from_utf8_lossy(line).into_owned());
+        (Some(id), Message::Text(text))
+    })
+}
+
+/// Sends messages with one flush. `cursor` is where the subscriber stands once all are sent.
+async fn send(
+    socket: &mut WebSocket,
+    patience: Patience,
+    cursor: u64,
+    messages: impl Iterator<Item = (Option<u64>, Message)>,
+) -> Result<(), End> {
+    let mut fed = None;
+    let all = async {
+        for (id, message) in messages {
+            socket.feed(message).await?;
+            fed = id.or(fed);
+        }
+        socket.flush().await
+    };
+    match timeout(patience.stall, all).await {
+        Ok(sent) => sent.map_err(|_| End::Gone),
+        Err(_) => Err(End::Slow(fed.unwrap_or(cursor))),
+    }
+}
