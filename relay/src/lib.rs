@@ -20,10 +20,14 @@ mod explain;
 mod project;
 mod registry;
 mod render;
+mod schema;
 mod start;
 mod time;
 
 pub use cli::main;
+
+#[cfg(test)]
+mod golden_tests;
 
 /// What the simulation and the fuzz targets drive. No program of the product uses it.
 #[cfg(feature = "internals")]

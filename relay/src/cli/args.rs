@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
-use super::{cancel, completions, down, events, explain, extend, launch, logs, run, serve, status, up, wait};
+use super::{
+    cancel, completions, down, events, explain, extend, launch, logs, run, schema, serve, status, up, wait,
+};
 use crate::render::ColorMode;
 
 /// Heading of the global flags.
@@ -111,6 +113,8 @@ commands! {
     Extend(extend::ExtendArgs) = "extend";
     /// Run a command line as a job, follow its output and return its exit code
     Run(run::RunArgs) = "run";
+    /// Print the JSON Schema of what other programs read
+    Schema(schema::SchemaArgs) = "schema";
     /// The relay itself, in the foreground
     Serve(serve::ServeArgs) = "serve";
     /// Print a completion script for a shell
@@ -158,6 +162,7 @@ mod tests {
             vec!["relay", "status", "a", "--latest"],
             vec!["relay", "status", "-n", "many"],
             vec!["relay", "events", "--since", "yesterday"],
+            vec!["relay", "schema", "evnt"],
         ] {
             let error = Cli::try_parse_from(&bad).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");

@@ -6,7 +6,8 @@ use clap::Parser;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, completions, down, events, explain, extend, launch, logs, run, serve, status, up, wait,
+    Context, cancel, completions, down, events, explain, extend, launch, logs, run, schema, serve, status,
+    up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::render::output;
@@ -29,9 +30,11 @@ pub fn main() -> ExitCode {
 
 /// `run` returns the exit code of its command, all others one of [`Code`].
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
-    if let Command::Completions(args) = &cli.command {
-        // Works outside of every project.
-        return completions::run(args, &cli.global).map(|code| code as u8);
+    match &cli.command {
+        // These two work outside of every project.
+        Command::Completions(args) => return completions::run(args, &cli.global).map(|code| code as u8),
+        Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),
+        _ => {}
     }
     let context = Context::new(&cli.global)?;
     let code = match &cli.command {
@@ -46,6 +49,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Explain(args) => explain::run(args, &context)? as u8,
         Command::Extend(args) => extend::run(args, &context)? as u8,
         Command::Run(args) => run::run(args, &context)?,
+        Command::Schema(args) => schema::run(args, &cli.global)? as u8,
         Command::Serve(args) => serve::run(args, &context)? as u8,
         Command::Completions(args) => completions::run(args, &cli.global)? as u8,
     };

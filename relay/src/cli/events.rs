@@ -19,6 +19,9 @@ use crate::render::event_text::{self, Setting};
 
 /// Flags of `relay events`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Programs can subscribe over HTTP too: README, \"For other programs\"; `relay schema event` describes an event."
+)]
 pub struct EventsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: all jobs that are not archived]
     #[arg(value_name = "JOB")]

@@ -29,6 +29,7 @@ mod logs;
 mod outcome;
 mod resolve;
 mod run;
+mod schema;
 mod serve;
 mod status;
 mod submit;

@@ -1,0 +1,33 @@
+//! `relay schema`
+
+use clap::Args;
+
+use super::args::Global;
+use crate::exit::{Code, Failure};
+use crate::render::Output;
+use crate::schema::{self, Schema};
+
+/// Flags of `relay schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Of what [default: all of them in one document]
+    #[arg(value_name = "WHAT")]
+    what: Option<Schema>,
+}
+
+/// Prints the schema.
+///
+/// # Errors
+/// When stdout can't be written.
+pub fn run(args: &SchemaArgs, global: &Global) -> Result<Code, Failure> {
+    let output = Output::new(global.color, false);
+    match args.what {
+        Some(what) => output.raw(what.text().as_bytes()),
+        None => {
+            let all =
+                schema::all().map_err(|e| Failure::unreachable(format!("the schemas are broken: {e}")))?;
+            output.raw(format!("{all:#}\n").as_bytes());
+        }
+    }
+    output.finish().map(|()| Code::Done)
+}

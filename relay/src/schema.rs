@@ -1,0 +1,70 @@
+//! The JSON Schemas of what other people's programs read.
+//!
+//! Written by hand and checked in, so that nothing of the product has to make them; tests hold every field and value of
+//! the types against them, and every golden file.
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+/// What there is a schema of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Schema {
+    /// A job's record
+    Record,
+    /// A line of an event log, and a message of the events API
+    Event,
+    /// A job's spec
+    Spec,
+    /// The relay's lease, relay.json
+    Lease,
+    /// A job's closing text
+    Summary,
+}
+
+impl Schema {
+    /// Every schema.
+    pub const ALL: [Self; 5] = [Self::Record, Self::Event, Self::Spec, Self::Lease, Self::Summary];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Event => "event",
+            Self::Spec => "spec",
+            Self::Lease => "lease",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// Its text, ending with a line break.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Record => include_str!("../schemas/record.json"),
+            Self::Event => include_str!("../schemas/event.json"),
+            Self::Spec => include_str!("../schemas/spec.json"),
+            Self::Lease => include_str!("../schemas/lease.json"),
+            Self::Summary => include_str!("../schemas/summary.json"),
+        }
+    }
+}
+
+/// All of them in one document, each below `$defs` under its name.
+///
+/// # Errors
+/// Never: the texts are JSON.
+pub fn all() -> serde_json::Result<Value> {
+    let mut schemas = serde_json::Map::new();
+    for schema in Schema::ALL {
+        schemas.insert(schema.name().to_owned(), serde_json::from_str(schema.text())?);
+    }
+    Ok(json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:relay:schema:all:1",
+        "title": "What relay writes for other programs",
+        "$defs": schemas,
+    }))
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;
