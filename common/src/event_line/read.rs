@@ -1,0 +1,116 @@
+//! Bytes → fields: quickly in the order in which lines are written, by way of a map in any other.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{EventLine, LineError, Source, VERSION};
+use crate::event::{Event, EventBody};
+use crate::ids::JobId;
+
+/// A line taken apart without copying.
+pub(super) struct Head<'a> {
+    pub(super) v: u64,
+    pub(super) id: u64,
+    pub(super) job: &'a str,
+    pub(super) epoch: u32,
+    pub(super) seq: u64,
+    pub(super) at: &'a str,
+    pub(super) source: Source,
+    pub(super) kind: &'a str,
+    /// The event's own fields, without braces.
+    pub(super) fields: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// Reads the fields in the order in which they are written; `None` for anything else.
+    pub(super) fn read(line: &'a [u8]) -> Option<Self> {
+        let mut rest = Rest(line);
+        let v = rest.number("{\"v\":")?;
+        let id = rest.number(",\"id\":")?;
+        let job = rest.text(",\"job\":\"")?;
+        let epoch = u32::try_from(rest.number(",\"epoch\":")?).ok()?;
+        let seq = rest.number(",\"seq\":")?;
+        let at = rest.text(",\"at\":\"")?;
+        let source = match rest.text(",\"source\":\"")? {
+            "agent" => Source::Agent,
+            "relay" => Source::Relay,
+            _ => return None,
+        };
+        let kind = rest.text(",\"type\":\"")?;
+        let fields = if rest.0.is_empty() { rest.0 } else { rest.0.strip_prefix(b",")? };
+        Some(Self { v, id, job, epoch, seq, at, source, kind, fields })
+    }
+}
+
+/// What is left to read.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    /// The number behind `name`, written as JSON writes it.
+    fn number(&mut self, name: &str) -> Option<u64> {
+        let rest = self.0.strip_prefix(name.as_bytes())?;
+        let len = rest.iter().position(|b| !b.is_ascii_digit())?;
+        let (digits, rest) = rest.split_at(len);
+        if digits.len() > 1 && digits.starts_with(b"0") {
+            return None;
+        }
+        self.0 = rest;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// The text behind `name`, which ends with its quote. Texts with escapes are left to the other way.
+    fn text(&mut self, name: &str) -> Option<&'a str> {
+        let rest = self.0.strip_prefix(name.as_bytes())?;
+        let len = rest.iter().position(|b| *b == b'"')?;
+        let (text, rest) = rest.split_at(len);
+        if text.contains(&b'\\') {
+            return None;
+        }
+        self.0 = &rest[1..];
+        std::str::from_utf8(text).ok()
+    }
+}
+
+/// The fields in front of the event's own.
+#[derive(Deserialize)]
+struct Fields {
+    id: u64,
+    job: JobId,
+    epoch: u32,
+    seq: u64,
+    at: Timestamp,
+    source: Source,
+}
+
+/// Reads a line whose fields stand in any order; `line` ends in front of the checksum.
+pub(super) fn any_order(line: &[u8]) -> Result<EventLine, LineError> {
+    let mut text = Vec::with_capacity(line.len() + 1);
+    text.extend_from_slice(line);
+    text.push(b'}');
+    let malformed = |e: serde_json::Error| LineError::Malformed(e.to_string());
+    let Value::Object(mut fields) = serde_json::from_slice(&text).map_err(malformed)? else {
+        return Err(LineError::Malformed("not an object".to_owned()));
+    };
+    match fields.swap_remove("v").as_ref().and_then(Value::as_u64) {
+        Some(v) if v == u64::from(VERSION) => {}
+        Some(v) => return Err(LineError::Newer(v)),
+        None => return Err(LineError::Malformed("no version".to_owned())),
+    }
+    let mut head = Map::new();
+    for key in ["id", "job", "epoch", "seq", "at", "source"] {
+        if let Some(value) = fields.swap_remove(key) {
+            head.insert(key.to_owned(), value);
+        }
+    }
+    let head: Fields = serde_json::from_value(Value::Object(head)).map_err(malformed)?;
+    let Some(Value::String(kind)) = fields.swap_remove("type") else {
+        return Err(LineError::Malformed("no type".to_owned()));
+    };
+    let mut tagged = Map::new();
+    tagged.insert(kind, Value::Object(fields));
+    // A type that this program does not know is no error: consumers ignore those.
+    let body = serde_json::from_value::<EventBody>(Value::Object(tagged)).ok();
+    let event = body.map(|body| Event { at: head.at, body });
+    Ok(EventLine { id: head.id, job: head.job, epoch: head.epoch, seq: head.seq, source: head.source, event })
+}

@@ -1,0 +1,117 @@
+//! Lines of every kind, and what is done to them.
+
+use super::*;
+use crate::event::{StepOutcome, Usage};
+
+fn line(body: EventBody) -> EventLine {
+    EventLine {
+        id: 918,
+        job: "abe-smoke#1".parse().unwrap(),
+        epoch: 1,
+        seq: 12,
+        source: Source::Agent,
+        event: Some(Event { at: "2026-01-02T03:04:05.678Z".parse().unwrap(), body }),
+    }
+}
+
+fn finished_step() -> EventLine {
+    let body = EventBody::StepFinished {
+        n: 3,
+        outcome: StepOutcome::Failed,
+        exit_code: Some(1),
+        elapsed_ms: 1500,
+        resources: None,
+    };
+    line(body)
+}
+
+#[test]
+fn a_line_has_the_documented_form() {
+    let text = String::from_utf8(finished_step().to_bytes().unwrap()).unwrap();
+    insta::assert_snapshot!(text.trim_end(), @r#"{"v":1,"id":918,"job":"abe-smoke#1","epoch":1,"seq":12,"at":"2026-01-02T03:04:05.678Z","source":"agent","type":"step_finished","n":3,"outcome":"failed","exit_code":1,"elapsed_ms":1500,"resources":null,"crc":"e1d50217"}"#);
+}
+
+#[test]
+fn every_line_reads_back() {
+    for body in [EventBody::Usage(Usage::default()), EventBody::Message { text: "a\"b\n}".to_owned() }] {
+        let line = line(body);
+        similar_asserts::assert_eq!(EventLine::parse(&line.to_bytes().unwrap()).unwrap(), line);
+    }
+}
+
+#[test]
+fn every_single_bit_flip_and_every_truncation_is_seen() {
+    let good = finished_step().to_bytes().unwrap();
+    let good = &good[..good.len() - 1];
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.to_vec();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert!(EventLine::parse(&bad).is_err(), "bit {bit}");
+    }
+    for len in 0..good.len() {
+        assert!(EventLine::parse(&good[..len]).is_err(), "length {len}");
+    }
+}
+
+#[test]
+fn an_unknown_type_is_kept_apart_and_a_newer_format_is_refused() {
+    let seal = |body: &str| format!("{body},\"crc\":\"{:08x}\"}}", crc32c::crc32c(body.as_bytes()));
+    let unknown = r#"{"v":1,"id":1,"job":"a#1","epoch":1,"seq":1,"at":"2026-01-02T03:04:05Z","source":"agent","type":"levitated","height":3"#;
+    assert_eq!(EventLine::parse(seal(unknown).as_bytes()).unwrap().event, None);
+    let newer = unknown.replace("\"v\":1", "\"v\":2");
+    assert_eq!(EventLine::parse(seal(&newer).as_bytes()), Err(LineError::Newer(2)));
+}
+
+/// One event of every kind.
+fn bodies() -> Vec<EventBody> {
+    let texts = ["", "a\"b\\c\n}", "{\"type\":\"x\"},\"crc\":\"00000000\"}", "\u{1}\u{1f600}"];
+    let mut bodies: Vec<_> =
+        texts.iter().map(|text| EventBody::Message { text: (*text).to_owned() }).collect();
+    bodies.extend([
+        EventBody::Usage(Usage::default()),
+        EventBody::Plan { items: Vec::new() },
+        EventBody::Cleanup { killed: u32::MAX, survivors: 0 },
+        EventBody::LinkLost { reason: "]".to_owned() },
+        EventBody::Extended { n: None, limit_ms: u64::MAX },
+    ]);
+    bodies
+}
+
+#[test]
+fn both_ways_of_reading_give_the_same() {
+    for body in bodies() {
+        let line = line(body);
+        let bytes = line.to_bytes().unwrap();
+        let covered = check(bytes.strip_suffix(b"\n").unwrap()).unwrap();
+        assert!(Head::read(covered).is_some(), "the order in which lines are written is the quick one");
+        similar_asserts::assert_eq!(any_order(covered).unwrap(), line);
+        similar_asserts::assert_eq!(EventLine::parse(&bytes).unwrap(), line);
+        assert_eq!(checked_id(&bytes), Ok(line.id));
+    }
+}
+
+#[test]
+fn a_line_in_another_order_is_read_too() {
+    let good = String::from_utf8(finished_step().to_bytes().unwrap()).unwrap();
+    let body = good.split_once(",\"crc\"").unwrap().0;
+    let moved = body.replace(",\"seq\":12", "") + ",\"seq\":12";
+    let sealed = format!("{moved},\"crc\":\"{:08x}\"}}\n", crc32c::crc32c(moved.as_bytes()));
+    assert_eq!(EventLine::parse(sealed.as_bytes()).unwrap(), finished_step());
+    assert_eq!(checked_id(sealed.as_bytes()), Ok(918));
+}
+
+#[test]
+fn the_sum_of_a_content_depends_on_the_event_alone() {
+    let sum = |id, seq, body: &EventBody| {
+        let line = EventLine { id, seq, ..line(body.clone()) };
+        let mut bytes = b"something in front".to_vec();
+        let start = bytes.len();
+        let sum = line.append_to(&mut bytes).unwrap();
+        assert_eq!(content_sum(&bytes[start..]), sum);
+        sum
+    };
+    let bodies = bodies();
+    let sums: std::collections::BTreeSet<u32> = bodies.iter().map(|body| sum(1, 1, body)).collect();
+    assert_eq!(sums.len(), bodies.len());
+    assert_eq!(sum(1, 1, &bodies[0]), sum(2, 700, &bodies[0]));
+}
