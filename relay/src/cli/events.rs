@@ -15,7 +15,11 @@ use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::read;
 use crate::registry::watch::Watch;
+use crate::render::View;
 use crate::render::event_text::{self, Setting};
+
+/// Bytes that are handed to stdout at once while more of them are there.
+const READY: usize = 64 * 1024;
 
 /// Flags of `relay events`.
 #[derive(Debug, Args)]
@@ -48,18 +52,23 @@ pub fn run(args: &EventsArgs, context: &Context) -> Result<Code, Failure> {
 
 fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure> {
     let mut follow = args.follow.then(|| Follow::new(context));
-    let mut follower = Follower::new();
-    let mut steps = Steps::default();
+    let mut printer = Printer::new(args, context, false);
+    let mut follower = printer.follower();
     loop {
         // The record first: an end that it tells is in the log already.
         let stored = match &mut follow {
             Some(follow) => follow.record(job)?,
             None => find::record(&context.registry, job)?,
         };
-        let lines = follower
-            .next_lines(&stored.home.events(job))
-            .map_err(|e| find::unreadable(job, "event log", &e))?;
-        print(args, context, &lines, false, &mut steps);
+        let path = stored.home.events(job);
+        printer.look();
+        let read = if context.output.json {
+            follower.raw_lines(&path, |raw, _| printer.raw(raw))
+        } else {
+            follower.lines(&path, |raw, line| printer.line(raw, &line))
+        };
+        printer.flush();
+        read.map_err(|e| find::unreadable(job, "event log", &e))?;
         let over = stored.record.state.is_final() || context.output.is_closed();
         match &follow {
             Some(follow) if !over => follow.pause(None),
@@ -70,12 +79,19 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
 
 fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
     let watch = args.follow.then(|| Watch::new(context.registry.dir()));
+    let mut printer = Printer::new(args, context, true);
     let mut logs = BTreeMap::new();
-    let mut steps = Steps::default();
     loop {
-        let mut lines = news(context, &mut logs)?;
-        lines.sort_by_key(|(_, line)| line.id);
-        print(args, context, &lines, true, &mut steps);
+        printer.look();
+        let mut lines = news(context, &printer, &mut logs)?;
+        lines.sort_by_key(|line| line.id);
+        for New { raw, line, .. } in &lines {
+            match line {
+                Some(line) => printer.line(raw, line),
+                None => printer.raw(raw),
+            }
+        }
+        printer.flush();
         match &watch {
             Some(watch) if !context.output.is_closed() => watch.wait(None),
             _ => return Ok(()),
@@ -89,25 +105,44 @@ struct Log {
     len: u64,
 }
 
+/// A line that was added to a log.
+struct New {
+    id: u64,
+    raw: Vec<u8>,
+    /// What it says, where that is of interest.
+    line: Option<EventLine>,
+}
+
 /// What was added to any log since the last call.
-fn news(context: &Context, logs: &mut BTreeMap<JobId, Log>) -> Result<Vec<(Vec<u8>, EventLine)>, Failure> {
+fn news(
+    context: &Context,
+    printer: &Printer<'_>,
+    logs: &mut BTreeMap<JobId, Log>,
+) -> Result<Vec<New>, Failure> {
     let registry = &context.registry;
     let jobs = read::jobs(registry).map_err(|e| {
         Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
     })?;
-    let mut lines = Vec::new();
+    let mut news = Vec::new();
     for job in jobs {
         let path = registry.events(&job);
         // Most logs of a large registry have not grown: their length says so without opening them.
         let len = fs::metadata(&path).map_or(0, |log| log.len());
-        let log = logs.entry(job.clone()).or_insert_with(|| Log { follower: Follower::new(), len: 0 });
+        let log = logs.entry(job.clone()).or_insert_with(|| Log { follower: printer.follower(), len: 0 });
         if len != log.len {
             log.len = len;
-            let new = log.follower.next_lines(&path);
-            lines.extend(new.map_err(|e| find::unreadable(&job, "event log", &e))?);
+            let read = if context.output.json {
+                log.follower.raw_lines(&path, |raw, id| news.push(New { id, raw: raw.to_vec(), line: None }))
+            } else {
+                let follower = &mut log.follower;
+                follower.lines(&path, |raw, line| {
+                    news.push(New { id: line.id, raw: raw.to_vec(), line: Some(line) });
+                })
+            };
+            read.map_err(|e| find::unreadable(&job, "event log", &e))?;
         }
     }
-    Ok(lines)
+    Ok(news)
 }
 
 /// What has to be remembered of steps until they end.
@@ -150,27 +185,57 @@ impl Steps {
     }
 }
 
-fn print(
-    args: &EventsArgs,
-    context: &Context,
-    lines: &[(Vec<u8>, EventLine)],
+/// Prints lines as they come.
+struct Printer<'a> {
+    args: &'a EventsArgs,
+    context: &'a Context,
     name_job: bool,
-    steps: &mut Steps,
-) {
-    let view = facts::view(context);
-    for (raw, line) in lines {
-        let concern = steps.take(line);
-        if line.id <= args.since {
-            continue;
+    view: View,
+    steps: Steps,
+    /// What was not handed to stdout yet: one call for many lines.
+    ready: Vec<u8>,
+}
+
+impl<'a> Printer<'a> {
+    fn new(args: &'a EventsArgs, context: &'a Context, name_job: bool) -> Self {
+        let view = facts::view(context);
+        Self { args, context, name_job, view, steps: Steps::default(), ready: Vec::new() }
+    }
+
+    /// Looks at what may have changed since the last lines: the date, for one.
+    fn look(&mut self) {
+        if !self.context.output.json {
+            self.view = facts::view(self.context);
         }
-        if context.output.json {
-            context.output.raw(raw);
-        } else if !concern.wait {
-            let setting = Setting { name_job, inside: concern.inside };
-            context.output.print(&event_text::line(raw, line, setting, &view));
+    }
+
+    /// Programs get what they ask for; what people are shown may hang on earlier lines.
+    fn follower(&self) -> Follower {
+        if self.context.output.json { Follower::since(self.args.since) } else { Follower::new() }
+    }
+
+    fn raw(&mut self, raw: &[u8]) {
+        self.ready.extend_from_slice(raw);
+        if self.ready.len() >= READY {
+            self.flush();
         }
-        if context.output.is_closed() {
+    }
+
+    fn line(&mut self, raw: &[u8], line: &EventLine) {
+        let concern = self.steps.take(line);
+        if line.id <= self.args.since || concern.wait {
             return;
+        }
+        let setting = Setting { name_job: self.name_job, inside: concern.inside };
+        let text = event_text::line(raw, line, setting, &self.view);
+        self.raw(text.trim_end_matches('\n').as_bytes());
+        self.raw(b"\n");
+    }
+
+    fn flush(&mut self) {
+        if !self.ready.is_empty() {
+            self.context.output.raw(&self.ready);
+            self.ready.clear();
         }
     }
 }

@@ -1,10 +1,16 @@
 //! Reading event logs.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use common::event_line::{EventLine, LineError, MAX_LINE};
+use common::event_line::{EventLine, LineError, MAX_LINE, checked_id};
+
+/// Bytes per read: a few hundred lines.
+const BUFFER: usize = 64 * 1024;
+/// Most bad lines that are told one by one: enough to find out what has happened.
+pub const LISTED: usize = 100;
 
 /// A log as it was found.
 #[derive(Debug, Default, PartialEq)]
@@ -24,9 +30,33 @@ pub struct Log {
 /// # Errors
 /// When the file can't be read.
 pub fn read(path: &Path) -> io::Result<Log> {
-    let mut reader = BufReader::new(File::open(path)?);
-    let mut log = Log::default();
-    let mut suspects = Vec::new();
+    let mut lines = Vec::new();
+    let found = scan(path, |_, line| lines.push(line))?;
+    let Found { good_bytes, torn_bytes, bad, .. } = found;
+    Ok(Log { lines, good_bytes, torn_bytes, bad })
+}
+
+/// What a log is made of beside its good lines.
+#[derive(Debug, Default, PartialEq)]
+pub struct Found {
+    /// As in [`Log`].
+    pub good_bytes: u64,
+    /// As in [`Log`].
+    pub torn_bytes: u64,
+    /// As in [`Log`], but for those beyond the first [`LISTED`].
+    pub bad: Vec<(usize, LineError)>,
+    /// How many lines in the middle can't be believed.
+    pub bad_lines: usize,
+}
+
+/// Reads a log and hands out each good line with its bytes, so that a long log needs no more memory than a short one.
+///
+/// # Errors
+/// When the file can't be read.
+pub fn scan(path: &Path, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<Found> {
+    let mut reader = BufReader::with_capacity(BUFFER, File::open(path)?);
+    let mut found = Found::default();
+    let mut suspects = Suspects::default();
     let mut raw = Vec::new();
     for number in 1.. {
         raw.clear();
@@ -34,80 +64,145 @@ pub fn read(path: &Path) -> io::Result<Log> {
         if len == 0 {
             break;
         }
-        log.torn_bytes += len;
+        found.torn_bytes += len;
         match EventLine::parse(&raw) {
             // A line without its break may be half of what was meant: its writer never got as far as an ack.
             Ok(_) if !raw.ends_with(b"\n") => {}
             Ok(line) => {
-                log.bad.append(&mut suspects);
-                log.good_bytes += std::mem::take(&mut log.torn_bytes);
-                log.lines.push(line);
+                suspects.convict(&mut found);
+                visit(&raw, line);
             }
             Err(error @ LineError::Newer(_)) => {
-                log.bad.append(&mut suspects);
-                log.bad.push((number, error));
-                log.good_bytes += std::mem::take(&mut log.torn_bytes);
+                suspects.add(number, error);
+                suspects.convict(&mut found);
             }
-            Err(error) => suspects.push((number, error)),
+            Err(error) => suspects.add(number, error),
         }
     }
-    Ok(log)
+    Ok(found)
 }
 
-/// Reads up to and with the next `\n`, keeping at most [`MAX_LINE`] bytes; the length counts all of them.
-pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
-    let mut total = 0;
-    loop {
-        let chunk = reader.fill_buf()?;
-        if chunk.is_empty() {
-            return Ok(total);
-        }
-        let end = chunk.iter().position(|b| *b == b'\n').map(|at| at + 1);
-        let used = end.unwrap_or(chunk.len());
-        let room = (MAX_LINE + 1).saturating_sub(line.len());
-        line.extend_from_slice(&chunk[..used.min(room)]);
-        reader.consume(used);
-        total += used as u64;
-        if end.is_some() {
-            return Ok(total);
+/// Bad lines of which it is not known yet whether anything good follows.
+#[derive(Default)]
+struct Suspects {
+    first: Vec<(usize, LineError)>,
+    count: usize,
+}
+
+impl Suspects {
+    fn add(&mut self, number: usize, error: LineError) {
+        self.count += 1;
+        if self.first.len() < LISTED {
+            self.first.push((number, error));
         }
     }
+
+    /// Something follows them: they are damage, not a torn tail.
+    fn convict(&mut self, found: &mut Found) {
+        found.good_bytes += std::mem::take(&mut found.torn_bytes);
+        found.bad_lines += std::mem::take(&mut self.count);
+        let room = LISTED - found.bad.len().min(LISTED);
+        found.bad.extend(self.first.drain(..).take(room));
+    }
+}
+
+/// Reads up to and with the next `\n`, keeping at most one byte more than [`MAX_LINE`]; the length counts all of them.
+pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
+    let most = MAX_LINE as u64 + 1;
+    let len = reader.by_ref().take(most).read_until(b'\n', line)? as u64;
+    if len < most || line.ends_with(b"\n") {
+        return Ok(len);
+    }
+    Ok(len + reader.skip_until(b'\n')? as u64)
 }
 
 /// Follows a log from a place in it.
 pub struct Follower {
     offset: u64,
+    /// The newest id that was handed out, or that nobody asked for.
+    newest: u64,
+    /// Device and number of the file that `offset` is a place in.
+    file: Option<(u64, u64)>,
 }
 
 impl Follower {
     /// Begins at the log's start.
     pub fn new() -> Self {
-        Self { offset: 0 }
+        Self::since(0)
     }
 
-    /// The raw whole lines that were added since the last call; an absent file has none. Lines that can't be believed
+    /// Hands out only what has a higher id than this one.
+    pub fn since(id: u64) -> Self {
+        Self { offset: 0, newest: id, file: None }
+    }
+
+    /// Hands out the lines that were added since the last call; an absent file has none. Lines that can't be believed
     /// are left out.
     ///
     /// # Errors
     /// When the file can't be read.
+    pub fn lines(&mut self, path: &Path, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
+        self.advance(path, |newest, raw| {
+            if let Ok(line) = EventLine::parse(raw)
+                && line.id > *newest
+            {
+                *newest = line.id;
+                visit(raw, line);
+            }
+        })
+    }
+
+    /// The same, all of them at once.
+    ///
+    /// # Errors
+    /// When the file can't be read.
     pub fn next_lines(&mut self, path: &Path) -> io::Result<Vec<(Vec<u8>, EventLine)>> {
+        let mut found = Vec::new();
+        self.lines(path, |raw, line| found.push((raw.to_vec(), line)))?;
+        Ok(found)
+    }
+
+    /// The same for who needs no more than a line's bytes and its id.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn raw_lines(&mut self, path: &Path, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
+        self.advance(path, |newest, raw| {
+            if let Ok(id) = checked_id(raw)
+                && id > *newest
+            {
+                *newest = id;
+                visit(raw, id);
+            }
+        })
+    }
+
+    fn advance(&mut self, path: &Path, mut visit: impl FnMut(&mut u64, &[u8])) -> io::Result<()> {
         let mut file = match File::open(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
+        let meta = file.metadata()?;
+        let place = (meta.dev(), meta.ino());
+        if self.file != Some(place) || meta.len() < self.offset {
+            // Another file than the last time, as after a repair: what was handed out is known by its id.
+            self.file = Some(place);
+            self.offset = 0;
+        }
+        if meta.len() == self.offset {
+            return Ok(());
+        }
         file.seek(SeekFrom::Start(self.offset))?;
-        let mut reader = BufReader::new(file);
-        let mut found = Vec::new();
+        let mut reader = BufReader::with_capacity(BUFFER, file);
+        let mut raw = Vec::new();
         loop {
-            let mut raw = Vec::new();
+            raw.clear();
             let len = read_line(&mut reader, &mut raw)?;
             if !raw.ends_with(b"\n") && len <= MAX_LINE as u64 {
-                return Ok(found);
+                return Ok(());
             }
             self.offset += len;
-            if let Ok(line) = EventLine::parse(&raw) {
-                found.push((raw, line));
-            }
+            visit(&mut self.newest, &raw);
         }
     }
 }

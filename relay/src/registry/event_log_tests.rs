@@ -44,15 +44,44 @@ fn damage_in_the_middle_is_listed_and_a_bad_tail_is_torn() {
     assert_eq!((log.bad.len(), log.bad[0].0, log.torn_bytes), (1, 2, 4096));
 }
 
+/// The sequence numbers of what is new.
+fn news(follower: &mut Follower, path: &Path) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    follower.lines(path, |_, line| seqs.push(line.seq)).unwrap();
+    seqs
+}
+
 #[test]
 fn a_follower_sees_each_whole_line_once() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut follower = Follower::new();
     let bytes = [line(1), line(2)].concat();
     std::fs::write(file.path(), &bytes[..bytes.len() - 3]).unwrap();
-    assert_eq!(follower.next_lines(file.path()).unwrap().len(), 1);
+    assert_eq!(news(&mut follower, file.path()), [1]);
     std::fs::write(file.path(), &bytes).unwrap();
-    let found = follower.next_lines(file.path()).unwrap();
-    assert_eq!(found.iter().map(|(_, line)| line.seq).collect::<Vec<_>>(), [2]);
-    assert!(follower.next_lines(file.path()).unwrap().is_empty());
+    assert_eq!(news(&mut follower, file.path()), [2]);
+    assert_eq!(news(&mut follower, file.path()), [0; 0]);
+}
+
+#[test]
+fn a_follower_misses_and_repeats_nothing_when_the_log_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut follower = Follower::since(1);
+    std::fs::write(&path, [line(1), line(2), b"damage\n".to_vec(), line(3)].concat()).unwrap();
+    assert_eq!(news(&mut follower, &path), [2, 3]);
+    let new = dir.path().join("new");
+    std::fs::write(&new, [line(1), line(2), line(3), line(4)].concat()).unwrap();
+    std::fs::rename(&new, &path).unwrap();
+    assert_eq!(news(&mut follower, &path), [4]);
+    let mut raw = Vec::new();
+    Follower::since(2).raw_lines(&path, |bytes, id| raw.push((bytes.to_vec(), id))).unwrap();
+    assert_eq!(raw, [(line(3), 3), (line(4), 4)]);
+}
+
+#[test]
+fn a_line_longer_than_the_longest_is_one_bad_line() {
+    let long = [vec![b'x'; 3 * MAX_LINE], b"\n".to_vec()].concat();
+    let log = log_of(&[line(1), long, line(2)].concat());
+    assert_eq!((log.lines.len(), log.bad.len(), log.torn_bytes), (2, 1, 0));
 }
