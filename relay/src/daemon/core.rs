@@ -11,7 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::record::JobRecord;
+use common::record::{JobRecord, SCHEMA};
 use common::wire::RelayFrame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -318,7 +318,8 @@ impl Core {
             }
             let Ok(stored) = read::load(&self.registry, &job) else { continue };
             self.known.insert(job.clone());
-            if stored.record.state.is_final() {
+            // What a newer program has written is not this one's to act on.
+            if stored.record.state.is_final() || stored.record.schema > SCHEMA {
                 continue;
             }
             self.writer().send(Command::Adopt(job)).await;

@@ -95,7 +95,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Hidden, and beside its target: `rename` works within one file system only. The process id keeps writers apart.
-fn temporary(path: &Path) -> PathBuf {
+pub fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}", std::process::id()))
 }
@@ -109,6 +109,10 @@ fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()
     Ok(())
 }
 
-fn open_new(path: &Path) -> io::Result<File> {
+/// Opens a file for writing, empty and private.
+///
+/// # Errors
+/// When it can't be opened.
+pub fn open_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }

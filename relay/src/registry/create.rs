@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::event::Queued;
 use common::ids::{JobId, JobName};
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::atomic::{self, Staged};
-use super::{Registry, layout, read};
+use super::{Registry, layout, read, reserve};
 
 /// What is known of a job before it has a number.
 pub struct Draft<'a> {
@@ -43,8 +43,12 @@ pub enum Created {
 /// Writes a job into the registry. When this returns, a power loss can't take it back.
 ///
 /// # Errors
-/// The first failing call; then no record is visible, and at most a number is used up.
+/// `StorageFull` while the daemon keeps what room there is for the ends of jobs; otherwise the first failing call. Then no
+/// record is visible, and at most a number is used up.
 pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
+    if reserve::is_given_up(registry) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let Some(key) = draft.key else { return create_new(registry, draft).map(Created::New) };
     let digest = hex::encode(Sha256::digest(key.as_bytes()));
     let mut file = open_locked(&registry.names().join(format!("key.{}", &digest[..32])))?;
@@ -73,6 +77,7 @@ fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
     let record = JobRecord::queued(job.clone(), draft.at, &queued);
     let spec = Staged::write(&registry.spec(&job), &serde_json::to_vec(&spec)?)?;
     let record = Staged::write(&registry.record(&job), &record.to_bytes()?)?;
+    let latest = Latest::stage(registry, &job)?;
     spec.sync()?;
     record.sync()?;
     spec.publish()?;
@@ -83,7 +88,8 @@ fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
         }
         return Err(e);
     }
-    point_latest(registry, &job)?;
+    // The job is there now: a link that stays behind is a nuisance, and no reason to say that there is none.
+    let _ = latest.publish();
     Ok(job)
 }
 
@@ -120,10 +126,30 @@ fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
     file.set_len(text.len() as u64)
 }
 
-fn point_latest(registry: &Registry, job: &JobId) -> io::Result<()> {
-    let temporary = registry.dir().join(format!(".latest.{}", job.stem()));
-    std::os::unix::fs::symlink(format!("{}.json", job.stem()), &temporary)?;
-    fs::rename(&temporary, registry.latest())
+/// The link to the new job, under a name that nobody looks for yet: on a full disk it is this that fails, and not a link
+/// that is missing in the end.
+struct Latest {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Latest {
+    fn stage(registry: &Registry, job: &JobId) -> io::Result<Self> {
+        let temporary = registry.dir().join(format!(".latest.{}", job.stem()));
+        std::os::unix::fs::symlink(format!("{}.json", job.stem()), &temporary)?;
+        Ok(Self { temporary, path: registry.latest() })
+    }
+
+    fn publish(&self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for Latest {
+    fn drop(&mut self) {
+        // Best effort, and nothing is there any more after it was published.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// The job that `latest` points to.

@@ -47,6 +47,8 @@ pub struct Found {
     pub bad: Vec<(usize, LineError)>,
     /// How many lines in the middle can't be believed.
     pub bad_lines: usize,
+    /// The first line of a newer program, whose log is not this program's to write.
+    pub newer: Option<u64>,
 }
 
 /// Reads a log and hands out each good line with its bytes, so that a long log needs no more memory than a short one.
@@ -72,7 +74,8 @@ pub fn scan(path: &Path, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<
                 suspects.convict(&mut found);
                 visit(&raw, line);
             }
-            Err(error @ LineError::Newer(_)) => {
+            Err(error @ LineError::Newer(version)) => {
+                found.newer.get_or_insert(version);
                 suspects.add(number, error);
                 suspects.convict(&mut found);
             }

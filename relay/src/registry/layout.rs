@@ -47,6 +47,12 @@ impl Registry {
 
     /// The failure of a write into the registry.
     pub fn not_writable(&self, error: &io::Error) -> Failure {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Failure::unreachable(format!(
+                "the disk of the registry {} is full: nothing was changed; free some space and try again",
+                self.dir.display()
+            ));
+        }
         Failure::unreachable(format!(
             "the registry {} can't be written ({error}): make the folder writable or name another project with --root",
             self.dir.display()
@@ -126,6 +132,11 @@ impl Registry {
     /// An upper bound of the event ids in use.
     pub fn event_ids(&self) -> PathBuf {
         self.dir.join("event-ids")
+    }
+
+    /// Room that is kept for the ends of jobs.
+    pub fn reserve(&self) -> PathBuf {
+        self.dir.join("reserve")
     }
 
     /// State of the agent of engine `local`.

@@ -35,24 +35,36 @@ fn left_out(file: &File, len: u64) -> io::Result<u64> {
     Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
-/// The writing end.
+/// The writing end. It holds no descriptor: a thousand jobs may have one each.
 pub struct LogWriter {
     path: PathBuf,
-    file: File,
     len: u64,
     left_out: u64,
+    /// The newest output that could not be written.
+    gap: Option<Gap>,
+}
+
+/// Output that is not there: a hole in the file, which needs no room and keeps the offsets right.
+struct Gap {
+    at: u64,
+    len: u64,
 }
 
 impl LogWriter {
-    /// Opens or creates the log.
+    /// Looks at the log; it is created by the first output.
     ///
     /// # Errors
     /// When it can't be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let len = file.metadata()?.len();
-        let left_out = left_out(&file, len)?;
-        Ok(Self { path: path.to_owned(), file, len, left_out })
+        let (len, left_out) = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => (0, 0),
+            file => {
+                let file = file?;
+                let len = file.metadata()?.len();
+                (len, left_out(&file, len)?)
+            }
+        };
+        Ok(Self { path: path.to_owned(), len, left_out, gap: None })
     }
 
     /// How many bytes of the worker's output it has seen.
@@ -63,27 +75,80 @@ impl LogWriter {
     /// Appends output that begins at `offset`; what was seen before is dropped.
     ///
     /// # Errors
-    /// `InvalidInput` when bytes in between are missing; otherwise the failing call.
+    /// `InvalidInput` when bytes in between are missing; otherwise the failing call, and nothing was appended.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let new = self.news(offset, bytes)?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        if let Err(e) = file.write_all(new) {
+            // Half of it would make every later offset wrong.
+            file.set_len(self.len)?;
+            return Err(e);
+        }
+        self.len += new.len() as u64;
+        if self.mark() {
+            self.gap = None;
+        }
+        if self.len > HEAD + MARKER as u64 + 2 * TAIL
+            && let Err(e) = self.compact()
+        {
+            // It is longer than it should be, and whole.
+            tracing::warn!("{} can't be shortened: {e}", self.path.display());
+        }
+        Ok(())
+    }
+
+    /// Goes on without output that could not be appended; the log says so as soon as there is room for that.
+    ///
+    /// # Errors
+    /// As [`LogWriter::append`].
+    pub fn leave_out(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let new = self.news(offset, bytes)?.len() as u64;
+        if new == 0 {
+            return Ok(());
+        }
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        file.set_len(self.len + new)?;
+        match &mut self.gap {
+            Some(gap) if gap.at + gap.len == self.len => gap.len += new,
+            gap => *gap = Some(Gap { at: self.len, len: new }),
+        }
+        self.len += new;
+        self.mark();
+        Ok(())
+    }
+
+    /// What of `bytes` was not seen before.
+    fn news<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
         let seen = self
             .offset()
             .checked_sub(offset)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "output in between is missing"))?;
-        let new = usize::try_from(seen).ok().and_then(|seen| bytes.get(seen..)).unwrap_or_default();
-        self.file.write_all(new)?;
-        self.len += new.len() as u64;
-        if self.len > HEAD + MARKER as u64 + 2 * TAIL { self.compact() } else { Ok(()) }
+        Ok(usize::try_from(seen).ok().and_then(|seen| bytes.get(seen..)).unwrap_or_default())
+    }
+
+    /// Says in the log what is missing; returns whether there is nothing left to say.
+    fn mark(&self) -> bool {
+        let Some(Gap { at, len }) = self.gap else { return true };
+        let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
+        // A gap too short for words is told by its line breaks alone.
+        text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        let file = OpenOptions::new().write(true).open(&self.path);
+        file.and_then(|file| file.write_all_at(&text, at)).is_ok()
     }
 
     /// Rewrites the log with its head and its newest [`TAIL`] bytes.
     fn compact(&mut self) -> io::Result<()> {
+        let file = File::open(&self.path)?;
         let seen = self.offset();
         let left_out = seen - HEAD - TAIL;
         let mut kept = vec![0; usize::try_from(HEAD).unwrap_or(0)];
-        self.file.read_exact_at(&mut kept, 0)?;
+        file.read_exact_at(&mut kept, 0)?;
         kept.extend_from_slice(marker(left_out).as_bytes());
         let mut tail = vec![0; usize::try_from(TAIL).unwrap_or(0)];
-        self.file.read_exact_at(&mut tail, self.len - TAIL)?;
+        file.read_exact_at(&mut tail, self.len - TAIL)?;
         kept.extend_from_slice(&tail);
         super::atomic::replace(&self.path, &kept, super::atomic::Durability::Cached)?;
         *self = Self::open(&self.path)?;

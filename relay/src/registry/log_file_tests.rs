@@ -61,3 +61,19 @@ fn a_follower_reads_everything_once_and_after_a_rewrite_only_what_is_new() {
     }
     assert!(seen == expected, "{} of {} bytes", seen.len(), expected.len());
 }
+
+#[test]
+fn output_without_room_leaves_a_gap_that_is_told_and_keeps_offsets_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.1.log");
+    let mut writer = LogWriter::open(&path).unwrap();
+    writer.append(0, b"before\n").unwrap();
+    writer.leave_out(7, &[b'x'; 60]).unwrap();
+    writer.leave_out(67, &[b'x'; 40]).unwrap();
+    assert_eq!((writer.offset(), LogWriter::open(&path).unwrap().offset()), (107, 107));
+    writer.append(100, b"1234567after\n").unwrap();
+    let text = std::fs::read(&path).unwrap();
+    let text = String::from_utf8(text.into_iter().filter(|b| *b != 0).collect()).unwrap();
+    let mark = "\n[… 100 bytes left out: the relay's disk was full …]\n";
+    assert_eq!(text, format!("before\n{mark}after\n"));
+}

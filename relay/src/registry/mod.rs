@@ -12,7 +12,8 @@
 //! * [`read`]: records, references to jobs, listings. [`event_log`]: reading event logs. [`log_file`]: the bounded log.
 //! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_place`]: the place behind a cursor in one of them.
 //! * [`lease`]: who is the daemon, and does it live.
-//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step.
+//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step. [`write_back`]: writing ahead.
+//! * [`reserve`]: room for the ends of jobs on a full disk.
 
 pub mod atomic;
 pub mod chunk;
@@ -25,6 +26,8 @@ pub mod log_file;
 pub mod log_place;
 pub mod read;
 pub mod requests;
+pub mod reserve;
 pub mod watch;
+pub mod write_back;
 
 pub use layout::Registry;

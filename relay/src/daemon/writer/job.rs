@@ -1,35 +1,50 @@
 //! One open job: its log, its record, its output.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::time::{Duration, Instant};
 
 use common::event::{Event, EventBody};
-use common::event_line::{EventLine, Source};
+use common::event_line::{EventLine, LineError, Source};
 use common::ids::JobId;
-use common::record::JobRecord;
+use common::record::{JobRecord, Link, State};
 
+use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
-use super::{Receipt, repair};
-use crate::daemon::board::Board;
+use super::log::EventFile;
+use super::repair;
+use super::sums::Sums;
 use crate::registry::Registry;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::log_file::LogWriter;
 
+/// A record whose state has not changed is written at most this often: far more often than anybody looks, and rarely
+/// enough that a flood of events costs its record next to nothing.
+const REFRESH: Duration = Duration::from_millis(25);
+/// More is given back once it is written, in bytes: a job may be quiet for hours behind a flood.
+const KEPT_BUFFER: usize = 64 * 1024;
+
 pub(super) struct OpenJob {
     record: JobRecord,
-    log: File,
-    /// Lines that are not written yet.
+    log: EventFile,
+    /// Lines that are not written yet, or not yet told to anybody.
     lines: Vec<u8>,
-    /// Lines that the last commit made durable.
-    committed: Vec<u8>,
+    /// Whether these lines have to be recorded on a full disk too.
+    urgent: bool,
     /// The relay's own newest event.
     own_seq: u64,
+    /// What the agent's newest events were.
+    sums: Sums,
     output: LogWriter,
+    /// The relay's own events among these lines that have to be recorded sooner or later.
+    owed: Vec<EventBody>,
+    /// Whether the record has changed since the core was told.
+    news: bool,
     /// Whether the record has changed since it was written.
-    changed: bool,
+    stale: bool,
+    /// What the record on disk shows, and when it was written.
+    shown: Option<(State, Option<Link>, Instant)>,
     /// Who is told after the commit.
-    promised: Vec<Board<JobId, Receipt>>,
+    promised: Vec<Receipts>,
 }
 
 impl OpenJob {
@@ -38,35 +53,56 @@ impl OpenJob {
     /// # Errors
     /// `NotFound` for a job that is unknown or has ended; otherwise the failing call.
     pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::Result<Self> {
-        let found = repair::open(registry, job)?;
+        let found = repair::open(registry, job, ids)?;
         if found.record.state.is_final() {
+            if found.stale {
+                atomic::replace(&registry.record(job), &found.record.to_bytes()?, Durability::Cached)?;
+            }
             return Err(io::ErrorKind::NotFound.into());
         }
-        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(registry.events(job))?;
         let mut open = Self {
             output: LogWriter::open(&registry.log(job))?,
+            log: EventFile::new(registry.events(job), found.len),
             record: found.record,
-            log,
             lines: Vec::new(),
-            committed: Vec::new(),
+            urgent: false,
             own_seq: found.own_seq,
-            changed: found.stale,
+            sums: found.sums,
+            owed: Vec::new(),
+            news: found.stale,
+            stale: found.stale,
+            shown: None,
             promised: Vec::new(),
         };
         if open.own_seq == 0 && open.record.seq == 0 {
             // Its time is the launch's, so that the record folded from the log is the one that launch wrote.
             let queued = EventBody::Queued(Box::new(open.record.to_queued()));
             open.push_own(Event { at: open.record.created_at, body: queued }, ids)?;
-            atomic::sync_dir(registry.dir())?;
-        }
-        if let Some(damage) = found.damage {
-            open.take_own(EventBody::Warning { message: damage }, ids);
         }
         Ok(open)
     }
 
     pub(super) fn record(&self) -> &JobRecord {
         &self.record
+    }
+
+    pub(super) fn log(&mut self) -> &mut EventFile {
+        &mut self.log
+    }
+
+    /// The lines of this commit, each with its line break.
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// Whether they have to be recorded on a full disk too.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// Whether the core has something to hear.
+    pub(super) fn has_news(&self) -> bool {
+        self.news
     }
 
     /// What is durable, or will be with the next commit.
@@ -80,14 +116,15 @@ impl OpenJob {
     }
 
     /// Hands out a receipt after the commit.
-    pub(super) fn promise(&mut self, receipts: &Board<JobId, Receipt>) {
+    pub(super) fn promise(&mut self, receipts: &Receipts) {
         self.promised.push(receipts.clone());
     }
 
     /// Takes a batch of an agent's events; those that are here already are dropped.
     ///
     /// # Errors
-    /// `InvalidInput` for an old epoch or a gap.
+    /// `InvalidInput` for another epoch than the one that runs or the next, for a gap, and for a repeat with another
+    /// content.
     pub(super) fn take_events(
         &mut self,
         epoch: u32,
@@ -95,33 +132,56 @@ impl OpenJob {
         batch: Vec<Event>,
         ids: &mut EventIds,
     ) -> io::Result<()> {
-        let refused = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
-        if epoch < self.record.epoch || epoch == 0 {
-            return Err(refused(format!("epoch {epoch} is over, {} is current", self.record.epoch)));
+        let refused = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        let current = self.record.epoch;
+        if epoch < current || epoch == 0 {
+            return refused(format!("epoch {epoch} is over, {current} is current"));
         }
-        let last = if epoch == self.record.epoch { self.record.seq } else { 0 };
+        // A run is started with the next number; whatever is beyond that was never started here.
+        if epoch > current + 1 {
+            return refused(format!("epoch {epoch} was never started, {current} is current"));
+        }
+        let last = if epoch == current { self.record.seq } else { 0 };
         if first_seq > last + 1 {
-            return Err(refused(format!("events {} to {} are missing", last + 1, first_seq - 1)));
+            return refused(format!("events {} to {} of epoch {epoch} are missing", last + 1, first_seq - 1));
         }
-        for (seq, event) in (first_seq..).zip(batch).skip_while(|(seq, _)| *seq <= last) {
-            self.push(epoch, seq, Source::Agent, event, ids)?;
+        for (seq, event) in (first_seq..).zip(batch) {
+            if seq > last {
+                self.push(epoch, seq, Source::Agent, event, ids)?;
+            } else if !self.is_repeat(epoch, seq, event)? {
+                let job = &self.record.job;
+                return refused(format!("event {seq} of {job}, epoch {epoch}, is here with another content"));
+            }
         }
         Ok(())
     }
 
+    /// Whether an event is the one that is here under its number. One from before the window can't be told.
+    fn is_repeat(&self, epoch: u32, seq: u64, event: Event) -> io::Result<bool> {
+        let Some(sum) = self.sums.get(epoch, seq) else { return Ok(true) };
+        let job = self.record.job.clone();
+        let line = EventLine { id: 0, job, epoch, seq, source: Source::Agent, event: Some(event) };
+        Ok(line.append_to(&mut Vec::new()).map_err(malformed)? == sum)
+    }
+
     /// Takes an event that the relay itself saw. Nothing follows the end of a job.
-    pub(super) fn take_own(&mut self, body: EventBody, ids: &mut EventIds) {
+    ///
+    /// # Errors
+    /// When there is no id for it.
+    pub(super) fn take_own(&mut self, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
         if self.record.state.is_final() {
-            return;
+            return Ok(());
         }
-        if let Err(e) = self.push_own(Event { at: crate::time::now(), body }, ids) {
-            tracing::error!("{}: an event could not be recorded: {e}", self.record.job);
-        }
+        let owed = is_urgent(&body).then(|| body.clone());
+        self.push_own(Event { at: crate::time::now(), body }, ids)?;
+        self.owed.extend(owed);
+        Ok(())
     }
 
     fn push_own(&mut self, event: Event, ids: &mut EventIds) -> io::Result<()> {
+        self.push(0, self.own_seq + 1, Source::Relay, event, ids)?;
         self.own_seq += 1;
-        self.push(0, self.own_seq, Source::Relay, event, ids)
+        Ok(())
     }
 
     fn push(
@@ -132,16 +192,19 @@ impl OpenJob {
         event: Event,
         ids: &mut EventIds,
     ) -> io::Result<()> {
+        self.urgent |= is_urgent(&event.body);
         let job = self.record.job.clone();
         let line = EventLine { id: ids.next()?, job, epoch, seq, source, event: Some(event) };
-        let bytes = line.to_bytes().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        self.lines.extend_from_slice(&bytes);
+        let sum = line.append_to(&mut self.lines).map_err(malformed)?;
+        if source == Source::Agent {
+            self.sums.push(epoch, seq, sum);
+        }
         self.record.apply_line(&line);
-        self.changed = true;
+        (self.stale, self.news) = (true, true);
         Ok(())
     }
 
-    /// Takes a piece of the worker's output.
+    /// Takes a piece of the worker's output. What can't be written is left out, so that the events behind it come on.
     ///
     /// # Errors
     /// `InvalidInput` for an old epoch or when output in between is missing.
@@ -149,46 +212,90 @@ impl OpenJob {
         if epoch < self.record.epoch {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("epoch {epoch} is over")));
         }
-        self.output.append(offset, bytes)
+        match self.output.append(offset, bytes) {
+            Err(e) if e.kind() != io::ErrorKind::InvalidInput => {
+                tracing::warn!("{}: output was left out of its log: {e}", self.record.job);
+                self.output.leave_out(offset, bytes)
+            }
+            appended => appended,
+        }
     }
 
-    /// Makes everything taken durable, refreshes the record, hands out receipts. Returns whether the record changed.
+    /// Appends the lines to the log; see [`EventFile::write`].
     ///
     /// # Errors
-    /// When the log can't be written or synced: then nothing may be promised, and the job must be opened anew.
-    pub(super) fn commit(&mut self, registry: &Registry) -> io::Result<bool> {
-        if !self.lines.is_empty() {
-            self.log.write_all(&self.lines)?;
-            self.log.sync_data()?;
-            self.committed = std::mem::take(&mut self.lines);
+    /// As there.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        self.log.write(&self.lines)
+    }
+
+    /// Writes the log anew, with these lines; see [`EventFile::renew`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        self.log.renew(&self.lines)
+    }
+
+    /// Brings the record up to date where that is due; returns when it is due otherwise. A record is a cache, the log is
+    /// the truth: it is not synced, and a start makes it again.
+    ///
+    /// # Errors
+    /// When it can't be replaced: it is due again then.
+    pub(super) fn refresh(&mut self, registry: &Registry, now: Instant) -> io::Result<Option<Instant>> {
+        if !self.stale {
+            return Ok(None);
         }
-        let changed = std::mem::take(&mut self.changed);
-        if changed {
-            // Not synced: the log is the truth, and a start makes the record again from it.
-            atomic::replace(
-                &registry.record(&self.record.job),
-                &self.record.to_bytes()?,
-                Durability::Cached,
-            )?;
+        let (state, link) = (self.record.state, self.record.link);
+        if let Some((shown_state, shown_link, at)) = self.shown
+            && (shown_state, shown_link) == (state, link)
+            && now < at + REFRESH
+        {
+            return Ok(Some(at + REFRESH));
         }
+        let bytes = self.record.to_bytes()?;
+        atomic::replace(&registry.record(&self.record.job), &bytes, Durability::Cached)?;
+        (self.stale, self.shown) = (false, Some((state, link, now)));
+        Ok(None)
+    }
+
+    /// Hands out what was promised. Everything is durable.
+    pub(super) fn acknowledge(&mut self) {
         let receipt = self.receipt();
         for receipts in self.promised.drain(..) {
             receipts.post(self.record.job.clone(), receipt.clone());
         }
-        Ok(changed)
     }
 
-    /// Hands out the lines that the last commit made durable, each with its line break.
-    pub(super) fn take_committed(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.committed)
+    /// The lines of this commit, each with its line break.
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
     }
 
-    /// Tells everybody who waits for a receipt that there will be none.
-    pub(super) fn fail(&mut self, error: &io::Error) {
-        let problem = Some(format!("the registry can't be written: {error}"));
-        for receipts in self.promised.drain(..) {
-            receipts
-                .post(self.record.job.clone(), Receipt { problem: problem.clone(), ..Receipt::default() });
-        }
+    /// Forgets the lines of this commit, now that everybody was told.
+    pub(super) fn settle(&mut self) {
+        self.lines.clear();
+        self.lines.shrink_to(KEPT_BUFFER);
+        self.owed.clear();
+        (self.urgent, self.news) = (false, false);
     }
+
+    /// What of the relay's own was not recorded and has to be.
+    pub(super) fn unrecorded(&mut self) -> Vec<EventBody> {
+        std::mem::take(&mut self.owed)
+    }
+
+    /// Who waits for a receipt that can't be given.
+    pub(super) fn disappointed(&mut self) -> Vec<Receipts> {
+        std::mem::take(&mut self.promised)
+    }
+}
+
+/// Whether an event has to be recorded on a full disk too: an end, and why nothing else comes.
+pub(super) fn is_urgent(body: &EventBody) -> bool {
+    matches!(body, EventBody::Finished { .. } | EventBody::LinkLost { .. })
+}
+
+fn malformed(error: LineError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }

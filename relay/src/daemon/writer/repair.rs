@@ -1,14 +1,22 @@
 //! One job's files, made whole: a torn tail is cut, damage is set aside, the record is folded again.
+//!
+//! Everything here may be cut off anywhere and done again: the tail is cut in one call, and a damaged log is replaced in
+//! one step by its good lines and the warning that tells of the rest, after a copy of it was made.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use common::event_line::{LineError, Source};
+use common::event::{Event, EventBody};
+use common::event_line::{EventLine, Source};
 use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 
+use super::ids::EventIds;
+use super::sums::Sums;
 use crate::registry::atomic::{self, Durability};
-use crate::registry::{Registry, event_log};
+use crate::registry::event_log::{self, Found};
+use crate::registry::{Registry, layout};
 
 /// A job as its files tell it.
 pub(super) struct Opened {
@@ -16,62 +24,190 @@ pub(super) struct Opened {
     pub(super) record: JobRecord,
     /// The relay's own newest event.
     pub(super) own_seq: u64,
+    /// The sums of the agent's newest events.
+    pub(super) sums: Sums,
+    /// Bytes of the log, all of them good lines.
+    pub(super) len: u64,
     /// Whether the record on disk differs.
     pub(super) stale: bool,
-    /// What was set aside.
-    pub(super) damage: Option<String>,
 }
 
 /// Reads a job's log and record; cuts a torn tail and sets damage aside.
 ///
 /// # Errors
-/// `NotFound` for an unknown job; `Unsupported` for a record of a newer program; otherwise the failing call.
-pub(super) fn open(registry: &Registry, job: &JobId) -> io::Result<Opened> {
+/// `NotFound` for an unknown job; `Unsupported` for a record or a log of a newer program, which are left as they are;
+/// otherwise the failing call.
+pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::Result<Opened> {
     let on_disk = fs::read(registry.record(job)).ok();
     let stored: Option<JobRecord> = on_disk.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
     if stored.as_ref().is_some_and(|record| record.schema > SCHEMA) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "its record was written by a newer relay"));
     }
     let path = registry.events(job);
-    let log = match event_log::read(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => event_log::Log::default(),
-        log => log?,
+    let mut fold = Fold::new(stored);
+    let found = match event_log::scan(&path, |_, line| fold.take(&line)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Found::default(),
+        found => found?,
     };
-    if log.torn_bytes > 0 {
-        OpenOptions::new().write(true).open(&path)?.set_len(log.good_bytes)?;
-        tracing::warn!("{job}: {} torn bytes were cut off its log", log.torn_bytes);
+    if let Some(version) = found.newer {
+        let reason = format!("its log has lines of format {version}, by a newer relay");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
     }
-    let damage = if log.bad.is_empty() { None } else { Some(set_aside(registry, job, &log)?) };
-    let own_seq =
-        log.lines.iter().filter(|line| line.source == Source::Relay).map(|line| line.seq).max().unwrap_or(0);
-    let record = JobRecord::rebuild(&log.lines).or(stored).ok_or(io::ErrorKind::NotFound)?;
+    if found.torn_bytes > 0 {
+        OpenOptions::new().write(true).open(&path)?.set_len(found.good_bytes)?;
+        tracing::warn!("{job}: {} torn bytes were cut off its log", found.torn_bytes);
+    }
+    let mut len = found.good_bytes;
+    if found.bad_lines > 0 {
+        len = set_aside(registry, job, &found, &mut fold, ids)?;
+    }
+    let record = fold.record.ok_or(io::ErrorKind::NotFound)?;
     let stale = on_disk.as_deref() != Some(&record.to_bytes()?);
-    Ok(Opened { record, own_seq, stale, damage })
+    Ok(Opened { record, own_seq: fold.own_seq, sums: fold.sums, len, stale })
 }
 
-/// Keeps a damaged log under another name and goes on with its good lines.
-fn set_aside(registry: &Registry, job: &JobId, log: &event_log::Log) -> io::Result<String> {
-    if let Some((number, error @ LineError::Newer(_))) = log.bad.first() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, format!("line {number} of its log: {error}")));
+/// What the lines of a log add up to.
+struct Fold {
+    record: Option<JobRecord>,
+    own_seq: u64,
+    sums: Sums,
+    begun: bool,
+    /// What of the agent's events is not there, for people.
+    missing: Vec<String>,
+    scratch: Vec<u8>,
+}
+
+impl Fold {
+    /// Begins with the record on disk, which holds only as long as there are no lines.
+    fn new(stored: Option<JobRecord>) -> Self {
+        Self {
+            record: stored,
+            own_seq: 0,
+            sums: Sums::default(),
+            begun: false,
+            missing: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
+
+    fn take(&mut self, line: &EventLine) {
+        if !self.begun {
+            self.begun = true;
+            // Without its first line, what launch wrote into the record has to do.
+            let launched = JobRecord::rebuild([line]);
+            let again = self
+                .record
+                .take()
+                .map(|record| JobRecord::queued(record.job.clone(), record.created_at, &record.to_queued()));
+            let is_first = launched.is_some();
+            self.record = launched.or(again);
+            if is_first {
+                self.own_seq = line.seq;
+                return;
+            }
+        }
+        let Some(record) = &mut self.record else { return };
+        if line.source == Source::Relay {
+            self.own_seq = line.seq;
+        } else {
+            let last = if line.epoch == record.epoch { record.seq } else { 0 };
+            if line.seq > last + 1 && self.missing.len() < event_log::LISTED {
+                self.missing.push(format!("{} to {} of epoch {}", last + 1, line.seq - 1, line.epoch));
+            }
+            // Summed as an event of today, which is how an agent would send it again.
+            self.scratch.clear();
+            let sum = line.append_to(&mut self.scratch).unwrap_or_default();
+            self.sums.push(line.epoch, line.seq, sum);
+        }
+        record.apply_line(line);
+    }
+}
+
+/// Keeps a damaged log under another name and goes on with its good lines, behind which a warning tells of it. Returns the
+/// length of the log then.
+fn set_aside(
+    registry: &Registry,
+    job: &JobId,
+    found: &Found,
+    fold: &mut Fold,
+    ids: &mut EventIds,
+) -> io::Result<u64> {
     let path = registry.events(job);
-    let aside = (1..u32::MAX)
-        .map(|n| path.with_extension(format!("jsonl.corrupt-{n}")))
-        .find(|aside| !aside.exists())
-        .ok_or(io::ErrorKind::AlreadyExists)?;
-    fs::copy(&path, &aside)?;
-    let mut good = Vec::new();
-    for line in log.lines.iter().filter(|line| line.event.is_some()) {
-        good.extend(line.to_bytes().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?);
-    }
-    atomic::replace(&path, &good, Durability::Synced)?;
-    let lines: Vec<String> = log.bad.iter().take(5).map(|(number, _)| number.to_string()).collect();
+    let aside = keep(&path)?;
+    let lines: Vec<String> = found.bad.iter().take(5).map(|(number, _)| number.to_string()).collect();
+    let lost = match fold.missing.as_slice() {
+        [] => String::new(),
+        missing => format!("; the agent's events {} are lost", missing.join(", ")),
+    };
     let message = format!(
-        "{} damaged lines of the event log (line {}…) were set aside in {}",
-        log.bad.len(),
+        "{} damaged line(s) of the event log (line {}) were set aside in {}{lost}",
+        found.bad_lines,
         lines.join(", "),
         aside.display()
     );
     tracing::error!("{job}: {message}");
-    Ok(message)
+    let warning = EventLine {
+        id: ids.next()?,
+        job: job.clone(),
+        epoch: 0,
+        seq: fold.own_seq + 1,
+        source: Source::Relay,
+        event: Some(Event {
+            at: crate::time::now(),
+            body: EventBody::Warning {
+                message: common::text::truncate(&message, common::event::MAX_TEXT).into(),
+            },
+        }),
+    };
+    // Nothing follows the end of a job.
+    let warning = fold.record.as_ref().is_some_and(|record| !record.state.is_final()).then_some(warning);
+    let mut bytes = Vec::new();
+    if let Some(line) = &warning {
+        line.append_to(&mut bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        fold.take(line);
+    }
+    let len = replace_with_good_lines(&path, &bytes)?;
+    Ok(len)
+}
+
+/// Copies a damaged log to the first free `.corrupt-N`, unless the last one is that copy: a crash came in between.
+fn keep(path: &Path) -> io::Result<PathBuf> {
+    let name = |n: u32| path.with_extension(format!("jsonl.corrupt-{n}"));
+    let free = (1..u32::MAX).find(|n| !name(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;
+    let damaged = fs::read(path)?;
+    if free > 1 && fs::read(name(free - 1)).is_ok_and(|kept| kept == damaged) {
+        return Ok(name(free - 1));
+    }
+    atomic::replace(&name(free), &damaged, Durability::Synced)?;
+    Ok(name(free))
+}
+
+fn replace_with_good_lines(path: &Path, more: &[u8]) -> io::Result<u64> {
+    let temporary = atomic::temporary(path);
+    let mut new = io::BufWriter::new(atomic::open_new(&temporary)?);
+    let (mut len, mut written) = (more.len() as u64, Ok(()));
+    event_log::scan(path, |raw, _| {
+        if written.is_ok() {
+            len += raw.len() as u64;
+            written = new.write_all(raw);
+        }
+    })?;
+    written?;
+    new.write_all(more)?;
+    new.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), atomic::sync_dir)?;
+    Ok(len)
+}
+
+/// The jobs that have a log in the registry.
+///
+/// # Errors
+/// When the folder can't be read.
+pub(super) fn jobs_with_logs(registry: &Registry) -> io::Result<Vec<JobId>> {
+    let mut jobs = Vec::new();
+    for entry in fs::read_dir(registry.dir())? {
+        jobs.extend(entry?.file_name().to_str().and_then(layout::job_of_events));
+    }
+    Ok(jobs)
 }

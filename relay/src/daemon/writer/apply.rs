@@ -1,0 +1,156 @@
+//! Commands → open jobs. Nothing is durable yet when this is done.
+
+use std::io;
+use std::time::Instant;
+
+use common::event::{Event, EventBody};
+use common::ids::JobId;
+use common::record::Link;
+use common::wire::{Durable, JobProgress};
+
+use super::command::{Command, Receipt, Receipts};
+use super::ids::EventIds;
+use super::job::{OpenJob, is_urgent};
+use super::room::FULL;
+use super::spec;
+use super::thread::Writer;
+use crate::registry::read;
+
+impl Writer {
+    pub(super) fn apply(&mut self, command: Command, now: Instant) -> io::Result<()> {
+        match command {
+            Command::Adopt(job) => self.job(&job).map(|_| ())?,
+            Command::Events { job, epoch, first_seq, batch, receipts } => {
+                self.events(&job, epoch, first_seq, batch, &receipts);
+            }
+            Command::Output { job, epoch, offset, bytes, receipts } => {
+                let taken = self.with_job(&job, |open, _| open.take_output(epoch, offset, &bytes));
+                self.promise(&job, epoch, taken, &receipts);
+            }
+            Command::Own { job, body } => self.own(&job, *body, now),
+            Command::DropEnv(job) => spec::drop_env(&self.registry, &job)?,
+            Command::MoveLimit { job, job_ms } => {
+                spec::move_limit(&self.registry, &job, job_ms)?;
+                self.own(&job, EventBody::Extended { n: None, limit_ms: job_ms }, now);
+            }
+            Command::Durable { jobs, reply } => {
+                // Without an answer the connection ends and the agent asks again: a wrong one could end its jobs.
+                let durable: io::Result<Vec<Durable>> =
+                    jobs.iter().map(|progress| self.durable(progress)).collect();
+                self.answers.push((durable?, reply));
+            }
+            Command::Flush(reply) => self.flushes.push(reply),
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>, receipts: &Receipts) {
+        let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
+        // A job that is not open any more gets its answer whatever the disk says.
+        if self.room.is_full() && !self.room.wants(job, has_end) && self.job(job).is_ok() {
+            return self.let_wait(job, receipts.clone());
+        }
+        let taken = self.with_job(job, |open, ids| open.take_events(epoch, first_seq, batch, ids));
+        self.promise(job, epoch, taken, receipts);
+    }
+
+    /// Leaves an agent's events where they are. The record says why nothing new is seen.
+    pub(super) fn let_wait(&mut self, job: &JobId, receipts: Receipts) {
+        if !self.room.wait(job, receipts) {
+            return;
+        }
+        let told = self.with_job(job, |open, ids| {
+            if open.record().link != Some(Link::Connected) {
+                return Ok(());
+            }
+            open.take_own(EventBody::LinkLost { reason: FULL.to_owned() }, ids)
+        });
+        if let Err(e) = told {
+            tracing::warn!("{job}: its record can't say that the disk is full: {e}");
+        }
+    }
+
+    pub(super) fn own(&mut self, job: &JobId, body: EventBody, now: Instant) {
+        if self.room.is_full() && !is_urgent(&body) {
+            return tracing::warn!("{job}: an event of the relay's own is left out: {FULL}");
+        }
+        let urgent = is_urgent(&body).then(|| body.clone());
+        match self.with_job(job, |open, ids| open.take_own(body, ids)) {
+            Ok(()) => {}
+            // It has ended: nothing follows.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => {
+                tracing::error!("{job}: an event could not be recorded: {e}");
+                if let Some(body) = urgent {
+                    self.owe(job, body, now);
+                }
+            }
+        }
+    }
+
+    /// The open job; opens it if it has not ended.
+    pub(super) fn job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
+        if !self.open.contains_key(job) {
+            let mut opened = OpenJob::open(&self.registry, job, &mut self.ids)?;
+            if self.poisoned.contains(job) {
+                opened.log().distrust();
+            }
+            self.open.insert(job.clone(), opened);
+            self.touched.insert(job.clone());
+        }
+        self.open.get_mut(job).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn with_job<T>(
+        &mut self,
+        job: &JobId,
+        act: impl FnOnce(&mut OpenJob, &mut EventIds) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.job(job)?;
+        self.touched.insert(job.clone());
+        match self.open.get_mut(job) {
+            Some(open) => act(open, &mut self.ids),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Notes who wants a receipt after the commit. What could not be taken is told at once.
+    fn promise(&mut self, job: &JobId, epoch: u32, taken: io::Result<()>, receipts: &Receipts) {
+        let problem = match (taken, self.open.get_mut(job)) {
+            (Ok(()), Some(open)) => return open.promise(receipts),
+            // The agent comes back and is told that the registry wants nothing more of it.
+            (Err(e), _) if e.kind() == io::ErrorKind::NotFound => {
+                "it is unknown here, or has ended".to_owned()
+            }
+            (Ok(()), None) => "it is unknown here, or has ended".to_owned(),
+            (Err(e), _) => e.to_string(),
+        };
+        receipts.post(job.clone(), Receipt { epoch, problem: Some(problem), ..Receipt::default() });
+    }
+
+    fn durable(&mut self, progress: &JobProgress) -> io::Result<Durable> {
+        let JobProgress { job, epoch, .. } = progress;
+        let closed = Durable { job: job.clone(), epoch: *epoch, seq: 0, output: 0, closed: true };
+        let open = match self.job(job) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(closed),
+            open => open?,
+        };
+        let (record, receipt) = (open.record(), open.receipt());
+        let next = record.epoch.saturating_add(1);
+        if record.state.is_final() || !(record.epoch..=next).contains(epoch) {
+            return Ok(closed);
+        }
+        let seq = if record.epoch == *epoch { receipt.seq } else { 0 };
+        // What somebody else has written may not be durable yet: the answer waits for the commit.
+        self.touched.insert(job.clone());
+        Ok(Durable { seq, output: receipt.output, closed: false, ..closed })
+    }
+
+    /// Notes a job that a start has found to be over.
+    pub(super) fn found_ended(&mut self, job: &JobId) {
+        let finished_at = read::load(&self.registry, job).ok().and_then(|stored| stored.record.finished_at);
+        if let Some(finished_at) = finished_at {
+            self.archive.add(finished_at, job.clone());
+        }
+    }
+}

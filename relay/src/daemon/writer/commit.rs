@@ -1,0 +1,157 @@
+//! Open jobs → disk → whoever waits: disk, ack, publish.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Instant;
+
+use common::ids::JobId;
+
+use super::mend::RETRY;
+use super::thread::Writer;
+
+/// Open logs that keep their descriptor: with more jobs than that each is opened again when it has something to say, so
+/// that a thousand jobs do not need a thousand descriptors.
+const DESCRIPTORS: usize = 64;
+
+impl Writer {
+    /// Makes everything that was taken durable, then tells.
+    pub(super) fn commit(&mut self, now: Instant) {
+        // Agents that have to wait are noted in their records, which is one more commit and then an end.
+        for _ in 0..2 {
+            let failed = self.commit_once(now);
+            self.answer(&failed);
+            if failed.is_empty() {
+                break;
+            }
+            self.disappoint(failed, now);
+        }
+    }
+
+    fn commit_once(&mut self, now: Instant) -> BTreeMap<JobId, io::Error> {
+        let group: Vec<JobId> = std::mem::take(&mut self.touched).into_iter().collect();
+        let mut failed = BTreeMap::new();
+        // 1. write
+        for job in &group {
+            if let Err(e) = self.write_log(job, now) {
+                failed.insert(job.clone(), e);
+            }
+        }
+        // 2. sync: all begin before the first is waited for
+        let written: Vec<JobId> = group.into_iter().filter(|job| !failed.contains_key(job)).collect();
+        if written.len() > 1 {
+            for job in &written {
+                self.open.get_mut(job).into_iter().for_each(|open| open.log().begin_sync());
+            }
+        }
+        for job in &written {
+            if let Err(e) = self.sync_log(job, now) {
+                failed.insert(job.clone(), e);
+            }
+        }
+        let durable: Vec<JobId> = written.into_iter().filter(|job| !failed.contains_key(job)).collect();
+        // 3. records
+        let ended = self.refresh(&durable, now);
+        // 4. receipts
+        for job in &durable {
+            self.open.get_mut(job).into_iter().for_each(|open| open.acknowledge());
+        }
+        // 5. changes
+        self.publish(&durable);
+        self.put_away(ended);
+        failed
+    }
+
+    fn write_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
+        let Some(open) = self.open.get_mut(job) else { return Ok(()) };
+        match open.write() {
+            Err(e) => self.mend_write(job, e, now),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn sync_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
+        let Some(open) = self.open.get_mut(job) else { return Ok(()) };
+        match open.log().sync() {
+            Err(e) => self.mend_sync(job, &e, now)?,
+            Ok(()) => {}
+        }
+        self.poisoned.remove(job);
+        Ok(())
+    }
+
+    /// Brings records up to date where that is due. Returns the jobs whose end their record tells now.
+    pub(super) fn refresh(&mut self, jobs: &[JobId], now: Instant) -> Vec<JobId> {
+        let mut ended = Vec::new();
+        for job in jobs {
+            self.due.remove(job);
+            let Some(open) = self.open.get_mut(job) else { continue };
+            let is_final = open.record().state.is_final();
+            let mut refreshed = open.refresh(&self.registry, now);
+            if is_final
+                && refreshed.as_ref().is_err_and(super::room::is_lacking)
+                && self.room.give_up_reserve(now)
+            {
+                refreshed = open.refresh(&self.registry, now);
+            }
+            match refreshed {
+                Ok(None) if is_final => ended.push(job.clone()),
+                Ok(None) => {}
+                Ok(Some(due)) => drop(self.due.insert(job.clone(), due)),
+                Err(e) => {
+                    tracing::warn!("{job}: its record could not be written, its log is right: {e}");
+                    self.due.insert(job.clone(), now + RETRY);
+                }
+            }
+        }
+        ended
+    }
+
+    /// Brings every record up to date.
+    pub(super) fn refresh_all(&mut self, now: Instant) {
+        let jobs: Vec<JobId> = self.due.keys().cloned().collect();
+        let ended = self.refresh(&jobs, now + RETRY);
+        self.put_away(ended);
+    }
+
+    /// Tells the core what has changed, and whoever listens what was recorded.
+    fn publish(&mut self, jobs: &[JobId]) {
+        let mut news = self.feed.gather();
+        for job in jobs {
+            let Some(open) = self.open.get_mut(job) else { continue };
+            news.add(job, open.lines());
+            if open.has_news() {
+                self.changes.post(job.clone(), open.record().clone());
+            }
+            open.settle();
+        }
+        self.feed.publish(news, self.ids.newest());
+        if self.open.len() > DESCRIPTORS {
+            for job in jobs {
+                self.open.get_mut(job).into_iter().for_each(|open| open.log().close());
+            }
+        }
+    }
+
+    /// Sends the answers that waited for the commit, but for those about a job that failed.
+    fn answer(&mut self, failed: &BTreeMap<JobId, io::Error>) {
+        for (durable, reply) in self.answers.drain(..) {
+            if durable.iter().all(|durable| !failed.contains_key(&durable.job)) {
+                // Whoever asked may have gone away.
+                let _ = reply.send(durable);
+            }
+        }
+    }
+
+    pub(super) fn put_away(&mut self, ended: Vec<JobId>) {
+        for job in &ended {
+            if let Some(open) = self.open.remove(job)
+                && let Some(finished_at) = open.record().finished_at
+            {
+                self.archive.add(finished_at, job.clone());
+            }
+        }
+        if !ended.is_empty() {
+            self.archive.trim(&self.registry);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is done when a log can't be written or synced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use common::event::EventBody;
+use common::ids::JobId;
+
+use super::command::Receipt;
+use super::room::is_lacking;
+use super::thread::Writer;
+
+/// Own events that wait to be recorded: as many jobs as there may be, twice over.
+const OWED: usize = 2000;
+/// Until what could not be recorded is tried again.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// After a failed write: what was half-written is taken back, and an end gets the room that is kept for it.
+    pub(super) fn mend_write(&mut self, job: &JobId, error: io::Error, now: Instant) -> io::Result<()> {
+        if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) {
+            return self.write_with_fewer_descriptors(job);
+        }
+        let Some(open) = self.open.get_mut(job) else { return Ok(()) };
+        if !is_lacking(&error) || open.log().take_back().is_err() {
+            return self.mend_sync(job, &error, now);
+        }
+        let urgent = open.is_urgent();
+        self.room.lack(now);
+        if !(urgent && self.room.give_up_reserve(now)) {
+            return Err(error);
+        }
+        match open.write() {
+            Err(e) => {
+                // A failure to cut it leaves the file poisoned, which `disappoint` sees.
+                let _ = open.log().take_back();
+                Err(e)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// After a failure that leaves in doubt what the disk holds: the log is written anew.
+    pub(super) fn mend_sync(&mut self, job: &JobId, error: &io::Error, now: Instant) -> io::Result<()> {
+        tracing::error!("{job}: its log can't be trusted any more and is written anew: {error}");
+        let Some(open) = self.open.get_mut(job) else { return Ok(()) };
+        // What is not durable should not be seen either; the file goes in any case.
+        let _ = open.log().take_back();
+        let renewed = match open.renew() {
+            Err(e) if is_lacking(&e) && open.is_urgent() && self.room.give_up_reserve(now) => open.renew(),
+            renewed => renewed,
+        };
+        if renewed.is_err() {
+            self.poisoned.insert(job.clone());
+        }
+        renewed
+    }
+
+    fn write_with_fewer_descriptors(&mut self, job: &JobId) -> io::Result<()> {
+        self.open.values_mut().for_each(|open| open.log().close());
+        self.open.get_mut(job).map_or(Ok(()), |open| open.write())
+    }
+
+    /// Closes jobs whose commit failed. They are opened again by the next command, from what is durable. Whoever waits is
+    /// told why there is no receipt, or waits for room.
+    pub(super) fn disappoint(&mut self, failed: BTreeMap<JobId, io::Error>, now: Instant) {
+        for (job, error) in failed {
+            let Some(mut open) = self.open.remove(&job) else { continue };
+            self.due.remove(&job);
+            if open.log().is_poisoned() {
+                self.poisoned.insert(job.clone());
+            }
+            for body in open.unrecorded() {
+                self.owe(&job, body, now);
+            }
+            let lacking = is_lacking(&error);
+            if lacking {
+                self.room.lack(now);
+            } else {
+                tracing::error!("{job}: its log could not be written: {error}");
+            }
+            for receipts in open.disappointed() {
+                if lacking {
+                    self.let_wait(&job, receipts);
+                } else {
+                    let problem = Some(format!("the registry can't be written: {error}"));
+                    receipts.post(job.clone(), Receipt { problem, ..Receipt::default() });
+                }
+            }
+        }
+    }
+
+    /// Notes an event of the relay's own that has to be recorded and could not be; it is tried again a little later.
+    pub(super) fn owe(&mut self, job: &JobId, body: EventBody, now: Instant) {
+        if self.owed.len() < OWED {
+            self.owed.push((job.clone(), body));
+            self.owed_due = Some(now + RETRY);
+        }
+    }
+
+    /// Tries again to record what is owed.
+    pub(super) fn pay_owed(&mut self, now: Instant) {
+        self.owed_due = None;
+        for (job, body) in std::mem::take(&mut self.owed) {
+            self.own(&job, body, now);
+        }
+        self.commit(now);
+    }
+}

@@ -1,0 +1,35 @@
+//! What changes in a job's spec after its launch.
+
+use std::fs;
+use std::io;
+
+use common::ids::JobId;
+use common::job::JobSpec;
+
+use crate::registry::Registry;
+use crate::registry::atomic::{self, Durability};
+
+/// Forgets the environment values in a job's spec.
+///
+/// # Errors
+/// When the spec can't be read or replaced.
+pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
+    let path = registry.spec(job);
+    let mut spec: JobSpec = serde_json::from_slice(&fs::read(&path)?)?;
+    if spec.env.is_empty() {
+        return Ok(());
+    }
+    spec.env.clear();
+    atomic::replace(&path, &serde_json::to_vec(&spec)?, Durability::Synced)
+}
+
+/// Sets the time limit in the spec of a job that no agent has yet.
+///
+/// # Errors
+/// When the spec can't be read or replaced.
+pub(super) fn move_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
+    let path = registry.spec(job);
+    let mut spec: JobSpec = serde_json::from_slice(&fs::read(&path)?)?;
+    spec.limits.job_ms = job_ms;
+    atomic::replace(&path, &serde_json::to_vec(&spec)?, Durability::Synced)
+}

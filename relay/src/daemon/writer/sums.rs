@@ -1,0 +1,52 @@
+//! Sums of a job's newest events: a repeat is known by its content, not by its number alone.
+
+use std::collections::VecDeque;
+
+/// As many as an agent has under way at most: older ones were acknowledged and are never sent again.
+const WINDOW: usize = 1024;
+
+/// The sums of the newest events of one epoch.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    epoch: u32,
+    /// Sequence of the newest.
+    last: u64,
+    sums: VecDeque<u32>,
+}
+
+impl Sums {
+    /// Takes the sum of the next event. One that does not follow the last begins anew.
+    pub(super) fn push(&mut self, epoch: u32, seq: u64, sum: u32) {
+        if epoch != self.epoch || seq != self.last + 1 {
+            self.sums.clear();
+        } else if self.sums.len() == WINDOW {
+            self.sums.pop_front();
+        }
+        (self.epoch, self.last) = (epoch, seq);
+        self.sums.push_back(sum);
+    }
+
+    /// The sum of an event; `None` where it is not known any more.
+    pub(super) fn get(&self, epoch: u32, seq: u64) -> Option<u32> {
+        let back = usize::try_from(self.last.checked_sub(seq)?).ok()?;
+        let place = self.sums.len().checked_sub(back + 1)?;
+        (epoch == self.epoch).then(|| self.sums[place])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_one_epoch_are_known() {
+        let mut sums = Sums::default();
+        for seq in 1..=2000_u32 {
+            sums.push(1, seq.into(), seq * 3);
+        }
+        assert_eq!((sums.get(1, 2000), sums.get(1, 977)), (Some(6000), Some(2931)));
+        assert_eq!((sums.get(1, 976), sums.get(1, 2001), sums.get(2, 2000)), (None, None, None));
+        sums.push(2, 1, 7);
+        assert_eq!((sums.get(2, 1), sums.get(1, 1999)), (Some(7), None));
+    }
+}

@@ -1,0 +1,225 @@
+//! The writer without its thread, on a real folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use common::event::{Event, EventBody, FinalState, Queued};
+use common::event_line::EventLine;
+use common::ids::JobId;
+use common::job::Runner;
+use common::record::{JobRecord, State};
+
+use super::command::Receipts;
+use super::thread::Writer;
+use super::*;
+use crate::daemon::board::Board;
+use crate::registry::atomic::{self, Durability};
+use crate::registry::{Registry, event_log, read};
+
+fn registry() -> (tempfile::TempDir, Registry) {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::of(dir.path());
+    registry.ensure().unwrap();
+    (dir, registry)
+}
+
+fn launch(registry: &Registry, job: &str) -> JobId {
+    let job: JobId = job.parse().unwrap();
+    let queued = Queued {
+        workspace: "/w".into(),
+        prompt_summary: "p".into(),
+        runner: Runner::Shell,
+        engine: "local".into(),
+        log_path: registry.log(&job).display().to_string(),
+        events_path: registry.events(&job).display().to_string(),
+    };
+    let record = JobRecord::queued(job.clone(), crate::time::now(), &queued);
+    atomic::replace(&registry.record(&job), &record.to_bytes().unwrap(), Durability::Cached).unwrap();
+    job
+}
+
+fn open(registry: &Registry) -> (Writer, Changes) {
+    let changes = Board::new();
+    (Writer::open(registry.clone(), changes.clone()).unwrap().0, changes)
+}
+
+fn said(text: impl Into<String>) -> Event {
+    Event { at: "2026-01-02T03:04:05.678Z".parse().unwrap(), body: EventBody::Message { text: text.into() } }
+}
+
+fn finished() -> Event {
+    let body =
+        EventBody::Finished { state: FinalState::Completed, error: None, exit_code: Some(0), changes: None };
+    Event { body, ..said("") }
+}
+
+/// Sends a batch; gives the receipt.
+fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>) -> Option<Receipt> {
+    let receipts: Receipts = Board::new();
+    let command = Command::Events { job: job.clone(), epoch, first_seq, batch, receipts: receipts.clone() };
+    writer.write([command], Instant::now());
+    taken(&receipts).remove(job)
+}
+
+/// What is on a board now.
+fn taken<V>(board: &Board<JobId, V>) -> BTreeMap<JobId, V> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::ZERO, board.take()).await.unwrap_or_default() })
+}
+
+fn texts(registry: &Registry, job: &JobId) -> Vec<String> {
+    let log = event_log::read(&registry.events(job)).unwrap();
+    assert_eq!((log.torn_bytes, log.bad.len()), (0, 0));
+    let text = |line: EventLine| match line.event.unwrap().body {
+        EventBody::Message { text } => text,
+        EventBody::Warning { .. } => "warning".to_owned(),
+        EventBody::LinkLost { .. } => "link_lost".to_owned(),
+        EventBody::Finished { .. } => "finished".to_owned(),
+        EventBody::Queued(_) => "queued".to_owned(),
+        other => format!("{other:?}"),
+    };
+    log.lines.into_iter().map(text).collect()
+}
+
+#[test]
+fn a_repeat_is_dropped_and_the_same_number_with_another_content_is_refused_after_a_restart_too() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    let acked = |seq| Some(Receipt { epoch: 1, seq, output: 0, problem: None });
+    assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two")]), acked(2));
+    assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two"), said("three")]), acked(3));
+    for _ in 0..2 {
+        let problem = send(&mut writer, &job, 1, 2, vec![said("another"), said("three")]).unwrap().problem;
+        assert_eq!(problem.unwrap(), "event 2 of a#1, epoch 1, is here with another content");
+        assert_eq!(send(&mut writer, &job, 1, 2, vec![said("two"), said("three")]), acked(3));
+        writer = open(&registry).0;
+    }
+    assert_eq!(texts(&registry, &job), ["queued", "one", "two", "three"]);
+}
+
+#[test]
+fn gaps_old_epochs_and_epochs_that_were_never_started_are_refused() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    let mut problem = |epoch, first| send(&mut writer, &job, epoch, first, vec![said("x")]).unwrap().problem;
+    assert_eq!(problem(1, 2).unwrap(), "events 1 to 1 of epoch 1 are missing");
+    assert_eq!(problem(2, 1).unwrap(), "epoch 2 was never started, 0 is current");
+    assert_eq!(problem(1, 1), None);
+    assert_eq!(problem(0, 1).unwrap(), "epoch 0 is over, 1 is current");
+    assert_eq!(problem(2, 1), None);
+    assert_eq!(problem(1, 2).unwrap(), "epoch 1 is over, 2 is current");
+}
+
+#[test]
+fn a_record_is_written_at_once_when_the_state_changes_and_otherwise_a_little_later() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, changes) = open(&registry);
+    let seq = || read::load(&registry, &job).unwrap().record.seq;
+    let told = |changes: &Changes| taken(changes).get(&job).map(|record| record.seq);
+    let now = Instant::now() + Duration::from_secs(1);
+    let events = |writer: &mut Writer, first_seq, event: Event| {
+        let receipts = Board::new();
+        let batch = vec![event];
+        writer.write([Command::Events { job: job.clone(), epoch: 1, first_seq, batch, receipts }], now);
+    };
+    events(&mut writer, 1, said("one"));
+    events(&mut writer, 2, said("two"));
+    assert_eq!((seq(), told(&changes)), (1, Some(2)), "the core hears of everything at once");
+    let due = writer.due().unwrap();
+    assert!(due > now && due <= now + Duration::from_millis(25));
+    writer.tick(due);
+    assert_eq!((seq(), writer.due()), (2, None));
+    events(&mut writer, 3, said("three"));
+    events(&mut writer, 4, finished());
+    let record = read::load(&registry, &job).unwrap().record;
+    assert_eq!((record.seq, record.state), (4, State::Completed));
+    assert_eq!((writer.due(), writer.open.len()), (None, 0));
+}
+
+#[test]
+fn damage_in_the_middle_is_set_aside_once_with_a_warning_that_says_what_is_lost() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    send(&mut writer, &job, 1, 1, vec![said("one"), said("two"), said("three")]).unwrap();
+    drop(writer);
+    let log = registry.events(&job);
+    let damaged = fs::read_to_string(&log).unwrap().replace("two", "TWO");
+    fs::write(&log, &damaged).unwrap();
+    // A crash between the copy and the repair: the copy is there already.
+    fs::write(log.with_extension("jsonl.corrupt-1"), &damaged).unwrap();
+    for _ in 0..2 {
+        let (mut writer, _) = open(&registry);
+        assert_eq!(texts(&registry, &job), ["queued", "one", "three", "warning"]);
+        assert!(!log.with_extension("jsonl.corrupt-2").exists());
+        let record = read::load(&registry, &job).unwrap().record;
+        let warning = record.warning.unwrap();
+        assert!(warning.ends_with("corrupt-1; the agent's events 2 to 2 of epoch 1 are lost"), "{warning}");
+        let at = fs::read(log.with_extension("jsonl.corrupt-1")).unwrap();
+        assert_eq!(String::from_utf8(at).unwrap(), damaged);
+        assert_eq!(send(&mut writer, &job, 1, 3, vec![said("three")]).unwrap().seq, 3);
+    }
+}
+
+#[test]
+fn what_a_newer_relay_has_written_is_left_as_it_is_and_other_jobs_go_on() {
+    let (_dir, registry) = registry();
+    let (newer, other) = (launch(&registry, "a#1"), launch(&registry, "b#1"));
+    let record = fs::read_to_string(registry.record(&newer)).unwrap();
+    fs::write(registry.record(&newer), record.replace("\"schema\":1", "\"schema\":2")).unwrap();
+    let third = launch(&registry, "c#1");
+    let line = r#"{"v":2,"id":1,"job":"c#1","epoch":0,"seq":1,"crc":"fad4c8db"}"#.to_owned() + "\ntorn";
+    fs::write(registry.events(&third), &line).unwrap();
+    let before = fs::read(registry.record(&newer)).unwrap();
+    let (mut writer, _) = open(&registry);
+    for job in [&newer, &third] {
+        let problem = send(&mut writer, job, 1, 1, vec![said("x")]).unwrap().problem.unwrap();
+        assert!(problem.contains("a newer relay"), "{problem}");
+    }
+    assert_eq!(fs::read(registry.record(&newer)).unwrap(), before);
+    assert_eq!(fs::read_to_string(registry.events(&third)).unwrap(), line);
+    assert!(!registry.events(&newer).exists());
+    assert_eq!(send(&mut writer, &other, 1, 1, vec![said("x")]).unwrap().seq, 1);
+}
+
+#[test]
+fn a_log_that_is_distrusted_is_written_anew_before_anything_is_acknowledged() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    send(&mut writer, &job, 1, 1, vec![said("one")]).unwrap();
+    let old = fs::File::open(registry.events(&job)).unwrap();
+    writer.job(&job).unwrap().log().distrust();
+    assert_eq!(send(&mut writer, &job, 1, 2, vec![said("two")]).unwrap().seq, 2);
+    assert_eq!(texts(&registry, &job), ["queued", "one", "two"]);
+    let len = old.metadata().unwrap().len();
+    assert!(fs::metadata(registry.events(&job)).unwrap().len() > len, "the old file was not written to");
+    assert_eq!(send(&mut writer, &job, 1, 3, vec![finished()]).unwrap().seq, 3);
+    assert_eq!(texts(&registry, &job), ["queued", "one", "two", "finished"]);
+}
+
+#[test]
+fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
+    let (_dir, registry) = registry();
+    let jobs: Vec<JobId> = (1..=200).map(|n| launch(&registry, &format!("a#{n}"))).collect();
+    let (mut writer, _) = open(&registry);
+    let receipts: Receipts = Board::new();
+    let batch = |job: &JobId| Command::Events {
+        job: job.clone(),
+        epoch: 1,
+        first_seq: 1,
+        batch: vec![said("x")],
+        receipts: receipts.clone(),
+    };
+    writer.write(jobs.iter().map(batch), Instant::now());
+    let acked = taken(&receipts);
+    assert!(acked.len() == 200 && acked.values().all(|receipt| receipt.seq == 1));
+    let mine = |link: std::path::PathBuf| link.starts_with(registry.dir());
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let open = open.filter(|fd| fs::read_link(fd.path()).is_ok_and(mine)).count();
+    assert!(open <= 64, "{open} descriptors");
+}

@@ -1,0 +1,171 @@
+//! The writer's state, and the loop that feeds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Instant;
+
+use common::event::EventBody;
+use common::ids::JobId;
+use common::record::JobRecord;
+use common::wire::Durable;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
+
+use super::archive::Archive;
+use super::command::{Changes, Command, WriterHandle};
+use super::ids::EventIds;
+use super::job::OpenJob;
+use super::recover;
+use super::room::Room;
+use crate::daemon::subscribe::Feed;
+use crate::registry::Registry;
+
+/// Commands that may wait: a full batch (256 events) from each of a few connections. Whoever sends one more waits.
+const QUEUE: usize = 64;
+/// Most commands that share one commit, so that a flood can't keep the first one waiting for its receipt.
+const GROUP: usize = 64;
+
+pub(super) struct Writer {
+    pub(super) registry: Registry,
+    pub(super) ids: EventIds,
+    pub(super) archive: Archive,
+    pub(super) room: Room,
+    pub(super) open: BTreeMap<JobId, OpenJob>,
+    /// Open jobs with which the next commit has something to do.
+    pub(super) touched: BTreeSet<JobId>,
+    /// Open jobs whose record is to be refreshed later, and when.
+    pub(super) due: BTreeMap<JobId, Instant>,
+    /// Jobs whose log has to be written anew before anything in it is believed.
+    pub(super) poisoned: BTreeSet<JobId>,
+    /// The relay's own events that have to be recorded and could not be yet.
+    pub(super) owed: Vec<(JobId, EventBody)>,
+    /// When they are tried again.
+    pub(super) owed_due: Option<Instant>,
+    /// Answers that wait for the commit, with the jobs that they are about.
+    pub(super) answers: Vec<(Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
+    pub(super) flushes: Vec<oneshot::Sender<()>>,
+    pub(super) changes: Changes,
+    pub(super) feed: Feed,
+}
+
+/// Repairs the registry, then starts the writer. Also returns the jobs that have not ended.
+///
+/// # Errors
+/// When the registry can't be read or repaired.
+pub(in crate::daemon) fn start(
+    registry: Registry,
+    changes: Changes,
+    feed: Feed,
+) -> io::Result<(WriterHandle, Vec<JobRecord>)> {
+    let (writer, active) = Writer::open(registry, changes, feed)?;
+    let (commands, queue) = mpsc::channel(QUEUE);
+    // For its clock alone. Of its own, because the daemon's ends before this thread does.
+    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &clock))?;
+    Ok((WriterHandle { commands }, active))
+}
+
+fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, clock: &tokio::runtime::Runtime) {
+    let mut group = Vec::with_capacity(GROUP);
+    loop {
+        let taken = match writer.due() {
+            None => queue.blocking_recv_many(&mut group, GROUP),
+            // Cancel-safe: nothing was taken when the time is up.
+            Some(due) => match clock
+                .block_on(async { timeout_at(due.into(), queue.recv_many(&mut group, GROUP)).await })
+            {
+                Ok(taken) => taken,
+                Err(_) => {
+                    writer.tick(Instant::now());
+                    continue;
+                }
+            },
+        };
+        if taken == 0 {
+            return writer.finish();
+        }
+        writer.write(group.drain(..), Instant::now());
+    }
+}
+
+impl Writer {
+    /// Repairs the registry. Also returns the jobs that have not ended.
+    ///
+    /// # Errors
+    /// When the registry can't be read.
+    pub(super) fn open(
+        registry: Registry,
+        changes: Changes,
+        feed: Feed,
+    ) -> io::Result<(Self, Vec<JobRecord>)> {
+        let now = Instant::now();
+        let found = recover::look(&registry)?;
+        let mut writer = Self {
+            ids: EventIds::load(&registry)?,
+            archive: Archive::new(found.ended),
+            room: Room::new(&registry, now),
+            open: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            due: BTreeMap::new(),
+            poisoned: BTreeSet::new(),
+            owed: Vec::new(),
+            owed_due: None,
+            answers: Vec::new(),
+            flushes: Vec::new(),
+            changes,
+            feed,
+            registry,
+        };
+        for job in found.others {
+            match writer.job(&job) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => writer.found_ended(&job),
+                Err(e) => tracing::error!("{job} can't be recovered: {e}"),
+                Ok(_) => {}
+            }
+        }
+        writer.commit(now);
+        writer.archive.trim(&writer.registry);
+        let active = writer.open.values().map(|open| open.record().clone()).collect();
+        Ok((writer, active))
+    }
+
+    /// Carries out commands that came together, and commits.
+    pub(super) fn write(&mut self, group: impl IntoIterator<Item = Command>, now: Instant) {
+        for command in group {
+            if let Err(problem) = self.apply(command, now) {
+                tracing::error!("the registry could not take a command: {problem}");
+            }
+        }
+        self.commit(now);
+        if !self.flushes.is_empty() {
+            self.refresh_all(now);
+            for reply in self.flushes.drain(..) {
+                // Whoever asked may have gone away.
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    /// When [`Writer::tick`] has something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.values().copied().chain(self.room.due()).chain(self.owed_due).min()
+    }
+
+    /// Does what has become due.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let due: Vec<JobId> =
+            self.due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
+        self.refresh(&due, now);
+        if self.room.due().is_some_and(|due| due <= now) {
+            self.room.look(now);
+        }
+        if self.owed_due.is_some_and(|due| due <= now) {
+            self.pay_owed(now);
+        }
+    }
+
+    /// Brings every record up to date: nobody will ask for anything any more.
+    fn finish(&mut self) {
+        self.refresh_all(Instant::now());
+    }
+}
