@@ -6,7 +6,8 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, down, events, explain, extend, launch, logs, run, schema, serve, status, up, wait,
+    cancel, completions, down, events, explain, extend, launch, logs, prune, run, schema, serve, status, up,
+    wait,
 };
 use crate::render::ColorMode;
 
@@ -115,6 +116,8 @@ commands! {
     Run(run::RunArgs) = "run";
     /// Print the JSON Schema of what other programs read
     Schema(schema::SchemaArgs) = "schema";
+    /// Remove archived jobs for good
+    Prune(prune::PruneArgs) = "prune";
     /// The relay itself, in the foreground
     Serve(serve::ServeArgs) = "serve";
     /// Print a completion script for a shell
@@ -159,6 +162,8 @@ mod tests {
             vec!["relay", "wait", "a", "--timeout", "0s"],
             vec!["relay", "cancel"],
             vec!["relay", "run"],
+            vec!["relay", "prune", "--keep", "all"],
+            vec!["relay", "prune", "--older-than", "30"],
             vec!["relay", "status", "a", "--latest"],
             vec!["relay", "status", "-n", "many"],
             vec!["relay", "events", "--since", "yesterday"],

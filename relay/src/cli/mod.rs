@@ -27,6 +27,7 @@ mod launch;
 mod limits;
 mod logs;
 mod outcome;
+mod prune;
 mod resolve;
 mod run;
 mod schema;

@@ -1,5 +1,6 @@
 //! A new job: number, spec, record, in this order, each durable before the next is visible.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -110,6 +111,48 @@ fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     }
     overwrite(&mut file, &job.number().to_string())?;
     Ok(job)
+}
+
+/// Makes sure that the numbers of jobs that are about to go are never given again.
+///
+/// # Errors
+/// When a counter can't be read, written or synced.
+pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
+    let mut highest: BTreeMap<&JobName, u32> = BTreeMap::new();
+    for job in jobs {
+        let number = highest.entry(job.name()).or_default();
+        *number = job.number().max(*number);
+    }
+    for (name, number) in highest {
+        let mut file = open_locked(&registry.names().join(name.as_str()))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        if text.trim().parse::<u32>().map_or(true, |last| last < number) {
+            // A lost counter is made of the jobs that are there, and these will not be.
+            let last = read::highest_number(registry, name)?.max(number);
+            overwrite(&mut file, &last.to_string())?;
+        }
+        file.sync_data()?;
+    }
+    Ok(())
+}
+
+/// Forgets the idempotency keys of jobs that are about to go.
+///
+/// # Errors
+/// When the folder can't be read or a key not be removed.
+pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
+    for entry in fs::read_dir(registry.names())? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b"key.") {
+            continue;
+        }
+        let job = fs::read_to_string(entry.path())?.trim().parse::<JobId>();
+        if job.is_ok_and(|job| jobs.contains(&job)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a small file and locks it for as long as the handle lives.

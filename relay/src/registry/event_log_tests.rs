@@ -81,7 +81,7 @@ fn a_follower_misses_and_repeats_nothing_when_the_log_is_written_anew() {
 
 #[test]
 fn a_line_longer_than_the_longest_is_one_bad_line() {
-    let long = [vec![b'x'; 3 * MAX_LINE], b"\n".to_vec()].concat();
-    let log = log_of(&[line(1), long, line(2)].concat());
+    let endless = [vec![b'x'; 3 * MAX_LINE], b"\n".to_vec()].concat();
+    let log = log_of(&[line(1), endless, line(2)].concat());
     assert_eq!((log.lines.len(), log.bad.len(), log.torn_bytes), (2, 1, 0));
 }

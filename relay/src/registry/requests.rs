@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Registry;
 use super::atomic::{self, Durability};
+use super::prune::Keep;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,11 @@ pub enum Request {
         #[serde(default)]
         to_ms: Option<u64>,
     },
+    /// Remove archived jobs for good.
+    Prune {
+        /// What stays.
+        keep: Keep,
+    },
     /// Make sure of the platform now, whatever was tried before.
     Up,
     /// Stop the platform and the daemon; jobs that still run are ended.
@@ -56,16 +62,18 @@ pub struct Filed {
     pub request: Option<Request>,
 }
 
-/// Files a request. `Launch` is a hint and may be lost to a power loss; the others are durable.
+/// Files a request and gives its file. `Launch` is a hint and may be lost to a power loss; the others are durable.
 ///
 /// # Errors
 /// When the folder can't be written.
-pub fn file(registry: &Registry, request: &Request) -> io::Result<()> {
+pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
     let durability =
         if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
     // Time orders them, the process id keeps two of the same nanosecond apart.
     let name = format!("{:024}-{}.json", Timestamp::now().as_nanosecond(), std::process::id());
-    atomic::create(&registry.requests().join(name), &serde_json::to_vec(request)?, durability)
+    let path = registry.requests().join(name);
+    atomic::create(&path, &serde_json::to_vec(request)?, durability)?;
+    Ok(path)
 }
 
 /// Every request, oldest first.

@@ -2,7 +2,7 @@
 
 use common::duration;
 use common::job::StepKind;
-use common::record::{JobRecord, Link, State};
+use common::record::{JobRecord, Link, SCHEMA, State};
 use common::step::Step;
 use common::text;
 use jiff::Timestamp;
@@ -34,6 +34,12 @@ pub fn block(record: &JobRecord, view: &View) -> String {
     }
     rows.facts(record);
     rows.worker_text("log", &record.log_path);
+    if record.schema > SCHEMA {
+        rows.note(format!(
+            "written by a newer relay (schema {}): this one changes nothing of it",
+            record.schema
+        ));
+    }
     if !record.state.is_final() && view.relay == Relay::Down {
         let as_of = clock(record.last_event_at, view.now, &view.zone);
         let old = ago(record.last_event_at, view.now);

@@ -40,7 +40,9 @@ impl Writer {
         let written: Vec<JobId> = group.into_iter().filter(|job| !failed.contains_key(job)).collect();
         if written.len() > 1 {
             for job in &written {
-                self.open.get_mut(job).into_iter().for_each(|open| open.log().begin_sync());
+                if let Some(open) = self.open.get_mut(job) {
+                    open.log().begin_sync();
+                }
             }
         }
         for job in &written {
@@ -53,11 +55,13 @@ impl Writer {
         let ended = self.refresh(&durable, now);
         // 4. receipts
         for job in &durable {
-            self.open.get_mut(job).into_iter().for_each(|open| open.acknowledge());
+            if let Some(open) = self.open.get_mut(job) {
+                open.acknowledge();
+            }
         }
         // 5. changes
         self.publish(&durable);
-        self.put_away(ended);
+        self.put_away(&ended);
         failed
     }
 
@@ -71,9 +75,8 @@ impl Writer {
 
     fn sync_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
         let Some(open) = self.open.get_mut(job) else { return Ok(()) };
-        match open.log().sync() {
-            Err(e) => self.mend_sync(job, &e, now)?,
-            Ok(()) => {}
+        if let Err(e) = open.log().sync() {
+            self.mend_sync(job, &e, now)?;
         }
         self.poisoned.remove(job);
         Ok(())
@@ -110,7 +113,7 @@ impl Writer {
     pub(super) fn refresh_all(&mut self, now: Instant) {
         let jobs: Vec<JobId> = self.due.keys().cloned().collect();
         let ended = self.refresh(&jobs, now + RETRY);
-        self.put_away(ended);
+        self.put_away(&ended);
     }
 
     /// Tells the core what has changed, and whoever listens what was recorded.
@@ -127,7 +130,9 @@ impl Writer {
         self.feed.publish(news, self.ids.newest());
         if self.open.len() > DESCRIPTORS {
             for job in jobs {
-                self.open.get_mut(job).into_iter().for_each(|open| open.log().close());
+                if let Some(open) = self.open.get_mut(job) {
+                    open.log().close();
+                }
             }
         }
     }
@@ -142,8 +147,8 @@ impl Writer {
         }
     }
 
-    pub(super) fn put_away(&mut self, ended: Vec<JobId>) {
-        for job in &ended {
+    pub(super) fn put_away(&mut self, ended: &[JobId]) {
+        for job in ended {
             if let Some(open) = self.open.remove(job)
                 && let Some(finished_at) = open.record().finished_at
             {

@@ -90,12 +90,7 @@ impl OpenJob {
         &mut self.log
     }
 
-    /// The lines of this commit, each with its line break.
-    pub(super) fn lines(&self) -> &[u8] {
-        &self.lines
-    }
-
-    /// Whether they have to be recorded on a full disk too.
+    /// Whether the lines of this commit have to be recorded on a full disk too.
     pub(super) fn is_urgent(&self) -> bool {
         self.urgent
     }

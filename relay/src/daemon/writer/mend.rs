@@ -8,6 +8,7 @@ use common::event::EventBody;
 use common::ids::JobId;
 
 use super::command::Receipt;
+use super::job::OpenJob;
 use super::room::is_lacking;
 use super::thread::Writer;
 
@@ -59,7 +60,7 @@ impl Writer {
 
     fn write_with_fewer_descriptors(&mut self, job: &JobId) -> io::Result<()> {
         self.open.values_mut().for_each(|open| open.log().close());
-        self.open.get_mut(job).map_or(Ok(()), |open| open.write())
+        self.open.get_mut(job).map_or(Ok(()), OpenJob::write)
     }
 
     /// Closes jobs whose commit failed. They are opened again by the next command, from what is durable. Whoever waits is

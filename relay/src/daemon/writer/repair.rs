@@ -154,9 +154,7 @@ fn set_aside(
         source: Source::Relay,
         event: Some(Event {
             at: crate::time::now(),
-            body: EventBody::Warning {
-                message: common::text::truncate(&message, common::event::MAX_TEXT).into(),
-            },
+            body: EventBody::Warning { message: common::text::truncate(&message, common::event::MAX_TEXT) },
         }),
     };
     // Nothing follows the end of a job.

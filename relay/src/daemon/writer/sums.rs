@@ -9,28 +9,28 @@ const WINDOW: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     epoch: u32,
-    /// Sequence of the newest.
+    /// Sequence of the last one.
     last: u64,
-    sums: VecDeque<u32>,
+    newest: VecDeque<u32>,
 }
 
 impl Sums {
     /// Takes the sum of the next event. One that does not follow the last begins anew.
     pub(super) fn push(&mut self, epoch: u32, seq: u64, sum: u32) {
         if epoch != self.epoch || seq != self.last + 1 {
-            self.sums.clear();
-        } else if self.sums.len() == WINDOW {
-            self.sums.pop_front();
+            self.newest.clear();
+        } else if self.newest.len() == WINDOW {
+            self.newest.pop_front();
         }
         (self.epoch, self.last) = (epoch, seq);
-        self.sums.push_back(sum);
+        self.newest.push_back(sum);
     }
 
     /// The sum of an event; `None` where it is not known any more.
     pub(super) fn get(&self, epoch: u32, seq: u64) -> Option<u32> {
         let back = usize::try_from(self.last.checked_sub(seq)?).ok()?;
-        let place = self.sums.len().checked_sub(back + 1)?;
-        (epoch == self.epoch).then(|| self.sums[place])
+        let place = self.newest.len().checked_sub(back + 1)?;
+        (epoch == self.epoch).then(|| self.newest[place])
     }
 }
 

@@ -71,15 +71,14 @@ fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, clock: &tokio::ru
         let taken = match writer.due() {
             None => queue.blocking_recv_many(&mut group, GROUP),
             // Cancel-safe: nothing was taken when the time is up.
-            Some(due) => match clock
-                .block_on(async { timeout_at(due.into(), queue.recv_many(&mut group, GROUP)).await })
-            {
-                Ok(taken) => taken,
-                Err(_) => {
+            Some(due) => {
+                let next = async { timeout_at(due.into(), queue.recv_many(&mut group, GROUP)).await };
+                let Ok(taken) = clock.block_on(next) else {
                     writer.tick(Instant::now());
                     continue;
-                }
-            },
+                };
+                taken
+            }
         };
         if taken == 0 {
             return writer.finish();

@@ -1,0 +1,113 @@
+//! `relay prune`
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use common::duration;
+use common::ids::JobId;
+use serde::Serialize;
+
+use super::Context;
+use crate::exit::{Code, Failure};
+use crate::registry::prune::{Keep, prune};
+use crate::registry::requests::{self, Request};
+use crate::registry::watch::Watch;
+use crate::registry::{Registry, lease, read};
+use crate::time;
+
+/// Archived jobs that are kept unless a flag says otherwise: with those outside of the archive, some weeks of work.
+const KEPT: u64 = 1000;
+/// How long a relay may take. It removes some ten thousand files a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Jobs that are named one by one.
+const NAMED: usize = 10;
+
+/// Flags of `relay prune`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Removes ended jobs for good: those that the relay has moved to the archive (it keeps the newest 200 \
+                  beside it) and that neither flag keeps. A job that has not ended is never removed, and no number is \
+                  given twice."
+)]
+pub struct PruneArgs {
+    /// Keep this many of the newest archived jobs [default: 1000; 0 with --older-than]
+    #[arg(long, value_name = "N")]
+    keep: Option<u64>,
+    /// Keep what ended more recently than this
+    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    older_than: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct Removed<'a> {
+    removed: &'a JobId,
+}
+
+/// Removes archived jobs: through the relay where one runs, because nobody else may write then, else by itself.
+///
+/// # Errors
+/// Exit code 5 when the archive can't be read or written, or the relay does not do it in time.
+pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
+    let registry = &context.registry;
+    let keep = Keep {
+        newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { KEPT }),
+        since: args.older_than.and_then(|age| time::now().checked_sub(age).ok()),
+    };
+    let before = archived(registry)?;
+    match if before.is_empty() {
+        None
+    } else {
+        lease::take(registry).map_err(|e| registry.not_writable(&e))?
+    } {
+        Some(_lock) => drop(prune(registry, &keep).map_err(|e| registry.not_writable(&e))?),
+        None if before.is_empty() => {}
+        None => ask(registry, &keep)?,
+    }
+    let after = archived(registry)?;
+    let gone: Vec<&JobId> = before.difference(&after).collect();
+    if context.output.json {
+        for job in gone {
+            context.output.json(&Removed { removed: job });
+        }
+    } else {
+        context.output.print(&text(&gone, after.len()));
+    }
+    Ok(Code::Done)
+}
+
+fn archived(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
+    let archive = registry.archived();
+    let jobs = read::jobs(&archive).map_err(|e| {
+        Failure::unreachable(format!("the archive {} can't be read: {e}", archive.dir().display()))
+    })?;
+    Ok(jobs.into_iter().collect())
+}
+
+/// Has the relay do it, which removes the request when it has.
+fn ask(registry: &Registry, keep: &Keep) -> Result<(), Failure> {
+    let watch = Watch::new(&registry.requests());
+    let request = requests::file(registry, &Request::Prune { keep: keep.clone() })
+        .map_err(|e| registry.not_writable(&e))?;
+    let deadline = Instant::now() + PATIENCE;
+    while request.try_exists().map_err(|e| registry.not_writable(&e))? {
+        if !watch.wait(Some(deadline)) {
+            return Err(Failure::unreachable(
+                "the relay has not removed anything yet; the request stays filed: `relay status` tells how it is",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn text(gone: &[&JobId], left: usize) -> String {
+    if gone.is_empty() {
+        return format!("nothing removed, {left} archived");
+    }
+    let named: Vec<String> = gone.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = match gone.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} removed ({}{more}), {left} archived", gone.len(), named.join(", "))
+}

@@ -1,0 +1,70 @@
+//! Removing archived jobs for good. Called by whoever is the registry's sole writer: the daemon, or who holds its lock.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use common::ids::JobId;
+use common::record::SCHEMA;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Registry, create, read};
+
+/// What stays. A job goes that neither of them keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// So many of the newest archived jobs.
+    pub newest: u64,
+    /// Those that ended after this time; with none, none.
+    pub since: Option<Timestamp>,
+}
+
+/// Removes archived jobs and returns them, oldest end first. Done again, or after a crash, it goes on where it was: a
+/// job's record goes last.
+///
+/// # Errors
+/// When the archive can't be read or a file can't be removed.
+pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
+    let archive = registry.archived();
+    let ended = read::records(&archive)?.into_iter().map(|stored| stored.record);
+    let ended = ended.filter(|record| record.schema <= SCHEMA && record.state.is_final());
+    let victims = choose(ended.filter_map(|record| Some((record.finished_at?, record.job))).collect(), keep);
+    create::remember_numbers(registry, &victims)?;
+    create::forget_keys(registry, &victims.iter().collect())?;
+    for job in &victims {
+        for path in [archive.spec(job), archive.log(job), archive.events(job), archive.record(job)] {
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+    }
+    Ok(victims)
+}
+
+/// The jobs to remove. Pure.
+fn choose(ended: BTreeSet<(Timestamp, JobId)>, keep: &Keep) -> Vec<JobId> {
+    let beyond = ended.len().saturating_sub(usize::try_from(keep.newest).unwrap_or(usize::MAX));
+    let old = ended.into_iter().take(beyond);
+    old.filter(|(at, _)| keep.since.is_none_or(|since| *at <= since)).map(|(_, job)| job).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_either_rule_keeps_is_kept() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let chosen = |newest, since: Option<i64>| {
+            let ended = (1..=5).map(|n| (at(n), format!("a#{n}").parse().unwrap())).collect();
+            let numbers = choose(ended, &Keep { newest, since: since.map(at) });
+            numbers.iter().map(JobId::number).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(2, None), [1, 2, 3]);
+        assert_eq!(chosen(0, Some(2)), [1, 2]);
+        assert_eq!(chosen(4, Some(3)), [1]);
+        assert_eq!(chosen(9, Some(9)), [0; 0]);
+    }
+}
