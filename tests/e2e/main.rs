@@ -22,3 +22,6 @@ mod recovery;
 mod registry;
 mod shell_jobs;
 mod stalls;
+mod storage;
+mod storage_many;
+mod storage_place;

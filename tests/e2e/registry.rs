@@ -2,14 +2,16 @@
 
 use std::fs;
 
+use relay_tests::harness::figures::figure;
 use relay_tests::harness::{Engine, Site, programs};
 
 #[test]
-fn a_second_relay_refuses_and_names_the_first() {
+fn s11_a_second_relay_refuses_and_names_the_first() {
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);
     let said = site.refused(2, &["serve"]);
     assert!(said.contains(&site.daemon_pid().to_string()), "{said}");
+    figure("S11: a second relay on a registry is refused with exit code 2 and names the first");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //!   started is stopped, and every record is held against its event log.
 //! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: who runs in a folder,
 //!   counted from outside. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
-//! * [`netns`]: relay and agent in networks of their own. * [`figures`]: what was measured.
+//! * [`netns`]: relay and agent in networks of their own. * [`mount`]: small file systems. [`strace`]: calls that fail
+//!   on purpose. * [`figures`]: what was measured.
 //!
 //! Nothing here sleeps and hopes: [`until`] looks for a fact until a generous deadline.
 
@@ -12,10 +13,12 @@ pub mod black_hole;
 pub mod docker;
 pub mod figures;
 pub mod model;
+pub mod mount;
 pub mod netns;
 pub mod processes;
 pub mod programs;
 pub mod site;
+pub mod strace;
 
 use std::time::{Duration, Instant};
 

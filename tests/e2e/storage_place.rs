@@ -1,0 +1,153 @@
+//! A registry that is held, not there, not writable, and a relay that may open next to nothing.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::record::State;
+use relay_tests::harness::figures::{figure, ms};
+use relay_tests::harness::{Engine, Site, processes, programs, until};
+
+use crate::storage::kill;
+
+#[test]
+fn s12_the_lock_is_free_at_once_when_the_relay_is_killed_beside_its_living_children() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("sleep 1000", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let lock = fs::File::open(site.registry().join("relay.lock")).unwrap();
+    let begun = Instant::now();
+    kill(site.daemon_pid());
+    until("the lock is free", || lock.try_lock_shared().ok());
+    let free = begun.elapsed();
+    lock.unlock().unwrap();
+    let agent = site.registry().join("agent");
+    assert!(!processes::running(&agent.display().to_string()).is_empty() && !site.workers().is_empty());
+    figure(&format!("S12: the lock was free {} after kill -9, with the agent and a worker alive", ms(free)));
+    assert!(free <= Duration::from_millis(200), "{free:?}");
+    site.relay(&["up"]);
+    site.relay(&["cancel", "--grace", "1s", &job]);
+}
+
+fn mount(args: &[&str]) {
+    let output = Command::new("mount").args(args).output().unwrap();
+    assert!(output.status.success(), "mount {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Takes a mount away again.
+struct Unmount(String);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+const LAUNCH: [&str; 6] = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo"];
+
+#[test]
+#[ignore = "mounts a file system"]
+fn s13_a_registry_that_is_read_only_or_missing_or_somebody_elses_gets_one_clear_line() {
+    let site = Site::new(Engine::Local);
+    let launch: Vec<&str> = LAUNCH.into_iter().chain(["true"]).collect();
+    assert_eq!(site.run(&["status"]).status.code(), Some(0), "a missing registry holds no jobs");
+    let job = site.launch_shell("echo kept", &[]);
+    site.ended(&job);
+    site.relay(&["down"]);
+    {
+        let dir = site.registry().display().to_string();
+        mount(&["--bind", &dir, &dir]);
+        let _unmount = Unmount(dir.clone());
+        mount(&["-o", "remount,ro,bind", &dir]);
+        assert_eq!(site.relay(&["status", "--json", &job]).lines().count(), 1, "reads go on");
+        for args in [launch.as_slice(), &["serve"], &["up"], &["cancel", "demo"]] {
+            let code = if args[0] == "cancel" { 0 } else { 5 };
+            let said = site.refused(code, args);
+            assert!(code == 0 || said.contains("Read-only file system"), "{args:?}: {said}");
+            assert!(said.lines().count() <= 1, "{args:?}: {said}");
+        }
+    }
+    // Outside of root's own folder, so that somebody else finds the way there.
+    let dir = tempfile::Builder::new().prefix("relay-owner-").tempdir_in("/tmp").unwrap();
+    let root = dir.path();
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(programs::dir().join("relay"), root.join("relay")).unwrap();
+    fs::create_dir_all(root.join("platform/workers")).unwrap();
+    fs::write(root.join("platform/relay.toml"), "[platform]\nengine = \"local\"\n").unwrap();
+    fs::set_permissions(root.join("platform/workers"), fs::Permissions::from_mode(0o700)).unwrap();
+    chown(root.join("platform/workers"), Some(0), Some(0)).unwrap();
+    let nobody = |args: &[&str]| {
+        let output = Command::new(root.join("relay"))
+            .args(args)
+            .current_dir(root)
+            .env("HOME", root)
+            .env_remove("RELAY_ROOT")
+            .uid(65534)
+            .gid(65534)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
+    };
+    for args in [&["launch", "-q", "--runner", "shell", "-w", ".", "true"][..], &["status"], &["serve"]] {
+        let (code, said) = nobody(args);
+        assert_eq!((code, said.lines().count()), (Some(5), 1), "{args:?}: {said}");
+        assert!(said.contains("Permission denied"), "{args:?}: {said}");
+    }
+    figure(
+        "S13: read-only, missing and somebody else's registry: exit code 5 and one line each, reads go on",
+    );
+}
+
+#[test]
+fn s14_a_relay_without_descriptors_goes_on_with_its_jobs_and_does_not_spin() {
+    let site = Site::new(Engine::Local);
+    let go = |name: &str| site.write(&format!("workspace-projects/demo/{name}"), "");
+    site.relay(&["up"]);
+    let relay = site.daemon_pid();
+    let limited = Command::new("prlimit").args(["--nofile=32", "--pid", &relay.to_string()]).status();
+    assert!(limited.unwrap().success());
+    let line = "until test -e go; do sleep 0.02; done; echo done";
+    let jobs: Vec<String> = (0..4).map(|_| site.launch_shell(line, &[])).collect();
+    for job in &jobs {
+        site.record_when(job, "runs", |record| record.state == State::Running);
+    }
+    let lease: serde_json::Value =
+        serde_json::from_slice(&fs::read(site.registry().join("relay.json")).unwrap()).unwrap();
+    let address: SocketAddr = lease["listen"][0].as_str().unwrap().parse().unwrap();
+    let strangers: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
+    until("no descriptor is left", || {
+        (fs::read_dir(format!("/proc/{relay}/fd")).unwrap().count() >= 31).then_some(())
+    });
+    let cpu = || {
+        let stat = fs::read_to_string(format!("/proc/{relay}/schedstat")).unwrap();
+        Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+    };
+    let (begun, before) = (Instant::now(), cpu());
+    until("some time has passed", || (begun.elapsed() >= Duration::from_secs(3)).then_some(()));
+    let busy = (cpu().checked_sub(before).unwrap_or_default()).as_secs_f64() / begun.elapsed().as_secs_f64();
+    go("go");
+    drop(strangers);
+    let ended = Instant::now();
+    for job in &jobs {
+        assert_eq!(site.ended(job).state, State::Completed);
+    }
+    let ended = ended.elapsed();
+    until("it answers again", || {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    });
+    figure(&format!(
+        "S14: 32 descriptors, all taken: {:.1} % of a core, 4 of 4 jobs completed, the last {} after room was made",
+        busy * 100.0,
+        ms(ended)
+    ));
+    assert!(busy < 0.2, "{busy}");
+}

@@ -1,0 +1,76 @@
+//! Small file systems for sites, which need root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Site;
+
+/// A site whose registry is a file system of its own. The mounts go behind the site.
+#[derive(Debug)]
+pub struct Mounted {
+    /// The site.
+    pub site: Site,
+    _mounts: Mounts,
+}
+
+/// Taken down in the order opposite to that in which they were made.
+#[derive(Debug)]
+struct Mounts {
+    root: PathBuf,
+    paths: Vec<PathBuf>,
+}
+
+impl Mounted {
+    /// Gives the registry of a site a memory of this size (as `mount` takes it), and its agent, whose spool lies inside it, a
+    /// larger one.
+    ///
+    /// # Panics
+    /// When they can't be mounted.
+    pub fn tmpfs(site: Site, room: &str) -> Self {
+        let mut mounts = Mounts { root: site.root().to_owned(), paths: Vec::new() };
+        mounts.add(&site.registry(), &["-t", "tmpfs", "-o", &format!("size={room},mode=0700"), "tmpfs"]);
+        mounts.add(&site.registry().join("agent"), &["-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs"]);
+        Self { site, _mounts: mounts }
+    }
+}
+
+impl Mounts {
+    fn add(&mut self, path: &Path, arguments: &[&str]) {
+        fs::create_dir_all(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let output = Command::new("mount").args(arguments).arg(path).output();
+        let output = output.unwrap_or_else(|e| panic!("mount: {e}"));
+        assert!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));
+        self.paths.push(path.to_owned());
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        for path in self.paths.iter().rev() {
+            // Lazily: whatever still has a file open in there must not leave a mount behind.
+            let _ = Command::new("umount").arg("-l").arg(path).output();
+        }
+        // The site could not remove what something was mounted on.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// Writes a file until nothing more goes into its file system.
+///
+/// # Panics
+/// When it can't be written for another reason.
+pub fn fill(path: &Path) {
+    use std::io::{ErrorKind, Write};
+    let mut file = fs::File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    for size in [64 * 1024, 4096, 1] {
+        loop {
+            match file.write(&vec![b'x'; size]) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::StorageFull => break,
+                Err(e) => panic!("{}: {e}", path.display()),
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A process whose system calls fail on purpose.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::until;
+
+/// `strace` at a process; it lets go when this is dropped.
+#[derive(Debug)]
+pub struct Strace {
+    child: Child,
+    trace: PathBuf,
+}
+
+impl Strace {
+    /// Attaches to a process and all of its threads. `options` say which calls are traced and which fail; `trace` is the
+    /// file that gets one line a call.
+    ///
+    /// # Panics
+    /// When it can't be attached.
+    pub fn attach(pid: u32, options: &[String], trace: &Path) -> Self {
+        let said = trace.with_extension("said");
+        let stderr = fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display()));
+        let child = Command::new("strace")
+            .args(["-f", "-y", "-p", &pid.to_string(), "-o"])
+            .arg(trace)
+            .args(options)
+            .stdin(Stdio::null())
+            .stderr(stderr)
+            .spawn();
+        let child = child.unwrap_or_else(|e| panic!("strace: {e}"));
+        let strace = Self { child, trace: trace.to_owned() };
+        until("strace is attached", || {
+            let said = fs::read_to_string(&said).unwrap_or_default();
+            said.contains("attached").then_some(())
+        });
+        strace
+    }
+
+    /// What was traced so far.
+    pub fn lines(&self) -> Vec<String> {
+        let text = fs::read(&self.trace).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// How many of these were made to fail.
+    pub fn injected(&self) -> usize {
+        self.lines().iter().filter(|line| line.contains("(INJECTED)")).count()
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // Asked, not killed: it has to let go of what it traces.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        }
+        let _ = self.child.wait();
+    }
+}
