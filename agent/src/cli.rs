@@ -59,6 +59,8 @@ fn run(dir: &std::path::Path) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(false)
+        // They would be told on stderr, and a stderr on a full disk ends who writes to it.
+        .log_internal_errors(false)
         .compact()
         .init();
     let state = match state::take(dir) {

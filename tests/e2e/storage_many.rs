@@ -137,6 +137,11 @@ fn s15_with_many_ended_jobs_starting_launching_and_asking_stay_fast() {
     let launch = median(&site, &launch);
     let memory = fs::read_to_string(format!("/proc/{}/status", site.daemon_pid())).unwrap();
     let memory = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().to_owned();
+    until("what was launched has ended", || {
+        let listed = site.relay(&["status", "--json", "-n", "100"]);
+        let mut records = listed.lines().map(|line| serde_json::from_str::<JobRecord>(line).unwrap());
+        records.all(|record| record.state.is_final()).then_some(())
+    });
     let pruned = site.relay(&["prune", "--keep", "10"]);
     assert!(pruned.contains(" removed (") && pruned.trim_end().ends_with("10 archived"), "{pruned}");
     assert_eq!(archived(&site), 10);
@@ -149,11 +154,6 @@ fn s15_with_many_ended_jobs_starting_launching_and_asking_stay_fast() {
     assert!(
         start < Duration::from_secs(10) && status < Duration::from_secs(1) && launch < Duration::from_secs(1)
     );
-    until("what was launched has ended", || {
-        let listed = site.relay(&["status", "--json", "-n", "100"]);
-        let mut records = listed.lines().map(|line| serde_json::from_str::<JobRecord>(line).unwrap());
-        records.all(|record| record.state.is_final()).then_some(())
-    });
 }
 
 fn archived(site: &Site) -> usize {

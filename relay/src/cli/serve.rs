@@ -22,7 +22,13 @@ pub struct ServeArgs {
 /// Exit code 2 when another relay serves the registry, 5 when the port or the registry can't be had.
 pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        // They would be told on stderr, and a stderr on a full disk ends who writes to it.
+        .log_internal_errors(false)
+        .init();
     let config = context.config()?;
     let engine = start::engine(args.engine, &config, &context.registry);
     daemon::serve(&config, &context.registry, engine).map(|()| Code::Done)

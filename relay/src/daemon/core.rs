@@ -27,7 +27,6 @@ use super::token::Gate;
 use super::writer::{Command, WriterHandle};
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
-use crate::registry::prune::{Keep, prune};
 use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, read};
 use crate::time;
@@ -294,7 +293,10 @@ impl Core {
                     self.go_down();
                     true
                 }
-                Some(Request::Prune { keep }) => self.prune(keep).await,
+                Some(Request::Prune { keep }) => {
+                    super::prune::begin(&self.registry, &filed.path, keep);
+                    false
+                }
                 // Found above, by its record.
                 Some(Request::Launch { .. }) => true,
                 None => {
@@ -340,18 +342,6 @@ impl Core {
             }
             None => true,
         }
-    }
-
-    /// Removes archived jobs; nobody else touches the archive, so the writer need not wait. It is done with even when that
-    /// fails: whoever asked sees that the jobs are still there.
-    async fn prune(&self, keep: Keep) -> bool {
-        let registry = self.registry.clone();
-        match tokio::task::spawn_blocking(move || prune(&registry, &keep)).await {
-            Ok(Ok(jobs)) => tracing::info!("{} archived jobs were removed", jobs.len()),
-            Ok(Err(e)) => tracing::error!("archived jobs can't be removed: {e}"),
-            Err(e) => tracing::error!("the removal of archived jobs broke off: {e}"),
-        }
-        true
     }
 
     fn go_down(&mut self) {

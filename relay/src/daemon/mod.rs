@@ -16,6 +16,7 @@
 //! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`fate`]: what a death is
 //!   called (pure).
 //! * [`extend`]: how a limit is moved exactly once. [`core_extend`]: the core acts on it.
+//! * [`prune`]: archived jobs are removed.
 //! * [`input`]: what the core is told. [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
 
 mod agent_socket;
@@ -32,6 +33,7 @@ mod input;
 mod listen;
 mod patient;
 mod platform;
+mod prune;
 mod serve;
 mod session;
 mod subscribe;

@@ -11,7 +11,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Registry;
 
@@ -31,7 +31,8 @@ fn has_room(registry: &Registry) -> bool {
     free.is_err() || free.is_ok_and(|free| free >= 2 * SIZE as u64)
 }
 
-/// Makes the reserve unless it is there, and so tells whether there is room for as much.
+/// Makes the reserve unless it is there, and finds out whether there is room for as much again: the room that a reserve
+/// has made when it was given up is not room enough to take it back.
 ///
 /// # Errors
 /// When there is none.
@@ -39,8 +40,12 @@ pub fn make(registry: &Registry) -> io::Result<()> {
     let path = registry.reserve();
     let is_held = fs::metadata(&path).is_ok_and(|reserve| reserve.len() == SIZE as u64);
     let temporary = temporary(registry);
-    let made = write(&temporary)
-        .and_then(|()| if is_held { fs::remove_file(&temporary) } else { fs::rename(&temporary, &path) });
+    let made = if is_held {
+        write(&temporary, SIZE).and_then(|_| fs::remove_file(&temporary))
+    } else {
+        let twice = write(&temporary, 2 * SIZE);
+        twice.and_then(|file| file.set_len(SIZE as u64)).and_then(|()| fs::rename(&temporary, &path))
+    };
     if made.is_err() {
         // Half a reserve takes room and serves nobody.
         let _ = fs::remove_file(&temporary);
@@ -75,11 +80,12 @@ fn temporary(registry: &Registry) -> PathBuf {
 }
 
 /// Blocks that are not written are not reserved.
-fn write(path: &PathBuf) -> io::Result<()> {
+fn write(path: &Path, size: usize) -> io::Result<File> {
     let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    io::Write::write_all(&mut file, &vec![0; SIZE])?;
+    io::Write::write_all(&mut file, &vec![0; size])?;
     // A file system that allocates late says here that there is no room.
-    file.sync_data()
+    file.sync_data()?;
+    Ok(file)
 }
 
 #[cfg(test)]

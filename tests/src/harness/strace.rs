@@ -3,8 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::until;
+
+/// How long letting go may take.
+const LET_GO: Duration = Duration::from_secs(2);
 
 /// `strace` at a process; it lets go when this is dropped.
 #[derive(Debug)]
@@ -56,6 +60,12 @@ impl Drop for Strace {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         }
+        // It can wait for ever for a thread of a process that was killed under it.
+        let deadline = Instant::now() + LET_GO;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -24,7 +24,8 @@ impl Writer {
                 self.events(&job, epoch, first_seq, batch, &receipts);
             }
             Command::Output { job, epoch, offset, bytes, receipts } => {
-                let taken = self.with_job(&job, |open, _| open.take_output(epoch, offset, &bytes));
+                let full = self.room.is_full();
+                let taken = self.with_job(&job, |open, _| open.take_output(epoch, offset, &bytes, full));
                 self.promise(&job, epoch, taken, &receipts);
             }
             Command::Own { job, body } => self.own(&job, *body, now),

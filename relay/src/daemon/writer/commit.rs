@@ -7,6 +7,7 @@ use std::time::Instant;
 use common::ids::JobId;
 
 use super::mend::RETRY;
+use super::room::is_lacking;
 use super::thread::Writer;
 
 /// Open logs that keep their descriptor: with more jobs than that each is opened again when it has something to say, so
@@ -90,10 +91,8 @@ impl Writer {
             let Some(open) = self.open.get_mut(job) else { continue };
             let is_final = open.record().state.is_final();
             let mut refreshed = open.refresh(&self.registry, now);
-            if is_final
-                && refreshed.as_ref().is_err_and(super::room::is_lacking)
-                && self.room.give_up_reserve(now)
-            {
+            // It takes the place of an older one, so the room that this needs is only lent.
+            if refreshed.as_ref().is_err_and(is_lacking) && self.room.give_up_reserve(now) {
                 refreshed = open.refresh(&self.registry, now);
             }
             match refreshed {
@@ -101,7 +100,9 @@ impl Writer {
                 Ok(None) => {}
                 Ok(Some(due)) => drop(self.due.insert(job.clone(), due)),
                 Err(e) => {
-                    tracing::warn!("{job}: its record could not be written, its log is right: {e}");
+                    if !is_lacking(&e) {
+                        tracing::warn!("{job}: its record could not be written, its log is right: {e}");
+                    }
                     self.due.insert(job.clone(), now + RETRY);
                 }
             }

@@ -199,13 +199,23 @@ impl OpenJob {
         Ok(())
     }
 
-    /// Takes a piece of the worker's output. What can't be written is left out, so that the events behind it come on.
+    /// Takes a piece of the worker's output. What can't be written is left out, so that the events behind it come on; on a
+    /// full disk it does not even try, because what room there is is kept for ends.
     ///
     /// # Errors
     /// `InvalidInput` for an old epoch or when output in between is missing.
-    pub(super) fn take_output(&mut self, epoch: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn take_output(
+        &mut self,
+        epoch: u32,
+        offset: u64,
+        bytes: &[u8],
+        full: bool,
+    ) -> io::Result<()> {
         if epoch < self.record.epoch {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("epoch {epoch} is over")));
+        }
+        if full {
+            return self.output.leave_out(offset, bytes);
         }
         match self.output.append(offset, bytes) {
             Err(e) if e.kind() != io::ErrorKind::InvalidInput => {
