@@ -41,6 +41,9 @@ pub(crate) enum LinkError {
     /// The relay closed the connection.
     #[error("the relay closed the connection: {0}")]
     Closed(String),
+    /// The relay is of another version; the reason names both.
+    #[error("the relay refused this agent's version: {0}")]
+    Version(String),
     /// Nothing came, or nothing could be sent, for too long.
     #[error("the relay was silent for too long")]
     Silent,

@@ -16,6 +16,9 @@ const LOOK_WAITING: Duration = Duration::from_millis(200);
 /// The same while there is one: it changes about never.
 const LOOK_CONNECTED: Duration = Duration::from_secs(2);
 
+/// Before a relay of another version is asked again.
+const VERSION_PAUSE: Duration = Duration::from_secs(60);
+
 /// The agent's side of the link.
 #[derive(Debug)]
 pub(crate) struct Uplink {
@@ -46,8 +49,11 @@ impl Uplink {
             };
             let error = self.connect_and_serve(&config, &mut backoff).await;
             self.explain(&error);
-            if !matches!(error, LinkError::Reconfigured) {
-                self.wait(backoff.next(random())).await;
+            match error {
+                LinkError::Reconfigured => {}
+                // Only an upgrade heals this. That of the relay brings a new configuration, which ends the wait.
+                LinkError::Version(_) => self.wait(VERSION_PAUSE).await,
+                _ => self.wait(backoff.next(random())).await,
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use common::wire::{
-    self, AgentFrame, CLOSE_PROTOCOL, DEAD_AFTER, Fate, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN,
-    RelayFrame,
+    self, AgentFrame, CLOSE_PROTOCOL, CLOSE_VERSION, DEAD_AFTER, Fate, HELLO_TIMEOUT, Hello, PROTOCOL,
+    PROTOCOL_MIN, RelayFrame,
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{Instant, Interval, sleep_until, timeout};
@@ -144,6 +144,9 @@ fn frame(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<
         }
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
         Some(Ok(Message::Text(_))) => Err(LinkError::Protocol("it sent text".to_owned())),
+        Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == CLOSE_VERSION => {
+            Err(LinkError::Version(common::text::one_line(&frame.reason, 200)))
+        }
         Some(Ok(Message::Close(frame))) => Err(LinkError::Closed(frame.map_or_else(
             || "no reason given".to_owned(),
             |frame| common::text::one_line(&format!("{} {}", u16::from(frame.code), frame.reason), 200),

@@ -89,6 +89,17 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if used == bytes.len() { Ok(frame) } else { Err(CodecError::Trailing(bytes.len() - used)) }
 }
 
+/// The value at the beginning of these bytes, whatever follows it.
+///
+/// # Errors
+/// [`CodecError`] says what is wrong with them.
+pub(super) fn decode_beginning<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(CodecError::TooLong(bytes.len()));
+    }
+    Ok(bincode::serde::decode_from_slice(bytes, READ)?.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

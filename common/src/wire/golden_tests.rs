@@ -129,12 +129,3 @@ fn every_event() {
     insta::assert_snapshot!(lines.join("\n"));
     hex(&AgentFrame::Events { job: job(), epoch: 1, first_seq: 1, batch });
 }
-
-#[test]
-fn versions_that_meet_agree_and_others_are_told_both_ranges() {
-    assert_eq!(negotiate(1, 3, "0.1.0"), Ok(3));
-    assert_eq!(negotiate(0, 9, "9.0.0"), Ok(PROTOCOL));
-    let refusal = negotiate(7, 8, "9.0.0").unwrap_err();
-    assert!(refusal.contains("9.0.0") && refusal.contains("7 to 8"), "{refusal}");
-    assert!(negotiate(0, 0, "0.0.1").is_err());
-}

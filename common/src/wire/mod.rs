@@ -16,16 +16,19 @@
 //! ```
 //!
 //! * `agent`: what the agent says. * `relay`: what the relay says.
+//! * `greeting`: the beginning of `Hello`, frozen for ever, so that any two versions can tell that they don't fit.
 //! * `codec`: bytes ↔ frames; the only file that names the encoding.
 
 mod agent;
 mod codec;
+mod greeting;
 mod relay;
 
 use std::time::Duration;
 
 pub use agent::{AgentFrame, Hello, JobProgress, Platform};
 pub use codec::{CodecError, decode, encode, encode_events, encode_onto};
+pub use greeting::{Greeting, Range, greeting, hello, negotiate};
 pub use relay::{Durable, Fate, RelayFrame};
 
 /// Newest version of the protocol that this program speaks.
@@ -59,21 +62,6 @@ pub const CLOSE_VERSION: u16 = 4001;
 pub const CLOSE_PROTOCOL: u16 = 4002;
 /// Close code: a newer connection of the same agent has taken over.
 pub const CLOSE_REPLACED: u16 = 4003;
-
-/// The version to speak with a peer that offers `min..=max`.
-///
-/// # Errors
-/// One line that names both ranges, when they don't meet.
-pub fn negotiate(min: u32, max: u32, peer_version: &str) -> Result<u32, String> {
-    if min <= PROTOCOL && PROTOCOL_MIN <= max {
-        return Ok(PROTOCOL.min(max));
-    }
-    Err(format!(
-        "agent {} speaks protocol {min} to {max}, relay {} speaks {PROTOCOL_MIN} to {PROTOCOL}: use the same version",
-        crate::text::one_line(peer_version, 20),
-        env!("CARGO_PKG_VERSION"),
-    ))
-}
 
 #[cfg(test)]
 mod golden_tests;

@@ -1,0 +1,72 @@
+//! An agent whose relay speaks another version.
+
+mod support;
+
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::wire::{self, CLOSE_VERSION};
+use futures_util::{SinkExt, StreamExt};
+use support::figures::figure;
+use support::{TOKEN, binary, configure, eventually};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+/// A reason that names both, as a relay gives it.
+const REASON: &str = "agent 0.1.0 speaks protocol 3 to 3, relay 9.8.7 7 to 9: use one version";
+
+/// Takes a connection's hello and refuses its version; gives when that was.
+async fn refuse(listener: &TcpListener) -> Instant {
+    let (stream, _) = listener.accept().await.unwrap();
+    #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
+    let agree = |_: &Request, mut response: Response| {
+        response.headers_mut().insert("sec-websocket-protocol", wire::SUBPROTOCOL.parse().unwrap());
+        Ok(response)
+    };
+    let mut socket = tokio_tungstenite::accept_hdr_async(stream, agree).await.unwrap();
+    let hello = socket.next().await.unwrap().unwrap().into_data();
+    let greeting = wire::greeting(&hello).unwrap();
+    assert_eq!((greeting.protocol_min, greeting.protocol_max), (wire::PROTOCOL_MIN, wire::PROTOCOL));
+    let close = CloseFrame { code: CLOSE_VERSION.into(), reason: REASON.into() };
+    socket.send(Message::Close(Some(close))).await.unwrap();
+    Instant::now()
+}
+
+#[tokio::test]
+async fn n16_an_agent_of_another_version_says_so_and_asks_again_only_when_something_has_changed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let url = format!("ws://{}/agent", listener.local_addr().unwrap());
+    let config = |token: &str| serde_json::json!({"url": url, "token": token}).to_string();
+    configure(&state, &config(TOKEN));
+    let log = dir.path().join("log");
+    let mut agent = Command::new(binary())
+        .args(["run", "--state"])
+        .arg(&state)
+        .stdin(Stdio::null())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    refuse(&listener).await;
+    eventually("the agent's log names both versions", || fs::read_to_string(&log).unwrap().contains(REASON))
+        .await;
+    // A relay that is only away is asked again within 100 ms; five seconds without a word are no chance.
+    let quiet = timeout(Duration::from_secs(5), listener.accept()).await;
+    assert!(quiet.is_err(), "it asked again");
+    // An upgraded relay writes a new configuration.
+    let upgraded = Instant::now();
+    configure(&state, &config("another"));
+    let asked = refuse(&listener).await.duration_since(upgraded);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    figure(&format!(
+        "N16: a refused agent was quiet for 5 s, then asked {} ms after a new configuration",
+        asked.as_millis()
+    ));
+    assert!(asked < Duration::from_secs(5), "{asked:?}");
+}

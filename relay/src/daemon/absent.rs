@@ -1,0 +1,104 @@
+//! Agents that are away, and what is given up on them when. Pure.
+//!
+//! ```text
+//!  gone ──PATIENCE──► what it was only offered goes to others; what it runs is its own, and waits for it
+//!  the platform's agent gone, another one in its place ──PATIENCE──► its state was lost, and its jobs with it
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::dispatch::AgentId;
+
+/// An agent that lives is back before this: it notices a dead connection after 15 s, then tries every 5 s at most, and
+/// each try takes 10 s at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// This agent is not waited for with what it was offered.
+    GiveUp(AgentId),
+    /// This agent will never come back.
+    Lost(AgentId),
+}
+
+/// Agents that are away.
+#[derive(Debug, Default)]
+pub(super) struct Absent {
+    since: BTreeMap<AgentId, Instant>,
+    /// The platform's agent as it was known, and since when another one is there without it.
+    replaced: Option<(AgentId, Instant)>,
+}
+
+impl Absent {
+    /// An agent is gone.
+    pub(super) fn gone(&mut self, agent: AgentId, now: Instant) {
+        self.since.insert(agent, now);
+    }
+
+    /// An agent is there; `platform` is the platform's as it is known.
+    pub(super) fn back(&mut self, agent: &AgentId, platform: Option<&AgentId>, now: Instant) {
+        self.since.remove(agent);
+        if platform == Some(agent) {
+            self.replaced = None;
+        } else if let Some(platform) = platform
+            && self.replaced.is_none()
+        {
+            self.replaced = Some((platform.clone(), now));
+        }
+    }
+
+    /// What is due at `now`; `here` tells who is connected. Each is said once.
+    pub(super) fn due(&mut self, here: impl Fn(&str) -> bool, anybody: bool, now: Instant) -> Vec<Due> {
+        let is_over = |since: Instant| now.duration_since(since) >= PATIENCE;
+        let mut due = Vec::new();
+        self.since.retain(|agent, since| {
+            let over = is_over(*since);
+            if over {
+                due.push(Due::GiveUp(agent.clone()));
+            }
+            !over
+        });
+        match self.replaced.take() {
+            Some((agent, _)) if here(&agent) || !anybody => {}
+            Some((agent, since)) if is_over(since) => due.push(Due::Lost(agent)),
+            replaced => self.replaced = replaced,
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_offered_is_taken_from_an_agent_that_is_away() {
+        let (mut absent, now) = (Absent::default(), Instant::now());
+        absent.gone("a".into(), now);
+        absent.gone("b".into(), now);
+        absent.back(&"b".into(), None, now);
+        assert_eq!(absent.due(|_| false, true, now), []);
+        assert_eq!(absent.due(|_| false, true, now + PATIENCE), [Due::GiveUp("a".into())]);
+        assert_eq!(absent.due(|_| false, true, now + PATIENCE), []);
+    }
+
+    #[test]
+    fn a_platform_s_agent_is_lost_once_another_has_been_in_its_place_for_long() {
+        let (mut absent, now) = (Absent::default(), Instant::now());
+        let (old, new): (AgentId, AgentId) = ("old".into(), "new".into());
+        absent.back(&new, Some(&old), now);
+        assert_eq!(absent.due(|agent| agent == "new", true, now), []);
+        assert_eq!(absent.due(|agent| agent == "new", true, now + PATIENCE), [Due::Lost(old.clone())]);
+
+        absent.back(&new, Some(&old), now);
+        absent.back(&old, Some(&old), now);
+        assert_eq!(absent.due(|_| true, true, now + PATIENCE), [], "it has come back");
+
+        absent.back(&new, Some(&old), now);
+        assert_eq!(absent.due(|_| false, false, now + PATIENCE), [], "nobody is there");
+    }
+}

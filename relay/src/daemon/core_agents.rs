@@ -1,0 +1,115 @@
+//! The core and its agents: who is there, who has gone, what that says of the platform.
+
+use std::time::Duration;
+
+use common::event::EventBody;
+use common::ids::JobId;
+use tokio::time::Instant;
+
+use super::absent::Due;
+use super::core::{CONNECT_PATIENCE, Core};
+use super::dispatch::{Action, AgentId};
+use super::input::{Caller, SessionHandle};
+use super::writer::Command;
+use crate::registry::atomic::Durability;
+use crate::registry::lease::PlatformStatus;
+
+impl Core {
+    /// An agent is there.
+    pub(super) async fn connected(&mut self, session: SessionHandle) {
+        let agent: AgentId = session.hello.agent.as_str().into();
+        let held = session.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
+        let capacity = usize::try_from(session.hello.max_jobs).unwrap_or(usize::MAX);
+        tracing::info!("agent {agent} ({}) is connected", session.hello.version);
+        if !self.agents.connect(agent.clone(), session) {
+            return;
+        }
+        self.next_try = None;
+        let platform = self.lease.agent.get_or_insert_with(|| agent.to_string()).as_str().into();
+        self.absent.back(&agent, Some(&platform), Instant::now());
+        self.show_platform();
+        let actions = self.dispatch.agent_up(&agent, capacity, &held);
+        self.act(actions).await;
+        self.move_limits().await;
+    }
+
+    /// A connection has ended. That of an agent which has a newer one is no news.
+    pub(super) async fn gone(&mut self, caller: Caller, reason: &str) {
+        let actions = self.lost(&caller, reason);
+        self.act(actions).await;
+        self.writer().send(Command::Left(caller)).await;
+    }
+
+    /// An agent's connection is over; returns what that leads to.
+    pub(super) fn lost(&mut self, caller: &Caller, reason: &str) -> Vec<Action> {
+        if !self.agents.disconnect(caller) {
+            return Vec::new();
+        }
+        tracing::warn!("the connection of agent {} ended: {reason}", caller.agent);
+        if self.agents.is_empty() {
+            self.set_platform(PlatformStatus::Starting {
+                detail: format!("waiting for the agent ({reason})"),
+            });
+            // It comes back by itself unless it is gone, and then the engine has to start it.
+            self.next_try = (!self.going_down).then(|| Instant::now() + CONNECT_PATIENCE / 5);
+        } else {
+            self.show_platform();
+        }
+        self.absent.gone(caller.agent.clone(), Instant::now());
+        self.dispatch.agent_down(&caller.agent, reason)
+    }
+
+    /// An agent says that it has a job.
+    pub(super) async fn accepted(&mut self, caller: &Caller, job: JobId, epoch: u32) {
+        if self.agents.is_current(caller) && self.dispatch.agent_of(&job) == Some(&caller.agent) {
+            tracing::debug!("{job} accepted in epoch {epoch}");
+            self.writer().send(Command::DropEnv(job)).await;
+        }
+    }
+
+    /// Gives up what nobody comes back for.
+    pub(super) async fn look_for_absent(&mut self) {
+        let anybody = !self.agents.is_empty();
+        let due = self.absent.due(|agent| self.agents.get(agent).is_some(), anybody, Instant::now());
+        for due in due {
+            let actions = match due {
+                Due::GiveUp(agent) => self.dispatch.give_up(&agent),
+                Due::Lost(agent) => {
+                    tracing::error!("agent {agent} was replaced by another one: its jobs are lost");
+                    self.lease.agent = self.agents.any().map(|session| session.hello.agent.clone());
+                    self.show_platform();
+                    self.dispatch.agent_lost(&agent)
+                }
+            };
+            self.act(actions).await;
+        }
+    }
+
+    /// Tells every job that runs that nobody recorded anything for so long.
+    pub(super) async fn froze(&mut self, time: Duration) {
+        let seconds = time.as_secs();
+        let message = format!("the relay did not run for {seconds} s: it was stopped, or this machine slept");
+        tracing::warn!("{message}");
+        let jobs: Vec<JobId> = self.dispatch.running().cloned().collect();
+        for job in jobs {
+            let body = Box::new(EventBody::Warning { message: message.clone() });
+            self.writer().send(Command::Own { job, body }).await;
+        }
+    }
+
+    /// Writes into the lease what the platform's agent says of itself; while it is away, what another one says.
+    fn show_platform(&mut self) {
+        let platform = self.lease.agent.as_deref().and_then(|agent| self.agents.get(agent));
+        let Some(session) = platform.or_else(|| self.agents.any()) else { return };
+        let hello = session.hello.clone();
+        self.lease.platform = PlatformStatus::Ready {
+            agent: hello.agent,
+            version: hello.version,
+            max_jobs: hello.max_jobs,
+            codex: hello.platform.codex,
+            codex_problem: hello.platform.codex_problem,
+            agents: self.agents.len(),
+        };
+        self.publish(Durability::Cached);
+    }
+}

@@ -1,0 +1,87 @@
+//! A connection's first moments: who is there, which versions fit, what is durable of its jobs.
+
+use axum::extract::ws::{Message, WebSocket};
+use common::wire::{self, Durable, Hello};
+use futures_util::StreamExt;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::agent_socket::Door;
+use super::dispatch::AgentId;
+use super::input::{Caller, Input};
+use super::session::{End, broken, within};
+use super::writer::Command;
+
+/// Jobs that a hello may name: far more than an agent runs, and each is looked up.
+const MAX_HELD: usize = 4096;
+/// Longest id of an agent, in bytes.
+const MAX_ID: usize = 64;
+
+/// Asks whether this agent may come in, and as which connection.
+pub(super) async fn knock(hello: &Hello, door: &Door) -> Result<Caller, End> {
+    let stopping = || End::Lost("the relay is stopping".to_owned());
+    let (reply, verdict) = oneshot::channel();
+    let agent: AgentId = hello.agent.as_str().into();
+    let asked = door.core.send(Input::Knock { agent: agent.clone(), reply });
+    within("admit it", asked).await?.map_err(|_| stopping())?;
+    let session = within("admit it", verdict).await?.map_err(|_| stopping())?;
+    let session = session.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
+    Ok(Caller { agent, session })
+}
+
+/// Asks what is durable of the agent's jobs, and keeps of them those that the registry wants more of.
+pub(super) async fn durable(caller: &Caller, hello: &mut Hello, door: &Door) -> Result<Vec<Durable>, End> {
+    let (reply, durable) = oneshot::channel();
+    let (caller, jobs) = (caller.clone(), hello.jobs.clone());
+    within("look", door.writer.send(Command::Durable { caller, jobs, reply })).await?;
+    let durable = within("look", durable).await?.map_err(|_| {
+        let reason = "the registry can't be read, or a newer connection took over";
+        End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned())
+    })?;
+    let mut wanted = durable.iter().map(|held| !held.closed);
+    hello.jobs.retain(|_| wanted.next().unwrap_or(false));
+    Ok(durable)
+}
+
+/// Waits for the agent to say who it is.
+pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
+    let refused = |reason: &str| End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned());
+    let first = async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(_)) => return Err(refused("the first message was no hello")),
+                Some(Err(e)) => return Err(broken(e)),
+                None => return Err(End::Lost("closed before its hello".to_owned())),
+            }
+        }
+    };
+    let bytes = timeout(wire::HELLO_TIMEOUT, first).await.map_err(|_| refused("no hello in time"))??;
+    // The beginning alone: what follows has a form that only a common version knows.
+    let greeting = wire::greeting(&bytes).map_err(|e| refused(&e.to_string()))?;
+    let protocol = wire::negotiate(&greeting).map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
+    let hello = wire::hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
+    let hello = hello.ok_or_else(|| refused("the first frame was no hello"))?;
+    Ok((bounded(hello).map_err(|reason| refused(&reason))?, protocol))
+}
+
+/// Bounds what an agent says of itself, which is kept for as long as it is connected and shown to people.
+fn bounded(mut hello: Hello) -> Result<Hello, String> {
+    if hello.agent.is_empty()
+        || hello.agent.len() > MAX_ID
+        || !hello.agent.chars().all(|c| c.is_ascii_graphic())
+    {
+        return Err(format!("an agent's id is 1 to {MAX_ID} visible ASCII characters"));
+    }
+    if hello.jobs.len() > MAX_HELD {
+        return Err(format!("it holds {} jobs: {MAX_HELD} are the most", hello.jobs.len()));
+    }
+    let cut = |text: &str| common::text::one_line(text, common::event::MAX_TITLE);
+    hello.version = cut(&hello.version);
+    hello.platform.system = cut(&hello.platform.system);
+    hello.platform.codex = hello.platform.codex.as_deref().map(cut);
+    hello.platform.codex_problem =
+        hello.platform.codex_problem.map(|problem| common::text::one_line(&problem, common::event::MAX_TEXT));
+    Ok(hello)
+}

@@ -1,0 +1,48 @@
+//! Notices that this process did not run: it was stopped, or the machine slept.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::input::Input;
+use crate::time;
+
+/// Between two beats.
+const BEAT: Duration = Duration::from_secs(2);
+/// How late a beat may be before people are told. A loaded machine makes it late by less than a second.
+const LATE: Duration = Duration::from_secs(10);
+
+/// How long nothing ran, by the clock's reading before and after a pause that was to take [`BEAT`].
+fn frozen(before: Duration, after: Duration) -> Option<Duration> {
+    let late = after.saturating_sub(before).saturating_sub(BEAT);
+    (late >= LATE).then_some(late)
+}
+
+/// Beats for ever, beside the core: a core that waits for a slow disk was not stopped.
+pub(super) fn spawn(core: mpsc::Sender<Input>) {
+    tokio::spawn(async move {
+        loop {
+            let before = time::since_boot();
+            tokio::time::sleep(BEAT).await;
+            if let Some(late) = frozen(before, time::since_boot())
+                && core.send(Input::Froze(late)).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_beat_that_is_very_late_is_a_freeze() {
+        let s = Duration::from_secs;
+        assert_eq!(frozen(s(100), s(102)), None);
+        assert_eq!(frozen(s(100), s(111)), None);
+        assert_eq!(frozen(s(100), s(164)), Some(s(62)));
+        assert_eq!(frozen(s(100), s(50)), None, "a wall clock that was set back");
+    }
+}

@@ -1,0 +1,145 @@
+//! Connections before anybody has asked for anything: how long and how many, whoever makes them.
+//!
+//! ```text
+//!  accepted ──whole head of a request within HEAD_TIMEOUT──► the routes ──► upgraded, or answered and closed
+//!     │ none in time, a head over MAX_HEAD, more than MAX_STRANGERS behind it
+//!     └──────────────────────────────────────────────────────────────────► dropped
+//! ```
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tower_service::Service;
+
+/// From a connection's first moment to the end of its request's head. An honest agent needs milliseconds.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest head of a request, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+/// Connections that have not asked for anything yet. Beyond, the oldest is dropped: whoever is honest is not that for
+/// long. Twice the agents of the figures, which may all come at once; each costs some 15 KiB.
+const MAX_STRANGERS: usize = 2048;
+/// After a failed accept, which mostly means that no descriptor is free: what is open can end meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections that have not asked for anything yet, oldest first.
+#[derive(Debug, Clone, Default)]
+struct Strangers(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    tasks: BTreeMap<u64, Option<AbortHandle>>,
+}
+
+impl Strangers {
+    /// Counts one more; drops the oldest if there are too many.
+    fn enter(&self) -> Stranger {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.last += 1;
+        let number = waiting.last;
+        waiting.tasks.insert(number, None);
+        if waiting.tasks.len() > MAX_STRANGERS
+            && let Some((_, Some(oldest))) = waiting.tasks.pop_first()
+        {
+            oldest.abort();
+        }
+        Stranger { number, all: self.clone() }
+    }
+
+    fn forget(&self, number: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).tasks.remove(&number);
+    }
+}
+
+/// One of them, for as long as it is.
+#[derive(Debug)]
+struct Stranger {
+    number: u64,
+    all: Strangers,
+}
+
+impl Stranger {
+    /// How it can be dropped. It may have asked already.
+    fn runs_as(number: u64, all: &Strangers, task: AbortHandle) {
+        let mut waiting = all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = waiting.tasks.get_mut(&number) {
+            *place = Some(task);
+        }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.all.forget(self.number);
+    }
+}
+
+/// Accepts connections for ever.
+pub(super) async fn accept(listener: TcpListener, routes: Router) {
+    let strangers = Strangers::default();
+    let mut failing = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                failing = false;
+                let stranger = strangers.enter();
+                let number = stranger.number;
+                let task = tokio::spawn(serve(stream, routes.clone(), stranger));
+                Stranger::runs_as(number, &strangers, task.abort_handle());
+            }
+            // The other side gave up before it was looked at.
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(e) => {
+                if !failing {
+                    tracing::error!("no connection can be accepted: {e}");
+                }
+                failing = true;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, routes: Router, stranger: Stranger) {
+    // Acknowledgements are small and each is waited for by somebody. Without the option they are only later.
+    let _ = stream.set_nodelay(true);
+    let stranger = Mutex::new(Some(stranger));
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        drop(stranger.lock().unwrap_or_else(PoisonError::into_inner).take());
+        answer(routes.clone(), request.map(axum::body::Body::new))
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(e) = served {
+        tracing::debug!("a connection ended: {e}");
+    }
+}
+
+/// One request, and none after it: a connection that asks again and again would never be a stranger.
+async fn answer(mut routes: Router, request: Request) -> Result<Response, Infallible> {
+    let mut response = routes.call(request).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,224 @@
+//! One connection.
+
+use std::time::Duration;
+
+use common::event::{Event, EventBody, FinalState, Isolation};
+use common::ids::JobId;
+use common::wire::{
+    self, AgentFrame, Durable, Hello, JobProgress, MAX_MESSAGE, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame,
+};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::Door;
+use crate::harness::PATIENCE;
+
+/// Small: a thousand of them share a process with a test.
+const BUFFER: usize = 2 * 1024;
+
+/// Why there is no frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The relay said so: close code and reason.
+    Closed(u16, String),
+    /// The connection broke, or there was none.
+    Broken(String),
+}
+
+impl From<tungstenite::Error> for Ended {
+    fn from(error: tungstenite::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// A connection to a relay.
+#[derive(Debug)]
+pub struct Link {
+    socket: WebSocketStream<TcpStream>,
+}
+
+impl Link {
+    /// Connects and says nothing.
+    ///
+    /// # Errors
+    /// [`Ended`] when the relay is not there or does not let it in.
+    pub async fn dial(door: &Door) -> Result<Self, Ended> {
+        let address = door.address();
+        let broken = |e: String| Ended::Broken(e);
+        let stream = TcpStream::connect(address).await.map_err(|e| broken(e.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        let url = format!("ws://{address}{}", wire::AGENT_PATH);
+        let mut request = url.into_client_request()?;
+        let bearer = format!("Bearer {}", door.token());
+        let bearer = HeaderValue::from_str(&bearer).map_err(|e| broken(e.to_string()))?;
+        request.headers_mut().insert("authorization", bearer);
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(wire::SUBPROTOCOL));
+        let limits = WebSocketConfig::default().read_buffer_size(BUFFER).write_buffer_size(BUFFER);
+        let limits = limits.max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        let (socket, _) = client_async_with_config(request, stream, Some(limits)).await?;
+        Ok(Self { socket })
+    }
+
+    /// Connects, says hello and waits for the welcome: what the registry holds of these jobs.
+    ///
+    /// # Errors
+    /// [`Ended`] when the relay does not welcome it.
+    pub async fn welcomed(door: &Door, hello: Hello) -> Result<(Self, Vec<Durable>), Ended> {
+        let mut link = Self::dial(door).await?;
+        link.send(&AgentFrame::Hello(Box::new(hello))).await?;
+        match link.next().await? {
+            RelayFrame::Welcome { durable, .. } => Ok((link, durable)),
+            other => Err(Ended::Broken(format!("no welcome: {other:?}"))),
+        }
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// [`Ended`] when it can't be sent.
+    pub async fn send(&mut self, frame: &AgentFrame) -> Result<(), Ended> {
+        let bytes = wire::encode(frame).map_err(|e| Ended::Broken(e.to_string()))?;
+        self.send_bytes(bytes).await
+    }
+
+    /// Sends bytes that may be no frame.
+    ///
+    /// # Errors
+    /// [`Ended`] when they can't be sent.
+    pub async fn send_bytes(&mut self, bytes: Vec<u8>) -> Result<(), Ended> {
+        Ok(self.socket.send(Message::binary(bytes)).await?)
+    }
+
+    /// The relay's next frame; pings are answered and not shown. Cancel-safe but for that answer.
+    ///
+    /// # Errors
+    /// [`Ended`] when there is none, and after the harness's patience.
+    pub async fn next(&mut self) -> Result<RelayFrame, Ended> {
+        loop {
+            let silent = |_| Ended::Broken("nothing came".to_owned());
+            match timeout(PATIENCE, self.socket.next()).await.map_err(silent)? {
+                Some(Ok(Message::Binary(bytes))) => {
+                    match wire::decode(&bytes).map_err(|e| Ended::Broken(e.to_string()))? {
+                        RelayFrame::Ping { nonce } => self.send(&AgentFrame::Pong { nonce }).await?,
+                        frame => return Ok(frame),
+                    }
+                }
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return Err(Ended::Closed(frame.code.into(), frame.reason.to_string()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(Ended::Broken("end of the connection".to_owned())),
+            }
+        }
+    }
+
+    /// The next frame that is `wanted`; others are passed over.
+    ///
+    /// # Errors
+    /// [`Ended`] when the connection ends first.
+    pub async fn until<T>(&mut self, wanted: impl Fn(RelayFrame) -> Option<T>) -> Result<T, Ended> {
+        loop {
+            if let Some(found) = wanted(self.next().await?) {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Waits for a job to be started here; gives it with its epoch.
+    ///
+    /// # Errors
+    /// [`Ended`] when the connection ends first.
+    pub async fn started(&mut self) -> Result<(JobId, u32), Ended> {
+        self.until(|frame| match frame {
+            RelayFrame::Start { job, epoch, .. } => Some((job, epoch)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until this event of a job is acknowledged.
+    ///
+    /// # Errors
+    /// [`Ended`] when the connection ends first.
+    pub async fn acked(&mut self, job: &JobId, seq: u64) -> Result<(), Ended> {
+        self.until(|frame| match frame {
+            RelayFrame::Ack { job: acked, seq: up_to, .. } if acked == *job && up_to >= seq => Some(()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn ended(mut self) -> Ended {
+        loop {
+            if let Err(ended) = self.next().await {
+                return ended;
+            }
+        }
+    }
+
+    /// Sends events of a job, the first one with sequence `first_seq`.
+    ///
+    /// # Errors
+    /// [`Ended`] when they can't be sent.
+    pub async fn events(
+        &mut self,
+        job: &JobId,
+        epoch: u32,
+        first_seq: u64,
+        bodies: Vec<EventBody>,
+    ) -> Result<(), Ended> {
+        let at = jiff::Timestamp::now();
+        let batch = bodies.into_iter().map(|body| Event { at, body }).collect();
+        self.send(&AgentFrame::Events { job: job.clone(), epoch, first_seq, batch }).await
+    }
+}
+
+/// A hello of this version.
+pub fn hello(agent: &str, max_jobs: u32, jobs: Vec<JobProgress>) -> Hello {
+    Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL,
+        agent: agent.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        max_jobs,
+        platform: Platform {
+            system: "simulated".to_owned(),
+            isolation: Isolation::None,
+            codex: None,
+            codex_problem: None,
+        },
+        jobs,
+    }
+}
+
+/// The first events of a job that runs: accepted and started.
+pub fn begun(agent: &str) -> Vec<EventBody> {
+    let accepted =
+        EventBody::Accepted { agent: agent.to_owned(), isolation: Isolation::None, workspace_log: None };
+    vec![accepted, EventBody::Started { pid: 1, thread_id: None }]
+}
+
+/// A harmless event.
+pub fn message(text: &str) -> EventBody {
+    EventBody::Message { text: text.to_owned() }
+}
+
+/// The last event of a job that went well.
+pub fn completed() -> EventBody {
+    EventBody::Finished { state: FinalState::Completed, error: None, exit_code: Some(0), changes: None }
+}
+
+/// How long after a broken connection an agent tries again, as real agents do: full jitter, doubling from 100 ms to 5 s.
+pub fn backoff(tries: u32, random: u32) -> Duration {
+    let bound =
+        Duration::from_millis(100).saturating_mul(2_u32.saturating_pow(tries)).min(Duration::from_secs(5));
+    bound / 10 + bound.saturating_sub(bound / 10).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

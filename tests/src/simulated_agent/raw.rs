@@ -1,0 +1,100 @@
+//! A connection without a WebSocket library: for frames that no library would send.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::wire::{self, AgentFrame, Hello};
+
+use super::Door;
+
+/// A binary message.
+pub const BINARY: u8 = 2;
+/// More of a message that was begun.
+pub const CONTINUATION: u8 = 0;
+/// A close frame.
+const CLOSE: u8 = 8;
+
+/// An upgraded connection.
+#[derive(Debug)]
+pub struct Raw {
+    /// The bytes.
+    pub stream: TcpStream,
+}
+
+impl Raw {
+    /// Connects and upgrades.
+    ///
+    /// # Panics
+    /// When the relay does not let it in.
+    pub fn upgraded(door: &Door) -> Self {
+        let address = door.address();
+        let mut stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+             Sec-WebSocket-Protocol: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+            wire::AGENT_PATH,
+            wire::SUBPROTOCOL,
+            door.token()
+        );
+        let mut head = Vec::new();
+        let answered = stream.write_all(request.as_bytes()).and_then(|()| {
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte)?;
+                head.push(byte[0]);
+            }
+            Ok(())
+        });
+        answered.unwrap_or_else(|e| panic!("{address}: {e}"));
+        let head = String::from_utf8_lossy(&head);
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        Self { stream }
+    }
+
+    /// Says hello.
+    ///
+    /// # Errors
+    /// When it can't be sent.
+    pub fn hello(&mut self, hello: Hello) -> io::Result<()> {
+        let bytes = wire::encode(&AgentFrame::Hello(Box::new(hello))).map_err(io::Error::other)?;
+        self.frame(true, BINARY, bytes.len() as u64, &bytes)
+    }
+
+    /// Sends a frame that claims to have so many bytes, and these bytes of it.
+    ///
+    /// # Errors
+    /// When they can't be sent.
+    pub fn frame(&mut self, last: bool, opcode: u8, claimed: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut frame = vec![u8::from(last) << 7 | opcode, 0x80 | 127];
+        frame.extend(claimed.to_be_bytes());
+        // A mask of zeros leaves the bytes as they are.
+        frame.extend([0; 4]);
+        frame.extend(bytes);
+        self.stream.write_all(&frame)
+    }
+
+    /// Reads until the connection ends; gives the code of the close frame, if one came, and how long that took. Frames
+    /// of the relay are short.
+    pub fn closed(mut self, patience: Duration) -> (Option<u16>, Duration) {
+        let begun = Instant::now();
+        let mut code = None;
+        while begun.elapsed() < patience {
+            let mut head = [0; 2];
+            let left = patience.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+            let read =
+                self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read_exact(&mut head));
+            let mut body = vec![0; usize::from(head[1])];
+            if read.and_then(|()| self.stream.read_exact(&mut body)).is_err() {
+                break;
+            }
+            if head[0] & 0xf == CLOSE
+                && let [high, low, ..] = body[..]
+            {
+                code = Some(u16::from_be_bytes([high, low]));
+            }
+        }
+        (code, begun.elapsed())
+    }
+}
