@@ -14,6 +14,7 @@
 mod cli;
 mod config;
 mod daemon;
+mod descriptors;
 mod engine;
 mod exit;
 mod explain;

@@ -4,16 +4,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
 
+mod agents;
 mod bad_input;
 mod cancel;
 mod codex;
 mod container;
 mod container_death;
+mod crowds;
 mod door;
 mod escapes;
 mod explain;
 mod extend;
+mod flood;
 mod following;
+mod freeze;
 mod kills;
 mod limits;
 mod model;

@@ -21,13 +21,11 @@ pub struct SchemaArgs {
 /// When stdout can't be written.
 pub fn run(args: &SchemaArgs, global: &Global) -> Result<Code, Failure> {
     let output = Output::new(global.color, false);
-    match args.what {
-        Some(what) => output.raw(what.text().as_bytes()),
-        None => {
-            let all =
-                schema::all().map_err(|e| Failure::unreachable(format!("the schemas are broken: {e}")))?;
-            output.raw(format!("{all:#}\n").as_bytes());
-        }
+    if let Some(what) = args.what {
+        output.raw(what.text().as_bytes());
+    } else {
+        let all = schema::all().map_err(|e| Failure::unreachable(format!("the schemas are broken: {e}")))?;
+        output.raw(format!("{all:#}\n").as_bytes());
     }
     output.finish().map(|()| Code::Done)
 }

@@ -15,6 +15,10 @@ use super::token::Gate;
 use super::writer::WriterHandle;
 use crate::engine::container::HOST_NAME;
 
+/// The WebSocket's own buffers, in bytes, one for each direction and agent: a thousand agents are to fit into 64 MiB. A
+/// longer message gets the room it needs while it comes.
+const BUFFER: usize = 4 * 1024;
+
 /// What a connection needs.
 #[derive(Clone)]
 pub(super) struct Door {
@@ -42,6 +46,9 @@ pub(super) async fn enter(State(door): State<Door>, request: Request) -> Respons
         .protocols([wire::SUBPROTOCOL])
         .max_message_size(wire::MAX_MESSAGE)
         .max_frame_size(wire::MAX_MESSAGE)
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        .max_write_buffer_size(wire::MAX_MESSAGE + BUFFER)
         .on_upgrade(move |socket| session::run(socket, door))
 }
 

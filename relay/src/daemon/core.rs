@@ -1,12 +1,12 @@
-//! The core: owns the queue, the lease and the agent's connection, and acts on what the pure [`Dispatch`] decides.
+//! The core: owns the queue, the lease and the agents' connections, and acts on what the pure [`Dispatch`] decides.
 //!
 //! ```text
-//!  platform:  Starting ──agent connects──► Ready ──connection ends──► Starting ──ensure fails──► Failed
-//!                 ▲                                                       ▲            │ RETRY, or `relay up`
-//!                 └───────────────────────────────────────────────────────┴────────────┘
+//!  platform:  Starting ──an agent connects──► Ready ──the last one is gone──► Starting ──ensure fails──► Failed
+//!                 ▲                                                              ▲            │ RETRY, or `relay up`
+//!                 └──────────────────────────────────────────────────────────────┴────────────┘
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
@@ -16,11 +16,13 @@ use common::wire::RelayFrame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::absent::Absent;
 use super::agent_socket::Door;
-use super::core_container::{ContainerState, bring_up, ready};
-use super::dispatch::{Action, Dispatch, refusal};
+use super::connections::Connections;
+use super::core_container::{ContainerState, bring_up};
+use super::dispatch::{Action, AgentId, Dispatch, refusal};
 use super::extend::{Ask, Extensions};
-use super::input::{Input, SessionHandle, SessionId};
+use super::input::Input;
 use super::listen;
 use super::platform::Platform;
 use super::token::Gate;
@@ -34,7 +36,7 @@ use crate::time;
 /// Between two heartbeats in the lease; also how long a lost hint of a new job can stay unseen.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long the agent may take to connect once it is configured: its longest pause between tries is 5 s.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two tries to bring up a platform that failed.
 pub(super) const RETRY: Duration = Duration::from_secs(10);
 /// After `down` has stopped the platform: how long its last events may take.
@@ -57,7 +59,8 @@ pub(super) struct Core {
     pub(super) door: Door,
     pub(super) platform: Platform,
     pub(super) dispatch: Dispatch,
-    pub(super) agent: Option<SessionHandle>,
+    pub(super) agents: Connections,
+    pub(super) absent: Absent,
     /// Requests to move limits, oldest first, and how far each is.
     pub(super) asks: Vec<Ask>,
     pub(super) extensions: Extensions,
@@ -75,7 +78,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    fn writer(&self) -> &WriterHandle {
+    pub(super) fn writer(&self) -> &WriterHandle {
         &self.door.writer
     }
 
@@ -94,8 +97,11 @@ impl Core {
             let actions = self.dispatch.record(record);
             self.act(actions).await;
         }
-        let actions = self.dispatch.agent_down("the relay was started anew");
-        self.act(actions).await;
+        for agent in self.dispatch.holders() {
+            let actions = self.dispatch.agent_down(&agent, "the relay was started anew");
+            self.absent.gone(agent, Instant::now());
+            self.act(actions).await;
+        }
         self.adopt_death();
     }
 
@@ -103,22 +109,19 @@ impl Core {
         match input {
             Input::Knock { agent, reply } => {
                 // The connection may be gone again.
-                let _ = reply.send(self.admit(&agent).map(|()| self.fate()));
+                let number = self.agents.knock(&agent);
+                let _ = reply.send(number.map(|number| (number, self.fate(&agent))));
             }
             Input::Connected(session) => self.connected(session).await,
-            Input::Gone { id, reason } => self.gone(id, &reason).await,
-            Input::Accepted { id, job, epoch } => {
-                tracing::debug!("{job} accepted in epoch {epoch}");
-                if self.is_current(id) {
-                    self.writer().send(Command::DropEnv(job)).await;
-                }
-            }
-            Input::Refused { id, job, reason, busy } => {
-                if self.is_current(id) {
-                    let actions = self.dispatch.refused(&job, reason, busy);
+            Input::Gone { caller, reason } => self.gone(caller, &reason).await,
+            Input::Accepted { caller, job, epoch } => self.accepted(&caller, job, epoch).await,
+            Input::Refused { caller, job, reason, busy } => {
+                if self.agents.is_current(&caller) {
+                    let actions = self.dispatch.refused(&caller.agent, &job, reason, busy);
                     self.act(actions).await;
                 }
             }
+            Input::Froze(time) => self.froze(time).await,
             Input::Filed => self.look().await,
             Input::Container(news) => self.container_news(news).await,
             Input::Ensured(result) => self.ensured(result).await,
@@ -153,7 +156,11 @@ impl Core {
         }
         self.lease.heartbeat_at = time::now();
         self.publish(Durability::Cached);
+        if let Err(e) = self.look_for_jobs().await {
+            tracing::error!("the registry can't be read: {e}");
+        }
         self.look().await;
+        self.look_for_absent().await;
         self.container_tick().await;
         if self.next_try.is_some_and(|at| at <= Instant::now()) {
             self.try_platform();
@@ -163,55 +170,14 @@ impl Core {
 
     fn flow(&self) -> Flow {
         let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
-        let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agent.is_none());
+        let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agents.is_empty());
         if waited || told { Flow::Down } else { Flow::Continue }
-    }
-
-    fn admit(&self, agent: &str) -> Result<(), String> {
-        match &self.agent {
-            Some(here) if here.hello.agent != agent => {
-                Err(format!("agent {} is connected, and there can be one alone", here.hello.agent))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn is_current(&self, id: SessionId) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.id == id)
-    }
-
-    async fn connected(&mut self, session: SessionHandle) {
-        let hello = session.hello.clone();
-        tracing::info!("agent {} ({}) is connected", hello.agent, hello.version);
-        self.lease.platform = ready(&hello);
-        self.publish(Durability::Cached);
-        self.next_try = None;
-        self.agent = Some(session);
-        let held = hello.jobs.into_iter().map(|progress| progress.job).collect();
-        self.container_speaks(&held).await;
-        let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
-        let actions = self.dispatch.agent_up(&hello.agent, capacity, &held);
-        self.act(actions).await;
-        self.settle();
-        self.move_limits().await;
-    }
-
-    async fn gone(&mut self, id: SessionId, reason: &str) {
-        if !self.is_current(id) {
-            return;
-        }
-        tracing::warn!("the agent's connection ended: {reason}");
-        self.agent = None;
-        self.set_platform(PlatformStatus::Starting { detail: format!("waiting for the agent ({reason})") });
-        // It comes back by itself unless it is gone, and then the engine has to start it.
-        self.next_try = (!self.going_down).then(|| Instant::now() + CONNECT_PATIENCE / 5);
-        self.link_ended(reason).await;
     }
 
     /// Asks the engine for the platform.
     pub(super) fn try_platform(&mut self) {
         self.next_try = None;
-        if self.busy || self.agent.is_some() || self.going_down {
+        if self.busy || self.platform_is_there() || self.going_down {
             return;
         }
         // What is known of it stays true until something better is: a failure that is tried again is no news.
@@ -233,7 +199,7 @@ impl Core {
                 self.set_platform(PlatformStatus::Failed { detail });
                 self.next_try = Some(Instant::now() + RETRY);
             }
-            Ok(()) if self.agent.is_none() => {
+            Ok(()) if self.agents.is_empty() => {
                 let detail = "waiting for the agent to connect".to_owned();
                 self.set_platform(PlatformStatus::Starting { detail });
                 self.next_try = Some(Instant::now() + CONNECT_PATIENCE);
@@ -252,8 +218,9 @@ impl Core {
         }
     }
 
+    /// What is known of a platform that no agent speaks for.
     pub(super) fn set_platform(&mut self, status: PlatformStatus) {
-        if self.lease.platform != status && self.agent.is_none() {
+        if self.lease.platform != status && self.agents.is_empty() {
             self.lease.platform = status;
             self.publish(Durability::Cached);
         }
@@ -265,11 +232,8 @@ impl Core {
         }
     }
 
-    /// Looks for new records and requests.
+    /// Looks for requests.
     async fn look(&mut self) {
-        if let Err(e) = self.look_for_jobs().await {
-            tracing::error!("the registry can't be read: {e}");
-        }
         let pending = match requests::pending(&self.registry) {
             Ok(pending) => pending,
             Err(e) => return tracing::error!("requests can't be read: {e}"),
@@ -297,8 +261,11 @@ impl Core {
                     super::prune::begin(&self.registry, &filed.path, keep);
                     false
                 }
-                // Found above, by its record.
-                Some(Request::Launch { .. }) => true,
+                // The folder is not listed for each launch: that would cost more the more jobs there are.
+                Some(Request::Launch { job }) => {
+                    self.take(job).await;
+                    true
+                }
                 None => {
                     tracing::warn!("{} is no request: removed", filed.path.display());
                     true
@@ -312,25 +279,31 @@ impl Core {
         self.move_limits().await;
     }
 
+    /// Looks for records whose hint was lost.
     async fn look_for_jobs(&mut self) -> io::Result<()> {
         let there: BTreeSet<JobId> = read::jobs(&self.registry)?.into_iter().collect();
         // Ended jobs stay known until they are archived, so that none is read again at every look.
         self.known.retain(|job| there.contains(job));
         for job in there {
-            if self.known.contains(&job) {
-                continue;
-            }
-            let Ok(stored) = read::load(&self.registry, &job) else { continue };
-            self.known.insert(job.clone());
-            // What a newer program has written is not this one's to act on.
-            if stored.record.state.is_final() || stored.record.schema > SCHEMA {
-                continue;
-            }
-            self.writer().send(Command::Adopt(job)).await;
-            let actions = self.dispatch.record(&stored.record);
-            self.act(actions).await;
+            self.take(job).await;
         }
         Ok(())
+    }
+
+    /// Takes a new job in.
+    async fn take(&mut self, job: JobId) {
+        if self.known.contains(&job) {
+            return;
+        }
+        let Ok(stored) = read::load(&self.registry, &job) else { return };
+        self.known.insert(job.clone());
+        // What a newer program has written is not this one's to act on.
+        if stored.record.state.is_final() || stored.record.schema > SCHEMA {
+            return;
+        }
+        self.writer().send(Command::Adopt(job)).await;
+        let actions = self.dispatch.record(&stored.record);
+        self.act(actions).await;
     }
 
     /// Returns whether the request is done with: it stays filed until the job has ended, so that it survives a crash.
@@ -358,10 +331,19 @@ impl Core {
     }
 
     pub(super) async fn act(&mut self, actions: Vec<Action>) {
-        for action in actions {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
             match action {
-                Action::Start { job, epoch } => self.start(job, epoch).await,
-                Action::Cancel { job, grace_ms } => self.send(RelayFrame::Cancel { job, grace_ms }),
+                Action::Start { agent, job, epoch } => {
+                    if let Some(spec) = self.spec(&job).await {
+                        let (speaker, its) = (agent.clone(), job.clone());
+                        self.writer().send(Command::Offer { job: its, agent: speaker }).await;
+                        actions.extend(self.send(&agent, RelayFrame::Start { job, epoch, spec }));
+                    }
+                }
+                Action::Cancel { agent, job, grace_ms } => {
+                    actions.extend(self.send(&agent, RelayFrame::Cancel { job, grace_ms }));
+                }
                 Action::Record { job, body } => {
                     self.writer().send(Command::Own { job, body: Box::new(body) }).await;
                 }
@@ -369,20 +351,26 @@ impl Core {
         }
     }
 
-    async fn start(&mut self, job: JobId, epoch: u32) {
-        match std::fs::read_to_string(self.registry.spec(&job)) {
-            Ok(spec) => self.send(RelayFrame::Start { job, epoch, spec }),
+    /// The spec of a job; without one the job ends.
+    async fn spec(&self, job: &JobId) -> Option<String> {
+        match std::fs::read_to_string(self.registry.spec(job)) {
+            Ok(spec) => Some(spec),
             Err(e) => {
-                let reason = format!("its spec can't be read ({e}): launch it again");
-                self.writer().send(Command::Own { job, body: Box::new(refusal(reason)) }).await;
+                let body = refusal(format!("its spec can't be read ({e}): launch it again"));
+                self.writer().send(Command::Own { job: job.clone(), body: Box::new(body) }).await;
+                None
             }
         }
     }
 
-    fn send(&mut self, frame: RelayFrame) {
-        // A stuck connection is dropped with its handle; its end then puts everything right.
-        if self.agent.as_ref().is_some_and(|agent| !agent.send(frame)) {
-            tracing::warn!("the agent's connection is stuck");
+    /// Sends a frame; a connection that takes none is given up, and what that leads to is returned.
+    fn send(&mut self, agent: &AgentId, frame: RelayFrame) -> Vec<Action> {
+        match self.agents.get(agent) {
+            Some(session) if !session.send(frame) => {
+                let caller = session.caller();
+                self.lost(&caller, "it takes no frames any more")
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -392,7 +380,7 @@ impl Core {
         self.writer().send(Command::Flush(reply)).await;
         let _ = flushed.await;
         if self.going_down {
-            self.agent = None;
+            self.agents.clear();
             self.set_platform(PlatformStatus::Stopped);
         }
     }

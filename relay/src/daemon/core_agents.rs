@@ -28,8 +28,10 @@ impl Core {
         let platform = self.lease.agent.get_or_insert_with(|| agent.to_string()).as_str().into();
         self.absent.back(&agent, Some(&platform), Instant::now());
         self.show_platform();
+        self.container_speaks(&agent, &held).await;
         let actions = self.dispatch.agent_up(&agent, capacity, &held);
         self.act(actions).await;
+        self.settle();
         self.move_limits().await;
     }
 
@@ -56,7 +58,7 @@ impl Core {
             self.show_platform();
         }
         self.absent.gone(caller.agent.clone(), Instant::now());
-        self.dispatch.agent_down(&caller.agent, reason)
+        self.link_ended(&caller.agent, reason)
     }
 
     /// An agent says that it has a job.
@@ -98,7 +100,7 @@ impl Core {
     }
 
     /// Writes into the lease what the platform's agent says of itself; while it is away, what another one says.
-    fn show_platform(&mut self) {
+    pub(super) fn show_platform(&mut self) {
         let platform = self.lease.agent.as_deref().and_then(|agent| self.agents.get(agent));
         let Some(session) = platform.or_else(|| self.agents.any()) else { return };
         let hello = session.hello.clone();

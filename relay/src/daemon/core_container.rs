@@ -15,12 +15,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::wire::{Fate, Hello};
+use common::wire::Fate;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::core::{Core, RETRY};
-use super::dispatch::{Action, Place};
+use super::dispatch::{Action, AgentId, Place};
 use super::fate;
 use super::input::{ContainerNews, Input};
 use super::platform::Platform;
@@ -41,7 +41,7 @@ const BURIAL: Duration = Duration::from_secs(30);
 /// What the core knows of the container, beside the death in the lease.
 #[derive(Debug, Default)]
 pub(super) struct ContainerState {
-    /// Why the connection ended, and until when a better reason is waited for.
+    /// Why the connection of the platform's agent ended, and until when a better reason is waited for.
     silent: Option<(String, Instant)>,
     /// Its processes are frozen.
     paused: bool,
@@ -65,9 +65,24 @@ impl ContainerState {
 }
 
 impl Core {
-    /// How the container last died, for an agent that asks to come in.
-    pub(super) fn fate(&self) -> Option<Fate> {
-        let death = self.lease.death.as_ref()?;
+    /// The platform's own agent, connected or not, once it is known.
+    fn own(&self) -> Option<AgentId> {
+        self.lease.agent.as_deref().map(AgentId::from)
+    }
+
+    /// Whether the platform's own agent is connected.
+    fn own_is_here(&self) -> bool {
+        self.lease.agent.as_deref().is_some_and(|agent| self.agents.get(agent).is_some())
+    }
+
+    /// Whether the platform needs no look: an agent is there, and not in the place of one whose container died.
+    pub(super) fn platform_is_there(&self) -> bool {
+        self.own_is_here() || (self.lease.death.is_none() && !self.agents.is_empty())
+    }
+
+    /// How the container last died, for its agent that asks to come in.
+    pub(super) fn fate(&self, agent: &str) -> Option<Fate> {
+        let death = self.lease.death.as_ref().filter(|_| self.lease.agent.as_deref() == Some(agent))?;
         Some(fate::fate(self.platform.engine(), self.platform.name(), death))
     }
 
@@ -77,30 +92,40 @@ impl Core {
         self.settle();
     }
 
-    /// The agent's connection ended. What the engine knows of it is a better reason than the network's.
-    pub(super) async fn link_ended(&mut self, reason: &str) {
+    /// The connection of an agent ended. What the engine knows of it is a better reason than the network's.
+    pub(super) fn link_ended(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
+        let own = self.own().as_ref() == Some(agent);
         match self.platform.engine() {
-            EngineKind::Docker | EngineKind::Podman if !self.going_down => {
+            EngineKind::Docker | EngineKind::Podman if own && !self.going_down => {
                 self.container.silent = Some((reason.to_owned(), Instant::now() + CAUSE_PATIENCE));
+                Vec::new()
             }
-            EngineKind::Local if !self.platform.agent_runs() => {
+            EngineKind::Local if own && !self.platform.agent_runs() => {
                 self.next_try = (!self.going_down).then(Instant::now);
-                self.lost("the agent's process has ended").await;
+                self.dispatch.agent_down(agent, "the agent's process has ended")
             }
-            EngineKind::Local | EngineKind::Docker | EngineKind::Podman => self.lost(reason).await,
+            EngineKind::Local | EngineKind::Docker | EngineKind::Podman => {
+                self.dispatch.agent_down(agent, reason)
+            }
         }
     }
 
-    async fn lost(&mut self, reason: &str) {
+    /// The jobs of the platform's agent are out of sight.
+    async fn unseen(&mut self, reason: &str) {
         self.container.silent = None;
-        let actions = self.dispatch.agent_down(reason);
-        self.act(actions).await;
+        if let Some(own) = self.own() {
+            let actions = self.dispatch.agent_down(&own, reason);
+            self.act(actions).await;
+        }
     }
 
-    /// An agent was welcomed: it is told what becomes of the jobs that it holds.
-    pub(super) async fn container_speaks(&mut self, held: &BTreeSet<JobId>) {
+    /// An agent was welcomed: the platform's own is told what becomes of the jobs that it holds.
+    pub(super) async fn container_speaks(&mut self, agent: &AgentId, held: &BTreeSet<JobId>) {
+        if self.own().as_ref() != Some(agent) {
+            return;
+        }
         if let Some((reason, _)) = self.container.silent.take() {
-            self.lost(&reason).await;
+            self.unseen(&reason).await;
         }
         self.container.paused = false;
         self.container.stopped = false;
@@ -108,10 +133,14 @@ impl Core {
         if let Some(death) = self.lease.death.as_mut().filter(|_| !self.container.told) {
             self.container.told = true;
             // What was on its way to the agent and never got there starts anew.
-            death.cut_off.retain(|job| dispatch.place(job) == Some(Place::Running));
+            death.cut_off.retain(|job| matches!(dispatch.place(job), Some(Place::Running(_))));
             death.cut_off.extend(held.iter().cloned());
         }
-        let fate = self.fate();
+        self.share_fate();
+    }
+
+    fn share_fate(&mut self) {
+        let fate = self.own().and_then(|own| self.fate(&own).map(|fate| (own, fate)));
         self.dispatch.share_fate(fate);
     }
 
@@ -141,12 +170,16 @@ impl Core {
         let cause = fate::cause(self.platform.name(), &death);
         tracing::warn!("{cause}");
         self.bury(death);
-        // Its connection ends with this handle; whatever had not arrived comes again from the spool.
-        self.agent = None;
-        self.lease.platform = PlatformStatus::Starting { detail: cause.clone() };
+        self.unseen(&cause).await;
+        // Its connection ends with its handle; whatever had not arrived comes again from the spool.
+        if let Some(caller) = self.own().and_then(|own| Some(self.agents.get(&own)?.caller())) {
+            self.agents.disconnect(&caller);
+            self.absent.gone(caller.agent, Instant::now());
+        }
+        self.show_platform();
+        self.set_platform(PlatformStatus::Starting { detail: cause });
         // On the disk before anything is started again, which would wipe the engine's own memory of it.
         self.publish(Durability::Synced);
-        self.lost(&cause).await;
         let now = Instant::now();
         let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY);
         self.container.restarted_at = Some(now);
@@ -155,17 +188,18 @@ impl Core {
 
     /// Remembers a death until its jobs have their ends.
     fn bury(&mut self, mut death: Death) {
-        death.cut_off.extend(self.dispatch.with_agent());
+        death.cut_off.extend(self.own().into_iter().flat_map(|own| self.dispatch.with(&own)));
         death.cut_off.extend(self.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
         self.container.told = false;
         self.container.died_at = Some(Instant::now());
         self.lease.death = Some(death);
+        self.share_fate();
     }
 
     /// A container that is gone has died before; one that was away before this daemon looked has not been heard of.
     async fn removed(&mut self) {
-        let unheard = self.lease.death.is_none() && self.agent.is_none();
-        if unheard && self.dispatch.with_agent().next().is_some() {
+        let unheard = self.lease.death.is_none() && !self.own_is_here();
+        if unheard && self.own().is_some_and(|own| !self.dispatch.with(&own).is_empty()) {
             self.died(Death::of(&Vitals::Absent)).await;
         }
     }
@@ -180,12 +214,7 @@ impl Core {
         tracing::warn!("{cause}");
         self.lease.platform = PlatformStatus::Failed { detail: cause.clone() };
         self.publish(Durability::Cached);
-        if self.agent.is_some() {
-            let actions = self.dispatch.hold(&cause);
-            self.act(actions).await;
-        } else {
-            self.lost(&cause).await;
-        }
+        self.unseen(&cause).await;
     }
 
     async fn resumed(&mut self) {
@@ -193,10 +222,13 @@ impl Core {
             return;
         }
         self.container.paused = false;
-        if let Some(agent) = &self.agent {
-            self.lease.platform = ready(&agent.hello);
-            let actions = self.dispatch.release(&agent.hello.agent.clone());
-            self.publish(Durability::Cached);
+        let session = self.own().and_then(|own| Some((self.agents.get(&own)?.hello.max_jobs, own)));
+        if let Some((max_jobs, own)) = session {
+            // On the same connection, and with what it had.
+            self.show_platform();
+            let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
+            let held = self.dispatch.with(&own);
+            let actions = self.dispatch.agent_up(&own, capacity, &held);
             self.act(actions).await;
         } else {
             // It comes back by itself.
@@ -208,7 +240,7 @@ impl Core {
 
     /// A person stopped it: it is started again only where that costs somebody a job.
     fn stopped(&mut self) {
-        if self.agent.is_none() && !self.busy && self.dispatch.is_empty() {
+        if !self.own_is_here() && !self.busy && self.dispatch.is_empty() {
             self.container.stopped = true;
             self.next_try = None;
             self.set_platform(PlatformStatus::Failed { detail: fate::stopped(self.platform.name()) });
@@ -219,15 +251,15 @@ impl Core {
     pub(super) async fn container_tick(&mut self) {
         let now = Instant::now();
         if let Some((reason, _)) = self.container.silent.take_if(|(_, until)| *until <= now) {
-            self.lost(&reason).await;
+            self.unseen(&reason).await;
         }
         self.wake_stopped();
         let waited = self.container.died_at.is_some_and(|at| now - at >= BURIAL);
         if let PlatformStatus::Failed { detail } = &self.lease.platform
             && waited
-            && self.agent.is_none()
+            && !self.own_is_here()
             && !self.container.paused
-            && let Some(fate) = self.fate()
+            && let Some(fate) = self.own().and_then(|own| self.fate(&own))
         {
             let why = format!("and it can't be brought back: {detail}");
             let record = |job| Action::Record { job, body: fate::end(&fate, &why) };
@@ -248,13 +280,15 @@ impl Core {
 
     /// Forgets a death that everybody has heard of.
     pub(super) fn settle(&mut self) {
+        // An agent that has taken the place of the one that died has nothing to be told.
+        let heard = self.container.told || self.own_is_here();
         let Some(death) = &mut self.lease.death else { return };
         let dispatch = &self.dispatch;
         death.cut_off.retain(|job| dispatch.place(job).is_some());
-        if self.container.told && death.cut_off.is_empty() {
+        if heard && death.cut_off.is_empty() {
             self.lease.death = None;
             self.container.died_at = None;
-            self.dispatch.share_fate(None);
+            self.share_fate();
             self.publish(Durability::Cached);
         }
     }
@@ -277,15 +311,4 @@ pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) 
         }
     }
     platform.ensure().await
-}
-
-/// A platform whose agent is connected.
-pub(super) fn ready(hello: &Hello) -> PlatformStatus {
-    PlatformStatus::Ready {
-        agent: hello.agent.clone(),
-        version: hello.version.clone(),
-        max_jobs: hello.max_jobs,
-        codex: hello.platform.codex.clone(),
-        codex_problem: hello.platform.codex_problem.clone(),
-    }
 }

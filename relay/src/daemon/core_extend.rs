@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::core::Core;
 use super::dispatch::Place;
 use super::extend::{Ask, Facts, Next};
+use super::input::SessionHandle;
 use super::writer::Command;
 use crate::registry::read;
 use crate::registry::requests::{self, Request};
@@ -37,7 +38,7 @@ impl Core {
             Next::Send => {
                 let frame = RelayFrame::Extend { job: ask.job.clone(), step: ask.step, by_ms: ask.by_ms };
                 if let Some(session) =
-                    self.agent.as_ref().filter(|agent| agent.send(frame)).map(|agent| agent.id)
+                    self.agent_of(&ask.job).filter(|agent| agent.send(frame)).map(|agent| agent.id)
                 {
                     self.extensions.sent(ask, session, now);
                 }
@@ -58,19 +59,24 @@ impl Core {
     }
 
     fn facts(&self, ask: &Ask) -> Facts {
-        let place = self.dispatch.place(&ask.job);
+        let place = self.dispatch.place(&ask.job).cloned();
         let of_spec = place == Some(Place::Waiting) || ask.to_ms.is_some();
         Facts {
+            session: self.agent_of(&ask.job).map(|agent| agent.id),
             place,
-            session: self.agent.as_ref().map(|agent| agent.id),
             caught_up: self.caught_up(&ask.job),
             spec_ms: if of_spec { self.spec_ms(&ask.job) } else { None },
         }
     }
 
+    /// The connection of the agent that a job is with.
+    fn agent_of(&self, job: &JobId) -> Option<&SessionHandle> {
+        self.dispatch.agent_of(job).and_then(|agent| self.agents.get(agent))
+    }
+
     /// Whether everything is recorded that the agent knew of the job when it connected.
     fn caught_up(&self, job: &JobId) -> bool {
-        let mut known = self.agent.iter().flat_map(|agent| &agent.hello.jobs);
+        let mut known = self.agent_of(job).into_iter().flat_map(|agent| &agent.hello.jobs);
         let Some(held) = known.find(|held| held.job == *job) else { return true };
         read::load(&self.registry, job)
             .is_ok_and(|stored| (stored.record.epoch, stored.record.seq) >= (held.epoch, held.last_seq))

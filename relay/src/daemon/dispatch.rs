@@ -3,11 +3,14 @@
 //! ```text
 //!            seen                dispatched             accepted (record says starting)
 //!  (record) ──────► Waiting ─────────────────► Offered ─────────────────────────────► Running ──► (ended: forgotten)
-//!                     ▲   refused as busy, link lost │                                   │ link lost: stays
-//!                     └──────────────────────────────┘                                   ▼
+//!                     ▲  refused as busy, back without │                                  │ link lost: stays
+//!                     └──it, gone for long──────────────┘                                  ▼
 //! ```
+//!
+//! A job is offered to the connected agent with the most room, and belongs to it from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::ids::JobId;
@@ -16,27 +19,40 @@ use common::wire::Fate;
 use jiff::Timestamp;
 
 use super::fate;
+use super::room::Agents;
 
 /// What has to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Send the job to the agent.
-    Start { job: JobId, epoch: u32 },
-    /// Tell the agent to end it.
-    Cancel { job: JobId, grace_ms: u64 },
+    /// Send the job to an agent.
+    Start { agent: AgentId, job: JobId, epoch: u32 },
+    /// Tell the agent that has it to end it.
+    Cancel { agent: AgentId, job: JobId, grace_ms: u64 },
     /// Record something that the relay itself knows.
     Record { job: JobId, body: EventBody },
 }
 
-/// Where a job is between the registry and the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An agent's id.
+pub(super) type AgentId = Arc<str>;
+
+/// Where a job is between the registry and an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// In the queue.
     Waiting,
-    /// Sent; the agent has not said that it has it.
-    Offered,
-    /// The agent has it.
-    Running,
+    /// Sent to this agent, which has not said that it has it.
+    Offered(AgentId),
+    /// This agent has it.
+    Running(AgentId),
+}
+
+impl Place {
+    fn agent(&self) -> Option<&AgentId> {
+        match self {
+            Self::Waiting => None,
+            Self::Offered(agent) | Self::Running(agent) => Some(agent),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -44,135 +60,146 @@ struct Job {
     place: Place,
     created_at: Timestamp,
     epoch: u32,
-    link: Option<Link>,
+    /// Whether the newest word on its link was that it is lost. What is asked to be recorded comes back later, and an
+    /// agent may be faster.
+    lost: bool,
 }
 
-/// The state of the dispatch.
+/// The state of the dispatch. Each input costs what the jobs of one agent cost, however many agents there are.
 #[derive(Debug, Default)]
 pub(super) struct Dispatch {
     jobs: BTreeMap<JobId, Job>,
     cancels: BTreeMap<JobId, u64>,
-    /// How many jobs the connected agent runs at once; none without an agent.
-    capacity: Option<usize>,
-    /// The agent said it is full; nothing is offered until one of its jobs ends.
-    full: bool,
-    /// What the agent's room was before its container was paused.
-    held: Option<usize>,
-    /// How the agent's container died, if it did: the end of whatever it comes back without.
-    fate: Option<Fate>,
+    /// Jobs that wait, first come first; without those that somebody wants ended.
+    queue: BTreeSet<(Timestamp, JobId)>,
+    agents: Agents,
+    /// How the container of an agent died, if it did: the end of whatever that comes back without.
+    fate: Option<(AgentId, Fate)>,
 }
 
 impl Dispatch {
     /// A record as the registry holds it now: a new job, or a change of one that is known.
     pub(super) fn record(&mut self, record: &JobRecord) -> Vec<Action> {
         if record.state.is_final() {
-            if self.jobs.remove(&record.job).is_some_and(|job| job.place != Place::Waiting) {
-                self.full = false;
-            }
-            self.cancels.remove(&record.job);
+            self.forget(&record.job);
             return self.fill();
         }
-        let job = self.jobs.entry(record.job.clone()).or_insert(Job {
-            place: Place::Waiting,
-            created_at: record.created_at,
-            epoch: record.epoch,
-            link: record.link,
+        let job = self.jobs.entry(record.job.clone()).or_insert_with(|| {
+            self.queue.insert((record.created_at, record.job.clone()));
+            Job {
+                place: Place::Waiting,
+                created_at: record.created_at,
+                epoch: record.epoch,
+                lost: record.link == Some(Link::Lost),
+            }
         });
-        job.link = record.link;
         job.epoch = record.epoch;
         if record.state != State::Queued {
-            job.place = Place::Running;
+            // A record of another state names its agent: an `accepted` event made both.
+            let agent = record.agent.as_deref().unwrap_or_default();
+            self.put(&record.job, Place::Running(agent.into()));
         }
         self.fill()
     }
 
-    /// An agent is there; it holds `held`.
-    pub(super) fn agent_up(&mut self, agent: &str, capacity: usize, held: &BTreeSet<JobId>) -> Vec<Action> {
-        self.capacity = Some(capacity);
-        self.held = None;
-        self.full = false;
+    /// An agent is there; it holds `held`, and each of these is its own.
+    pub(super) fn agent_up(
+        &mut self,
+        agent: &AgentId,
+        capacity: usize,
+        held: &BTreeSet<JobId>,
+    ) -> Vec<Action> {
+        self.agents.connect(agent, capacity);
         let mut actions = Vec::new();
-        for (id, job) in &mut self.jobs {
-            let holds = held.contains(id);
-            match (job.place, holds) {
-                (Place::Running, false) => {
-                    actions.push(Action::Record { job: id.clone(), body: forgotten(self.fate.as_ref()) });
-                }
-                (Place::Running, true) if job.link == Some(Link::Lost) => {
-                    job.link = Some(Link::Connected);
-                    let body = EventBody::LinkRestored { agent: agent.to_owned() };
+        let known = self.agents.jobs(agent);
+        for id in known.union(held) {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
+            match (&job.place, held.contains(id)) {
+                (Place::Running(_), false) => {
+                    let body = forgotten(self.fate_of(agent));
                     actions.push(Action::Record { job: id.clone(), body });
                 }
-                (Place::Waiting | Place::Offered, true) => job.place = Place::Offered,
-                (Place::Offered, false) => job.place = Place::Waiting,
-                (Place::Running, true) | (Place::Waiting, false) => {}
+                (Place::Running(_), true) if job.lost => {
+                    job.lost = false;
+                    let body = EventBody::LinkRestored { agent: agent.to_string() };
+                    actions.push(Action::Record { job: id.clone(), body });
+                }
+                (Place::Waiting | Place::Offered(_), true) => self.put(id, Place::Offered(agent.clone())),
+                (Place::Offered(_), false) if self.cancels.contains_key(id) => {
+                    actions.push(Action::Record { job: id.clone(), body: cancelled() });
+                }
+                (Place::Offered(_), false) => self.put(id, Place::Waiting),
+                (Place::Running(_), true) | (Place::Waiting, false) => {}
             }
         }
-        for (job, grace_ms) in &self.cancels {
-            if held.contains(job) {
-                actions.push(Action::Cancel { job: job.clone(), grace_ms: *grace_ms });
+        for job in held {
+            if let Some(grace_ms) = self.cancels.get(job) {
+                let (agent, job) = (agent.clone(), job.clone());
+                actions.push(Action::Cancel { agent, job, grace_ms: *grace_ms });
             }
         }
         actions.extend(self.fill());
         actions
     }
 
-    /// The agent is gone. Its jobs go on; only the news of them stops.
-    pub(super) fn agent_down(&mut self, reason: &str) -> Vec<Action> {
-        self.capacity = None;
-        self.held = None;
+    /// An agent is gone. Its jobs go on; only the news of them stops. What it was offered stays its own until
+    /// [`Self::give_up`]: it may run it, and no two agents shall.
+    pub(super) fn agent_down(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
+        self.agents.disconnect(agent);
         let mut actions = Vec::new();
-        for (id, job) in &mut self.jobs {
+        for id in self.agents.jobs(agent) {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
             match job.place {
-                Place::Offered => job.place = Place::Waiting,
-                Place::Running if job.link != Some(Link::Lost) => {
-                    job.link = Some(Link::Lost);
+                Place::Running(_) if !job.lost => {
+                    job.lost = true;
                     let body = EventBody::LinkLost { reason: reason.to_owned() };
-                    actions.push(Action::Record { job: id.clone(), body });
+                    actions.push(Action::Record { job: id, body });
                 }
-                Place::Running | Place::Waiting => {}
+                Place::Offered(_) if self.cancels.contains_key(&id) => {
+                    actions.push(Action::Record { job: id, body: cancelled() });
+                }
+                Place::Running(_) | Place::Offered(_) | Place::Waiting => {}
             }
         }
         actions
     }
 
-    /// The agent is frozen, and its connection with it: nothing is offered, and nothing heard.
-    pub(super) fn hold(&mut self, reason: &str) -> Vec<Action> {
-        self.held = self.capacity.take().or(self.held);
-        let lost = |job: &mut Job| {
-            let body = EventBody::LinkLost { reason: reason.to_owned() };
-            (job.link.replace(Link::Lost) != Some(Link::Lost)).then_some(body)
-        };
-        self.tell_running(lost)
+    /// An agent that is gone will not come back soon: what it was only offered goes to others.
+    pub(super) fn give_up(&mut self, agent: &AgentId) -> Vec<Action> {
+        if !self.agents.is_connected(agent) {
+            for id in self.agents.jobs(agent) {
+                if self.place(&id).is_some_and(|place| matches!(place, Place::Offered(_))) {
+                    self.put(&id, Place::Waiting);
+                }
+            }
+        }
+        self.fill()
     }
 
-    /// It goes on, on the same connection.
-    pub(super) fn release(&mut self, agent: &str) -> Vec<Action> {
-        self.capacity = self.held.take().or(self.capacity);
-        let back = |job: &mut Job| {
-            let body = EventBody::LinkRestored { agent: agent.to_owned() };
-            (job.link.replace(Link::Connected) == Some(Link::Lost)).then_some(body)
-        };
-        let mut actions = self.tell_running(back);
-        actions.extend(self.fill());
+    /// An agent that is gone will never come back: its jobs end.
+    pub(super) fn agent_lost(&mut self, agent: &AgentId) -> Vec<Action> {
+        let mut actions = self.give_up(agent);
+        if !self.agents.is_connected(agent) {
+            let body = forgotten(self.fate_of(agent));
+            let ends =
+                self.agents.jobs(agent).into_iter().map(|job| Action::Record { job, body: body.clone() });
+            actions.extend(ends);
+        }
         actions
     }
 
-    fn tell_running(&mut self, tell: impl Fn(&mut Job) -> Option<EventBody>) -> Vec<Action> {
-        let running = self.jobs.iter_mut().filter(|(_, job)| job.place == Place::Running);
-        running
-            .filter_map(|(id, job)| tell(job).map(|body| Action::Record { job: id.clone(), body }))
-            .collect()
-    }
-
-    /// How jobs end that the agent comes back without.
-    pub(super) fn share_fate(&mut self, fate: Option<Fate>) {
+    /// How the jobs of an agent end that are gone with its container.
+    pub(super) fn share_fate(&mut self, fate: Option<(AgentId, Fate)>) {
         self.fate = fate;
     }
 
-    /// Jobs that an agent has, or may have.
-    pub(super) fn with_agent(&self) -> impl Iterator<Item = JobId> + '_ {
-        self.jobs.iter().filter(|(_, job)| job.place != Place::Waiting).map(|(id, _)| id.clone())
+    fn fate_of(&self, agent: &AgentId) -> Option<&Fate> {
+        self.fate.as_ref().filter(|(whose, _)| whose == agent).map(|(_, fate)| fate)
+    }
+
+    /// What is with an agent: what it runs, and what it was offered.
+    pub(super) fn with(&self, agent: &AgentId) -> BTreeSet<JobId> {
+        self.agents.jobs(agent)
     }
 
     /// Whether there is no job at all.
@@ -180,63 +207,107 @@ impl Dispatch {
         self.jobs.is_empty()
     }
 
-    /// The agent would not take a job.
-    pub(super) fn refused(&mut self, id: &JobId, reason: String, busy: bool) -> Vec<Action> {
-        let Some(job) = self.jobs.get_mut(id).filter(|job| job.place == Place::Offered) else {
+    /// An agent would not take a job.
+    pub(super) fn refused(&mut self, agent: &AgentId, id: &JobId, reason: String, busy: bool) -> Vec<Action> {
+        if self.place(id) != Some(&Place::Offered(agent.clone())) {
             return Vec::new();
-        };
+        }
         if busy {
-            job.place = Place::Waiting;
-            self.full = true;
-            return Vec::new();
+            self.put(id, Place::Waiting);
+            self.agents.fill_up(agent);
+            return self.fill();
         }
         vec![Action::Record { job: id.clone(), body: refusal(reason) }]
     }
 
     /// Somebody wants a job ended. Repeating it is harmless. Returns `None` when there is nothing to end.
     pub(super) fn cancel(&mut self, id: &JobId, grace_ms: u64) -> Option<Vec<Action>> {
-        let place = self.jobs.get(id)?.place;
+        let job = self.jobs.get(id)?;
         if self.cancels.insert(id.clone(), grace_ms) == Some(grace_ms) {
             return Some(Vec::new());
         }
-        Some(match (place, self.capacity) {
-            (Place::Waiting, _) => vec![Action::Record { job: id.clone(), body: cancelled() }],
-            (Place::Offered | Place::Running, Some(_)) => vec![Action::Cancel { job: id.clone(), grace_ms }],
+        Some(match &job.place {
+            Place::Waiting => {
+                self.queue.remove(&(job.created_at, id.clone()));
+                vec![Action::Record { job: id.clone(), body: cancelled() }]
+            }
+            Place::Offered(agent) | Place::Running(agent) if self.agents.is_connected(agent) => {
+                vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
+            }
+            // Nobody has said that it runs; an agent that comes back with it is told that it is over.
+            Place::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled() }],
             // Told when the agent is back.
-            (Place::Offered | Place::Running, None) => Vec::new(),
+            Place::Running(_) => Vec::new(),
         })
     }
 
     /// Where a job is; `None` for one that is unknown or has ended.
-    pub(super) fn place(&self, id: &JobId) -> Option<Place> {
-        self.jobs.get(id).map(|job| job.place)
+    pub(super) fn place(&self, id: &JobId) -> Option<&Place> {
+        self.jobs.get(id).map(|job| &job.place)
     }
 
-    /// Whether an agent may be running anything.
+    /// The agent that has a job, or was offered it.
+    pub(super) fn agent_of(&self, id: &JobId) -> Option<&AgentId> {
+        self.place(id).and_then(Place::agent)
+    }
+
+    /// The jobs that some agent has said it has.
+    pub(super) fn running(&self) -> impl Iterator<Item = &JobId> {
+        self.jobs.iter().filter(|(_, job)| matches!(job.place, Place::Running(_))).map(|(id, _)| id)
+    }
+
+    /// Every agent that jobs are with, connected or not.
+    pub(super) fn holders(&self) -> Vec<AgentId> {
+        self.agents.holders()
+    }
+
+    /// Whether no agent may be running anything.
     pub(super) fn is_idle(&self) -> bool {
         self.jobs.values().all(|job| job.place == Place::Waiting)
     }
 
-    /// Offers waiting jobs, first come first served, as long as the agent has room.
+    /// Offers waiting jobs, first come first served, each to the agent with the most room.
     fn fill(&mut self) -> Vec<Action> {
-        let Some(capacity) = self.capacity.filter(|_| !self.full) else { return Vec::new() };
-        let busy = self.jobs.values().filter(|job| job.place != Place::Waiting).count();
-        let mut waiting: Vec<(Timestamp, JobId)> = self
-            .jobs
-            .iter()
-            .filter(|(id, job)| job.place == Place::Waiting && !self.cancels.contains_key(*id))
-            .map(|(id, job)| (job.created_at, id.clone()))
-            .collect();
-        waiting.sort();
-        waiting.truncate(capacity.saturating_sub(busy));
         let mut actions = Vec::new();
-        for (_, id) in waiting {
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.place = Place::Offered;
-                actions.push(Action::Start { job: id, epoch: job.epoch + 1 });
-            }
+        while !self.queue.is_empty()
+            && let Some(agent) = self.agents.roomiest()
+            && let Some((_, id)) = self.queue.first().cloned()
+        {
+            self.put(&id, Place::Offered(agent.clone()));
+            let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
+            actions.push(Action::Start { agent, job: id, epoch });
         }
         actions
+    }
+
+    /// Moves a known job.
+    fn put(&mut self, id: &JobId, place: Place) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if job.place == place {
+            return;
+        }
+        if let Some(agent) = job.place.agent() {
+            self.agents.take(agent, id, false);
+        }
+        if let Some(agent) = place.agent() {
+            self.agents.give(agent, id);
+        }
+        let key = (job.created_at, id.clone());
+        if place == Place::Waiting && !self.cancels.contains_key(id) {
+            self.queue.insert(key);
+        } else {
+            self.queue.remove(&key);
+        }
+        job.place = place;
+    }
+
+    fn forget(&mut self, id: &JobId) {
+        self.cancels.remove(id);
+        let Some(job) = self.jobs.remove(id) else { return };
+        self.queue.remove(&(job.created_at, id.clone()));
+        if let Some(agent) = job.place.agent() {
+            self.agents.take(agent, id, true);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ fn record(text: &str, second: i64, state: State) -> JobRecord {
     let mut record = JobRecord::queued(id(text), Timestamp::from_second(second).unwrap(), &queued);
     record.state = state;
     if state != State::Queued {
+        record.agent = Some("x".to_owned());
         record.epoch = 1;
         record.link = Some(Link::Connected);
     }
@@ -28,7 +29,24 @@ fn record(text: &str, second: i64, state: State) -> JobRecord {
 }
 
 fn start(text: &str) -> Action {
-    Action::Start { job: id(text), epoch: 1 }
+    start_on("x", text)
+}
+
+fn start_on(agent: &str, text: &str) -> Action {
+    Action::Start { agent: agent.into(), job: id(text), epoch: 1 }
+}
+
+fn cancel_on(agent: &str, text: &str, grace_ms: u64) -> Action {
+    Action::Cancel { agent: agent.into(), job: id(text), grace_ms }
+}
+
+fn of(agent: &str, mut record: JobRecord) -> JobRecord {
+    record.agent = Some(agent.to_owned());
+    record
+}
+
+fn lost(text: &str) -> Action {
+    Action::Record { job: id(text), body: EventBody::LinkLost { reason: "closed".into() } }
 }
 
 fn held(jobs: &[&str]) -> BTreeSet<JobId> {
@@ -41,7 +59,7 @@ fn jobs_run_first_come_first_served_as_far_as_there_is_room() {
     for (job, second) in [("c#1", 3), ("a#1", 1), ("b#1", 2)] {
         assert!(dispatch.record(&record(job, second, State::Queued)).is_empty());
     }
-    assert_eq!(dispatch.agent_up("x", 2, &held(&[])), [start("a#1"), start("b#1")]);
+    assert_eq!(dispatch.agent_up(&"x".into(), 2, &held(&[])), [start("a#1"), start("b#1")]);
     assert!(dispatch.record(&record("a#1", 1, State::Starting)).is_empty());
     assert_eq!(dispatch.record(&record("a#1", 1, State::Completed)), [start("c#1")]);
 }
@@ -50,9 +68,9 @@ fn jobs_run_first_come_first_served_as_far_as_there_is_room() {
 fn a_busy_agent_is_asked_again_when_a_job_ends() {
     let mut dispatch = Dispatch::default();
     dispatch.record(&record("a#1", 1, State::Running));
-    dispatch.agent_up("x", 2, &held(&["a#1"]));
+    dispatch.agent_up(&"x".into(), 2, &held(&["a#1"]));
     assert_eq!(dispatch.record(&record("b#1", 2, State::Queued)), [start("b#1")]);
-    assert!(dispatch.refused(&id("b#1"), "full".into(), true).is_empty());
+    assert!(dispatch.refused(&"x".into(), &id("b#1"), "full".into(), true).is_empty());
     assert!(dispatch.record(&record("b#1", 2, State::Queued)).is_empty());
     assert_eq!(dispatch.record(&record("a#1", 1, State::Failed)), [start("b#1")]);
 }
@@ -60,29 +78,24 @@ fn a_busy_agent_is_asked_again_when_a_job_ends() {
 #[test]
 fn a_refused_job_fails_with_the_reason() {
     let mut dispatch = Dispatch::default();
-    dispatch.agent_up("x", 1, &held(&[]));
+    dispatch.agent_up(&"x".into(), 1, &held(&[]));
     dispatch.record(&record("a#1", 1, State::Queued));
-    let actions = dispatch.refused(&id("a#1"), "no codex".into(), false);
+    let actions = dispatch.refused(&"x".into(), &id("a#1"), "no codex".into(), false);
     assert_eq!(actions, [Action::Record { job: id("a#1"), body: refusal("no codex".into()) }]);
 }
 
 #[test]
 fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again() {
     let mut dispatch = Dispatch::default();
-    dispatch.agent_up("x", 4, &held(&[]));
+    dispatch.agent_up(&"x".into(), 4, &held(&[]));
     dispatch.record(&record("a#1", 1, State::Queued));
     dispatch.record(&record("b#1", 2, State::Queued));
     dispatch.record(&record("a#1", 1, State::Running));
-    let lost = dispatch.agent_down("closed");
-    assert_eq!(
-        lost,
-        [Action::Record { job: id("a#1"), body: EventBody::LinkLost { reason: "closed".into() } }]
-    );
-    let mut stale = record("a#1", 1, State::Running);
-    stale.link = Some(Link::Lost);
-    dispatch.record(&stale);
-    assert!(dispatch.agent_down("again").is_empty());
-    let back = dispatch.agent_up("x", 4, &held(&["a#1"]));
+    assert_eq!(dispatch.agent_down(&"x".into(), "closed"), [lost("a#1")]);
+    // News from before the loss come in late, and the loss itself has not come back at all.
+    dispatch.record(&record("a#1", 1, State::Running));
+    assert!(dispatch.agent_down(&"x".into(), "again").is_empty());
+    let back = dispatch.agent_up(&"x".into(), 4, &held(&["a#1"]));
     let restored = Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
     assert_eq!(back, [restored, start("b#1")]);
 }
@@ -91,32 +104,20 @@ fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again()
 fn a_job_that_the_agent_has_forgotten_ends_as_lost() {
     let mut dispatch = Dispatch::default();
     dispatch.record(&record("a#1", 1, State::Running));
-    let actions = dispatch.agent_up("x", 4, &held(&[]));
+    let actions = dispatch.agent_up(&"x".into(), 4, &held(&[]));
     assert_eq!(actions, [Action::Record { job: id("a#1"), body: forgotten(None) }]);
 }
 
 #[test]
-fn a_job_that_is_gone_with_its_container_ends_with_the_containers_fate() {
-    let mut dispatch = Dispatch::default();
-    dispatch.record(&record("a#1", 1, State::Running));
-    let message = "the container 'platform' was removed".to_owned();
-    let fate = Fate { kind: FailureKind::ContainerExited, message, exit_code: None };
-    dispatch.share_fate(Some(fate.clone()));
-    let ended = Action::Record { job: id("a#1"), body: forgotten(Some(&fate)) };
-    assert_eq!(dispatch.agent_up("x", 4, &held(&[])), [ended]);
-}
-
-#[test]
-fn a_frozen_agent_is_offered_nothing_and_its_jobs_are_out_of_sight_until_it_goes_on() {
-    let mut dispatch = Dispatch::default();
-    dispatch.record(&record("a#1", 1, State::Running));
-    dispatch.agent_up("x", 4, &held(&["a#1"]));
-    let lost = Action::Record { job: id("a#1"), body: EventBody::LinkLost { reason: "paused".into() } };
-    assert_eq!(dispatch.hold("paused"), [lost]);
-    assert_eq!(dispatch.hold("paused"), [], "a repeat is no news");
-    assert_eq!(dispatch.record(&record("b#1", 2, State::Queued)), []);
-    let restored = Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
-    assert_eq!(dispatch.release("x"), [restored, start("b#1")]);
+fn a_job_that_is_gone_with_its_container_ends_with_the_containers_fate_and_no_other_agents_does() {
+    let fate = Fate { kind: FailureKind::ContainerExited, message: "removed".into(), exit_code: None };
+    for (whose, told) in [("x", Some(&fate)), ("y", None)] {
+        let mut dispatch = Dispatch::default();
+        dispatch.record(&record("a#1", 1, State::Running));
+        dispatch.share_fate(Some((whose.into(), fate.clone())));
+        let ended = Action::Record { job: id("a#1"), body: forgotten(told) };
+        assert_eq!(dispatch.agent_up(&"x".into(), 4, &held(&[])), [ended]);
+    }
 }
 
 #[test]
@@ -130,7 +131,61 @@ fn a_cancel_reaches_a_job_wherever_it_is() {
 
     dispatch.record(&record("b#1", 2, State::Running));
     assert_eq!(dispatch.cancel(&id("b#1"), 5), Some(vec![]), "the agent is away");
-    let told = Action::Cancel { job: id("b#1"), grace_ms: 5 };
-    assert_eq!(dispatch.agent_up("x", 4, &held(&["b#1"])), std::slice::from_ref(&told));
-    assert_eq!(dispatch.cancel(&id("b#1"), 9), Some(vec![Action::Cancel { job: id("b#1"), grace_ms: 9 }]));
+    let told = cancel_on("x", "b#1", 5);
+    assert_eq!(dispatch.agent_up(&"x".into(), 4, &held(&["b#1"])), std::slice::from_ref(&told));
+    assert_eq!(dispatch.cancel(&id("b#1"), 9), Some(vec![cancel_on("x", "b#1", 9)]));
+}
+
+#[test]
+fn each_job_goes_to_the_agent_with_the_most_room() {
+    let mut dispatch = Dispatch::default();
+    dispatch.agent_up(&"x".into(), 1, &held(&[]));
+    dispatch.agent_up(&"y".into(), 3, &held(&[]));
+    let mut started = Vec::new();
+    for (second, job) in ["a#1", "b#1", "c#1", "d#1", "e#1"].into_iter().enumerate() {
+        let second = i64::try_from(second).unwrap();
+        started.extend(dispatch.record(&record(job, second, State::Queued)));
+    }
+    let expected = [start_on("y", "a#1"), start_on("y", "b#1"), start_on("y", "c#1"), start_on("x", "d#1")];
+    assert_eq!(started, expected, "and the last one waits");
+    dispatch.record(&of("y", record("a#1", 0, State::Running)));
+    assert_eq!(dispatch.record(&of("y", record("a#1", 0, State::Failed))), [start_on("y", "e#1")]);
+}
+
+#[test]
+fn one_agent_s_loss_is_no_news_of_another_s_jobs() {
+    let mut dispatch = Dispatch::default();
+    dispatch.record(&of("x", record("a#1", 1, State::Running)));
+    dispatch.record(&of("y", record("b#1", 2, State::Running)));
+    dispatch.agent_up(&"x".into(), 1, &held(&["a#1"]));
+    assert!(dispatch.agent_up(&"y".into(), 1, &held(&["b#1"])).is_empty());
+    assert_eq!(dispatch.agent_down(&"y".into(), "closed"), [lost("b#1")]);
+    assert!(dispatch.agent_up(&"x".into(), 1, &held(&["a#1"])).is_empty(), "the other's is not its to lose");
+    let forgotten = Action::Record { job: id("b#1"), body: forgotten(None) };
+    assert_eq!(dispatch.agent_up(&"y".into(), 1, &held(&[])), std::slice::from_ref(&forgotten));
+    dispatch.agent_down(&"y".into(), "closed");
+    assert_eq!(dispatch.agent_lost(&"y".into()), [forgotten]);
+    assert!(dispatch.agent_lost(&"x".into()).is_empty(), "it is there");
+}
+
+#[test]
+fn what_was_offered_stays_with_its_agent_until_that_is_given_up() {
+    let mut dispatch = Dispatch::default();
+    dispatch.agent_up(&"y".into(), 1, &held(&[]));
+    assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start_on("y", "a#1")]);
+    assert!(dispatch.refused(&"x".into(), &id("a#1"), "no".into(), false).is_empty(), "it was not asked");
+    dispatch.agent_down(&"y".into(), "closed");
+    assert!(dispatch.agent_up(&"x".into(), 4, &held(&[])).is_empty(), "it may run there");
+    assert_eq!(dispatch.give_up(&"y".into()), [start("a#1")]);
+}
+
+#[test]
+fn a_cancelled_offer_that_its_agent_never_took_ends() {
+    let cancelled = Action::Record { job: id("a#1"), body: cancelled() };
+    let mut dispatch = Dispatch::default();
+    dispatch.agent_up(&"x".into(), 1, &held(&[]));
+    dispatch.record(&record("a#1", 1, State::Queued));
+    assert_eq!(dispatch.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
+    assert_eq!(dispatch.agent_down(&"x".into(), "closed"), std::slice::from_ref(&cancelled));
+    assert_eq!(dispatch.agent_up(&"x".into(), 1, &held(&[])), [cancelled]);
 }

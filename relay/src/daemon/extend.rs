@@ -42,11 +42,11 @@ pub(super) struct Ask {
 }
 
 /// What is known beside the request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Facts {
     /// Where the job is; `None` once it has ended.
     pub(super) place: Option<Place>,
-    /// The agent's connection, if there is one.
+    /// The connection of the job's agent, if there is one.
     pub(super) session: Option<SessionId>,
     /// Whether everything is recorded that the agent knew of the job when it connected.
     pub(super) caught_up: bool,
@@ -102,9 +102,9 @@ impl Turn {
         }
     }
 
-    fn next(&self, ask: &Ask, facts: Facts, now: Instant) -> Next {
+    fn next(&self, ask: &Ask, facts: &Facts, now: Instant) -> Next {
         let moved = ask.to_ms.is_some() && ask.to_ms <= facts.spec_ms;
-        match facts.place {
+        match &facts.place {
             None => Next::Done(None),
             Some(_) if self.answer.is_some() => Next::Done(self.answer),
             Some(_) if moved => Next::Done(None),
@@ -115,8 +115,8 @@ impl Turn {
                 (None, None) => Next::Wait,
             },
             // Whether the agent has it shows in a moment.
-            Some(Place::Offered) => Next::Wait,
-            Some(Place::Running) => match (facts.session, self.sent) {
+            Some(Place::Offered(_)) => Next::Wait,
+            Some(Place::Running(_)) => match (facts.session, self.sent) {
                 // What has arrived on a connection that lives was taken by now: there was nothing to move.
                 (Some(session), Some((through, at))) if through == session => {
                     if now.duration_since(at) >= DEAD_AFTER { Next::Done(None) } else { Next::Wait }
@@ -145,7 +145,7 @@ impl Extensions {
     pub(super) fn next(&mut self, ask: &Ask, facts: Facts, log: &Path, now: Instant) -> Next {
         let turn = self.turns.entry(ask.path.clone()).or_insert_with(Turn::new);
         turn.read(ask, log);
-        turn.next(ask, facts, now)
+        turn.next(ask, &facts, now)
     }
 
     /// A request was handed to the agent's connection.

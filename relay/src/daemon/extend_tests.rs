@@ -12,7 +12,7 @@ fn ask(step: bool) -> Ask {
 }
 
 fn running(session: Option<SessionId>) -> Facts {
-    Facts { place: Some(Place::Running), session, caught_up: true, spec_ms: Some(5000) }
+    Facts { place: Some(Place::Running("x".into())), session, caught_up: true, spec_ms: Some(5000) }
 }
 
 /// The event log of the job with one `extended` event.
@@ -71,15 +71,15 @@ fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
     let (mut ask, now, nothing) = (ask(false), Instant::now(), Path::new("/nowhere"));
     let mut all = Extensions::default();
     let waiting = Facts { place: Some(Place::Waiting), ..running(None) };
-    assert_eq!(all.next(&ask, waiting, nothing, now), Next::Promise(6000));
+    assert_eq!(all.next(&ask, waiting.clone(), nothing, now), Next::Promise(6000));
     ask.to_ms = Some(6000);
-    assert_eq!(all.next(&ask, waiting, nothing, now), Next::Move(6000));
+    assert_eq!(all.next(&ask, waiting.clone(), nothing, now), Next::Move(6000));
     // After a crash in between it is not moved again, wherever the job is by then.
     let moved = Facts { spec_ms: Some(6000), ..running(Some(1)) };
     assert_eq!(all.next(&ask, moved, nothing, now), Next::Done(None));
     let ended = Facts { place: None, ..waiting };
     assert_eq!(all.next(&ask, ended, nothing, now), Next::Done(None));
-    let offered = Facts { place: Some(Place::Offered), ..waiting };
+    let offered = Facts { place: Some(Place::Offered("x".into())), ..waiting };
     assert_eq!(all.next(&ask, offered, nothing, now), Next::Wait);
 }
 

@@ -1,7 +1,7 @@
 //! A connection's first moments: who is there, which versions fit, what is durable of its jobs.
 
 use axum::extract::ws::{Message, WebSocket};
-use common::wire::{self, Durable, Hello};
+use common::wire::{self, Durable, Fate, Hello};
 use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -17,16 +17,16 @@ const MAX_HELD: usize = 4096;
 /// Longest id of an agent, in bytes.
 const MAX_ID: usize = 64;
 
-/// Asks whether this agent may come in, and as which connection.
-pub(super) async fn knock(hello: &Hello, door: &Door) -> Result<Caller, End> {
+/// Asks whether this agent may come in, and as which connection; also gives how its container died, if it did.
+pub(super) async fn knock(hello: &Hello, door: &Door) -> Result<(Caller, Option<Fate>), End> {
     let stopping = || End::Lost("the relay is stopping".to_owned());
     let (reply, verdict) = oneshot::channel();
     let agent: AgentId = hello.agent.as_str().into();
     let asked = door.core.send(Input::Knock { agent: agent.clone(), reply });
     within("admit it", asked).await?.map_err(|_| stopping())?;
     let session = within("admit it", verdict).await?.map_err(|_| stopping())?;
-    let session = session.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
-    Ok(Caller { agent, session })
+    let (session, fate) = session.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
+    Ok((Caller { agent, session }, fate))
 }
 
 /// Asks what is durable of the agent's jobs, and keeps of them those that the registry wants more of.

@@ -6,33 +6,42 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use axum::Router;
 use axum::routing::get;
 use common::wire;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::agent_socket::{self, Door};
-use super::patient::Patient;
-use super::subscribe;
+use super::{strangers, subscribe};
 use crate::registry::lease::Lease;
+
+/// Connections that may wait to be accepted: as many as there can be agents, which all come at once when a relay was
+/// away. With the usual 128 most of them would try again a second later.
+const BACKLOG: u32 = 4096;
 
 /// Binds the loopback address: on the configured port, else on the port of the last time (agents come back there), else
 /// on any.
 ///
 /// # Errors
 /// One line that says which port is taken and what to do.
-pub(super) async fn bind(configured: Option<u16>, last: Option<&Lease>) -> Result<TcpListener, String> {
+pub(super) fn bind(configured: Option<u16>, last: Option<&Lease>) -> Result<TcpListener, String> {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if let Some(port) = configured {
-        return TcpListener::bind(loopback(port)).await.map_err(|e| {
+        return open(loopback(port)).map_err(|e| {
             format!("port {port} can't be used ({e}): free it, or set [relay] port in platform/relay.toml")
         });
     }
     if let Some(last) = last.and_then(|lease| lease.listen.first())
-        && let Ok(listener) = TcpListener::bind(loopback(last.port())).await
+        && let Ok(listener) = open(loopback(last.port()))
     {
         return Ok(listener);
     }
-    TcpListener::bind(loopback(0))
-        .await
-        .map_err(|e| format!("no port of {} is free: {e}", Ipv4Addr::LOCALHOST))
+    open(loopback(0)).map_err(|e| format!("no port of {} is free: {e}", Ipv4Addr::LOCALHOST))
+}
+
+/// Listens on an address. It may have been used a moment ago, by the last relay.
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Binds the same port on the address under which containers reach this host. `None` where that address is not this
@@ -40,8 +49,8 @@ pub(super) async fn bind(configured: Option<u16>, last: Option<&Lease>) -> Resul
 ///
 /// # Errors
 /// When the port is taken there.
-pub(super) async fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpListener>> {
-    match TcpListener::bind((gateway, port)).await {
+pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpListener>> {
+    match open(SocketAddr::new(gateway, port)) {
         Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Ok(None),
         bound => bound.map(Some),
     }
@@ -54,9 +63,5 @@ pub(super) fn spawn(listener: TcpListener, door: Door) {
         .route(wire::AGENT_PATH, get(agent_socket::enter))
         .route(subscribe::PATH, get(subscribe::enter))
         .with_state(door);
-    tokio::spawn(async move {
-        if let Err(e) = axum::serve(Patient(listener), routes).await {
-            tracing::error!("the listener ended: {e}");
-        }
-    });
+    tokio::spawn(strangers::accept(listener, routes));
 }

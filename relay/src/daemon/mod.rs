@@ -9,33 +9,42 @@
 //! ```
 //!
 //! * [`serve()`]: starts and stops all of it.
-//! * [`listen`]: addresses and routes. [`agent_socket`]: the door: who may come in. [`session`]: one connection.
-//! * [`subscribe`]: events for other people's programs. [`patient`]: ends a connection that takes nothing.
+//! * [`listen`]: addresses and routes. [`strangers`]: connections until they have asked for something. [`agent_socket`]:
+//!   the door: who may come in. [`session`]: one agent's connection; [`greet`]: its first moments.
+//! * [`subscribe`]: events for other people's programs.
+//! * [`pulse`]: notices when nothing ran.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
-//! * [`dispatch`]: which job runs next: pure. [`core`]: acts on it. [`platform`]: the engine's slow calls.
+//! * [`dispatch`]: which job runs next, on which agent: pure, with [`room`]. [`absent`]: who is waited for how long: pure.
+//!   [`connections`]: who is there. [`core`] and [`core_agents`]: act on it. [`platform`]: the engine's slow calls.
 //! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`fate`]: what a death is
 //!   called (pure).
 //! * [`extend`]: how a limit is moved exactly once. [`core_extend`]: the core acts on it.
 //! * [`prune`]: archived jobs are removed.
 //! * [`input`]: what the core is told. [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
 
+mod absent;
 mod agent_socket;
 mod board;
+mod connections;
 mod core;
+mod core_agents;
 mod core_container;
 mod core_extend;
 mod dispatch;
 mod extend;
 mod fate;
 mod follower;
+mod greet;
 mod inbox;
 mod input;
 mod listen;
-mod patient;
 mod platform;
 mod prune;
+mod pulse;
+mod room;
 mod serve;
 mod session;
+mod strangers;
 mod subscribe;
 mod token;
 mod writer;

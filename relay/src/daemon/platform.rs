@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::listen;
 use super::token::Gate;
 use crate::config::{Config, PlatformConfig};
+use crate::descriptors::Inherited;
 use crate::engine::agent_config::{AgentConfig, worker_env};
 use crate::engine::container::{Container, HOST_NAME};
 use crate::engine::vitals::Vitals;
@@ -24,6 +25,7 @@ pub(super) struct Platform {
     state: PathBuf,
     port: u16,
     gate: Gate,
+    files: Inherited,
 }
 
 impl Platform {
@@ -33,6 +35,7 @@ impl Platform {
         registry: &Registry,
         port: u16,
         gate: Gate,
+        files: Inherited,
     ) -> Self {
         Self {
             engine,
@@ -42,6 +45,7 @@ impl Platform {
             state: registry.local_agent(),
             port,
             gate,
+            files,
         }
     }
 
@@ -96,7 +100,7 @@ impl Platform {
             env: worker_env(self.engine, std::env::vars()),
         };
         match self.engine {
-            EngineKind::Local => local::ensure(&self.state, &config),
+            EngineKind::Local => local::ensure(&self.state, &config, &self.files),
             EngineKind::Docker | EngineKind::Podman => self.container().ensure(&config),
         }
     }
@@ -109,7 +113,7 @@ impl Platform {
         let platform = self.clone();
         let gateway: Option<IpAddr> =
             tokio::task::spawn_blocking(move || platform.container().gateway()).await.ok().flatten();
-        match listen::bind_gateway(gateway?, self.port).await {
+        match listen::bind_gateway(gateway?, self.port) {
             Ok(listener) => listener,
             Err(e) => {
                 tracing::warn!("the containers' gateway can't be listened on: {e}");

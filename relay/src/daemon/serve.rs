@@ -8,8 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::absent::Absent;
 use super::agent_socket::Door;
 use super::board::Board;
+use super::connections::Connections;
 use super::core::{Core, Flow, HEARTBEAT};
 use super::core_container::ContainerState;
 use super::dispatch::Dispatch;
@@ -19,8 +21,9 @@ use super::input::Input;
 use super::platform::Platform;
 use super::subscribe::{Feed, Subscribers};
 use super::token::Gate;
-use super::{follower, listen, writer};
+use super::{follower, listen, pulse, writer};
 use crate::config::Config;
+use crate::descriptors;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::Registry;
@@ -71,7 +74,7 @@ fn take_lock(registry: &Registry) -> io::Result<Option<File>> {
 
 async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: File) -> Result<(), Failure> {
     let last = lease::read(registry);
-    let listener = listen::bind(config.port, last.as_ref()).await.map_err(Failure::unreachable)?;
+    let listener = listen::bind(config.port, last.as_ref()).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
     let changes = Board::new();
     let feed = Feed::new();
@@ -79,6 +82,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
     let (writer, active) =
         writer::start(registry.clone(), changes.clone(), feed).map_err(|e| registry.not_writable(&e))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
+    let platform_agent = last.as_ref().and_then(|lease| lease.agent.clone());
     let gate = Gate::new(last.as_ref().map(|lease| lease.token_sha256.clone()).unwrap_or_default());
     let door = Door { gate: gate.clone(), writer, core: sender, subscribers };
     let now = time::now();
@@ -95,12 +99,14 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
             heartbeat_at: now,
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
             token_sha256: gate.sha256(),
+            agent: platform_agent,
             death: last.and_then(|lease| lease.death),
         },
-        platform: Platform::new(engine, config, registry, address.port(), gate),
+        platform: Platform::new(engine, config, registry, address.port(), gate, descriptors::raise()),
         door: door.clone(),
         dispatch: Dispatch::default(),
-        agent: None,
+        agents: Connections::default(),
+        absent: Absent::default(),
         asks: Vec::new(),
         extensions: Extensions::default(),
         known: std::collections::BTreeSet::new(),
@@ -114,6 +120,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
     lease::write(registry, &core.lease, Durability::Synced).map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     core.adopt(&active).await;
+    pulse::spawn(door.core.clone());
     listen::spawn(listener, door);
     follower::spawn(core.platform.clone(), core.door.core.clone());
     core.try_platform();

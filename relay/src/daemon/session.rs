@@ -13,23 +13,32 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use common::ids::JobId;
-use common::wire::{self, AgentFrame, Durable, Fate, Hello, RelayFrame};
+use common::wire::{self, AgentFrame, Hello, RelayFrame};
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::agent_socket::Door;
 use super::board::Board;
-use super::input::{Input, SessionHandle, SessionId};
+use super::greet;
+use super::input::{Caller, Input, SessionHandle};
 use super::writer::{Command, Receipt};
 
 /// Frames from the core that may wait: every job of an agent (at most 50) can be started and cancelled at once.
 const OUTBOUND: usize = 128;
 /// How long one message may take to leave. An agent that reads nothing for so long is gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
+/// How long the core or the writer may take. Nothing is lost when they take longer: the agent sends it again.
+const REGISTRY_TIMEOUT: Duration = wire::DEAD_AFTER;
+
+/// A timer that fires later than this says that nothing ran: the runtime looks at sockets and timers far more often.
+const PUNCTUAL: Duration = Duration::from_millis(100);
+/// Time to look at what waits in the sockets of a thousand agents.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
-enum End {
+pub(super) enum End {
     /// The other side, or the network.
     Lost(String),
     /// This side: close code and reason.
@@ -62,67 +71,60 @@ pub(super) async fn run(mut socket: WebSocket, door: Door) {
 }
 
 async fn serve(socket: &mut WebSocket, door: &Door) -> Result<std::convert::Infallible, End> {
-    let hello = greet(socket).await?;
-    let protocol = wire::negotiate(hello.protocol_min, hello.protocol_max, &hello.version)
-        .map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
-    let fate = knock(&hello, door).await?;
-    let (reply, durable) = oneshot::channel();
-    door.writer.send(Command::Durable { jobs: hello.jobs.clone(), reply }).await;
-    let durable: Vec<Durable> = durable
-        .await
-        .map_err(|_| End::Refused(wire::CLOSE_PROTOCOL, "the registry can't be read".to_owned()))?;
-    send(socket, &RelayFrame::Welcome { protocol, durable, fate }).await?;
-
-    let (outbound, frames) = mpsc::channel(OUTBOUND);
-    let id = rand_id();
-    let handle = SessionHandle { id, hello, outbound };
-    if door.core.send(Input::Connected(handle)).await.is_err() {
-        return Err(End::Lost("the relay is stopping".to_owned()));
-    }
-    let end = pump(socket, door, id, frames).await;
+    let (mut hello, protocol) = greet::greet(socket).await?;
+    let (caller, fate) = greet::knock(&hello, door).await?;
+    let durable = greet::durable(&caller, &mut hello, door).await?;
+    let end = welcomed(socket, door, &caller, hello, RelayFrame::Welcome { protocol, durable, fate }).await;
     let reason = match &end {
         Err(End::Lost(reason) | End::Refused(_, reason)) => reason.clone(),
         Ok(_) => String::new(),
     };
-    let _ = door.core.send(Input::Gone { id, reason }).await;
+    let _ = door.core.send(Input::Gone { caller, reason }).await;
     end
 }
 
-/// Asks whether this agent may come in: a registry has one platform, and two agents would end each other's jobs.
-async fn knock(hello: &Hello, door: &Door) -> Result<Option<Fate>, End> {
-    let stopping = || End::Lost("the relay is stopping".to_owned());
-    let (reply, verdict) = oneshot::channel();
-    let agent = hello.agent.clone();
-    door.core.send(Input::Knock { agent, reply }).await.map_err(|_| stopping())?;
-    verdict.await.map_err(|_| stopping())?.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))
+/// The connection from its welcome on.
+async fn welcomed(
+    socket: &mut WebSocket,
+    door: &Door,
+    caller: &Caller,
+    hello: Hello,
+    welcome: RelayFrame,
+) -> Result<std::convert::Infallible, End> {
+    send(socket, &welcome).await?;
+    let (outbound, frames) = mpsc::channel(OUTBOUND);
+    let handle = SessionHandle { id: caller.session, hello, outbound };
+    if within("welcome", door.core.send(Input::Connected(handle))).await?.is_err() {
+        return Err(End::Lost("the relay is stopping".to_owned()));
+    }
+    pump(socket, door, caller, frames).await
 }
 
-/// Waits for the agent to say who it is.
-async fn greet(socket: &mut WebSocket) -> Result<Hello, End> {
-    let refused = |reason: &str| End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned());
-    let first = timeout(wire::HELLO_TIMEOUT, socket.next()).await.map_err(|_| refused("no hello in time"))?;
-    match first {
-        Some(Ok(Message::Binary(bytes))) => match wire::decode::<AgentFrame>(&bytes) {
-            Ok(AgentFrame::Hello(hello)) => Ok(*hello),
-            Ok(_) => Err(refused("the first frame was no hello")),
-            Err(e) => Err(refused(&e.to_string())),
-        },
-        Some(Ok(_)) => Err(refused("the first message was no hello")),
-        Some(Err(e)) => Err(End::Lost(e.to_string())),
-        None => Err(End::Lost("closed before its hello".to_owned())),
+/// Waits for the core or the writer.
+pub(super) async fn within<T>(what: &str, work: impl Future<Output = T>) -> Result<T, End> {
+    let late = |_| End::Lost(format!("the registry did not {what} within {} s", REGISTRY_TIMEOUT.as_secs()));
+    timeout(REGISTRY_TIMEOUT, work).await.map_err(late)
+}
+
+/// What an error of the connection means.
+pub(super) fn broken(error: axum::Error) -> End {
+    let error = error.into_inner();
+    match error.downcast_ref::<tungstenite::Error>() {
+        Some(tungstenite::Error::Capacity(e)) => End::Refused(CloseCode::Size.into(), e.to_string()),
+        _ => End::Lost(error.to_string()),
     }
 }
 
 async fn pump(
     socket: &mut WebSocket,
     door: &Door,
-    id: SessionId,
+    caller: &Caller,
     mut frames: mpsc::Receiver<RelayFrame>,
 ) -> Result<std::convert::Infallible, End> {
     let receipts: Board<JobId, Receipt> = Board::new();
     let mut pings = interval(wire::PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
+    let mut dead = Instant::now() + wire::DEAD_AFTER;
     let mut nonce = 0;
     loop {
         // Every branch is cancel-safe: a WebSocket's `next`, a channel's `recv`, a board's `take` and a tick lose
@@ -132,14 +134,17 @@ async fn pump(
             frame = frames.recv() => Step::Outbound(frame),
             receipts = receipts.take() => Step::Receipts(receipts.into_iter().collect()),
             _ = pings.tick() => Step::Ping,
-            () = tokio::time::sleep_until(heard + wire::DEAD_AFTER) => Step::Silence,
+            () = tokio::time::sleep_until(dead) => Step::Silence,
         };
         match step {
             Step::Message(Some(Ok(message))) => {
-                heard = Instant::now();
-                receive(message, door, id, &receipts).await?;
+                // A frame, and nothing less: fragments and pings of the WebSocket alone say nothing, however many.
+                if matches!(message, Message::Binary(_)) {
+                    dead = Instant::now() + wire::DEAD_AFTER;
+                }
+                receive(message, door, caller, &receipts).await?;
             }
-            Step::Message(Some(Err(e))) => return Err(End::Lost(e.to_string())),
+            Step::Message(Some(Err(e))) => return Err(broken(e)),
             Step::Message(None) => return Err(End::Lost("the agent closed the connection".to_owned())),
             Step::Outbound(Some(frame)) => send(socket, &frame).await?,
             // The core has another connection of this agent by now.
@@ -151,6 +156,8 @@ async fn pump(
                 nonce += 1;
                 send(socket, &RelayFrame::Ping { nonce }).await?;
             }
+            // This process was stopped: what came meanwhile waits in the socket and has not been looked at.
+            Step::Silence if dead.elapsed() > PUNCTUAL => dead = Instant::now() + SECOND_LOOK,
             Step::Silence => {
                 let seconds = wire::DEAD_AFTER.as_secs();
                 return Err(End::Lost(format!("nothing was heard of the agent for {seconds} s")));
@@ -162,7 +169,7 @@ async fn pump(
 async fn receive(
     message: Message,
     door: &Door,
-    id: SessionId,
+    caller: &Caller,
     receipts: &Board<JobId, Receipt>,
 ) -> Result<(), End> {
     let refused = |reason: String| End::Refused(wire::CLOSE_PROTOCOL, reason);
@@ -179,19 +186,24 @@ async fn receive(
             if batch.len() > wire::MAX_BATCH || first_seq == 0 {
                 return Err(refused(format!("a batch of {} events from {first_seq}", batch.len())));
             }
-            let receipts = receipts.clone();
-            door.writer.send(Command::Events { job, epoch, first_seq, batch, receipts }).await;
+            let (caller, receipts) = (caller.clone(), receipts.clone());
+            let command = Command::Events { caller, job, epoch, first_seq, batch, receipts };
+            within("take events", door.writer.send(command)).await?;
         }
         AgentFrame::Output { job, epoch, offset, bytes } => {
-            let receipts = receipts.clone();
-            door.writer.send(Command::Output { job, epoch, offset, bytes, receipts }).await;
+            let (caller, receipts) = (caller.clone(), receipts.clone());
+            let command = Command::Output { caller, job, epoch, offset, bytes, receipts };
+            within("take output", door.writer.send(command)).await?;
         }
         AgentFrame::Accepted { job, epoch } => {
-            let _ = door.core.send(Input::Accepted { id, job, epoch }).await;
+            let caller = caller.clone();
+            let _ = within("take an answer", door.core.send(Input::Accepted { caller, job, epoch })).await?;
         }
         AgentFrame::Refused { job, epoch: _, reason, busy } => {
             let reason = common::text::one_line(&reason, common::event::MAX_TEXT);
-            let _ = door.core.send(Input::Refused { id, job, reason, busy }).await;
+            let caller = caller.clone();
+            let input = Input::Refused { caller, job, reason, busy };
+            let _ = within("take an answer", door.core.send(input)).await?;
         }
         AgentFrame::Pong { .. } => {}
     }
@@ -216,12 +228,4 @@ async fn send(socket: &mut WebSocket, frame: &RelayFrame) -> Result<(), End> {
         Ok(sent) => sent.map_err(|e| End::Lost(e.to_string())),
         Err(_) => Err(End::Lost("the agent takes nothing any more".to_owned())),
     }
-}
-
-/// Unlike every other connection's with near certainty; nothing secret hangs on it.
-fn rand_id() -> SessionId {
-    let mut bytes = [0; 8];
-    // Without randomness all ids are 0: then an old connection's end can be taken for the new one's, which heals.
-    let _ = getrandom::fill(&mut bytes);
-    u64::from_le_bytes(bytes)
 }

@@ -17,12 +17,14 @@ use axum::extract::Request;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use common::wire;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
 /// From a connection's first moment to the end of its request's head. An honest agent needs milliseconds.
@@ -32,6 +34,9 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Connections that have not asked for anything yet. Beyond, the oldest is dropped: whoever is honest is not that for
 /// long. Twice the agents of the figures, which may all come at once; each costs some 15 KiB.
 const MAX_STRANGERS: usize = 2048;
+/// How long somebody who is being answered may take nothing: as long as an agent may be silent. Without it, an answer to
+/// somebody who never reads would stay in memory for as long as they please.
+const PATIENCE: Duration = wire::DEAD_AFTER;
 /// After a failed accept, which mostly means that no descriptor is free: what is open can end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -118,6 +123,8 @@ pub(super) async fn accept(listener: TcpListener, routes: Router) {
 async fn serve(stream: TcpStream, routes: Router, stranger: Stranger) {
     // Acknowledgements are small and each is waited for by somebody. Without the option they are only later.
     let _ = stream.set_nodelay(true);
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    stream.as_mut().set_write_timeout_pinned(Some(PATIENCE));
     let stranger = Mutex::new(Some(stranger));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         drop(stranger.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::agent_config::AgentConfig;
 use super::command;
+use crate::descriptors::Inherited;
 use crate::registry::watch::Watch;
 
 /// How long the agent may take to end its workers when it is told to stop; it promises 9 s.
@@ -21,7 +22,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(12);
 ///
 /// # Errors
 /// One line that says what is wrong and what to do.
-pub fn ensure(state: &Path, config: &AgentConfig) -> Result<(), String> {
+pub fn ensure(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());
     }
@@ -30,7 +31,7 @@ pub fn ensure(state: &Path, config: &AgentConfig) -> Result<(), String> {
     if is_running(state) {
         return Ok(());
     }
-    start(&program, state).map_err(|e| format!("{} could not be started: {e}", program.display()))
+    start(&program, state, files).map_err(|e| format!("{} could not be started: {e}", program.display()))
 }
 
 /// Whether an agent holds the state folder.
@@ -67,7 +68,7 @@ fn configure(program: &Path, state: &Path, config: &AgentConfig) -> io::Result<(
     command::feed(&mut configure, &serde_json::to_vec(config)?)
 }
 
-fn start(program: &Path, state: &Path) -> io::Result<()> {
+fn start(program: &Path, state: &Path, files: &Inherited) -> io::Result<()> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(state.join("agent.log"))?;
     let mut child = Command::new(program)
         .arg("run")
@@ -79,6 +80,9 @@ fn start(program: &Path, state: &Path) -> io::Result<()> {
         // It outlives the relay, and what is typed into the relay's terminal is not for it.
         .process_group(0)
         .spawn()?;
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        files.give(pid);
+    }
     // Reaps it if it ends before the relay does.
     std::thread::spawn(move || child.wait());
     Ok(())

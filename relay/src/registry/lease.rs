@@ -42,6 +42,9 @@ pub struct Lease {
     pub platform: PlatformStatus,
     /// SHA-256 of the agent's token, in hex.
     pub token_sha256: String,
+    /// The id of the platform's own agent, once it is known.
+    #[serde(default)]
+    pub agent: Option<String>,
     /// How its container last died, until the agent was told and has ended what that cut off.
     #[serde(default)]
     pub death: Option<Death>,
@@ -93,7 +96,7 @@ pub enum PlatformStatus {
         /// What is being waited for.
         detail: String,
     },
-    /// Its agent is connected.
+    /// An agent is connected: its own, or while that is away another one.
     Ready {
         /// The agent's id.
         agent: String,
@@ -105,6 +108,9 @@ pub enum PlatformStatus {
         codex: Option<String>,
         /// Why no Codex worker can run.
         codex_problem: Option<String>,
+        /// How many agents are connected, this one included.
+        #[serde(default = "one")]
+        agents: usize,
     },
     /// It can't be started; tried again from time to time.
     Failed {
@@ -113,6 +119,10 @@ pub enum PlatformStatus {
     },
     /// `relay down` stopped it.
     Stopped,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Reads the lease, of a daemon that may be gone.

@@ -26,6 +26,7 @@ pub(crate) fn view(second: i64) -> View {
         max_jobs: 4,
         codex: None,
         codex_problem: None,
+        agents: 1,
     };
     View {
         now: at(second),

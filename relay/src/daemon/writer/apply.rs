@@ -8,24 +8,32 @@ use common::ids::JobId;
 use common::record::Link;
 use common::wire::{Durable, JobProgress};
 
+use super::claims;
 use super::command::{Command, Receipt, Receipts};
 use super::ids::EventIds;
 use super::job::{OpenJob, is_urgent};
 use super::room::FULL;
 use super::spec;
 use super::thread::Writer;
+use crate::daemon::dispatch::AgentId;
+use crate::daemon::input::Caller;
 use crate::registry::read;
 
 impl Writer {
     pub(super) fn apply(&mut self, command: Command, now: Instant) -> io::Result<()> {
         match command {
             Command::Adopt(job) => self.job(&job).map(|_| ())?,
-            Command::Events { job, epoch, first_seq, batch, receipts } => {
-                self.events(&job, epoch, first_seq, batch, &receipts);
+            Command::Events { caller, job, epoch, first_seq, batch, receipts } => {
+                match self.admit(&caller, &job).and_then(|()| claims::own_name(&caller, &batch)) {
+                    Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts),
+                    denied => self.promise(&job, epoch, denied, &receipts),
+                }
             }
-            Command::Output { job, epoch, offset, bytes, receipts } => {
+            Command::Output { caller, job, epoch, offset, bytes, receipts } => {
                 let full = self.room.is_full();
-                let taken = self.with_job(&job, |open, _| open.take_output(epoch, offset, &bytes, full));
+                let taken = self.admit(&caller, &job).and_then(|()| {
+                    self.with_job(&job, |open, _| open.take_output(epoch, offset, &bytes, full))
+                });
                 self.promise(&job, epoch, taken, &receipts);
             }
             Command::Own { job, body } => self.own(&job, *body, now),
@@ -34,12 +42,16 @@ impl Writer {
                 spec::move_limit(&self.registry, &job, job_ms)?;
                 self.own(&job, EventBody::Extended { n: None, limit_ms: job_ms }, now);
             }
-            Command::Durable { jobs, reply } => {
+            Command::Offer { job, agent } => self.claims.offer(job, agent),
+            Command::Durable { caller, jobs, reply } => {
                 // Without an answer the connection ends and the agent asks again: a wrong one could end its jobs.
-                let durable: io::Result<Vec<Durable>> =
-                    jobs.iter().map(|progress| self.durable(progress)).collect();
-                self.answers.push((durable?, reply));
+                if self.claims.hello(&caller) {
+                    let durable: io::Result<Vec<Durable>> =
+                        jobs.iter().map(|progress| self.durable(&caller.agent, progress)).collect();
+                    self.answers.push((durable?, reply));
+                }
             }
+            Command::Left(caller) => self.claims.left(&caller),
             Command::Flush(reply) => self.flushes.push(reply),
         }
         Ok(())
@@ -129,14 +141,26 @@ impl Writer {
         receipts.post(job.clone(), Receipt { epoch, problem: Some(problem), ..Receipt::default() });
     }
 
-    fn durable(&mut self, progress: &JobProgress) -> io::Result<Durable> {
+    /// Lets through what a job's agent says.
+    fn admit(&mut self, caller: &Caller, job: &JobId) -> io::Result<()> {
+        self.job(job)?;
+        let recorded = self.open.get(job).and_then(|open| open.record().agent.as_deref());
+        self.claims.admit(caller, job, recorded)
+    }
+
+    /// What is durable of a job that an agent says it holds; nothing more is wanted of one that is not its own.
+    fn durable(&mut self, agent: &AgentId, progress: &JobProgress) -> io::Result<Durable> {
         let JobProgress { job, epoch, .. } = progress;
         let closed = Durable { job: job.clone(), epoch: *epoch, seq: 0, output: 0, closed: true };
-        let open = match self.job(job) {
+        match self.job(job) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(closed),
-            open => open?,
-        };
+            open => open.map(|_| ())?,
+        }
+        let Some(open) = self.open.get(job) else { return Ok(closed) };
         let (record, receipt) = (open.record(), open.receipt());
+        if !self.claims.holds(agent, job, record.agent.as_deref()) {
+            return Ok(closed);
+        }
         let next = record.epoch.saturating_add(1);
         if record.state.is_final() || !(record.epoch..=next).contains(epoch) {
             return Ok(closed);

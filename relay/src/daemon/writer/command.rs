@@ -7,6 +7,8 @@ use common::wire::{Durable, JobProgress};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::daemon::board::Board;
+use crate::daemon::dispatch::AgentId;
+use crate::daemon::input::Caller;
 
 /// What an agent is told once its events are durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,17 +31,22 @@ pub(in crate::daemon) enum Command {
     /// A record that the command line has created: log its first event.
     Adopt(JobId),
     /// Events of an agent.
-    Events { job: JobId, epoch: u32, first_seq: u64, batch: Vec<Event>, receipts: Receipts },
+    Events { caller: Caller, job: JobId, epoch: u32, first_seq: u64, batch: Vec<Event>, receipts: Receipts },
     /// Output of a worker.
-    Output { job: JobId, epoch: u32, offset: u64, bytes: Vec<u8>, receipts: Receipts },
+    Output { caller: Caller, job: JobId, epoch: u32, offset: u64, bytes: Vec<u8>, receipts: Receipts },
     /// An event that the relay itself saw.
     Own { job: JobId, body: Box<EventBody> },
     /// The agent has the job's environment: forget it here.
     DropEnv(JobId),
     /// Move the time limit of a job that no agent has yet.
     MoveLimit { job: JobId, job_ms: u64 },
-    /// What is durable of these jobs. Without an answer the connection has to end.
-    Durable { jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
+    /// A job is about to be sent to an agent: from now on that agent speaks of it.
+    Offer { job: JobId, agent: AgentId },
+    /// A connection has said hello: what is durable of these jobs? Nothing is taken from older connections any more.
+    /// Without an answer the connection has to end.
+    Durable { caller: Caller, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
+    /// A connection has ended.
+    Left(Caller),
     /// Everything sent before is on disk when the reply comes, records too.
     Flush(oneshot::Sender<()>),
 }

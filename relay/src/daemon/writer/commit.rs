@@ -150,6 +150,7 @@ impl Writer {
 
     pub(super) fn put_away(&mut self, ended: &[JobId]) {
         for job in ended {
+            self.claims.forget(job);
             if let Some(open) = self.open.remove(job)
                 && let Some(finished_at) = open.record().finished_at
             {

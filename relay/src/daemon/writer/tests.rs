@@ -14,6 +14,8 @@ use super::command::Receipts;
 use super::thread::Writer;
 use super::*;
 use crate::daemon::board::Board;
+use crate::daemon::input::Caller;
+use crate::daemon::subscribe::Feed;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::{Registry, event_log, read};
 
@@ -41,7 +43,15 @@ fn launch(registry: &Registry, job: &str) -> JobId {
 
 fn open(registry: &Registry) -> (Writer, Changes) {
     let changes = Board::new();
-    (Writer::open(registry.clone(), changes.clone()).unwrap().0, changes)
+    (Writer::open(registry.clone(), changes.clone(), Feed::new()).unwrap().0, changes)
+}
+
+/// The connection of the agent that a job was offered to.
+fn caller(writer: &mut Writer, job: &JobId) -> Caller {
+    let caller = Caller { agent: "agent".into(), session: 1 };
+    writer.claims.offer(job.clone(), caller.agent.clone());
+    assert!(writer.claims.hello(&caller));
+    caller
 }
 
 fn said(text: impl Into<String>) -> Event {
@@ -57,7 +67,9 @@ fn finished() -> Event {
 /// Sends a batch; gives the receipt.
 fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>) -> Option<Receipt> {
     let receipts: Receipts = Board::new();
-    let command = Command::Events { job: job.clone(), epoch, first_seq, batch, receipts: receipts.clone() };
+    let caller = caller(writer, job);
+    let (job_id, to) = (job.clone(), receipts.clone());
+    let command = Command::Events { caller, job: job_id, epoch, first_seq, batch, receipts: to };
     writer.write([command], Instant::now());
     taken(&receipts).remove(job)
 }
@@ -124,7 +136,9 @@ fn a_record_is_written_at_once_when_the_state_changes_and_otherwise_a_little_lat
     let events = |writer: &mut Writer, first_seq, event: Event| {
         let receipts = Board::new();
         let batch = vec![event];
-        writer.write([Command::Events { job: job.clone(), epoch: 1, first_seq, batch, receipts }], now);
+        let caller = caller(writer, &job);
+        let command = Command::Events { caller, job: job.clone(), epoch: 1, first_seq, batch, receipts };
+        writer.write([command], now);
     };
     events(&mut writer, 1, said("one"));
     events(&mut writer, 2, said("two"));
@@ -208,14 +222,16 @@ fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
     let jobs: Vec<JobId> = (1..=200).map(|n| launch(&registry, &format!("a#{n}"))).collect();
     let (mut writer, _) = open(&registry);
     let receipts: Receipts = Board::new();
-    let batch = |job: &JobId| Command::Events {
+    let batch = |job: &JobId, writer: &mut Writer| Command::Events {
+        caller: caller(writer, job),
         job: job.clone(),
         epoch: 1,
         first_seq: 1,
         batch: vec![said("x")],
         receipts: receipts.clone(),
     };
-    writer.write(jobs.iter().map(batch), Instant::now());
+    let commands: Vec<Command> = jobs.iter().map(|job| batch(job, &mut writer)).collect();
+    writer.write(commands, Instant::now());
     let acked = taken(&receipts);
     assert!(acked.len() == 200 && acked.values().all(|receipt| receipt.seq == 1));
     let mine = |link: std::path::PathBuf| link.starts_with(registry.dir());

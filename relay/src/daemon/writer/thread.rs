@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::record::JobRecord;
+use common::record::{JobRecord, State};
 use common::wire::Durable;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::archive::Archive;
+use super::claims::Claims;
 use super::command::{Changes, Command, WriterHandle};
 use super::ids::EventIds;
 use super::job::OpenJob;
@@ -31,6 +32,7 @@ pub(super) struct Writer {
     pub(super) archive: Archive,
     pub(super) room: Room,
     pub(super) open: BTreeMap<JobId, OpenJob>,
+    pub(super) claims: Claims,
     /// Open jobs with which the next commit has something to do.
     pub(super) touched: BTreeSet<JobId>,
     /// Open jobs whose record is to be refreshed later, and when.
@@ -104,6 +106,7 @@ impl Writer {
             archive: Archive::new(found.ended),
             room: Room::new(&registry, now),
             open: BTreeMap::new(),
+            claims: Claims::default(),
             touched: BTreeSet::new(),
             due: BTreeMap::new(),
             poisoned: BTreeSet::new(),
@@ -124,7 +127,9 @@ impl Writer {
         }
         writer.commit(now);
         writer.archive.trim(&writer.registry);
-        let active = writer.open.values().map(|open| open.record().clone()).collect();
+        let active: Vec<JobRecord> = writer.open.values().map(|open| open.record().clone()).collect();
+        let queued = active.iter().filter(|record| record.state == State::Queued);
+        writer.claims = Claims::new(queued.map(|record| record.job.clone()));
         Ok((writer, active))
     }
 
