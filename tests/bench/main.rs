@@ -6,17 +6,18 @@
 //!
 //! Medians and ratios of this run, beside the target of each; nothing is asserted, because a loaded machine proves
 //! nothing. What could not be measured says so in its row, and then the exit code is 1. `GROUP` names a group of figures
-//! by the beginning of its name: commands, lines, overhead, memory, observation, size.
+//! by the beginning of its name: commands, lines, overhead, memory, observation, crowd-agents, size.
 //!
 //! * [`setup`]: the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands that
 //!   take turns. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler and Docker.
 //! * [`stand_in`]: this program in Codex's place, where the figure is about what comes behind Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`],
-//!   [`overhead`], [`memory`] (with [`proc`]), [`observation`], [`size`].
+//!   [`overhead`], [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`size`].
 
 mod codex_lines;
 mod commands;
 mod crowd;
+mod crowd_agents;
 mod memory;
 mod observation;
 mod overhead;
@@ -43,18 +44,18 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 /// A group of figures: its name, and what adds its rows.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     ("commands", commands::measure),
     ("lines", codex_lines::measure),
     ("overhead", overhead::measure),
     ("memory", memory::measure),
     ("observation", observation::measure),
+    ("crowd-agents", crowd_agents::measure),
     ("size", size::measure),
 ];
 
 /// What the design promises and this run does not look at.
-const NOT_MEASURED: [&str; 3] = [
-    "relay with 1,000 connected agents: a relay serves the one agent of its platform",
+const NOT_MEASURED: [&str; 2] = [
     "deadline → last process gone: the end-to-end tests of the limits look at it",
     "engine docker: launch, status and the log are the same files and the same daemon with every engine",
 ];

@@ -66,6 +66,31 @@ fn each_agent_has_its_own_jobs_and_its_loss_is_no_news_of_another_s() {
     });
 }
 
+/// The soft limit of open files of a process.
+fn open_files(pid: u32) -> String {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_relay_asks_for_as_many_files_as_it_may_open_and_its_workers_keep_what_it_was_given() {
+    let site = Site::new(Engine::Local);
+    let up = site.command(&["up"]);
+    let mut limited = std::process::Command::new("prlimit");
+    limited.arg("--nofile=256:4000").arg(up.get_program()).args(up.get_args()).current_dir(site.root());
+    for (name, value) in up.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    assert!(limited.status().unwrap().success());
+    let job = site.launch_shell("ulimit -n; ulimit -Hn", &[]);
+    site.ended(&job);
+    assert_eq!((open_files(site.daemon_pid()).as_str(), site.log(&job).as_str()), ("4000", "256\n4000\n"));
+}
+
 /// Everything that an agent can say of a job.
 fn frames(job: &JobId, epoch: u32) -> [AgentFrame; 5] {
     let at = jiff::Timestamp::now();

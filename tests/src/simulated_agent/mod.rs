@@ -2,12 +2,14 @@
 //! thousand of them fit into one process.
 //!
 //! * [`door`]: where the relay of a site listens, and what it lets in. * [`link`]: one connection.
+//!   [`load`]: what it does to a relay.
 //! * [`raw`]: a connection that sends what no library would.
 //! * [`crowd`]: many agents, each with a job that goes on until it is told to end.
 
 pub mod crowd;
 pub mod door;
 pub mod link;
+pub mod load;
 pub mod raw;
 
 pub use crowd::Crowd;

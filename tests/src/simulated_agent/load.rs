@@ -1,0 +1,94 @@
+//! What a crowd does to a relay: jobs end and are replaced, and somebody looks at the clock.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+use tokio::time::{interval, timeout};
+
+use super::crowd::Report;
+use super::{Crowd, Door};
+use crate::harness::Site;
+
+/// For a crowd to be where it is wanted.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two ends of jobs.
+const BEAT: Duration = Duration::from_millis(100);
+/// Ends of jobs in a second.
+pub const A_SECOND: usize = 10;
+
+/// The next so many reports of one kind.
+///
+/// # Panics
+/// When they don't come in time.
+pub async fn reports<T>(crowd: &mut Crowd, count: usize, wanted: impl Fn(&Report) -> Option<T>) -> Vec<T> {
+    let mut found = Vec::with_capacity(count);
+    let collected = timeout(PATIENCE, async {
+        while found.len() < count {
+            found.extend(wanted(&crowd.report().await));
+        }
+    });
+    let in_time = collected.await.is_ok();
+    assert!(in_time, "{} of {count} reports", found.len());
+    found
+}
+
+/// How long after its loss a connection was welcomed again.
+pub fn welcomed(report: &Report) -> Option<Duration> {
+    if let Report::Welcomed(after) = report { Some(*after) } else { None }
+}
+
+/// A crowd of so many agents on a relay that is up, with a job that runs on each. The site's own agent is gone then: it
+/// is not started anew as long as somebody else is there.
+///
+/// # Panics
+/// When that takes too long.
+pub async fn gather(site: &Site, agents: usize) -> Crowd {
+    let mut crowd = Crowd::start(&Door::of(site), agents);
+    reports(&mut crowd, agents, welcomed).await;
+    let lock = fs::read_to_string(site.registry().join("agent/agent.lock")).unwrap_or_default();
+    let own = lock.trim().parse().ok().and_then(Pid::from_raw);
+    let ended = own.map(|own| kill_process(own, Signal::KILL));
+    assert!(matches!(ended, Some(Ok(()))), "the site's own agent: {lock:?}: {ended:?}");
+    for _ in 0..agents {
+        launch(site).await;
+    }
+    let running = |report: &Report| matches!(report, Report::Running(_)).then_some(());
+    reports(&mut crowd, agents, running).await;
+    crowd
+}
+
+/// [`A_SECOND`] jobs end each second and are replaced by new ones; gives how long each end waited to be acknowledged.
+///
+/// # Panics
+/// When an acknowledgement takes too long.
+pub async fn turnover(site: &Site, crowd: &mut Crowd, seconds: usize) -> Vec<Duration> {
+    let acked = |report: &Report| if let Report::Acked(after) = report { Some(*after) } else { None };
+    let mut acks = Vec::new();
+    let mut beats = interval(BEAT);
+    for number in 0..A_SECOND * seconds {
+        beats.tick().await;
+        crowd.end_one(number);
+        launch(site).await;
+        acks.extend(reports(crowd, 1, acked).await);
+    }
+    acks
+}
+
+async fn launch(site: &Site) {
+    let workspace = site.workspace();
+    let args = ["launch", "-q", "--runner", "shell", "-w", &workspace.to_string_lossy(), "unused"];
+    run(site, &args).await;
+}
+
+/// Runs a `relay` command that has to succeed, without blocking the crowd.
+///
+/// # Panics
+/// When it fails.
+pub async fn run(site: &Site, args: &[&str]) {
+    let output = Command::from(site.command(args)).output().await;
+    let output = output.unwrap_or_else(|e| panic!("relay {args:?}: {e}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "relay {args:?}: {}: {said}", output.status);
+}
