@@ -1,5 +1,7 @@
 //! An agent whose relay speaks another version.
 
+#![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
+
 mod support;
 
 use std::fs::{self, File};

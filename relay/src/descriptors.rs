@@ -5,11 +5,11 @@
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
-/// Enough for the most agents with two files each. More would only cost kernel memory.
-const WANTED: u64 = 16 * 1024;
+/// Enough for three thousand agents with a job each, and the most that macOS gives.
+const WANTED: u64 = 10 * 1024;
 
 /// The limit that the relay was started with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Inherited(Rlimit);
 
 /// Asks for more. Where that is refused, fewer agents can connect.
@@ -28,7 +28,7 @@ impl Inherited {
     #[cfg(target_os = "linux")]
     pub fn give(&self, pid: Pid) {
         // It may have ended; it runs as well with the other limit.
-        let _ = rustix::process::prlimit(Some(pid), Resource::Nofile, self.0.clone());
+        let _ = rustix::process::prlimit(Some(pid), Resource::Nofile, self.0);
     }
 
     /// Gives a process the limit that the relay was started with: only Linux can.

@@ -33,7 +33,7 @@ impl Core {
     async fn move_limit(&mut self, ask: &Ask) -> bool {
         let facts = self.facts(ask);
         let (log, now) = (self.registry.events(&ask.job), Instant::now());
-        match self.extensions.next(ask, facts, &log, now) {
+        match self.extensions.next(ask, &facts, &log, now) {
             Next::Wait => false,
             Next::Send => {
                 let frame = RelayFrame::Extend { job: ask.job.clone(), step: ask.step, by_ms: ask.by_ms };

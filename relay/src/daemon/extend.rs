@@ -142,10 +142,10 @@ impl Extensions {
     }
 
     /// Decides about a request whose turn it is; `log` is its job's event log.
-    pub(super) fn next(&mut self, ask: &Ask, facts: Facts, log: &Path, now: Instant) -> Next {
+    pub(super) fn next(&mut self, ask: &Ask, facts: &Facts, log: &Path, now: Instant) -> Next {
         let turn = self.turns.entry(ask.path.clone()).or_insert_with(Turn::new);
         turn.read(ask, log);
-        turn.next(ask, &facts, now)
+        turn.next(ask, facts, now)
     }
 
     /// A request was handed to the agent's connection.

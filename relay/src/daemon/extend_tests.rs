@@ -30,40 +30,40 @@ fn log_with(id: u64, n: Option<u32>) -> tempfile::NamedTempFile {
 fn a_running_job_s_agent_is_told_once_and_its_answer_ends_the_request() {
     let (ask, now, nothing) = (ask(true), Instant::now(), Path::new("/nowhere"));
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, running(Some(1)), nothing, now), Next::Send);
+    assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Send);
     all.sent(&ask, 1, now);
-    assert_eq!(all.next(&ask, running(Some(1)), nothing, now), Next::Wait);
+    assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Wait);
     // An older event, and one of the job's own limit, are no answer.
-    assert_eq!(all.next(&ask, running(Some(1)), log_with(10, Some(3)).path(), now), Next::Wait);
+    assert_eq!(all.next(&ask, &running(Some(1)), log_with(10, Some(3)).path(), now), Next::Wait);
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, running(None), log_with(11, None).path(), now), Next::Wait);
+    assert_eq!(all.next(&ask, &running(None), log_with(11, None).path(), now), Next::Wait);
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, running(None), log_with(11, Some(3)).path(), now), Next::Done(Some(11)));
+    assert_eq!(all.next(&ask, &running(None), log_with(11, Some(3)).path(), now), Next::Done(Some(11)));
 }
 
 #[test]
 fn what_a_lost_connection_may_have_swallowed_is_told_again_only_when_the_agent_s_news_don_t_tell_it() {
     let (ask, now, nothing) = (ask(false), Instant::now(), Path::new("/nowhere"));
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, running(None), nothing, now), Next::Wait);
-    assert_eq!(all.next(&ask, running(Some(1)), nothing, now), Next::Send);
+    assert_eq!(all.next(&ask, &running(None), nothing, now), Next::Wait);
+    assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Send);
     all.sent(&ask, 1, now);
-    assert_eq!(all.next(&ask, running(None), nothing, now), Next::Wait);
+    assert_eq!(all.next(&ask, &running(None), nothing, now), Next::Wait);
     let behind = Facts { caught_up: false, ..running(Some(2)) };
-    assert_eq!(all.next(&ask, behind, nothing, now), Next::Wait);
-    assert_eq!(all.next(&ask, running(Some(2)), nothing, now), Next::Send);
+    assert_eq!(all.next(&ask, &behind, nothing, now), Next::Wait);
+    assert_eq!(all.next(&ask, &running(Some(2)), nothing, now), Next::Send);
 }
 
 #[test]
 fn an_agent_that_had_nothing_to_move_is_not_asked_for_ever() {
     let (ask, now, nothing) = (ask(true), Instant::now(), Path::new("/nowhere"));
     let mut all = Extensions::default();
-    all.next(&ask, running(Some(1)), nothing, now);
+    all.next(&ask, &running(Some(1)), nothing, now);
     all.sent(&ask, 1, now);
     let later = now + DEAD_AFTER;
     let before = later.checked_sub(Duration::from_millis(1)).unwrap();
-    assert_eq!(all.next(&ask, running(Some(1)), nothing, before), Next::Wait);
-    assert_eq!(all.next(&ask, running(Some(1)), nothing, later), Next::Done(None));
+    assert_eq!(all.next(&ask, &running(Some(1)), nothing, before), Next::Wait);
+    assert_eq!(all.next(&ask, &running(Some(1)), nothing, later), Next::Done(None));
 }
 
 #[test]
@@ -71,16 +71,16 @@ fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
     let (mut ask, now, nothing) = (ask(false), Instant::now(), Path::new("/nowhere"));
     let mut all = Extensions::default();
     let waiting = Facts { place: Some(Place::Waiting), ..running(None) };
-    assert_eq!(all.next(&ask, waiting.clone(), nothing, now), Next::Promise(6000));
+    assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Promise(6000));
     ask.to_ms = Some(6000);
-    assert_eq!(all.next(&ask, waiting.clone(), nothing, now), Next::Move(6000));
+    assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Move(6000));
     // After a crash in between it is not moved again, wherever the job is by then.
     let moved = Facts { spec_ms: Some(6000), ..running(Some(1)) };
-    assert_eq!(all.next(&ask, moved, nothing, now), Next::Done(None));
+    assert_eq!(all.next(&ask, &moved, nothing, now), Next::Done(None));
     let ended = Facts { place: None, ..waiting };
-    assert_eq!(all.next(&ask, ended, nothing, now), Next::Done(None));
+    assert_eq!(all.next(&ask, &ended, nothing, now), Next::Done(None));
     let offered = Facts { place: Some(Place::Offered("x".into())), ..waiting };
-    assert_eq!(all.next(&ask, offered, nothing, now), Next::Wait);
+    assert_eq!(all.next(&ask, &offered, nothing, now), Next::Wait);
 }
 
 #[test]

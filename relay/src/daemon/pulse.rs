@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use super::input::Input;
 use crate::time;
 
-/// Between two beats.
-const BEAT: Duration = Duration::from_secs(2);
+/// Between two beats: what is told is short of the truth by less than this.
+const BEAT: Duration = Duration::from_secs(1);
 /// How late a beat may be before people are told. A loaded machine makes it late by less than a second.
 const LATE: Duration = Duration::from_secs(10);
 
@@ -40,9 +40,9 @@ mod tests {
     #[test]
     fn only_a_beat_that_is_very_late_is_a_freeze() {
         let s = Duration::from_secs;
-        assert_eq!(frozen(s(100), s(102)), None);
-        assert_eq!(frozen(s(100), s(111)), None);
-        assert_eq!(frozen(s(100), s(164)), Some(s(62)));
+        assert_eq!(frozen(s(100), s(101)), None);
+        assert_eq!(frozen(s(100), s(110)), None);
+        assert_eq!(frozen(s(100), s(163)), Some(s(62)));
         assert_eq!(frozen(s(100), s(50)), None, "a wall clock that was set back");
     }
 }
