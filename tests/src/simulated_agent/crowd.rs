@@ -19,8 +19,8 @@ const REPORTS: usize = 4096;
 /// What an agent of the crowd tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// It was welcomed, so long after it lost its last connection or was made.
-    Welcomed(Duration),
+    /// It was welcomed, then.
+    Welcomed(Instant),
     /// Its job runs.
     Running(JobId),
     /// The end of its job was acknowledged, so long after it was sent.
@@ -97,20 +97,19 @@ impl Agent {
     }
 
     async fn run(&mut self, door: &Door) {
-        let (mut tries, mut since) = (0, Instant::now());
+        let mut tries = 0;
         loop {
             let hello = hello(&self.name, 1, self.progress());
             if let Ok((mut link, durable)) = Link::welcomed(door, hello).await {
                 tries = 0;
-                self.tell(Report::Welcomed(since.elapsed())).await;
+                self.tell(Report::Welcomed(Instant::now())).await;
                 for held in durable.iter().filter(|held| held.closed) {
                     self.jobs.remove(&held.job);
                 }
                 let _ = self.serve(&mut link).await;
-                since = Instant::now();
             }
             #[expect(clippy::cast_possible_truncation, reason = "any 32 bits will do")]
-            let random = self.random.hash_one((&self.name, tries, since)) as u32;
+            let random = self.random.hash_one((&self.name, tries, Instant::now())) as u32;
             tokio::time::sleep(backoff(tries, random)).await;
             tries += 1;
         }

@@ -1,7 +1,7 @@
 //! What a crowd does to a relay: jobs end and are replaced, and somebody looks at the clock.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
@@ -34,9 +34,9 @@ pub async fn reports<T>(crowd: &mut Crowd, count: usize, wanted: impl Fn(&Report
     found
 }
 
-/// How long after its loss a connection was welcomed again.
-pub fn welcomed(report: &Report) -> Option<Duration> {
-    if let Report::Welcomed(after) = report { Some(*after) } else { None }
+/// When an agent was welcomed.
+pub fn welcomed(report: &Report) -> Option<Instant> {
+    if let Report::Welcomed(at) = report { Some(*at) } else { None }
 }
 
 /// A crowd of so many agents on a relay that is up, with a job that runs on each. The site's own agent is gone then: it
