@@ -36,4 +36,6 @@ mod waiting;
 pub(crate) use room::is_full;
 pub(crate) use run::JobSpool;
 pub(crate) use run_id::RunId;
+#[cfg(feature = "internals")]
+pub(crate) use scan::read_segment;
 pub(crate) use store::Spool;

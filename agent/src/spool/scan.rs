@@ -109,6 +109,16 @@ pub(crate) fn salvage(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u
     found
 }
 
+/// Reads a whole segment as recovery does, for the fuzz target: what is good in it, and the payloads that can be found
+/// behind that. Nothing if its header is not good.
+#[cfg(feature = "internals")]
+pub(crate) fn read_segment(bytes: &[u8]) -> Option<(Scan, Vec<&[u8]>)> {
+    let (header, begin) = Header::take(bytes)?;
+    let found = scan(bytes, &header, begin);
+    let behind = salvage(bytes, found.end, header.salt, header.first);
+    Some((found, behind))
+}
+
 #[cfg(test)]
 #[path = "scan_tests.rs"]
 mod tests;
