@@ -90,7 +90,9 @@ fn every_golden_record_spec_and_lease_is_valid_and_every_field_that_is_written_i
         .filter(|summary| !summary.is_null())
         .collect();
     assert!(summaries.len() >= 5);
-    summaries.iter().for_each(|summary| hold(&open(Schema::Summary), "summary", summary));
+    for summary in &summaries {
+        hold(&open(Schema::Summary), "summary", summary);
+    }
     hold_files::<JobRecord>(Schema::Record, records);
     let specs = [files("v1", ".spec.json"), files("registry-v1", ".spec")].concat();
     hold_files::<JobSpec>(Schema::Spec, specs);
