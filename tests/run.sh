@@ -33,6 +33,7 @@ command -v nft >/dev/null 2>&1 || [ -x /usr/sbin/nft ] || apt_install nftables
 command -v sysctl >/dev/null 2>&1 || [ -x /usr/sbin/sysctl ] || apt_install procps
 command -v python3 >/dev/null 2>&1 || apt_install python3-minimal
 command -v strace >/dev/null || apt_install strace
+command -v curl >/dev/null || apt_install curl
 ensure_docker "$PWD/target/dockerd.log"
 ensure_base_image
 RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")

@@ -29,3 +29,4 @@ mod stalls;
 mod storage;
 mod storage_many;
 mod storage_place;
+mod subscribers;
