@@ -9,6 +9,7 @@
 //!
 //! * `read`: bytes → fields.
 
+mod line_head;
 mod read;
 
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::line_head::LineHead;
 use self::read::{Head, any_order};
 use crate::event::{Event, EventBody};
 use crate::ids::JobId;
@@ -217,7 +219,7 @@ fn seal(out: &mut Vec<u8>, start: usize, content: usize) -> u32 {
 }
 
 /// The bytes under the checksum, if it matches.
-pub(crate) fn check(line: &[u8]) -> Result<&[u8], LineError> {
+fn check(line: &[u8]) -> Result<&[u8], LineError> {
     let at = line.len().checked_sub(CRC_FIELD).ok_or(LineError::NoChecksum)?;
     let (body, field) = line.split_at(at);
     let hex = field

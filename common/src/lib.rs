@@ -9,7 +9,7 @@
 //! * [`ids`]: job names, job ids and references to jobs.
 //! * [`job`]: the job spec: what to run, under which limits.
 //! * [`rule`]: rules for steps.
-//! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log; [`line_head`]: its front.
+//! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log.
 //! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s; [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning text that comes from outside.
@@ -22,7 +22,6 @@ pub mod event;
 pub mod event_line;
 pub mod ids;
 pub mod job;
-pub mod line_head;
 pub mod record;
 pub mod rule;
 pub mod step;

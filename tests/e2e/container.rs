@@ -151,12 +151,12 @@ fn t02_a_container_that_is_paused_burns_no_limit() {
     }
     docker(&["pause", &site.container()]);
     let begun = Instant::now();
-    until("five seconds have passed", || (begun.elapsed() > Duration::from_secs(5)).then_some(()));
+    until("six seconds have passed", || (begun.elapsed() > Duration::from_secs(6)).then_some(()));
     docker(&["unpause", &site.container()]);
     for job in &jobs {
         assert_eq!(outcome(&site.ended(job)), (State::Completed, None));
     }
-    figure("T02 container paused for 5 s, limit 3 s, 2 s of work: false kills 0 of 4");
+    figure("T02 container paused for 6 s, limit 4 s, 2 s of work: false kills 0 of 4");
 }
 
 #[test]

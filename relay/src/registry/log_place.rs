@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use common::line_head::LineHead;
+use common::event_line::LineHead;
 
 use super::event_log::read_line;
 

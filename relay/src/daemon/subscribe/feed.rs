@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use common::event_line::LineHead;
 use common::ids::JobId;
-use common::line_head::LineHead;
 use tokio::sync::watch;
 
 use super::recent::{Line, Recent};

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use common::line_head::LineHead;
+use common::event_line::LineHead;
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};

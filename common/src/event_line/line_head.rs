@@ -1,6 +1,7 @@
 //! What a line of the event log says in front, for whoever passes lines on as they are: a tenth of the work of reading all.
 
-use crate::event_line::{self, LineError};
+use super::read::Head;
+use super::{LineError, VERSION, check};
 
 /// The front of a line whose checksum is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,22 +14,16 @@ pub struct LineHead<'a> {
 
 impl<'a> LineHead<'a> {
     /// Looks at one line, with or without its line break. Fields stand in the order in which
-    /// [`crate::event_line::EventLine::to_bytes`] writes them, so nothing is parsed.
+    /// [`super::EventLine::to_bytes`] writes them, so nothing is parsed.
     ///
     /// # Errors
     /// [`LineError`] where the line is damaged, or was not written by a relay of this format.
     pub fn of(line: &'a [u8]) -> Result<Self, LineError> {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let body = event_line::check(line)?;
-        let malformed = |what: &str| LineError::Malformed(what.to_owned());
-        let text = std::str::from_utf8(body).map_err(|_| malformed("not UTF-8"))?;
-        let rest = text.strip_prefix("{\"v\":1,\"id\":").ok_or_else(|| malformed("no id in front"))?;
-        let (id, rest) = rest.split_once(',').ok_or_else(|| malformed("nothing behind its id"))?;
-        let id = id.parse().map_err(|_| malformed("its id is no number"))?;
-        // No field in front of the type can hold a quote.
-        let (_, rest) = rest.split_once(",\"type\":\"").ok_or_else(|| malformed("no type"))?;
-        let (kind, _) = rest.split_once('"').ok_or_else(|| malformed("no type"))?;
-        Ok(Self { id, kind })
+        let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
+        match Head::read(fields) {
+            Some(head) if head.v == u64::from(VERSION) => Ok(Self { id: head.id, kind: head.kind }),
+            _ => Err(LineError::Malformed("its fields stand in another order".to_owned())),
+        }
     }
 }
 
