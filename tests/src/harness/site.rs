@@ -199,13 +199,16 @@ impl Site {
         self.record_when(job, "ended", |record| record.state.is_final())
     }
 
-    /// A job's event log, each line checked.
+    /// A job's event log, each line checked; nothing before the relay has seen the job.
     ///
     /// # Panics
     /// When a line can't be believed.
     pub fn events(&self, job: &str) -> Vec<EventLine> {
         let path = self.registry().join(format!("{}.events.jsonl", job.replace('#', ".")));
-        let text = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let text = match fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            text => text.unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+        };
         text.split_inclusive(|b| *b == b'\n')
             .map(|line| EventLine::parse(line).unwrap_or_else(|e| panic!("{job}: {e}")))
             .collect()
