@@ -161,6 +161,8 @@ async fn p15_a_program_that_can_not_start_is_a_typed_failure_in_all_four_ways() 
             std::fs::read_to_string(format!("/proc/{}/comm", runs.id())).unwrap() == "sleep\n"
         })
         .await;
+        // It would come back, and might be the first.
+        drop(agent);
         relay.drop_connection();
         let agent = Agent::start_with(&relay.url(), &serde_json::json!({"user": "nobody"}));
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };

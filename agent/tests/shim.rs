@@ -101,6 +101,7 @@ fn what_a_command_leaves_behind_hears_term_and_is_killed_soon_after() {
     let polite = format!("setsid sh -c 'trap \"echo bye; exit\" TERM; echo up; sleep {mark} & wait' &");
     let mut shim = Shim::run(&format!("{polite} read line; exit 0"));
     assert_eq!((shim.exited(), shim.line()), (0, "up".to_owned()));
+    until("its child runs", || sleeping(&mark).first().copied());
     let begun = Instant::now();
     shim.sweep();
     assert_eq!((shim.ended(), shim.line()), ((2, 0), "bye".to_owned()));

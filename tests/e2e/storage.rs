@@ -87,7 +87,8 @@ fn s01_a_full_disk_refuses_launches_records_ends_and_heals_by_itself() {
     let lost = site.events(&stays).into_iter().filter_map(|line| line.event);
     let lost =
         lost.filter(|event| matches!(&event.body, EventBody::LinkLost { reason } if reason.contains("full")));
-    assert_eq!(lost.count(), 1);
+    // A little room may come and go while the disk is full.
+    assert!((1..=3).contains(&lost.count()), "told, and not told again and again");
     let corrupt = names(site).iter().filter(|name| name.contains("corrupt")).count();
     figure(&format!(
         "S01: full disk: 2 of 2 launches refused, an end recorded in {}, {reconnects} connections, healed {} after there \
