@@ -82,11 +82,13 @@ pub enum EventBody {
     /// The worker's plan, whole, each time it changes.
     Plan {
         /// Its items in order.
+        #[serde(deserialize_with = "crate::bounded::list::<_, _, MAX_LIST>")]
         items: Vec<PlanItem>,
     },
     /// The worker changed files by itself (not through a command).
     FileChange {
         /// Which, at most [`MAX_LIST`].
+        #[serde(deserialize_with = "crate::bounded::list::<_, _, MAX_LIST>")]
         files: Vec<ChangedFile>,
     },
     /// Tokens used so far by the whole thread.

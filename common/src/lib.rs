@@ -13,10 +13,11 @@
 //! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s; [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning text that comes from outside.
-//! * [`duration`]: limits as people write them.
+//! * [`duration`]: limits as people write them. * [`bounded`]: lists that can't be too long.
 //!
 //! Nothing here does I/O or reads a clock.
 
+pub mod bounded;
 pub mod duration;
 pub mod event;
 pub mod event_line;

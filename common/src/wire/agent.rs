@@ -37,6 +37,7 @@ pub enum AgentFrame {
         /// Sequence of the first event in `batch`.
         first_seq: u64,
         /// At most [`super::MAX_BATCH`].
+        #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_BATCH }>")]
         batch: Vec<Event>,
     },
     /// A piece of a job's log.
@@ -73,6 +74,7 @@ pub struct Hello {
     /// What it runs on.
     pub platform: Platform,
     /// Every job in its spool: running, or ended and not yet acknowledged.
+    #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_RUNS }>")]
     pub jobs: Vec<JobProgress>,
 }
 

@@ -46,6 +46,8 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 pub const MAX_BATCH: usize = 256;
 /// A batch is closed once its events reach this many bytes, which leaves room for the largest single event.
 pub const BATCH_BYTES: usize = 256 * 1024;
+/// Most runs that a `Hello` or `Welcome` names: in memory they take no more than the longest frame.
+pub const MAX_RUNS: usize = 16 * 1024;
 /// Most output in one frame, in bytes.
 pub const OUTPUT_CHUNK: usize = 64 * 1024;
 

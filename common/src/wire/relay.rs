@@ -13,6 +13,7 @@ pub enum RelayFrame {
         /// The version both will speak.
         protocol: u32,
         /// What the registry holds of each job named in `Hello`.
+        #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_RUNS }>")]
         durable: Vec<Durable>,
         /// How the agent's last life ended, where the relay saw it: runs that it cut off end for this reason.
         fate: Option<Fate>,
