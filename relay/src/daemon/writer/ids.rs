@@ -42,6 +42,8 @@ impl EventIds {
         if self.next == self.bound {
             let bound = self.bound + BLOCK;
             atomic::replace(&self.registry.event_ids(), bound.to_string().as_bytes(), Durability::Synced)?;
+            // Its name too: a power loss must not bring back the bound before, whose ids are in use by then.
+            atomic::sync_dir(self.registry.dir())?;
             self.bound = bound;
         }
         self.next += 1;
