@@ -52,7 +52,7 @@ impl Header {
         let salt = u32::from_le_bytes(*fixed.get(20..)?.first_chunk()?);
         let job = std::str::from_utf8(job).ok()?.parse().ok()?;
         // Sequences count from 1.
-        let first = (first > 0).then_some(first)?;
+        let first = (1..=super::record::MAX_SEQ).contains(&first).then_some(first)?;
         Some((Self { run: RunId { job, epoch }, first, salt }, end + 4))
     }
 

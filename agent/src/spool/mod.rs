@@ -33,9 +33,8 @@ mod sizes;
 mod store;
 mod waiting;
 
+pub(crate) use record::MAX_SEQ;
 pub(crate) use room::is_full;
 pub(crate) use run::JobSpool;
 pub(crate) use run_id::RunId;
-#[cfg(feature = "internals")]
-pub(crate) use scan::read_segment;
 pub(crate) use store::Spool;

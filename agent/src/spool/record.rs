@@ -11,6 +11,9 @@
 /// Bytes in front of each event.
 pub(crate) const HEAD: usize = 16;
 
+/// The highest sequence that is believed: no run gets near it, and behind it sums would overflow.
+pub(crate) const MAX_SEQ: u64 = u64::MAX >> 2;
+
 /// A whole and sound record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
@@ -61,7 +64,8 @@ pub(crate) fn take(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
     let (seq, rest) = rest.split_first_chunk::<8>()?;
     let payload = rest.get(..u32::from_le_bytes(*len) as usize)?;
     let sound = checksum(salt, *len, *seq, payload) == u32::from_le_bytes(*sum);
-    sound.then_some(Record { seq: u64::from_le_bytes(*seq), payload })
+    let seq = u64::from_le_bytes(*seq);
+    (sound && seq <= MAX_SEQ).then_some(Record { seq, payload })
 }
 
 /// The first sound record that begins anywhere in `bytes`, behind damage: where, and it. `from` is the sequence that was

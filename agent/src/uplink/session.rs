@@ -8,7 +8,7 @@ use common::wire::{self, AgentFrame, BATCH_BYTES, CodecError, Durable, JobProgre
 use super::LinkError;
 use super::flow::{Extent, Flow, Piece};
 use crate::job::Jobs;
-use crate::spool::{JobSpool, RunId, Spool};
+use crate::spool::{JobSpool, MAX_SEQ, RunId, Spool};
 
 /// Most answers that wait to be sent. The relay has to read; one that only writes is broken.
 const MAX_REPLIES: usize = 256;
@@ -51,6 +51,10 @@ impl<'a> Session<'a> {
         let Some(run) = self.spool.get(&id) else { return };
         if held.closed {
             self.jobs.abandon(&id);
+            return;
+        }
+        // Sums with a number that no run ever reaches would overflow: whoever says it is told everything from the start.
+        if held.seq.max(held.output) > MAX_SEQ {
             return;
         }
         run.continue_after(held.seq);
