@@ -1,1 +1,30 @@
 //! The agent's inside, for the simulation and the fuzz targets.
+
+use std::path::{Path, PathBuf};
+
+use crate::codex::event::parse;
+use crate::codex::lines::{Line, Splitter};
+
+pub use crate::spool::probe;
+pub use crate::uplink::side::{AgentSide, Link, Run};
+
+/// Reads what Codex printed, cut into pieces of these sizes; gives how many events it holds.
+pub fn codex_events(bytes: &[u8], piece: usize) -> usize {
+    let mut splitter = Splitter::default();
+    let mut lines = Vec::new();
+    for piece in bytes.chunks(piece.max(1)) {
+        splitter.push(piece, |line| lines.push(line));
+    }
+    lines.extend(splitter.finish());
+    lines.iter().filter_map(parse).count()
+}
+
+/// Reads the two ends of an over-long line of Codex; gives whether it is an event.
+pub fn codex_cut(head: &[u8], tail: &[u8]) -> bool {
+    parse(&Line::Cut { head: head.to_vec(), tail: tail.to_vec(), dropped: 1 }).is_some()
+}
+
+/// The spool's folder in an agent's state folder.
+pub fn spool_folder(state: &Path) -> PathBuf {
+    state.join(format!("spool.v{}", common::wire::PROTOCOL))
+}

@@ -1,1 +1,29 @@
 //! The relay's inside, for the simulation and the fuzz targets.
+
+use std::io;
+use std::path::Path;
+
+pub use crate::daemon::side::{RelaySide, Said};
+pub use crate::registry::event_log::Log;
+pub use crate::registry::requests::Request;
+
+/// Reads an event log as a start does.
+///
+/// # Errors
+/// The file can't be read.
+pub fn read_log(path: &Path) -> io::Result<Log> {
+    crate::registry::event_log::read(path)
+}
+
+/// Reads the configuration of the project at `root`.
+///
+/// # Errors
+/// The line that a person would read.
+pub fn load_config(root: &Path) -> Result<(), String> {
+    crate::config::Config::load(root).map(|_| ()).map_err(|failure| failure.to_string())
+}
+
+/// Reads a request to the daemon.
+pub fn read_request(bytes: &[u8]) -> Option<Request> {
+    serde_json::from_slice(bytes).ok()
+}

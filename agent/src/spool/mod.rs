@@ -16,11 +16,14 @@
 //!   [`sizes`], and [`moving`] to other sequences where the relay holds more or less than the files.
 //! * [`segment`]: one file of them, with a [`header`] and one [`record`] an event. * [`room`]: disk space that is kept.
 //! * [`scan`]: what the bytes of a segment hold (pure). * [`recovery`]: what an earlier process left.
+//! * `probe`: segments by hand, for tests of every damage.
 
 mod events;
 mod header;
 mod moving;
 mod output;
+#[cfg(feature = "internals")]
+pub mod probe;
 mod reading;
 mod record;
 mod recovery;

@@ -306,6 +306,12 @@ impl JobSpool {
         batch
     }
 
+    /// Sequence of the first event that is still there, or of the next one.
+    #[cfg(feature = "internals")]
+    pub(crate) fn first_seq(&self) -> u64 {
+        self.files().events.first()
+    }
+
     /// A piece of the log.
     ///
     /// # Errors

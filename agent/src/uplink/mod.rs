@@ -12,12 +12,15 @@
 //!
 //! * [`run`]: the endless loop. * [`dial`]: TCP and the WebSocket upgrade. * [`serve`]: one connection's loop.
 //! * [`session`]: what to send and what an answer means. * [`flow`]: how far one run has got (pure).
+//! * `side`: this side of the wire for the simulation.
 
 mod dial;
 mod flow;
 mod run;
 mod serve;
 mod session;
+#[cfg(feature = "internals")]
+pub(crate) mod side;
 
 pub(crate) use run::Uplink;
 

@@ -21,6 +21,7 @@
 //! * [`extend`]: how a limit is moved exactly once. [`core_extend`]: the core acts on it.
 //! * [`prune`]: archived jobs are removed.
 //! * [`input`]: what the core is told. [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
+//! * `side`: this side of the wire for the simulation.
 
 mod absent;
 mod agent_socket;
@@ -44,6 +45,8 @@ mod pulse;
 mod room;
 mod serve;
 mod session;
+#[cfg(feature = "internals")]
+pub(crate) mod side;
 mod strangers;
 mod subscribe;
 mod token;

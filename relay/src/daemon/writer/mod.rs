@@ -35,6 +35,8 @@ mod sums;
 mod thread;
 
 pub(super) use command::{Changes, Command, Receipt, WriterHandle};
+#[cfg(feature = "internals")]
+pub(super) use thread::Writer;
 pub(super) use thread::start;
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const QUEUE: usize = 64;
 /// Most commands that share one commit, so that a flood can't keep the first one waiting for its receipt.
 const GROUP: usize = 64;
 
-pub(super) struct Writer {
+pub(in crate::daemon) struct Writer {
     pub(super) registry: Registry,
     pub(super) ids: EventIds,
     pub(super) archive: Archive,
@@ -94,7 +94,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the registry can't be read.
-    pub(super) fn open(
+    pub(in crate::daemon) fn open(
         registry: Registry,
         changes: Changes,
         feed: Feed,
@@ -134,7 +134,7 @@ impl Writer {
     }
 
     /// Carries out commands that came together, and commits.
-    pub(super) fn write(&mut self, group: impl IntoIterator<Item = Command>, now: Instant) {
+    pub(in crate::daemon) fn write(&mut self, group: impl IntoIterator<Item = Command>, now: Instant) {
         for command in group {
             if let Err(problem) = self.apply(command, now) {
                 tracing::error!("the registry could not take a command: {problem}");
@@ -151,12 +151,12 @@ impl Writer {
     }
 
     /// When [`Writer::tick`] has something to do.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(in crate::daemon) fn due(&self) -> Option<Instant> {
         self.due.values().copied().chain(self.room.due()).chain(self.owed_due).min()
     }
 
     /// Does what has become due.
-    pub(super) fn tick(&mut self, now: Instant) {
+    pub(in crate::daemon) fn tick(&mut self, now: Instant) {
         let due: Vec<JobId> =
             self.due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
         self.refresh(&due, now);

@@ -1,0 +1,172 @@
+//! The agent's side of the wire without sockets, workers and clocks: the real spool and the real session, for whoever
+//! plays the network in between.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::event::{Event, EventBody, Isolation};
+use common::ids::JobId;
+use common::wire::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame};
+use futures_util::FutureExt;
+
+use super::session::{Session, progress};
+use crate::job::{Jobs, Place};
+use crate::spool::{JobSpool, RunId, Spool};
+
+/// An agent that runs nothing: what its workers would do, its owner says.
+#[derive(Debug)]
+pub struct AgentSide {
+    name: String,
+    spool: Arc<Spool>,
+    jobs: Arc<Jobs>,
+}
+
+/// One run as the spool holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Which job.
+    pub job: JobId,
+    /// Its run.
+    pub epoch: u32,
+    /// Sequence of its newest event.
+    pub last_seq: u64,
+    /// Length of its output.
+    pub output: u64,
+    /// Whether its end is spooled.
+    pub finished: bool,
+}
+
+impl AgentSide {
+    /// An agent that starts on this state folder.
+    ///
+    /// # Errors
+    /// The spool can't be opened.
+    pub fn open(state: &Path, name: &str) -> io::Result<Self> {
+        let spool = Arc::new(Spool::open(state)?);
+        let place = Place { agent: name.to_owned(), env: BTreeMap::default(), container: false, root: false };
+        let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
+        Ok(Self { name: name.to_owned(), spool, jobs })
+    }
+
+    /// The first frame of a connection.
+    pub fn hello(&self, max_jobs: u32) -> AgentFrame {
+        AgentFrame::Hello(Box::new(Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL,
+            agent: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_jobs,
+            platform: Platform {
+                system: "simulated".to_owned(),
+                isolation: Isolation::None,
+                codex: None,
+                codex_problem: None,
+            },
+            jobs: progress(&self.spool),
+        }))
+    }
+
+    /// What the agent does once it is welcomed.
+    ///
+    /// # Errors
+    /// The frame is no welcome.
+    pub fn welcomed(&self, frame: RelayFrame) -> Result<Link<'_>, String> {
+        match frame {
+            RelayFrame::Welcome { durable, .. } => Ok(Link(Session::new(&self.spool, &self.jobs, durable))),
+            other => Err(format!("{other:?} is no welcome")),
+        }
+    }
+
+    /// Takes a job the way [`Jobs`] does, but for the worker: spec and first event on the disk, then the answer.
+    ///
+    /// # Errors
+    /// The spool can't be written.
+    pub fn take_job(&self, job: &JobId, epoch: u32, spec: &str) -> io::Result<AgentFrame> {
+        let run = RunId { job: job.clone(), epoch };
+        if self.spool.get(&run).is_none() {
+            let spool = self.spool.create(run, spec)?;
+            spool.append(EventBody::Accepted {
+                agent: self.name.clone(),
+                isolation: Isolation::None,
+                workspace_log: None,
+            });
+        }
+        Ok(AgentFrame::Accepted { job: job.clone(), epoch })
+    }
+
+    fn run(&self, job: &JobId, epoch: u32) -> Option<Arc<JobSpool>> {
+        self.spool.get(&RunId { job: job.clone(), epoch })
+    }
+
+    /// The worker did something. A run that the relay wants nothing more of ignores it.
+    pub fn append(&self, job: &JobId, epoch: u32, body: EventBody) {
+        if let Some(run) = self.run(job, epoch) {
+            run.append(body);
+        }
+    }
+
+    /// The worker printed something.
+    pub fn append_output(&self, job: &JobId, epoch: u32, bytes: &[u8]) {
+        if let Some(run) = self.run(job, epoch) {
+            run.append_output(bytes);
+        }
+    }
+
+    /// Everything in the spool, in order.
+    pub fn runs(&self) -> Vec<Run> {
+        let runs = self.spool.all();
+        runs.iter()
+            .map(|run| Run {
+                job: run.run().job.clone(),
+                epoch: run.run().epoch,
+                last_seq: run.last_seq(),
+                output: run.output_end(),
+                finished: run.finished(),
+            })
+            .collect()
+    }
+
+    /// The events of a run that the spool still has.
+    ///
+    /// # Errors
+    /// The spool can't be read.
+    pub fn events(&self, job: &JobId, epoch: u32) -> io::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        let Some(run) = self.run(job, epoch) else { return Ok(events) };
+        let first = run.first_seq();
+        loop {
+            let more = run.read(first + events.len() as u64, 256, 256 * 1024)?;
+            if more.is_empty() {
+                return Ok(events);
+            }
+            events.extend(more);
+        }
+    }
+}
+
+/// A connection, from `Welcome` on.
+#[derive(Debug)]
+pub struct Link<'a>(Session<'a>);
+
+impl Link<'_> {
+    /// Acts on a frame; a `Start` is its owner's business.
+    ///
+    /// # Errors
+    /// The relay broke the protocol: the connection is over.
+    pub fn take(&mut self, frame: RelayFrame) -> Result<(), String> {
+        match self.0.take(frame).now_or_never() {
+            Some(taken) => taken.map_err(|error| error.to_string()),
+            None => Err("the session waits for something".to_owned()),
+        }
+    }
+
+    /// The bytes of the next frame to send.
+    ///
+    /// # Errors
+    /// The spool can't be read: the connection is over.
+    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, String> {
+        self.0.next().map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,291 @@
+//! The relay's side of the wire without sockets, threads and clocks: the real writer and the real dispatch, for whoever
+//! plays the network in between.
+//!
+//! ```text
+//! frame ──► take ──(queue)──► commit ──► Welcome, acks, Start │ close
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::ids::JobId;
+use common::job::{CodexSettings, JobSpec, Limits, Runner, SPEC_SCHEMA};
+use common::rule::OnLimit;
+use common::wire::{AgentFrame, Durable, Hello, RelayFrame};
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::board::Board;
+use super::dispatch::{Action, AgentId, Dispatch};
+use super::input::Caller;
+use super::subscribe::Feed;
+use super::writer::{Changes, Command, Receipt, Writer};
+use crate::registry::Registry;
+use crate::registry::create::{Created, Draft, create};
+
+/// A relay whose time goes on only when it is told to.
+pub struct RelaySide {
+    registry: Registry,
+    writer: Writer,
+    dispatch: Dispatch,
+    changes: Changes,
+    queue: VecDeque<Command>,
+    connections: BTreeMap<u64, Connection>,
+    /// The connection of each agent that counts.
+    newest: BTreeMap<AgentId, u64>,
+    /// What the clock says: it goes on only in [`RelaySide::pass`].
+    now: Instant,
+}
+
+struct Connection {
+    caller: Caller,
+    hello: Hello,
+    receipts: Board<JobId, Receipt>,
+    durable: Option<oneshot::Receiver<Vec<Durable>>>,
+}
+
+/// What the relay tells a connection.
+#[derive(Debug)]
+pub enum Said {
+    /// A frame.
+    Frame(RelayFrame),
+    /// It is closed, and why.
+    Closed(String),
+}
+
+impl RelaySide {
+    /// A relay that starts on the registry of the project at `root`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// The registry can't be read or repaired.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        let registry = Registry::of(root);
+        registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
+        let changes = Changes::new();
+        let (writer, active) = Writer::open(registry.clone(), changes.clone(), Feed::new())?;
+        let mut side = Self {
+            registry,
+            writer,
+            dispatch: Dispatch::default(),
+            changes,
+            queue: VecDeque::new(),
+            connections: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            now: Instant::now(),
+        };
+        let mut said = Vec::new();
+        for record in &active {
+            let actions = side.dispatch.record(record);
+            side.act(actions, &mut said);
+        }
+        for agent in side.dispatch.holders() {
+            let actions = side.dispatch.agent_down(&agent, "the relay was started anew");
+            side.act(actions, &mut said);
+        }
+        Ok(side)
+    }
+
+    /// Launches a job, as the command line does, and takes notice of it.
+    ///
+    /// # Errors
+    /// The registry can't be written.
+    pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
+        let draft = Draft {
+            name: name.parse().map_err(|_| io::Error::other("no name of a job"))?,
+            at: Timestamp::UNIX_EPOCH,
+            spec: &spec,
+            workspace: "/w".to_owned(),
+            engine: "local".to_owned(),
+            key: None,
+        };
+        let (Created::New(job) | Created::Existing(job)) = create(&self.registry, &draft)?;
+        self.queue.push_back(Command::Adopt(job.clone()));
+        Ok(job)
+    }
+
+    /// Takes a frame of a connection; what it changes is on the disk after a commit.
+    ///
+    /// # Errors
+    /// The frame is none that an agent may send now: the connection is over.
+    pub fn take(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Said)>, String> {
+        let mut said = Vec::new();
+        if let AgentFrame::Hello(hello) = frame {
+            self.greet(id, *hello);
+            return Ok(said);
+        }
+        let connection = self.connections.get(&id).ok_or("the first frame was no hello")?;
+        let (caller, receipts) = (connection.caller.clone(), connection.receipts.clone());
+        let newest = self.newest.get(&caller.agent) == Some(&id);
+        match frame {
+            AgentFrame::Events { job, epoch, first_seq, batch } => {
+                self.queue.push_back(Command::Events { caller, job, epoch, first_seq, batch, receipts });
+            }
+            AgentFrame::Output { job, epoch, offset, bytes } => {
+                self.queue.push_back(Command::Output { caller, job, epoch, offset, bytes, receipts });
+            }
+            AgentFrame::Accepted { job, .. } => {
+                if newest && self.dispatch.agent_of(&job) == Some(&caller.agent) {
+                    self.queue.push_back(Command::DropEnv(job));
+                }
+            }
+            AgentFrame::Refused { job, reason, busy, .. } => {
+                if newest {
+                    let actions = self.dispatch.refused(&caller.agent, &job, reason, busy);
+                    self.act(actions, &mut said);
+                }
+            }
+            AgentFrame::Pong { .. } | AgentFrame::Hello(_) => {}
+        }
+        Ok(said)
+    }
+
+    fn greet(&mut self, id: u64, hello: Hello) {
+        let caller = Caller { agent: hello.agent.as_str().into(), session: id };
+        let (reply, durable) = oneshot::channel();
+        let jobs = hello.jobs.clone();
+        self.queue.push_back(Command::Durable { caller: caller.clone(), jobs, reply });
+        let connection = Connection { caller, hello, receipts: Board::new(), durable: Some(durable) };
+        self.connections.insert(id, connection);
+    }
+
+    /// Whether commands wait for a commit.
+    pub fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Lets time go on, and does what becomes due.
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time;
+        if self.writer.due().is_some_and(|due| due <= self.now) {
+            self.writer.tick(self.now);
+        }
+    }
+
+    /// Writes at most `most` of what waits, as one group, and gives what is to be sent then.
+    pub fn commit(&mut self, most: usize) -> Vec<(u64, Said)> {
+        let group = self.queue.len().min(most);
+        self.writer.write(self.queue.drain(..group), self.now);
+        let mut said = Vec::new();
+        let ids: Vec<u64> = self.connections.keys().copied().collect();
+        for id in &ids {
+            self.acknowledge(*id, &mut said);
+        }
+        for record in self.changes.take().now_or_never().unwrap_or_default().values() {
+            let actions = self.dispatch.record(record);
+            self.act(actions, &mut said);
+        }
+        for id in ids {
+            self.welcome(id, &mut said);
+        }
+        said
+    }
+
+    fn acknowledge(&mut self, id: u64, said: &mut Vec<(u64, Said)>) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        for (job, receipt) in connection.receipts.take().now_or_never().unwrap_or_default() {
+            if let Some(problem) = receipt.problem {
+                said.push((id, Said::Closed(format!("{job}: {problem}"))));
+                return;
+            }
+            let epoch = receipt.epoch;
+            said.push((id, Said::Frame(RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq })));
+            said.push((id, Said::Frame(RelayFrame::OutputAck { job, epoch, offset: receipt.output })));
+        }
+    }
+
+    fn welcome(&mut self, id: u64, said: &mut Vec<(u64, Said)>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(reply) = &mut connection.durable else { return };
+        let durable = match reply.try_recv() {
+            Ok(durable) => durable,
+            Err(oneshot::error::TryRecvError::Empty) => return,
+            Err(oneshot::error::TryRecvError::Closed) => {
+                return said.push((id, Said::Closed("the registry can't be read".to_owned())));
+            }
+        };
+        connection.durable = None;
+        let (hello, agent) = (connection.hello.clone(), connection.caller.agent.clone());
+        let held = durable.iter().filter(|held| !held.closed).map(|held| held.job.clone()).collect();
+        said.push((
+            id,
+            Said::Frame(RelayFrame::Welcome { protocol: hello.protocol_max, durable, fate: None }),
+        ));
+        let older = self.newest.get(&agent).copied();
+        if older.is_some_and(|newest| newest > id) {
+            return;
+        }
+        self.newest.insert(agent.clone(), id);
+        said.extend(older.map(|old| (old, Said::Closed("a newer connection took over".to_owned()))));
+        let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
+        let actions = self.dispatch.agent_up(&agent, capacity, &held);
+        self.act(actions, said);
+        self.bury(said);
+    }
+
+    /// There is one platform: while an agent is there, what another one had that is gone is lost with that one's state.
+    fn bury(&mut self, said: &mut Vec<(u64, Said)>) {
+        for other in self.dispatch.holders() {
+            if !self.newest.is_empty() && !self.newest.contains_key(&other) {
+                let actions = self.dispatch.agent_lost(&other);
+                self.act(actions, said);
+            }
+        }
+    }
+
+    /// A connection has ended.
+    pub fn gone(&mut self, id: u64) -> Vec<(u64, Said)> {
+        let mut said = Vec::new();
+        let Some(connection) = self.connections.remove(&id) else { return said };
+        let caller = connection.caller;
+        if self.newest.get(&caller.agent) == Some(&id) {
+            self.newest.remove(&caller.agent);
+            let actions = self.dispatch.agent_down(&caller.agent, "it was cut");
+            self.act(actions, &mut said);
+            self.bury(&mut said);
+        }
+        self.queue.push_back(Command::Left(caller));
+        said
+    }
+
+    fn act(&mut self, actions: Vec<Action>, said: &mut Vec<(u64, Said)>) {
+        for action in actions {
+            match action {
+                Action::Start { agent, job, epoch } => {
+                    let spec = std::fs::read_to_string(self.registry.spec(&job)).unwrap_or_default();
+                    self.queue.push_back(Command::Offer { job: job.clone(), agent: agent.clone() });
+                    self.tell(&agent, RelayFrame::Start { job, epoch, spec }, said);
+                }
+                Action::Cancel { agent, job, grace_ms } => {
+                    self.tell(&agent, RelayFrame::Cancel { job, grace_ms }, said);
+                }
+                Action::Record { job, body } => {
+                    self.queue.push_back(Command::Own { job, body: Box::new(body) });
+                }
+            }
+        }
+    }
+
+    fn tell(&self, agent: &AgentId, frame: RelayFrame, said: &mut Vec<(u64, Said)>) {
+        said.extend(self.newest.get(agent).map(|id| (*id, Said::Frame(frame))));
+    }
+}
+
+fn spec(job: &JobId) -> JobSpec {
+    JobSpec {
+        schema: SPEC_SCHEMA,
+        job: job.clone(),
+        runner: Runner::Shell,
+        prompt: "true".to_owned(),
+        workspace: "/w".to_owned(),
+        env: BTreeMap::new(),
+        setup: Vec::new(),
+        checks: Vec::new(),
+        limits: Limits::default(),
+        rules: Vec::new(),
+        on_limit: OnLimit::Fail,
+        codex: CodexSettings::default(),
+    }
+}
