@@ -1,0 +1,159 @@
+//! What the relay's logs hold: every line is looked at as soon as it is durable, and must be there ever after.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::event::EventBody;
+use common::event_line::{EventLine, Source};
+use common::ids::JobId;
+use common::record::JobRecord;
+
+use crate::model::{Job, Model, Walk};
+
+/// The logs, as far as they are durable.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    logs: BTreeMap<JobId, Log>,
+    /// The highest id of all lines.
+    newest: u64,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    bytes: Vec<u8>,
+    lines: Vec<EventLine>,
+    walk: Walk,
+    agent: u64,
+    relay: u64,
+    /// Who recorded the end.
+    ended: Option<Source>,
+}
+
+/// Where the registry keeps a job's file.
+pub(crate) fn file(registry: &Path, job: &JobId, ending: &str) -> PathBuf {
+    registry.join(format!("{}.{ending}", job.stem()))
+}
+
+impl Book {
+    /// Looks at what a commit or a start has made durable.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn look(&mut self, registry: &Path, model: &Model) -> Result<(), String> {
+        let mut ids = BTreeSet::new();
+        for (id, job) in &model.jobs {
+            let bytes = fs::read(file(registry, id, "events.jsonl")).unwrap_or_default();
+            let log = self.logs.entry(id.clone()).or_default();
+            let told = |error: String| format!("{id}: {error}");
+            log.take(&bytes, job, self.newest, &mut ids).map_err(told)?;
+        }
+        self.newest = ids.last().copied().unwrap_or(0).max(self.newest);
+        Ok(())
+    }
+
+    /// Whether the log has anything.
+    pub(crate) fn begun(&self, job: &JobId) -> bool {
+        self.logs.get(job).is_some_and(|log| !log.lines.is_empty())
+    }
+
+    /// Whether the log has the job's end.
+    pub(crate) fn ended(&self, job: &JobId) -> bool {
+        self.logs.get(job).is_some_and(|log| log.ended.is_some())
+    }
+
+    /// The newest event of the agent in a job's log.
+    pub(crate) fn agent_seq(&self, job: &JobId) -> u64 {
+        self.logs.get(job).map_or(0, |log| log.agent)
+    }
+
+    /// How many of a job's entries its log is past.
+    pub(crate) fn walked(&self, job: &JobId) -> usize {
+        self.logs.get(job).map_or(0, |log| log.walk.passed())
+    }
+
+    /// Lines of agents so far.
+    pub(crate) fn events(&self) -> u64 {
+        self.logs.values().map(|log| log.agent).sum()
+    }
+
+    /// Whether everything that was spooled is there, or the relay had a reason to end the job by itself.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(crate) fn complete(&self, id: &JobId, job: &Job) -> Result<(), String> {
+        let none = Log::default();
+        let log = self.logs.get(id).unwrap_or(&none);
+        match (log.ended, job.missing(&log.walk)) {
+            (None, _) => Err(format!("{id}: the log has no end")),
+            (Some(Source::Relay), _) if job.wiped => Ok(()),
+            (Some(Source::Relay), _) => {
+                Err(format!("{id}: the relay ended it by itself: {:?}", log.lines.last()))
+            }
+            (Some(Source::Agent), Some(body)) => Err(format!("{id}: {body:?} is lost")),
+            (Some(Source::Agent), None) => Ok(()),
+        }
+    }
+
+    /// Whether the record on the disk is the fold of the log, byte for byte.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn record(&self, registry: &Path, id: &JobId) -> Result<(), String> {
+        let Some(log) = self.logs.get(id) else { return Ok(()) };
+        let there = fs::read(file(registry, id, "json")).map_err(|e| format!("{id} has no record: {e}"))?;
+        let folded = JobRecord::rebuild(&log.lines).and_then(|record| record.to_bytes().ok());
+        match folded {
+            Some(folded) if folded == there => Ok(()),
+            folded => Err(format!(
+                "{id}: the record is {}\nthe log gives {}",
+                String::from_utf8_lossy(&there),
+                String::from_utf8_lossy(&folded.unwrap_or_default())
+            )),
+        }
+    }
+}
+
+impl Log {
+    fn take(&mut self, bytes: &[u8], job: &Job, floor: u64, ids: &mut BTreeSet<u64>) -> Result<(), String> {
+        let new =
+            bytes.strip_prefix(self.bytes.as_slice()).ok_or("lines that were durable are gone or changed")?;
+        let mut last = 0;
+        for raw in new.split_inclusive(|byte| *byte == b'\n') {
+            let line = EventLine::parse(raw).map_err(|e| format!("{e}: {}", String::from_utf8_lossy(raw)))?;
+            if !raw.ends_with(b"\n") {
+                return Err("the last line has no end".to_owned());
+            }
+            if line.id <= floor.max(last) || !ids.insert(line.id) {
+                return Err(format!("id {} was used before", line.id));
+            }
+            last = line.id;
+            self.add(line, job)?;
+        }
+        self.bytes.extend_from_slice(new);
+        Ok(())
+    }
+
+    fn add(&mut self, line: EventLine, job: &Job) -> Result<(), String> {
+        let body = &line.event.as_ref().ok_or("an event of no known type")?.body;
+        if self.ended.is_some() {
+            return Err(format!("{body:?} follows the end"));
+        }
+        let (seq, epoch) = match line.source {
+            Source::Agent => (&mut self.agent, 1),
+            Source::Relay => (&mut self.relay, 0),
+        };
+        *seq += 1;
+        if (line.seq, line.epoch) != (*seq, epoch) {
+            return Err(format!("{body:?} is {}.{}, not {epoch}.{seq}", line.epoch, line.seq));
+        }
+        if line.source == Source::Agent {
+            job.walk(&mut self.walk, body)?;
+        }
+        if matches!(body, EventBody::Finished { .. }) {
+            self.ended = Some(line.source);
+        }
+        self.lines.push(line);
+        Ok(())
+    }
+}

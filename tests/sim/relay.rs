@@ -1,0 +1,213 @@
+//! The relay as a node that can be killed: the real writer and dispatch on a folder of their own.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::ids::JobId;
+use common::wire::{self, AgentFrame, Durable, RelayFrame};
+use fastrand::Rng;
+use relay::internals::{RelaySide, Said};
+
+use crate::book::{Book, file};
+use crate::disk::{Disk, lengths, take_back};
+use crate::model::Model;
+use crate::network::{Arrival, ConnId, Network};
+
+/// The relay, up or down.
+pub(crate) struct Relay {
+    root: PathBuf,
+    registry: PathBuf,
+    side: Option<RelaySide>,
+    disk: Disk,
+    pub(crate) book: Book,
+}
+
+impl Relay {
+    pub(crate) fn new(root: &Path) -> Self {
+        let registry = root.join("platform/workers");
+        Self { root: root.to_owned(), registry, side: None, disk: Disk::default(), book: Book::default() }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.side.is_some()
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.side.as_ref().is_some_and(RelaySide::is_busy)
+    }
+
+    pub(crate) fn registry(&self) -> &Path {
+        &self.registry
+    }
+
+    /// Starts it; what it finds must be everything that was durable.
+    pub(crate) fn start(&mut self, model: &Model) -> Result<(), String> {
+        let side = RelaySide::open(&self.root).map_err(|e| format!("the relay does not start: {e}"))?;
+        self.side = Some(side);
+        self.rest();
+        self.looked(model)?;
+        model.jobs.keys().try_for_each(|job| self.book.record(&self.registry, job))
+    }
+
+    pub(crate) fn launch(&mut self) -> Result<Option<JobId>, String> {
+        let Some(side) = &mut self.side else { return Ok(None) };
+        side.launch("sim").map(Some).map_err(|e| format!("no launch: {e}"))
+    }
+
+    /// Takes the next frame of a connection. Gives how many it took.
+    pub(crate) fn receive(&mut self, id: ConnId, network: &mut Network) -> Result<u64, String> {
+        let (Some(side), Some(conn)) = (&mut self.side, network.conn(id)) else { return Ok(0) };
+        if !conn.served {
+            return Ok(0);
+        }
+        match conn.up.receive() {
+            Arrival::Nothing => Ok(0),
+            Arrival::End => {
+                network.close(id);
+                let said = side.gone(id);
+                self.send(said, network)?;
+                Ok(0)
+            }
+            Arrival::Frame(bytes) => {
+                let frame: AgentFrame = wire::decode(&bytes).map_err(|e| format!("a frame: {e}"))?;
+                let said = side.take(id, frame).unwrap_or_else(|reason| vec![(id, Said::Closed(reason))]);
+                self.send(said, network)?;
+                Ok(1)
+            }
+        }
+    }
+
+    /// Commits a group and tells the agent. Gives why connections were closed.
+    pub(crate) fn commit(
+        &mut self,
+        most: usize,
+        model: &Model,
+        network: &mut Network,
+    ) -> Result<Vec<String>, String> {
+        let Some(side) = &mut self.side else { return Ok(Vec::new()) };
+        side.pass(Duration::from_millis(7));
+        let said = side.commit(most);
+        self.looked(model)?;
+        self.send(said, network)
+    }
+
+    fn looked(&mut self, model: &Model) -> Result<(), String> {
+        self.book.look(&self.registry, model)?;
+        for job in model.jobs.keys() {
+            self.disk.synced(&file(&self.registry, job, "events.jsonl"));
+        }
+        Ok(())
+    }
+
+    /// A second without news: what was put off is done by then.
+    pub(crate) fn rest(&mut self) {
+        if let Some(side) = &mut self.side {
+            side.pass(Duration::from_secs(1));
+        }
+    }
+
+    /// Whatever is acknowledged is in the log by then.
+    fn promised(&self, frame: &RelayFrame) -> Result<(), String> {
+        let none: &[Durable] = &[];
+        let (acks, durable) = match frame {
+            RelayFrame::Ack { job, seq, .. } => (Some((job, *seq)), none),
+            RelayFrame::Welcome { durable, .. } => (None, durable.as_slice()),
+            _ => (None, none),
+        };
+        for (job, seq) in acks.into_iter().chain(durable.iter().map(|held| (&held.job, held.seq))) {
+            let there = self.book.agent_seq(job);
+            if seq > there {
+                return Err(format!("{job}: {seq} events are acknowledged, the log has {there}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, said: Vec<(ConnId, Said)>, network: &mut Network) -> Result<Vec<String>, String> {
+        let mut closed = Vec::new();
+        let mut rest = VecDeque::from(said);
+        while let Some((id, said)) = rest.pop_front() {
+            match said {
+                Said::Frame(frame) => {
+                    self.promised(&frame)?;
+                    let bytes = wire::encode(&frame).map_err(|e| format!("{frame:?}: {e}"))?;
+                    if let Some(conn) = network.conn(id) {
+                        conn.down.send(bytes);
+                    }
+                }
+                Said::Closed(reason) => {
+                    network.close(id);
+                    rest.extend(self.side.iter_mut().flat_map(|side| side.gone(id)));
+                    closed.push(format!("{id}: {reason}"));
+                }
+            }
+        }
+        Ok(closed)
+    }
+
+    /// It dies: whatever waits for a commit is lost, whatever is written stays.
+    pub(crate) fn kill(&mut self, network: &mut Network) {
+        let before = lengths(&self.root);
+        let ids = fs::read(self.registry.join("event-ids"));
+        drop(self.side.take());
+        take_back(&before);
+        // An orderly end writes it; this is none.
+        if let Ok(ids) = ids {
+            fs::write(self.registry.join("event-ids"), ids).expect("a file of the simulation");
+        }
+        network.close_all();
+    }
+
+    /// The power fails, perhaps in the middle of a commit: of its lines then any part is left.
+    pub(crate) fn lose_power(
+        &mut self,
+        in_commit: bool,
+        model: &mut Model,
+        network: &mut Network,
+        rng: &mut Rng,
+    ) {
+        let records: Vec<_> =
+            model.jobs.keys().map(|id| fs::read(file(&self.registry, id, "json"))).collect();
+        if in_commit && let Some(side) = &mut self.side {
+            // What it says is never sent.
+            drop(side.commit(usize::MAX));
+        }
+        // Records are written behind the logs: a log that is not whole has the record that it had before.
+        let synced = rng.bool();
+        self.kill(network);
+        for ((id, job), record) in model.jobs.iter_mut().zip(records) {
+            let log = file(&self.registry, id, "events.jsonl");
+            if synced {
+                self.disk.synced(&log);
+            } else {
+                if let Ok(record) = record {
+                    overwrite(&file(&self.registry, id, "json"), |_| record);
+                }
+                self.disk.lines(&log);
+                self.disk.lose_power(&log, rng, true);
+            }
+            // The output is for people: only the events are synced. Its end is safe as long as the agent has it.
+            let output = file(&self.registry, id, "log");
+            if rng.u8(..4) == 0 && output.exists() {
+                self.disk.grown(&output);
+                let cut = self.disk.lose_power(&output, rng, false);
+                job.output_cut |= cut && (in_commit || self.book.ended(id));
+            }
+            // A launch is on the disk before anybody hears of it; from its first commit on a record is a cache.
+            match rng.u8(..6) {
+                _ if !self.book.begun(id) => {}
+                0 => overwrite(&file(&self.registry, id, "json"), |_| Vec::new()),
+                1 => overwrite(&file(&self.registry, id, "json"), |bytes| bytes[..bytes.len() / 2].to_vec()),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn overwrite(path: &Path, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    if let Ok(bytes) = fs::read(path) {
+        fs::write(path, change(bytes)).expect("a file of the simulation");
+    }
+}

@@ -1,0 +1,237 @@
+//! A log that was cut anywhere, or has one wrong bit anywhere: what is read is what was written, or nothing.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use common::event::{Event, EventBody, Queued};
+use common::event_line::{EventLine, Source};
+use common::job::Runner;
+use jiff::Timestamp;
+use relay::internals::{Log, RelaySide, read_log};
+use relay_tests::harness::figures::{figure, times};
+
+use crate::cases::every;
+
+/// The size of the log.
+const SIZE: usize = 64 * 1024;
+
+/// A log of exactly [`SIZE`] bytes, and where its lines end.
+struct Sample {
+    lines: Vec<EventLine>,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Sample {
+    fn new() -> Self {
+        let mut sample = Self { lines: Vec::new(), bytes: Vec::new(), ends: Vec::new() };
+        sample.push(EventBody::Queued(Box::new(Queued {
+            workspace: "/w".to_owned(),
+            prompt_summary: "true".to_owned(),
+            runner: Runner::Shell,
+            engine: "local".to_owned(),
+            log_path: "/l".to_owned(),
+            events_path: "/e".to_owned(),
+        })));
+        // Every length of a line from short to long, so that a bit is wrong at every place of each kind.
+        while sample.bytes.len() < SIZE - 4500 {
+            let n = sample.lines.len();
+            sample.push(EventBody::Message { text: format!("{n} ").repeat(1 + n * 997 % 1000) });
+        }
+        // The last but one line takes what is left over by the last.
+        let left = SIZE - sample.bytes.len();
+        let message = |text: String| EventBody::Message { text };
+        let empty = sample.line(message(String::new())).to_bytes().expect("a line").len();
+        sample.push(message("x".repeat(left / 2 - empty)));
+        let left = SIZE - sample.bytes.len();
+        let empty = sample.line(message(String::new())).to_bytes().expect("a line").len();
+        sample.push(message("y".repeat(left - empty)));
+        assert_eq!(sample.bytes.len(), SIZE);
+        sample
+    }
+
+    fn line(&self, body: EventBody) -> EventLine {
+        let n = self.lines.len() as u64;
+        let relay = n == 0;
+        EventLine {
+            id: 1000 + n,
+            job: "log#1".parse().expect("a job"),
+            epoch: u32::from(!relay),
+            seq: n.max(1),
+            source: if relay { Source::Relay } else { Source::Agent },
+            event: Some(Event { at: Timestamp::UNIX_EPOCH, body }),
+        }
+    }
+
+    fn push(&mut self, body: EventBody) {
+        let line = self.line(body);
+        self.bytes.extend(line.to_bytes().expect("a line"));
+        self.lines.push(line);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Which line a byte belongs to.
+    fn line_of(&self, byte: usize) -> usize {
+        self.ends.partition_point(|end| *end <= byte)
+    }
+}
+
+fn memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.expect("a folder")
+}
+
+/// The log in a file of its own.
+struct Copy {
+    path: PathBuf,
+    file: File,
+    /// Removed with it.
+    _folder: tempfile::TempDir,
+}
+
+impl Copy {
+    fn of(sample: &Sample) -> Self {
+        let folder = memory();
+        let path = folder.path().join("log");
+        fs::write(&path, &sample.bytes).expect("a file");
+        let file = File::options().write(true).open(&path).expect("a file");
+        Self { path, file, _folder: folder }
+    }
+
+    fn read(&self) -> Result<Log, String> {
+        read_log(&self.path).map_err(|e| e.to_string())
+    }
+}
+
+/// Whether a log with damage in line `at` holds everything else, and tells of the damage.
+fn judge(sample: &Sample, log: &Log, at: usize) -> Result<(), String> {
+    if log.good_bytes + log.torn_bytes != SIZE as u64 {
+        return Err(format!("{} good and {} torn bytes", log.good_bytes, log.torn_bytes));
+    }
+    // A break between two lines that is damaged costs both.
+    let broken = if sample.lines.len() - log.lines.len() == 2 { 2 } else { 1 };
+    let (before, behind) = (&sample.lines[..at], sample.lines.get(at + broken..).unwrap_or_default());
+    if !log.lines.iter().eq(before.iter().chain(behind)) {
+        return Err(format!("{} lines are kept, not all but {broken} from {at} on", log.lines.len()));
+    }
+    let tail = at + broken == sample.lines.len();
+    let told = if tail { log.torn_bytes > 0 && log.bad.is_empty() } else { !log.bad.is_empty() };
+    if told { Ok(()) } else { Err(format!("nothing is told of line {at}: {:?}", log.bad)) }
+}
+
+#[test]
+fn s03_a_log_cut_anywhere_gives_exactly_its_whole_lines() {
+    let sample = Sample::new();
+    let wrong = every(
+        SIZE + 1,
+        || Copy::of(&sample),
+        |copy, case| {
+            let length = SIZE - case;
+            // Each thread goes down: what is behind the cut is gone for good.
+            copy.file.set_len(length as u64).expect("a file can be cut");
+            let log = copy.read()?;
+            let whole = sample.ends.partition_point(|end| *end <= length);
+            let good = whole.checked_sub(1).map_or(0, |last| sample.ends[last]);
+            let sizes = (log.good_bytes, log.torn_bytes) == (good as u64, (length - good) as u64);
+            if sizes && log.lines == sample.lines[..whole] && log.bad.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{} lines, {} torn bytes", log.lines.len(), log.torn_bytes))
+            }
+        },
+    );
+    figure(&format!("S03: {} truncations of a log of {SIZE} bytes, wrong {}", SIZE + 1, wrong.len()));
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn s04_a_log_with_any_single_bit_flipped_is_never_accepted_altered() {
+    let sample = Sample::new();
+    let wrong = every(
+        SIZE * 8,
+        || Copy::of(&sample),
+        |copy, bit| {
+            let byte = bit / 8;
+            let write = |value: u8| copy.file.write_all_at(&[value], byte as u64).expect("a file");
+            write(sample.bytes[byte] ^ (1 << (bit % 8)));
+            let log = copy.read();
+            write(sample.bytes[byte]);
+            judge(&sample, &log?, sample.line_of(byte))
+        },
+    );
+    let count = wrong.len();
+    figure(&format!(
+        "S04: {} flipped bits of a log of {SIZE} bytes, accepted or lost untold {count}",
+        SIZE * 8
+    ));
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// A registry with the sample as the log of its only job.
+fn registry(sample: &Sample, tail: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let folder = memory();
+    let path = folder.path().join("platform/workers/log.1.events.jsonl");
+    fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+    fs::write(&path, [&sample.bytes, tail].concat()).expect("a file");
+    (folder, path)
+}
+
+#[test]
+fn s05_zeroes_behind_a_log_are_cut_off_as_a_torn_tail() {
+    let sample = Sample::new();
+    for zeroes in [1, 4096, 1024 * 1024] {
+        let (folder, path) = registry(&sample, &vec![0; zeroes]);
+        let log = read_log(&path).expect("a log");
+        assert_eq!((log.torn_bytes, log.lines.len()), (zeroes as u64, sample.lines.len()));
+        drop(RelaySide::open(folder.path()).expect("a relay"));
+        let log = read_log(&path).expect("a log");
+        assert_eq!((log.torn_bytes, &log.bad), (0, &Vec::new()));
+        assert_eq!(log.lines[..sample.lines.len()], sample.lines);
+        figure(&format!("S05: {zeroes} zeroes behind a log: cut off, {} lines kept", sample.lines.len()));
+    }
+}
+
+#[test]
+fn s04_a_start_repairs_what_is_damaged_keeps_the_rest_and_sets_the_damage_aside_once() {
+    let sample = Sample::new();
+    let cases = times(300, 20_000);
+    let wrong = every(
+        cases,
+        || (),
+        |(), case| {
+            // A prime step reaches every line and every place in one.
+            let byte = case * 7919 % SIZE;
+            let (folder, path) = registry(&sample, b"");
+            let file = File::options().write(true).open(&path).expect("a file");
+            file.write_all_at(&[sample.bytes[byte] ^ (1 << (case % 8))], byte as u64).expect("a file");
+            repaired(&sample, folder.path(), &path, sample.line_of(byte))
+        },
+    );
+    figure(&format!("S04: {cases} damaged logs repaired twice each at a start, wrong {}", wrong.len()));
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+fn repaired(sample: &Sample, root: &Path, path: &Path, at: usize) -> Result<(), String> {
+    for _ in 0..2 {
+        drop(RelaySide::open(root).map_err(|e| e.to_string())?);
+    }
+    // Without its first line there is nothing to tell what the job is: the log is left as it was.
+    if at == 0 {
+        return Ok(());
+    }
+    let log = read_log(path).map_err(|e| e.to_string())?;
+    if log.torn_bytes > 0 || !log.bad.is_empty() {
+        return Err(format!("it is not whole: {} torn, {:?}", log.torn_bytes, log.bad));
+    }
+    let kept: Vec<&EventLine> = log.lines.iter().filter(|line| line.source == Source::Agent).collect();
+    let missing = sample.lines[1..].iter().filter(|line| !kept.contains(line)).count();
+    if missing > 2 || kept.len() + missing != sample.lines.len() - 1 {
+        return Err(format!("{missing} lines are missing, {} kept", kept.len()));
+    }
+    let files = fs::read_dir(path.parent().expect("a parent")).expect("a folder").flatten();
+    let aside = files.filter(|file| file.file_name().to_string_lossy().contains(".corrupt-")).count();
+    let tail = at + missing == sample.lines.len();
+    if aside == usize::from(!tail) { Ok(()) } else { Err(format!("{aside} files were set aside")) }
+}

@@ -1,0 +1,59 @@
+//! What a seed did, for whoever has to understand its failure.
+
+/// Says nothing, or every step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trace {
+    tell: bool,
+}
+
+impl Trace {
+    pub(crate) fn new(tell: bool) -> Self {
+        Self { tell }
+    }
+
+    /// One line, made only where somebody reads it.
+    #[expect(clippy::print_stdout, reason = "it is asked for by seed, to be read")]
+    pub(crate) fn say(self, step: u64, text: impl FnOnce() -> String) {
+        if self.tell {
+            println!("{step:5} {}", text());
+        }
+    }
+}
+
+/// What happened, over one seed or many.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Tally {
+    pub(crate) seeds: u64,
+    pub(crate) steps: u64,
+    pub(crate) frames: u64,
+    pub(crate) cuts: u64,
+    pub(crate) kills: u64,
+    pub(crate) power_losses: u64,
+    pub(crate) jobs: u64,
+    pub(crate) events: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.steps += other.steps;
+        self.frames += other.frames;
+        self.cuts += other.cuts;
+        self.kills += other.kills;
+        self.power_losses += other.power_losses;
+        self.jobs += other.jobs;
+        self.events += other.events;
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { seeds, steps, frames, cuts, kills, power_losses, jobs, events } = self;
+        write!(
+            f,
+            "{seeds} seeds, {steps} steps, {frames} frames, connections cut {cuts}, crashes {}, of them power \
+             losses {power_losses}, {jobs} jobs, {events} events",
+            kills + power_losses
+        )
+    }
+}

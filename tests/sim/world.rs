@@ -1,0 +1,317 @@
+//! One seed: an agent, a relay, a network between them, and everything that can go wrong with the three.
+//!
+//! ```text
+//! chaos: one action after the other, drawn by weight; each seed has its own mix of faults
+//! healing: no more faults; everything must be delivered within a bounded number of rounds
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use common::wire;
+use fastrand::Rng;
+use worker_agent::internals::{AgentSide, Link};
+
+use crate::disk::{Disk, lengths, take_back};
+use crate::mix::{Action, Mix};
+use crate::model::Model;
+use crate::network::{ConnId, Network};
+use crate::relay::Relay;
+use crate::trace::{Tally, Trace};
+
+/// Rounds within which everything must be delivered once nothing is broken any more.
+const HEALING: u32 = 500;
+
+/// Everything of one seed but the agent, whose life a connection borrows from.
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) trace: Trace,
+    pub(crate) tally: Tally,
+    pub(crate) mix: Mix,
+    pub(crate) network: Network,
+    pub(crate) relay: Relay,
+    pub(crate) model: Model,
+    /// The agent's disk.
+    pub(crate) disk: Disk,
+    pub(crate) state: PathBuf,
+    pub(crate) life: u32,
+    pub(crate) wipes: u32,
+    /// Makes every event one of its kind.
+    pub(crate) serial: i32,
+    /// Frames that were sent in this life of the agent.
+    pub(crate) sent: Vec<Vec<u8>>,
+    pub(crate) step: u64,
+    /// The agent was welcomed in this life.
+    pub(crate) welcomed: bool,
+}
+
+/// The agent's end of its connection.
+#[derive(Default)]
+pub(crate) struct End<'a> {
+    pub(crate) conn: Option<ConnId>,
+    /// From `Welcome` on.
+    pub(crate) link: Option<Link<'a>>,
+    /// Frames came twice on it, perhaps of an earlier one: the relay may then acknowledge what this one never sent.
+    pub(crate) replayed: bool,
+}
+
+/// How a life of the agent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fall {
+    Kill,
+    Power,
+    Wipe,
+    /// Everything is delivered: the seed is done.
+    Over,
+}
+
+/// Plays a seed to its end.
+///
+/// # Errors
+/// What was found to be wrong.
+pub(crate) fn play(seed: u64, folder: &Path, tell: bool) -> Result<Tally, String> {
+    let mut rng = Rng::with_seed(seed);
+    let mix = Mix::drawn(&mut rng);
+    let mut world = World {
+        rng,
+        trace: Trace::new(tell),
+        tally: Tally { seeds: 1, ..Tally::default() },
+        mix,
+        network: Network::default(),
+        relay: Relay::new(&folder.join("project")),
+        model: Model::default(),
+        disk: Disk::default(),
+        state: folder.join("agent"),
+        life: 0,
+        wipes: 0,
+        serial: 0,
+        sent: Vec::new(),
+        step: 0,
+        welcomed: false,
+    };
+    let mut fall = Fall::Kill;
+    while fall != Fall::Over {
+        fall = world.live(fall).map_err(|error| format!("step {}: {error}", world.step))?;
+    }
+    world.tally.steps = world.step;
+    world.tally.jobs = world.model.jobs.len() as u64;
+    world.tally.events = world.relay.book.events();
+    Ok(world.tally)
+}
+
+impl World {
+    pub(crate) fn say(&self, text: impl FnOnce() -> String) {
+        self.trace.say(self.step, text);
+    }
+
+    /// One life of the agent.
+    fn live(&mut self, last: Fall) -> Result<Fall, String> {
+        self.life += 1;
+        let name = format!("sim-{}", self.wipes);
+        let agent = AgentSide::open(&self.state, &name).map_err(|e| format!("no spool: {e}"))?;
+        self.woke(&agent, last)?;
+        let mut end = End::default();
+        let fall = loop {
+            self.step += 1;
+            if self.step > self.mix.chaos {
+                self.heal(&agent, &mut end)?;
+                break Fall::Over;
+            }
+            let action = self.mix.draw(&mut self.rng);
+            if let Some(fall) = self.act(action, &agent, &mut end)? {
+                break fall;
+            }
+        };
+        let before = lengths(&self.state);
+        drop(end);
+        drop(agent);
+        if fall != Fall::Over {
+            take_back(&before);
+            self.fell(fall);
+        }
+        Ok(fall)
+    }
+
+    fn act<'a>(
+        &mut self,
+        action: Action,
+        agent: &'a AgentSide,
+        end: &mut End<'a>,
+    ) -> Result<Option<Fall>, String> {
+        match action {
+            Action::Append => self.append(agent),
+            Action::Print => self.print(agent),
+            Action::Finish => self.finish(agent),
+            Action::EndLost => self.end_lost(agent),
+            Action::Dial => self.dial(agent, end)?,
+            Action::Send => return self.send(end).map(|_| None),
+            Action::Hear => return self.hear(agent, end).map(|_| None),
+            Action::Receive => return self.receive().map(|_| None),
+            Action::Commit => {
+                let most = self.rng.usize(1..8);
+                self.commit(most)?;
+            }
+            Action::Launch => self.launch()?,
+            Action::Start => self.start_relay()?,
+            Action::Cut => self.cut(end),
+            Action::LoseWay => self.lose_way(),
+            Action::Replay => self.replay(end),
+            Action::KillRelay => self.kill_relay(),
+            Action::PowerRelay => self.power_relay(),
+            Action::KillAgent => return Ok(Some(Fall::Kill)),
+            Action::PowerAgent => return Ok(Some(Fall::Power)),
+            Action::WipeAgent => return Ok(Some(Fall::Wipe)),
+        }
+        Ok(None)
+    }
+
+    /// No more faults: everything has to be delivered.
+    fn heal<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
+        self.say(|| "healing".to_owned());
+        self.network.mend();
+        for _ in 0..HEALING {
+            self.step += 1;
+            self.start_relay()?;
+            self.end_lost(agent);
+            self.finish(agent);
+            self.dial(agent, end)?;
+            while self.send(end)? {}
+            while self.receive()? {}
+            self.commit(usize::MAX)?;
+            while self.hear(agent, end)? {}
+            if agent.runs().is_empty() && !self.relay.is_busy() && self.all_ended() {
+                return self.settled();
+            }
+        }
+        let open: Vec<_> = self.model.jobs.keys().filter(|job| !self.relay.book.ended(job)).collect();
+        Err(format!("it does not heal: {open:?} have no end, the spool holds {:?}", agent.runs()))
+    }
+
+    fn all_ended(&self) -> bool {
+        self.model.jobs.keys().all(|job| self.relay.book.ended(job))
+    }
+
+    /// Everything is where it belongs.
+    fn settled(&mut self) -> Result<(), String> {
+        self.relay.rest();
+        let registry = self.relay.registry().to_owned();
+        for (id, job) in &self.model.jobs {
+            self.relay.book.complete(id, job)?;
+            self.relay.book.record(&registry, id)?;
+            job.check_output(
+                id,
+                &std::fs::read(crate::book::file(&registry, id, "log")).unwrap_or_default(),
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn start_relay(&mut self) -> Result<(), String> {
+        if !self.relay.is_up() {
+            self.say(|| "relay: starts".to_owned());
+            self.relay.start(&self.model)?;
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
+        if self.model.jobs.len() < self.mix.jobs
+            && let Some(job) = self.relay.launch()?
+        {
+            self.say(|| format!("launch {job}"));
+            self.model.jobs.insert(job, crate::model::Job::default());
+        }
+        Ok(())
+    }
+
+    /// The relay takes a frame. Gives whether there was one.
+    fn receive(&mut self) -> Result<bool, String> {
+        let served = self.network.served();
+        if served.is_empty() {
+            return Ok(false);
+        }
+        let id = served[self.rng.usize(..served.len())];
+        let taken = self.relay.receive(id, &mut self.network)?;
+        self.tally.frames += taken;
+        if taken > 0 {
+            self.say(|| format!("relay: takes a frame of {id}"));
+        }
+        Ok(taken > 0)
+    }
+
+    fn commit(&mut self, most: usize) -> Result<(), String> {
+        if self.relay.is_busy() {
+            let closed = self.relay.commit(most, &self.model, &mut self.network)?;
+            self.say(|| format!("relay: commits at most {most}; closed: {closed:?}"));
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, end: &mut End<'_>) {
+        let Some(id) = end.conn else { return };
+        let Some(conn) = self.network.conn(id) else { return };
+        let (up, down) = (conn.up.under_way(), conn.down.under_way());
+        let (up, down) = (self.rng.usize(..=up), self.rng.usize(..=down));
+        conn.up.end(up);
+        conn.down.end(down);
+        // The agent may see the end long before the relay does, and come back while the old connection still delivers.
+        if self.rng.bool() {
+            *end = End::default();
+        }
+        self.tally.cuts += 1;
+        self.say(|| format!("{id} is cut; {up} frames up and {down} down still arrive"));
+    }
+
+    fn lose_way(&mut self) {
+        let served = self.network.served();
+        let Some(id) = served.last().copied() else { return };
+        let up = self.rng.bool();
+        if let Some(conn) = self.network.conn(id) {
+            let way = if up { &mut conn.up } else { &mut conn.down };
+            way.lose();
+            self.say(|| format!("{id} loses what goes {}", if up { "up" } else { "down" }));
+        }
+    }
+
+    /// Frames that were sent before come once more, out of order too.
+    fn replay(&mut self, end: &mut End<'_>) {
+        let Some(conn) = end.conn.filter(|_| end.link.is_some()).and_then(|id| self.network.conn(id)) else {
+            return;
+        };
+        if !self.sent.is_empty() {
+            let at = self.rng.usize(..self.sent.len());
+            conn.up.send(self.sent[at].clone());
+            end.replayed = true;
+            self.say(|| format!("frame {at} is sent once more"));
+        }
+    }
+
+    fn kill_relay(&mut self) {
+        if self.relay.is_up() {
+            self.say(|| "relay: killed".to_owned());
+            self.tally.kills += 1;
+            self.relay.kill(&mut self.network);
+        }
+    }
+
+    fn power_relay(&mut self) {
+        if self.relay.is_up() {
+            let in_commit = self.rng.bool();
+            self.say(|| format!("relay: power fails{}", if in_commit { " while it commits" } else { "" }));
+            self.tally.power_losses += 1;
+            self.relay.lose_power(in_commit, &mut self.model, &mut self.network, &mut self.rng);
+        }
+    }
+
+    /// Sends a frame of the agent.
+    pub(crate) fn say_to_relay(&mut self, id: ConnId, frame: &wire::AgentFrame) -> Result<(), String> {
+        let bytes = wire::encode(frame).map_err(|e| format!("{frame:?}: {e}"))?;
+        self.put(id, bytes);
+        Ok(())
+    }
+
+    pub(crate) fn put(&mut self, id: ConnId, bytes: Vec<u8>) {
+        if let Some(conn) = self.network.conn(id) {
+            conn.up.send(bytes);
+        }
+    }
+}
