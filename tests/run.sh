@@ -41,6 +41,7 @@ export RELAY_TEST_CODEX
 
 step format, lints, licences, documentation
 cargo fmt --all --check
+cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 # The advisory database can't be reached from everywhere.
@@ -62,9 +63,13 @@ printf '[platform]\nengine = "docker"\nname = "relay-test-image"\nimage = "relay
 target/release/relay --root "$site" up --build >target/image.log 2>&1 || { tail -n 30 target/image.log >&2; exit 1; }
 target/release/relay --root "$site" down >/dev/null
 
-step tests
 export RELAY_TEST_FIGURES=$PWD/target/figures.txt
 : >"$RELAY_TEST_FIGURES"
+
+step fuzz
+./tests/fuzz.sh
+
+step tests
 # What the tests measured goes before the summary: whoever reads only the end wants to find that there.
 cargo nextest run --profile "$profile" --workspace --locked --run-ignored all --no-fail-fast 2>&1 |
     awk -v figures="$RELAY_TEST_FIGURES" '

@@ -1,0 +1,84 @@
+//! A segment of the agent's spool: good records, jumps and rubbish in any order. What is read is never behind damage, is
+//! the same when the rest is cut off, and the spool opens it and goes on behind it.
+
+#![no_main]
+
+use common::event::{Event, EventBody};
+use jiff::Timestamp;
+use libfuzzer_sys::fuzz_target;
+use relay_fuzz::folder;
+use worker_agent::internals::probe::{FIRST, Piece, event_bytes, scanned, segment};
+use worker_agent::internals::{AgentSide, spool_folder};
+
+/// The input as a list of pieces: a kind, a length, and so many bytes.
+fn pieces(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut pieces = Vec::new();
+    while let [kind, length, rest @ ..] = bytes {
+        let (piece, behind) = rest.split_at(usize::from(*length).min(rest.len()));
+        pieces.push((*kind, piece));
+        bytes = behind;
+    }
+    pieces
+}
+
+fn event(text: &[u8]) -> Vec<u8> {
+    let body = EventBody::Message { text: String::from_utf8_lossy(text).into_owned() };
+    event_bytes(&Event { at: Timestamp::UNIX_EPOCH, body })
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn goes_on(bytes: &[u8]) {
+    let job = "a#1".parse().expect("a job");
+    let (state, spool) = (folder(), spool_folder(folder()));
+    let run = spool.join("a.1.1");
+    let _ = std::fs::remove_dir_all(&spool);
+    std::fs::create_dir_all(&run).expect("a folder");
+    std::fs::write(run.join("spec.json"), "{}").expect("a file");
+    std::fs::write(run.join(FIRST), bytes).expect("a file");
+    let agent = AgentSide::open(state, "fuzz").expect("a spool");
+    let open = agent.runs().iter().any(|run| !run.finished);
+    let (Ok(held), true) = (agent.events(&job, 1), open) else { return };
+    agent.append(&job, 1, EventBody::Warning { message: "next".to_owned() });
+    drop(agent);
+    let agent = AgentSide::open(state, "fuzz").expect("a spool");
+    let again = agent.events(&job, 1).expect("events that were there");
+    assert_eq!(again[..held.len()], held);
+    assert_eq!(again.len(), held.len() + 1);
+}
+
+fuzz_target!(|input: &[u8]| {
+    let pieces = pieces(input);
+    let events: Vec<Vec<u8>> = pieces.iter().map(|(_, bytes)| event(bytes)).collect();
+    let mut next = 1_u64;
+    let pieces: Vec<Piece> = pieces
+        .iter()
+        .zip(&events)
+        .map(|((kind, bytes), event)| match kind % 8 {
+            0..4 => {
+                let seq = next;
+                next = seq.saturating_add(1);
+                Piece::Record(seq, event)
+            }
+            4 => Piece::Record(number(bytes), event),
+            5 => Piece::Record(next, bytes),
+            6 => {
+                next = number(bytes).saturating_add(1);
+                Piece::Jump(number(bytes))
+            }
+            _ => Piece::Junk(bytes),
+        })
+        .collect();
+    let bytes = segment(1, 7, &pieces);
+    let found = scanned(&bytes).expect("its header is good");
+    assert!(found.end <= bytes.len() && found.first <= found.next);
+    assert_eq!(found.torn || found.damaged, found.end < bytes.len());
+    let cut = scanned(&bytes[..found.end]).expect("its header is good");
+    assert_eq!((cut.next, cut.end, cut.torn, cut.damaged), (found.next, found.end, false, false));
+    goes_on(&bytes);
+    if scanned(input).is_some() {
+        goes_on(input);
+    }
+});
