@@ -83,10 +83,10 @@ impl Feed {
 
 fn split<'a>(job: &'a Arc<JobId>, text: &'a Bytes) -> impl Iterator<Item = Line> + 'a {
     let mut start = 0;
-    text.split(|byte| *byte == b'\n').filter_map(move |line| {
-        let range = start..start + line.len();
-        start = range.end + 1;
-        let id = LineHead::of(line).ok()?.id;
-        Some(Line { id, job: Arc::clone(job), text: text.slice(range) })
+    memchr::memchr_iter(b'\n', text).filter_map(move |end| {
+        let line = text.slice(start..end);
+        start = end + 1;
+        let id = LineHead::of(&line).ok()?.id;
+        Some(Line { id, job: Arc::clone(job), text: line })
     })
 }
