@@ -29,45 +29,84 @@ fn memory(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// Processor time of a process, all its threads together.
+fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    // A tick is 10 ms on every Linux.
+    Duration::from_millis(10 * ticks)
+}
+
+/// What rounds of one kind cost.
+#[derive(Default)]
+struct Cost {
+    /// How long the agent waited for each acknowledgement.
+    acks: Vec<Duration>,
+    /// What the relay worked meanwhile.
+    cpu: Duration,
+}
+
+impl Cost {
+    async fn round(&mut self, agent: &mut StandIn, relay: u32) {
+        let before = cpu(relay);
+        for _ in 0..ROUND {
+            self.acks.push(agent.say(batch()).await);
+        }
+        self.cpu += cpu(relay).saturating_sub(before);
+    }
+
+    fn p99(&self) -> Duration {
+        percentile(self.acks.clone(), 99)
+    }
+
+    /// In words, beside that of another kind.
+    fn beside(&self, alone: &Self) -> String {
+        let part = |now: Duration, then: Duration| {
+            format!("{now:.1?} ({:+.0} %)", (now.as_secs_f64() / then.as_secs_f64() - 1.0) * 100.0)
+        };
+        let p50 = |cost: &Self| percentile(cost.acks.clone(), 50);
+        format!(
+            "p50 {}, p99 {}, relay's CPU {}",
+            part(p50(self), p50(alone)),
+            part(self.p99(), alone.p99()),
+            part(self.cpu, alone.cpu)
+        )
+    }
+}
+
 #[tokio::test]
 async fn n12_a_subscriber_that_never_reads_slows_no_agent_and_is_cut_off_with_its_cursor() {
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);
     let mut agent = StandIn::with_job(&site).await;
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    let mut stuck = Vec::new();
-    let mut grown = 0;
-    let mut before = None;
-    // In turn, so that what else the machine does meets both alike.
-    for _ in 0..times(3, 40) {
-        for _ in 0..ROUND {
-            alone.push(agent.say(batch()).await);
-        }
+    let relay = site.daemon_pid();
+    let (mut alone, mut filling, mut full) = (Cost::default(), Cost::default(), Cost::default());
+    let (mut before, mut grown) = (None, 0);
+    // In turn, so that what else the machine does meets all alike.
+    for _ in 0..times(4, 40) {
+        alone.round(&mut agent, relay).await;
         // The first subscribers make the buffers, which later ones find.
-        let before = *before.get_or_insert_with(|| memory(site.daemon_pid()));
-        stuck.clear();
+        let before = *before.get_or_insert_with(|| memory(relay));
+        let mut stuck = Vec::new();
         for _ in 0..SLOW {
             stuck.push(Client::subscribe(&site, "").await.unwrap());
         }
-        for _ in 0..ROUND {
-            beside.push(agent.say(batch()).await);
-        }
-        grown = memory(site.daemon_pid()).saturating_sub(before);
+        filling.round(&mut agent, relay).await;
+        full.round(&mut agent, relay).await;
+        grown = memory(relay).saturating_sub(before);
     }
-    let (p99, beside_p99) = (percentile(alone.clone(), 99), percentile(beside.clone(), 99));
-    let (p50, beside_p50) = (percentile(alone, 50), percentile(beside, 50));
-    let change = |now: Duration, then: Duration| (now.as_secs_f64() / then.as_secs_f64() - 1.0) * 100.0;
     figure(&format!(
-        "N12: {SLOW} subscribers that never read: an agent's ack p50 {p50:.2?} → {beside_p50:.2?} ({:+.0} %), p99 {p99:.2?} → \
-         {beside_p99:.2?} ({:+.0} %), {} KiB of memory each",
-        change(beside_p50, p50),
-        change(beside_p99, p99),
+        "N12: an agent's ack beside {SLOW} subscribers that never read: {}; while their connections fill: {}; {} KiB each",
+        full.beside(&alone),
+        filling.beside(&alone),
         grown / SLOW as u64
     ));
-    assert!(beside_p99 < p99 * 3 + Duration::from_millis(20), "{p99:?} → {beside_p99:?}");
+    // What it is worth is in the figure; a machine that does other things too must not fail here.
+    assert!(full.p99() < alone.p99() * 3 + Duration::from_millis(20));
     assert!(grown / (SLOW as u64) < 4096, "{grown} KiB");
 
-    stuck.clear();
     let cut_off = || site.daemon_log().matches("cut off behind event").count();
     let earlier = cut_off();
     let mut client = Client::subscribe(&site, "").await.unwrap();
