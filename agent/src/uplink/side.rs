@@ -79,7 +79,7 @@ impl AgentSide {
         }
     }
 
-    /// Takes a job the way [`Jobs`] does, but for the worker: spec and first event on the disk, then the answer.
+    /// Takes a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
     ///
     /// # Errors
     /// The spool can't be written.
