@@ -25,7 +25,6 @@ use super::extend::{Ask, Extensions};
 use super::input::Input;
 use super::listen;
 use super::platform::Platform;
-use super::token::Gate;
 use super::writer::{Command, WriterHandle};
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
@@ -80,10 +79,6 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn writer(&self) -> &WriterHandle {
         &self.door.writer
-    }
-
-    fn gate(&self) -> &Gate {
-        &self.door.gate
     }
 
     fn inputs(&self) -> &mpsc::Sender<Input> {
@@ -191,8 +186,6 @@ impl Core {
 
     async fn ensured(&mut self, result: Result<(), String>) {
         self.busy = false;
-        self.lease.token_sha256 = self.gate().sha256();
-        self.publish(Durability::Synced);
         match result {
             Err(detail) => {
                 tracing::warn!("no platform: {detail}");

@@ -83,7 +83,9 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
         writer::start(registry.clone(), changes.clone(), feed).map_err(|e| registry.not_writable(&e))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let platform_agent = last.as_ref().and_then(|lease| lease.agent.clone());
-    let gate = Gate::new(last.as_ref().map(|lease| lease.token_sha256.clone()).unwrap_or_default());
+    let gate = Gate::new(last.as_ref().map(Lease::tokens).unwrap_or_default())
+        .map_err(|e| Failure::unreachable(format!("no randomness for a token: {e}")))?;
+    let (token_sha256, older_tokens_sha256) = lease::tokens(gate.sha256());
     let door = Door { gate: gate.clone(), writer, core: sender, subscribers };
     let now = time::now();
     let mut core = Core {
@@ -98,7 +100,8 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
             started_at: now,
             heartbeat_at: now,
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
-            token_sha256: gate.sha256(),
+            token_sha256,
+            older_tokens_sha256,
             agent: platform_agent,
             death: last.and_then(|lease| lease.death),
         },

@@ -24,9 +24,8 @@ pub(super) fn gate(registry: &Registry) -> io::Result<Gate> {
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         return Ok(Gate::of(stored));
     }
-    let gate = Gate::new(String::new());
-    let token = gate.renew().map_err(|e| io::Error::other(e.to_string()))?;
-    atomic::replace(&path, format!("{token}\n").as_bytes(), Durability::Synced)?;
+    let gate = Gate::new(Vec::new()).map_err(|e| io::Error::other(e.to_string()))?;
+    atomic::replace(&path, format!("{}\n", gate.token()).as_bytes(), Durability::Synced)?;
     Ok(gate)
 }
 
