@@ -8,16 +8,19 @@ use serde_json::Value;
 
 use crate::harness::{Site, until};
 
-/// The files that tell: the relay's lease, and the configuration that it gave its own agent.
+/// The relay's lease, which tells where it listens, and the token that was once given to its own agent.
 #[derive(Debug, Clone)]
 pub struct Door {
     registry: PathBuf,
+    token: String,
 }
 
 impl Door {
     /// The door of a site whose platform has been up once.
     pub fn of(site: &Site) -> Self {
-        Self { registry: site.registry() }
+        let config = read(&site.registry().join("agent/config.json"));
+        let token = config["token"].as_str().unwrap_or_default().to_owned();
+        Self { registry: site.registry(), token }
     }
 
     /// The address, as it is now.
@@ -30,10 +33,9 @@ impl Door {
         })
     }
 
-    /// The token that lets in an agent, as it is now: each start of a relay makes a new one.
-    pub fn token(&self) -> String {
-        let config = read(&self.registry.join("agent/config.json"));
-        config["token"].as_str().unwrap_or_default().to_owned()
+    /// The token, which an agent keeps over restarts of the relay.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 }
 
