@@ -34,6 +34,30 @@ fn length(value: u64) -> Vec<u8> {
     }
 }
 
+#[test]
+fn c02_a_length_bomb_in_twelve_bytes_is_refused_and_takes_no_more_than_two_frames_of_memory() {
+    let (mut peak, mut cases) = (0, 0);
+    for kind in 0..=255 {
+        for claimed in [1 << 16, 1 << 20, 1 << 24, 1 << 31, 1 << 40, u64::MAX] {
+            for before in 0..=3 {
+                let mut bomb = [vec![kind], vec![3; before], length(claimed)].concat();
+                bomb.truncate(12);
+                peak = decoded(&bomb).0.max(peak);
+                cases += 1;
+            }
+            // Behind a valid job: the lists inside a frame.
+            let mut bomb = [&[kind, 3, b'a', b'#', b'1', 1, 0], length(claimed).as_slice()].concat();
+            bomb.truncate(12);
+            let (taken, frame) = decoded(&bomb);
+            assert!(!frame || bomb.len() < 12, "{bomb:?} is a frame");
+            peak = taken.max(peak);
+            cases += 1;
+        }
+    }
+    figure(&format!("C02: {cases} length bombs in 12 bytes, peak {peak} bytes, bound {}", 2 * MAX_MESSAGE));
+    assert!(peak <= 2 * MAX_MESSAGE, "{peak} bytes");
+}
+
 /// The frames that take the most memory for their bytes: every list is full of the smallest items.
 fn full_lists() -> [Vec<u8>; 3] {
     let job: JobId = "a#1".parse().unwrap();
