@@ -43,6 +43,8 @@ step format, lints, licences, documentation
 cargo fmt --all --check
 cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+# The fuzz targets are a workspace of their own, whose lock file has to follow.
+cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 # The advisory database can't be reached from everywhere.
 if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
