@@ -14,7 +14,8 @@
 //! Repeats recorded again (190 seeds); gaps taken (5); acknowledging before writing (997); a log's torn tail left in place
 //! (76); ids without their durable bound (494); an older connection not fenced (1); an acknowledgement that trims one event too
 //! many (115); a spooled record whose checksum nobody looks at (294); a run's end sent before its output (123); a connection
-//! that resumes one event too far (784). What it can't see is a sync that was not made: it takes a commit for one.
+//! that resumes one event too far (784); sequences that go on where a file ends that lost its last events (146). What
+//! it can't see is a sync that was not made: it takes a commit for one.
 //!
 //! * [`world`]: one seed. * [`mix`]: what happens how often. * [`agent`], [`relay`]: the nodes. * [`network`]: between them.
 //! * [`disk`]: what a crash leaves. * [`model`]: what must be there. * [`book`]: what is there. * [`trace`]: what was done.
