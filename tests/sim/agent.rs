@@ -233,7 +233,10 @@ impl World {
             None => Ok(false),
             Some(bytes) => {
                 self.say(|| format!("agent: sends {}", short(&wire::decode::<AgentFrame>(&bytes))));
-                self.sent.push(bytes.clone());
+                // An end that came before the output in front of it would be no repeat, but the end of a run.
+                if !is_end(&bytes) {
+                    self.sent.push(bytes.clone());
+                }
                 self.put(id, bytes);
                 Ok(true)
             }
@@ -266,7 +269,8 @@ impl World {
                 self.say_to_relay(id, &reply)?;
             }
             (Some(link), frame) => match link.take(frame) {
-                Err(reason) if end.replayed => {
+                // Of a run whose agent was lost before any event of it was durable the relay may still have output.
+                Err(reason) if end.replayed || self.wipes > 0 => {
                     self.say(|| format!("agent: leaves {id}: {reason}"));
                     self.hang_up(id, end);
                 }
@@ -307,6 +311,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn is_end(bytes: &[u8]) -> bool {
+    let Ok(AgentFrame::Events { batch, .. }) = wire::decode(bytes) else { return false };
+    batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }))
 }
 
 fn short(value: &impl std::fmt::Debug) -> String {

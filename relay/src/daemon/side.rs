@@ -180,6 +180,10 @@ impl RelaySide {
         for id in ids {
             self.welcome(id, &mut said);
         }
+        // Patience, in short: whatever an agent had sent before it was gone is recorded by then.
+        if self.queue.is_empty() {
+            self.bury(&mut said);
+        }
         said
     }
 
@@ -222,7 +226,6 @@ impl RelaySide {
         let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
         let actions = self.dispatch.agent_up(&agent, capacity, &held);
         self.act(actions, said);
-        self.bury(said);
     }
 
     /// There is one platform: while an agent is there, what another one had that is gone is lost with that one's state.
@@ -244,7 +247,6 @@ impl RelaySide {
             self.newest.remove(&caller.agent);
             let actions = self.dispatch.agent_down(&caller.agent, "it was cut");
             self.act(actions, &mut said);
-            self.bury(&mut said);
         }
         self.queue.push_back(Command::Left(caller));
         said
