@@ -20,7 +20,9 @@ const PACES: [(u32, u64, usize); 2] = [(10, 200, 100), (1_000, 2, 2_000)];
 /// The first ones are written while the follower starts.
 const WARM_UP: usize = 10;
 /// Commands of a flood: two lines each, and four events (the model's step before it, and its own).
-const FLOOD: u32 = 50_000;
+const FLOOD: u32 = 250_000;
+/// Of a flood's events so many go to JetStream, which takes them slowly.
+const BESIDE: usize = 100_000;
 /// Floods of each kind, in turn; an odd number has a middle.
 const FLOODS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,8 +55,8 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     let nats = Nats::start(site.root()).and_then(|mut nats| nats.publish(&payloads));
     report.section(
         &format!(
-            "{} lines of Codex as fast as they are taken, medians of {FLOODS} in turn; beside them the same events as \
-             JetStream takes them (a file, sync_interval: always, acknowledged)",
+            "{} lines of Codex as fast as they are taken, medians of {FLOODS} in turn; beside them {BESIDE} of the \
+             same events as JetStream takes them (a file, sync_interval: always, acknowledged)",
             2 * FLOOD
         ),
         [
@@ -114,11 +116,12 @@ fn since_written(line: &str) -> Option<Duration> {
     now.checked_sub(Duration::from_nanos(nanos.parse().ok()?))
 }
 
-/// The lines of the newest job's event log.
+/// The first lines of the newest job's event log.
 fn payloads(site: &Site) -> Fallible<Vec<Vec<u8>>> {
     let record = fs::read_link(site.registry().join("latest"))?;
     let log = fs::read(site.registry().join(record.with_extension("events.jsonl")))?;
-    Ok(log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
+    let lines = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.take(BESIDE).map(<[u8]>::to_vec).collect())
 }
 
 fn middle(mut rates: Vec<f64>) -> f64 {
