@@ -79,16 +79,19 @@ impl Relay {
         }
     }
 
-    /// Commits a group and tells the agent. Gives why connections were closed.
+    /// Commits a group and tells the agent; then nobody waits any more for agents other than the one that lives. Gives why
+    /// connections were closed.
     pub(crate) fn commit(
         &mut self,
         most: usize,
+        living: &str,
         model: &Model,
         network: &mut Network,
     ) -> Result<Vec<String>, String> {
         let Some(side) = &mut self.side else { return Ok(Vec::new()) };
         side.pass(Duration::from_millis(7));
-        let said = side.commit(most);
+        let mut said = side.commit(most);
+        said.extend(side.bury_all_but(living));
         self.looked(model)?;
         self.send(said, network)
     }

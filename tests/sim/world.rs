@@ -103,11 +103,15 @@ impl World {
         self.trace.say(self.step, text);
     }
 
+    /// The agent's id, which is part of its state.
+    fn living(&self) -> String {
+        format!("sim-{}", self.wipes)
+    }
+
     /// One life of the agent.
     fn live(&mut self, last: Fall) -> Result<Fall, String> {
         self.life += 1;
-        let name = format!("sim-{}", self.wipes);
-        let agent = AgentSide::open(&self.state, &name).map_err(|e| format!("no spool: {e}"))?;
+        let agent = AgentSide::open(&self.state, &self.living()).map_err(|e| format!("no spool: {e}"))?;
         self.woke(&agent, last)?;
         let mut end = End::default();
         let fall = loop {
@@ -240,7 +244,7 @@ impl World {
 
     fn commit(&mut self, most: usize) -> Result<(), String> {
         if self.relay.is_busy() {
-            let closed = self.relay.commit(most, &self.model, &mut self.network)?;
+            let closed = self.relay.commit(most, &self.living(), &self.model, &mut self.network)?;
             self.say(|| format!("relay: commits at most {most}; closed: {closed:?}"));
         }
         Ok(())

@@ -94,12 +94,19 @@ impl Dispatch {
             }
         });
         job.epoch = record.epoch;
+        let mut actions = Vec::new();
         if record.state != State::Queued {
             // A record of another state names its agent: an `accepted` event made both.
-            let agent = record.agent.as_deref().unwrap_or_default();
-            self.put(&record.job, Place::Running(agent.into()));
+            let agent: AgentId = record.agent.as_deref().unwrap_or_default().into();
+            if matches!(job.place, Place::Offered(_)) && !job.lost && !self.agents.is_connected(&agent) {
+                job.lost = true;
+                let body = EventBody::LinkLost { reason: "the link was lost as the job began".to_owned() };
+                actions.push(Action::Record { job: record.job.clone(), body });
+            }
+            self.put(&record.job, Place::Running(agent));
         }
-        self.fill()
+        actions.extend(self.fill());
+        actions
     }
 
     /// An agent is there; it holds `held`, and each of these is its own.

@@ -76,6 +76,24 @@ fn a_busy_agent_is_asked_again_when_a_job_ends() {
 }
 
 #[test]
+fn a_job_that_begins_behind_a_lost_link_is_told_to_be_out_of_sight() {
+    let mut dispatch = Dispatch::default();
+    dispatch.agent_up(&"x".into(), 1, &held(&[]));
+    assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start("a#1")]);
+    // Its first events wait for the disk while the connection that brought them ends.
+    assert!(dispatch.agent_down(&"x".into(), "closed").is_empty());
+    let reason = "the link was lost as the job began".to_owned();
+    let lost = Action::Record { job: id("a#1"), body: EventBody::LinkLost { reason } };
+    assert_eq!(dispatch.record(&record("a#1", 1, State::Starting)), [lost]);
+    assert!(dispatch.record(&record("a#1", 1, State::Running)).is_empty(), "once is enough");
+    let restored = EventBody::LinkRestored { agent: "x".to_owned() };
+    assert_eq!(
+        dispatch.agent_up(&"x".into(), 1, &held(&["a#1"])),
+        [Action::Record { job: id("a#1"), body: restored }]
+    );
+}
+
+#[test]
 fn a_refused_job_fails_with_the_reason() {
     let mut dispatch = Dispatch::default();
     dispatch.agent_up(&"x".into(), 1, &held(&[]));

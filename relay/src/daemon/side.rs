@@ -180,10 +180,6 @@ impl RelaySide {
         for id in ids {
             self.welcome(id, &mut said);
         }
-        // Patience, in short: whatever an agent had sent before it was gone is recorded by then.
-        if self.queue.is_empty() {
-            self.bury(&mut said);
-        }
         said
     }
 
@@ -228,14 +224,20 @@ impl RelaySide {
         self.act(actions, said);
     }
 
-    /// There is one platform: while an agent is there, what another one had that is gone is lost with that one's state.
-    fn bury(&mut self, said: &mut Vec<(u64, Said)>) {
+    /// There is one platform: while its agent is there, what others had that are gone is lost with their state. Nothing
+    /// happens while something waits for a commit: it may be what these others have sent.
+    pub fn bury_all_but(&mut self, living: &str) -> Vec<(u64, Said)> {
+        let mut said = Vec::new();
+        if !self.queue.is_empty() || !self.newest.contains_key(living) {
+            return said;
+        }
         for other in self.dispatch.holders() {
-            if !self.newest.is_empty() && !self.newest.contains_key(&other) {
+            if !self.newest.contains_key(&other) {
                 let actions = self.dispatch.agent_lost(&other);
-                self.act(actions, said);
+                self.act(actions, &mut said);
             }
         }
+        said
     }
 
     /// A connection has ended.
