@@ -29,6 +29,7 @@ fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord 
         engine: "local".into(),
         log_path: "/r/demo.1.log".into(),
         events_path: "/r/demo.1.events.jsonl".into(),
+        origin: common::origin::Origin::default(),
     };
     let mut record = JobRecord::queued("demo#1".parse().unwrap(), Timestamp::now(), &queued);
     for (n, event) in events.iter().enumerate() {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Runner, StepKind};
+use crate::origin::Origin;
 
 /// Longest text inside an event, in bytes: the worker's last words and error messages are cut there.
 pub const MAX_TEXT: usize = 2048;
@@ -169,6 +170,9 @@ pub struct Queued {
     pub log_path: String,
     /// The event log, on the host.
     pub events_path: String,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: Origin,
 }
 
 /// What separates a worker from the machine it runs on.

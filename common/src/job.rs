@@ -251,6 +251,9 @@ pub struct JobSpec {
     pub on_limit: OnLimit,
     /// How Codex is called.
     pub codex: CodexSettings,
+    /// The Codex thread to go on with; a new one otherwise.
+    #[serde(default)]
+    pub thread: Option<String>,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! * [`ids`]: job names, job ids and references to jobs.
 //! * [`job`]: the job spec: what to run, under which limits.
 //! * [`rule`]: rules for steps.
+//! * [`origin`]: who launched a job, and which job it goes on from.
 //! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log.
 //! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s; [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
@@ -23,6 +24,7 @@ pub mod event;
 pub mod event_line;
 pub mod ids;
 pub mod job;
+pub mod origin;
 pub mod record;
 pub mod rule;
 pub mod step;

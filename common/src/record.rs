@@ -21,6 +21,7 @@ use crate::event::{
 use crate::event_line::{EventLine, Source};
 use crate::ids::JobId;
 use crate::job::{Runner, StepKind};
+use crate::origin::Origin;
 use crate::step::{CurrentStep, Step};
 
 /// Version of the record's JSON.
@@ -114,6 +115,9 @@ pub struct JobRecord {
     pub prompt_summary: String,
     /// What carries out the prompt.
     pub runner: Runner,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: Origin,
     /// When it was launched.
     pub created_at: Timestamp,
     /// When its first command started.
@@ -184,6 +188,7 @@ impl JobRecord {
             workspace: queued.workspace.clone(),
             prompt_summary: queued.prompt_summary.clone(),
             runner: queued.runner,
+            origin: queued.origin.clone(),
             created_at: at,
             started_at: None,
             finished_at: None,
@@ -224,6 +229,7 @@ impl JobRecord {
             engine: self.engine.clone(),
             log_path: self.log_path.clone(),
             events_path: self.events_path.clone(),
+            origin: self.origin.clone(),
         }
     }
 

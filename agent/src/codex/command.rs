@@ -90,6 +90,7 @@ mod tests {
             rules: vec![],
             on_limit: OnLimit::Fail,
             codex: CodexSettings::default(),
+            thread: None,
         }
     }
 

@@ -346,6 +346,7 @@ impl Agent {
             rules: vec![],
             on_limit: OnLimit::Fail,
             codex: CodexSettings::default(),
+            thread: None,
         }
     }
 }

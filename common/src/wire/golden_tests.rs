@@ -72,6 +72,7 @@ fn every_event() {
             engine: "local".into(),
             log_path: "/l".into(),
             events_path: "/e".into(),
+            origin: crate::origin::Origin::default(),
         })),
         EventBody::Accepted {
             agent: "a1".into(),

@@ -7,11 +7,12 @@
 //!
 //! * [`args`]: the commands and the global flags; each command's own flags are in its file.
 //! * [`resolve`]: flags → what to launch, without options. [`submit`]: that → a job in the registry.
-//! * [`limits`]: the time limits among those flags.
+//! * [`limits`]: the time limits among those flags. [`caller`]: the session of the host agent that called.
 //! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
 //! * [`follow`]: waiting for a job.
 
 mod args;
+mod caller;
 mod cancel;
 mod completions;
 mod context;

@@ -9,8 +9,10 @@ use std::path::Path;
 use common::duration;
 use common::ids::{JobId, JobName};
 use common::job::{CodexSettings, JobSpec, Limits, MAX_PROMPT, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
+use common::origin::Origin;
 use common::rule::{OnLimit, StepRule};
 
+use super::caller;
 use super::launch::{LaunchArgs, OnLimitName, RunnerName};
 use super::limits::{self, LimitFlags};
 use super::run::RunArgs;
@@ -58,6 +60,10 @@ pub struct Launch {
     pub on_limit: OnLimit,
     /// How Codex is called.
     pub codex: CodexSettings,
+    /// The Codex thread to go on with.
+    pub thread: Option<String>,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 impl Launch {
@@ -76,6 +82,7 @@ impl Launch {
             rules: self.rules.clone(),
             on_limit: self.on_limit,
             codex: self.codex.clone(),
+            thread: self.thread.clone(),
         }
     }
 
@@ -139,6 +146,8 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
             None => around.config.on_limit,
         },
         codex,
+        thread: None,
+        origin: Origin { session: caller::session(around.variable), ..Origin::default() },
     }
     .checked()
 }
@@ -179,6 +188,8 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         rules: around.config.rules.clone(),
         on_limit: around.config.on_limit,
         codex: around.config.codex.settings(around.engine),
+        thread: None,
+        origin: Origin { session: caller::session(around.variable), attended: true, ..Origin::default() },
     }
     .checked()
 }

@@ -44,6 +44,7 @@ pub fn submit(context: &Context, launch: &Launch, key: Option<&str>) -> Result<C
         spec: &spec,
         workspace: launch.workspace.host.display().to_string(),
         engine: launch.engine.to_string(),
+        origin: launch.origin.clone(),
         key,
     };
     let created = create::create(registry, &draft).map_err(|e| registry.not_writable(&e))?;

@@ -17,6 +17,7 @@ fn record(text: &str, second: i64, state: State) -> JobRecord {
         engine: "local".into(),
         log_path: "/l".into(),
         events_path: "/e".into(),
+        origin: common::origin::Origin::default(),
     };
     let mut record = JobRecord::queued(id(text), Timestamp::from_second(second).unwrap(), &queued);
     record.state = state;

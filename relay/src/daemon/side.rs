@@ -99,6 +99,7 @@ impl RelaySide {
             spec: &spec,
             workspace: "/w".to_owned(),
             engine: "local".to_owned(),
+            origin: common::origin::Origin::default(),
             key: None,
         };
         let (Created::New(job) | Created::Existing(job)) = create(&self.registry, &draft)?;
@@ -291,5 +292,6 @@ fn spec(job: &JobId) -> JobSpec {
         rules: Vec::new(),
         on_limit: OnLimit::Fail,
         codex: CodexSettings::default(),
+        thread: None,
     }
 }

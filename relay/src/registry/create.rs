@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use common::event::Queued;
 use common::ids::{JobId, JobName};
 use common::job::JobSpec;
+use common::origin::Origin;
 use common::record::JobRecord;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -28,6 +29,8 @@ pub struct Draft<'a> {
     pub workspace: String,
     /// Name of the engine.
     pub engine: String,
+    /// Where it comes from.
+    pub origin: Origin,
     /// A second launch with the same key gives the first one's job.
     pub key: Option<&'a str>,
 }
@@ -74,6 +77,7 @@ fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
         engine: draft.engine.clone(),
         log_path: registry.log(&job).display().to_string(),
         events_path: registry.events(&job).display().to_string(),
+        origin: draft.origin.clone(),
     };
     let record = JobRecord::queued(job.clone(), draft.at, &queued);
     let spec = Staged::write(&registry.spec(&job), &serde_json::to_vec(&spec)?)?;

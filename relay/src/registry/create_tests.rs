@@ -28,6 +28,7 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
         rules: Vec::new(),
         on_limit: OnLimit::Fail,
         codex: CodexSettings::default(),
+        thread: None,
     };
     let draft = Draft {
         name: name.parse().unwrap(),
@@ -35,6 +36,7 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
         spec: &spec,
         workspace: "/w".into(),
         engine: "local".into(),
+        origin: common::origin::Origin::default(),
         key,
     };
     create(registry, &draft).unwrap()

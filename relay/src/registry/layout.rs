@@ -29,13 +29,13 @@ impl Registry {
     /// # Errors
     /// One line that says which folder can't be written and why.
     pub fn ensure(&self) -> Result<(), Failure> {
-        if self.names().is_dir() && self.requests().is_dir() {
+        if self.names().is_dir() && self.requests().is_dir() && self.outbox().is_dir() {
             return Ok(());
         }
         let make = || -> io::Result<()> {
             let mut builder = fs::DirBuilder::new();
             builder.recursive(true).mode(0o700);
-            for dir in [self.dir.clone(), self.requests(), self.archive(), self.names()] {
+            for dir in [self.dir.clone(), self.requests(), self.archive(), self.names(), self.outbox()] {
                 builder.create(dir)?;
             }
             // Ignores itself, so that no .gitignore of the user's has to be touched.
@@ -107,6 +107,21 @@ impl Registry {
     /// The last number given to each job name, and the job of each idempotency key.
     pub fn names(&self) -> PathBuf {
         self.dir.join("names")
+    }
+
+    /// Ends that are to be delivered.
+    pub fn outbox(&self) -> PathBuf {
+        self.dir.join("outbox")
+    }
+
+    /// How far the delivery of a job's end is.
+    pub fn outbox_entry(&self, job: &JobId) -> PathBuf {
+        self.outbox().join(format!("{}.json", job.stem()))
+    }
+
+    /// Who was shown a job's end.
+    pub fn outbox_shown(&self, job: &JobId) -> PathBuf {
+        self.outbox().join(format!("{}.shown", job.stem()))
     }
 
     /// The daemon's lease.

@@ -13,6 +13,7 @@
 //! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_place`]: the place behind a cursor in one of them.
 //! * [`lease`]: who is the daemon, and does it live.
 //! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step. [`write_back`]: writing ahead.
+//! * [`outbox`]: ends that are to be delivered, and who was shown them.
 //! * [`prune`]: removing archived jobs for good.
 //! * [`reserve`]: room for the ends of jobs on a full disk.
 
@@ -25,6 +26,7 @@ pub mod layout;
 pub mod lease;
 pub mod log_file;
 pub mod log_place;
+pub mod outbox;
 pub mod prune;
 pub mod read;
 pub mod requests;

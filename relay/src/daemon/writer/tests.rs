@@ -35,6 +35,7 @@ fn launch(registry: &Registry, job: &str) -> JobId {
         engine: "local".into(),
         log_path: registry.log(&job).display().to_string(),
         events_path: registry.events(&job).display().to_string(),
+        origin: common::origin::Origin::default(),
     };
     let record = JobRecord::queued(job.clone(), crate::time::now(), &queued);
     atomic::replace(&registry.record(&job), &record.to_bytes().unwrap(), Durability::Cached).unwrap();
