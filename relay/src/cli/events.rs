@@ -8,6 +8,7 @@ use common::event::EventBody;
 use common::event_line::EventLine;
 use common::ids::JobId;
 use common::job::StepKind;
+use common::record::JobRecord;
 
 use super::follow::Follow;
 use super::{Context, facts, find};
@@ -15,8 +16,8 @@ use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::read;
 use crate::registry::watch::Watch;
-use crate::render::View;
 use crate::render::event_text::{self, Setting};
+use crate::render::{View, health};
 
 /// Bytes that are handed to stdout at once while more of them are there.
 const READY: usize = 64 * 1024;
@@ -72,7 +73,8 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
         let over = stored.record.state.is_final() || context.output.is_closed();
         match &follow {
             Some(follow) if !over => follow.pause(None),
-            _ => return Ok(()),
+            Some(_) => return Ok(()),
+            None => return Ok(printer.health(&stored.record)),
         };
     }
 }
@@ -206,6 +208,14 @@ impl<'a> Printer<'a> {
     fn look(&mut self) {
         if !self.context.output.json {
             self.view = facts::view(self.context);
+        }
+    }
+
+    /// Says how a job is that has not ended: its events alone don't tell whether it is time to worry.
+    fn health(&self, record: &JobRecord) {
+        if !self.context.output.json && !record.state.is_final() {
+            let health = health::of(record, &facts::view_of(self.context, record));
+            self.context.output.note(&format!("{} {health}", record.job));
         }
     }
 

@@ -40,7 +40,7 @@ pub fn run(args: &ExplainArgs, context: &Context) -> Result<Code, Failure> {
     if context.output.json {
         context.output.json(&explanation);
     } else {
-        context.output.print(&render::explain::block(&explanation, &view));
+        context.output.print(&render::explain::block(&explanation, &stored.record, &view));
     }
     Ok(Code::Done)
 }

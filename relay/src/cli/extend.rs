@@ -10,13 +10,14 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 use serde::Serialize;
 
-use super::{Context, find};
+use super::{Context, facts, find};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::lease;
 use crate::registry::read;
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
+use crate::render::health;
 
 /// How long to watch for the event that tells the new limit.
 const LOOK: Duration = Duration::from_millis(300);
@@ -78,6 +79,11 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
         let lines = news()?;
         if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| moved(line, args.step)) {
             tell(context, &Moved { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
+            if !context.output.json {
+                let record = find::record(registry, &job)?.record;
+                let view = facts::view_of(context, &record);
+                context.output.note(&format!("{job} {}", health::of(&record, &view)));
+            }
             return Ok(Code::Done);
         }
         if !watch.wait(Some(deadline)) {

@@ -1,11 +1,13 @@
 //! What is known beside a record: the relay, its platform, a job's place in the queue.
 
+use common::ids::JobId;
 use common::record::{JobRecord, State};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Context;
 use crate::registry::lease::{self, PlatformStatus};
+use crate::registry::read::Stored;
 use crate::registry::{Registry, read};
 use crate::render::{Relay, View};
 
@@ -27,13 +29,23 @@ pub fn ahead(registry: &Registry, record: &JobRecord) -> usize {
     read::records(registry).unwrap_or_default().iter().filter(|other| earlier(&other.record)).count()
 }
 
+/// The jobs among these that are queued, the next one first.
+pub fn queue(stored: &[Stored]) -> Vec<JobId> {
+    let mut queued: Vec<&JobRecord> =
+        stored.iter().map(|stored| &stored.record).filter(|record| record.state == State::Queued).collect();
+    queued.sort_by(|a, b| (a.created_at, &a.job).cmp(&(b.created_at, &b.job)));
+    queued.into_iter().map(|record| record.job.clone()).collect()
+}
+
 /// The view of a reader who looks now.
 pub fn view(context: &Context) -> View {
     View {
         now: Timestamp::now(),
         zone: TimeZone::system(),
         relay: relay(&context.registry),
+        queue: Vec::new(),
         ahead: 0,
+        columns: context.output.columns(),
         paint: context.output.paint,
     }
 }

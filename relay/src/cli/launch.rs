@@ -19,7 +19,7 @@ use crate::exit::{Code, Failure};
 use crate::registry::create::Created;
 use crate::registry::lease::PlatformStatus;
 use crate::registry::watch::Watch;
-use crate::render::{View, queue, status};
+use crate::render::{View, health, status};
 use crate::start;
 
 /// How long to watch for the job's start before its state is told.
@@ -181,15 +181,17 @@ fn tell(context: &Context, job: &JobId, look: Duration) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The contract's line, then the state with what to make of it.
 fn text(record: &JobRecord, view: &View) -> String {
-    let more = if record.state == State::Queued {
-        format!(": {}", queue::reason(view))
-    } else if let Some(step) = &record.step {
-        format!(": {} {}", step.kind, one_line(&step.title, MAX_TITLE))
-    } else if record.error.is_some() {
-        format!(": {}", status::reason(record))
-    } else {
-        String::new()
+    let (state, health) = (record.state.as_str(), health::of(record, view));
+    let more = match (record.state, &record.step) {
+        (State::Queued, _) => format!(": {}", health.rest),
+        (state, _) if state.is_final() => match &record.error {
+            Some(_) => format!(": {}; next: {}", status::reason(record), health::next(record)),
+            None => format!("; next: {}", health::next(record)),
+        },
+        (_, Some(step)) => format!(": {} {}; {health}", step.kind, one_line(&step.title, MAX_TITLE)),
+        (_, None) => format!("; {health}"),
     };
-    format!("Worker {} launched; ask for status anytime.\n{}{more}", record.job, record.state.as_str())
+    format!("Worker {} launched; ask for status anytime.\n{state}{more}", record.job)
 }

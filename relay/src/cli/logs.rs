@@ -4,10 +4,11 @@ use clap::Args;
 use common::ids::JobId;
 use serde::Serialize;
 
-use super::{Context, find, follow};
+use super::{Context, facts, find, follow};
 use crate::exit::{Code, Failure};
 use crate::registry::log_file::LogReader;
 use crate::render::Output;
+use crate::render::health;
 use crate::render::stream::Cleaner;
 
 /// Flags of `relay logs`.
@@ -50,6 +51,10 @@ pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
         context.output.note(&format!("the log of {job} is empty so far ({state})"));
     }
     printer.end();
+    if !args.follow && !stored.record.state.is_final() && !context.output.json {
+        let health = health::of(&stored.record, &facts::view_of(context, &stored.record));
+        context.output.note(&format!("{job} {health}"));
+    }
     Ok(Code::Done)
 }
 

@@ -1,12 +1,13 @@
 //! `relay status`
 
 use clap::Args;
-use common::record::JobRecord;
+use common::record::{JobRecord, State};
 
 use super::{Context, facts, find, outcome};
 use crate::exit::{Code, Failure};
 use crate::registry::read::{self, Stored};
-use crate::render::{Relay, status, table};
+use crate::render::health::{self, Word};
+use crate::render::{Relay, View, list, status, table};
 
 /// How many jobs are listed unless -n or -a says otherwise.
 const LISTED: usize = 10;
@@ -73,6 +74,8 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
         Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
     };
     let mut stored = read::records(registry).map_err(unreadable)?;
+    let mut view = facts::view(context);
+    view.queue = facts::queue(&stored);
     if args.all {
         stored.extend(read::records(&registry.archived()).map_err(unreadable)?);
     }
@@ -84,11 +87,13 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
         }
         return Ok(Code::Done);
     }
-    let view = facts::view(context);
     if records.is_empty() {
         context.output.note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
+    } else if let Some(columns) = view.columns {
+        context.output.print(&list::of(&records, &view, columns));
     } else {
         context.output.print(&table::of(&records, &view));
+        advise(context, &records, &view);
     }
     if hidden > 0 {
         context
@@ -103,18 +108,27 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// The jobs to list, and how many that have not ended find no room: first what has not ended, then the newest ends.
+/// What a reader who is no person might otherwise do to jobs that are fine: watch them, or end them.
+fn advise(context: &Context, records: &[JobRecord], view: &View) {
+    let mut words = records.iter().map(|record| health::of(record, view).word).peekable();
+    let fine = |word: Word| matches!(word, Word::Healthy | Word::Queued | Word::Ended);
+    if words.all(fine) && records.iter().any(|record| !record.state.is_final()) {
+        context.output.note("nothing to do now: what is healthy or queued goes on by itself");
+    }
+}
+
+/// The jobs to list, and how many that have not ended find no room: first what runs, then what is queued, then the newest
+/// ends.
 fn choose(stored: Vec<Stored>, limit: usize) -> (Vec<JobRecord>, usize) {
-    let (ended, active): (Vec<_>, Vec<_>) =
+    let (ended, mut active): (Vec<_>, Vec<_>) =
         stored.into_iter().map(|stored| stored.record).partition(|record| record.state.is_final());
+    active.sort_by_key(|record| record.state == State::Queued);
     let hidden = active.len().saturating_sub(limit);
     (active.into_iter().chain(ended).take(limit).collect(), hidden)
 }
 
 #[cfg(test)]
 mod tests {
-    use common::record::State;
-
     use super::*;
     use crate::registry::Registry;
     use crate::render::samples;
@@ -135,8 +149,8 @@ mod tests {
             let (records, hidden) = choose(all, limit);
             (records.iter().map(|record| record.job.to_string()).collect::<Vec<_>>().join(" "), hidden)
         };
-        assert_eq!(chosen(3), ("c#1 a#1 d#1".to_owned(), 0));
-        assert_eq!(chosen(1), ("c#1".to_owned(), 1));
-        assert_eq!(chosen(usize::MAX), ("c#1 a#1 d#1 b#1".to_owned(), 0));
+        assert_eq!(chosen(3), ("a#1 c#1 d#1".to_owned(), 0));
+        assert_eq!(chosen(1), ("a#1".to_owned(), 1));
+        assert_eq!(chosen(usize::MAX), ("a#1 c#1 d#1 b#1".to_owned(), 0));
     }
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use common::duration;
 use common::ids::JobId;
+use common::record::State;
 
 use super::follow::Follow;
-use super::{Context, find, outcome};
+use super::{Context, facts, find, outcome};
 use crate::exit::{Code, Failure};
-use crate::render::status;
+use crate::render::{health, status};
 
 /// Flags of `relay wait`.
 #[derive(Debug, Args)]
@@ -38,6 +39,19 @@ pub fn run(args: &WaitArgs, context: &Context) -> Result<Code, Failure> {
     until_ended(context, jobs, args.timeout, args.any)
 }
 
+/// Jobs whose health is told when the wait is given up.
+const TOLD: usize = 5;
+
+/// Says how the jobs are that a reader has stopped waiting for, so that none of them is ended for being slow.
+fn tell(context: &Context, running: &[JobId]) -> Result<(), Failure> {
+    for job in running.iter().take(TOLD) {
+        let record = find::record(&context.registry, job)?.record;
+        let health = health::of(&record, &facts::view_of(context, &record));
+        context.output.note(&format!("{job} {health}"));
+    }
+    Ok(())
+}
+
 /// Waits until all of `jobs` have ended, or with `any` the first.
 ///
 /// # Errors
@@ -64,6 +78,9 @@ pub fn until_ended(
                 context.output.json(&record);
             } else {
                 context.output.print(&status::summary(&record));
+                if record.state == State::Failed {
+                    context.output.print(&format!("next: {}", health::next(&record)));
+                }
             }
             codes.push(outcome::code(&record));
             if any {
@@ -77,6 +94,7 @@ pub fn until_ended(
             let list: Vec<_> = running.iter().map(ToString::to_string).collect();
             let waited = duration::limit(timeout.map_or(0, duration::millis));
             context.output.note(&format!("{} still not ended after {waited}; work goes on", list.join(", ")));
+            tell(context, &running)?;
             return Ok(Code::StillRunning);
         }
         jobs = running;

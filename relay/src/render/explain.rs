@@ -2,20 +2,27 @@
 
 use common::duration;
 use common::event::{Resources, StepOutcome};
+use common::record::JobRecord;
 use common::{summary, text};
 
 use super::rows::{ROW, Rows};
 use super::times::clock;
-use super::{View, steps};
+use super::{View, health, steps};
 use crate::explain::{Explanation, Slow};
 
 /// Shares of the time that are listed; the others are summed up.
 const SHARES: usize = 7;
 
-/// The text: one line for the job, at most 8 for the time, 1 for CPU and network, 5 for steps, 5 for the cause, 4 for
-/// signs, 4 for what to try and 1 for the log: 29.
-pub fn block(explanation: &Explanation, view: &View) -> String {
+/// The text: one line for the job, 1 for its health, at most 8 for the time, 1 for CPU and network, 5 for steps, 5 for the cause, 4 for
+/// signs, 4 for what to try and 1 for the log: 30.
+pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
     let mut rows = Rows::new(view, headline(explanation, view));
+    if !record.state.is_final() {
+        let health = health::of(record, view);
+        rows.put("health", &text::one_line(&health.to_string(), ROW), |part| {
+            view.paint.health(health.word, part)
+        });
+    }
     rows.time(explanation);
     if explanation.cpu_ms.is_some() || explanation.network_wait_ms > 0 {
         rows.add("of it", &used(explanation));
@@ -70,7 +77,7 @@ impl Rows<'_> {
         for (i, (ms, what)) in shares.into_iter().enumerate() {
             let percent = ms.saturating_mul(100).checked_div(explanation.total_ms).unwrap_or(0);
             let line = format!("{:>7} {percent:>3} %  {what}", duration::short(ms));
-            self.add(if i == 0 { "time" } else { "" }, &line);
+            self.line(if i == 0 { "time" } else { "" }, &line);
         }
     }
 
@@ -79,8 +86,8 @@ impl Rows<'_> {
         let kind = serde_json::to_value(cause.kind).ok();
         let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");
         let text = text::one_line(&format!("{kind}: {}", text::printable(&cause.message)), ROW);
-        let text = self.view.paint.alarm(&text);
-        self.add("cause", &text);
+        let paint = self.view.paint;
+        self.put("cause", &text, |part| paint.alarm(part));
         for line in &cause.output {
             self.add("", &format!("| {}", text::one_line(line, ROW)));
         }
@@ -102,16 +109,14 @@ fn named(what: &str, steps: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use common::event_line::EventLine;
-    use common::record::JobRecord;
-
     use super::super::samples;
     use super::*;
     use crate::explain::explain;
+    use common::event_line::EventLine;
 
     fn show(story: &[EventLine], second: i64) -> String {
         let record = JobRecord::rebuild(story).unwrap();
-        block(&explain(&record, story, samples::at(second)), &samples::view(second))
+        block(&explain(&record, story, samples::at(second)), &record, &samples::view(second))
     }
 
     #[test]
@@ -142,6 +147,7 @@ mod tests {
     fn a_job_that_runs_is_explained_too() {
         insta::assert_snapshot!(show(&samples::supervised_story(), 1000), @r#"
         abe#1 running for 16m40s, from its launch on
+        health     quiet: build 16m28s of 20m; step 5 made no progress when last looked at (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 4m
         time        16m20s  98 %  install (1 step)
                      10.0s   1 %  model: waiting for its answers (1 time)
                       5.0s   0 %  fetch (1 step)
@@ -210,6 +216,7 @@ mod tests {
     fn a_queued_job_has_only_waited() {
         insta::assert_snapshot!(show(&samples::story()[..1], 60), @r#"
         abe#1 queued for 1m00s, from its launch on
+        health     queued: place 1, the next to start by itself; the platform runs 4 at once
         time         1m00s 100 %  queued: waiting for the platform
         try        `relay status abe#1` says what it waits for
         log        /r/abe.1.log

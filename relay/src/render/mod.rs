@@ -6,13 +6,16 @@
 //! ```
 //!
 //! * [`output`]: the two streams. * [`paint`]: colour, with meaning only. * [`times`]: clock times and spans.
-//! * [`view`]: what is known beside a record. * [`status`]: one job. * [`table`]: several jobs.
+//! * [`view`]: what is known beside a record. * [`status`]: one job. * [`table`]: several jobs. [`list`]: the same on a terminal.
 //! * [`steps`]: a job's steps, sub-steps below their parents.
 //! * [`explain`]: where a job's time went, and why it failed. [`rows`]: the form of both.
+//! * [`health`]: how a job is and what to do about it, in one sentence. [`width`]: text in columns.
 //! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
 pub mod event_text;
 pub mod explain;
+pub mod health;
+pub mod list;
 pub mod output;
 pub mod paint;
 pub mod queue;
@@ -23,6 +26,7 @@ pub mod stream;
 pub mod table;
 pub mod times;
 pub mod view;
+pub mod width;
 
 pub use output::Output;
 pub use paint::{ColorMode, Paint};

@@ -28,6 +28,18 @@ impl Output {
         Self { paint, json, broken: Cell::new(None) }
     }
 
+    /// How wide the terminal is that stdout is; `None` where it is none.
+    #[expect(clippy::unused_self, reason = "stdout is one of the streams of a command")]
+    pub fn columns(&self) -> Option<usize> {
+        let stdout = io::stdout();
+        if !stdout.is_terminal() {
+            return None;
+        }
+        let size = rustix::termios::tcgetwinsize(stdout).ok();
+        // A terminal that does not know its width is taken for an ordinary one.
+        Some(size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80))
+    }
+
     /// Writes text to stdout; a line break is added where it ends without one.
     pub fn print(&self, text: &str) {
         if text.ends_with('\n') {

@@ -1,7 +1,9 @@
 //! Colour, only where it means something: the state of a job.
 
 use clap::builder::styling::{AnsiColor, Style};
-use common::record::State;
+use common::record::{JobRecord, State};
+
+use super::health::Word;
 
 /// `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +53,27 @@ impl Paint {
             State::Queued => return text.to_owned(),
         };
         self.with(color.on_default(), text)
+    }
+
+    /// Text about a job that is like this: a reader's eye goes to yellow and red.
+    pub fn health(self, word: Word, text: &str) -> String {
+        let color = match word {
+            Word::Healthy => AnsiColor::Green,
+            Word::Slow | Word::Quiet | Word::Stale | Word::Stopping => AnsiColor::Yellow,
+            Word::Over => AnsiColor::Red,
+            Word::Queued | Word::Ended => return text.to_owned(),
+        };
+        self.with(color.on_default(), text)
+    }
+
+    /// Text that asks for a look: of a job that failed, or whose health is no good.
+    pub fn health_or_state(self, record: &JobRecord, word: Word, text: &str) -> String {
+        if word == Word::Ended { self.state(record.state, text) } else { self.health(word, text) }
+    }
+
+    /// What a line is about.
+    pub fn bold(self, text: &str) -> String {
+        self.with(Style::new().bold(), text)
     }
 
     /// Text that asks for attention.

@@ -1,5 +1,6 @@
 //! Why a queued job waits.
 
+use common::ids::JobId;
 use common::text;
 
 use super::{Relay, View};
@@ -10,19 +11,28 @@ const REASON: usize = 300;
 
 /// Why a queued job waits, in one line.
 pub fn reason(view: &View) -> String {
+    behind(view, view.ahead)
+}
+
+/// The same for one of several jobs.
+pub fn reason_of(job: &JobId, view: &View) -> String {
+    behind(view, view.queue.iter().position(|queued| queued == job).unwrap_or(view.ahead))
+}
+
+fn behind(view: &View, ahead: usize) -> String {
     match &view.relay {
         Relay::Down => "no relay is running: `relay up` starts it".to_owned(),
         Relay::Up(PlatformStatus::Starting { detail }) => {
-            format!("the platform is starting: {}", text::one_line(detail, REASON))
+            format!("the platform is starting: {}; the job starts by itself", text::one_line(detail, REASON))
         }
         Relay::Up(PlatformStatus::Failed { detail }) => {
-            format!("the platform can't be started: {}", text::one_line(detail, REASON))
+            format!("the platform can't be started: {}; it is tried again", text::one_line(detail, REASON))
         }
         Relay::Up(PlatformStatus::Stopped) => "the platform is stopped: `relay up` starts it".to_owned(),
-        Relay::Up(PlatformStatus::Ready { max_jobs, .. }) => match view.ahead {
-            0 => format!("it is the next; the platform runs {max_jobs} at once"),
-            1 => "1 job is ahead of it".to_owned(),
-            ahead => format!("{ahead} jobs are ahead of it"),
+        Relay::Up(PlatformStatus::Ready { max_jobs, .. }) => match ahead {
+            0 => format!("place 1, the next to start by itself; the platform runs {max_jobs} at once"),
+            1 => "place 2, 1 job is ahead of it; it starts by itself".to_owned(),
+            ahead => format!("place {}, {ahead} jobs are ahead of it; it starts by itself", ahead + 1),
         },
     }
 }
@@ -36,14 +46,14 @@ mod tests {
     fn every_reason_says_what_is_the_matter() {
         let mut view = samples::view(0);
         view.ahead = 2;
-        assert_eq!(reason(&view), "2 jobs are ahead of it");
+        assert_eq!(reason(&view), "place 3, 2 jobs are ahead of it; it starts by itself");
         view.ahead = 1;
-        assert_eq!(reason(&view), "1 job is ahead of it");
+        assert_eq!(reason(&view), "place 2, 1 job is ahead of it; it starts by itself");
         let failed = PlatformStatus::Failed { detail: "docker is not running\nstart it".into() };
         for (relay, expected) in [
             (Relay::Down, "no relay is running: `relay up` starts it"),
             (Relay::Up(PlatformStatus::Stopped), "the platform is stopped: `relay up` starts it"),
-            (Relay::Up(failed), "the platform can't be started: docker is not running"),
+            (Relay::Up(failed), "the platform can't be started: docker is not running; it is tried again"),
         ] {
             view.relay = relay;
             assert_eq!(reason(&view), expected);

@@ -32,7 +32,9 @@ pub(crate) fn view(second: i64) -> View {
         now: at(second),
         zone: TimeZone::UTC,
         relay: Relay::Up(status),
+        queue: Vec::new(),
         ahead: 0,
+        columns: None,
         paint: Paint::new(false),
     }
 }

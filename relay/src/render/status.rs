@@ -1,20 +1,24 @@
 //! One job, in at most 30 lines.
 
 use common::duration;
-use common::job::StepKind;
 use common::record::{JobRecord, Link, SCHEMA, State};
 use common::step::Step;
 use common::text;
 use jiff::Timestamp;
 
+use super::health::{self, Word};
 use super::rows::{ROW, Rows};
-use super::times::{ago, between, clock, within};
-use super::{Relay, View, queue, steps};
+use super::times::{ago, between, clock};
+use super::{Relay, View, steps, width};
 
 /// Steps that are listed: the newest.
 const STEPS: usize = 8;
 /// Lines of the worker's last words.
 const SAID: usize = 5;
+/// Longest health, in bytes: the reason why a job is queued is the longest of them.
+const HEALTH: usize = 320;
+/// Most columns of the bar that shows a step's time beside its limit.
+const BAR: usize = 40;
 
 /// What `relay status JOB` prints. Every kind of row appears at most once, [`STEPS`] and [`SAID`] bound the two that
 /// take several lines: 30 lines if all were there at once.
@@ -38,13 +42,6 @@ pub fn block(record: &JobRecord, view: &View) -> String {
         rows.note(format!(
             "written by a newer relay (schema {}): this one changes nothing of it",
             record.schema
-        ));
-    }
-    if !record.state.is_final() && view.relay == Relay::Down {
-        let as_of = clock(record.last_event_at, view.now, &view.zone);
-        let old = ago(record.last_event_at, view.now);
-        rows.note(format!(
-            "relay: not running; the record is as of {as_of} ({old}): `relay up` starts it again"
         ));
     }
     rows.finish()
@@ -99,67 +96,41 @@ fn times(record: &JobRecord, view: &View) -> String {
 }
 
 impl Rows<'_> {
-    /// What goes on now: why it waits, or link, step and health.
+    /// What goes on now: link, step, and how it is.
     fn present(&mut self, record: &JobRecord) {
+        let (view, health) = (self.view, health::of(record, self.view));
         if record.state == State::Queued {
-            return self.add("waits", &queue::reason(self.view));
+            return self.add("waits", &health.rest);
         }
-        let (view, down) = (self.view, self.view.relay == Relay::Down);
+        let down = view.relay == Relay::Down;
         match record.link {
             Some(Link::Lost) => {
                 let since = ago(record.last_event_at, view.now);
-                self.alarm(
-                    "link",
-                    &format!("lost: nothing newer than {since} is known; the work itself goes on"),
-                );
+                self.alarm("link", &format!("lost: nothing newer than {since} is known"));
             }
             Some(Link::Connected) if !down => self.add("link", "connected"),
             Some(Link::Connected) | None => {}
         }
-        self.step(record, down || record.link == Some(Link::Lost));
+        self.step(record, down || record.link == Some(Link::Lost), health.word);
+        let text = text::one_line(&health.to_string(), HEALTH);
+        self.put("health", &text, |part| view.paint.health(health.word, part));
     }
 
-    /// The innermost step that runs, and how it and those around it stand.
-    fn step(&mut self, record: &JobRecord, blind: bool) {
+    /// The innermost step that runs.
+    fn step(&mut self, record: &JobRecord, blind: bool, word: Word) {
         let (view, Some(step)) = (self.view, &record.step) else { return };
-        let around = steps::around(record, step.n);
-        let step_text =
-            |time: &str| format!("{} {} {time}: {}{}", step.n, step.kind, step.title, steps::chain(&around));
+        let around = steps::chain(&steps::around(record, step.n));
+        let (n, kind, title) = (step.n, step.kind, &step.title);
         if blind {
             // It may have ended long ago: how long it took would be a guess.
             let began = clock(step.started_at, view.now, &view.zone);
-            return self.worker_text("step", &step_text(&format!("since {began}")));
+            return self.worker_text("step", &format!("{n} {kind} since {began}: {title}{around}"));
         }
         let time = spent_of_limit(step.started_at, step.limit_ms, view);
-        self.worker_text("step", &step_text(&time));
-        if record.state != State::Stopping {
-            let around = around.iter().map(|step| (step.kind, step.started_at, step.limit_ms));
-            let warned = record
-                .warning
-                .as_deref()
-                .is_some_and(|warning| warning.starts_with(&format!("step {} makes no progress", step.n)));
-            self.health(warned, around.chain([(step.kind, step.started_at, step.limit_ms)]));
-        }
-    }
-
-    /// Whichever limit ends first tells the health: a step can't outlive the one it is part of. One that was warned of
-    /// is not called healthy: whether it has moved on since, the record does not tell.
-    fn health(&mut self, warned: bool, running: impl Iterator<Item = (StepKind, Timestamp, Option<u64>)>) {
-        let view = self.view;
-        let ends = running.filter_map(|(kind, started_at, limit)| {
-            let spent = between(started_at, view.now);
-            limit.map(|limit| (i128::from(limit) - i128::from(spent), kind, started_at, limit))
-        });
-        let Some((_, kind, started_at, limit)) = ends.min_by_key(|end| end.0) else { return };
-        let spent = between(started_at, view.now);
-        if spent <= limit {
-            let time = spent_of_limit(started_at, Some(limit), view);
-            let next = within(limit - spent);
-            let word = if warned { "warned, see below" } else { "healthy" };
-            self.add("health", &format!("{word}: {kind} {time}; next event expected within {next}"));
-        } else {
-            let over = duration::short(spent - limit);
-            self.alarm("health", &format!("{kind} is {over} over its limit: it is being ended"));
+        self.worker_text("step", &format!("{n} {kind} {time}: {title}{around}"));
+        if let (Some(room), Some(near)) = (self.room(), health::nearest(record, view.now)) {
+            let bar = width::bar(near.spent_ms, near.limit_ms, room.min(BAR));
+            self.line("", &view.paint.health(word, &bar));
         }
     }
 
@@ -172,8 +143,7 @@ impl Rows<'_> {
         }
         for (i, (depth, step)) in steps::tree(&ended[hidden..]).into_iter().enumerate() {
             let label = if i == 0 && hidden == 0 { "steps" } else { "" };
-            let line = text::one_line(&steps::line(step), ROW);
-            self.add(label, &format!("{:indent$}{line}", "", indent = 2 * depth));
+            self.ended_step(label, depth, step);
         }
         if !record.plan.is_empty() {
             let done = record.plan.iter().filter(|item| item.completed).count();
@@ -181,6 +151,18 @@ impl Rows<'_> {
             let next = next.map(|item| format!(", next: {}", item.text)).unwrap_or_default();
             self.worker_text("plan", &format!("{done} of {} done{next}", record.plan.len()));
         }
+    }
+
+    /// On a terminal each ended step is one line, with a mark in front.
+    fn ended_step(&mut self, label: &str, depth: usize, step: &Step) {
+        let line = text::one_line(&steps::line(step), ROW);
+        let Some(room) = self.room() else {
+            return self.line(label, &format!("{:indent$}{line}", "", indent = 2 * depth));
+        };
+        let (mark, state) = steps::mark(step);
+        let line = width::fit(&line, room.saturating_sub(2 * depth + 2));
+        let mark = self.view.paint.state(state, mark);
+        self.line(label, &format!("{:indent$}{mark} {line}", "", indent = 2 * depth));
     }
 
     fn words(&mut self, record: &JobRecord) {
@@ -207,6 +189,7 @@ impl Rows<'_> {
         if let Some(code) = record.exit_code {
             self.add("exit code", &code.to_string());
         }
+        self.add("next", &health::next(record));
     }
 
     fn facts(&mut self, record: &JobRecord) {

@@ -18,7 +18,7 @@ fn a_queued_job_says_why_it_waits() {
     task       fix the tests
     workspace  /home/u/work/abe (engine docker)
     times      launched 03:04:05, last event 03:04:05 (3s ago)
-    waits      2 jobs are ahead of it
+    waits      place 3, 2 jobs are ahead of it; it starts by itself
     log        /r/abe.1.log
     "#);
 }
@@ -66,7 +66,7 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
     times      launched 03:04:05, started 03:04:07, last event 03:06:35 (10s ago)
     link       connected
     step       5 install 2m20s of 20m: npm ci (in build: make setup)
-    health     warned, see below: build 2m28s of 20m; next event expected within 18m
+    health     quiet: build 2m28s of 20m; step 5 made no progress when last looked at (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 18m
     steps      1 start 0.9s ok: codex
                4 fetch 5.0s ended, cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
     warning    step 5 makes no progress: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
@@ -76,7 +76,8 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
     // The step around it has the nearer limit.
     let text = show(&samples::supervised(), 1190);
     assert!(
-        text.contains("warned, see below: build 19m38s of 20m; next event expected within 22s"),
+        text.contains("quiet: build 19m38s of 20m; step 5 made no progress")
+            && text.contains("it is ended within 22s"),
         "{text}"
     );
 }
@@ -95,6 +96,7 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
                  5 install 2m12s killed, cpu 12.3s, 240 MiB: npm ci
     warning    step 5 makes no progress: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
     error      stalled: step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
+    next       `relay explain abe#1` says why and what to try; read it first
     thread     0199-t
     cleanup    3 processes killed, 0 left
     log        /r/abe.1.log
@@ -105,7 +107,7 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
 #[test]
 fn a_step_beyond_its_limit_is_no_longer_called_healthy() {
     let text = show(&samples::running(), 700);
-    assert!(text.contains("install is 1m30s over its limit") && !text.contains("healthy"), "{text}");
+    assert!(text.contains("over: install 11m30s, its limit was 10m") && !text.contains("healthy"), "{text}");
 }
 
 #[test]
@@ -115,8 +117,9 @@ fn a_lost_link_says_how_stale_the_record_is() {
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:07, last event 03:04:38 (40s ago)
-    link       lost: nothing newer than 40s ago is known; the work itself goes on
+    link       lost: nothing newer than 40s ago is known
     step       3 install since 03:04:15: npm ci
+    health     stale: no news of the agent, this is as of 40s ago (the work goes on); it reconnects by itself
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix
@@ -137,6 +140,7 @@ fn without_a_relay_nothing_is_claimed_about_now() {
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
     step       3 install since 03:04:15: npm ci
+    health     stale: no relay is running, this is as of 2m ago (the work may go on); `relay up` starts it
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix
@@ -144,7 +148,6 @@ fn without_a_relay_nothing_is_claimed_about_now() {
                Now the packages.
     thread     0199-t
     log        /r/abe.1.log
-    relay: not running; the record is as of 03:04:15 (2m ago): `relay up` starts it again
     "#);
     assert!(!block(&samples::completed(), &view).contains("relay:"));
 }
@@ -163,6 +166,7 @@ fn a_completed_job() {
     said       The clone is there.
                Now the packages.
     exit code  0
+    next       tell what it said; `relay resume abe#1 PROMPT` goes on with it
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t
@@ -185,6 +189,7 @@ fn a_failed_job_names_its_error() {
     said       The clone is there.
                Now the packages.
     error      step_timeout in step 3: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m
+    next       `relay explain abe#1` says why and what to try; read it first
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t
@@ -206,6 +211,7 @@ fn a_cancelled_job() {
     plan       1 of 2 done, next: fix
     said       The clone is there.
                Now the packages.
+    next       tell what it said; `relay resume abe#1 PROMPT` goes on with it
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t

@@ -1,7 +1,7 @@
 //! Steps on lines of their own, those inside others below them.
 
 use common::event::StepOutcome;
-use common::record::JobRecord;
+use common::record::{JobRecord, State};
 use common::step::Step;
 use common::{duration, summary, text};
 
@@ -54,6 +54,17 @@ pub fn line(step: &Step) -> String {
     let time = duration::short(step.elapsed_ms.unwrap_or(0));
     let used = step.resources.as_ref().map(|used| format!(", {}", summary::resources(used)));
     format!("{} {} {time} {}{}: {}", step.n, step.kind, outcome(step), used.unwrap_or_default(), step.title)
+}
+
+/// A mark for how a step ended, and the state whose colour it has.
+pub fn mark(step: &Step) -> (&'static str, State) {
+    match step.outcome {
+        Some(StepOutcome::Ok) => ("✓", State::Completed),
+        Some(StepOutcome::Failed) => ("✗", State::Failed),
+        Some(StepOutcome::Killed) => ("■", State::Failed),
+        Some(StepOutcome::Unknown) => ("·", State::Queued),
+        None => ("●", State::Running),
+    }
 }
 
 /// How a step ended, in a word or two.

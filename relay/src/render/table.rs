@@ -1,32 +1,34 @@
-//! Several jobs, one line each.
+//! Several jobs, one line each, for programs and language models: what is printed where no terminal is.
 
 use common::duration;
-use common::record::{JobRecord, Link, State};
+use common::record::{JobRecord, State};
 use common::text;
 
-use super::{View, status};
+use super::{View, health, status, width};
 
-const HEADER: [&str; 6] = ["JOB", "STATE", "STEP", "ELAPSED", "WORKSPACE", "PROMPT"];
-/// Longest step, workspace and prompt, in bytes: a row stays below 160 columns.
-const STEP: usize = 36;
-const WORKSPACE: usize = 24;
-const PROMPT: usize = 48;
+const HEADER: [&str; 6] = ["JOB", "STATE", "FOR", "HEALTH", "STEP", "TASK"];
+/// Longest health, step and task, in bytes: a row stays below 160 columns.
+const HEALTH: usize = 48;
+const STEP: usize = 28;
+const TASK: usize = 40;
 /// Between two columns.
 const GAP: &str = "  ";
 
-/// What `relay status` prints: aligned by characters, a header, a line for each job.
+/// What `relay status` prints: aligned by columns, a header, a line for each job.
 pub fn of(records: &[JobRecord], view: &View) -> String {
     let rows: Vec<[String; 6]> = records.iter().map(|record| row(record, view)).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([HEADER[column].chars().count()]).max().unwrap_or(0)
+    let widest = |column: usize| {
+        let cells = rows.iter().map(|row| width::of(&row[column]));
+        cells.chain([HEADER[column].len()]).max().unwrap_or(0)
     };
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; 6] = std::array::from_fn(widest);
     let mut lines = vec![view.paint.dim(&line(&HEADER.map(str::to_owned), &widths, &|_, cell| cell))];
     for (row, record) in rows.iter().zip(records) {
         // Colour goes around the padded cell, so that it can't disturb the widths.
+        let word = health::of(record, view).word;
         let brush = |column, cell: String| match column {
             1 => view.paint.state(record.state, &cell),
+            3 => view.paint.health(word, &cell),
             _ => cell,
         };
         lines.push(line(row, &widths, &brush));
@@ -37,29 +39,39 @@ pub fn of(records: &[JobRecord], view: &View) -> String {
 fn line(cells: &[String; 6], widths: &[usize; 6], brush: &dyn Fn(usize, String) -> String) -> String {
     let last = cells.len() - 1;
     let padded = cells.iter().enumerate().map(|(column, cell)| {
-        let width = if column == last { 0 } else { widths[column] };
-        brush(column, format!("{cell:<width$}"))
+        let columns = if column == last { width::of(cell) } else { widths[column] };
+        brush(column, width::pad(cell, columns))
     });
     padded.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
 }
 
 fn row(record: &JobRecord, view: &View) -> [String; 6] {
-    let lost = !record.state.is_final() && record.link == Some(Link::Lost);
-    let state = format!("{}{}", record.state.as_str(), if lost { " (link lost)" } else { "" });
-    let step = match (&record.step, record.state) {
-        (Some(step), _) => format!("{}: {}", step.kind, step.title),
-        (None, State::Failed) => status::failure_kind(record),
-        (None, _) => "-".to_owned(),
+    let step = match &record.step {
+        Some(step) => text::one_line(&step.title, STEP),
+        None => "-".to_owned(),
     };
-    let folder = record.workspace.rsplit('/').find(|part| !part.is_empty()).unwrap_or("/");
     [
         record.job.to_string(),
-        state,
-        text::one_line(&step, STEP),
+        record.state.as_str().to_owned(),
         duration::short(status::elapsed(record, view)),
-        text::one_line(folder, WORKSPACE),
-        text::one_line(&record.prompt_summary, PROMPT),
+        text::one_line(&brief(record, view), HEALTH),
+        step,
+        text::one_line(&record.prompt_summary, TASK),
     ]
+}
+
+/// The health without what follows from it: that is the business of `relay status JOB`.
+fn brief(record: &JobRecord, view: &View) -> String {
+    let health = health::of(record, view);
+    let first = health.rest.split("; ").next().unwrap_or_default();
+    let (state, word) = (record.state.as_str(), health.word.as_str());
+    // The state stands beside it already.
+    let first = first.strip_prefix(state).unwrap_or(first).trim_start();
+    if record.state.is_final() || record.state == State::Queued || record.state == State::Stopping {
+        first.to_owned()
+    } else {
+        format!("{word}: {first}")
+    }
 }
 
 #[cfg(test)]
@@ -68,18 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_by_characters() {
-        let mut umlauts = samples::completed();
-        umlauts.workspace = "/w/äöü".into();
-        let records =
-            [samples::running(), samples::link_lost(), samples::failed(), umlauts, samples::queued()];
+    fn columns_are_aligned_by_what_they_take_on_a_terminal() {
+        let mut wide = samples::completed();
+        wide.prompt_summary = "修复测试".into();
+        let records = [samples::running(), samples::link_lost(), samples::failed(), wide, samples::queued()];
         insta::assert_snapshot!(of(&records, &samples::view(73)), @r#"
-        JOB    STATE                STEP             ELAPSED  WORKSPACE  PROMPT
-        abe#1  running              install: npm ci  1m11s    abe        fix the tests
-        abe#1  running (link lost)  install: npm ci  1m11s    abe        fix the tests
-        abe#1  failed               step_timeout     10m09s   abe        fix the tests
-        abe#1  completed            -                10m09s   äöü        fix the tests
-        abe#1  queued               -                1m13s    abe        fix the tests
+        JOB    STATE      FOR     HEALTH                                          STEP    TASK
+        abe#1  running    1m11s   healthy: install 1m03s of 10m                   npm ci  fix the tests
+        abe#1  running    1m11s   stale: no news of the agent, this is as of 40…  npm ci  fix the tests
+        abe#1  failed     10m09s  just now (step_timeout)                         -       fix the tests
+        abe#1  completed  10m09s  just now                                        -       修复测试
+        abe#1  queued     1m13s   place 1, the next to start by itself            -       fix the tests
         "#);
     }
 
@@ -106,7 +117,7 @@ mod tests {
         view.paint = super::super::Paint::new(true);
         let colored = of(&[samples::failed(), samples::running()], &view);
         let mut stripped = colored.replace("\u{1b}[0m", "");
-        for code in ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[36m"] {
+        for code in ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[36m"] {
             stripped = stripped.replace(code, "");
         }
         assert_eq!(stripped, plain);

@@ -1,5 +1,6 @@
 //! What is known beside a job's record.
 
+use common::ids::JobId;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -24,8 +25,12 @@ pub struct View {
     pub zone: TimeZone,
     /// Whether a relay holds the registry.
     pub relay: Relay,
-    /// How many jobs are queued in front of this one.
+    /// Those that are queued, the next one first, where several jobs are looked at.
+    pub queue: Vec<JobId>,
+    /// How many jobs are queued in front of one that is not in `queue`.
     pub ahead: usize,
+    /// Columns of the terminal that shows it; `None` where there is none.
+    pub columns: Option<usize>,
     /// Colour.
     pub paint: Paint,
 }

@@ -1,0 +1,236 @@
+//! How a job is, and what to make of it, in one sentence. Pure: record, clock and lease in, a line out.
+//!
+//! ```text
+//!  queued ──► healthy ──half of the limit──► slow ──limit──► over ──► stopping ──► ended
+//!                │ no progress seen ► quiet        no news of agent or relay ► stale
+//! ```
+//!
+//! The reader is often a language model: whoever reads `healthy` has nothing to do, and every other word says what.
+//! Nothing is claimed that the record, the time and the lease don't tell.
+
+use std::fmt;
+
+use common::duration;
+use common::event::FailureKind;
+use common::job::{Runner, StepKind};
+use common::record::{JobRecord, Link, State};
+use common::text;
+use jiff::Timestamp;
+
+use super::status::failure_kind;
+use super::times::{ago, between, within};
+use super::{Relay, View, queue, steps};
+use crate::registry::lease::PlatformStatus;
+
+/// Longest part of what a quiet step waits for, in bytes.
+const WAITS: usize = 80;
+/// Longest reason of the platform's, in bytes.
+const DETAIL: usize = 160;
+
+/// The first word of the sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It waits for its turn or for a platform.
+    Queued,
+    /// It does what it should.
+    Healthy,
+    /// The step that runs has used more than half of its limit.
+    Slow,
+    /// The step that runs was seen without progress.
+    Quiet,
+    /// The step that runs is over its limit.
+    Over,
+    /// Nobody hears of it at the moment.
+    Stale,
+    /// It is being ended.
+    Stopping,
+    /// It is over.
+    Ended,
+}
+
+impl Word {
+    /// As the sentence begins.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Healthy => "healthy",
+            Self::Slow => "slow",
+            Self::Quiet => "quiet",
+            Self::Over => "over",
+            Self::Stale => "stale",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// How a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// In a word.
+    pub word: Word,
+    /// What that means, and what to do about it: one line without control characters.
+    pub rest: String,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.word.as_str(), self.rest)
+    }
+}
+
+/// How a job is, as far as is known at `view.now`.
+pub fn of(record: &JobRecord, view: &View) -> Health {
+    let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
+    if record.state.is_final() {
+        return say(Word::Ended, ended(record, view));
+    }
+    if record.state == State::Queued {
+        return say(Word::Queued, queue::reason_of(&record.job, view));
+    }
+    let heard = ago(record.last_event_at, view.now);
+    if view.relay == Relay::Down {
+        return say(
+            Word::Stale,
+            format!(
+                "no relay is running, this is as of {heard}; the work may go on, `relay up` starts a relay"
+            ),
+        );
+    }
+    if record.link == Some(Link::Lost) {
+        let why = match &view.relay {
+            Relay::Up(PlatformStatus::Failed { detail }) => text::one_line(detail, DETAIL),
+            _ => "a lost link ends no work, and is taken up again by itself".to_owned(),
+        };
+        return say(Word::Stale, format!("no news of its agent, this is as of {heard}; {why}"));
+    }
+    if record.state == State::Stopping {
+        return say(Word::Stopping, "its processes are being ended; its end follows by itself".to_owned());
+    }
+    step(record, view)
+}
+
+/// What is next for a job that has ended: a command, mostly.
+pub fn next(record: &JobRecord) -> String {
+    let job = &record.job;
+    let resumable = record.runner == Runner::Codex && record.thread_id.is_some();
+    match (record.state, record.error.as_ref().map(|error| error.kind)) {
+        (State::Failed, Some(FailureKind::Refused)) => {
+            "mend what the error names, then launch it again".into()
+        }
+        (State::Failed, _) => format!("`relay explain {job}` says why and what to try; read it first"),
+        (_, _) if resumable => format!("tell what it said; `relay resume {job} PROMPT` goes on with it"),
+        (State::Completed, _) => format!("tell what it did; `relay logs {job}` has its output"),
+        (_, _) => "what it had changed stays; nothing of it runs any more".to_owned(),
+    }
+}
+
+fn ended(record: &JobRecord, view: &View) -> String {
+    let when = record.finished_at.map(|at| format!(" {}", ago(at, view.now))).unwrap_or_default();
+    let kind = match failure_kind(record) {
+        kind if kind.is_empty() => kind,
+        kind => format!(" ({kind})"),
+    };
+    format!("{}{when}{kind}; next: {}", record.state.as_str(), next(record))
+}
+
+/// A step that runs, or one around it, with its limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Running {
+    /// Its number.
+    pub n: u32,
+    /// Its kind.
+    pub kind: StepKind,
+    /// For how long it runs, in milliseconds of the reader's clock.
+    pub spent_ms: u64,
+    /// Its limit in milliseconds.
+    pub limit_ms: u64,
+}
+
+/// Whichever limit ends first decides: a step can't outlive the one it is part of. `None` where nothing has a limit.
+pub fn nearest(record: &JobRecord, now: Timestamp) -> Option<Running> {
+    let step = record.step.as_ref()?;
+    let around = steps::around(record, step.n);
+    let all = around.iter().map(|step| (step.n, step.kind, step.started_at, step.limit_ms));
+    let all = all.chain([(step.n, step.kind, step.started_at, step.limit_ms)]);
+    let running = all.filter_map(|(n, kind, started_at, limit)| {
+        Some(Running { n, kind, spent_ms: between(started_at, now), limit_ms: limit? })
+    });
+    running.min_by_key(|step| i128::from(step.limit_ms) - i128::from(step.spent_ms))
+}
+
+/// The words of a job whose agent is heard.
+fn step(record: &JobRecord, view: &View) -> Health {
+    let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
+    let Some(current) = &record.step else {
+        let between = if record.state == State::Starting { "its start" } else { "the next step" };
+        return say(Word::Healthy, format!("{between} is due in a moment"));
+    };
+    let quiet = waits(record);
+    let Some(near) = nearest(record, view.now) else {
+        let spent = duration::short(between(current.started_at, view.now));
+        let what = doing(current.kind);
+        return match quiet {
+            Some(waits) => say(Word::Quiet, format!("{what} {spent}; {waits}; it has no limit of its own")),
+            None => say(Word::Healthy, format!("{what} {spent}, which has no limit of its own")),
+        };
+    };
+    let (spent, limit) = (duration::short(near.spent_ms), duration::limit(near.limit_ms));
+    let (what, job) = (doing(near.kind), &record.job);
+    let Some(left) = near.limit_ms.checked_sub(near.spent_ms) else {
+        return match near.kind {
+            // Each sign of life of a model that answers slowly begins its limit anew, and leaves no event.
+            StepKind::Model => say(
+                Word::Healthy,
+                format!("{what} {spent}; it is answering, and is ended after {limit} without a sign of life"),
+            ),
+            _ => say(
+                Word::Over,
+                format!("{what} {spent}, its limit was {limit}: it is being ended (or its machine slept)"),
+            ),
+        };
+    };
+    let left = within(left);
+    let more = || match near.kind {
+        StepKind::Model => String::new(),
+        _ if near.n == current.n => format!("; `relay extend {job} --step 10m` gives it more"),
+        _ => String::new(),
+    };
+    match quiet {
+        Some(waits) => say(
+            Word::Quiet,
+            format!("{what} {spent} of {limit}; {waits}; it is ended within {left}{}", more()),
+        ),
+        None if near.spent_ms > near.limit_ms / 2 => {
+            say(Word::Slow, format!("{what} {spent} of {limit}; it ends or is ended within {left}{}", more()))
+        }
+        None => say(Word::Healthy, format!("{what} {spent} of {limit}; next event expected within {left}")),
+    }
+}
+
+/// What a step of a kind does, for the sentence.
+fn doing(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Model => "waiting for the model",
+        kind => kind.as_str(),
+    }
+}
+
+/// What the newest warning says of the step that runs or one around it, where it says that it makes no progress. Whether
+/// it has moved on since, the record does not tell.
+fn waits(record: &JobRecord) -> Option<String> {
+    let step = record.step.as_ref()?;
+    let warning = record.warning.as_deref()?.strip_prefix("step ")?;
+    let (n, evidence) = warning.split_once(" makes no progress")?;
+    let n: u32 = n.parse().ok()?;
+    if n != step.n && !steps::around(record, step.n).iter().any(|step| step.n == n) {
+        return None;
+    }
+    let waiting = evidence.find("waiting ").map(|at| text::one_line(&evidence[at..], WAITS));
+    let waiting = waiting.map(|waiting| format!(" ({waiting})")).unwrap_or_default();
+    Some(format!("step {n} made no progress when last looked at{waiting}"))
+}
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

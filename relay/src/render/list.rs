@@ -1,0 +1,246 @@
+//! Several jobs on a terminal, for people: a line each where there is room, else two.
+//!
+//! ```text
+//! ● running    abe#2  install: npm ci  ███░░░░░░░ 1m03s/10m  fix the tests     wide
+//!
+//! ● abe#2 running 1m11s                                                        narrow
+//!   install 1m03s/10m ███░░░░░ npm ci
+//! ```
+
+use common::duration;
+use common::record::{JobRecord, State};
+
+use super::health::{self, Running, Word};
+use super::times::{ago, between};
+use super::{Relay, View, status, width};
+use crate::registry::lease::PlatformStatus;
+
+/// Below this many columns a job takes two lines.
+const NARROW: usize = 72;
+/// Columns of the bar, of the widest time beside it, of the longest state with its mark.
+const BAR: usize = 10;
+const TIME: usize = 13;
+const STATE: usize = 11;
+/// Most columns of a job's id beside others: longer ones are cut.
+const JOB: usize = 24;
+
+/// What a terminal of `columns` shows of these jobs.
+pub fn of(records: &[JobRecord], view: &View, columns: usize) -> String {
+    let mut lines = vec![view.paint.dim(&width::fit(&headline(records, view), columns))];
+    let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(0);
+    let job = job.min(JOB).min(columns / 5);
+    for record in records {
+        if columns < NARROW {
+            lines.extend(narrow(record, view, columns));
+        } else {
+            lines.push(wide(record, view, columns, job));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// `relay ready, 4 jobs at once · 2 running · 1 queued`
+pub fn headline(records: &[JobRecord], view: &View) -> String {
+    let mut parts = vec![match &view.relay {
+        Relay::Down => "no relay is running (`relay up`)".to_owned(),
+        Relay::Up(PlatformStatus::Ready { max_jobs, agents, .. }) => match agents {
+            1 => format!("relay ready, {max_jobs} jobs at once"),
+            agents => format!("relay ready, {agents} agents"),
+        },
+        Relay::Up(PlatformStatus::Starting { detail }) => format!("platform is starting: {detail}"),
+        Relay::Up(PlatformStatus::Failed { detail }) => format!("platform can't be started: {detail}"),
+        Relay::Up(PlatformStatus::Stopped) => "platform stopped (`relay up`)".to_owned(),
+    }];
+    for state in [State::Starting, State::Running, State::Stopping, State::Queued] {
+        let count = records.iter().filter(|record| record.state == state).count();
+        if count > 0 {
+            parts.push(format!("{count} {}", state.as_str()));
+        }
+    }
+    parts.join(" · ")
+}
+
+/// A mark for a state, in front of its name.
+pub fn mark(state: State) -> &'static str {
+    match state {
+        State::Queued => "○",
+        State::Starting | State::Running => "●",
+        State::Stopping => "◐",
+        State::Completed => "✓",
+        State::Failed => "✗",
+        State::Cancelled => "■",
+    }
+}
+
+fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
+    let health = health::of(record, view);
+    let near = gauge(record, view, health.word);
+    let fixed = STATE + 2 + job + 2 + 2 + BAR + 1 + TIME + 2;
+    let flexible = columns.saturating_sub(fixed);
+    let doing = flexible * 3 / 5;
+    let paint = view.paint;
+    let state = width::pad(&format!("{} {}", mark(record.state), record.state.as_str()), STATE);
+    let doing_now = doing_now(record, view, health.word);
+    let brush = |text: &str| match attention(record, health.word) {
+        true => paint.health_or_state(record, health.word, text),
+        false => text.to_owned(),
+    };
+    // Words may take the place of a bar that is not there.
+    let doing = match near {
+        Some(near) => {
+            let bar = width::bar(near.spent_ms, near.limit_ms, BAR);
+            let words = brush(&width::pad(&doing_now, doing));
+            format!("{words}  {}", paint.health(health.word, &bar))
+        }
+        None => brush(&width::pad(&doing_now, doing + 2 + BAR)),
+    };
+    let line = format!(
+        "{}  {}  {doing} {:>TIME$}  {}",
+        paint.state(record.state, &state),
+        paint.bold(&width::pad(&record.job.to_string(), job)),
+        time(record, view, near),
+        paint.dim(&width::fit(&record.prompt_summary, flexible - flexible * 3 / 5)),
+    );
+    line.trim_end().to_owned()
+}
+
+fn narrow(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
+    let health = health::of(record, view);
+    let near = gauge(record, view, health.word);
+    let (paint, state) = (view.paint, record.state);
+    let elapsed = duration::short(status::elapsed(record, view));
+    let rest = format!(" {} {elapsed}", state.as_str());
+    let job = width::fit(&record.job.to_string(), columns.saturating_sub(2 + width::of(&rest)));
+    let first =
+        format!("{} {}{}", paint.state(state, mark(state)), paint.bold(&job), paint.state(state, &rest));
+    let (mut second, mut room) = ("  ".to_owned(), columns.saturating_sub(2));
+    if let Some(near) = near {
+        let lead = format!("{} {} ", near.kind, time(record, view, Some(near)));
+        second += &lead;
+        second += &paint.health(health.word, &width::bar(near.spent_ms, near.limit_ms, BAR));
+        second.push(' ');
+        room = room.saturating_sub(width::of(&lead) + BAR + 1);
+        second += &width::fit(record.step.as_ref().map_or("", |step| &step.title), room);
+    } else {
+        second += &width::fit(&doing_now(record, view, health.word), room);
+    }
+    [first, second.trim_end().to_owned()]
+}
+
+/// The step whose limit is shown as a bar: none where nothing is heard of it.
+pub fn gauge(record: &JobRecord, view: &View, word: Word) -> Option<Running> {
+    let known = matches!(word, Word::Healthy | Word::Slow | Word::Quiet | Word::Over);
+    health::nearest(record, view.now).filter(|_| known)
+}
+
+/// `1m03s/10m`, or how long the job took.
+pub fn time(record: &JobRecord, view: &View, near: Option<Running>) -> String {
+    match near {
+        Some(near) => format!("{}/{}", duration::short(near.spent_ms), duration::limit(near.limit_ms)),
+        None => duration::short(status::elapsed(record, view)),
+    }
+}
+
+/// What a job does, or what became of it.
+pub fn doing_now(record: &JobRecord, view: &View, word: Word) -> String {
+    let when = || ago(record.finished_at.unwrap_or(record.last_event_at), view.now);
+    match (word, &record.step) {
+        (Word::Ended, _) => match status::failure_kind(record) {
+            kind if kind.is_empty() => when(),
+            kind => format!("{}: {kind}", when()),
+        },
+        (Word::Stale, _) => format!("stale: last heard of {}", when()),
+        (Word::Queued, _) => match between(record.created_at, view.now) {
+            0..1000 => "waits".to_owned(),
+            _ => health::of(record, view).rest,
+        },
+        (Word::Quiet, Some(step)) => format!("quiet: {}: {}", step.kind, step.title),
+        (_, Some(step)) => format!("{}: {}", step.kind, step.title),
+        (word, None) => word.as_str().to_owned(),
+    }
+}
+
+fn attention(record: &JobRecord, word: Word) -> bool {
+    record.state == State::Failed || matches!(word, Word::Quiet | Word::Over | Word::Stale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Paint, samples};
+    use super::*;
+
+    fn all() -> Vec<JobRecord> {
+        let mut long = samples::running();
+        long.job = "a-very-long-name-of-a-job-that-goes-on#12".parse().unwrap_or(long.job);
+        long.prompt_summary = "修复测试 and everything else that is broken in this repository".into();
+        let records = [samples::supervised(), samples::link_lost(), samples::queued()];
+        let ended = [samples::completed(), samples::failed(), samples::cancelled()];
+        std::iter::once(long).chain(records).chain(ended).collect()
+    }
+
+    fn show(columns: usize) -> String {
+        let mut view = samples::view(190);
+        view.columns = Some(columns);
+        of(&all(), &view, columns)
+    }
+
+    #[test]
+    fn a_line_each_where_there_is_room() {
+        insta::assert_snapshot!(show(100), @r#"
+        relay ready, 4 jobs at once · 3 running · 1 queued
+        ● running    a-very-long-name-of-a-job…  install: npm ci     ███░░░░░░░     3m00s/10m  修复测试 and…
+        ● running    abe#1                       quiet: install: n…  █░░░░░░░░░     2m58s/20m  fix the tests
+        ● running    abe#1                       stale: last heard…                     3m08s  fix the tests
+        ○ queued     abe#1                       place 1, the next…                     3m10s  fix the tests
+        ✓ completed  abe#1                       just now                              10m09s  fix the tests
+        ✗ failed     abe#1                       just now: step_ti…                    10m09s  fix the tests
+        ■ cancelled  abe#1                       just now                              10m09s  fix the tests
+        "#);
+    }
+
+    #[test]
+    fn two_lines_each_on_a_narrow_terminal() {
+        insta::assert_snapshot!(show(40), @r#"
+        relay ready, 4 jobs at once · 3 running…
+        ● a-very-long-name-of-a-j… running 3m08s
+          install 3m00s/10m ███░░░░░░░ npm ci
+        ● abe#1 running 3m08s
+          build 2m58s/20m █░░░░░░░░░ npm ci
+        ● abe#1 running 3m08s
+          stale: last heard of 2m ago
+        ○ abe#1 queued 3m10s
+          place 1, the next to start by itself;…
+        ✓ abe#1 completed 10m09s
+          just now
+        ✗ abe#1 failed 10m09s
+          just now: step_timeout
+        ■ abe#1 cancelled 10m09s
+          just now
+        "#);
+    }
+
+    #[test]
+    fn no_line_is_wider_than_its_terminal_whatever_a_record_holds() {
+        let mut records = all();
+        records.push(samples::hostile());
+        for columns in 20..240 {
+            let mut view = samples::view(190);
+            view.columns = Some(columns);
+            for relay in [view.relay.clone(), Relay::Down] {
+                view.relay = relay;
+                let text = of(&records, &view, columns);
+                assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+                let widest = text.lines().map(width::of).max();
+                assert!(widest <= Some(columns.max(34)), "{widest:?} of {columns}:\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn colour_comes_with_a_word_that_says_the_same() {
+        let mut view = samples::view(190);
+        view.paint = Paint::new(true);
+        let text = of(&[samples::failed()], &view, 100);
+        assert!(text.contains("\u{1b}[31m✗ failed   \u{1b}[0m"), "{text:?}");
+    }
+}

@@ -1,0 +1,96 @@
+//! Text in columns of a terminal: wide characters take two.
+
+use common::text::printable;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// How many columns a text takes.
+pub fn of(text: &str) -> usize {
+    text.width()
+}
+
+/// The first line of a text, harmless, cut with `…` where it would take more than `columns`.
+pub fn fit(text: &str, columns: usize) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let clean = printable(line);
+    if of(&clean) <= columns {
+        return clean;
+    }
+    let mut cut = String::new();
+    let mut used = 0;
+    for c in clean.chars() {
+        let wide = c.width().unwrap_or(0);
+        if used + wide + 1 > columns {
+            break;
+        }
+        used += wide;
+        cut.push(c);
+    }
+    if columns > 0 {
+        cut.push('…');
+    }
+    cut
+}
+
+/// [`fit`], filled up with spaces to exactly `columns`.
+pub fn pad(text: &str, columns: usize) -> String {
+    let mut text = fit(text, columns);
+    let gap = columns.saturating_sub(of(&text));
+    text.extend(std::iter::repeat_n(' ', gap));
+    text
+}
+
+/// The parts of a line that fit into `columns` each, broken between words where that is possible.
+pub fn wrap(line: &str, columns: usize) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for word in line.split_inclusive(' ') {
+        let last = parts.last().map_or(0, |part| of(part));
+        if last > 0 && last + of(word.trim_end()) > columns {
+            parts.push(String::new());
+        }
+        for c in word.chars() {
+            let last = parts.last().map_or(0, |part| of(part));
+            // A space at the end of a line may stand beyond it: it is cut off below.
+            if last + c.width().unwrap_or(0) > columns.max(2) && c != ' ' {
+                parts.push(String::new());
+            }
+            if let Some(part) = parts.last_mut() {
+                part.push(c);
+            }
+        }
+    }
+    parts.iter().map(|part| part.trim_end().to_owned()).collect()
+}
+
+/// A bar of `columns` that is full at `limit`.
+pub fn bar(spent: u64, limit: u64, columns: usize) -> String {
+    let columns = u64::try_from(columns).unwrap_or(0);
+    let full = spent.saturating_mul(columns).checked_div(limit).unwrap_or(columns).min(columns);
+    (0..columns).map(|at| if at < full { '█' } else { '░' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_characters_count_twice_and_nothing_is_ever_wider_than_asked() {
+        assert_eq!(fit("日本語のテスト", 7), "日本語…");
+        assert_eq!(pad("日本", 6), "日本  ");
+        assert_eq!(fit("\u{1b}[31mred\nmore", 80), "[31mred");
+        for columns in 0..12 {
+            assert_eq!(of(&pad("a日b本c語d", columns)), columns);
+        }
+    }
+
+    #[test]
+    fn long_lines_go_on_between_words_and_long_words_anywhere() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("", 4), [""]);
+    }
+
+    #[test]
+    fn a_bar_is_full_at_its_limit_and_no_fuller_beyond() {
+        assert_eq!([bar(0, 8, 4), bar(5, 8, 4), bar(99, 8, 4), bar(1, 0, 2)], ["░░░░", "██░░", "████", "██"]);
+    }
+}
