@@ -24,6 +24,7 @@ mod render;
 mod schema;
 mod start;
 mod time;
+mod top;
 
 pub use cli::main;
 

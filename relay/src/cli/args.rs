@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, down, events, explain, extend, launch, logs, prune, run, schema, serve, status, up,
-    wait,
+    cancel, completions, down, events, explain, extend, launch, logs, prune, run, schema, serve, status, top,
+    up, wait,
 };
 use crate::render::ColorMode;
 
@@ -100,6 +100,8 @@ commands! {
     Launch(launch::LaunchArgs) = "launch";
     /// Show what runs, or one job in detail
     Status(status::StatusArgs) = "status";
+    /// Show all workers on a live screen
+    Top(top::TopArgs) = "top";
     /// Show a job's log
     Logs(logs::LogsArgs) = "logs";
     /// Show the milestones of one job or of all

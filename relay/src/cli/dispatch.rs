@@ -7,7 +7,7 @@ use clap::Parser;
 use super::args::{Cli, Command};
 use super::{
     Context, cancel, completions, down, events, explain, extend, launch, logs, prune, run, schema, serve,
-    status, up, wait,
+    status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::render::output;
@@ -42,6 +42,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Down(args) => down::run(args, &context)? as u8,
         Command::Launch(args) => launch::run(args, &context)? as u8,
         Command::Status(args) => status::run(args, &context)? as u8,
+        Command::Top(args) => top::run(args, &context)? as u8,
         Command::Logs(args) => logs::run(args, &context)? as u8,
         Command::Events(args) => events::run(args, &context)? as u8,
         Command::Wait(args) => wait::run(args, &context)? as u8,

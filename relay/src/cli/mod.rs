@@ -35,6 +35,7 @@ mod schema;
 mod serve;
 mod status;
 mod submit;
+mod top;
 mod up;
 mod wait;
 

@@ -67,8 +67,8 @@ fn what_is_not_heard_of_is_stale_whatever_its_step_says() {
     let down = of(&samples::running(), &view).to_string();
     let queued = of(&samples::queued(), &view).to_string();
     insta::assert_snapshot!([lost, down, queued].join("\n"), @r#"
-    stale: no news of the agent, this is as of 40s ago (the work goes on); it reconnects by itself
-    stale: no relay is running, this is as of 2m ago (the work may go on); `relay up` starts it
+    stale: no news of its agent, this is as of 40s ago; a lost link ends no work, and is taken up again by itself
+    stale: no relay is running, this is as of 2m ago; the work may go on, `relay up` starts a relay
     queued: no relay is running: `relay up` starts it
     "#);
 }

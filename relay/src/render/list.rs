@@ -188,13 +188,13 @@ mod tests {
     fn a_line_each_where_there_is_room() {
         insta::assert_snapshot!(show(100), @r#"
         relay ready, 4 jobs at once · 3 running · 1 queued
-        ● running    a-very-long-name-of-a-job…  install: npm ci     ███░░░░░░░     3m00s/10m  修复测试 and…
-        ● running    abe#1                       quiet: install: n…  █░░░░░░░░░     2m58s/20m  fix the tests
-        ● running    abe#1                       stale: last heard…                     3m08s  fix the tests
-        ○ queued     abe#1                       place 1, the next…                     3m10s  fix the tests
-        ✓ completed  abe#1                       just now                              10m09s  fix the tests
-        ✗ failed     abe#1                       just now: step_ti…                    10m09s  fix the tests
-        ■ cancelled  abe#1                       just now                              10m09s  fix the tests
+        ● running    a-very-long-name-of…  install: npm ci         ███░░░░░░░     3m00s/10m  修复测试 and e…
+        ● running    abe#1                 quiet: install: npm ci  █░░░░░░░░░     2m58s/20m  fix the tests
+        ● running    abe#1                 stale: last heard of 2m ago                3m08s  fix the tests
+        ○ queued     abe#1                 place 1, the next to start by its…         3m10s  fix the tests
+        ✓ completed  abe#1                 just now                                  10m09s  fix the tests
+        ✗ failed     abe#1                 just now: step_timeout                    10m09s  fix the tests
+        ■ cancelled  abe#1                 just now                                  10m09s  fix the tests
         "#);
     }
 

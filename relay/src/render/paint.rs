@@ -43,6 +43,11 @@ impl Paint {
         Self { on }
     }
 
+    /// Whether it colours.
+    pub fn is_on(self) -> bool {
+        self.on
+    }
+
     /// Text about a job in this state: red for trouble, green for success, yellow for an end on demand.
     pub fn state(self, state: State, text: &str) -> String {
         let color = match state {

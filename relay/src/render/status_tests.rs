@@ -119,7 +119,7 @@ fn a_lost_link_says_how_stale_the_record_is() {
     times      launched 03:04:05, started 03:04:07, last event 03:04:38 (40s ago)
     link       lost: nothing newer than 40s ago is known
     step       3 install since 03:04:15: npm ci
-    health     stale: no news of the agent, this is as of 40s ago (the work goes on); it reconnects by itself
+    health     stale: no news of its agent, this is as of 40s ago; a lost link ends no work, and is taken up again by itself
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix
@@ -140,7 +140,7 @@ fn without_a_relay_nothing_is_claimed_about_now() {
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
     step       3 install since 03:04:15: npm ci
-    health     stale: no relay is running, this is as of 2m ago (the work may go on); `relay up` starts it
+    health     stale: no relay is running, this is as of 2m ago; the work may go on, `relay up` starts a relay
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix

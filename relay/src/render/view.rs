@@ -17,7 +17,7 @@ pub enum Relay {
 }
 
 /// Everything a text needs that is not in the record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct View {
     /// The time.
     pub now: Timestamp,

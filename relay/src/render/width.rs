@@ -8,6 +8,13 @@ pub fn of(text: &str) -> usize {
     text.width()
 }
 
+/// A line that is harmless already, with the spaces in front of it, cut as by [`fit`].
+pub fn fit_raw(line: &str, columns: usize) -> String {
+    let text = line.trim_start_matches(' ');
+    let indent = (line.len() - text.len()).min(columns);
+    format!("{:indent$}{}", "", fit(text, columns - indent))
+}
+
 /// The first line of a text, harmless, cut with `…` where it would take more than `columns`.
 pub fn fit(text: &str, columns: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();

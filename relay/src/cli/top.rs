@@ -1,0 +1,27 @@
+//! `relay top`
+
+use std::io::{self, IsTerminal};
+
+use clap::Args;
+
+use super::Context;
+use crate::exit::{Code, Failure};
+use crate::top::{self, Setting};
+
+/// Flags of `relay top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {}
+
+/// Shows every worker on a live screen until somebody leaves it.
+///
+/// # Errors
+/// Exit code 2 where there is no terminal, 5 when the terminal goes away.
+pub fn run(_: &TopArgs, context: &Context) -> Result<Code, Failure> {
+    if context.output.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(Failure::usage("top needs a terminal: use `relay status`"));
+    }
+    let grace_ms = context.config()?.limits.grace_ms;
+    let setting = Setting { registry: context.registry.clone(), paint: context.output.paint, grace_ms };
+    top::run(&setting).map_err(|e| Failure::unreachable(format!("the terminal can't be used: {e}")))?;
+    Ok(Code::Done)
+}

@@ -1,0 +1,143 @@
+//! The frame: header, list, pane, footer.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Clear, Paragraph};
+
+use super::model::{Mode, Model, Pane};
+use super::pane;
+use super::rows::Columns;
+use super::style::Look;
+use crate::render::times::clock;
+use crate::render::{list, width};
+
+/// Smaller than this nothing useful can be shown.
+const LEAST: (u16, u16) = (30, 6);
+/// From this height on there is room for a pane below the list, from this width on for one beside it.
+const PANE_ROWS: u16 = 14;
+const PANE_BESIDE: u16 = 180;
+
+/// The keys, as the help shows them.
+const HELP: &[(&str, &str)] = &[
+    ("↑ ↓ j k", "select a job (Home End: first, last)"),
+    ("enter", "details on and off"),
+    ("l  e", "its log, its events"),
+    ("PgUp PgDn", "scroll the details or the log"),
+    ("c", "cancel the job (asks first)"),
+    ("x", "10m more for its step, or for the job"),
+    ("/", "list only jobs with this text (esc: all)"),
+    ("ctrl-l", "draw everything anew"),
+    ("q", "quit; ctrl-z: back to the shell, fg returns"),
+];
+
+/// Draws the screen.
+pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
+    let look = Look { color: model.news.view.paint.is_on() };
+    let area = frame.area();
+    if area.width < LEAST.0 || area.height < LEAST.1 {
+        let text = format!("relay top needs {}x{}", LEAST.0, LEAST.1);
+        frame.render_widget(Paragraph::new(width::fit_raw(&text, usize::from(area.width))), area);
+        return;
+    }
+    let rows = [Constraint::Length(1), Constraint::Min(3), Constraint::Length(1)];
+    let [top, body, bottom] = Layout::vertical(rows).areas(area);
+    frame.render_widget(header(model, usize::from(top.width), look), top);
+    let (jobs, details) = split(model, body);
+    rows_of(model, frame, jobs, look);
+    if let Some((details, borders)) = details {
+        let block = Block::new().borders(borders).border_style(look.dim()).title(pane::title(model));
+        let inner = block.inner(details);
+        frame.render_widget(block, details);
+        frame.render_widget(Paragraph::new(pane::lines(model, inner, look)), inner);
+    }
+    frame.render_widget(footer(model, usize::from(bottom.width), look), bottom);
+    if model.mode == Mode::Help {
+        help(frame, body, look);
+    }
+}
+
+/// The list's area and, where it is open and there is room, the pane's.
+fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
+    let follows = matches!(model.pane, Pane::Log | Pane::Events);
+    if model.pane == Pane::Closed || (body.height < PANE_ROWS && !follows) {
+        return (body, None);
+    }
+    if body.width >= PANE_BESIDE {
+        let halves = [Constraint::Percentage(55), Constraint::Percentage(45)];
+        let [jobs, details] = Layout::horizontal(halves).areas(body);
+        return (jobs, Some((details, Borders::LEFT | Borders::TOP)));
+    }
+    // As many lines as there are jobs, up to a third of the screen.
+    let jobs = u16::try_from(model.listed().len()).unwrap_or(u16::MAX).saturating_add(1);
+    let most = (body.height / 3).max(3);
+    let [jobs, details] =
+        Layout::vertical([Constraint::Length(jobs.min(most)), Constraint::Min(2)]).areas(body);
+    (jobs, Some((details, Borders::TOP)))
+}
+
+fn header(model: &Model, columns: usize, look: Look) -> Line<'static> {
+    let view = &model.news.view;
+    let now = clock(view.now, view.now, &view.zone);
+    let room = columns.saturating_sub(now.len() + 1);
+    match &model.news.trouble {
+        Some(trouble) => Line::styled(width::pad(trouble, columns), look.alarm()),
+        None => {
+            let text = width::pad(&list::headline(&model.news.records, view), room);
+            Line::from(vec![Span::styled(text, look.bold()), Span::styled(format!(" {now}"), look.dim())])
+        }
+    }
+}
+
+fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Look) {
+    let listed = model.listed();
+    let columns = Columns::of(&listed, usize::from(area.width));
+    let mut lines = vec![columns.header(look)];
+    if listed.is_empty() {
+        let why = if model.filter.is_empty() {
+            "  no jobs yet: `relay launch -w DIR \"task\"` starts one"
+        } else {
+            "  no job has this text: esc lists all"
+        };
+        lines.push(Line::raw(width::fit_raw(why, usize::from(area.width))));
+    }
+    let room = usize::from(area.height).saturating_sub(1);
+    let at = listed.iter().position(|record| Some(&record.job) == model.selected.as_ref()).unwrap_or(0);
+    let from = (at + 1).saturating_sub(room);
+    for record in listed.iter().skip(from).take(room) {
+        let selected = Some(&record.job) == model.selected.as_ref();
+        lines.push(columns.row(record, &model.news.view, look, selected));
+    }
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+fn footer(model: &Model, columns: usize, look: Look) -> Line<'static> {
+    let (text, style) = match (&model.mode, &model.note) {
+        (Mode::Confirm(job), _) => (format!("cancel {job} and end all it runs? y/n"), look.alarm()),
+        (Mode::Filter, _) => (format!("/{}▏ enter: keep, esc: all", model.filter), look.bold()),
+        (_, Some(note)) => (note.clone(), look.bold()),
+        (_, None) if !model.filter.is_empty() => {
+            (format!("only jobs with '{}' (esc: all)  q quit  ? help", model.filter), look.dim())
+        }
+        (_, None) => (
+            "↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter  ? help  q quit"
+                .to_owned(),
+            look.dim(),
+        ),
+    };
+    Line::styled(width::pad(&text, columns), style)
+}
+
+fn help(frame: &mut Frame<'_>, body: Rect, look: Look) {
+    let width = body.width.min(60);
+    let height = u16::try_from(HELP.len() + 2).unwrap_or(u16::MAX).min(body.height);
+    let area = Rect { x: body.x + (body.width - width) / 2, y: body.y, width, height };
+    let lines: Vec<Line<'_>> = HELP
+        .iter()
+        .map(|(keys, what)| {
+            Line::from(vec![Span::styled(format!(" {keys:<11}"), look.bold()), Span::raw(*what)])
+        })
+        .collect();
+    frame.render_widget(Clear, area);
+    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" keys ")), area);
+}

@@ -1,0 +1,247 @@
+//! The screen, in every state that matters, as a terminal of some size shows it.
+
+use common::record::State;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use super::draw::draw;
+use super::keys::Action;
+use super::model::{Model, News, Pane};
+use crate::render::{Paint, Relay, samples, width};
+
+fn news() -> News {
+    let named = |mut record: common::record::JobRecord, job: &str| {
+        record.job = job.parse().unwrap();
+        record
+    };
+    News {
+        records: vec![
+            named(samples::running(), "abe#2"),
+            named(samples::supervised(), "bea#1"),
+            named(samples::link_lost(), "dan#3"),
+            named(samples::queued(), "cid#1"),
+            named(samples::failed(), "abe#1"),
+            named(samples::completed(), "eva#7"),
+        ],
+        view: samples::view(160),
+        tail: vec!["npm warn deprecated".into(), "added 12 packages".into()],
+        tries: Vec::new(),
+        trouble: None,
+    }
+}
+
+fn show(model: &Model, columns: u16, rows: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
+    terminal.draw(|frame| draw(model, frame)).unwrap();
+    let buffer = terminal.backend().buffer().clone();
+    let line = |y| (0..columns).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+    (0..rows).map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
+    insta::assert_snapshot!(show(&Model::new(news()), 80, 24), @r#"
+    relay ready, 4 jobs at once · 3 running · 1 queued                      03:06:45
+      STATE        JOB    STEP                                   TIME  TASK
+    ▸ ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
+      ● running    bea#1  quiet: install: n… █░░░░░░░░░     2m28s/20m  fix the tests
+      ● running    dan#3  stale: last heard…                    2m38s  fix the tests
+      ○ queued     cid#1  place 1, the next…                    2m40s  fix the tests
+      ✗ failed     abe#1  just now: step_ti…                   10m09s  fix the tests
+      ✓ completed  eva#7  just now                             10m09s  fix the tests
+     abe#2 details ─────────────────────────────────────────────────────────────────
+    abe#2 running for 2m38s
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
+    link       connected
+    step       3 install 2m30s of 10m: npm ci
+               ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+    health     healthy: install 2m30s of 10m; next event expected within 8m
+    steps      ✓ 1 start 0.9s ok: codex
+               ✓ 2 clone 5.0s ok: git clone https://example.org/abe
+    plan       1 of 2 done, next: fix
+    said       The clone is there.
+               Now the packages.
+    thread     0199-t
+    ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter  ? help  …
+    "#);
+}
+
+#[test]
+fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
+    insta::assert_snapshot!(show(&Model::new(news()), 200, 20), @r#"
+    relay ready, 4 jobs at once · 3 running · 1 queued                                                                                                                                              03:06:45
+      STATE        JOB    STEP                                                     TIME  TASK                     ┌ abe#2 details ──────────────────────────────────────────────────────────────────────────
+    ▸ ● running    abe#2  install: npm ci                      ██░░░░░░░░     2m30s/10m  fix the tests            │abe#2 running for 2m38s
+      ● running    bea#1  quiet: install: npm ci               █░░░░░░░░░     2m28s/20m  fix the tests            │task       fix the tests
+      ● running    dan#3  stale: last heard of 2m ago                             2m38s  fix the tests            │workspace  /home/u/work/abe (engine docker, isolation: container)
+      ○ queued     cid#1  place 1, the next to start by itsel…                    2m40s  fix the tests            │times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
+      ✗ failed     abe#1  just now: step_timeout                                 10m09s  fix the tests            │link       connected
+      ✓ completed  eva#7  just now                                               10m09s  fix the tests            │step       3 install 2m30s of 10m: npm ci
+                                                                                                                  │           ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+                                                                                                                  │health     healthy: install 2m30s of 10m; next event expected within 8m
+                                                                                                                  │steps      ✓ 1 start 0.9s ok: codex
+                                                                                                                  │           ✓ 2 clone 5.0s ok: git clone https://example.org/abe
+                                                                                                                  │plan       1 of 2 done, next: fix
+                                                                                                                  │said       The clone is there.
+                                                                                                                  │           Now the packages.
+                                                                                                                  │thread     0199-t
+                                                                                                                  │log        /r/abe.1.log
+                                                                                                                  │────────────────────────────────────────
+                                                                                                                  │added 12 packages
+    ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter  ? help  q quit
+    "#);
+}
+
+#[test]
+fn a_failed_job_shows_its_error_and_what_to_try() {
+    let mut news = news();
+    news.tries = vec!["a cache or a nearer mirror makes it faster".into()];
+    let mut model = Model::new(news);
+    (0..4).for_each(|_| drop(model.act(Action::Move(1))));
+    insta::assert_snapshot!(show(&model, 80, 30), @r#"
+    relay ready, 4 jobs at once · 3 running · 1 queued                      03:06:45
+      STATE        JOB    STEP                                   TIME  TASK
+      ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
+      ● running    bea#1  quiet: install: n… █░░░░░░░░░     2m28s/20m  fix the tests
+      ● running    dan#3  stale: last heard…                    2m38s  fix the tests
+      ○ queued     cid#1  place 1, the next…                    2m40s  fix the tests
+    ▸ ✗ failed     abe#1  just now: step_ti…                   10m09s  fix the tests
+      ✓ completed  eva#7  just now                             10m09s  fix the tests
+     abe#1 details ─────────────────────────────────────────────────────────────────
+    abe#1 failed after 10m09s (just now)
+    task       fix the tests
+    workspace  /home/u/work/abe (engine docker, isolation: container)
+    times      launched 03:04:05, started 03:04:07, ended 03:14:16
+    steps      ✓ 1 start 0.9s ok: codex
+               ✓ 2 clone 5.0s ok: git clone https://example.org/abe
+               ■ 3 install 10m00s killed: npm ci
+    plan       1 of 2 done, next: fix
+    said       The clone is there.
+               Now the packages.
+    error      step_timeout in step 3: install `npm ci` ran for 10m, its limit:
+               raise it with --step-timeout install=20m
+    next       `relay explain abe#1` says why and what to try; read it first
+    usage      1200 tokens in (0 cached), 50 out (0 reasoning)
+    changes    3 files (+10 -2)
+    thread     0199-t
+    cleanup    2 processes killed, 0 left
+    log        /r/abe.1.log
+    try        a cache or a nearer mirror makes it faster
+
+    ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter  ? help  …
+    "#);
+}
+
+#[test]
+fn questions_filters_and_notes_stand_in_the_last_line() {
+    let mut model = Model::new(news());
+    let last = |model: &Model| show(model, 80, 24).lines().last().unwrap_or_default().to_owned();
+    model.act(Action::Cancel);
+    let mut told = vec![last(&model)];
+    model.act(Action::Back);
+    told.push(last(&model));
+    model.act(Action::Filter);
+    model.act(Action::Type('b'));
+    told.push(last(&model));
+    model.act(Action::Accept);
+    told.push(last(&model));
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    cancel abe#2 and end all it runs? y/n
+    abe#2 goes on
+    /b▏ enter: keep, esc: all
+    only jobs with 'b' (esc: all)  q quit  ? help
+    "#);
+}
+
+#[test]
+fn the_log_takes_the_place_of_the_details_and_scrolls() {
+    let mut model = Model::new(news());
+    model.news.tail = (0..50).map(|n| format!("line {n}")).collect();
+    model.act(Action::Log);
+    let end = show(&model, 60, 16);
+    model.act(Action::Scroll(-10));
+    let above = show(&model, 60, 16);
+    let shown = |text: &str| {
+        text.lines().filter(|line| line.starts_with("line ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&end).last().map(String::as_str), Some("line 49"));
+    assert_eq!(shown(&above).last().map(String::as_str), Some("line 39"));
+    model.act(Action::Scroll(-1000));
+    assert_eq!(shown(&show(&model, 60, 16)).first().map(String::as_str), Some("line 0"));
+}
+
+#[test]
+fn the_help_names_every_key() {
+    let mut model = Model::new(news());
+    model.act(Action::Help);
+    insta::assert_snapshot!(show(&model, 64, 14), @r#"
+    relay ready, 4 jobs at once · 3 running · 1 queued      03:06:45
+      ┌ keys ────────────────────────────────────────────────────┐
+    ▸ │ ↑ ↓ j k    select a job (Home End: first, last)          │h…
+      │ enter      details on and off                            │h…
+      │ l  e       its log, its events                           │h…
+      │ PgUp PgDn  scroll the details or the log                 │h…
+      │ c          cancel the job (asks first)                   │h…
+      │ x          10m more for its step, or for the job         │h…
+      │ /          list only jobs with this text (esc: all)      │
+      │ ctrl-l     draw everything anew                          │
+      │ q          quit; ctrl-z: back to the shell, fg returns   │
+      └──────────────────────────────────────────────────────────┘
+
+    ↑↓ select  enter details  l log  e events  c cancel  x +10m  / …
+    "#);
+}
+
+#[test]
+fn without_jobs_or_a_relay_the_screen_says_what_to_do() {
+    let mut news = news();
+    news.records.clear();
+    news.view.relay = Relay::Down;
+    insta::assert_snapshot!(show(&Model::new(news), 60, 6), @r#"
+    no relay is running (`relay up`)                    03:06:45
+      STATE        JOB  STEP                        TIME  TASK
+      no jobs yet: `relay launch -w DIR "task"` starts one
+
+
+    ↑↓ select  enter details  l log  e events  c cancel  x +10m…
+    "#);
+}
+
+#[test]
+fn a_terminal_that_is_too_small_says_so() {
+    assert_eq!(show(&Model::new(news()), 28, 2), "relay top needs 30x6\n");
+}
+
+#[test]
+fn no_size_no_state_and_no_text_of_a_worker_breaks_the_screen() {
+    let mut news = news();
+    for state in [State::Running, State::Failed] {
+        let mut record = samples::hostile();
+        record.state = state;
+        news.records.insert(0, record);
+    }
+    news.tail = vec!["a\u{301}日本".repeat(100)];
+    let mut model = Model::new(news);
+    for pane in [Pane::Status, Pane::Log, Pane::Events, Pane::Closed] {
+        model.pane = pane;
+        for (columns, rows) in [(1, 1), (30, 6), (31, 7), (79, 14), (80, 24), (121, 30), (181, 60)] {
+            let text = show(&model, columns, rows);
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'));
+            assert!(text.split('\n').count() == usize::from(rows), "{text}");
+        }
+    }
+}
+
+#[test]
+fn without_colour_every_state_is_still_told_by_its_word() {
+    let mut model = Model::new(news());
+    let plain = show(&model, 100, 24);
+    model.news.view.paint = Paint::new(true);
+    assert_eq!(show(&model, 100, 24), plain);
+    for word in ["running", "queued", "failed", "completed", "stale", "quiet"] {
+        assert!(plain.contains(word), "{word}: {plain}");
+    }
+    assert!(plain.lines().all(|line| width::of(line) <= 100));
+}

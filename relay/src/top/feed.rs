@@ -1,0 +1,102 @@
+//! What the registry says, for the screen.
+
+use common::ids::JobId;
+use common::record::{JobRecord, State};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::model::{Model, News, Pane};
+use super::records::Records;
+use super::tail::Tail;
+use crate::explain;
+use crate::registry::lease::{self, PlatformStatus};
+use crate::registry::{Registry, event_log};
+use crate::render::{Paint, Relay, View};
+
+/// Jobs that are listed: the registry keeps the newest 200 ends, and whoever scrolls further looks for one by its name.
+const LISTED: usize = 300;
+
+/// Reads the registry again and again.
+pub(super) struct Feed {
+    registry: Registry,
+    paint: Paint,
+    zone: TimeZone,
+    records: Records,
+    tail: Option<Tail>,
+    /// What was found out about a job that failed: its log does not change any more.
+    tries: Option<(JobId, Vec<String>)>,
+}
+
+impl Feed {
+    /// A feed of a registry, which need not exist yet.
+    pub(super) fn new(registry: Registry, paint: Paint) -> Self {
+        let zone = TimeZone::system();
+        Self { registry, paint, zone, records: Records::default(), tail: None, tries: None }
+    }
+
+    /// Reads what the screen needs; `model` tells what is looked at.
+    pub(super) fn look(&mut self, model: Option<&Model>) -> News {
+        let (records, mut trouble) = match self.records.look(&self.registry, LISTED) {
+            Ok(records) => (records, None),
+            Err(e) => (Vec::new(), Some(format!("{}: {e}", self.registry.dir().display()))),
+        };
+        let view = self.view(&records);
+        let selected = model.and_then(|model| Some((model.selected.as_ref()?, model.pane)));
+        let tail = match selected {
+            Some((job, pane)) if pane != Pane::Closed => self.follow(job, pane, &view).unwrap_or_else(|e| {
+                trouble = Some(format!("{job}: {e}"));
+                Vec::new()
+            }),
+            _ => Vec::new(),
+        };
+        let record = selected.and_then(|(job, _)| records.iter().find(|record| record.job == *job));
+        let tries = record.map(|record| self.tries(record, view.now)).unwrap_or_default();
+        News { records, view, tail, tries, trouble }
+    }
+
+    fn view(&self, records: &[JobRecord]) -> View {
+        let starting = || PlatformStatus::Starting { detail: "the relay has just been started".to_owned() };
+        let relay = match lease::is_held(&self.registry) {
+            true => Relay::Up(lease::read(&self.registry).map_or_else(starting, |lease| lease.platform)),
+            false => Relay::Down,
+        };
+        let queued = records.iter().filter(|record| record.state == State::Queued);
+        View {
+            now: Timestamp::now(),
+            zone: self.zone.clone(),
+            relay,
+            queue: queued.map(|record| record.job.clone()).collect(),
+            ahead: 0,
+            columns: None,
+            paint: self.paint,
+        }
+    }
+
+    /// The newest lines of what is looked at.
+    fn follow(&mut self, job: &JobId, pane: Pane, view: &View) -> std::io::Result<Vec<String>> {
+        let pane = if pane == Pane::Events { pane } else { Pane::Log };
+        let same = |tail: &Tail| tail.job == *job && tail.pane == pane;
+        let tail = match &mut self.tail {
+            Some(tail) if same(tail) => tail,
+            other => other.insert(Tail::new(job.clone(), pane)),
+        };
+        tail.read(&self.registry, view)?;
+        Ok(tail.lines())
+    }
+
+    /// What to try, where a job failed.
+    fn tries(&mut self, record: &JobRecord, now: Timestamp) -> Vec<String> {
+        if record.state != State::Failed {
+            return Vec::new();
+        }
+        if let Some((job, tries)) = &self.tries
+            && *job == record.job
+        {
+            return tries.clone();
+        }
+        let log = event_log::read(&self.registry.events(&record.job)).unwrap_or_default();
+        let tries = explain::explain(record, &log.lines, now).tries;
+        self.tries = Some((record.job.clone(), tries.clone()));
+        tries
+    }
+}

@@ -1,0 +1,90 @@
+//! What is shown of the selected job.
+
+use common::record::JobRecord;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::model::{Model, Pane};
+use super::style::Look;
+use crate::render::{Paint, View, health, status, width};
+
+/// Columns of a label in the text of a status.
+const LABEL: usize = 11;
+
+/// The title of the pane.
+pub(super) fn title(model: &Model) -> String {
+    let what = match model.pane {
+        Pane::Closed => return String::new(),
+        Pane::Status => "details",
+        Pane::Log => "log",
+        Pane::Events => "events",
+    };
+    let job = model.selected.as_ref().map_or_else(|| "no job".to_owned(), ToString::to_string);
+    let back = if model.scroll > 0 { ", scrolled" } else { "" };
+    format!(" {job} {what}{back} ")
+}
+
+/// The lines that fit into the pane.
+pub(super) fn lines(model: &Model, area: Rect, look: Look) -> Vec<Line<'static>> {
+    let (columns, rows) = (usize::from(area.width), usize::from(area.height));
+    match (model.pane, model.record()) {
+        (Pane::Closed, _) | (_, None) => Vec::new(),
+        (Pane::Status, Some(record)) => details(model, record, columns, rows, look),
+        (Pane::Log | Pane::Events, Some(_)) => followed(model, columns, rows, look),
+    }
+}
+
+/// The text of `relay status`, what to try, and with what room is left the end of the log.
+fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look: Look) -> Vec<Line<'static>> {
+    let view = View { columns: Some(columns), paint: Paint::new(false), ..model.news.view.clone() };
+    let block = status::block(record, &view);
+    let mut label = String::new();
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    for (i, line) in block.lines().enumerate() {
+        let line = width::fit_raw(line, columns);
+        if i == 0 {
+            lines.push(Line::styled(line, look.state(record.state).patch(look.bold())));
+            continue;
+        }
+        let split = line.char_indices().nth(LABEL).map_or(line.len(), |(at, _)| at);
+        let (head, text) = line.split_at(split);
+        if !head.trim().is_empty() {
+            head.trim().clone_into(&mut label);
+        }
+        let style = match label.as_str() {
+            "error" | "warning" | "link" if !text.starts_with("connected") => look.alarm(),
+            "health" | "step" => look.health(health::of(record, &view).word),
+            _ => ratatui::style::Style::new(),
+        };
+        lines.push(Line::from(vec![
+            Span::styled(head.to_owned(), look.dim()),
+            Span::styled(text.to_owned(), style),
+        ]));
+    }
+    for (i, tried) in model.news.tries.iter().enumerate() {
+        for (j, part) in width::wrap(tried, columns.saturating_sub(LABEL).max(8)).into_iter().enumerate() {
+            let head = if i + j == 0 { "try" } else { "" };
+            lines
+                .push(Line::from(vec![Span::styled(format!("{head:<LABEL$}"), look.dim()), Span::raw(part)]));
+        }
+    }
+    let room = rows.saturating_sub(lines.len() + 1);
+    if room > 0 && model.scroll == 0 && !model.news.tail.is_empty() {
+        lines.push(Line::styled(width::fit_raw(&"─".repeat(columns.min(40)), columns), look.dim()));
+        let from = model.news.tail.len().saturating_sub(room);
+        lines.extend(model.news.tail[from..].iter().map(|line| Line::raw(width::fit_raw(line, columns))));
+    }
+    let skipped = model.scroll.min(lines.len().saturating_sub(rows));
+    lines.into_iter().skip(skipped).take(rows).collect()
+}
+
+/// The end of the log or events, or what is `scroll` lines above it.
+fn followed(model: &Model, columns: usize, rows: usize, look: Look) -> Vec<Line<'static>> {
+    let tail = &model.news.tail;
+    if tail.is_empty() {
+        return vec![Line::styled(width::fit_raw("nothing yet", columns), look.dim())];
+    }
+    let end = tail.len().saturating_sub(model.scroll).max(rows.min(tail.len()));
+    let from = end.saturating_sub(rows);
+    tail[from..end].iter().map(|line| Line::raw(width::fit_raw(line, columns))).collect()
+}

@@ -1,0 +1,175 @@
+//! The loop: one typed input at a time, one place that acts on it.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crossterm::event::{Event, EventStream};
+use futures_util::StreamExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::feed::Feed;
+use super::keys;
+use super::model::{Effect, Model};
+use super::orders;
+use super::screen::{self, Screen};
+use crate::registry::Registry;
+use crate::registry::watch::Watch;
+use crate::render::Paint;
+
+/// The registry is read no more often than this: nobody reads faster, and a flood of events must not cost a core.
+const REST: Duration = Duration::from_millis(100);
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Setting {
+    /// What is shown.
+    pub registry: Registry,
+    /// Colour, or none.
+    pub paint: Paint,
+    /// How long a job that is cancelled may take to end by itself, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// What happens.
+enum Input {
+    /// On the terminal; `None` once it is gone.
+    Terminal(Option<io::Result<Event>>),
+    /// Something may have changed, or a second has passed.
+    Look,
+    /// Somebody wants an end.
+    End,
+    /// Somebody wants it to stop for a while.
+    Stop,
+    /// It goes on after a stop.
+    Continue,
+}
+
+/// Shows the screen until somebody leaves it.
+///
+/// # Errors
+/// When the terminal can't be used.
+pub fn run(setting: &Setting) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(Top::new(setting)?.run())
+}
+
+struct Top<'a> {
+    setting: &'a Setting,
+    feed: Feed,
+    model: Model,
+    screen: Screen,
+    inputs: Inputs,
+}
+
+struct Inputs {
+    terminal: EventStream,
+    changes: mpsc::Receiver<()>,
+    rested_at: Instant,
+    ends: [Signal; 3],
+    stop: Signal,
+    resume: Signal,
+}
+
+impl Inputs {
+    /// The next one. Every branch is cancel-safe: streams, signals and a channel keep what was not taken, and a rest is
+    /// until a fixed time.
+    async fn next(&mut self) -> Input {
+        let [term, int, hang_up] = &mut self.ends;
+        let (changes, rested_at) = (&mut self.changes, self.rested_at);
+        tokio::select! {
+            event = self.terminal.next() => Input::Terminal(event),
+            _ = term.recv() => Input::End,
+            _ = int.recv() => Input::End,
+            _ = hang_up.recv() => Input::End,
+            _ = self.stop.recv() => Input::Stop,
+            _ = self.resume.recv() => Input::Continue,
+            () = async {
+                sleep_until(rested_at).await;
+                changes.recv().await;
+            } => Input::Look,
+        }
+    }
+}
+
+impl<'a> Top<'a> {
+    fn new(setting: &'a Setting) -> io::Result<Self> {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [term, int, hang_up] = kinds.map(signal);
+        let inputs = Inputs {
+            terminal: EventStream::new(),
+            changes: watch(setting.registry.dir().to_owned()),
+            rested_at: Instant::now(),
+            ends: [term?, int?, hang_up?],
+            stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
+            resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
+        };
+        let mut feed = Feed::new(setting.registry.clone(), setting.paint);
+        let mut model = Model::new(feed.look(None));
+        let news = feed.look(Some(&model));
+        model.take(news);
+        Ok(Self { setting, feed, model, screen: Screen::take()?, inputs })
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        loop {
+            self.screen.show(&self.model)?;
+            let effect = match self.inputs.next().await {
+                Input::Terminal(Some(Ok(Event::Key(key)))) => {
+                    keys::action(key, &self.model.mode).and_then(|action| self.model.act(action))
+                }
+                // A new size is taken with the next frame.
+                Input::Terminal(Some(Ok(_))) => None,
+                Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
+                Input::Look => {
+                    self.inputs.rested_at = Instant::now() + REST;
+                    Some(Effect::Look)
+                }
+                Input::Stop => Some(Effect::Suspend),
+                Input::Continue => {
+                    self.screen.resume()?;
+                    Some(Effect::Look)
+                }
+            };
+            match effect {
+                None => {}
+                Some(Effect::Quit) => return Ok(()),
+                Some(effect) => self.carry_out(effect)?,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> io::Result<()> {
+        let registry = &self.setting.registry;
+        match effect {
+            Effect::Cancel(job) => {
+                self.model.note = Some(orders::cancel(registry, &job, self.setting.grace_ms))
+            }
+            Effect::Extend { job, step } => self.model.note = Some(orders::extend(registry, &job, step)),
+            Effect::Look | Effect::Quit => {}
+            Effect::Redraw => self.screen.forget()?,
+            Effect::Suspend => {
+                screen::stop();
+                self.screen.resume()?;
+            }
+        }
+        let news = self.feed.look(Some(&self.model));
+        self.model.take(news);
+        Ok(())
+    }
+}
+
+/// Says whenever something in a folder may have changed, and every second.
+fn watch(dir: PathBuf) -> mpsc::Receiver<()> {
+    // One place: whoever reads slowly finds one wake-up waiting, and the watch waits with it.
+    let (sender, changes) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let watch = Watch::new(&dir);
+        while sender.blocking_send(()).is_ok() {
+            watch.wait(None);
+        }
+    });
+    changes
+}

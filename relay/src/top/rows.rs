@@ -1,0 +1,117 @@
+//! The list: a line for each job, as much of it as the width holds.
+
+use common::event::Resources;
+use common::record::JobRecord;
+use common::summary;
+use ratatui::text::{Line, Span};
+
+use super::style::Look;
+use crate::render::health::{self, Word};
+use crate::render::{View, list, width};
+
+/// Columns of a mark and a state, of the gauge, of the time beside it, of what was used.
+const STATE: usize = 11;
+const BAR: usize = 10;
+const TIME: usize = 13;
+const USED: usize = 19;
+/// Most columns of a job's id.
+const JOB: usize = 28;
+/// From here on what its steps used is shown, and the last words of the worker.
+const WIDE: usize = 120;
+const WIDEST: usize = 160;
+
+/// The columns of a list of this width.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns {
+    job: usize,
+    doing: usize,
+    bar: bool,
+    used: bool,
+    task: usize,
+    said: usize,
+}
+
+impl Columns {
+    /// Shares `width` among the columns: what is most asked for first.
+    pub(super) fn of(records: &[&JobRecord], width: usize) -> Self {
+        let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(3);
+        let job = job.clamp(3, JOB).min((width / 4).max(8));
+        let (bar, used) = (width >= 60, width >= WIDE);
+        let fixed =
+            2 + STATE + 2 + job + 2 + if bar { BAR + 1 } else { 0 } + TIME + if used { USED + 2 } else { 0 };
+        let rest = width.saturating_sub(fixed + 2);
+        let (doing, said) = if width >= WIDEST { (rest * 2 / 5, rest / 3) } else { (rest * 3 / 5, 0) };
+        let task = (rest - doing - said).saturating_sub(if said > 0 { 2 } else { 0 });
+        Self { job, doing, bar, used, task, said }
+    }
+
+    /// What the columns are called.
+    pub(super) fn header(self, look: Look) -> Line<'static> {
+        let mut text = format!(
+            "  {}  {}  {}",
+            width::pad("STATE", STATE),
+            width::pad("JOB", self.job),
+            width::pad("STEP", self.doing)
+        );
+        if self.bar {
+            text += &width::pad("", BAR + 1);
+        }
+        text += &format!("{:>TIME$}", "TIME");
+        if self.used {
+            text += &format!("  {}", width::pad("USED", USED));
+        }
+        text += &format!("  {}", width::pad("TASK", self.task));
+        if self.said > 0 {
+            text += "  SAID";
+        }
+        Line::styled(text, look.dim())
+    }
+
+    /// A job.
+    pub(super) fn row(self, record: &JobRecord, view: &View, look: Look, selected: bool) -> Line<'static> {
+        let health = health::of(record, view);
+        let near = list::gauge(record, view, health.word);
+        let state = width::pad(&format!("{} {}", list::mark(record.state), record.state.as_str()), STATE);
+        let doing = width::pad(&list::doing_now(record, view, health.word), self.doing.saturating_sub(1));
+        let doing_style = match health.word {
+            Word::Ended => look.state(record.state),
+            Word::Quiet | Word::Over | Word::Stale => look.health(health.word),
+            _ => ratatui::style::Style::new(),
+        };
+        let mut spans = vec![
+            Span::raw(if selected { "▸ " } else { "  " }),
+            Span::styled(state, look.state(record.state)),
+            Span::raw("  "),
+            Span::styled(width::pad(&record.job.to_string(), self.job), look.bold()),
+            Span::raw("  "),
+            Span::styled(doing, doing_style),
+            Span::raw(" "),
+        ];
+        if self.bar {
+            let bar =
+                near.map_or_else(|| " ".repeat(BAR), |near| width::bar(near.spent_ms, near.limit_ms, BAR));
+            spans.push(Span::styled(format!("{bar} "), look.health(health.word)));
+        }
+        spans.push(Span::raw(format!("{:>TIME$}", list::time(record, view, near))));
+        if self.used {
+            let used = used(record).map(|used| summary::resources(&used)).unwrap_or_default();
+            spans.push(Span::raw(format!("  {}", width::pad(&used, USED))));
+        }
+        spans.push(Span::raw(format!("  {}", width::pad(&record.prompt_summary, self.task))));
+        if self.said > 0 {
+            let said = record.message.as_deref().unwrap_or_default();
+            spans.push(Span::styled(format!("  {}", width::fit(said, self.said)), look.dim()));
+        }
+        let line = Line::from(spans);
+        if selected { line.patch_style(look.selected()) } else { line }
+    }
+}
+
+/// What the steps used that have ended: the CPU time of all, the most memory of one. Steps inside others are in those.
+fn used(record: &JobRecord) -> Option<Resources> {
+    let ended = record.steps.iter().filter(|step| step.parent.is_none()).filter_map(|step| step.resources);
+    ended.reduce(|sum, one| Resources {
+        cpu_ms: sum.cpu_ms.saturating_add(one.cpu_ms),
+        peak_memory: sum.peak_memory.max(one.peak_memory),
+    })
+}

@@ -1,0 +1,102 @@
+//! The newest lines of one job's log or events, as they grow.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+
+use common::event::EventBody;
+use common::event_line::EventLine;
+use common::ids::JobId;
+use common::job::StepKind;
+
+use super::model::Pane;
+use crate::registry::Registry;
+use crate::registry::event_log::Follower;
+use crate::registry::log_file::LogReader;
+use crate::render::View;
+use crate::render::event_text::{self, Setting};
+use crate::render::stream::Cleaner;
+
+/// Lines that are kept: some screens to scroll back.
+const KEPT: usize = 1000;
+/// Longest line that is kept, in bytes: no screen shows more of it.
+const LINE: usize = 1000;
+
+/// What is followed of a job.
+pub(super) struct Tail {
+    /// Which job.
+    pub(super) job: JobId,
+    /// Its log, or its events.
+    pub(super) pane: Pane,
+    source: Source,
+    lines: VecDeque<String>,
+}
+
+enum Source {
+    Log { reader: LogReader, cleaner: Cleaner },
+    Events { follower: Follower, waits: BTreeSet<u32> },
+}
+
+impl Tail {
+    /// Begins; nothing is read yet.
+    pub(super) fn new(job: JobId, pane: Pane) -> Self {
+        let source = match pane {
+            Pane::Events => Source::Events { follower: Follower::new(), waits: BTreeSet::new() },
+            _ => Source::Log { reader: LogReader::default(), cleaner: Cleaner::default() },
+        };
+        Self { job, pane, source, lines: VecDeque::new() }
+    }
+
+    /// Reads what is new.
+    ///
+    /// # Errors
+    /// When the file can't be read; an absent one is empty.
+    pub(super) fn read(&mut self, registry: &Registry, view: &View) -> io::Result<()> {
+        let lines = &mut self.lines;
+        match &mut self.source {
+            Source::Log { reader, cleaner } => {
+                while let Some(piece) = reader.read(&registry.log(&self.job))? {
+                    for line in cleaner.lines(&piece) {
+                        keep(lines, common::text::truncate(&line, LINE));
+                    }
+                }
+                Ok(())
+            }
+            Source::Events { follower, waits } => {
+                let path = registry.events(&self.job);
+                let read = follower.lines(&path, |raw, line| {
+                    if !is_wait(&line, waits) {
+                        keep(lines, event_text::line(raw, &line, Setting::default(), view));
+                    }
+                });
+                match read {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                    read => read.map(drop),
+                }
+            }
+        }
+    }
+
+    /// What is there.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.lines.iter().cloned().collect()
+    }
+}
+
+fn keep(lines: &mut VecDeque<String>, line: String) {
+    if lines.len() == KEPT {
+        lines.pop_front();
+    }
+    lines.push_back(line);
+}
+
+/// Whether a line is the begin or the end of a wait for the model: between any two steps there is one.
+fn is_wait(line: &EventLine, waits: &mut BTreeSet<u32>) -> bool {
+    match line.event.as_ref().map(|event| &event.body) {
+        Some(EventBody::StepStarted { n, kind: StepKind::Model, .. }) => {
+            waits.insert(*n);
+            true
+        }
+        Some(EventBody::StepFinished { n, .. }) => waits.remove(n),
+        _ => false,
+    }
+}
