@@ -21,6 +21,7 @@ mod explain;
 mod project;
 mod registry;
 mod render;
+mod sandbox;
 mod schema;
 mod start;
 mod time;

@@ -14,6 +14,7 @@ use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::watch::Watch;
+use crate::sandbox;
 
 /// How long a daemon may take until it holds the registry. It does nothing slow before that.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,10 +33,14 @@ pub fn engine(asked: Option<EngineKind>, config: &Config, registry: &Registry) -
 /// starting). A daemon that is there already is fine.
 ///
 /// # Errors
-/// One line with the daemon's own words when it ended, or why it could not be started.
+/// One line with what starts it where this process can't: inside of a sandbox nothing is tried. Else the daemon's own
+/// words when it ended, or why it could not be started.
 pub fn daemon(root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
     if lease::is_held(registry) {
         return Ok(());
+    }
+    if let Some(sandbox) = sandbox::here() {
+        return Err(Failure::unreachable(sandbox.no_relay(root)));
     }
     registry.ensure()?;
     let watch = Watch::new(registry.dir());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use common::record::State;
 
-use super::Context;
+use super::{Context, up};
 use crate::engine::container::Container;
 use crate::engine::{EngineKind, local};
 use crate::exit::{Code, Failure};
@@ -31,6 +31,7 @@ pub struct DownArgs {
 /// # Errors
 /// Exit code 2 when jobs still run and `--force` is not given, 5 when something does not stop.
 pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
+    up::outside_of_sandboxes(context, "down")?;
     let registry = &context.registry;
     let running = running(context)?;
     if !running.is_empty() && !args.force {

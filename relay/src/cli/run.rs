@@ -55,12 +55,8 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::command(args, &around)?;
     if !target.lives {
-        start::daemon(&context.root, &context.registry, target.engine).map_err(|failure| {
-            Failure::unreachable(format!(
-                "no relay is running and it can't be started from here ({failure}): run `relay up` outside of the \
-                 sandbox"
-            ))
-        })?;
+        start::daemon(&context.root, &context.registry, target.engine)
+            .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
     start::platform(&context.registry)?;
     let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, None)?;

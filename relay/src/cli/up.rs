@@ -10,7 +10,7 @@ use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
-use crate::start;
+use crate::{sandbox, start};
 
 /// How long a relay may take to hear a request; it looks every few seconds even where nothing tells it to.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -41,6 +41,9 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
             lease.engine
         )));
     }
+    if args.build || living.is_none() {
+        outside_of_sandboxes(context, "up")?;
+    }
     if args.build {
         if !engine.is_container() {
             return Err(Failure::usage("engine local has no image to build: leave --build out"));
@@ -54,6 +57,17 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     let lease = start::platform(&context.registry)?;
     report(context, &lease);
     Ok(Code::Done)
+}
+
+/// Refuses what would not work inside of a sandbox, and says how it is done.
+///
+/// # Errors
+/// Exit code 5 inside of one.
+pub(super) fn outside_of_sandboxes(context: &Context, command: &str) -> Result<(), Failure> {
+    match sandbox::here() {
+        Some(sandbox) => Err(Failure::unreachable(sandbox.refuses(command, &context.root))),
+        None => Ok(()),
+    }
 }
 
 /// A relay that was up already may have given up on its platform for the moment. One that dies meanwhile, as after a

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use common::ids::JobId;
 
 use crate::exit::Failure;
+use crate::sandbox;
 
 /// The registry's folder, relative to the project root.
 pub const FOLDER: &str = "platform/workers";
@@ -52,6 +53,11 @@ impl Registry {
                 "the disk of the registry {} is full: nothing was changed; free some space and try again",
                 self.dir.display()
             ));
+        }
+        if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+            && sandbox::here().is_some()
+        {
+            return Failure::unreachable(sandbox::not_writable(&self.dir));
         }
         Failure::unreachable(format!(
             "the registry {} can't be written ({error}): make the folder writable or name another project with --root",

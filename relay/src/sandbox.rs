@@ -1,0 +1,136 @@
+//! Whether this process is inside of a sandbox in which no relay can live.
+//!
+//! Codex runs a model's commands in one: by default without sockets, and on Linux in a process namespace that ends with
+//! the command, daemons included, also where the network was allowed. The environment does not tell: Codex sets the same
+//! variables for commands that its rules let out.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Programs that are the first process of a sandbox's process namespace.
+const FIRST_PROCESSES: [&str; 2] = ["codex-linux-sandbox", "bwrap"];
+
+/// What keeps a relay from living here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Sockets are refused.
+    NoSockets,
+    /// Whatever is started here ends with the command.
+    ShortLived,
+    /// Whatever is started here is held by the same limits (macOS).
+    Seatbelt,
+}
+
+impl Sandbox {
+    /// Why a relay can't live here, as a relative clause.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::NoSockets => "which refuses sockets",
+            Self::ShortLived => "which ends together with this command",
+            Self::Seatbelt => "whose limits it would inherit",
+        }
+    }
+
+    /// Why no relay of the project at `root` is started here, and the command that starts it.
+    pub fn no_relay(self, root: &Path) -> String {
+        let (why, command) = (self.reason(), outside("up", root));
+        format!("none can be started inside of this sandbox, {why}: run `{command}` in a terminal outside of it")
+    }
+
+    /// Why `relay COMMAND` does nothing here, and how it is done.
+    pub fn refuses(self, command: &str, root: &Path) -> String {
+        let (why, outside) = (self.reason(), outside(command, root));
+        format!(
+            "`relay {command}` has to run outside of this sandbox, {why}: run `{outside}` in a terminal outside of it, \
+             or let Codex do so by the rules that `relay init` writes (as a command of its own: no cd, pipe or \
+             redirection)"
+        )
+    }
+}
+
+/// What lets a registry be written inside of a sandbox that holds it read-only. Codex takes folders that exist.
+pub fn not_writable(registry: &Path) -> String {
+    let there = registry.ancestors().find(|dir| dir.is_dir()).unwrap_or(registry);
+    let root = registry.ancestors().nth(2).unwrap_or(registry);
+    let (there, root) = (there.to_string_lossy(), root.to_string_lossy());
+    format!(
+        "the registry {} can't be written inside of this sandbox: start Codex in {root}, or with `--sandbox \
+         workspace-write --add-dir {}`",
+        registry.display(),
+        shell_words::quote(&there)
+    )
+}
+
+/// A command that does its work from anywhere.
+fn outside(command: &str, root: &Path) -> String {
+    format!("relay {command} --root {}", shell_words::quote(&root.to_string_lossy()))
+}
+
+/// The sandbox around this process. Takes microseconds: one socket, one small file.
+pub fn here() -> Option<Sandbox> {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop);
+    // Flatpak's applications are below bwrap too, for as long as they run.
+    let first = if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process() };
+    let seatbelt = std::env::var_os("CODEX_SANDBOX").is_some_and(|kind| kind == "seatbelt");
+    judge(&socket, &first, seatbelt)
+}
+
+/// The command line of process 1, as `/proc` has it; empty where there is none to be read.
+fn first_process() -> Vec<u8> {
+    std::fs::read("/proc/1/cmdline").unwrap_or_default()
+}
+
+fn judge(socket: &io::Result<()>, first: &[u8], seatbelt: bool) -> Option<Sandbox> {
+    if socket.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
+        return Some(Sandbox::NoSockets);
+    }
+    let program = first.split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = Path::new(OsStr::from_bytes(program)).file_name();
+    if name.is_some_and(|name| FIRST_PROCESSES.iter().any(|known| name == *known)) {
+        return Some(Sandbox::ShortLived);
+    }
+    seatbelt.then_some(Sandbox::Seatbelt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_one_line_with_the_command_that_works() {
+        let root = Path::new("/home/u/my project");
+        assert_eq!(
+            Sandbox::NoSockets.no_relay(root),
+            "none can be started inside of this sandbox, which refuses sockets: run `relay up --root \
+             '/home/u/my project'` in a terminal outside of it"
+        );
+        assert_eq!(
+            Sandbox::ShortLived.refuses("down", Path::new("/p")),
+            "`relay down` has to run outside of this sandbox, which ends together with this command: run `relay down \
+             --root /p` in a terminal outside of it, or let Codex do so by the rules that `relay init` writes (as a \
+             command of its own: no cd, pipe or redirection)"
+        );
+    }
+
+    #[test]
+    fn a_sandbox_is_told_by_its_sockets_and_its_first_process() {
+        let refused = || Err(io::ErrorKind::PermissionDenied.into());
+        let taken = || Err(io::ErrorKind::AddrInUse.into());
+        for (socket, first, seatbelt, expected) in [
+            (Ok(()), &b"/sbin/init\0splash\0"[..], false, None),
+            (Ok(()), b"", false, None),
+            (Ok(()), b"/usr/bin/tini\0--\0codex-linux-sandbox\0", false, None),
+            (taken(), b"systemd\0", false, None),
+            (refused(), b"systemd\0", false, Some(Sandbox::NoSockets)),
+            (refused(), b"codex-linux-sandbox\0", false, Some(Sandbox::NoSockets)),
+            (Ok(()), b"codex-linux-sandbox\0--sandbox-policy-cwd\0", false, Some(Sandbox::ShortLived)),
+            (Ok(()), b"/usr/bin/bwrap\0--unshare-pid\0", false, Some(Sandbox::ShortLived)),
+            (Ok(()), b"", true, Some(Sandbox::Seatbelt)),
+        ] {
+            assert_eq!(judge(&socket, first, seatbelt), expected, "{socket:?} {first:?} {seatbelt}");
+        }
+    }
+}
