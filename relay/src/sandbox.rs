@@ -37,7 +37,9 @@ impl Sandbox {
     /// Why no relay of the project at `root` is started here, and the command that starts it.
     pub fn no_relay(self, root: &Path) -> String {
         let (why, command) = (self.reason(), outside("up", root));
-        format!("none can be started inside of this sandbox, {why}: run `{command}` in a terminal outside of it")
+        format!(
+            "none can be started inside of this sandbox, {why}: run `{command}` in a terminal outside of it"
+        )
     }
 
     /// Why `relay COMMAND` does nothing here, and how it is done.

@@ -24,6 +24,7 @@ mod model;
 mod partition;
 mod recovery;
 mod registry;
+mod sandbox;
 mod shell_jobs;
 mod stalls;
 mod storage;

@@ -4,6 +4,7 @@
 //!   started is stopped, and every record is held against its event log.
 //! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: who runs in a folder,
 //!   counted from outside. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
+//! * [`sandbox`]: commands inside of the sandbox of Codex.
 //! * [`netns`]: relay and agent in networks of their own. * [`mount`]: small file systems. [`strace`]: calls that fail
 //!   on purpose. * [`figures`]: what was measured.
 //!
@@ -17,6 +18,7 @@ pub mod mount;
 pub mod netns;
 pub mod processes;
 pub mod programs;
+pub mod sandbox;
 pub mod site;
 pub mod strace;
 

@@ -1,0 +1,273 @@
+//! `relay` inside of Codex's own sandbox: without a rule, without trust, without a network.
+
+use std::fmt::Write;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use common::record::State;
+use relay_tests::harness::figures::{figure, percentile, times};
+use relay_tests::harness::sandbox::{self, WORKSPACE_WRITE};
+use relay_tests::harness::{Engine, Site, processes, until};
+
+/// The sandbox, with the network allowed.
+const WITH_NETWORK: [&str; 4] =
+    ["-c", WORKSPACE_WRITE[1], "-c", "sandbox_workspace_write.network_access=true"];
+
+/// What a shell can make of a command.
+const FORMS: [&str; 12] = [
+    "CMD",
+    "CMD | cat",
+    "cd sub && CMD",
+    "cd sub; CMD; true",
+    "CMD > out && cat out",
+    "CMD 2>&1",
+    "X=1 CMD",
+    "bash -lc 'PATH=$OLD; CMD'",
+    "timeout 20 CMD",
+    "echo $(CMD)",
+    "(CMD)",
+    "CMD <<'EOF'\ntext\nEOF",
+];
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
+}
+
+/// A relay that runs outside, and a folder to change to.
+fn site() -> Site {
+    let site = Site::new(Engine::Local);
+    site.write("sub/file", "");
+    site.relay(&["up"]);
+    site
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn every_verb_works_in_every_form_that_a_shell_can_give_it() {
+    let site = site();
+    let done = site.launch_shell("echo done", &["-n", "done"]);
+    let runs = site.launch_shell("until test -e go; do sleep 0.05; done", &["-n", "runs"]);
+    site.ended(&done);
+    site.record_when(&runs, "runs", |record| record.state == State::Running);
+    let verbs = [
+        ("relay status done", "completed"),
+        ("relay status", "running"),
+        ("relay logs done", "done"),
+        ("relay events done", "finished"),
+        ("relay wait done", "completed"),
+        ("relay explain done", "completed"),
+        ("relay extend runs 1m", "may now take"),
+        ("relay cancel done", "already ended"),
+        ("relay run -w \"$DEMO\" -n ran -- echo ran", "ran"),
+        ("relay launch --runner shell -w \"$DEMO\" -n more true", "Worker more#"),
+    ];
+    let mut script = String::from("export OLD=$PATH\n");
+    let mut expected = String::new();
+    for (verb, word) in verbs {
+        for (n, form) in FORMS.iter().enumerate() {
+            let command = form.replace("CMD", verb);
+            let line = format!("{verb} in form {n}").replace('"', "");
+            writeln!(script, "cd \"$ROOT\"; said=$({command}\n)\ncode=$?").unwrap();
+            writeln!(
+                script,
+                "case $said in *'{word}'*) echo '{line}: '$code;; *) echo '{line}: '$code \"$said\";; esac"
+            )
+            .unwrap();
+            writeln!(expected, "{line}: 0").unwrap();
+        }
+    }
+    let mut command = sandbox::command(&site, site.root(), &WORKSPACE_WRITE, &script);
+    let output = command.env("ROOT", site.root()).env("DEMO", site.workspace()).output().unwrap();
+    similar_asserts::assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{}", text(&output));
+    figure(&format!(
+        "sandbox: {} verbs in {} forms each worked in Codex's sandbox",
+        verbs.len(),
+        FORMS.len()
+    ));
+    site.relay(&["cancel", "--grace", "1s", &runs]);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_task_reaches_a_worker_from_a_heredoc_a_pipe_a_variable_and_a_file() {
+    let site = site();
+    let script = r#"set -e
+        cd workspace-projects/demo
+        L="relay launch --runner shell -n task"
+        $L - <<'EOF' | cat
+echo heredoc $((1+1))
+EOF
+        echo 'echo pipe' | $L -
+        X='a  variable'; $L "echo '$X'"
+        echo 'echo file' > ../task; $L -f ../task | head -n 1
+        relay wait task.1 task.2 task.3 task.4 > /dev/null
+        for n in 1 2 3 4; do relay logs task.$n; done"#;
+    let said = sandbox::stdout(&site, script);
+    for words in ["heredoc 2", "pipe", "a  variable", "file", "Worker task#4 launched"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    for n in 1..=4 {
+        assert_eq!(site.record(&format!("task#{n}")).state, State::Completed);
+    }
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_command_that_is_followed_streams_its_output_and_returns_its_exit_code() {
+    let site = site();
+    site.write("workspace-projects/demo/package.json", r#"{"scripts": {"test": "echo tested; exit 3"}}"#);
+    let script = r#"D=workspace-projects/demo
+        relay run -w $D -- 'echo first; until test -e seen; do sleep 0.02; done; echo second' |
+            while read -r line; do echo "saw $line"; touch $D/seen; done
+        relay run -w $D -- npm test; echo "code $?""#;
+    let said = sandbox::stdout(&site, script);
+    assert!(said.contains("saw first\nsaw second\n"), "{said}");
+    assert!(said.contains("\ntested\n") && said.ends_with("code 3\n"), "{said}");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn followers_are_woken_at_once() {
+    let site = site();
+    let workspace = site.workspace();
+    let mut waited = Vec::new();
+    for _ in 0..times(9, 100) {
+        let _ = std::fs::remove_file(workspace.join("go"));
+        let job = site.launch_shell("until test -e go; do sleep 0.01; done; echo gone", &["-n", "waited"]);
+        let script = format!(
+            "relay events -f '{job}' > events & relay logs -f '{job}' > log & relay wait '{job}' > /dev/null & \
+             while ! grep -q started events; do sleep 0.01; done; touch workspace-projects/demo/go; \
+             wait; date +%s.%N"
+        );
+        let said = sandbox::stdout(&site, &script);
+        let finished = site.record(&job).finished_at.unwrap().as_duration();
+        let returned = Duration::from_secs_f64(said.trim().parse().unwrap());
+        waited.push(returned.saturating_sub(finished.unsigned_abs()));
+        let log = std::fs::read_to_string(site.root().join("log")).unwrap();
+        assert!(log.contains("gone"), "{log}");
+    }
+    let half = percentile(waited, 50);
+    figure(&format!(
+        "sandbox: from a job's end until wait, logs -f and events -f have ended: p50 {half:.1?}"
+    ));
+    // Looking every 200 ms, as where nothing wakes them, the last of three would take more.
+    assert!(half < Duration::from_millis(150), "{half:?}");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_launch_gives_the_prompt_back_within_300_ms() {
+    let site = site();
+    let launches = times(12, 200);
+    let measure = |what: &str| {
+        let script = format!(
+            "for i in $(seq {launches}); do a=${{EPOCHREALTIME/./}}; \
+             relay launch -n quick -w workspace-projects/demo --runner shell 'sleep 60' >/dev/null || exit 1; \
+             echo $((${{EPOCHREALTIME/./}} - a)); done"
+        );
+        let said = sandbox::stdout(&site, &script);
+        let all: Vec<Duration> =
+            said.lines().map(|line| Duration::from_micros(line.parse().unwrap())).collect();
+        assert_eq!(all.len(), launches);
+        let (half, most) = (percentile(all.clone(), 50), percentile(all, 95));
+        figure(&format!(
+            "sandbox: from `relay launch` to the prompt back, {what}: p50 {half:.1?}, p95 {most:.1?} (target 300 ms)"
+        ));
+        assert!(half <= Duration::from_millis(300), "{what}: {half:?}");
+    };
+    // The first four start; the others stay queued, and are looked at for as long as can be.
+    measure("most of them queued");
+    site.relay(&["down", "--force"]);
+    measure("without a relay");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn without_a_relay_a_launch_is_queued_and_says_what_starts_one() {
+    for (settings, why) in [
+        (&WORKSPACE_WRITE[..], "which refuses sockets"),
+        (&WITH_NETWORK[..], "which ends together with this command"),
+    ] {
+        let site = Site::new(Engine::Local);
+        let began = Instant::now();
+        let output =
+            sandbox::run(&site, settings, "relay launch --runner shell -w workspace-projects/demo true");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let root = site.root().display();
+        let start = format!("relay up --root {root}");
+        assert_eq!(
+            text(&output),
+            format!(
+                "relay: queued: no relay is running: none can be started inside of this sandbox, {why}: run `{start}` \
+                 in a terminal outside of it"
+            )
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "Worker demo#1 launched; ask for status anytime.\nqueued: no relay is running: `relay up` starts it\n"
+        );
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!site.registry().join("relay.log").exists(), "a relay was tried");
+        assert_eq!(processes::running(&format!("serve --root {root}")), []);
+        let run = sandbox::run(&site, settings, "relay run -w workspace-projects/demo -- true");
+        assert_eq!(run.status.code(), Some(5), "a command that is followed does not wait for a relay");
+        assert!(text(&run).contains(&start) && text(&run).lines().count() == 1, "{}", text(&run));
+        site.relay(&["up", "--root", &root.to_string()]);
+        assert_eq!(site.ended("demo#1").state, State::Completed);
+    }
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn up_and_down_say_that_they_run_outside_and_how() {
+    let site = Site::new(Engine::Local);
+    let refused = |settings: &[&str], command: &str| {
+        let output = sandbox::run(&site, settings, &format!("relay {command}"));
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(5), &b""[..]), "{command}");
+        let said = text(&output);
+        let outside =
+            format!("run `relay {command} --root {}` in a terminal outside of it", site.root().display());
+        assert!(said.contains(&outside) && said.contains("rules that `relay init` writes"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    };
+    for settings in [&WORKSPACE_WRITE[..], &WITH_NETWORK[..]] {
+        refused(settings, "up");
+        refused(settings, "down");
+    }
+    site.relay(&["up"]);
+    // What is up needs nothing done: that is told from the files.
+    assert!(sandbox::stdout(&site, "relay up | cat").starts_with("relay is up: engine local"));
+    refused(&WORKSPACE_WRITE, "down");
+    let pid = site.daemon_pid();
+    until("the relay goes on", || (site.daemon_pid() == pid).then_some(()));
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_registry_that_can_not_be_written_names_the_flag_that_opens_it() {
+    let site = site();
+    let job = site.launch_shell("sleep 30", &["-n", "watched"]);
+    let inner = site.workspace();
+    let within =
+        |settings: &[&str], script: &str| sandbox::command(&site, &inner, settings, script).output().unwrap();
+    let opened = site.registry().display().to_string();
+    for command in ["relay launch --runner shell true", "relay cancel watched", "relay extend watched 1m"] {
+        let output = within(&WORKSPACE_WRITE, command);
+        assert_eq!(output.status.code(), Some(5), "{command}");
+        assert_eq!(
+            text(&output),
+            format!(
+                "relay: the registry {opened} can't be written inside of this sandbox: start Codex in {}, or with \
+                 `--sandbox workspace-write --add-dir {opened}`",
+                site.root().display()
+            )
+        );
+    }
+    let output = within(&WORKSPACE_WRITE, "relay status watched && relay events watched | cat");
+    assert!(output.status.success(), "{}", text(&output));
+    let roots = format!("sandbox_workspace_write.writable_roots=[\"{opened}\"]");
+    let output = within(&["-c", WORKSPACE_WRITE[1], "-c", &roots], "relay launch -q --runner shell true");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "demo#1\n", "{}", text(&output));
+    assert_eq!(site.ended("demo#1").state, State::Completed);
+    site.relay(&["cancel", "--grace", "1s", &job]);
+}

@@ -1,0 +1,53 @@
+//! Commands inside of Codex's own sandbox, as a model's commands are.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::{Site, programs};
+
+/// Settings of a sandbox, as arguments of `codex sandbox`: the workspace can be written, sockets are refused.
+pub const WORKSPACE_WRITE: [&str; 2] = ["-c", "sandbox_mode=\"workspace-write\""];
+
+/// `codex sandbox` (which wants its home to be there) on `cwd` with these settings, about to run a bash script that finds `relay` on its PATH.
+pub fn command(site: &Site, cwd: &Path, settings: &[&str], script: &str) -> Command {
+    let _ = std::fs::create_dir_all(site.codex_home());
+    let mut command = dressed(&site.command(&[]), &programs::codex().to_string_lossy());
+    command.arg("sandbox").args(settings).args(["--", "bash", "-c", script]).current_dir(cwd);
+    command
+}
+
+/// Runs a bash script in the sandbox of the project's own folder.
+///
+/// # Panics
+/// When Codex can't be run.
+pub fn run(site: &Site, settings: &[&str], script: &str) -> Output {
+    let mut command = command(site, site.root(), settings, script);
+    command.output().unwrap_or_else(|e| panic!("codex sandbox: {e}"))
+}
+
+/// The same, for a script that has to succeed: its stdout.
+///
+/// # Panics
+/// When it fails.
+pub fn stdout(site: &Site, script: &str) -> String {
+    let output = run(site, &WORKSPACE_WRITE, script);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}\n{stdout}{stderr}\n{}", site.daemon_log());
+    stdout
+}
+
+/// Another program in the surroundings of a command, with the programs under test on its PATH.
+pub fn dressed(like: &Command, program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, value) in like.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = [programs::dir().clone()].into_iter().chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(own).unwrap_or(path.clone()));
+    command
+}
