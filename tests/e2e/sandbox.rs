@@ -1,13 +1,14 @@
 //! `relay` inside of Codex's own sandbox: without a rule, without trust, without a network.
 
 use std::fmt::Write;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::record::State;
 use relay_tests::harness::figures::{figure, percentile, times};
+use relay_tests::harness::model::Model;
 use relay_tests::harness::sandbox::{self, WORKSPACE_WRITE};
-use relay_tests::harness::{Engine, Site, processes, until};
+use relay_tests::harness::{Engine, Site, processes, programs, until};
 
 /// The sandbox, with the network allowed.
 const WITH_NETWORK: [&str; 4] =
@@ -270,4 +271,81 @@ fn a_registry_that_can_not_be_written_names_the_flag_that_opens_it() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "demo#1\n", "{}", text(&output));
     assert_eq!(site.ended("demo#1").state, State::Completed);
     site.relay(&["cancel", "--grace", "1s", &job]);
+}
+
+/// What a model that plays one command after the other calls, and what has to come of it.
+const BY_A_MODEL: [(&str, &str, i64); 7] = [
+    (
+        "relay launch -n piped --runner shell -w workspace-projects/demo 'echo hi' | cat",
+        "Worker piped#1 launched",
+        0,
+    ),
+    ("cd sub && relay status", "piped#1", 0),
+    (
+        "relay launch -n heredoc --runner shell -w workspace-projects/demo - <<'EOF'\necho \"a task\"\nEOF",
+        "Worker heredoc#1 launched",
+        0,
+    ),
+    (
+        "X=words; relay launch -n variable --runner shell -w workspace-projects/demo \"echo some $X\"",
+        "Worker variable#1 launched",
+        0,
+    ),
+    (
+        "relay wait piped heredoc variable > waited; grep -c completed waited; relay logs variable",
+        "some words",
+        0,
+    ),
+    ("relay run -w workspace-projects/demo -- npm test", "tested", 3),
+    ("relay up && relay down", "has to run outside of this sandbox", 5),
+];
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_model_delegates_with_pipes_heredocs_and_variables_without_a_rule_or_an_approval() {
+    let site = site();
+    let quoted = |command: &str| serde_json::Value::from(command).to_string();
+    let turns: Vec<String> = BY_A_MODEL
+        .iter()
+        .map(|(command, ..)| {
+            format!("{{\"commands\": [{{\"cmd\": {}, \"yield_time_ms\": 20000}}]}}", quoted(command))
+        })
+        .collect();
+    let script =
+        format!("{{\"name\": \"delegate\", \"turns\": [{}, {{\"message\": \"Done.\"}}]}}", turns.join(", "));
+    site.write("scripts/delegate.json", &script);
+    site.write("workspace-projects/demo/package.json", r#"{"scripts": {"test": "echo tested; exit 3"}}"#);
+    // A login shell sets a PATH of its own.
+    site.write("home/.bash_profile", &format!("PATH={}:$PATH\n", programs::dir().display()));
+    let model =
+        Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1", &site.root().join("scripts"));
+    model.write_codex_home(site.codex_home());
+    let mut codex = sandbox::dressed(&site.command(&[]), &programs::codex().to_string_lossy());
+    codex
+        .args([
+            "exec",
+            "--json",
+            "--skip-git-repo-check",
+            "-s",
+            "workspace-write",
+            "[script:delegate] Delegate.",
+        ])
+        .current_dir(site.root())
+        .stdin(Stdio::null());
+    let output = codex.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", text(&output));
+    let lines = stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let commands: Vec<(String, i64)> = lines
+        .filter(|line| line["type"] == "item.completed" && line["item"]["type"] == "command_execution")
+        .map(|line| {
+            let item = &line["item"];
+            let said = item["aggregated_output"].as_str().unwrap_or_default();
+            (said.to_owned(), item["exit_code"].as_i64().unwrap_or(-1))
+        })
+        .collect();
+    assert_eq!(commands.len(), BY_A_MODEL.len(), "{stdout}");
+    for ((said, code), (command, words, expected)) in commands.iter().zip(BY_A_MODEL) {
+        assert!(said.contains(words) && *code == expected, "{command}: {code}: {said}");
+    }
 }
