@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod daemon;
 mod descriptors;
+mod doctor;
 mod engine;
 mod exit;
 mod explain;

@@ -67,7 +67,7 @@ pub fn not_writable(registry: &Path) -> String {
 }
 
 /// A command that does its work from anywhere.
-fn outside(command: &str, root: &Path) -> String {
+pub fn outside(command: &str, root: &Path) -> String {
     format!("relay {command} --root {}", shell_words::quote(&root.to_string_lossy()))
 }
 

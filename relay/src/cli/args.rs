@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, down, events, explain, extend, launch, logs, prune, run, schema, serve, status, top,
-    up, wait,
+    cancel, completions, doctor, down, events, explain, extend, launch, logs, prune, run, schema, serve,
+    status, top, up, wait,
 };
 use crate::render::ColorMode;
 
@@ -118,6 +118,8 @@ commands! {
     Run(run::RunArgs) = "run";
     /// Print the JSON Schema of what other programs read
     Schema(schema::SchemaArgs) = "schema";
+    /// Check that everything is there, and say what to do where it is not
+    Doctor(doctor::DoctorArgs) = "doctor";
     /// Remove archived jobs for good
     Prune(prune::PruneArgs) = "prune";
     /// The relay itself, in the foreground

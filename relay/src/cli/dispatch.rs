@@ -6,8 +6,8 @@ use clap::Parser;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, completions, down, events, explain, extend, launch, logs, prune, run, schema, serve,
-    status, top, up, wait,
+    Context, cancel, completions, doctor, down, events, explain, extend, launch, logs, prune, run, schema,
+    serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::render::output;
@@ -51,6 +51,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Extend(args) => extend::run(args, &context)? as u8,
         Command::Run(args) => run::run(args, &context)?,
         Command::Schema(args) => schema::run(args, &cli.global)? as u8,
+        Command::Doctor(args) => doctor::run(args, &context)? as u8,
         Command::Prune(args) => prune::run(args, &context)? as u8,
         Command::Serve(args) => serve::run(args, &context)? as u8,
         Command::Completions(args) => completions::run(args, &cli.global)? as u8,

@@ -17,6 +17,7 @@ mod cancel;
 mod completions;
 mod context;
 mod dispatch;
+mod doctor;
 mod down;
 mod events;
 mod explain;

@@ -10,8 +10,10 @@
 //! * [`steps`]: a job's steps, sub-steps below their parents.
 //! * [`explain`]: where a job's time went, and why it failed. [`rows`]: the form of both.
 //! * [`health`]: how a job is and what to do about it, in one sentence. [`width`]: text in columns.
+//! * [`doctor`]: what is there and what is not.
 //! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
+pub mod doctor;
 pub mod event_text;
 pub mod explain;
 pub mod health;

@@ -1,0 +1,35 @@
+//! `relay doctor`
+
+use clap::Args;
+
+use super::Context;
+use crate::doctor::{self, Scene, State};
+use crate::exit::{Code, Failure};
+use crate::render;
+
+/// Flags of `relay doctor`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: 0 when nothing stands in the way (warnings may be there), else 5. With --json one \
+                        object a line: check, state (ok, skipped, warn, fail), detail, fix."
+)]
+pub struct DoctorArgs {}
+
+/// Looks whether everything is there, and says what to do where it is not.
+///
+/// # Errors
+/// None of its own: what is wrong is told in the list.
+pub fn run(_: &DoctorArgs, context: &Context) -> Result<Code, Failure> {
+    let output = &context.output;
+    let findings = doctor::run(Scene::new(&context.root, &context.registry));
+    if output.json {
+        for finding in &findings {
+            output.json(finding);
+        }
+    } else {
+        let marks = render::doctor::Marks::of_locale(&|name| std::env::var(name).ok());
+        output.print(&render::doctor::list(&findings, marks, output.paint));
+    }
+    let fails = findings.iter().any(|finding| finding.state == State::Fail);
+    Ok(if fails { Code::Unreachable } else { Code::Done })
+}

@@ -1,0 +1,110 @@
+//! Whether relay and agent are of one version.
+
+use super::ask::ask;
+use super::finding::Finding;
+use super::scene::Scene;
+use super::version;
+use crate::engine::EngineKind;
+use crate::engine::command;
+use crate::registry::lease::PlatformStatus;
+
+const AGENT: &str = "agent";
+
+/// The versions of everything that talks to each other.
+struct Versions {
+    /// This program's.
+    own: String,
+    /// The daemon's, while it lives.
+    relay: Option<String>,
+    /// The connected agent's.
+    connected: Option<String>,
+    /// That of `worker-agent` on this machine, or why there is none.
+    installed: Result<String, String>,
+}
+
+/// Asks `worker-agent` and reads the lease.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    let installed = command::agent_program().and_then(|program| {
+        let said = ask(&program.to_string_lossy(), &["--version"]);
+        let version = said.answer().and_then(version::word).map(str::to_owned);
+        version.ok_or_else(|| format!("{}: {}", program.display(), said.trouble()))
+    });
+    let connected = match scene.platform() {
+        Some(PlatformStatus::Ready { version, .. }) => Some(version.clone()),
+        _ => None,
+    };
+    let relay = scene.lease.as_ref().filter(|_| scene.lives).map(|lease| lease.version.clone());
+    let versions = Versions { own: env!("CARGO_PKG_VERSION").to_owned(), relay, connected, installed };
+    vec![judge(&versions, scene.engine, &scene.up())]
+}
+
+fn judge(versions: &Versions, engine: EngineKind, up: &str) -> Finding {
+    let own = &versions.own;
+    let again = format!("when no job runs: `relay down`, then {up}");
+    if let Some(relay) = versions.relay.as_ref().filter(|relay| *relay != own) {
+        return Finding::warn(AGENT, format!("the relay that runs is {relay}, this command is {own}"), again);
+    }
+    if let Some(agent) = versions.connected.as_ref().filter(|agent| *agent != own) {
+        let fix =
+            if engine.is_container() { "`relay up --build` builds a new image".to_owned() } else { again };
+        return Finding::warn(AGENT, format!("the agent that runs is {agent}, the relay is {own}"), fix);
+    }
+    match &versions.installed {
+        Ok(agent) if agent == own => Finding::ok(AGENT, format!("worker-agent and relay are {own}")),
+        Ok(agent) => Finding::warn(
+            AGENT,
+            format!("worker-agent on this machine is {agent}, relay is {own}"),
+            "install both of the same version, beside each other",
+        ),
+        Err(why) if engine.is_container() => {
+            Finding::warn(AGENT, format!("no image can be built: {why}"), "install worker-agent beside relay")
+        }
+        Err(why) => Finding::fail(AGENT, why, "install worker-agent beside relay"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn all_that_talk_to_each_other_are_of_one_version() {
+        let one = |text: &str| Some(text.to_owned());
+        for (relay, connected, installed, engine, state, words) in [
+            (None, None, Ok("1.0.0"), EngineKind::Local, State::Ok, "worker-agent and relay are 1.0.0"),
+            (one("1.0.0"), one("1.0.0"), Ok("1.0.0"), EngineKind::Docker, State::Ok, "worker-agent and"),
+            (
+                one("0.9.0"),
+                one("0.9.0"),
+                Ok("1.0.0"),
+                EngineKind::Local,
+                State::Warn,
+                "the relay that runs is 0.9",
+            ),
+            (
+                one("1.0.0"),
+                one("0.9.0"),
+                Ok("1.0.0"),
+                EngineKind::Docker,
+                State::Warn,
+                "the agent that runs is",
+            ),
+            (
+                None,
+                None,
+                Ok("1.1.0"),
+                EngineKind::Local,
+                State::Warn,
+                "worker-agent on this machine is 1.1.0",
+            ),
+            (None, None, Err("gone"), EngineKind::Local, State::Fail, "gone"),
+            (None, None, Err("gone"), EngineKind::Docker, State::Warn, "no image can be built: gone"),
+        ] {
+            let installed = installed.map(str::to_owned).map_err(str::to_owned);
+            let versions = Versions { own: "1.0.0".into(), relay, connected, installed };
+            let found = judge(&versions, engine, "`relay up`");
+            assert!(found.state == state && found.detail.starts_with(words), "{found:?}");
+        }
+    }
+}

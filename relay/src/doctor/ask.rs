@@ -1,0 +1,144 @@
+//! Programs that are asked something, and may hang, flood or leave something behind.
+
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// How long a program may take: engines on another machine need a second, nothing that works needs more.
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
+/// How long what a program printed may take to arrive once it has ended: what it has left behind may hold the pipe.
+const DRAIN: Duration = Duration::from_millis(200);
+/// Most bytes that are read of each stream.
+const MOST: u64 = 64 * 1024;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It ended.
+    Ended {
+        /// Whether with exit code 0.
+        well: bool,
+        /// What it printed, without the space around it.
+        stdout: String,
+        /// What it complained of.
+        stderr: String,
+    },
+    /// It can't be run, and why.
+    NotRun(String),
+    /// It said nothing in time, and was ended.
+    Silent,
+}
+
+impl Said {
+    /// What it printed, if it ended well.
+    pub(super) fn answer(&self) -> Option<&str> {
+        match self {
+            Self::Ended { well: true, stdout, .. } => Some(stdout),
+            _ => None,
+        }
+    }
+
+    /// What went wrong, in one line.
+    pub(super) fn trouble(&self) -> String {
+        match self {
+            Self::Ended { well: true, .. } => "it said nothing that can be understood".to_owned(),
+            Self::Ended { stderr, stdout, .. } => {
+                let text = if stderr.is_empty() { stdout } else { stderr };
+                crate::engine::command::last_line(text.as_bytes())
+            }
+            Self::NotRun(why) => why.clone(),
+            Self::Silent => format!("no answer within {} s", LIMIT.as_secs()),
+        }
+    }
+}
+
+/// Runs a program to its end, for at most [`LIMIT`].
+pub(super) fn ask(program: &str, args: &[&str]) -> Said {
+    ask_within(Command::new(program).args(args), LIMIT)
+}
+
+/// Runs a command to its end, for at most `limit`; then its whole process group is ended.
+pub(super) fn ask_within(command: &mut Command, limit: Duration) -> Said {
+    let deadline = Instant::now() + limit;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Said::NotRun("it is not installed".into()),
+        Err(e) => return Said::NotRun(format!("it can't be run: {e}")),
+    };
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // Each reader holds a sender until its stream has ended.
+    let (open, streams) = channel::<()>();
+    let stdout = child.stdout.take().map(|pipe| read(pipe, open.clone())).unwrap_or_default();
+    let stderr = child.stderr.take().map(|pipe| read(pipe, open)).unwrap_or_default();
+    let Some(well) = ended(child, deadline) else {
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        return Said::Silent;
+    };
+    let _ = streams.recv_timeout(DRAIN);
+    Said::Ended { well, stdout: text(&stdout), stderr: text(&stderr) }
+}
+
+/// Waits for the end; `None` when it does not come in time.
+fn ended(mut child: Child, deadline: Instant) -> Option<bool> {
+    let (sender, end) = channel();
+    thread::spawn(move || sender.send(child.wait().is_ok_and(|status| status.success())));
+    end.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+}
+
+type Bytes = Arc<Mutex<Vec<u8>>>;
+
+fn read(pipe: impl Read + Send + 'static, open: Sender<()>) -> Bytes {
+    let bytes = Bytes::default();
+    let filled = Arc::clone(&bytes);
+    thread::spawn(move || {
+        let mut pipe = pipe.take(MOST);
+        let mut piece = [0; 4096];
+        while let Ok(n @ 1..) = pipe.read(&mut piece) {
+            let read = piece.get(..n).unwrap_or_default();
+            filled.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(read);
+        }
+        drop(open);
+    });
+    bytes
+}
+
+fn text(bytes: &Bytes) -> String {
+    let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(line: &str, limit: Duration) -> Said {
+        ask_within(Command::new("sh").args(["-c", line]), limit)
+    }
+
+    #[test]
+    fn a_program_answers_complains_hangs_or_is_not_there() {
+        let long = Duration::from_secs(20);
+        assert_eq!(sh("echo yes", long).answer(), Some("yes"));
+        assert_eq!(sh("echo first >&2; echo no >&2; exit 1", long).trouble(), "no");
+        assert_eq!(sh("sleep 60", Duration::from_millis(50)), Said::Silent);
+        assert_eq!(ask("no-such-program", &[]).trouble(), "it is not installed");
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_or_floods_is_not_waited_for() {
+        let began = Instant::now();
+        assert_eq!(sh("echo here; sleep 30 & exit 0", Duration::from_secs(20)).answer(), Some("here"));
+        let flood = sh("yes", Duration::from_secs(20));
+        assert!(matches!(&flood, Said::Ended { stdout, .. } if stdout.len() < 70_000));
+        assert!(began.elapsed() < Duration::from_secs(15));
+    }
+}

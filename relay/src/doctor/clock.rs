@@ -1,0 +1,94 @@
+//! Whether all clocks agree: times of records come from two machines.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::ask::ask;
+use super::finding::Finding;
+use super::scene::Scene;
+use crate::registry::lease::PlatformStatus;
+
+const CLOCK: &str = "clock";
+/// What is not worth a word: a call into a container takes part of it.
+const FINE_MS: u128 = 2000;
+
+/// Compares this machine's clock with the container's and with that of the registry's file system.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    let container = match (&scene.config, scene.platform()) {
+        (Ok(config), Some(PlatformStatus::Ready { .. })) if scene.engine.is_container() => {
+            Some(config.platform.name.clone()).filter(|_| scene.sandbox.is_none())
+        }
+        _ => None,
+    };
+    let (other, there) = match container {
+        Some(name) => ("the container's", inside(scene.engine.as_str(), &name)),
+        None => ("the registry's file system", of_files(scene.registry.dir())),
+    };
+    vec![match there {
+        Some(ahead) => judge(other, ahead),
+        None => Finding::skipped(CLOCK, format!("{other} clock could not be read")),
+    }]
+}
+
+/// By how much a clock is off, in milliseconds, and whether ahead.
+#[derive(Debug, Clone, Copy)]
+struct Off {
+    ms: u128,
+    ahead: bool,
+}
+
+fn off(there: SystemTime, here: SystemTime) -> Off {
+    match there.duration_since(here) {
+        Ok(ahead) => Off { ms: ahead.as_millis(), ahead: true },
+        Err(behind) => Off { ms: behind.duration().as_millis(), ahead: false },
+    }
+}
+
+/// Half of the call's time has passed when the other side looked at its clock.
+fn inside(engine: &str, container: &str) -> Option<Off> {
+    let before = SystemTime::now();
+    let said = ask(engine, &["exec", container, "date", "-u", "+%s"]);
+    let call = before.elapsed().ok()?;
+    let seconds = said.answer()?.parse().ok()?;
+    // The other side tells whole seconds: half of one is as likely to be missing as not.
+    let there = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds) + HALF_SECOND;
+    Some(off(there, before + call / 2))
+}
+
+const HALF_SECOND: std::time::Duration = std::time::Duration::from_millis(500);
+
+fn of_files(dir: &Path) -> Option<Off> {
+    let file = tempfile::Builder::new().prefix(".doctor-").tempfile_in(dir).ok()?;
+    let there = file.as_file().metadata().ok()?.modified().ok()?;
+    Some(off(there, SystemTime::now()))
+}
+
+fn judge(other: &str, off: Off) -> Finding {
+    if off.ms <= FINE_MS {
+        return Finding::ok(CLOCK, format!("this machine's and {other} agree"));
+    }
+    let (seconds, order) = (off.ms / 1000, if off.ahead { "ahead of" } else { "behind" });
+    Finding::warn(
+        CLOCK,
+        format!("{other} is {seconds} s {order} this machine's: times in records are off, limits are not"),
+        "synchronise it (NTP); a virtual machine that slept: restart it, as with `colima restart`",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn clocks_agree_within_two_seconds() {
+        let now = SystemTime::now();
+        let judged = |there| judge("the container's", off(there, now));
+        assert_eq!(judged(now).state, State::Ok);
+        assert_eq!(judged(now + Duration::from_millis(1900)).state, State::Ok);
+        assert!(judged(now + Duration::from_secs(7)).detail.contains("7 s ahead of this machine's"));
+        assert!(judged(now - Duration::from_secs(3600)).detail.contains("3600 s behind this machine's"));
+    }
+}

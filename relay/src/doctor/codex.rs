@@ -1,0 +1,137 @@
+//! Codex, and the helper without which newer models can use no tool.
+
+use std::path::Path;
+
+use super::ask::ask;
+use super::finding::Finding;
+use super::scene::Scene;
+use super::version;
+use crate::engine::pinned;
+use crate::registry::lease::PlatformStatus;
+
+const CODEX: &str = "codex";
+const HOST: &str = "code-mode host";
+const INSTALL: &str = "`npm install -g @openai/codex`, or set [codex] program in platform/relay.toml";
+/// Older ones print other lines than the agent reads; it refuses them too.
+const OLDEST: version::Version = (0, 100, 0);
+
+/// The Codex that workers run.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    let Ok(config) = &scene.config else {
+        let why = "relay.toml can't be read";
+        return vec![Finding::skipped(CODEX, why), Finding::skipped(HOST, why)];
+    };
+    if scene.engine.is_container() {
+        return vec![
+            in_container(scene.platform()),
+            Finding::skipped(HOST, "the image has the whole package"),
+        ];
+    }
+    let program = &config.codex.program;
+    let Some(path) = scene.find(program) else {
+        let missing =
+            Finding::fail(CODEX, format!("{program} was not found: only shell jobs can run"), INSTALL);
+        return vec![missing, Finding::skipped(HOST, "there is no codex")];
+    };
+    let real = path.canonicalize().unwrap_or(path);
+    let said = ask(&real.to_string_lossy(), &["--version"]);
+    let version = said.answer().and_then(version::word);
+    let codex = match version {
+        Some(version) => judge(version, pinned::codex_version(), &format!(" ({})", real.display())),
+        None => Finding::fail(CODEX, format!("{} --version: {}", real.display(), said.trouble()), INSTALL),
+    };
+    vec![codex, host(&real)]
+}
+
+fn in_container(platform: Option<&PlatformStatus>) -> Finding {
+    match platform {
+        Some(PlatformStatus::Ready { codex_problem: Some(problem), .. }) => {
+            // The agent says what to do behind the first colon.
+            let (detail, fix) = problem.split_once(": ").unwrap_or((problem, "`relay up --build`"));
+            Finding::fail(CODEX, detail, fix)
+        }
+        Some(PlatformStatus::Ready { codex: Some(version), .. }) => {
+            judge(version, pinned::codex_version(), " (on the platform)")
+        }
+        _ => Finding::skipped(CODEX, "known once the platform is up"),
+    }
+}
+
+fn judge(version: &str, tested: &str, place: &str) -> Finding {
+    let found = version::parse(version);
+    if found.is_some_and(|found| found < OLDEST) {
+        return Finding::fail(CODEX, format!("{version}{place} is too old"), INSTALL);
+    }
+    if found < version::parse(tested) {
+        let detail = format!("{version}{place} is older than {tested}, which relay is tested with");
+        return Finding::warn(CODEX, detail, INSTALL);
+    }
+    Finding::ok(CODEX, format!("{version}{place}"))
+}
+
+/// The npm package puts a script before the binary; the binary's folder then has the helper.
+fn host(codex: &Path) -> Finding {
+    let script = codex.extension().is_some_and(|extension| extension == "js");
+    let beside = codex.with_file_name("codex-code-mode-host");
+    if script {
+        Finding::ok(HOST, "part of the npm package")
+    } else if beside.is_file() {
+        Finding::ok(HOST, beside.display().to_string())
+    } else {
+        Finding::fail(
+            HOST,
+            format!("codex-code-mode-host is not beside {}: newer models can use no tool", codex.display()),
+            "install the whole package, not only the binary: `npm install -g @openai/codex`",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn codex_is_new_enough_untested_or_too_old() {
+        for (version, state) in [
+            ("0.169.0", State::Ok),
+            ("0.170.1", State::Ok),
+            ("1.0.0-alpha.1", State::Ok),
+            ("0.168.9", State::Warn),
+            ("0.99.0", State::Fail),
+        ] {
+            let found = judge(version, "0.169.0", "");
+            assert_eq!(found.state, state, "{found:?}");
+            assert_eq!(found.fix.is_some(), state != State::Ok);
+        }
+        assert!(
+            judge("0.150.0", "0.169.0", "").detail.contains("older than 0.169.0, which relay is tested with")
+        );
+    }
+
+    #[test]
+    fn the_helper_lies_beside_the_binary_or_in_the_package() {
+        let dir = tempfile::tempdir().unwrap();
+        let codex = dir.path().join("codex");
+        assert_eq!(host(&codex).state, State::Fail);
+        std::fs::write(dir.path().join("codex-code-mode-host"), "").unwrap();
+        assert_eq!(host(&codex).state, State::Ok);
+        assert_eq!(host(Path::new("/lib/codex.js")).state, State::Ok);
+    }
+
+    #[test]
+    fn in_a_container_it_is_known_once_the_agent_has_told() {
+        let ready = |codex: Option<&str>, problem: Option<&str>| PlatformStatus::Ready {
+            agent: "a".into(),
+            version: "1".into(),
+            max_jobs: 4,
+            codex: codex.map(str::to_owned),
+            codex_problem: problem.map(str::to_owned),
+            agents: 1,
+        };
+        assert_eq!(in_container(None).state, State::Skipped);
+        assert_eq!(in_container(Some(&ready(Some("0.169.0"), None))).state, State::Ok);
+        let found = in_container(Some(&ready(None, Some("codex has no credentials: log in"))));
+        assert_eq!(found, Finding::fail(CODEX, "codex has no credentials", "log in"));
+    }
+}

@@ -1,0 +1,75 @@
+//! Ends that could not be delivered.
+
+use common::ids::JobId;
+
+use super::finding::Finding;
+use super::scene::Scene;
+use crate::registry::outbox::{self, Entry, WayState};
+
+const DELIVERIES: &str = "deliveries";
+/// Most entries that are read: those of the newest jobs.
+const MOST: usize = 1000;
+
+/// Looks through the outbox.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    let Ok(entries) = std::fs::read_dir(scene.registry.outbox()) else {
+        return vec![Finding::ok(DELIVERIES, "none yet")];
+    };
+    let names = entries.flatten().take(MOST).filter_map(|entry| entry.file_name().into_string().ok());
+    let jobs = names.filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
+    let entries: Vec<Entry> =
+        jobs.filter_map(|job| outbox::read(&scene.registry, &job).ok().flatten()).collect();
+    vec![judge(&entries)]
+}
+
+fn judge(entries: &[Entry]) -> Finding {
+    let ways =
+        || entries.iter().flat_map(|entry| entry.ways.iter().map(move |(name, way)| (entry, name, way)));
+    let given_up: Vec<_> = ways().filter(|(_, _, way)| way.state == WayState::GivenUp).collect();
+    let Some((entry, name, way)) = given_up.iter().max_by_key(|(entry, ..)| entry.ended_at) else {
+        let pending = ways().filter(|(_, _, way)| way.state == WayState::Pending).count();
+        return Finding::ok(
+            DELIVERIES,
+            if pending == 0 { "all were taken".to_owned() } else { format!("{pending} on their way") },
+        );
+    };
+    Finding::warn(
+        DELIVERIES,
+        format!(
+            "{} given up, the newest that of {} by {name}: {}",
+            given_up.len(),
+            entry.job,
+            way.last_error.as_deref().unwrap_or("nobody said why")
+        ),
+        "correct [notify] in platform/relay.toml; `relay notices` shows the ends that nobody has seen",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::super::registry::outbox::Way;
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn what_was_given_up_is_named() {
+        let entry = |state| Entry {
+            schema: outbox::SCHEMA,
+            job: "demo#1".parse().unwrap(),
+            ended_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            session: None,
+            ways: BTreeMap::from([(
+                "webhook".to_owned(),
+                Way { state, attempts: 9, next_at: None, last_error: Some("404".into()) },
+            )]),
+        };
+        assert_eq!(judge(&[]).detail, "all were taken");
+        assert_eq!(judge(&[entry(WayState::Taken)]).detail, "all were taken");
+        assert_eq!(judge(&[entry(WayState::Pending)]).detail, "1 on their way");
+        let found = judge(&[entry(WayState::GivenUp)]);
+        assert_eq!(found.state, State::Warn);
+        assert_eq!(found.detail, "1 given up, the newest that of demo#1 by webhook: 404");
+    }
+}

@@ -1,0 +1,199 @@
+//! The engine and the platform image.
+
+use super::ask::{Said, ask};
+use super::finding::Finding;
+use super::scene::Scene;
+use crate::engine::EngineKind;
+
+const ENGINE: &str = "engine";
+const IMAGE: &str = "image";
+/// The versions that the image was built with.
+const LABELS: &str =
+    "{{index .Config.Labels \"relay.agent.version\"}}/{{index .Config.Labels \"relay.codex.version\"}}";
+
+/// Whether the engine answers, and has an image of these versions.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    let engine = scene.engine;
+    if !engine.is_container() {
+        return local();
+    }
+    if scene.sandbox.is_some() {
+        let why = "inside a sandbox";
+        return vec![Finding::skipped(ENGINE, why), Finding::skipped(IMAGE, why)];
+    }
+    let Ok(config) = &scene.config else {
+        let why = "relay.toml can't be read";
+        return vec![Finding::skipped(ENGINE, why), Finding::skipped(IMAGE, why)];
+    };
+    let image = config.platform.image.clone();
+    // Side by side: each may hang for as long as it may.
+    let inspected = std::thread::spawn({
+        let image = image.clone();
+        move || ask(engine.as_str(), &["image", "inspect", "--format", LABELS, &image])
+    });
+    let way = std::thread::spawn(move || {
+        let format = "{{.Name}} {{.Endpoints.docker.Host}}";
+        ask(engine.as_str(), &["context", "inspect", "--format", format]).answer().map(str::to_owned)
+    });
+    let mut version = ask(engine.as_str(), &["version", "--format", "{{.Server.Version}}"]);
+    if engine == EngineKind::Podman && matches!(version, Said::Ended { well: false, .. }) {
+        // Podman without a service has no server part.
+        version = ask(engine.as_str(), &["version", "--format", "{{.Client.Version}}"]);
+    }
+    let way = Way {
+        host: scene.variable("DOCKER_HOST").map(str::to_owned),
+        context: way.join().ok().flatten().filter(|_| engine == EngineKind::Docker),
+    };
+    let answers = version.answer().is_some();
+    let image = match inspected.join() {
+        Ok(said) if answers => judge_image(&said, &image, &config.platform.codex_version),
+        _ => Finding::skipped(IMAGE, "the engine does not answer"),
+    };
+    vec![judge_engine(engine, &version, &way), image]
+}
+
+fn local() -> Vec<Finding> {
+    let engine = if cfg!(target_os = "linux") {
+        Finding::ok(ENGINE, "local: workers run on this machine, without isolation")
+    } else {
+        Finding::fail(ENGINE, "engine local needs Linux", "`relay up --engine docker`")
+    };
+    vec![engine, Finding::skipped(IMAGE, "engine local needs none")]
+}
+
+/// How the `docker` command finds its engine.
+#[derive(Debug, Default)]
+struct Way {
+    /// `DOCKER_HOST`.
+    host: Option<String>,
+    /// Name and address of the context.
+    context: Option<String>,
+}
+
+impl Way {
+    fn told(&self) -> String {
+        match self {
+            Self { host: Some(host), .. } => format!(" (DOCKER_HOST {host})"),
+            Self { context: Some(context), .. } => format!(" (context {context})"),
+            _ => String::new(),
+        }
+    }
+
+    /// What starts the engine that is meant.
+    fn start(&self, engine: EngineKind) -> String {
+        if engine == EngineKind::Podman {
+            return "start it: `podman machine start` on macOS, `podman info` says more".to_owned();
+        }
+        let meant = self.host.as_deref().or(self.context.as_deref()).unwrap_or_default();
+        if meant.contains("colima") {
+            "start it: `colima start` (`colima restart` if it hangs)".to_owned()
+        } else if self.host.is_some() {
+            "start the engine at that address, or correct or unset DOCKER_HOST".to_owned()
+        } else {
+            "start it: `colima start`, Docker Desktop or `sudo systemctl start docker`".to_owned()
+        }
+    }
+}
+
+fn judge_engine(engine: EngineKind, version: &Said, way: &Way) -> Finding {
+    let told = way.told();
+    if let Some(version) = version.answer() {
+        return Finding::ok(ENGINE, format!("{engine} {version} answers{told}"));
+    }
+    let trouble = version.trouble();
+    let fix = match version {
+        Said::NotRun(_) => "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned(),
+        _ if trouble.to_lowercase().contains("permission denied") => {
+            format!("may this user use {engine}? `sudo usermod -aG {engine} $USER`, then log in again")
+        }
+        _ => way.start(engine),
+    };
+    Finding::fail(ENGINE, format!("{engine} does not answer{told}: {trouble}"), fix)
+}
+
+fn judge_image(said: &Said, image: &str, codex: &str) -> Finding {
+    const BUILD: &str = "`relay up --build` builds it";
+    let own = env!("CARGO_PKG_VERSION");
+    let Some((agent, made_codex)) = said.answer().and_then(|labels| labels.split_once('/')) else {
+        return match said {
+            Said::Silent => Finding::warn(IMAGE, said.trouble(), "restart the engine"),
+            _ => Finding::fail(IMAGE, format!("{image} is not there"), BUILD),
+        };
+    };
+    if agent != own {
+        Finding::warn(IMAGE, format!("{image} has worker-agent {agent}, this is relay {own}"), BUILD)
+    } else if codex != "latest" && made_codex != codex {
+        Finding::warn(IMAGE, format!("{image} has Codex {made_codex}, {codex} is wanted"), BUILD)
+    } else {
+        Finding::ok(IMAGE, format!("{image} with worker-agent {agent} and Codex {made_codex}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    fn said(well: bool, text: &str) -> Said {
+        let (stdout, stderr) = if well { (text, "") } else { ("", text) };
+        Said::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
+    }
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_named_with_what_starts_it() {
+        let colima = || Way { context: Some("colima unix:///u/.colima/docker.sock".into()), host: None };
+        let host = || Way { host: Some("tcp://10.0.0.1:2375".into()), context: None };
+        for (answer, way, state, detail, fix) in [
+            (said(true, "28.1"), colima(), State::Ok, "docker 28.1 answers (context colima unix:", ""),
+            (Said::Silent, colima(), State::Fail, "docker does not answer (context colima", "colima start"),
+            (
+                said(false, "refused"),
+                host(),
+                State::Fail,
+                "docker does not answer (DOCKER_HOST tcp:",
+                "DOCKER_HOST",
+            ),
+            (
+                said(false, "Permission denied"),
+                Way::default(),
+                State::Fail,
+                "docker does not",
+                "usermod -aG docker",
+            ),
+            (
+                said(false, "cannot connect"),
+                Way::default(),
+                State::Fail,
+                "docker does not",
+                "systemctl start",
+            ),
+            (
+                Said::NotRun("gone".into()),
+                Way::default(),
+                State::Fail,
+                "docker does not answer: gone",
+                "install it",
+            ),
+        ] {
+            let found = judge_engine(EngineKind::Docker, &answer, &way);
+            assert_eq!(found.state, state, "{found:?}");
+            assert!(found.detail.starts_with(detail), "{found:?}");
+            assert!(found.fix.unwrap_or_default().contains(fix), "{}", found.detail);
+        }
+    }
+
+    #[test]
+    fn an_image_is_current_old_or_missing() {
+        let own = env!("CARGO_PKG_VERSION");
+        for (answer, state) in [
+            (said(true, &format!("{own}/0.169.0")), State::Ok),
+            (said(true, "0.0.1/0.169.0"), State::Warn),
+            (said(true, &format!("{own}/0.150.0")), State::Warn),
+            (said(true, "<no value>"), State::Fail),
+            (said(false, "No such image"), State::Fail),
+            (Said::Silent, State::Warn),
+        ] {
+            assert_eq!(judge_image(&answer, "relay-platform", "0.169.0").state, state, "{answer:?}");
+        }
+    }
+}

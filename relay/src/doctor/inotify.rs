@@ -1,0 +1,65 @@
+//! Whether files can be watched: without, whoever waits looks a few times a second instead of being woken.
+
+use super::finding::Finding;
+use super::scene::Scene;
+
+const INOTIFY: &str = "inotify";
+/// Linux's own default, which is enough where nothing else takes many.
+const INSTANCES: u64 = 128;
+/// The same of old kernels.
+const WATCHES: u64 = 8192;
+
+/// The system's limits, and whether there is still room below them.
+pub(super) fn check(_: &Scene) -> Vec<Finding> {
+    if !cfg!(target_os = "linux") {
+        return vec![Finding::skipped(INOTIFY, "Linux only")];
+    }
+    let limit = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
+        text.trim().parse().ok()
+    };
+    let free = notify::recommended_watcher(|_| {}).is_ok();
+    vec![judge(limit("max_user_instances"), limit("max_user_watches"), free)]
+}
+
+fn judge(instances: Option<u64>, watches: Option<u64>, free: bool) -> Finding {
+    let sysctl = |name: &str, value: u64| format!("`sudo sysctl fs.inotify.{name}={value}`");
+    if !free {
+        return Finding::warn(
+            INOTIFY,
+            "no instance is free: waiting commands look 5 times a second instead of being woken",
+            sysctl("max_user_instances", 1024),
+        );
+    }
+    match (instances, watches) {
+        (Some(low), _) if low < INSTANCES => {
+            Finding::warn(INOTIFY, format!("max_user_instances is {low}"), sysctl("max_user_instances", 1024))
+        }
+        (_, Some(low)) if low < WATCHES => {
+            Finding::warn(INOTIFY, format!("max_user_watches is {low}"), sysctl("max_user_watches", 65536))
+        }
+        (Some(instances), Some(watches)) => {
+            Finding::ok(INOTIFY, format!("{instances} instances, {watches} watches"))
+        }
+        _ => Finding::ok(INOTIFY, "files can be watched"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn files_can_be_watched_unless_limits_are_low_or_used_up() {
+        for (instances, watches, free, state) in [
+            (Some(128), Some(8192), true, State::Ok),
+            (None, None, true, State::Ok),
+            (Some(127), Some(8192), true, State::Warn),
+            (Some(128), Some(100), true, State::Warn),
+            (Some(128), Some(8192), false, State::Warn),
+        ] {
+            assert_eq!(judge(instances, watches, free).state, state, "{instances:?} {watches:?} {free}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The registry's folder and the room on its disk.
+
+use std::io;
+use std::path::Path;
+
+use super::finding::Finding;
+use super::scene::Scene;
+use crate::registry::Registry;
+
+const REGISTRY: &str = "registry";
+const DISK: &str = "disk";
+/// Below that, logs and workspaces soon have no room.
+const LOW: u64 = 1 << 30;
+/// Below that, launches are about to be refused.
+const FULL: u64 = 16 << 20;
+
+/// Whether this process can write it.
+pub(super) fn registry(scene: &Scene) -> Vec<Finding> {
+    let dir = scene.registry.dir();
+    if !dir.exists() {
+        let writable = nearest(dir).is_some_and(|dir| probe(dir).is_ok());
+        return vec![if writable {
+            Finding::ok(REGISTRY, format!("{} is made by the first launch", dir.display()))
+        } else {
+            let denied = io::ErrorKind::PermissionDenied.into();
+            unwritable(&scene.registry, &denied)
+        }];
+    }
+    vec![match probe(dir) {
+        Ok(()) => Finding::ok(REGISTRY, format!("{} can be written", dir.display())),
+        Err(e) => unwritable(&scene.registry, &e),
+    }]
+}
+
+/// Writes a file that nobody sees.
+fn probe(dir: &Path) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(".doctor-").tempfile_in(dir)?;
+    io::Write::write_all(&mut file, b"x")
+}
+
+/// What `relay launch` would say, cut where the remedy begins.
+fn unwritable(registry: &Registry, error: &io::Error) -> Finding {
+    let message = registry.not_writable(error).message;
+    match message.split_once(": ") {
+        Some((detail, fix)) => Finding::fail(REGISTRY, detail, fix),
+        None => Finding::fail(REGISTRY, message, "make the folder writable"),
+    }
+}
+
+/// The folder that is there, where the registry is or will be.
+fn nearest(dir: &Path) -> Option<&Path> {
+    dir.ancestors().find(|dir| dir.is_dir())
+}
+
+/// Room for logs.
+pub(super) fn disk(scene: &Scene) -> Vec<Finding> {
+    let Some(dir) = nearest(scene.registry.dir()) else {
+        return vec![Finding::skipped(DISK, "there is no folder to look at")];
+    };
+    vec![match rustix::fs::statvfs(dir) {
+        Ok(stat) => room(stat.f_bavail.saturating_mul(stat.f_frsize), dir),
+        Err(e) => Finding::skipped(DISK, format!("{}: {e}", dir.display())),
+    }]
+}
+
+fn room(free: u64, dir: &Path) -> Finding {
+    let dir = dir.display();
+    match free {
+        ..FULL => Finding::fail(
+            DISK,
+            format!("{} MiB are free at {dir}: launches are refused on a full disk", free >> 20),
+            "free some space; `relay prune` removes archived jobs",
+        ),
+        FULL..LOW => Finding::warn(
+            DISK,
+            format!("{} MiB are free at {dir}", free >> 20),
+            "free some space; `relay prune` removes archived jobs",
+        ),
+        LOW.. => Finding::ok(DISK, format!("{} GiB are free at {dir}", free >> 30)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn room_is_plenty_low_or_gone() {
+        for (free, state, words) in [
+            (0, State::Fail, "0 MiB are free at /p: launches are refused on a full disk"),
+            (FULL - 1, State::Fail, "15 MiB are free at /p: launches are refused on a full disk"),
+            (FULL, State::Warn, "16 MiB are free at /p"),
+            (LOW, State::Ok, "1 GiB are free at /p"),
+        ] {
+            let found = room(free, Path::new("/p"));
+            assert_eq!((found.state, &found.detail[..]), (state, words));
+            assert_eq!(found.fix.is_some(), state != State::Ok);
+        }
+    }
+
+    #[test]
+    fn a_registry_that_is_not_there_yet_is_fine_where_it_can_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("platform/workers");
+        assert_eq!(nearest(&missing), Some(dir.path()));
+        assert!(probe(dir.path()).is_ok() && probe(&missing).is_err());
+    }
+}

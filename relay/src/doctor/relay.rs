@@ -1,0 +1,163 @@
+//! The daemon, and the jobs that wait for it.
+
+use common::record::State as JobState;
+use jiff::Timestamp;
+
+use super::finding::Finding;
+use super::scene::Scene;
+use crate::registry::lease::{Lease, PlatformStatus};
+use crate::registry::read;
+use crate::render::times;
+
+const RELAY: &str = "relay";
+const QUEUE: &str = "queue";
+/// Six heartbeats: a machine that was busy or asleep gets the benefit of the doubt.
+const SILENT_MS: u64 = 30_000;
+
+/// Whether the daemon lives, and whether anybody waits in vain.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    let daemon = daemon(scene.lease.as_ref(), scene.lives, scene.now, &scene.up());
+    let queue = match read::records(&scene.registry) {
+        Ok(records) => {
+            let waiting = records.iter().filter(|stored| stored.record.state == JobState::Queued).count();
+            queue(waiting, scene.platform(), &scene.up())
+        }
+        Err(e) => Finding::fail(
+            QUEUE,
+            format!("the registry can't be read: {e}"),
+            format!("make {} readable", scene.registry.dir().display()),
+        ),
+    };
+    vec![daemon, queue]
+}
+
+fn daemon(lease: Option<&Lease>, lives: bool, now: Timestamp, up: &str) -> Finding {
+    let Some(lease) = lease else {
+        return if lives {
+            Finding::warn(
+                RELAY,
+                "it holds the registry and has not said who it is yet",
+                "try again in a second",
+            )
+        } else {
+            Finding::warn(RELAY, "none has run here yet", format!("{up} starts it"))
+        };
+    };
+    let (pid, sign) = (lease.pid, times::ago(lease.heartbeat_at, now));
+    if !lives {
+        return match lease.platform {
+            PlatformStatus::Stopped => Finding::warn(RELAY, "it is down", format!("{up} starts it")),
+            _ => Finding::fail(
+                RELAY,
+                format!("process {pid} has died: its last sign was {sign}"),
+                format!(
+                    "{up} starts another, which goes on with the jobs; relay.log in the registry may say why"
+                ),
+            ),
+        };
+    }
+    if times::between(lease.heartbeat_at, now) > SILENT_MS {
+        return Finding::fail(
+            RELAY,
+            format!("process {pid} holds the registry, but its last sign was {sign}"),
+            format!(
+                "`kill -CONT {pid}` if it is stopped; else `kill -9 {pid}`, then {up}: workers go on meanwhile"
+            ),
+        );
+    }
+    match &lease.platform {
+        PlatformStatus::Ready { max_jobs, .. } => {
+            Finding::ok(RELAY, format!("process {pid}, engine {}, {max_jobs} jobs at once", lease.engine))
+        }
+        PlatformStatus::Starting { detail } => Finding::warn(
+            RELAY,
+            format!("the platform is starting: {detail}"),
+            format!("{up} waits until it is there, or says why it is not"),
+        ),
+        PlatformStatus::Failed { detail } => Finding::fail(
+            RELAY,
+            format!("the platform can't be started: {detail}"),
+            format!("mend that, then {up}"),
+        ),
+        PlatformStatus::Stopped => Finding::warn(RELAY, "its platform is stopped", format!("{up} starts it")),
+    }
+}
+
+fn queue(waiting: usize, platform: Option<&PlatformStatus>, up: &str) -> Finding {
+    let jobs = match waiting {
+        0 => return Finding::ok(QUEUE, "no job waits"),
+        1 => "1 job waits".to_owned(),
+        more => format!("{more} jobs wait"),
+    };
+    match platform {
+        None => Finding::fail(QUEUE, format!("{jobs} and no relay runs"), format!("{up} starts it")),
+        Some(PlatformStatus::Ready { .. }) => Finding::ok(QUEUE, format!("{jobs} for a place")),
+        Some(_) => Finding::warn(QUEUE, format!("{jobs} for the platform"), "mend what the other lines say"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    fn lease(platform: PlatformStatus) -> Lease {
+        let golden = include_str!("../../../tests/golden/v1/ready.lease.json");
+        let mut lease: Lease = serde_json::from_str(golden).unwrap();
+        (lease.pid, lease.platform) = (7, platform);
+        lease
+    }
+
+    fn ready() -> PlatformStatus {
+        lease_of_golden().platform
+    }
+
+    fn lease_of_golden() -> Lease {
+        serde_json::from_str(include_str!("../../../tests/golden/v1/ready.lease.json")).unwrap()
+    }
+
+    #[test]
+    fn a_daemon_lives_died_hangs_or_never_was() {
+        let failed = || PlatformStatus::Failed { detail: "no image".into() };
+        let starting = PlatformStatus::Starting { detail: "the agent".into() };
+        for (platform, lives, later, state, words) in [
+            (Some(ready()), true, 1, State::Ok, "process 7, engine"),
+            (
+                Some(ready()),
+                true,
+                31,
+                State::Fail,
+                "process 7 holds the registry, but its last sign was 31s ago",
+            ),
+            (Some(ready()), false, 120, State::Fail, "process 7 has died: its last sign was 2m"),
+            (Some(PlatformStatus::Stopped), false, 1, State::Warn, "it is down"),
+            (Some(PlatformStatus::Stopped), true, 1, State::Warn, "its platform is stopped"),
+            (Some(failed()), true, 1, State::Fail, "the platform can't be started: no image"),
+            (Some(starting), true, 1, State::Warn, "the platform is starting: the agent"),
+            (None, false, 1, State::Warn, "none has run here yet"),
+            (None, true, 1, State::Warn, "it holds the registry and has not said"),
+        ] {
+            let lease = platform.map(lease);
+            let beat = lease_of_golden().heartbeat_at;
+            let now = beat + jiff::SignedDuration::from_secs(later);
+            let found = daemon(lease.as_ref(), lives, now, "`relay up`");
+            assert_eq!(found.state, state, "{found:?}");
+            assert!(found.detail.starts_with(words), "{found:?}");
+            assert_eq!(found.fix.is_some(), state != State::Ok);
+        }
+    }
+
+    #[test]
+    fn a_queue_is_stuck_where_nobody_serves_it() {
+        let starting = PlatformStatus::Starting { detail: String::new() };
+        for (waiting, platform, state, words) in [
+            (0, None, State::Ok, "no job waits"),
+            (1, None, State::Fail, "1 job waits and no relay runs"),
+            (2, Some(&starting), State::Warn, "2 jobs wait for the platform"),
+            (3, Some(&ready()), State::Ok, "3 jobs wait for a place"),
+        ] {
+            let found = queue(waiting, platform, "`relay up`");
+            assert_eq!((found.state, &found.detail[..]), (state, words));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Codex's rules: a mistake in one of their files keeps Codex from starting.
+
+use std::path::{Path, PathBuf};
+
+use super::ask::{Said, ask};
+use super::finding::Finding;
+use super::scene::Scene;
+
+const RULES: &str = "rules";
+/// The folder of rules, below Codex's home or the project's `.codex`.
+const FOLDER: &str = "rules";
+/// The file that `relay init` writes there.
+const OURS: &str = "relay.rules";
+/// Most files that are looked at.
+const MOST: usize = 32;
+
+/// Lets Codex judge all files that it would read here, and whether they let `relay up` out of the sandbox.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    let project = files(&scene.root.join(".codex").join(FOLDER));
+    let own = scene.codex_home().map(|home| files(&home.join(FOLDER))).unwrap_or_default();
+    let ours = |files: &[PathBuf]| files.iter().any(|file| file.ends_with(OURS));
+    let (in_project, in_home) = (ours(&project), ours(&own));
+    let all: Vec<PathBuf> = project.into_iter().chain(own).collect();
+    if !in_project && !in_home {
+        let why = "none of relay's: `relay init` writes them, for a `relay up` out of Codex's sandbox";
+        return vec![Finding::skipped(RULES, why)];
+    }
+    let program = scene.config.as_ref().map_or("codex", |config| &config.codex.program);
+    let Some(codex) = scene.find(program).or_else(|| scene.find("codex")) else {
+        return vec![Finding::skipped(RULES, "there is no codex on this machine to judge them")];
+    };
+    let mut args = vec!["execpolicy".to_owned(), "check".to_owned()];
+    for file in &all {
+        args.extend(["--rules".to_owned(), file.display().to_string()]);
+    }
+    args.extend(["relay", "up"].map(str::to_owned));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let said = ask(&codex.to_string_lossy(), &args);
+    let trusted = in_home || is_trusted(&scene.codex_home().unwrap_or_default(), &scene.root);
+    vec![judge(&said, all.len(), trusted)]
+}
+
+fn judge(said: &Said, files: usize, trusted: bool) -> Finding {
+    let Some(answer) = said.answer() else {
+        return match said {
+            Said::Ended { stderr, .. } => Finding::fail(
+                RULES,
+                format!("Codex can't read them and won't start: {}", mistake(stderr)),
+                "correct that file, or write relay's anew with `relay init`",
+            ),
+            _ => {
+                Finding::warn(RULES, format!("codex execpolicy: {}", said.trouble()), "try `codex --version`")
+            }
+        };
+    };
+    let decision: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
+    match decision["decision"].as_str() {
+        Some("allow") if trusted => Finding::ok(
+            RULES,
+            format!("{files} file{} valid, `relay up` is let out", if files == 1 { "" } else { "s" }),
+        ),
+        Some("allow") => Finding::warn(
+            RULES,
+            "the project's rules hold only once Codex trusts the project",
+            "start `codex` here and trust it, or keep them for all projects: `relay init --user`",
+        ),
+        other => Finding::warn(
+            RULES,
+            format!("`relay up` is not let out of the sandbox: {}", other.unwrap_or("no rule matches")),
+            "write relay's rules anew with `relay init`",
+        ),
+    }
+}
+
+/// The place and the reason, out of many lines.
+fn mistake(stderr: &str) -> String {
+    let told = |line: &&str| ["policy at", "rror:", "-->"].iter().any(|mark| line.contains(mark));
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(told).take(3).collect();
+    let lines =
+        lines.iter().map(|line| line.trim_start_matches("Error: ").trim_start_matches("starlark error: "));
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rules") && path.is_file())
+        .take(MOST)
+        .collect();
+    files.sort();
+    files
+}
+
+/// Whether Codex's own configuration trusts a project.
+fn is_trusted(home: &Path, root: &Path) -> bool {
+    let text = std::fs::read_to_string(home.join("config.toml")).unwrap_or_default();
+    let config: toml::Table = toml::from_str(&text).unwrap_or_default();
+    let level = config
+        .get("projects")
+        .and_then(|projects| projects.get(root.to_string_lossy().as_ref()))
+        .and_then(|project| project.get("trust_level"));
+    level.and_then(toml::Value::as_str) == Some("trusted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    /// Of the real Codex, shortened.
+    const BROKEN: &str = "Error: failed to parse policy at r/b.rules\n\nCaused by:\n    starlark error: error: Parse \
+                          error: unexpected new line\n    --> r/b.rules:1:1\n     |\n\nStack backtrace:\n   0: <unknown>";
+
+    fn said(well: bool, text: &str) -> Said {
+        let (stdout, stderr) = if well { (text, "") } else { ("", text) };
+        Said::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
+    }
+
+    #[test]
+    fn rules_let_relay_up_out_or_say_why_not() {
+        let allow = said(true, r#"{"matchedRules":[],"decision":"allow"}"#);
+        let nothing = said(true, r#"{"matchedRules":[]}"#);
+        for (answer, trusted, state, words) in [
+            (&allow, true, State::Ok, "1 file valid, `relay up` is let out"),
+            (&allow, false, State::Warn, "the project's rules hold only once"),
+            (&nothing, true, State::Warn, "`relay up` is not let out of the sandbox: no rule matches"),
+            (&Said::Silent, true, State::Warn, "codex execpolicy: no answer within 5 s"),
+        ] {
+            let found = judge(answer, 1, trusted);
+            assert!(
+                found.state == state && found.detail == words || found.detail.starts_with(words),
+                "{found:?}"
+            );
+        }
+        assert_eq!(
+            judge(&said(false, BROKEN), 1, true).detail,
+            "Codex can't read them and won't start: failed to parse policy at r/b.rules error: Parse error: \
+             unexpected new line --> r/b.rules:1:1"
+        );
+    }
+
+    #[test]
+    fn a_project_is_trusted_by_its_path() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Path::new("/home/u/project");
+        assert!(!is_trusted(home.path(), root));
+        let text = "[projects.\"/home/u/project\"]\ntrust_level = \"trusted\"\n";
+        std::fs::write(home.path().join("config.toml"), text).unwrap();
+        assert!(is_trusted(home.path(), root) && !is_trusted(home.path(), Path::new("/home/u")));
+    }
+}

@@ -1,0 +1,62 @@
+//! All checks at once.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::finding::Finding;
+use super::scene::Scene;
+use super::{
+    agent, clock, codex, credentials, deliveries, engine, inotify, place, relay, rules, settings, shell,
+};
+
+/// How long all of it may take: a program has 5 s, and nothing that is asked asks two in a row that hang.
+const LIMIT: Duration = Duration::from_millis(5800);
+
+type Check = fn(&Scene) -> Vec<Finding>;
+
+/// In the order in which they are shown: what others rest on comes first. The names are said of a check that hangs.
+const CHECKS: [(&str, Check); 13] = [
+    ("settings", settings::check),
+    ("registry", place::registry),
+    ("disk", place::disk),
+    ("relay", relay::check),
+    ("engine", engine::check),
+    ("agent", agent::check),
+    ("codex", codex::check),
+    ("credentials", credentials::check),
+    ("rules", rules::check),
+    ("login shell", shell::check),
+    ("clock", clock::check),
+    ("inotify", inotify::check),
+    ("deliveries", deliveries::check),
+];
+
+/// Runs all checks side by side and returns what they found, in a fixed order, after 6 s at the latest.
+pub fn run(scene: Scene) -> Vec<Finding> {
+    let deadline = Instant::now() + LIMIT;
+    let scene = Arc::new(scene);
+    let (sender, answers) = channel();
+    for (place, (_, check)) in CHECKS.into_iter().enumerate() {
+        let (scene, sender) = (Arc::clone(&scene), sender.clone());
+        // Whoever hangs, in a file system that is away for example, ends with the process.
+        thread::spawn(move || sender.send((place, check(&scene))));
+    }
+    drop(sender);
+    let mut found: [Option<Vec<Finding>>; CHECKS.len()] = [const { None }; CHECKS.len()];
+    while let Ok((place, findings)) = answers.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    {
+        if let Some(slot) = found.get_mut(place) {
+            *slot = Some(findings);
+        }
+    }
+    let late = |name: &'static str| {
+        vec![Finding::fail(
+            name,
+            format!("no answer within {} s", LIMIT.as_secs_f32().ceil()),
+            "look for a file system or a program that hangs",
+        )]
+    };
+    CHECKS.into_iter().zip(found).flat_map(|((name, _), found)| found.unwrap_or_else(|| late(name))).collect()
+}

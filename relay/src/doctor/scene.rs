@@ -1,0 +1,97 @@
+//! What all checks know, gathered at once.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::config::Config;
+use crate::engine::EngineKind;
+use crate::exit::Failure;
+use crate::registry::Registry;
+use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::sandbox::{self, Sandbox};
+use crate::start;
+
+/// What all checks know.
+#[derive(Debug)]
+pub struct Scene {
+    /// The project.
+    pub root: PathBuf,
+    /// Its registry.
+    pub registry: Registry,
+    /// `relay.toml`.
+    pub config: Result<Config, Failure>,
+    /// The engine: of the last relay, or the one that the next relay will have.
+    pub engine: EngineKind,
+    /// The lease of the last relay.
+    pub lease: Option<Lease>,
+    /// Whether it lives.
+    pub lives: bool,
+    /// The sandbox around this process.
+    pub sandbox: Option<Sandbox>,
+    /// Now.
+    pub now: Timestamp,
+    env: HashMap<String, String>,
+}
+
+impl Scene {
+    /// Looks at files and the environment only.
+    pub fn new(root: &Path, registry: &Registry) -> Self {
+        let config = Config::load(root);
+        let lease = lease::read(registry);
+        let known = lease.as_ref().map(|lease| lease.engine);
+        let engine = config.as_ref().map_or(known.unwrap_or(EngineKind::Docker), |config| {
+            let lives = lease::is_held(registry);
+            start::engine(known.filter(|_| lives), config, registry)
+        });
+        Self {
+            root: root.to_owned(),
+            registry: registry.clone(),
+            config,
+            engine,
+            lives: lease::is_held(registry),
+            lease,
+            sandbox: sandbox::here(),
+            now: Timestamp::now(),
+            env: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        }
+    }
+
+    /// An environment variable that says something.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The platform of the relay that lives.
+    pub(super) fn platform(&self) -> Option<&PlatformStatus> {
+        self.lease.as_ref().filter(|_| self.lives).map(|lease| &lease.platform)
+    }
+
+    /// The command that starts the relay from here.
+    pub(super) fn up(&self) -> String {
+        match self.sandbox {
+            Some(_) => {
+                format!("`{}` in a terminal outside of this sandbox", sandbox::outside("up", &self.root))
+            }
+            None => "`relay up`".to_owned(),
+        }
+    }
+
+    /// What Codex calls its home on this machine.
+    pub(super) fn codex_home(&self) -> Option<PathBuf> {
+        let own = self.variable("CODEX_HOME").map(PathBuf::from);
+        own.or_else(|| self.variable("HOME").map(|home| Path::new(home).join(".codex")))
+    }
+
+    /// A program as a shell would find it.
+    pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
+        if program.contains('/') {
+            return Some(PathBuf::from(program)).filter(|path| path.is_file());
+        }
+        let path = self.variable("PATH").unwrap_or_default();
+        std::env::split_paths(path).map(|dir| dir.join(program)).find(|path| path.is_file())
+    }
+}

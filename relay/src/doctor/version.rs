@@ -1,0 +1,30 @@
+//! Versions of programs.
+
+/// Three numbers, compared as such.
+pub(super) type Version = (u32, u32, u32);
+
+/// Reads `0.169.0`, `v0.169.0` or `0.169.0-alpha.1`.
+pub(super) fn parse(text: &str) -> Option<Version> {
+    let core = text.trim_start_matches('v').split(['-', '+']).next()?;
+    let mut parts = core.split('.').map(str::parse);
+    let version = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    parts.next().is_none().then_some(version)
+}
+
+/// The first word that is a version: programs print theirs behind their name.
+pub(super) fn word(said: &str) -> Option<&str> {
+    said.split_whitespace().find(|word| parse(word).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(parse("0.169.0"), Some((0, 169, 0)));
+        assert_eq!(word("codex-cli 1.2.3-alpha.4\n"), Some("1.2.3-alpha.4"));
+        assert!(parse("0.99.0") < parse("0.169.0"));
+        assert_eq!((parse("1.2"), parse("1.2.3.4"), word("no version")), (None, None, None));
+    }
+}

@@ -1,0 +1,109 @@
+//! The list of `relay doctor`.
+
+use std::fmt::Write;
+
+use super::Paint;
+use crate::doctor::{Finding, State};
+
+/// How states are marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks {
+    /// One sign each.
+    Signs,
+    /// Words, where signs may not be shown.
+    Words,
+}
+
+impl Marks {
+    /// Signs where the locale is one of UTF-8.
+    pub fn of_locale(variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
+        let locale = locale.to_lowercase();
+        if locale.contains("utf-8") || locale.contains("utf8") { Self::Signs } else { Self::Words }
+    }
+
+    fn of(self, state: State) -> &'static str {
+        match (self, state) {
+            (Self::Signs, State::Ok) => "✓",
+            (Self::Signs, State::Skipped) => "-",
+            (Self::Signs, State::Warn) => "!",
+            (Self::Signs, State::Fail) => "✗",
+            (Self::Words, State::Ok) => "ok  ",
+            (Self::Words, State::Skipped) => "-   ",
+            (Self::Words, State::Warn) => "warn",
+            (Self::Words, State::Fail) => "FAIL",
+        }
+    }
+}
+
+/// One line each, the fix below it, and how many there are of which kind.
+pub fn list(findings: &[Finding], marks: Marks, paint: Paint) -> String {
+    let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for finding in findings {
+        let mark = marks.of(finding.state);
+        let line = format!("{mark} {:width$}  {}", finding.check, finding.detail);
+        let line = match finding.state {
+            State::Fail => paint.alarm(&line),
+            State::Skipped => paint.dim(&line),
+            State::Ok | State::Warn => line,
+        };
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{line}");
+        if let Some(fix) = &finding.fix {
+            let _ = writeln!(text, "{:indent$}fix: {fix}", "", indent = mark.chars().count() + width + 3);
+        }
+    }
+    let count = |state| findings.iter().filter(|finding| finding.state == state).count();
+    let _ = match (count(State::Fail), count(State::Warn)) {
+        (0, 0) => writeln!(text, "all is well"),
+        (0, warn) => writeln!(text, "nothing stands in the way; {warn} could be better"),
+        (fail, warn) => writeln!(text, "{fail} in the way; {warn} could be better"),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(check: &'static str, state: State, fix: Option<&str>) -> Finding {
+        Finding { check, state, detail: format!("{check} is so"), fix: fix.map(str::to_owned) }
+    }
+
+    #[test]
+    fn each_line_has_its_mark_and_each_trouble_its_fix() {
+        let all = [
+            finding("engine", State::Ok, None),
+            finding("image", State::Skipped, None),
+            finding("codex", State::Fail, Some("install it")),
+            finding("disk", State::Warn, Some("free some")),
+        ];
+        assert_eq!(
+            list(&all, Marks::Signs, Paint::new(false)),
+            "✓ engine  engine is so\n- image   image is so\n✗ codex   codex is so\n          fix: install it\n\
+             ! disk    disk is so\n          fix: free some\n1 in the way; 1 could be better\n"
+        );
+        assert!(list(&all, Marks::Words, Paint::new(false)).is_ascii());
+        assert_eq!(
+            list(&all[..1], Marks::Words, Paint::new(false)),
+            "ok   engine  engine is so\nall is well\n"
+        );
+        assert!(list(&all, Marks::Signs, Paint::new(true)).contains("\u{1b}[31m✗ codex"));
+    }
+
+    #[test]
+    fn signs_are_for_locales_of_utf_8() {
+        let locale = |set: &'static [(&str, &str)]| {
+            let find = move |name: &str| {
+                set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            };
+            Marks::of_locale(&find)
+        };
+        assert_eq!(locale(&[("LANG", "en_US.UTF-8")]), Marks::Signs);
+        assert_eq!(locale(&[("LANG", "en_US.UTF-8"), ("LC_ALL", "C")]), Marks::Words);
+        assert_eq!(locale(&[("LC_ALL", ""), ("LANG", "de_DE.utf8")]), Marks::Signs);
+        assert_eq!(locale(&[]), Marks::Words);
+    }
+}
