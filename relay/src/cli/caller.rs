@@ -4,8 +4,8 @@ use std::env::VarError;
 
 use common::origin::Session;
 
-/// Longest id of a session, in bytes: those of Codex and Claude Code are UUIDs.
-const MAX_ID: usize = 64;
+use crate::registry::sessions::is_id;
+
 /// Longest path of a home, in bytes.
 const MAX_HOME: usize = 4096;
 
@@ -14,14 +14,6 @@ pub fn session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<Se
     let id = variable("CODEX_THREAD_ID").ok().filter(|id| is_id(id))?;
     let home = variable("CODEX_HOME").ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME);
     Some(Session { agent: "codex".to_owned(), id, home })
-}
-
-/// What is no id must never become an argument of another program.
-fn is_id(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    text.len() <= MAX_ID
-        && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 #[cfg(test)]

@@ -130,6 +130,24 @@ impl Registry {
         self.outbox().join(format!("{}.shown", job.stem()))
     }
 
+    /// What is known of the sessions of host agents.
+    pub fn sessions(&self) -> PathBuf {
+        self.dir.join("sessions")
+    }
+
+    /// What is known of one session. The id is one: [`super::sessions::is_id`].
+    pub fn session(&self, id: &str) -> PathBuf {
+        self.sessions().join(format!("{id}.json"))
+    }
+
+    /// Makes their folder: nothing but hooks needs it.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn make_sessions(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(self.sessions())
+    }
+
     /// The daemon's lease.
     pub fn lease(&self) -> PathBuf {
         self.dir.join("relay.json")

@@ -14,6 +14,7 @@
 //! * [`lease`]: who is the daemon, and does it live.
 //! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step. [`write_back`]: writing ahead.
 //! * [`outbox`]: ends that are to be delivered, and who was shown them.
+//! * [`sessions`]: what is known of the sessions of host agents.
 //! * [`prune`]: removing archived jobs for good.
 //! * [`reserve`]: room for the ends of jobs on a full disk.
 
@@ -31,6 +32,7 @@ pub mod prune;
 pub mod read;
 pub mod requests;
 pub mod reserve;
+pub mod sessions;
 pub mod watch;
 pub mod write_back;
 

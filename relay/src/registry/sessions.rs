@@ -1,0 +1,157 @@
+//! What is known of the sessions of host agents: `sessions/ID.json`, written by the hooks that they call.
+//!
+//! ```text
+//!          a prompt, a tool call             the turn ends, or is interrupted
+//! idle ──────────────────────────► busy ──────────────────────────────────────► idle ─ the session ends ─► over
+//! ```
+
+use std::fs;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Registry;
+use super::atomic::{self, Durability};
+
+/// Version of a session's JSON.
+pub const SCHEMA: u32 = 1;
+/// Longest id of a session, in bytes: those of Codex and Claude Code are UUIDs.
+const MAX_ID: usize = 64;
+/// How long a session is remembered after its last hook.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A session, as its last hook told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Which program: `codex` or `claude`.
+    pub agent: String,
+    /// The session's id; Codex calls it thread.
+    pub id: String,
+    /// What it does.
+    pub phase: Phase,
+    /// When that hook was called.
+    pub at: Timestamp,
+}
+
+/// What a session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It waits for its user.
+    Idle,
+    /// A turn goes on: its next hook hands over what has come in.
+    Busy,
+    /// It has ended. It may be resumed.
+    Over,
+}
+
+impl State {
+    /// Whether a turn goes on, as far as is known.
+    pub fn is_busy(&self) -> bool {
+        self.phase == Phase::Busy
+    }
+}
+
+/// Whether a text can be the id of a session. What is none must never become part of a path, or an argument of another
+/// program.
+pub fn is_id(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    text.len() <= MAX_ID
+        && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+/// Notes what a session does.
+///
+/// # Errors
+/// `InvalidInput` for what is no id; otherwise the first failing call.
+pub fn note(registry: &Registry, state: &State) -> io::Result<()> {
+    if !is_id(&state.id) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let (path, bytes) = (registry.session(&state.id), serde_json::to_vec(state)?);
+    match atomic::replace(&path, &bytes, Durability::Cached) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            registry.make_sessions()?;
+            atomic::replace(&path, &bytes, Durability::Cached)
+        }
+        written => written,
+    }
+}
+
+/// What is known of a session; `None` where nothing is, or where it can't be read.
+pub fn read(registry: &Registry, id: &str) -> Option<State> {
+    let bytes = is_id(id).then(|| fs::read(registry.session(id)).ok()).flatten()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Forgets the sessions that were not heard of for a week. What can't be removed stays until the next time.
+pub fn forget_old(registry: &Registry, now: SystemTime) {
+    let Ok(entries) = fs::read_dir(registry.sessions()) else { return };
+    for entry in entries.flatten() {
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = written.ok().and_then(|written| now.duration_since(written).ok());
+        if age.is_some_and(|age| age > KEPT) {
+            // Another hook may have removed it first.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(id: &str, phase: Phase) -> State {
+        State {
+            schema: SCHEMA,
+            agent: "codex".to_owned(),
+            id: id.to_owned(),
+            phase,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn the_last_note_of_a_session_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(dir.path());
+        assert_eq!(read(&registry, "s1"), None);
+        for phase in [Phase::Busy, Phase::Idle, Phase::Over] {
+            note(&registry, &state("s1", phase)).unwrap();
+            assert_eq!(read(&registry, "s1"), Some(state("s1", phase)));
+        }
+        assert!(state("s1", Phase::Busy).is_busy());
+    }
+
+    #[test]
+    fn what_could_be_a_flag_or_a_path_is_no_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(dir.path());
+        for id in ["", "--resume", "../x", "a b", "a/b", &"a".repeat(65)] {
+            assert!(!is_id(id), "{id}");
+            assert_eq!(
+                note(&registry, &state(id, Phase::Busy)).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput
+            );
+            assert_eq!(read(&registry, id), None);
+        }
+        assert!(is_id("01a203ca-9b3a-74f0-a0f9-92040009a617"));
+    }
+
+    #[test]
+    fn a_session_is_forgotten_after_a_week() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(dir.path());
+        forget_old(&registry, SystemTime::now());
+        note(&registry, &state("s1", Phase::Idle)).unwrap();
+        forget_old(&registry, SystemTime::now() + KEPT - Duration::from_secs(60));
+        assert!(read(&registry, "s1").is_some());
+        forget_old(&registry, SystemTime::now() + KEPT + Duration::from_secs(60));
+        assert_eq!(read(&registry, "s1"), None);
+    }
+}
