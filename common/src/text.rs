@@ -30,10 +30,12 @@ pub fn printable_lines(text: &str) -> String {
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| c == '\n' || !is_dangerous(c)).collect()
 }
 
-/// C0 and C1 controls, bidirectional overrides and isolates, line and paragraph separators, zero-width marks.
+/// C0 and C1 controls, bidirectional overrides and isolates, line and paragraph separators, zero-width marks, and the
+/// invisible tags and selectors in which text can be hidden from people and not from language models.
 fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+        || matches!(c, '\u{AD}' | '\u{180E}' | '\u{FE00}'..='\u{FE0F}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 #[cfg(test)]
@@ -52,6 +54,7 @@ mod tests {
         let hostile = "a\x1b]52;c;AAAA\x07b\u{9b}31mc\u{202e}d\re\tf";
         assert_eq!(printable(hostile), "a]52;c;AAAAb31mcde f");
         assert_eq!(printable_lines("a\nb\x1bc"), "a\nbc");
+        assert_eq!(printable("a\u{e0049}\u{fe01}\u{ad}b"), "ab");
         assert_eq!(one_line("\n \n first \n second", 80), "first");
     }
 }

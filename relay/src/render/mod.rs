@@ -11,6 +11,7 @@
 //! * [`explain`]: where a job's time went, and why it failed. [`rows`]: the form of both.
 //! * [`health`]: how a job is and what to do about it, in one sentence. [`width`]: text in columns.
 //! * [`doctor`]: what is there and what is not.
+//! * [`notice`]: the end of a job, told to a session.
 //! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
 pub mod doctor;
@@ -18,6 +19,7 @@ pub mod event_text;
 pub mod explain;
 pub mod health;
 pub mod list;
+pub mod notice;
 pub mod output;
 pub mod paint;
 pub mod queue;
