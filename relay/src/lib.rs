@@ -19,6 +19,7 @@ mod doctor;
 mod engine;
 mod exit;
 mod explain;
+mod hook;
 mod project;
 mod registry;
 mod render;

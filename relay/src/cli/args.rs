@@ -6,8 +6,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, doctor, down, events, explain, extend, launch, logs, prune, run, schema, serve,
-    status, top, up, wait,
+    cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune, run, schema, serve, status, top, up, wait,
 };
 use crate::render::ColorMode;
 
@@ -108,6 +107,8 @@ commands! {
     Events(events::EventsArgs) = "events";
     /// Block until jobs have ended
     Wait(wait::WaitArgs) = "wait";
+    /// Tell which jobs have ended, each once
+    Notices(notices::NoticesArgs) = "notices";
     /// End jobs before their time
     Cancel(cancel::CancelArgs) = "cancel";
     /// Tell where a job's time went, why it failed and what to try
@@ -122,6 +123,8 @@ commands! {
     Doctor(doctor::DoctorArgs) = "doctor";
     /// Remove archived jobs for good
     Prune(prune::PruneArgs) = "prune";
+    /// Answer a hook of Codex or Claude Code
+    Hook(hook::HookArgs) = "hook";
     /// The relay itself, in the foreground
     Serve(serve::ServeArgs) = "serve";
     /// Print a completion script for a shell

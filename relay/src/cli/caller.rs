@@ -9,11 +9,17 @@ use crate::registry::sessions::is_id;
 /// Longest path of a home, in bytes.
 const MAX_HOME: usize = 4096;
 
-/// The session whose command this is. Codex sets `CODEX_THREAD_ID` for every command that it runs.
+/// The session whose command this is. Codex sets `CODEX_THREAD_ID` for every command that it runs, Claude Code (since
+/// 2.1.132) `CLAUDE_CODE_SESSION_ID`; for older versions of that, `relay hook SessionStart` has set `RELAY_SESSION`.
 pub fn session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<Session> {
-    let id = variable("CODEX_THREAD_ID").ok().filter(|id| is_id(id))?;
-    let home = variable("CODEX_HOME").ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME);
-    Some(Session { agent: "codex".to_owned(), id, home })
+    let id = |name: &str| variable(name).ok().filter(|id| is_id(id));
+    let home = |name: &str| variable(name).ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME);
+    if let Some(id) = id("CODEX_THREAD_ID") {
+        return Some(Session { agent: "codex".to_owned(), id, home: home("CODEX_HOME") });
+    }
+    let named = || variable("RELAY_SESSION").ok()?.strip_prefix("claude:").map(str::to_owned);
+    let id = id("CLAUDE_CODE_SESSION_ID").or_else(|| named().filter(|id| is_id(id)))?;
+    Some(Session { agent: "claude".to_owned(), id, home: home("CLAUDE_CONFIG_DIR") })
 }
 
 #[cfg(test)]
@@ -40,9 +46,24 @@ mod tests {
     }
 
     #[test]
+    fn a_command_of_claude_code_belongs_to_its_session_and_one_of_codex_below_it_to_codex() {
+        let expected = |id: &str| Some(Session { agent: "claude".to_owned(), id: id.to_owned(), home: None });
+        let own = ("CLAUDE_CODE_SESSION_ID", "8c35adc1");
+        let named = ("RELAY_SESSION", "claude:00893aaf");
+        assert_eq!(session_of(&[own]), expected("8c35adc1"));
+        assert_eq!(session_of(&[named]), expected("00893aaf"));
+        assert_eq!(session_of(&[named, own]), expected("8c35adc1"));
+        assert_eq!(session_of(&[own, ("CLAUDE_CONFIG_DIR", "/c")]).unwrap().home.as_deref(), Some("/c"));
+        assert_eq!(session_of(&[("CODEX_THREAD_ID", "01a203ca"), own]).unwrap().agent, "codex");
+        assert_eq!(session_of(&[("RELAY_SESSION", "vim:1")]), None);
+    }
+
+    #[test]
     fn what_could_be_a_flag_or_a_path_is_no_session() {
         for id in ["", "--resume", "../x", "a b", &"a".repeat(65)] {
             assert_eq!(session_of(&[("CODEX_THREAD_ID", id)]), None, "{id}");
+            assert_eq!(session_of(&[("CLAUDE_CODE_SESSION_ID", id)]), None, "{id}");
+            assert_eq!(session_of(&[("RELAY_SESSION", &format!("claude:{id}"))]), None, "{id}");
         }
     }
 }

@@ -6,8 +6,7 @@ use clap::Parser;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, completions, doctor, down, events, explain, extend, launch, logs, prune, run, schema,
-    serve, status, top, up, wait,
+    Context, cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::render::output;
@@ -31,9 +30,10 @@ pub fn main() -> ExitCode {
 /// `run` returns the exit code of its command, all others one of [`Code`].
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
-        // These two work outside of every project.
+        // These work outside of every project.
         Command::Completions(args) => return completions::run(args, &cli.global).map(|code| code as u8),
         Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),
+        Command::Hook(args) => return hook::run(args, &cli.global).map(|code| code as u8),
         _ => {}
     }
     let context = Context::new(&cli.global)?;
@@ -47,6 +47,8 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Events(args) => events::run(args, &context)? as u8,
         Command::Wait(args) => wait::run(args, &context)? as u8,
         Command::Cancel(args) => cancel::run(args, &context)? as u8,
+        Command::Notices(args) => notices::run(args, &context)? as u8,
+        Command::Hook(args) => hook::run(args, &cli.global)? as u8,
         Command::Explain(args) => explain::run(args, &context)? as u8,
         Command::Extend(args) => extend::run(args, &context)? as u8,
         Command::Run(args) => run::run(args, &context)?,

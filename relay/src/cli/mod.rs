@@ -9,7 +9,7 @@
 //! * [`resolve`]: flags → what to launch, without options. [`submit`]: that → a job in the registry.
 //! * [`limits`]: the time limits among those flags. [`caller`]: the session of the host agent that called.
 //! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
-//! * [`follow`]: waiting for a job.
+//! * [`follow`]: waiting for a job. [`told`]: a command that tells of its end.
 
 mod args;
 mod caller;
@@ -25,9 +25,11 @@ mod extend;
 mod facts;
 mod find;
 mod follow;
+mod hook;
 mod launch;
 mod limits;
 mod logs;
+mod notices;
 mod outcome;
 mod prune;
 mod resolve;
@@ -37,6 +39,7 @@ mod serve;
 mod status;
 mod submit;
 mod top;
+mod told;
 mod up;
 mod wait;
 

@@ -10,6 +10,7 @@ use common::record::State;
 
 use super::limits::{self, Stall};
 use super::resolve::{self, Surroundings};
+use super::told::told;
 use super::{Context, follow, outcome, submit};
 use crate::exit::{Code, Failure};
 use crate::registry::create::Created;
@@ -67,17 +68,19 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         }
     };
     let record = follow::log(context, &job, LogReader::default(), pass_on)?.record;
-    if output.json {
-        output.json(&record);
+    if !record.state.is_final() {
+        output.note(&format!("{job} goes on: nobody reads its output any more"));
+        return Ok(Code::StillRunning as u8);
     }
-    match record.state {
-        State::Completed => {}
-        State::Failed => output.note(&format!("{job} failed: {}", status::reason(&record))),
-        State::Cancelled => output.note(&format!("{job} was cancelled")),
-        _ => {
-            output.note(&format!("{job} goes on: nobody reads its output any more"));
-            return Ok(Code::StillRunning as u8);
+    told(context, &record, "run", || {
+        if output.json {
+            output.json(&record);
         }
-    }
+        match record.state {
+            State::Failed => output.note(&format!("{job} failed: {}", status::reason(&record))),
+            State::Cancelled => output.note(&format!("{job} was cancelled")),
+            _ => {}
+        }
+    });
     Ok(outcome::of_command(&record))
 }

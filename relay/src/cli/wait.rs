@@ -9,6 +9,8 @@ use common::record::State;
 
 use super::follow::Follow;
 use super::{Context, facts, find, outcome};
+use super::told::told;
+use super::{Context, find, outcome};
 use crate::exit::{Code, Failure};
 use crate::render::{health, status};
 
@@ -82,6 +84,12 @@ pub fn until_ended(
                     context.output.print(&format!("next: {}", health::next(&record)));
                 }
             }
+            told(context, &record, "wait", || {
+                if context.output.json {
+                    context.output.json(&record);
+                } else {
+                    context.output.print(&status::summary(&record));
+            });
             codes.push(outcome::code(&record));
             if any {
                 return Ok(outcome::worst(codes));

@@ -15,12 +15,14 @@
 //! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step. [`write_back`]: writing ahead.
 //! * [`outbox`]: ends that are to be delivered, and who was shown them.
 //! * [`sessions`]: what is known of the sessions of host agents.
+//! * [`ends`]: those that nobody was told of yet.
 //! * [`prune`]: removing archived jobs for good.
 //! * [`reserve`]: room for the ends of jobs on a full disk.
 
 pub mod atomic;
 pub mod chunk;
 pub mod create;
+pub mod ends;
 pub mod event_log;
 pub mod history;
 pub mod layout;

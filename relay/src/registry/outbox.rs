@@ -127,6 +127,17 @@ pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool
     }
 }
 
+/// Takes a claim of the caller's back: nobody read what was shown.
+///
+/// # Errors
+/// When it can't be removed; one that is not there is fine.
+pub fn unclaim(registry: &Registry, job: &JobId) -> io::Result<()> {
+    match fs::remove_file(registry.outbox_shown(job)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Who was shown the end of a job; `None` while nobody was, or where that can't be read.
 pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
     fs::read(registry.outbox_shown(job)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())

@@ -1,0 +1,167 @@
+//! `relay hook`
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::args::Global;
+use super::notices;
+use crate::exit::{Code, Failure};
+use crate::hook::answer;
+use crate::hook::call::{self, Call, Event};
+use crate::hook::decide::{self, Give, Whose};
+use crate::project;
+use crate::registry::ends::{self, Taken};
+use crate::registry::outbox::{Entry, Shown};
+use crate::registry::sessions::{self, Phase, State};
+use crate::registry::{Registry, read};
+use crate::render::Output;
+use crate::time;
+
+/// Longest JSON of a call, in bytes: the answer of a tool is part of it, and may be a picture.
+const MAX_CALL: u64 = 16 << 20;
+/// Ends that are given at once: Claude Code takes 10,000 characters, and an end has up to 2 KiB.
+const MOST: usize = 4;
+
+/// Flags of `relay hook`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Reads the hook's JSON on stdin and answers in JSON. SessionStart, UserPromptSubmit and PostToolUse \
+                  hand the session what has ended; Stop lets it tell its user before the turn ends. Never fails, so \
+                  that it never breaks its host; `relay init` installs it."
+)]
+pub struct HookArgs {
+    /// The event [default: that of the JSON]
+    #[arg(value_name = "EVENT")]
+    event: Option<String>,
+}
+
+/// Answers the call of a hook. Whatever is wrong, the exit code is 0: a hook must not break its host.
+///
+/// # Errors
+/// Never.
+#[expect(clippy::unnecessary_wraps, reason = "the form of every command")]
+pub fn run(args: &HookArgs, global: &Global) -> Result<Code, Failure> {
+    let output = Output::new(global.color, true);
+    if let Err(why) = answer(args, global, &output) {
+        output.note(&format!("hook: {why}"));
+    }
+    Ok(Code::Done)
+}
+
+fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), String> {
+    let json = stdin().map_err(|e| format!("stdin can't be read: {e}"))?;
+    let claude = env::var_os("CLAUDE_PROJECT_DIR").is_some() || env::var_os("CLAUDECODE").is_some();
+    let call = call::read(args.event.as_deref(), &json, claude)
+        .map_err(|why| format!("stdin holds no call of a hook: {why}"))?;
+    if call.event == Some(Event::SessionStart) && call.agent == "claude" {
+        name_session(&call);
+    }
+    // Hooks are installed for a person, and called in folders that have nothing to do with this product.
+    let Ok(root) = project::find_root(global.root.as_deref(), &call.cwd) else { return Ok(()) };
+    let registry = Registry::of(&root);
+    if !registry.dir().is_dir() {
+        return Ok(());
+    }
+    let plan = decide::plan(&call);
+    let now = time::now();
+    // First the ends: whoever reads of a session that it is idle must not find one that it is just given.
+    let given = give(&registry, &call, plan.give, now, output);
+    let phase = if given.as_ref().is_ok_and(|given| *given) && plan.give == Give::Reason {
+        Some(Phase::Busy)
+    } else {
+        plan.phase
+    };
+    let noted = phase.map_or(Ok(()), |phase| note(&registry, &call, phase, now));
+    given.and(noted).map_err(|e| registry.not_writable(&e).message)
+}
+
+fn stdin() -> io::Result<Vec<u8>> {
+    let mut json = Vec::new();
+    io::stdin().lock().take(MAX_CALL + 1).read_to_end(&mut json)?;
+    if json.len() as u64 > MAX_CALL { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(json) }
+}
+
+/// Gives the session the ends that are for it; returns whether there were any.
+fn give(registry: &Registry, call: &Call, give: Give, now: Timestamp, output: &Output) -> io::Result<bool> {
+    if give == Give::Nothing {
+        return Ok(false);
+    }
+    let ends = ends_for(registry, call, give, now)?;
+    if ends.is_empty() {
+        return Ok(false);
+    }
+    let session =
+        common::origin::Session { agent: call.agent.to_owned(), id: call.session.clone(), home: None };
+    let shown = Shown { at: now, by: "hook".to_owned(), session: Some(session) };
+    let taken = ends::take(registry, &ends, MOST, Some(&shown))?;
+    let Some(answer) = (!taken.records.is_empty()).then(|| answer_of(give, &taken)).flatten() else {
+        return Ok(false);
+    };
+    output.json(&answer);
+    if output.is_closed() {
+        ends::give_back(registry, &taken.records);
+    }
+    Ok(true)
+}
+
+fn answer_of(give: Give, taken: &Taken) -> Option<serde_json::Value> {
+    answer::give(give, &notices::text(taken))
+}
+
+/// The ends that this session is to be told, oldest first.
+fn ends_for(registry: &Registry, call: &Call, give: Give, now: Timestamp) -> io::Result<Vec<Entry>> {
+    let mut ends = ends::untold(registry, now)?;
+    let state = |id: &str| sessions::read(registry, id);
+    let whose = |entry: &Entry| decide::whose(entry, &call.session, state, now);
+    let mut nobodys = false;
+    ends.retain(|entry| match whose(entry) {
+        Whose::Own => true,
+        Whose::Nobodys if give != Give::Reason => {
+            nobodys = true;
+            true
+        }
+        _ => false,
+    });
+    if nobodys && is_worker(registry, &call.session) {
+        ends.retain(|entry| whose(entry) == Whose::Own);
+    }
+    Ok(ends)
+}
+
+/// Whether a session is a worker of this project: its hooks are those of the person who launched it, but it is not the
+/// one to be told.
+fn is_worker(registry: &Registry, session: &str) -> bool {
+    let stored = read::records(registry).unwrap_or_default();
+    let mut running = stored.into_iter().filter(|stored| !stored.record.state.is_final());
+    running.any(|stored| stored.record.thread_id.as_deref() == Some(session))
+}
+
+fn note(registry: &Registry, call: &Call, phase: Phase, now: Timestamp) -> io::Result<()> {
+    if call.event == Some(Event::SessionStart) {
+        sessions::forget_old(registry, SystemTime::now());
+    }
+    let state = State {
+        schema: sessions::SCHEMA,
+        agent: call.agent.to_owned(),
+        id: call.session.clone(),
+        phase,
+        at: now,
+    };
+    sessions::note(registry, &state)
+}
+
+/// Tells the later commands of a Claude Code session which session they belong to, for versions that don't. It sources
+/// the file that its SessionStart hooks may write before each command.
+fn name_session(call: &Call) {
+    let Some(file) = env::var_os("CLAUDE_ENV_FILE").filter(|file| !file.is_empty()) else { return };
+    let line = format!("export RELAY_SESSION=claude:{}\n", call.session);
+    let file = OpenOptions::new().append(true).create(true).open(Path::new(&file));
+    // Without it the ends of this session's jobs are nobody's, and any session is told.
+    let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+}

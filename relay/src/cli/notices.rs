@@ -1,0 +1,92 @@
+//! `relay notices`
+
+use clap::Args;
+use common::record::JobRecord;
+
+use super::{Context, caller};
+use crate::exit::{Code, Failure};
+use crate::registry::ends::{self, Taken};
+use crate::registry::outbox::Shown;
+use crate::render::notice;
+use crate::time;
+
+/// Ends that are told at once: a page of text.
+const MOST: usize = 5;
+
+/// Flags of `relay notices`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each end is told once: by this command, by a hook (`relay hook`), by `relay wait` or `relay run`, or \
+                  as input of the Codex session that launched the job. Prints nothing when there is nothing new; made \
+                  for a prompt or a script."
+)]
+pub struct NoticesArgs {
+    /// Tell them again the next time
+    #[arg(long)]
+    peek: bool,
+}
+
+/// Tells of the ends that nobody was told of yet, at most [`MOST`]; the others wait for the next call.
+///
+/// # Errors
+/// Exit code 5 when the outbox can't be read or written: what is not marked would be told for ever.
+pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
+    let registry = &context.registry;
+    let unreadable = |e: &std::io::Error| {
+        Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().display()))
+    };
+    let ends = ends::untold(registry, time::now()).map_err(|e| unreadable(&e))?;
+    let session = caller::session(&|key| std::env::var(key));
+    let shown = Shown { at: time::now(), by: "notices".to_owned(), session };
+    let taken = ends::take(registry, &ends, MOST, (!args.peek).then_some(&shown))
+        .map_err(|e| registry.not_writable(&e))?;
+    if taken.records.is_empty() {
+        return Ok(Code::Done);
+    }
+    let output = &context.output;
+    if output.json {
+        for record in &taken.records {
+            output.json(record);
+        }
+        if let Some(rest) = rest(taken.left) {
+            output.note(&rest);
+        }
+    } else {
+        output.print(&text(&taken));
+    }
+    if output.is_closed() && !args.peek {
+        ends::give_back(registry, &taken.records);
+    }
+    Ok(Code::Done)
+}
+
+/// The ends, and how many more there are.
+pub fn text(taken: &Taken) -> String {
+    let ends = taken.records.iter().map(|record: &JobRecord| notice::text(record).trim_end().to_owned());
+    ends.chain(rest(taken.left)).collect::<Vec<_>>().join("\n\n")
+}
+
+fn rest(left: usize) -> Option<String> {
+    let verb = if left == 1 { "1 more job has" } else { &format!("{left} more jobs have") };
+    (left > 0).then(|| format!("{verb} ended: `relay notices` tells the next"))
+}
+
+#[cfg(test)]
+mod tests {
+    use common::record::State;
+
+    use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let taken = |left| Taken {
+            records: vec![samples::bare("a#1", State::Completed), samples::bare("b#1", State::Cancelled)],
+            left,
+        };
+        let both = text(&taken(0));
+        assert!(both.contains("a#1") && both.contains("b#1") && !both.contains("more"), "{both}");
+        assert!(text(&taken(1)).ends_with("\n\n1 more job has ended: `relay notices` tells the next"));
+        assert!(text(&taken(7)).ends_with("\n\n7 more jobs have ended: `relay notices` tells the next"));
+    }
+}

@@ -1,0 +1,38 @@
+//! What a hook answers.
+
+use serde_json::{Value, json};
+
+use super::decide::Give;
+
+/// What a session is told before the ends that hold its turn.
+const BEFORE_YOU_STOP: &str =
+    "Before you stop: what you delegated has ended. Tell your user what came of it.";
+
+/// The JSON that gives `text` to the session; `None` where nothing is given.
+pub fn give(give: Give, text: &str) -> Option<Value> {
+    match give {
+        Give::Nothing => None,
+        Give::Context(event) => Some(json!({
+            "hookSpecificOutput": {"hookEventName": event.name(), "additionalContext": text}
+        })),
+        Give::Reason => Some(json!({"decision": "block", "reason": format!("{BEFORE_YOU_STOP}\n\n{text}")})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hook::call::Event;
+
+    #[test]
+    fn an_end_is_context_within_a_turn_and_a_reason_to_go_on_at_its_end() {
+        let context = give(Give::Context(Event::PostToolUse), "a#1 completed");
+        let expected =
+            r#"{"hookSpecificOutput":{"hookEventName":"PostToolUse","additionalContext":"a#1 completed"}}"#;
+        assert_eq!(context.unwrap().to_string(), expected);
+        let reason = give(Give::Reason, "a#1 completed").unwrap();
+        assert_eq!(reason["decision"], "block");
+        assert_eq!(reason["reason"], format!("{BEFORE_YOU_STOP}\n\na#1 completed"));
+        assert_eq!(give(Give::Nothing, "a#1 completed"), None);
+    }
+}
