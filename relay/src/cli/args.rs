@@ -6,7 +6,8 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune, run, schema, serve, status, top, up, wait,
+    cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune, run,
+    schema, serve, status, top, up, wait,
 };
 use crate::render::ColorMode;
 

@@ -6,7 +6,8 @@ use clap::Parser;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune, run, schema, serve, status, top, up, wait,
+    Context, cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune,
+    run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::render::output;

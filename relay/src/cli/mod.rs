@@ -38,8 +38,8 @@ mod schema;
 mod serve;
 mod status;
 mod submit;
-mod top;
 mod told;
+mod top;
 mod up;
 mod wait;
 

@@ -8,8 +8,8 @@ use common::ids::JobId;
 use common::record::State;
 
 use super::follow::Follow;
-use super::{Context, facts, find, outcome};
 use super::told::told;
+use super::{Context, facts, find, outcome};
 use super::{Context, find, outcome};
 use crate::exit::{Code, Failure};
 use crate::render::{health, status};
@@ -76,19 +76,15 @@ pub fn until_ended(
                 running.push(job);
                 continue;
             }
-            if context.output.json {
-                context.output.json(&record);
-            } else {
+            told(context, &record, "wait", || {
+                if context.output.json {
+                    context.output.json(&record);
+                    return;
+                }
                 context.output.print(&status::summary(&record));
                 if record.state == State::Failed {
                     context.output.print(&format!("next: {}", health::next(&record)));
                 }
-            }
-            told(context, &record, "wait", || {
-                if context.output.json {
-                    context.output.json(&record);
-                } else {
-                    context.output.print(&status::summary(&record));
             });
             codes.push(outcome::code(&record));
             if any {

@@ -6,16 +6,19 @@
 //!   counted from outside. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
 //! * [`sandbox`]: commands inside of the sandbox of Codex.
 //! * [`netns`]: relay and agent in networks of their own. * [`mount`]: small file systems. [`strace`]: calls that fail
-//!   on purpose. * [`figures`]: what was measured.
+//!   on purpose. * [`figures`]: what was measured. * [`host_session`]: sessions of the real Codex with relay's hooks.
+//! * [`outbox`]: ends that are to be delivered.
 //!
 //! Nothing here sleeps and hopes: [`until`] looks for a fact until a generous deadline.
 
 pub mod black_hole;
 pub mod docker;
 pub mod figures;
+pub mod host_session;
 pub mod model;
 pub mod mount;
 pub mod netns;
+pub mod outbox;
 pub mod processes;
 pub mod programs;
 pub mod sandbox;

@@ -117,11 +117,23 @@ impl Site {
 
     /// A `relay` command in this project, ready to run.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(programs::dir().join("relay"));
+        let mut command = self.environment(Command::new(programs::dir().join("relay")));
         command.args(args).current_dir(self.root()).env("CODEX_HOME", &self.codex_home);
+        command
+    }
+
+    /// Gives a command an environment in which nothing of the person's who runs the tests is left.
+    #[must_use]
+    pub fn environment(&self, mut command: Command) -> Command {
         // Codex runs commands in a login shell: what the person at this machine has in theirs is not under test.
         command.env("HOME", self.root().join("home"));
         for name in ["RELAY_ROOT", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        // Nor is the session that they may run in.
+        for name in
+            ["CODEX_THREAD_ID", "CLAUDECODE", "CLAUDE_CODE_SESSION_ID", "CLAUDE_PROJECT_DIR", "RELAY_SESSION"]
+        {
             command.env_remove(name);
         }
         command
