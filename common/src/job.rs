@@ -3,7 +3,7 @@
 //! A spec travels as JSON, in the registry as well as inside [`crate::wire::RelayFrame::Start`], so that it can grow
 //! fields without a new protocol version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -237,6 +237,9 @@ pub struct JobSpec {
     pub workspace: String,
     /// Environment values for the worker; dropped from the registry's copy once the agent has them.
     pub env: BTreeMap<String, String>,
+    /// Names of the environment values that were dropped, so that a retry knows which to ask for.
+    #[serde(default)]
+    pub env_names: BTreeSet<String>,
     /// Command lines before the worker; the first that fails ends the job.
     pub setup: Vec<String>,
     /// Command lines after the worker; the first that fails makes the job `failed: check_failed`.
@@ -256,9 +259,35 @@ pub struct JobSpec {
     pub thread: Option<String>,
 }
 
+/// Whether this is an id that Codex gives its threads: a UUID in its usual form. Of anything else Codex makes a new
+/// thread without a word.
+pub fn is_thread(text: &str) -> bool {
+    let mut bytes = text.bytes().enumerate();
+    text.len() == 36
+        && bytes.all(|(i, byte)| match i {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_uuid_is_a_thread() {
+        assert!(is_thread("01a203ca-9b3a-74f0-a0f9-92040009a617"));
+        for bad in [
+            "",
+            "my thread",
+            "--last",
+            "01a203ca-9b3a-74f0-a0f9-92040009a61",
+            "01a203ca-9b3a-74f0-a0f9-92040009a61g",
+            "01a203ca.9b3a-74f0-a0f9-92040009a617",
+        ] {
+            assert!(!is_thread(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn every_kind_reads_back_from_its_name_and_its_json() {

@@ -21,7 +21,7 @@ use crate::event::{
 use crate::event_line::{EventLine, Source};
 use crate::ids::JobId;
 use crate::job::{Runner, StepKind};
-use crate::origin::Origin;
+use crate::origin::{FollowUp, Origin};
 use crate::step::{CurrentStep, Step};
 
 /// Version of the record's JSON.
@@ -231,6 +231,11 @@ impl JobRecord {
             events_path: self.events_path.clone(),
             origin: self.origin.clone(),
         }
+    }
+
+    /// Whether it goes on in the Codex thread of another job, so that its usage is that of the whole thread.
+    pub fn goes_on(&self) -> bool {
+        self.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume)
     }
 
     /// Folds a whole log, oldest line first. `None` when it does not begin with `queued`.

@@ -139,7 +139,8 @@ fn facts(record: &JobRecord) -> Option<String> {
         ));
     }
     if let Some(usage) = record.usage {
-        facts.push(format!("tokens: {} in, {} out", usage.input_tokens, usage.output_tokens));
+        let total = if record.goes_on() { " (thread total)" } else { "" };
+        facts.push(format!("tokens: {} in, {} out{total}", usage.input_tokens, usage.output_tokens));
     }
     if let Some(cleanup) = record.cleanup.filter(|cleanup| cleanup.killed + cleanup.survivors > 0) {
         facts.push(format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));

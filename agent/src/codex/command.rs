@@ -31,6 +31,10 @@ pub(crate) fn argv(program: &str, spec: &JobSpec, env: &Variables) -> Vec<String
     }
     add(&["-c", &format!("shell_environment_policy.exclude={}", toml_list(&hidden))]);
     argv.extend(spec.codex.args.iter().cloned());
+    if let Some(thread) = &spec.thread {
+        // All options stand before it, where Codex 0.169.0 knows every one of them.
+        argv.extend(["resume".to_owned(), thread.clone()]);
+    }
     // Anything that looks like an option stands before; the prompt is read from stdin.
     argv.push("-".to_owned());
     argv
@@ -72,6 +76,8 @@ fn toml_list(texts: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use common::job::{CodexSettings, Limits, Runner};
     use common::rule::OnLimit;
@@ -84,6 +90,7 @@ mod tests {
             prompt: "do it".into(),
             workspace: "/w s".into(),
             env: Variables::new(),
+            env_names: BTreeSet::new(),
             setup: vec![],
             checks: vec![],
             limits: Limits::default(),
@@ -131,5 +138,15 @@ mod tests {
         assert!(argv.contains(roots), "{argv}");
         assert!(argv.contains(r#"exclude=["CODEX_API_KEY","OPENAI_API_KEY","A?KEY"]"#), "{argv}");
         assert!(argv.ends_with("--search -"), "{argv}");
+    }
+
+    #[test]
+    fn a_thread_is_resumed_behind_all_options() {
+        let mut spec = spec();
+        spec.codex.args = vec!["--search".into()];
+        spec.thread = Some("01a203ca-9b3a-74f0-a0f9-92040009a617".into());
+        let argv = argv("codex", &spec, &Variables::new()).join(" ");
+        assert!(argv.starts_with("codex exec --json --skip-git-repo-check -C /w s --dangerously"), "{argv}");
+        assert!(argv.ends_with("--search resume 01a203ca-9b3a-74f0-a0f9-92040009a617 -"), "{argv}");
     }
 }

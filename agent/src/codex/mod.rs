@@ -3,7 +3,8 @@
 //! * [`install`]: where it is, its version, what it lacks. * [`command`]: its command line.
 //! * [`lines`]: bytes into bounded lines. * [`event`]: a line into an event. * [`cut`]: what an over-long line still
 //!   tells.
-//! * [`trouble`]: what it says about its model server, for people. * [`pulse`]: whether the model is alive.
+//! * [`trouble`]: what it says about its model server, for people. * [`thread`]: why it can't go on with a
+//!   thread. * [`pulse`]: whether the model is alive.
 //!
 //! All but the first are pure.
 
@@ -13,6 +14,7 @@ pub(crate) mod event;
 pub(crate) mod install;
 pub(crate) mod lines;
 pub(crate) mod pulse;
+pub(crate) mod thread;
 pub(crate) mod trouble;
 
 /// What Codex said of its turn.

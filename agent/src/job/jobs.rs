@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use common::event::{EventBody, Isolation};
 use common::ids::JobId;
-use common::job::{JobSpec, Runner, SPEC_SCHEMA};
+use common::job::{JobSpec, Runner, SPEC_SCHEMA, is_thread};
 use common::wire::{AgentFrame, Platform};
 use tokio::sync::{Notify, watch};
 
@@ -317,6 +317,10 @@ fn check(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     }
     if spec.limits.job_ms == 0 || spec.limits.steps.values().any(|limit| *limit == 0) {
         return Err("a limit of no time at all can't be kept".to_owned());
+    }
+    if spec.thread.as_deref().is_some_and(|thread| !is_thread(thread)) {
+        // Codex would take it for the name of a thread, or for an option.
+        return Err("the Codex thread to go on with has no id that Codex gives".to_owned());
     }
     let texts = spec.env.iter().flat_map(|(name, value)| [name, value]);
     let texts = texts.chain(&spec.setup).chain(&spec.checks).chain(&spec.codex.args);

@@ -7,7 +7,7 @@ use common::event::{FailureKind, JobError, MAX_TEXT};
 use common::text;
 
 use super::stage::Stage;
-use crate::codex::{Turn, trouble};
+use crate::codex::{Turn, thread, trouble};
 use crate::memory::Shortage;
 use crate::process::Exit;
 
@@ -61,7 +61,13 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
         Stage::Worker => match &seen.turn {
             Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
             Some(Turn::Failed(message)) => fail(FailureKind::CodexError, trouble::read(message).end()),
-            _ => fail(FailureKind::CodexExit, format!("codex {ended} before its turn was over{told}")),
+            turn => {
+                let refused = turn.is_none().then(|| thread::refused(&seen.tail)).flatten();
+                let message = refused.map(str::to_owned);
+                let message =
+                    message.unwrap_or_else(|| format!("codex {ended} before its turn was over{told}"));
+                fail(FailureKind::CodexExit, message)
+            }
         },
     }
 }
@@ -140,6 +146,15 @@ mod tests {
         let (_, message) = codex(Exit::Signal(11), None, false).unwrap_err();
         assert!(message.contains("SEGV"), "{message}");
         assert_eq!(codex(Exit::Code(0), None, false).unwrap_err().0, FailureKind::CodexExit);
+    }
+
+    #[test]
+    fn a_thread_that_codex_no_longer_knows_is_named_as_such() {
+        let seen = |tail: &str| Seen { exit: Some(Exit::Code(1)), tail: tail.into(), ..Seen::default() };
+        let error =
+            judge(&Stage::Worker, true, &seen("Error: no rollout found for thread id x")).unwrap_err();
+        assert_eq!(error.kind, FailureKind::CodexExit);
+        assert_eq!(error.message, "the Codex thread is gone: launch a new job");
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub(crate) mod disk;
 pub(crate) mod figures;
 pub(crate) mod shim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -340,6 +340,7 @@ impl Agent {
             prompt: line.to_owned(),
             workspace: self.workspace().display().to_string(),
             env: BTreeMap::new(),
+            env_names: BTreeSet::new(),
             setup: vec![],
             checks: vec![],
             limits: Limits::default(),

@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune, run,
-    schema, serve, status, top, up, wait,
+    cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune, resume,
+    retry, run, schema, serve, status, top, up, wait,
 };
 use crate::render::ColorMode;
 
@@ -116,6 +116,10 @@ commands! {
     Explain(explain::ExplainArgs) = "explain";
     /// Give a job, or the step it is at, more time
     Extend(extend::ExtendArgs) = "extend";
+    /// Go on with an ended job: a new prompt in the same Codex thread
+    Resume(resume::ResumeArgs) = "resume";
+    /// Run the task of an ended job once more
+    Retry(retry::RetryArgs) = "retry";
     /// Run a command line as a job, follow its output and return its exit code
     Run(run::RunArgs) = "run";
     /// Print the JSON Schema of what other programs read
@@ -128,7 +132,7 @@ commands! {
     Hook(hook::HookArgs) = "hook";
     /// The relay itself, in the foreground
     Serve(serve::ServeArgs) = "serve";
-    /// Print a completion script for a shell
+    /// Print a completion script for a shell, or man pages
     Completions(completions::CompletionsArgs) = "completions";
 }
 

@@ -8,7 +8,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 
 use super::follow::Follow;
-use super::{Context, find};
+use super::{Context, complete, find};
 use crate::exit::{Code, Failure};
 use crate::registry::lease;
 use crate::registry::requests::{self, Request};
@@ -24,7 +24,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 )]
 pub struct CancelArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", required = true)]
+    #[arg(value_name = "JOB", add = complete::active(), required = true)]
     jobs: Vec<String>,
     /// From now to the last process killed [default: 5s, or that of relay.toml]
     #[arg(long, value_name = "D", value_parser = duration::parse)]

@@ -1,28 +1,109 @@
-//! `relay completions SHELL`
+//! `relay completions SHELL`, `relay completions --man [DIR]`
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+use clap_complete::env::Shells;
+use clap_mangen::Man;
 
 use super::args::{Cli, Global};
+use super::complete;
 use crate::exit::{Code, Failure};
 use crate::render::Output;
 
 /// Flags of `relay completions`.
 #[derive(Debug, Args)]
+#[command(after_help = "bash: relay completions bash > ~/.local/share/bash-completion/completions/relay\n\
+                  zsh:  relay completions zsh > ~/.zfunc/_relay   (with fpath+=~/.zfunc before compinit)\n\
+                  fish: relay completions fish > ~/.config/fish/completions/relay.fish\n\
+                  man:  relay completions --man ~/.local/share/man/man1")]
 pub struct CompletionsArgs {
-    /// For which shell
-    #[arg(value_name = "SHELL")]
-    shell: Shell,
+    /// For which shell: its script offers commands, flags and the jobs there are
+    #[arg(value_name = "SHELL", required_unless_present = "man", conflicts_with = "man")]
+    shell: Option<Shell>,
+    /// Write the man pages of relay and all its commands into a folder; without one, print that of relay
+    #[arg(long, value_name = "DIR")]
+    #[expect(clippy::option_option, reason = "the flag may stand alone")]
+    man: Option<Option<PathBuf>>,
 }
 
-/// Prints the script.
+/// Prints the script, or prints or writes the pages.
 ///
 /// # Errors
-/// When stdout can't be written.
+/// When stdout or the folder can't be written.
 pub fn run(args: &CompletionsArgs, global: &Global) -> Result<Code, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "relay", &mut script);
     let output = Output::new(global.color, false);
-    output.raw(&script);
+    let failed = |e: std::io::Error| Failure::unreachable(format!("nothing could be written: {e}"));
+    match (args.shell, &args.man) {
+        (Some(shell), _) => output.raw(&script(shell).map_err(failed)?),
+        (None, Some(Some(dir))) => {
+            let written = pages(dir).map_err(|e| {
+                Failure::usage(format!("{}: {e}: name a folder that can be written", dir.display()))
+            })?;
+            output.note(&format!("{written} pages written to {}", dir.display()));
+        }
+        (None, _) => output.raw(&page(Cli::command()).map_err(failed)?),
+    }
     output.finish().map(|()| Code::Done)
+}
+
+/// The script only asks `relay` back, so that it need not be made again for a newer one.
+fn script(shell: Shell) -> std::io::Result<Vec<u8>> {
+    let mut script = Vec::new();
+    match Shells::builtins().completer(&shell.to_string()) {
+        Some(known) => {
+            known.write_registration(complete::VARIABLE, "relay", "relay", "relay", &mut script)?;
+        }
+        None => clap_complete::generate(shell, &mut Cli::command(), "relay", &mut script),
+    }
+    Ok(script)
+}
+
+/// Writes every page; returns how many.
+fn pages(dir: &Path) -> std::io::Result<usize> {
+    fs::create_dir_all(dir)?;
+    let mut relay = Cli::command();
+    relay.build();
+    let commands = relay.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut written = 0;
+    for command in commands.chain([relay.clone()]) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+        fs::write(dir.join(format!("{name}.1")), page(command)?)?;
+        written += 1;
+    }
+    Ok(written)
+}
+
+fn page(command: clap::Command) -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let version = format!("relay {}", env!("CARGO_PKG_VERSION"));
+    Man::new(command).source(version).manual("relay").render(&mut page)?;
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_with_its_flags() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages = pages(dir.path()).unwrap();
+        let commands = Cli::command().get_subcommands().filter(|command| !command.is_hide_set()).count();
+        assert_eq!(pages, commands + 1);
+        let resume = fs::read_to_string(dir.path().join("relay-resume.1")).unwrap();
+        assert!(resume.contains("in the same Codex thread") && resume.contains(r"\-\-no\-check"), "{resume}");
+        let relay = fs::read_to_string(dir.path().join("relay.1")).unwrap();
+        assert!(relay.contains("relay\\-launch(1)"), "{relay}");
+    }
+
+    #[test]
+    fn every_shell_is_told_to_ask_relay_for_the_words() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
+            let script = String::from_utf8(script(shell).unwrap()).unwrap();
+            assert!(script.contains("RELAY_COMPLETE") && script.contains("relay"), "{shell}: {script}");
+        }
+    }
 }

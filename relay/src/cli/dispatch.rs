@@ -6,14 +6,17 @@ use clap::Parser;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune,
-    run, schema, serve, status, top, up, wait,
+    Context, cancel, complete, completions, doctor, down, events, explain, extend, hook, launch, logs,
+    notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::render::output;
 
 /// Runs `relay`.
 pub fn main() -> ExitCode {
+    if let Some(code) = complete::answer() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -52,6 +55,8 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Hook(args) => hook::run(args, &cli.global)? as u8,
         Command::Explain(args) => explain::run(args, &context)? as u8,
         Command::Extend(args) => extend::run(args, &context)? as u8,
+        Command::Resume(args) => resume::run(args, &context)? as u8,
+        Command::Retry(args) => retry::run(args, &context)? as u8,
         Command::Run(args) => run::run(args, &context)?,
         Command::Schema(args) => schema::run(args, &cli.global)? as u8,
         Command::Doctor(args) => doctor::run(args, &context)? as u8,

@@ -11,7 +11,7 @@ use common::job::StepKind;
 use common::record::JobRecord;
 
 use super::follow::Follow;
-use super::{Context, facts, find};
+use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::read;
@@ -29,7 +29,7 @@ const READY: usize = 64 * 1024;
 )]
 pub struct EventsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: all jobs that are not archived]
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = complete::any())]
     job: Option<String>,
     /// Go on until the job has ended; without JOB for ever
     #[arg(short, long)]

@@ -4,7 +4,7 @@ use clap::Args;
 use common::record::Link;
 use jiff::Timestamp;
 
-use super::{Context, facts, find};
+use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::explain;
 use crate::registry::event_log;
@@ -15,7 +15,7 @@ use crate::render::{self, Relay};
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job]
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = complete::any())]
     job: Option<String>,
 }
 

@@ -10,6 +10,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 use serde::Serialize;
 
+use super::{Context, complete, find};
 use super::{Context, facts, find};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(300);
 )]
 pub struct ExtendArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = complete::active())]
     job: String,
     /// By how much, such as 30m
     #[arg(value_name = "D", value_parser = duration::parse)]

@@ -9,6 +9,7 @@ use common::event::MAX_TITLE;
 use common::ids::{JobId, JobName};
 use common::job::{Runner, StepKind};
 use common::record::{JobRecord, State};
+use common::rule::OnLimit;
 use common::text::one_line;
 
 use super::limits::{self, Stall};
@@ -93,6 +94,16 @@ pub(super) enum OnLimitName {
     Interrupt,
 }
 
+impl OnLimitName {
+    /// What it means.
+    pub(super) fn resolve(self) -> OnLimit {
+        match self {
+            Self::Fail => OnLimit::Fail,
+            Self::Interrupt => OnLimit::Interrupt,
+        }
+    }
+}
+
 /// `--runner`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RunnerName {
@@ -115,14 +126,51 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let around =
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::launch(args, &around, std::io::stdin())?;
-    refuse_without_codex(&launch, &target)?;
-    let created = submit::submit(context, &launch, args.key.as_deref())?;
-    let (Created::New(job) | Created::Existing(job)) = &created;
+    start(context, &launch, &target, &Start { key: args.key.as_deref(), wait: args.wait, quiet: args.quiet })
+}
+
+/// How a job is launched, and what is told of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start<'a> {
+    /// `--key`
+    pub(super) key: Option<&'a str>,
+    /// `--wait`
+    pub(super) wait: bool,
+    /// `--quiet`
+    pub(super) quiet: bool,
+}
+
+/// Launches what was resolved, and tells how it is.
+///
+/// # Errors
+/// Exit code 5 when the registry can't be written or no Codex worker can run; nothing is written then.
+pub(super) fn start(
+    context: &Context,
+    launch: &Launch,
+    target: &Target,
+    start: &Start<'_>,
+) -> Result<Code, Failure> {
+    refuse_without_codex(launch, target)?;
+    let created = submit::submit(context, launch, start.key)?;
+    report(context, &created, target, start)
+}
+
+/// Tells of a job that was launched, now or by the same key before.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn report(
+    context: &Context,
+    created: &Created,
+    target: &Target,
+    args: &Start<'_>,
+) -> Result<Code, Failure> {
+    let (Created::New(job) | Created::Existing(job)) = created;
     if args.quiet && !context.output.json {
         // The job is durable: whoever reads the id need not wait for the rest.
         context.output.print(&job.to_string());
     }
-    let runs = target.lives || start_relay(context, &target, args.quiet);
+    let runs = target.lives || start_relay(context, target, args.quiet);
     if matches!(created, Created::Existing(_)) && !args.quiet {
         context.output.note("a launch with the same key made this job before: nothing new was started");
     }

@@ -4,6 +4,7 @@ use clap::Args;
 use common::ids::JobId;
 use serde::Serialize;
 
+use super::{Context, complete, find, follow};
 use super::{Context, facts, find, follow};
 use crate::exit::{Code, Failure};
 use crate::registry::log_file::LogReader;
@@ -15,7 +16,7 @@ use crate::render::stream::Cleaner;
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job of all]
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = complete::any())]
     job: Option<String>,
     /// Go on until the job has ended
     #[arg(short, long)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! argv ─ args ─► dispatch ─► context (root, registry, streams) ─► launch │ status │ logs │ … ─► exit code
-//!                             launch, run: raw flags ─ resolve ─► Launch ─ submit ─► registry
+//!                             launch, run, resume, retry: raw flags ─ resolve ─► Launch ─ submit ─► registry
 //! ```
 //!
 //! * [`args`]: the commands and the global flags; each command's own flags are in its file.
@@ -10,10 +10,13 @@
 //! * [`limits`]: the time limits among those flags. [`caller`]: the session of the host agent that called.
 //! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
 //! * [`follow`]: waiting for a job. [`told`]: a command that tells of its end.
+//! * [`follow`]: waiting for a job. [`follow_up`]: an earlier job and flags → what to launch.
+//! * [`complete`]: the jobs that a shell offers.
 
 mod args;
 mod caller;
 mod cancel;
+mod complete;
 mod completions;
 mod context;
 mod dispatch;
@@ -25,6 +28,7 @@ mod extend;
 mod facts;
 mod find;
 mod follow;
+mod follow_up;
 mod hook;
 mod launch;
 mod limits;
@@ -33,6 +37,8 @@ mod notices;
 mod outcome;
 mod prune;
 mod resolve;
+mod resume;
+mod retry;
 mod run;
 mod schema;
 mod serve;

@@ -1,6 +1,6 @@
 //! Raw flags → what to launch, without options. Every mistake is found here, before anything is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
 use std::fs::File;
 use std::io::{self, Read};
@@ -76,6 +76,7 @@ impl Launch {
             prompt: self.prompt.clone(),
             workspace: self.workspace.inside.clone(),
             env: self.env.clone(),
+            env_names: BTreeSet::new(),
             setup: self.setup.clone(),
             checks: self.checks.clone(),
             limits: self.limits.clone(),
@@ -87,7 +88,10 @@ impl Launch {
     }
 
     /// Refuses what no agent could be given.
-    fn checked(self) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// Exit code 2 with one line that says what can't be passed on.
+    pub fn checked(self) -> Result<Self, Failure> {
         let texts =
             [&self.prompt].into_iter().chain(&self.setup).chain(&self.checks).chain(self.env.values());
         if texts.into_iter().any(|text| text.contains('\0')) {
@@ -119,7 +123,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
             "--model and arguments behind -- are for codex: leave them out with --runner shell",
         ));
     }
-    let prompt = prompt(args, stdin)?;
+    let prompt = prompt(args.prompt.as_deref(), args.file.as_deref(), stdin)?;
     let flags = LimitFlags { job: args.timeout, steps: &args.step_timeout, stalls: &args.stall };
     let limits = limits::resolve(&around.config.limits, &flags)?;
     let env = environment(&args.env, around.variable)?;
@@ -140,11 +144,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         checks: args.check.clone(),
         limits,
         rules: around.config.rules.clone(),
-        on_limit: match args.on_limit {
-            Some(OnLimitName::Fail) => OnLimit::Fail,
-            Some(OnLimitName::Interrupt) => OnLimit::Interrupt,
-            None => around.config.on_limit,
-        },
+        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
         codex,
         thread: None,
         origin: Origin { session: caller::session(around.variable), ..Origin::default() },
@@ -198,10 +198,14 @@ fn name_of(workspace: &Workspace) -> JobName {
     JobName::from_folder(&workspace.host.file_name().unwrap_or_default().to_string_lossy())
 }
 
-fn prompt(args: &LaunchArgs, stdin: impl Read) -> Result<String, Failure> {
-    let text = match (&args.prompt, &args.file) {
-        (Some(prompt), _) if prompt == "-" => read("stdin", stdin)?,
-        (Some(prompt), _) => prompt.clone(),
+/// The task: as it was typed, out of a file, or from stdin.
+///
+/// # Errors
+/// Exit code 2 with one line that says what to do.
+pub fn prompt(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Result<String, Failure> {
+    let text = match (typed, file) {
+        (Some("-"), _) => read("stdin", stdin)?,
+        (Some(prompt), _) => prompt.to_owned(),
         (None, Some(file)) if file.as_os_str() == "-" => read("stdin", stdin)?,
         (None, Some(file)) => {
             let shown = file.display().to_string();
@@ -245,7 +249,11 @@ fn utf8(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-fn environment(
+/// The values of `--env KEY` and `--env KEY=VALUE`.
+///
+/// # Errors
+/// Exit code 2 with one line that says which of them has none.
+pub fn environment(
     wanted: &[String],
     variable: &dyn Fn(&str) -> Result<String, VarError>,
 ) -> Result<BTreeMap<String, String>, Failure> {

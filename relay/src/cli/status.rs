@@ -3,11 +3,13 @@
 use clap::Args;
 use common::record::{JobRecord, State};
 
-use super::{Context, facts, find, outcome};
+use super::{Context, complete, facts, find, outcome};
 use crate::exit::{Code, Failure};
+use crate::registry::kin;
 use crate::registry::read::{self, Stored};
 use crate::render::health::{self, Word};
 use crate::render::{Relay, View, list, status, table};
+use crate::render::{Relay, history, status, table};
 
 /// How many jobs are listed unless -n or -a says otherwise.
 const LISTED: usize = 10;
@@ -16,7 +18,7 @@ const LISTED: usize = 10;
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: a list of what runs and the newest ends]
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = complete::any())]
     jobs: Vec<String>,
     /// The newest job
     #[arg(long, conflicts_with = "jobs")]
@@ -27,6 +29,9 @@ pub struct StatusArgs {
     /// List this many jobs [default: 10]
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<usize>,
+    /// List the jobs that JOB is linked to by `relay resume` and `relay retry`, oldest first
+    #[arg(long)]
+    history: bool,
     /// Exit with the state: 0 completed, 1 failed, 8 still running, 125 agent or container lost, 130 cancelled
     #[arg(long)]
     exit_code: bool,
@@ -37,11 +42,14 @@ pub struct StatusArgs {
 /// # Errors
 /// Exit code 3 or 2 for a job that is not there or not clear, 5 for a registry that can't be read.
 pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
-    if args.latest {
+    if args.latest && !args.history {
         // Straight to the record: no listing, no configuration.
         return Ok(show(args, context, &[read::newest(&context.registry)?.record]));
     }
     if args.jobs.is_empty() {
+        if args.history {
+            return Ok(history(context, &[read::newest(&context.registry)?.record]));
+        }
         if args.exit_code {
             return Err(Failure::usage("--exit-code needs a JOB or --latest"));
         }
@@ -50,6 +58,9 @@ pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     let mut records = Vec::new();
     for job in find::jobs(context, &args.jobs)? {
         records.push(find::record(&context.registry, &job)?.record);
+    }
+    if args.history {
+        return Ok(history(context, &records));
     }
     Ok(show(args, context, &records))
 }
@@ -63,9 +74,28 @@ fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
         }
         let gap = if i > 0 { "\n" } else { "" };
         let view = facts::view_of(context, record);
-        context.output.print(&format!("{gap}{}", status::block(record, &view)));
+        let before = kin::before(&context.registry, record);
+        let after = kin::after(&context.registry, &record.job);
+        let linked = history::row(record, &before, &after, &view).unwrap_or_default();
+        context.output.print(&format!("{gap}{}{linked}", status::block(record, &view)));
     }
     if args.exit_code { outcome::worst(records.iter().map(outcome::code)) } else { Code::Done }
+}
+
+/// What the jobs are linked to, each job once.
+fn history(context: &Context, records: &[JobRecord]) -> Code {
+    let mut linked: Vec<JobRecord> =
+        records.iter().flat_map(|record| kin::whole(&context.registry, record)).collect();
+    linked.sort_by(|a, b| a.job.cmp(&b.job));
+    linked.dedup_by(|a, b| a.job == b.job);
+    if context.output.json {
+        for record in &linked {
+            context.output.json(record);
+        }
+    } else {
+        context.output.print(&table::of(&linked, &facts::view(context)));
+    }
+    Code::Done
 }
 
 fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {

@@ -9,6 +9,7 @@ use common::record::State;
 
 use super::follow::Follow;
 use super::told::told;
+use super::{Context, complete, find, outcome};
 use super::{Context, facts, find, outcome};
 use super::{Context, find, outcome};
 use crate::exit::{Code, Failure};
@@ -22,7 +23,7 @@ use crate::render::{health, status};
 )]
 pub struct WaitArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", required = true)]
+    #[arg(value_name = "JOB", add = complete::active(), required = true)]
     jobs: Vec<String>,
     /// Return when the first of them has ended, with its exit code
     #[arg(long)]

@@ -5,7 +5,7 @@
 //! frame ──► take ──(queue)──► commit ──► Welcome, acks, Start │ close
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -286,6 +286,7 @@ fn spec(job: &JobId) -> JobSpec {
         prompt: "true".to_owned(),
         workspace: "/w".to_owned(),
         env: BTreeMap::new(),
+        env_names: BTreeSet::new(),
         setup: Vec::new(),
         checks: Vec::new(),
         limits: Limits::default(),

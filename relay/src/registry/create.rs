@@ -54,8 +54,7 @@ pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let Some(key) = draft.key else { return create_new(registry, draft).map(Created::New) };
-    let digest = hex::encode(Sha256::digest(key.as_bytes()));
-    let mut file = open_locked(&registry.names().join(format!("key.{}", &digest[..32])))?;
+    let mut file = open_locked(&key_file(registry, key))?;
     let mut known = String::new();
     file.read_to_string(&mut known)?;
     if let Ok(job) = known.trim().parse() {
@@ -65,6 +64,24 @@ pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
     overwrite(&mut file, &job.stem())?;
     file.sync_data()?;
     Ok(Created::New(job))
+}
+
+/// The job that a key launched before.
+///
+/// # Errors
+/// When the key's file can't be read.
+pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
+    match fs::read_to_string(key_file(registry, key)) {
+        Ok(known) => Ok(known.trim().parse().ok()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Keys are any text, so their files are named by a digest.
+fn key_file(registry: &Registry, key: &str) -> PathBuf {
+    let digest = hex::encode(Sha256::digest(key.as_bytes()));
+    registry.names().join(format!("key.{}", &digest[..32]))
 }
 
 fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
@@ -115,6 +132,13 @@ fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     }
     overwrite(&mut file, &job.number().to_string())?;
     Ok(job)
+}
+
+/// The last number that a name was given; 0 for none.
+pub fn last_number(registry: &Registry, name: &JobName) -> u32 {
+    let counted = fs::read_to_string(registry.names().join(name.as_str())).unwrap_or_default();
+    // A lost counter is made again from the files that are there; without those there is no number either.
+    counted.trim().parse().unwrap_or_else(|_| read::highest_number(registry, name).unwrap_or(0))
 }
 
 /// Makes sure that the numbers of jobs that are about to go are never given again.

@@ -1,6 +1,6 @@
 //! Launching into the registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::job::{CodexSettings, Limits, Runner, SPEC_SCHEMA};
 use common::rule::OnLimit;
@@ -22,6 +22,7 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
         prompt: "true".into(),
         workspace: "/w".into(),
         env: BTreeMap::new(),
+        env_names: BTreeSet::new(),
         setup: Vec::new(),
         checks: Vec::new(),
         limits: Limits::default(),

@@ -11,6 +11,7 @@
 //! * [`requests`]: what the command line asks of the daemon.
 //! * [`read`]: records, references to jobs, listings. [`event_log`]: reading event logs. [`log_file`]: the bounded log.
 //! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_place`]: the place behind a cursor in one of them.
+//! * [`kin`]: jobs that go on from one another.
 //! * [`lease`]: who is the daemon, and does it live.
 //! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step. [`write_back`]: writing ahead.
 //! * [`outbox`]: ends that are to be delivered, and who was shown them.
@@ -25,6 +26,7 @@ pub mod create;
 pub mod ends;
 pub mod event_log;
 pub mod history;
+pub mod kin;
 pub mod layout;
 pub mod lease;
 pub mod log_file;

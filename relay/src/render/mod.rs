@@ -12,12 +12,15 @@
 //! * [`health`]: how a job is and what to do about it, in one sentence. [`width`]: text in columns.
 //! * [`doctor`]: what is there and what is not.
 //! * [`notice`]: the end of a job, told to a session.
+//! * [`explain`]: where a job's time went, and why it failed. [`history`]: the jobs it is linked to.
+//!   [`rows`]: the form of these.
 //! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
 pub mod doctor;
 pub mod event_text;
 pub mod explain;
 pub mod health;
+pub mod history;
 pub mod list;
 pub mod notice;
 pub mod output;

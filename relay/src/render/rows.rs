@@ -22,6 +22,13 @@ impl<'a> Rows<'a> {
         Self { view, lines: vec![headline] }
     }
 
+    /// One row alone.
+    pub(super) fn single(view: &'a View, label: &str, text: &str) -> String {
+        let mut rows = Self { view, lines: Vec::new() };
+        rows.worker_text(label, text);
+        rows.finish()
+    }
+
     pub(super) fn add(&mut self, label: &str, text: &str) {
         self.put(label, text, str::to_owned);
     }

@@ -197,11 +197,12 @@ impl Rows<'_> {
             self.add(
                 "usage",
                 &format!(
-                    "{} tokens in ({} cached), {} out ({} reasoning)",
+                    "{} tokens in ({} cached), {} out ({} reasoning){}",
                     usage.input_tokens,
                     usage.cached_input_tokens,
                     usage.output_tokens,
-                    usage.reasoning_output_tokens
+                    usage.reasoning_output_tokens,
+                    if record.goes_on() { ", of the whole thread" } else { "" }
                 ),
             );
         }

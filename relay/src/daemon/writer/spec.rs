@@ -9,7 +9,7 @@ use common::job::JobSpec;
 use crate::registry::Registry;
 use crate::registry::atomic::{self, Durability};
 
-/// Forgets the environment values in a job's spec.
+/// Forgets the environment values in a job's spec, and keeps their names: a retry asks for them again.
 ///
 /// # Errors
 /// When the spec can't be read or replaced.
@@ -19,7 +19,7 @@ pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     if spec.env.is_empty() {
         return Ok(());
     }
-    spec.env.clear();
+    spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
     atomic::replace(&path, &serde_json::to_vec(&spec)?, Durability::Synced)
 }
 

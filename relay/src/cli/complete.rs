@@ -1,0 +1,143 @@
+//! The jobs that a shell offers while a command is typed.
+//!
+//! The script of `relay completions SHELL` calls `relay` back with [`VARIABLE`] set and the words so far. Nothing of this
+//! is touched by any other call. Jobs are offered as `NAME.N`, which no shell takes for anything else, with state and
+//! task beside them where the shell shows such.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::CompleteEnv;
+use common::ids::JobId;
+use common::record::{JobRecord, State};
+use common::text::one_line;
+
+use super::args::Cli;
+use crate::exit::Code;
+use crate::project;
+use crate::registry::{Registry, read};
+use crate::render::output;
+
+/// Names the shell that asks.
+pub const VARIABLE: &str = "RELAY_COMPLETE";
+
+/// Most records that are read for one answer, of the highest numbers. 500 take some 20 ms; more, nobody reads.
+const READ: usize = 500;
+/// Longest task beside a job, in bytes.
+const TASK: usize = 48;
+
+/// Answers a shell; `None` for every other call.
+pub fn answer() -> Option<ExitCode> {
+    std::env::var_os(VARIABLE)?;
+    let here = std::env::current_dir().ok();
+    let asked = CompleteEnv::with_factory(Cli::command).var(VARIABLE);
+    match asked.try_complete(std::env::args_os(), here.as_deref()) {
+        Ok(true) => Some(ExitCode::SUCCESS),
+        Ok(false) => None,
+        Err(error) => {
+            output::usage(&error);
+            Some((Code::Usage as u8).into())
+        }
+    }
+}
+
+/// Every job.
+pub fn any() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, |_| true))
+}
+
+/// The jobs that have not ended.
+pub fn active() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, |state| !state.is_final()))
+}
+
+/// The jobs that have ended.
+pub fn ended() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, State::is_final))
+}
+
+/// What can't be found out is not offered: there is nobody to tell.
+fn offer(typed: &OsStr, wanted: fn(State) -> bool) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let root = root_of(std::env::args()).or_else(|| std::env::var_os("RELAY_ROOT").map(PathBuf::from));
+    let Ok(here) = std::env::current_dir() else { return Vec::new() };
+    let Ok(root) = project::find_root(root.as_deref(), &here) else { return Vec::new() };
+    jobs(&root, typed, wanted)
+        .iter()
+        .enumerate()
+        .map(|(i, record)| {
+            let stem = record.job.stem();
+            // Whoever has typed a # goes on with it.
+            let value = if typed.contains('#') { record.job.to_string() } else { stem };
+            let help = format!("{}: {}", record.state.as_str(), one_line(&record.prompt_summary, TASK));
+            CompletionCandidate::new(value).help(Some(help.into())).display_order(Some(i))
+        })
+        .collect()
+}
+
+/// The jobs that begin with what was typed, newest first.
+fn jobs(root: &Path, typed: &str, wanted: fn(State) -> bool) -> Vec<JobRecord> {
+    let registry = Registry::of(root);
+    let typed = typed.replacen('#', ".", 1);
+    let mut jobs = read::jobs(&registry).unwrap_or_default();
+    jobs.retain(|job| job.stem().starts_with(&typed));
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
+    jobs.truncate(READ);
+    let load = |job: &JobId| read::load(&registry, job).ok().map(|stored| stored.record);
+    let mut records: Vec<JobRecord> =
+        jobs.iter().filter_map(load).filter(|record| wanted(record.state)).collect();
+    records.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
+    records
+}
+
+/// The project that the words on the command line name.
+fn root_of(words: impl Iterator<Item = String>) -> Option<PathBuf> {
+    let mut words = words.skip_while(|word| word != "--").skip(1);
+    while let Some(word) = words.next() {
+        match word.split_once('=') {
+            Some(("--root", root)) => return Some(root.into()),
+            None if word == "--root" => return words.next().map(PathBuf::from),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn jobs_are_offered_by_what_was_typed_and_by_their_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(dir.path());
+        registry.ensure().unwrap();
+        for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
+        {
+            let record = samples::bare(job, state);
+            std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
+        }
+        let offered = |typed: &str, wanted: fn(State) -> bool| {
+            let jobs = jobs(dir.path(), typed, wanted);
+            jobs.iter().map(|record| record.job.stem()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(offered("", |_| true), "zoe.1 abe.2 abe.1");
+        assert_eq!(offered("ab", |_| true), "abe.2 abe.1");
+        assert_eq!(offered("abe#", State::is_final), "abe.1");
+        assert_eq!(offered("", |state| !state.is_final()), "abe.2");
+        assert_eq!(offered("nobody", |_| true), "");
+    }
+
+    #[test]
+    fn the_project_is_the_one_that_is_typed() {
+        let root = |line: &str| root_of(line.split(' ').map(str::to_owned));
+        assert_eq!(root("relay -- relay --root /x status"), Some("/x".into()));
+        assert_eq!(root("relay -- relay status --root=/y abe"), Some("/y".into()));
+        assert_eq!(root("relay -- relay status --root"), None);
+        assert_eq!(root("relay --root /x"), None);
+    }
+}

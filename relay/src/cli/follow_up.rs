@@ -1,0 +1,232 @@
+//! An earlier job and raw flags → the job that goes on from it. Every mistake is found here, before anything is written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+
+use common::ids::JobId;
+use common::job::{JobSpec, Runner, is_thread};
+use common::origin::{FollowUp, Follows, Origin};
+use common::record::JobRecord;
+
+use super::limits::{self, LimitFlags};
+use super::resolve::{self, Launch, Surroundings};
+use super::resume::ResumeArgs;
+use super::retry::RetryArgs;
+use super::{caller, find, launch};
+use crate::engine::workspace::{self, Workspace};
+use crate::exit::Failure;
+use crate::registry::{Registry, create, kin, read};
+
+/// A job that has ended, with all that was asked of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Earlier {
+    /// Its record.
+    pub record: JobRecord,
+    /// Its spec, without the values of its environment.
+    pub spec: JobSpec,
+    /// A job that goes on from it, or it from that one, and that has not ended.
+    pub busy: Option<JobId>,
+}
+
+impl Earlier {
+    /// The job that a person means.
+    ///
+    /// # Errors
+    /// Exit code 3 or 2 for a job that is not there or not clear, 2 while it runs, 5 when it can't be read.
+    pub fn find(registry: &Registry, typed: &str) -> Result<Self, Failure> {
+        let job = read::resolve(registry, typed)?;
+        let stored = find::record(registry, &job)?;
+        let record = stored.record;
+        if !record.state.is_final() {
+            let state = record.state.as_str();
+            return Err(Failure::usage(format!(
+                "{job} has not ended ({state}): `relay wait {job}` or `relay cancel {job}` first"
+            )));
+        }
+        // The daemon may archive it between the two looks.
+        let bytes = fs::read(stored.home.spec(&job))
+            .or_else(|_| fs::read(registry.archived().spec(&job)))
+            .map_err(|e| find::unreadable(&job, "spec", &e))?;
+        let spec = serde_json::from_slice(&bytes)
+            .map_err(|e| find::unreadable(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
+        let mut linked = kin::before(registry, &record);
+        linked.extend(kin::after(registry, &job));
+        let busy = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);
+        Ok(Self { record, spec, busy })
+    }
+
+    fn follows(&self, how: FollowUp, around: &Surroundings<'_>) -> Origin {
+        Origin {
+            session: caller::session(around.variable),
+            follows: Some(Follows { job: self.record.job.clone(), how }),
+            attended: false,
+        }
+    }
+
+    /// The thread that it left.
+    fn thread(&self) -> Result<&str, Failure> {
+        let job = &self.record.job;
+        let why = match (self.spec.runner, &self.record.thread_id) {
+            (Runner::Shell, _) => "is a shell job, without a Codex thread to go on with",
+            (Runner::Codex, Some(thread)) if is_thread(thread) => return Ok(thread),
+            (Runner::Codex, _) => "ended before Codex had begun a thread",
+        };
+        Err(Failure::usage(format!("{job} {why}: `relay retry {job}` runs its task once more")))
+    }
+
+    /// Codex keeps a thread where it ran, and lets one process at a time go on with it.
+    fn check_thread(&self, around: &Surroundings<'_>) -> Result<(), Failure> {
+        let (job, engine) = (&self.record.job, &self.record.engine);
+        if *engine != around.engine.to_string() {
+            return Err(Failure::usage(format!(
+                "the Codex thread of {job} is kept by engine {engine}, and this relay has engine {}: `relay down`, then \
+                 `relay up --engine {engine}`, or launch a new job",
+                around.engine
+            )));
+        }
+        match &self.busy {
+            Some(busy) => Err(Failure::usage(format!(
+                "{busy} goes on in the same Codex thread and has not ended: `relay wait {busy}` or `relay cancel \
+                 {busy}` first"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn workspace(&self, around: &Surroundings<'_>) -> Result<Workspace, Failure> {
+        let dir = self.record.workspace.as_ref();
+        if !around.cwd.join(dir).is_dir() {
+            return Err(Failure::usage(format!(
+                "the workspace {} of {} is gone: make it again, or launch a new job",
+                self.record.workspace, self.record.job
+            )));
+        }
+        workspace::resolve(around.engine, &around.config.platform, around.cwd, dir)
+    }
+
+    /// What was asked for with flags, and the rest of what it was given: with the values that are still there, else those
+    /// of the caller.
+    fn env(&self, flags: &[String], around: &Surroundings<'_>) -> Result<BTreeMap<String, String>, Failure> {
+        let mut env = self.spec.env.clone();
+        env.extend(resolve::environment(flags, around.variable)?);
+        let mut missing = Vec::new();
+        for name in &self.spec.env_names {
+            if env.contains_key(name) {
+                continue;
+            }
+            match (around.variable)(name) {
+                Ok(value) => drop(env.insert(name.clone(), value)),
+                Err(_) => missing.push(name.as_str()),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(env);
+        }
+        Err(Failure::usage(format!(
+            "{} was given {}, and values are not kept: set {} here, or write {}",
+            self.record.job,
+            missing.join(", "),
+            if missing.len() == 1 { "it" } else { "them" },
+            missing.iter().map(|name| format!("--env {name}=VALUE")).collect::<Vec<_>>().join(" ")
+        )))
+    }
+}
+
+/// The job that the same key launched before: whatever it followed need not be looked at again.
+///
+/// # Errors
+/// Exit code 5 when the registry can't be read.
+pub fn known(registry: &Registry, key: Option<&str>) -> Result<Option<JobId>, Failure> {
+    let Some(key) = key else { return Ok(None) };
+    create::of_key(registry, key).map_err(|e| {
+        Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
+    })
+}
+
+/// Resolves the flags of `relay resume`; `stdin` is read for the prompt `-` only.
+///
+/// # Errors
+/// Exit code 2 with one line that says what is wrong and what to do.
+pub fn resume(
+    args: &ResumeArgs,
+    earlier: &Earlier,
+    around: &Surroundings<'_>,
+    stdin: impl Read,
+) -> Result<Launch, Failure> {
+    let thread = earlier.thread()?.to_owned();
+    earlier.check_thread(around)?;
+    let prompt = resolve::prompt(args.prompt.as_deref(), args.file.as_deref(), stdin)?;
+    let old = &earlier.spec;
+    let flags = LimitFlags { job: args.timeout, steps: &args.step_timeout, stalls: &args.stall };
+    let mut codex = around.config.codex.settings(around.engine);
+    codex.model = args.model.clone().or_else(|| old.codex.model.clone()).or(codex.model);
+    if args.codex_args.is_empty() {
+        codex.args.clone_from(&old.codex.args);
+    } else {
+        codex.args.extend_from_slice(&args.codex_args);
+    }
+    Launch {
+        name: earlier.record.job.name().clone(),
+        workspace: earlier.workspace(around)?,
+        engine: around.engine,
+        runner: Runner::Codex,
+        prompt,
+        env: earlier.env(&args.env, around)?,
+        setup: args.setup.clone(),
+        checks: match (args.no_check, args.check.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => old.checks.clone(),
+            (false, false) => args.check.clone(),
+        },
+        limits: limits::resolve(&around.config.limits, &flags)?,
+        rules: around.config.rules.clone(),
+        on_limit: args.on_limit.map_or(around.config.on_limit, launch::OnLimitName::resolve),
+        codex,
+        thread: Some(thread),
+        origin: earlier.follows(FollowUp::Resume, around),
+    }
+    .checked()
+}
+
+/// Resolves the flags of `relay retry`.
+///
+/// # Errors
+/// As [`resume`].
+pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &Surroundings<'_>) -> Result<Launch, Failure> {
+    let old = &earlier.spec;
+    if old.runner == Runner::Shell && args.model.is_some() {
+        return Err(Failure::usage(format!(
+            "--model is for codex, and {} is a shell job: leave it out",
+            earlier.record.job
+        )));
+    }
+    if old.thread.is_some() {
+        earlier.check_thread(around)?;
+    }
+    let flags = LimitFlags { job: args.timeout, steps: &args.step_timeout, stalls: &args.stall };
+    let mut codex = around.config.codex.settings(around.engine);
+    codex.model = args.model.clone().or_else(|| old.codex.model.clone());
+    codex.args.clone_from(&old.codex.args);
+    Launch {
+        name: earlier.record.job.name().clone(),
+        workspace: earlier.workspace(around)?,
+        engine: around.engine,
+        runner: old.runner,
+        prompt: old.prompt.clone(),
+        env: earlier.env(&args.env, around)?,
+        setup: old.setup.clone(),
+        checks: old.checks.clone(),
+        limits: limits::resolve(&old.limits, &flags)?,
+        rules: old.rules.clone(),
+        on_limit: old.on_limit,
+        codex,
+        thread: old.thread.clone(),
+        origin: earlier.follows(FollowUp::Retry, around),
+    }
+    .checked()
+}
+
+#[cfg(test)]
+#[path = "follow_up_tests.rs"]
+mod tests;

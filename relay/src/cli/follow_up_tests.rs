@@ -1,0 +1,219 @@
+//! An earlier job and flags → what to launch, and every mistake.
+
+use std::env::VarError;
+
+use clap::Parser;
+use common::job::{CodexSettings, Limits, SPEC_SCHEMA, Sandbox, StepKind};
+use common::record::State;
+use common::rule::OnLimit;
+
+use super::super::args::{Cli, Command};
+use super::*;
+use crate::config::Config;
+use crate::engine::EngineKind;
+use crate::render::samples;
+
+const THREAD: &str = "01a203ca-9b3a-74f0-a0f9-92040009a617";
+
+/// A project whose registry holds one job, `abe#1`.
+struct Project {
+    dir: tempfile::TempDir,
+    record: JobRecord,
+    spec: JobSpec,
+}
+
+impl Project {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("workspace-projects/abe")).unwrap();
+        let workspace = root.join("workspace-projects/abe").display().to_string();
+        let mut record = samples::bare("abe#1", State::Failed);
+        record.runner = Runner::Codex;
+        record.engine = "local".into();
+        record.workspace.clone_from(&workspace);
+        record.thread_id = Some(THREAD.into());
+        let spec = JobSpec {
+            schema: SPEC_SCHEMA,
+            job: record.job.clone(),
+            runner: Runner::Codex,
+            prompt: "fix the tests".into(),
+            workspace,
+            env: BTreeMap::new(),
+            env_names: ["TOKEN".to_owned()].into(),
+            setup: vec!["npm ci".into()],
+            checks: vec!["npm test".into()],
+            limits: Limits { job_ms: 60_000, ..Limits::default() },
+            rules: vec![],
+            on_limit: OnLimit::Interrupt,
+            codex: CodexSettings {
+                model: Some("m1".into()),
+                sandbox: Sandbox::Off,
+                args: vec!["--search".into()],
+                ..CodexSettings::default()
+            },
+            thread: None,
+        };
+        Self { dir, record, spec }
+    }
+
+    fn resolve(&self, line: &[&str]) -> Result<Launch, Failure> {
+        let root = self.dir.path().canonicalize().unwrap();
+        let registry = Registry::of(&root);
+        registry.ensure().unwrap();
+        std::fs::write(registry.record(&self.record.job), self.record.to_bytes().unwrap()).unwrap();
+        std::fs::write(registry.spec(&self.record.job), serde_json::to_vec(&self.spec).unwrap()).unwrap();
+        let config = Config::load(&root).unwrap();
+        let variable = |key: &str| match key {
+            "TOKEN" => Ok("s3cret".to_owned()),
+            "CODEX_THREAD_ID" => Ok("caller".to_owned()),
+            _ => Err(VarError::NotPresent),
+        };
+        let around =
+            Surroundings { config: &config, engine: EngineKind::Local, cwd: &root, variable: &variable };
+        match Cli::try_parse_from([&["relay"], line].concat()).unwrap().command {
+            Command::Resume(args) => {
+                let earlier = Earlier::find(&registry, &args.job)?;
+                resume(&args, &earlier, &around, &b"from stdin"[..])
+            }
+            Command::Retry(args) => retry(&args, &Earlier::find(&registry, &args.job)?, &around),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(&self, line: &[&str]) -> String {
+        let failure = self.resolve(line).unwrap_err();
+        assert_eq!(failure.code as u8, 2, "{failure}");
+        assert_eq!(failure.message.lines().count(), 1, "{failure}");
+        failure.message
+    }
+}
+
+#[test]
+fn a_resumed_job_keeps_thread_workspace_model_checks_and_environment_and_has_new_limits() {
+    let project = Project::new();
+    let launch = project.resolve(&["resume", "abe", "go on"]).unwrap();
+    let session = launch.origin.session.as_ref().map(|session| session.id.as_str());
+    assert_eq!(session, Some("caller"));
+    let spec = launch.spec(&"abe#2".parse().unwrap());
+    let expected = JobSpec {
+        job: "abe#2".parse().unwrap(),
+        prompt: "go on".into(),
+        env: BTreeMap::from([("TOKEN".into(), "s3cret".into())]),
+        env_names: Default::default(),
+        setup: vec![],
+        limits: Limits::default(),
+        on_limit: OnLimit::Fail,
+        codex: CodexSettings { sandbox: Sandbox::WorkspaceWrite, ..project.spec.codex.clone() },
+        thread: Some(THREAD.into()),
+        ..project.spec.clone()
+    };
+    similar_asserts::assert_eq!(spec, expected);
+    let follows = Follows { job: "abe#1".parse().unwrap(), how: FollowUp::Resume };
+    assert_eq!((launch.name.as_str(), launch.origin.follows), ("abe", Some(follows)));
+}
+
+#[test]
+fn flags_of_a_resume_win_over_the_earlier_job() {
+    let project = Project::new();
+    let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i", "--model", "m2", "--timeout"];
+    let rest = ["2h", "--on-limit", "interrupt", "--env", "TOKEN=other", "--", "-c", "a=1"];
+    let launch = project.resolve(&[&line[..], &rest[..]].concat()).unwrap();
+    assert_eq!((launch.prompt.as_str(), launch.checks), ("from stdin", vec!["make".to_owned()]));
+    assert_eq!((launch.setup, launch.limits.job_ms), (vec!["npm i".to_owned()], 7_200_000));
+    assert_eq!(
+        (launch.codex.model.as_deref(), launch.codex.args),
+        (Some("m2"), vec!["-c".into(), "a=1".into()])
+    );
+    assert_eq!((launch.on_limit, launch.env["TOKEN"].as_str()), (OnLimit::Interrupt, "other"));
+    let unchecked = project.resolve(&["resume", "abe", "go on", "--no-check"]).unwrap();
+    assert_eq!(unchecked.checks, [""; 0]);
+}
+
+#[test]
+fn a_retried_job_has_the_same_spec() {
+    let project = Project::new();
+    let launch = project.resolve(&["retry", "abe"]).unwrap();
+    let spec = launch.spec(&"abe#2".parse().unwrap());
+    let expected = JobSpec {
+        job: "abe#2".parse().unwrap(),
+        env: BTreeMap::from([("TOKEN".into(), "s3cret".into())]),
+        env_names: Default::default(),
+        codex: CodexSettings { sandbox: Sandbox::WorkspaceWrite, ..project.spec.codex.clone() },
+        ..project.spec.clone()
+    };
+    similar_asserts::assert_eq!(spec, expected);
+    let line = ["retry", "abe", "--timeout", "1h", "--step-timeout", "install=5m", "--model", "m2"];
+    let changed = project.resolve(&line).unwrap();
+    assert_eq!((changed.limits.job_ms, changed.codex.model.as_deref()), (3_600_000, Some("m2")));
+    assert_eq!(changed.limits.step_ms(StepKind::Install), 300_000);
+}
+
+#[test]
+fn values_that_are_not_here_are_asked_for_by_name() {
+    let mut project = Project::new();
+    project.spec.env_names.insert("NPM_TOKEN".into());
+    for line in [&["retry", "abe"][..], &["resume", "abe", "go on"]] {
+        let said = project.refused(line);
+        assert!(said.contains("was given NPM_TOKEN") && said.contains("--env NPM_TOKEN=VALUE"), "{said}");
+        let given = project.resolve(&[line, &["--env", "NPM_TOKEN=x"]].concat()).unwrap();
+        assert_eq!((given.env.len(), given.env["NPM_TOKEN"].as_str()), (2, "x"));
+    }
+    // A job that no agent ever had still has its values.
+    project.spec.env.insert("NPM_TOKEN".into(), "kept".into());
+    assert_eq!(project.resolve(&["retry", "abe"]).unwrap().env["NPM_TOKEN"], "kept");
+}
+
+#[test]
+fn what_still_runs_is_waited_for_or_cancelled_first() {
+    let mut project = Project::new();
+    project.record.state = State::Running;
+    for line in [&["retry", "abe"][..], &["resume", "abe", "go on"]] {
+        let said = project.refused(line);
+        assert!(said.contains("`relay wait abe#1` or `relay cancel abe#1`"), "{said}");
+    }
+}
+
+#[test]
+fn a_job_without_a_thread_can_only_be_retried() {
+    let mut project = Project::new();
+    for thread in [None, Some("--last".to_owned())] {
+        project.record.thread_id = thread;
+        let said = project.refused(&["resume", "abe", "go on"]);
+        assert!(said.contains("before Codex had begun a thread: `relay retry abe#1`"), "{said}");
+    }
+    project.spec.runner = Runner::Shell;
+    assert!(project.refused(&["resume", "abe", "go on"]).contains("is a shell job"));
+    assert!(project.resolve(&["retry", "abe"]).is_ok());
+    assert!(project.refused(&["retry", "abe", "--model", "m"]).contains("--model is for codex"));
+}
+
+#[test]
+fn a_thread_of_another_engine_or_with_a_worker_on_it_is_left_alone() {
+    let mut project = Project::new();
+    let root = project.dir.path().canonicalize().unwrap();
+    let registry = Registry::of(&root);
+    project.resolve(&["resume", "abe#1", "go on"]).unwrap();
+    let mut other = project.record.clone();
+    other.job = "abe#2".parse().unwrap();
+    other.state = State::Running;
+    other.origin.follows = Some(Follows { job: "abe#1".parse().unwrap(), how: FollowUp::Resume });
+    std::fs::write(registry.record(&other.job), other.to_bytes().unwrap()).unwrap();
+    let said = project.refused(&["resume", "abe#1", "go on"]);
+    assert!(said.contains("abe#2 goes on in the same Codex thread"), "{said}");
+    assert!(project.resolve(&["retry", "abe#1"]).is_ok(), "a retry begins a thread of its own");
+    project.record.engine = "docker".into();
+    let said = project.refused(&["resume", "abe#1", "go on"]);
+    assert!(said.contains("kept by engine docker") && said.contains("relay up --engine docker"), "{said}");
+}
+
+#[test]
+fn a_workspace_that_is_gone_and_an_empty_prompt_are_named() {
+    let project = Project::new();
+    assert!(project.refused(&["resume", "abe"]).contains("no task"));
+    assert!(project.refused(&["resume", "abe", " "]).contains("empty"));
+    std::fs::remove_dir(&project.record.workspace).unwrap();
+    assert!(project.refused(&["resume", "abe", "go on"]).contains("is gone: make it again"));
+    let unknown = project.resolve(&["retry", "zoe"]).unwrap_err();
+    assert_eq!(unknown.code as u8, 3, "{unknown}");
+}

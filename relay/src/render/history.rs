@@ -1,0 +1,92 @@
+//! The jobs that one job is linked to, in one row.
+
+use common::origin::FollowUp;
+use common::record::{JobRecord, State};
+
+use super::rows::Rows;
+use super::{View, status};
+
+/// Follow-ups that are named; the others are counted.
+const NAMED: usize = 3;
+
+/// The row below a job's other rows; nothing for a job that is linked to none. `before` are the jobs it goes on from,
+/// `after` those that go on from it.
+pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: &View) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(follows) = &record.origin.follows {
+        let how = match follows.how {
+            FollowUp::Resume => "goes on from",
+            FollowUp::Retry => "retry of",
+        };
+        let state = match before.iter().find(|earlier| earlier.job == follows.job) {
+            Some(earlier) => end(earlier),
+            None => "removed".to_owned(),
+        };
+        parts.push(format!("{how} {} ({state})", follows.job));
+    }
+    let own: Vec<_> = after
+        .iter()
+        .filter(|later| later.origin.follows.as_ref().is_some_and(|follows| follows.job == record.job))
+        .collect();
+    if !own.is_empty() {
+        let hidden = own.len().saturating_sub(NAMED);
+        let named = own[hidden..].iter().map(|later| format!("{} ({})", later.job, end(later)));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let earlier = if hidden > 0 { format!("{hidden} others, ") } else { String::new() };
+        parts.push(format!("followed by {earlier}{named}"));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    Some(Rows::single(view, "history", &parts.join(" · ")))
+}
+
+/// `completed`, `failed: step_timeout`
+fn end(record: &JobRecord) -> String {
+    match record.state {
+        State::Failed => format!("failed: {}", status::failure_kind(record)),
+        state => state.as_str().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::origin::{Follows, Origin};
+
+    use super::super::samples;
+    use super::*;
+
+    fn following(job: &str, state: State, how: FollowUp, earlier: &str) -> JobRecord {
+        let follows = Some(Follows { job: earlier.parse().unwrap(), how });
+        JobRecord { origin: Origin { follows, ..Origin::default() }, ..samples::bare(job, state) }
+    }
+
+    #[test]
+    fn a_job_tells_what_it_follows_and_what_follows_it() {
+        let view = samples::view(73);
+        let first = samples::failed();
+        let second = following("abe#2", State::Completed, FollowUp::Resume, "abe#1");
+        let third = following("abe#3", State::Running, FollowUp::Retry, "abe#2");
+        let after = [second.clone(), third.clone()];
+        let text = |record: &JobRecord, before: &[JobRecord], after: &[JobRecord]| {
+            row(record, before, after, &view).unwrap_or_default()
+        };
+        assert_eq!(text(&first, &[], &after), "history    followed by abe#2 (completed)\n");
+        assert_eq!(
+            text(&second, &[first], &after[1..]),
+            "history    goes on from abe#1 (failed: step_timeout) · followed by abe#3 (running)\n"
+        );
+        assert_eq!(text(&third, &[second], &[]), "history    retry of abe#2 (completed)\n");
+        assert_eq!(text(&third, &[], &[]), "history    retry of abe#2 (removed)\n");
+        assert_eq!(text(&samples::bare("abe#1", State::Running), &[], &[]), "");
+    }
+
+    #[test]
+    fn many_follow_ups_are_counted() {
+        let after: Vec<JobRecord> = (2..=6)
+            .map(|n| following(&format!("abe#{n}"), State::Cancelled, FollowUp::Retry, "abe#1"))
+            .collect();
+        let text = row(&samples::bare("abe#1", State::Failed), &[], &after, &samples::view(73)).unwrap();
+        assert!(text.contains("followed by 2 others, abe#4 (cancelled), abe#5"), "{text}");
+    }
+}
