@@ -34,6 +34,10 @@ command -v sysctl >/dev/null 2>&1 || [ -x /usr/sbin/sysctl ] || apt_install proc
 command -v python3 >/dev/null 2>&1 || apt_install python3-minimal
 command -v strace >/dev/null || apt_install strace
 command -v curl >/dev/null || apt_install curl
+# The shells that complete jobs, and what checks the man pages.
+command -v fish >/dev/null || apt_install fish
+command -v zsh >/dev/null || apt_install zsh
+command -v groff >/dev/null || apt_install groff-base
 ensure_docker "$PWD/target/dockerd.log"
 ensure_base_image
 RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")

@@ -79,7 +79,8 @@ fn pages(dir: &Path) -> std::io::Result<usize> {
 fn page(command: clap::Command) -> std::io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let version = format!("relay {}", env!("CARGO_PKG_VERSION"));
-    Man::new(command).source(version).manual("relay").render(&mut page)?;
+    // An empty date would be left out, and the version take its place.
+    Man::new(command).date(" ").source(version).manual("relay").render(&mut page)?;
     Ok(page)
 }
 

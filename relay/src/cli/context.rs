@@ -1,6 +1,7 @@
 //! Where a command works and how it talks.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::args::Global;
 use crate::config::Config;
@@ -20,6 +21,8 @@ pub struct Context {
     pub registry: Registry,
     /// The streams.
     pub output: Output,
+    /// When the command began.
+    pub began: Instant,
 }
 
 impl Context {
@@ -28,12 +31,13 @@ impl Context {
     /// # Errors
     /// When there is no project here.
     pub fn new(global: &Global) -> Result<Self, Failure> {
+        let began = Instant::now();
         let cwd = std::env::current_dir().map_err(|e| {
             Failure::usage(format!("the current folder can't be found ({e}): change to another"))
         })?;
         let root = project::find_root(global.root.as_deref(), &cwd)?;
         let registry = Registry::of(&root);
-        Ok(Self { root, cwd, registry, output: Output::new(global.color, global.json) })
+        Ok(Self { root, cwd, registry, output: Output::new(global.color, global.json), began })
     }
 
     /// Reads `platform/relay.toml`: on demand, since most commands answer without it.

@@ -10,14 +10,12 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 use serde::Serialize;
 
-use super::{Context, complete, find};
-use super::{Context, facts, find};
+use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
-use crate::registry::lease;
-use crate::registry::read;
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
+use crate::registry::{lease, read};
 use crate::render::health;
 
 /// How long to watch for the event that tells the new limit.

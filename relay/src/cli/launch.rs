@@ -119,7 +119,6 @@ pub(super) enum RunnerName {
 /// Exit code 2 for a mistake in the flags, 5 when the registry can't be written or no Codex worker can run; nothing is
 /// written then.
 pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
-    let began = Instant::now();
     let config = context.config()?;
     let target = submit::target(context, &config);
     let variable = |key: &str| std::env::var(key);
@@ -175,7 +174,7 @@ pub(super) fn report(
         context.output.note("a launch with the same key made this job before: nothing new was started");
     }
     if !args.quiet || context.output.json {
-        tell(context, job, (runs && !args.quiet).then(|| began + LOOK))?;
+        tell(context, job, (runs && !args.quiet).then(|| context.began + LOOK))?;
     }
     if args.wait { wait::until_ended(context, vec![job.clone()], None, false) } else { Ok(Code::Done) }
 }

@@ -4,13 +4,11 @@ use clap::Args;
 use common::ids::JobId;
 use serde::Serialize;
 
-use super::{Context, complete, find, follow};
-use super::{Context, facts, find, follow};
+use super::{Context, complete, facts, find, follow};
 use crate::exit::{Code, Failure};
 use crate::registry::log_file::LogReader;
-use crate::render::Output;
-use crate::render::health;
 use crate::render::stream::Cleaner;
+use crate::render::{Output, health};
 
 /// Flags of `relay logs`.
 #[derive(Debug, Args)]

@@ -9,8 +9,7 @@
 //! * [`resolve`]: flags → what to launch, without options. [`submit`]: that → a job in the registry.
 //! * [`limits`]: the time limits among those flags. [`caller`]: the session of the host agent that called.
 //! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
-//! * [`follow`]: waiting for a job. [`told`]: a command that tells of its end.
-//! * [`follow`]: waiting for a job. [`follow_up`]: an earlier job and flags → what to launch.
+//! * [`follow`]: waiting for a job. [`told`]: a command that tells of its end. [`follow_up`]: an earlier job and flags → what to launch.
 //! * [`complete`]: the jobs that a shell offers.
 
 mod args;

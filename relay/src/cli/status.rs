@@ -8,8 +8,7 @@ use crate::exit::{Code, Failure};
 use crate::registry::kin;
 use crate::registry::read::{self, Stored};
 use crate::render::health::{self, Word};
-use crate::render::{Relay, View, list, status, table};
-use crate::render::{Relay, history, status, table};
+use crate::render::{Relay, View, history, list, status, table};
 
 /// How many jobs are listed unless -n or -a says otherwise.
 const LISTED: usize = 10;

@@ -9,9 +9,7 @@ use common::record::State;
 
 use super::follow::Follow;
 use super::told::told;
-use super::{Context, complete, find, outcome};
-use super::{Context, facts, find, outcome};
-use super::{Context, find, outcome};
+use super::{Context, complete, facts, find, outcome};
 use crate::exit::{Code, Failure};
 use crate::render::{health, status};
 

@@ -8,12 +8,11 @@
 //! * [`output`]: the two streams. * [`paint`]: colour, with meaning only. * [`times`]: clock times and spans.
 //! * [`view`]: what is known beside a record. * [`status`]: one job. * [`table`]: several jobs. [`list`]: the same on a terminal.
 //! * [`steps`]: a job's steps, sub-steps below their parents.
-//! * [`explain`]: where a job's time went, and why it failed. [`rows`]: the form of both.
+//! * [`explain`]: where a job's time went, and why it failed. [`history`]: the jobs it is linked to.
+//!   [`rows`]: the form of these.
 //! * [`health`]: how a job is and what to do about it, in one sentence. [`width`]: text in columns.
 //! * [`doctor`]: what is there and what is not.
 //! * [`notice`]: the end of a job, told to a session.
-//! * [`explain`]: where a job's time went, and why it failed. [`history`]: the jobs it is linked to.
-//!   [`rows`]: the form of these.
 //! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
 pub mod doctor;

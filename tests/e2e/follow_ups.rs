@@ -1,0 +1,157 @@
+//! Jobs that go on from one another: the same Codex thread with a new prompt, and the same task once more.
+
+use std::fs;
+use std::future::pending;
+use std::sync::mpsc;
+
+use common::event::FailureKind;
+use common::origin::{FollowUp, Follows};
+use common::record::{JobRecord, State};
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, programs, until};
+use relay_tests::scripted_model::{ScriptedModel, Scripts, codex_home};
+
+use crate::codex::launch;
+
+/// A site whose workers are the real Codex, and a model that remembers what it was asked.
+fn site() -> (ScriptedModel, Site) {
+    let site = Site::new(Engine::Local);
+    let (made, model) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let mut scripts = Scripts::default();
+            scripts.add_folder(&programs::workspace().join("tests/scripts")).unwrap();
+            made.send(ScriptedModel::start(scripts).await.unwrap()).unwrap();
+            pending::<()>().await;
+        });
+    });
+    let model = model.recv().unwrap();
+    codex_home(site.codex_home(), &model.base_url()).unwrap();
+    let codex = programs::codex();
+    site.configure(&format!("[codex]\nsandbox = \"off\"\nprogram = \"{}\"\n", codex.display()));
+    (model, site)
+}
+
+/// The last request that the model got, as text.
+fn last_request(model: &ScriptedModel) -> String {
+    model.seen().last().map(|seen| seen.body["input"].to_string()).unwrap_or_default()
+}
+
+/// Resumes a job, waits for the end and checks that it went on in the same thread.
+fn resumed(site: &Site, earlier: &JobRecord, prompt: &str) -> JobRecord {
+    let job = site.relay(&["resume", "-q", &earlier.job.to_string(), prompt]);
+    let record = site.ended(job.trim());
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(job.trim()));
+    assert_eq!((&record.thread_id, &record.workspace), (&earlier.thread_id, &earlier.workspace));
+    let follows = Follows { job: earlier.job.clone(), how: FollowUp::Resume };
+    assert_eq!(record.origin.follows, Some(follows));
+    record
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_resumed_job_remembers_the_earlier_one_and_both_are_one_history() {
+    let (model, site) = site();
+    let first = site.ended(&launch(&site, "[script:quick] Count the apples."));
+    assert_eq!(outcome(&first), (State::Completed, None), "{}", site.log("demo#1"));
+    let second = resumed(&site, &first, "[script:quick] Now the pears.");
+    let request = last_request(&model);
+    assert!(request.contains("Count the apples.") && request.contains("Now the pears."), "{request}");
+    let tokens = |record: &JobRecord| record.usage.map(|usage| usage.input_tokens);
+    assert_eq!((tokens(&first), tokens(&second)), (Some(200), Some(400)));
+    assert!(second.summary.unwrap().contains("tokens: 400 in, 80 out (thread total)"));
+
+    let shown = |args: &[&str]| site.relay(&[&["status"], args].concat());
+    assert!(
+        shown(&["demo#1"]).contains("history    followed by demo#2 (completed)"),
+        "{}",
+        shown(&["demo#1"])
+    );
+    assert!(shown(&["demo"]).contains("history    goes on from demo#1 (completed)"), "{}", shown(&["demo"]));
+    let history = shown(&["demo", "--history"]);
+    let jobs: Vec<&str> = history.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(jobs, ["demo#1", "demo#2"], "{history}");
+    assert!(history.contains("Count the apples.") && history.contains("Now the pears."), "{history}");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_job_that_failed_at_a_limit_can_be_resumed() {
+    let (model, site) = site();
+    let more = ["--step-timeout", "command=1s", "[script:sleep] Sleep."];
+    let job = site.relay(&[&["launch", "-q", "-w", "workspace-projects/demo"], &more[..]].concat());
+    let first = site.ended(job.trim());
+    assert_eq!(outcome(&first), (State::Failed, Some(FailureKind::StepTimeout)));
+    resumed(&site, &first, "[script:quick] Do not sleep.");
+    let request = last_request(&model);
+    assert!(request.contains("aborted") && request.contains("Do not sleep."), "{request}");
+    let status = site.relay(&["status", "demo"]);
+    assert!(status.contains("goes on from demo#1 (failed: step_timeout)"), "{status}");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_job_that_runs_is_not_resumed_and_one_that_was_cancelled_is() {
+    let (_model, site) = site();
+    let job = launch(&site, "[script:sleep] Sleep.");
+    until("the command runs", || site.workspace().join("escaped").exists().then_some(()));
+    let said = site.refused(2, &["resume", &job, "go on"]);
+    assert!(said.contains("`relay wait demo#1` or `relay cancel demo#1` first"), "{said}");
+    site.relay(&["cancel", "--grace", "3s", &job]);
+    resumed(&site, &site.record(&job), "[script:quick] Be quick.");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn the_earlier_checks_hold_again_and_a_key_resumes_once() {
+    let (_model, site) = site();
+    let more = ["--check", "test -e ready", "[script:quick] Begin."];
+    let job = site.relay(&[&["launch", "-q", "-w", "workspace-projects/demo"], &more[..]].concat());
+    assert_eq!(outcome(&site.ended(job.trim())), (State::Failed, Some(FailureKind::CheckFailed)));
+    let again = || site.relay(&["resume", "-q", "demo", "--key", "k1", "[script:quick] Again."]);
+    let ids = [again(), again()];
+    assert_eq!(ids, ["demo#2\n", "demo#2\n"]);
+    assert_eq!(outcome(&site.ended("demo#2")), (State::Failed, Some(FailureKind::CheckFailed)));
+    assert_eq!(again(), "demo#2\n", "also when it has ended");
+    site.write("workspace-projects/demo/ready", "");
+    resumed(&site, &site.record("demo#2"), "[script:quick] It is ready.");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_thread_that_is_gone_fails_the_job_with_what_to_do() {
+    let (_model, site) = site();
+    let job = launch(&site, "[script:quick] Be quick.");
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None));
+    fs::remove_dir_all(site.codex_home().join("sessions")).unwrap();
+    let output = site.run(&["resume", &job, "--wait", "[script:quick] Again."]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = site.record("demo#2").error.unwrap();
+    assert_eq!(
+        (error.kind, error.message.as_str()),
+        (FailureKind::CodexExit, "the Codex thread is gone: launch a new job")
+    );
+}
+
+#[test]
+fn a_failed_job_is_retried_with_all_it_had_and_succeeds() {
+    let site = Site::new(Engine::Local);
+    let more = ["--check", "test -e ready", "--env", "MODE=fast", "--timeout", "1h"];
+    let job = site.launch_shell("echo mode=$MODE", &more);
+    assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::CheckFailed)));
+    let said = site.refused(2, &["retry", &job]);
+    assert!(said.contains("was given MODE") && said.contains("--env MODE=VALUE"), "{said}");
+    assert!(site.refused(2, &["resume", &job, "go on"]).contains("`relay retry demo#1`"));
+    site.write("workspace-projects/demo/ready", "");
+    let again = || site.command(&["retry", "-q", &job, "--key", "k1"]).env("MODE", "slow").output().unwrap();
+    let ids = [again(), again()].map(|output| String::from_utf8(output.stdout).unwrap());
+    assert_eq!(ids, ["demo#2\n", "demo#2\n"]);
+    let record = site.ended("demo#2");
+    assert_eq!(outcome(&record), (State::Completed, None));
+    let follows = Follows { job: job.parse().unwrap(), how: FollowUp::Retry };
+    assert_eq!((record.origin.follows, record.prompt_summary.as_str()), (Some(follows), "echo mode=$MODE"));
+    assert!(site.log("demo#2").contains("mode=slow"), "{}", site.log("demo#2"));
+    let status = site.relay(&["status", &job]);
+    assert!(status.contains("history    followed by demo#2 (completed)"), "{status}");
+}
