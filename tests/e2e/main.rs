@@ -23,6 +23,7 @@ mod freeze;
 mod hooks;
 mod kills;
 mod limits;
+mod mcp;
 mod model;
 mod notices;
 mod partition;

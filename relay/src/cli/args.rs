@@ -6,8 +6,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, notices, prune, resume,
-    retry, run, schema, serve, status, top, up, wait,
+    cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, mcp, notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::render::ColorMode;
 
@@ -122,6 +121,8 @@ commands! {
     Retry(retry::RetryArgs) = "retry";
     /// Run a command line as a job, follow its output and return its exit code
     Run(run::RunArgs) = "run";
+    /// Offer the commands as tools to a host agent (MCP on stdin and stdout)
+    Mcp(mcp::McpArgs) = "mcp";
     /// Print the JSON Schema of what other programs read
     Schema(schema::SchemaArgs) = "schema";
     /// Check that everything is there, and say what to do where it is not

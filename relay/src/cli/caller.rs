@@ -9,12 +9,15 @@ use crate::registry::sessions::is_id;
 /// Longest path of a home, in bytes.
 const MAX_HOME: usize = 4096;
 
+/// Where Codex names the session of a command.
+pub const THREAD: &str = "CODEX_THREAD_ID";
+
 /// The session whose command this is. Codex sets `CODEX_THREAD_ID` for every command that it runs, Claude Code (since
 /// 2.1.132) `CLAUDE_CODE_SESSION_ID`; for older versions of that, `relay hook SessionStart` has set `RELAY_SESSION`.
 pub fn session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<Session> {
     let id = |name: &str| variable(name).ok().filter(|id| is_id(id));
     let home = |name: &str| variable(name).ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME);
-    if let Some(id) = id("CODEX_THREAD_ID") {
+    if let Some(id) = id(THREAD) {
         return Some(Session { agent: "codex".to_owned(), id, home: home("CODEX_HOME") });
     }
     let named = || variable("RELAY_SESSION").ok()?.strip_prefix("claude:").map(str::to_owned);

@@ -25,10 +25,10 @@ const MARGIN: Duration = Duration::from_secs(5);
 pub struct CancelArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
     #[arg(value_name = "JOB", add = complete::active(), required = true)]
-    jobs: Vec<String>,
+    pub(super) jobs: Vec<String>,
     /// From now to the last process killed [default: 5s, or that of relay.toml]
     #[arg(long, value_name = "D", value_parser = duration::parse)]
-    grace: Option<Duration>,
+    pub(super) grace: Option<Duration>,
 }
 
 /// Asks for the end of jobs and waits for it. Jobs that have ended are fine.
@@ -94,6 +94,7 @@ fn say(context: &Context, record: &JobRecord, text: &str) {
     if context.output.json {
         context.output.json(record);
     } else {
+        context.output.fact(record);
         context.output.print(text);
     }
 }

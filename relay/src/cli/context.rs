@@ -1,5 +1,7 @@
 //! Where a command works and how it talks.
 
+use std::collections::BTreeMap;
+use std::env::VarError;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -23,6 +25,8 @@ pub struct Context {
     pub output: Output,
     /// When the command began.
     pub began: Instant,
+    /// What the caller says of its environment; it wins over the one of this process.
+    caller: BTreeMap<&'static str, String>,
 }
 
 impl Context {
@@ -31,13 +35,38 @@ impl Context {
     /// # Errors
     /// When there is no project here.
     pub fn new(global: &Global) -> Result<Self, Failure> {
+        Self::with(global, Output::new(global.color, global.json), BTreeMap::new())
+    }
+
+    /// As [`Context::new`], for a caller of another process, with what it says of its environment; what is said to it is
+    /// kept in `output`.
+    ///
+    /// # Errors
+    /// When there is no project here.
+    pub fn of_caller(global: &Global, caller: BTreeMap<&'static str, String>) -> Result<Self, Failure> {
+        Self::with(global, Output::kept(), caller)
+    }
+
+    fn with(
+        global: &Global,
+        output: Output,
+        caller: BTreeMap<&'static str, String>,
+    ) -> Result<Self, Failure> {
         let began = Instant::now();
         let cwd = std::env::current_dir().map_err(|e| {
             Failure::usage(format!("the current folder can't be found ({e}): change to another"))
         })?;
         let root = project::find_root(global.root.as_deref(), &cwd)?;
         let registry = Registry::of(&root);
-        Ok(Self { root, cwd, registry, output: Output::new(global.color, global.json), began })
+        Ok(Self { root, cwd, registry, output, began, caller })
+    }
+
+    /// A variable of the caller's environment.
+    ///
+    /// # Errors
+    /// As [`std::env::var`].
+    pub fn variable(&self, key: &str) -> Result<String, VarError> {
+        self.caller.get(key).map_or_else(|| std::env::var(key), |value| Ok(value.clone()))
     }
 
     /// Reads `platform/relay.toml`: on demand, since most commands answer without it.

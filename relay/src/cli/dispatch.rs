@@ -6,8 +6,7 @@ use clap::Parser;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, complete, completions, doctor, down, events, explain, extend, hook, launch, logs,
-    notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
+    Context, cancel, complete, completions, doctor, down, events, explain, extend, hook, launch, logs, mcp, notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::render::output;
@@ -35,6 +34,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         // These work outside of every project.
+        Command::Mcp(args) => return mcp::run(args, &cli.global).map(|code| code as u8),
         Command::Completions(args) => return completions::run(args, &cli.global).map(|code| code as u8),
         Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),
         Command::Hook(args) => return hook::run(args, &cli.global).map(|code| code as u8),
@@ -58,6 +58,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Resume(args) => resume::run(args, &context)? as u8,
         Command::Retry(args) => retry::run(args, &context)? as u8,
         Command::Run(args) => run::run(args, &context)?,
+        Command::Mcp(args) => mcp::run(args, &cli.global)? as u8,
         Command::Schema(args) => schema::run(args, &cli.global)? as u8,
         Command::Doctor(args) => doctor::run(args, &context)? as u8,
         Command::Prune(args) => prune::run(args, &context)? as u8,

@@ -16,7 +16,7 @@ use crate::render::{self, Relay};
 pub struct ExplainArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job]
     #[arg(value_name = "JOB", add = complete::any())]
-    job: Option<String>,
+    pub(super) job: Option<String>,
 }
 
 /// Prints where a job's time went, why it failed, and what to try.
@@ -40,6 +40,7 @@ pub fn run(args: &ExplainArgs, context: &Context) -> Result<Code, Failure> {
     if context.output.json {
         context.output.json(&explanation);
     } else {
+        context.output.fact(&explanation);
         context.output.print(&render::explain::block(&explanation, &stored.record, &view));
     }
     Ok(Code::Done)

@@ -31,13 +31,13 @@ const LOOK: Duration = Duration::from_millis(300);
 pub struct ExtendArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
     #[arg(value_name = "JOB", add = complete::active())]
-    job: String,
+    pub(super) job: String,
     /// By how much, such as 30m
     #[arg(value_name = "D", value_parser = duration::parse)]
-    by: Duration,
+    pub(super) by: Duration,
     /// The limit of the step that runs, and not that of the whole job
     #[arg(long)]
-    step: bool,
+    pub(super) step: bool,
 }
 
 /// What was asked, and what came of it.
@@ -123,6 +123,7 @@ fn tell(context: &Context, moved: &Moved<'_>) {
     if context.output.json {
         return context.output.json(moved);
     }
+    context.output.fact(moved);
     let (job, by) = (moved.job, duration::limit(moved.by_ms));
     match (moved.limit_ms.map(duration::limit), moved.step) {
         (Some(limit), Some(n)) => {

@@ -121,7 +121,7 @@ pub(super) enum RunnerName {
 pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let config = context.config()?;
     let target = submit::target(context, &config);
-    let variable = |key: &str| std::env::var(key);
+    let variable = |key: &str| context.variable(key);
     let around =
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::launch(args, &around, std::io::stdin())?;
@@ -222,6 +222,7 @@ fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(),
         return Ok(());
     }
     let view = facts::view_of(context, &record);
+    context.output.fact(&record);
     context.output.print(&text(&record, &view));
     Ok(())
 }

@@ -15,13 +15,13 @@ use crate::render::{Output, health};
 pub struct LogsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job of all]
     #[arg(value_name = "JOB", add = complete::any())]
-    job: Option<String>,
+    pub(super) job: Option<String>,
     /// Go on until the job has ended
     #[arg(short, long)]
-    follow: bool,
+    pub(super) follow: bool,
     /// How many lines, counted from the end
     #[arg(short = 'n', long, value_name = "N", default_value_t = 40)]
-    lines: usize,
+    pub(super) lines: usize,
 }
 
 /// A line as JSON.

@@ -82,7 +82,7 @@ pub struct ResumeArgs {
 pub fn run(args: &ResumeArgs, context: &Context) -> Result<Code, Failure> {
     let config = context.config()?;
     let target = submit::target(context, &config);
-    let variable = |key: &str| std::env::var(key);
+    let variable = |key: &str| context.variable(key);
     let around =
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let start = Start { key: args.key.as_deref(), wait: args.wait, quiet: args.quiet };

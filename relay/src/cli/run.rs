@@ -51,7 +51,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let config = context.config()?;
     let target = submit::target(context, &config);
-    let variable = |key: &str| std::env::var(key);
+    let variable = |key: &str| context.variable(key);
     let around =
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::command(args, &around)?;

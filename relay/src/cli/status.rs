@@ -18,22 +18,22 @@ const LISTED: usize = 10;
 pub struct StatusArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: a list of what runs and the newest ends]
     #[arg(value_name = "JOB", add = complete::any())]
-    jobs: Vec<String>,
+    pub(super) jobs: Vec<String>,
     /// The newest job
     #[arg(long, conflicts_with = "jobs")]
-    latest: bool,
+    pub(super) latest: bool,
     /// List every job, archived ones too
     #[arg(short, long)]
-    all: bool,
+    pub(super) all: bool,
     /// List this many jobs [default: 10]
     #[arg(short = 'n', long, value_name = "N")]
-    lines: Option<usize>,
+    pub(super) lines: Option<usize>,
     /// List the jobs that JOB is linked to by `relay resume` and `relay retry`, oldest first
     #[arg(long)]
-    history: bool,
+    pub(super) history: bool,
     /// Exit with the state: 0 completed, 1 failed, 8 still running, 125 agent or container lost, 130 cancelled
     #[arg(long)]
-    exit_code: bool,
+    pub(super) exit_code: bool,
 }
 
 /// Prints how jobs are.
@@ -73,6 +73,7 @@ fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
         }
         let gap = if i > 0 { "\n" } else { "" };
         let view = facts::view_of(context, record);
+        context.output.fact(record);
         let before = kin::before(&context.registry, record);
         let after = kin::after(&context.registry, &record.job);
         let linked = history::row(record, &before, &after, &view).unwrap_or_default();
@@ -115,6 +116,9 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
             context.output.json(record);
         }
         return Ok(Code::Done);
+    }
+    for record in &records {
+        context.output.fact(record);
     }
     if records.is_empty() {
         context.output.note("no jobs yet: `relay launch -w DIR \"task\"` starts one");

@@ -17,7 +17,7 @@ pub fn told(context: &Context, record: &JobRecord, by: &str, tell: impl FnOnce()
     let now = time::now();
     let age = record.finished_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
     let mine = age.is_some_and(|age| age < NEWS) && {
-        let session = caller::session(&|key| std::env::var(key));
+        let session = caller::session(&|key| context.variable(key));
         let shown = Shown { at: now, by: by.to_owned(), session };
         outbox::claim(&context.registry, &record.job, &shown).unwrap_or(false)
     };

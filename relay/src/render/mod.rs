@@ -34,7 +34,7 @@ pub mod times;
 pub mod view;
 pub mod width;
 
-pub use output::Output;
+pub use output::{Kept, Output};
 pub use paint::{ColorMode, Paint};
 pub use view::{Relay, View};
 

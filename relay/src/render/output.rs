@@ -1,14 +1,24 @@
 //! Data goes to stdout, talk to stderr.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{ColorMode, Paint};
 use crate::exit::Failure;
 
-/// The streams of one command.
+/// What a command said when nobody listened at its streams.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// What it would have printed, its talk included.
+    pub text: String,
+    /// What programs read of it: see [`Output::fact`].
+    pub facts: Vec<Value>,
+}
+
+/// The streams of one command, or what stands in for them.
 ///
 /// A reader that has gone (`relay status | head -1`) is no error: what else would be written is dropped, commands that
 /// only write end when [`Output::is_closed`] says so, and the others keep their exit code.
@@ -19,20 +29,39 @@ pub struct Output {
     /// Whether data is JSON.
     pub json: bool,
     broken: Cell<Option<ErrorKind>>,
+    /// Where everything goes instead of the streams.
+    kept: Option<RefCell<Kept>>,
 }
 
 impl Output {
     /// The streams, as the flags want them.
     pub fn new(color: ColorMode, json: bool) -> Self {
         let paint = Paint::new(!json && color.resolve(io::stdout().is_terminal()));
-        Self { paint, json, broken: Cell::new(None) }
+        Self { paint, json, broken: Cell::new(None), kept: None }
+    }
+
+    /// Keeps text and facts for a caller that is no terminal and no pipe; see [`Output::into_kept`].
+    pub fn kept() -> Self {
+        let kept = Some(RefCell::default());
+        Self { paint: Paint::new(false), json: false, broken: Cell::new(None), kept }
+    }
+
+    /// What was kept: nothing where there were streams.
+    pub fn into_kept(self) -> Kept {
+        self.kept.map(RefCell::into_inner).unwrap_or_default()
+    }
+
+    /// Keeps what the text that is printed next is about, where both are wanted; streams have `--json` for it.
+    pub fn fact(&self, value: &impl Serialize) {
+        if let (Some(kept), Ok(value)) = (&self.kept, serde_json::to_value(value)) {
+            kept.borrow_mut().facts.push(value);
+        }
     }
 
     /// How wide the terminal is that stdout is; `None` where it is none.
-    #[expect(clippy::unused_self, reason = "stdout is one of the streams of a command")]
     pub fn columns(&self) -> Option<usize> {
         let stdout = io::stdout();
-        if !stdout.is_terminal() {
+        if self.kept.is_some() || !stdout.is_terminal() {
             return None;
         }
         let size = rustix::termios::tcgetwinsize(stdout).ok();
@@ -54,6 +83,9 @@ impl Output {
         if self.broken.get().is_some() {
             return;
         }
+        if let Some(kept) = &self.kept {
+            return kept.borrow_mut().text.push_str(&String::from_utf8_lossy(bytes));
+        }
         let mut stdout = io::stdout().lock();
         if let Err(e) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             self.broken.set(Some(e.kind()));
@@ -69,9 +101,11 @@ impl Output {
     }
 
     /// Says a line on stderr.
-    #[expect(clippy::unused_self, reason = "stderr is one of the streams of a command")]
     pub fn note(&self, text: &str) {
-        say(text);
+        match &self.kept {
+            Some(_) => self.print(&common::text::printable(text)),
+            None => say(text),
+        }
     }
 
     /// Whether nobody reads stdout any more.

@@ -5,6 +5,7 @@
 //! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: who runs in a folder,
 //!   counted from outside. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
 //! * [`sandbox`]: commands inside of the sandbox of Codex.
+//! * [`mcp`]: `relay mcp` and its client.
 //! * [`netns`]: relay and agent in networks of their own. * [`mount`]: small file systems. [`strace`]: calls that fail
 //!   on purpose. * [`figures`]: what was measured. * [`host_session`]: sessions of the real Codex with relay's hooks.
 //! * [`outbox`]: ends that are to be delivered.
@@ -15,6 +16,7 @@ pub mod black_hole;
 pub mod docker;
 pub mod figures;
 pub mod host_session;
+pub mod mcp;
 pub mod model;
 pub mod mount;
 pub mod netns;

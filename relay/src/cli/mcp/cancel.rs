@@ -1,0 +1,36 @@
+//! The tool `cancel`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::cancel::{self, CancelArgs};
+use super::desk::{self, Desk};
+use super::short;
+use crate::exit::Failure;
+use crate::mcp::{Call, Effect, Reply, Tool};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The jobs: abe#1, or abe for its newest one.
+    #[schemars(length(min = 1, max = 20))]
+    jobs: Vec<String>,
+}
+
+/// The tool.
+pub(super) fn tool(desk: Desk) -> Tool {
+    Tool::new(
+        "cancel",
+        "End workers",
+        "Ends workers and everything they started, and returns when they have ended. Files they have changed stay as they \
+         are.",
+        Effect::Ends,
+        move |input: Input, call: &Call| run(&desk, input, call),
+    )
+}
+
+fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+    let args = CancelArgs { jobs: desk::jobs(input.jobs)?, grace: None };
+    let (reply, kept) = desk.run(call, |context| cancel::run(&args, context))?;
+    Ok(reply.with("records", short::records(&kept.facts)))
+}

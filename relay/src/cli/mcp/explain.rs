@@ -1,0 +1,38 @@
+//! The tool `explain`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::explain::{self, ExplainArgs};
+use super::desk::Desk;
+use crate::exit::Failure;
+use crate::mcp::{Call, Effect, Reply, Tool};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The job: abe#1, or abe for its newest one. By default the newest of all.
+    #[schemars(length(max = 64))]
+    job: Option<String>,
+}
+
+/// The tool.
+pub(super) fn tool(desk: Desk) -> Tool {
+    Tool::new(
+        "explain",
+        "Why a worker ended as it did",
+        "Tells where a worker's time went, why it failed and what to try. Read it before you launch the same task again.",
+        Effect::Reads,
+        move |input: Input, call: &Call| run(&desk, input, call),
+    )
+}
+
+fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+    let args = ExplainArgs { job: input.job };
+    let (reply, kept) = desk.run(call, |context| explain::run(&args, context))?;
+    let picked = ["job", "state", "total_ms"].into_iter().filter_map(|name| {
+        let value = kept.facts.first()?.get(name)?;
+        Some((name, value.clone()))
+    });
+    Ok(picked.fold(reply, |reply, (name, value)| reply.with(name, value)))
+}

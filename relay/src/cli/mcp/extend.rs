@@ -1,0 +1,42 @@
+//! The tool `extend`.
+
+use common::duration;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::extend::{self, ExtendArgs};
+use super::desk::Desk;
+use crate::exit::Failure;
+use crate::mcp::{Call, Effect, Reply, Tool};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The job: abe#1, or abe for its newest one.
+    #[schemars(length(max = 64))]
+    job: String,
+    /// By how much, such as 30m.
+    by: String,
+    /// The limit of the step that runs, and not that of the whole job.
+    #[serde(default)]
+    step: bool,
+}
+
+/// The tool.
+pub(super) fn tool(desk: Desk) -> Tool {
+    Tool::new(
+        "extend",
+        "Give a worker more time",
+        "Moves the time limit of a worker, or of the step it is at. Each call adds once more.",
+        Effect::Adds,
+        move |input: Input, call: &Call| run(&desk, input, call),
+    )
+}
+
+fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+    let by = duration::parse(&input.by)
+        .map_err(|reason| Failure::usage(format!("`by`: {}", common::text::one_line(&reason, 200))))?;
+    let args = ExtendArgs { job: input.job, by, step: input.step };
+    let (reply, kept) = desk.run(call, |context| extend::run(&args, context))?;
+    Ok(kept.facts.into_iter().fold(reply, |reply, moved| reply.with("extended", moved)))
+}

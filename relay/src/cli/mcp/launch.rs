@@ -1,0 +1,116 @@
+//! The tool `launch`.
+
+use std::path::PathBuf;
+
+use common::ids::JobName;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::launch::{self, LaunchArgs, RunnerName};
+use super::desk::{self, Desk};
+use super::short;
+use crate::exit::Failure;
+use crate::mcp::{Call, Effect, Reply, Tool};
+
+/// Most command lines before the worker, and after it.
+const COMMANDS: usize = 20;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The whole task: the worker sees nothing of this conversation. At most 512 KiB.
+    #[schemars(length(min = 1, max = 524_288))]
+    prompt: String,
+    /// The folder to work in, relative to the folder of this session, or absolute.
+    #[schemars(length(min = 1, max = 4096))]
+    workspace: String,
+    /// The job's name: lower-case letters, digits, - and _. By default the folder's name.
+    #[schemars(length(max = 41))]
+    name: Option<String>,
+    /// Command lines before the worker, such as "npm ci"; the first that fails ends the job.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    setup: Vec<String>,
+    /// Command lines after the worker that must succeed, or the job fails, such as "npm test".
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    checks: Vec<String>,
+    /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
+    timeout: Option<String>,
+    /// The worker's model. By default that of relay.toml, else Codex's own.
+    model: Option<String>,
+    /// A second launch with the same key starts nothing and names the first one's job.
+    #[schemars(length(max = 256))]
+    key: Option<String>,
+}
+
+/// The tool.
+pub(super) fn tool(desk: Desk) -> Tool {
+    Tool::new(
+        "launch",
+        "Launch a worker",
+        "Hands a task to a worker and returns at once with its job, such as abe#1. Then return to your user: the end of \
+         the job is delivered to this session by itself.",
+        Effect::Adds,
+        move |input: Input, call: &Call| run(&desk, input, call),
+    )
+}
+
+fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+    let args = flags(input)?;
+    let (reply, kept) = desk.run(call, |context| launch::run(&args, context))?;
+    Ok(kept.facts.first().map_or(reply.clone(), |record| reply.with("record", short::record(record))))
+}
+
+fn flags(input: Input) -> Result<LaunchArgs, Failure> {
+    if input.prompt == "-" {
+        // The command line would read stdin for it.
+        return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
+    }
+    if input.setup.len().max(input.checks.len()) > COMMANDS {
+        return Err(Failure::usage(format!(
+            "at most {COMMANDS} `setup` and {COMMANDS} `checks`: join some with &&"
+        )));
+    }
+    let name = input.name.as_deref().map(str::parse::<JobName>).transpose();
+    Ok(LaunchArgs {
+        prompt: Some(input.prompt),
+        file: None,
+        workspace: PathBuf::from(input.workspace),
+        name: name.map_err(|e| Failure::usage(format!("`name`: {e}")))?,
+        setup: input.setup,
+        check: input.checks,
+        timeout: desk::duration("timeout", input.timeout.as_deref())?,
+        step_timeout: Vec::new(),
+        stall: Vec::new(),
+        on_limit: None,
+        model: input.model,
+        env: Vec::new(),
+        runner: RunnerName::Codex,
+        key: input.key,
+        wait: false,
+        quiet: false,
+        codex_args: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(input: serde_json::Value) -> String {
+        flags(serde_json::from_value(input).unwrap()).unwrap_err().message
+    }
+
+    #[test]
+    fn mistakes_name_their_field() {
+        assert!(refused(json!({"prompt": "-", "workspace": "."})).starts_with("the prompt is empty"));
+        assert!(refused(json!({"prompt": "x", "workspace": ".", "name": "No Good"})).starts_with("`name`: "));
+        let timeout = refused(json!({"prompt": "x", "workspace": ".", "timeout": "5"}));
+        assert_eq!(timeout, "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m");
+        let many = vec!["true"; COMMANDS + 1];
+        assert!(refused(json!({"prompt": "x", "workspace": ".", "checks": many})).contains("at most 20"));
+    }
+}

@@ -1,0 +1,44 @@
+//! A record's facts, in short: what a program decides by. The text beside them tells the rest.
+
+use serde_json::{Map, Value};
+
+/// The fields of a record that are handed on.
+const FIELDS: [&str; 11] = [
+    "job", "state", "link", "workspace", "created_at", "started_at", "finished_at", "step", "error",
+    "exit_code", "log_path",
+];
+/// The fields of a step.
+const STEP: [&str; 5] = ["n", "kind", "title", "started_at", "limit_ms"];
+
+/// The short form of a record's JSON; what is `null` is left out.
+pub(super) fn record(record: &Value) -> Value {
+    let mut short = pick(record, &FIELDS);
+    if let Some(step) = short.get_mut("step") {
+        *step = Value::Object(pick(step, &STEP));
+    }
+    Value::Object(short)
+}
+
+/// The short form of each.
+pub(super) fn records(records: &[Value]) -> Value {
+    records.iter().map(record).collect()
+}
+
+fn pick(value: &Value, fields: &[&str]) -> Map<String, Value> {
+    let found = fields.iter().filter_map(|field| Some(((*field).to_owned(), value.get(field)?.clone())));
+    found.filter(|(_, value)| !value.is_null()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn a_record_is_told_in_short() {
+        let short = record(&serde_json::to_value(samples::running()).unwrap());
+        insta::assert_snapshot!(format!("{short:#}"));
+        let long = record(&serde_json::to_value(samples::hostile()).unwrap());
+        assert_eq!(long["state"], "running");
+    }
+}

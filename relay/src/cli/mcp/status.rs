@@ -1,0 +1,46 @@
+//! The tool `status`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::status::{self, StatusArgs};
+use super::desk::Desk;
+use super::short;
+use crate::exit::Failure;
+use crate::mcp::{Call, Effect, Reply, Tool};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The job: abe#1, or abe for its newest one. By default a list of what runs and the newest ends.
+    #[schemars(length(max = 64))]
+    job: Option<String>,
+}
+
+/// The tool.
+pub(super) fn tool(desk: Desk) -> Tool {
+    Tool::new(
+        "status",
+        "How workers are",
+        "Tells how a worker is, or all of them: step, time against its limit, health, last words. Instant; call it when \
+         the user asks, not in a loop.",
+        Effect::Reads,
+        move |input: Input, call: &Call| run(&desk, input, call),
+    )
+}
+
+fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+    let one = input.job.is_some();
+    let args = StatusArgs {
+        jobs: input.job.into_iter().collect(),
+        latest: false,
+        all: false,
+        lines: None,
+        exit_code: one,
+    };
+    let (reply, kept) = desk.run(call, |context| status::run(&args, context))?;
+    Ok(match kept.facts.as_slice() {
+        [record] if one => reply.with("record", short::record(record)),
+        records => reply.with("records", short::records(records)),
+    })
+}

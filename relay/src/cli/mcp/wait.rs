@@ -1,0 +1,120 @@
+//! The tool `wait`: it answers before its host gives it up, and says then that work goes on.
+
+use std::time::{Duration, Instant};
+
+use common::duration;
+use common::ids::JobId;
+use common::record::JobRecord;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::{Context, caller, facts, find, outcome};
+use super::desk::{self, Desk};
+use super::short;
+use crate::exit::{Code, Failure};
+use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::registry::outbox::{self, Shown};
+use crate::registry::watch::Watch;
+use crate::render::{View, status};
+use crate::time;
+
+/// How long to wait unless asked: below the shortest limit that hosts are known to have (60 s).
+const PATIENCE: Duration = Duration::from_secs(55);
+/// The longest wait: Codex gives a tool 300 s.
+const LONGEST: Duration = Duration::from_secs(280);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The jobs: abe#1, or abe for its newest one.
+    #[schemars(length(min = 1, max = 20))]
+    jobs: Vec<String>,
+    /// Return when the first of them has ended.
+    #[serde(default)]
+    any: bool,
+    /// How long to wait in this call: 55s by default, 280s at most.
+    timeout: Option<String>,
+}
+
+/// The tool.
+pub(super) fn tool(desk: Desk) -> Tool {
+    Tool::new(
+        "wait",
+        "Wait for workers",
+        "Blocks until workers have ended and returns their summaries, or says \"still running\" in good time. Only for a \
+         user who wants you to block: ends are delivered to this session by themselves.",
+        Effect::Marks,
+        move |input: Input, call: &Call| run(&desk, input, call),
+    )
+}
+
+fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+    let wanted = desk::duration("timeout", input.timeout.as_deref())?.unwrap_or(PATIENCE);
+    let typed = desk::jobs(input.jobs)?;
+    let context = desk.context(call)?;
+    let jobs = find::jobs(&context, &typed)?;
+    let deadline = Instant::now() + wanted.min(LONGEST);
+    let watch = Watch::new(context.registry.dir());
+    loop {
+        let (ended, running) = look(&context, &jobs)?;
+        if running.is_empty() || (input.any && !ended.is_empty()) || !watch.wait(Some(deadline)) {
+            return Ok(answer(&context, call, &ended, &running));
+        }
+        if call.is_over() {
+            // Nobody reads this, so nobody was shown an end.
+            return Ok(Reply::new("given up", Code::StillRunning));
+        }
+    }
+}
+
+/// Which have ended, and which have not.
+fn look(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRecord>), Failure> {
+    let records = jobs.iter().map(|job| find::record(&context.registry, job).map(|stored| stored.record));
+    let records = records.collect::<Result<Vec<_>, _>>()?;
+    Ok(records.into_iter().partition(|record| record.state.is_final()))
+}
+
+fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRecord]) -> Reply {
+    if !call.is_over() {
+        ended.iter().for_each(|record| claim(context, record));
+    }
+    let mut text: Vec<String> = ended.iter().map(status::summary).collect();
+    text.extend(running.iter().map(|record| standing(record, &facts::view_of(context, record))));
+    if !running.is_empty() {
+        text.push(
+            "Work goes on: return to your user (ends are delivered to this session), or call `wait` again.".to_owned(),
+        );
+    }
+    let code = match running {
+        [] => outcome::worst(ended.iter().map(outcome::code)),
+        _ if ended.is_empty() => Code::StillRunning,
+        // One that has ended is what was waited for, or the others have run out of time.
+        _ => outcome::worst(ended.iter().chain(running).map(outcome::code)),
+    };
+    let values =
+        |records: &[JobRecord]| records.iter().filter_map(|record| serde_json::to_value(record).ok()).collect();
+    let (ended, running): (Vec<_>, Vec<_>) = (values(ended), values(running));
+    Reply::new(&text.join("\n"), code)
+        .with("ended", short::records(&ended))
+        .with("running", short::records(&running))
+}
+
+/// How a job that has not ended is, in one line.
+fn standing(record: &JobRecord, view: &View) -> String {
+    let step = record.step.as_ref().map(|step| {
+        let limit = step.limit_ms.map(|ms| format!(", limit {}", duration::limit(ms)));
+        let title = common::text::one_line(&step.title, 100);
+        format!(": {} {title}{}", step.kind, limit.unwrap_or_default())
+    });
+    format!("{} still running: {}{}", record.job, status::state(record, view), step.unwrap_or_default())
+}
+
+/// Nothing else shall tell this end to the session: whoever can't note that has told it once too often, no more.
+fn claim(context: &Context, record: &JobRecord) {
+    let session = caller::session(&|key| context.variable(key));
+    let _ = outbox::claim(
+        &context.registry,
+        &record.job,
+        &Shown { at: time::now(), by: "mcp".to_owned(), session },
+    );
+}

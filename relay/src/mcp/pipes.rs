@@ -1,0 +1,81 @@
+//! The two streams as a transport of rmcp: its own one answers nothing to a line that is no JSON, and reads 16 MiB of it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rmcp::RoleServer;
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::transport::Transport;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::Receiver;
+
+use super::door::Line;
+use super::frame::{self, Frame};
+
+/// A message on its way out.
+type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+/// The transport.
+pub(super) struct Pipes<W> {
+    lines: Receiver<Line>,
+    out: Arc<Mutex<W>>,
+    /// A refusal that is being sent: kept here, because rmcp may drop a `receive` at any time.
+    refusal: Option<Sending>,
+    /// Whether a request has come in: rmcp wants one before anything else, and what comes earlier means nothing.
+    opened: bool,
+}
+
+impl<W> Pipes<W> {
+    /// Reads from `lines`, writes to `out`.
+    pub(super) fn new(lines: Receiver<Line>, out: W) -> Self {
+        Self { lines, out: Arc::new(Mutex::new(out)), refusal: None, opened: false }
+    }
+}
+
+impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for Pipes<W> {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: ServerJsonRpcMessage,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let out = self.out.clone();
+        async move {
+            let mut line = serde_json::to_vec(&message)?;
+            line.push(b'\n');
+            let mut out = out.lock().await;
+            out.write_all(&line).await?;
+            out.flush().await
+        }
+    }
+
+    /// Cancel-safe: a line is either still in the channel or returned, and a refusal goes on at the next call.
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        loop {
+            if let Some(sending) = &mut self.refusal {
+                let sent = sending.await;
+                self.refusal = None;
+                sent.ok()?;
+            }
+            match frame::read(&self.lines.recv().await?) {
+                Frame::Message(message) => {
+                    self.opened |= matches!(*message, ClientJsonRpcMessage::Request(_));
+                    if self.opened {
+                        return Some(*message);
+                    }
+                }
+                Frame::Refused(error, id) => {
+                    self.refusal = Some(Box::pin(self.send(ServerJsonRpcMessage::error(error, id))));
+                }
+                Frame::Nothing => {}
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.lines.close();
+        Ok(())
+    }
+}

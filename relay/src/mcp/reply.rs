@@ -1,0 +1,102 @@
+//! What a tool answers: the same in text and in structure, because one kind of client shows its model the one, and another
+//! kind the other.
+
+use common::text;
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde_json::{Map, Value};
+
+use crate::exit::{Code, Failure};
+
+/// Longest text, in bytes: a model reads all of it.
+const MAX_TEXT: usize = 16 * 1024;
+/// Longest text among the facts, in bytes: the text holds what is longer.
+const MAX_FACT: usize = 500;
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    text: String,
+    facts: Map<String, Value>,
+    failed: bool,
+}
+
+impl Reply {
+    /// What a person would read, and what the command's exit code would be.
+    pub fn new(text: &str, code: Code) -> Self {
+        let text = text::truncate(text::printable_lines(text).trim_end(), MAX_TEXT);
+        let facts = Map::from_iter([("code".to_owned(), Value::from(code as u8))]);
+        Self { text, facts, failed: false }
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, mut value: Value) -> Self {
+        clean(&mut value);
+        self.facts.insert(name.to_owned(), value);
+        self
+    }
+
+    /// As MCP wants it.
+    pub(super) fn into_result(self) -> CallToolResult {
+        let mut structured = Map::from_iter([("text".to_owned(), Value::from(self.text.clone()))]);
+        structured.extend(self.facts);
+        let mut result = CallToolResult::success(vec![ContentBlock::text(self.text)]);
+        result.structured_content = Some(Value::Object(structured));
+        result.is_error = Some(self.failed);
+        result
+    }
+}
+
+/// The line that the command line would print, under the exit code that it would have.
+impl From<Failure> for Reply {
+    fn from(failure: Failure) -> Self {
+        let line = text::printable(&failure.message);
+        Self { failed: true, ..Self::new(&line, failure.code) }
+    }
+}
+
+/// Facts hold texts of workers too: nothing in them may be long, or do anything to who shows it.
+fn clean(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = text::truncate(&text::printable_lines(text), MAX_FACT),
+        Value::Array(values) => values.iter_mut().for_each(clean),
+        Value::Object(fields) => fields.values_mut().for_each(clean),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn text_and_structure_say_the_same_and_do_nothing_to_a_terminal() {
+        let reply = Reply::new("a \u{1b}[31mred\n", Code::Done);
+        let reply = reply.with("step", json!({"title": "x\u{202e}y", "n": 2, "long": "z".repeat(600)}));
+        let result = serde_json::to_value(reply.into_result()).unwrap();
+        assert_eq!(result["content"], json!([{"type": "text", "text": "a [31mred"}]));
+        let structured = &result["structuredContent"];
+        assert_eq!((&structured["text"], &structured["code"]), (&json!("a [31mred"), &json!(0)));
+        assert_eq!(structured["step"]["title"], json!("xy"));
+        assert_eq!(structured["step"]["long"].as_str().map(str::len), Some(MAX_FACT));
+        assert_eq!(result["isError"], json!(false));
+    }
+
+    #[test]
+    fn a_failure_is_the_line_and_the_code_of_the_command_line() {
+        let failed = Reply::from(Failure::no_such_job("no job 'x': `relay status -a` lists them"));
+        let result = serde_json::to_value(failed.into_result()).unwrap();
+        assert_eq!(result["isError"], json!(true));
+        let line = "no job 'x': `relay status -a` lists them";
+        assert_eq!(result["structuredContent"], json!({"text": line, "code": 3}));
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        let result = Reply::new(&"x".repeat(MAX_TEXT + 1), Code::Done).into_result();
+        let text = result.structured_content.unwrap()["text"].as_str().unwrap().len();
+        assert_eq!(text, MAX_TEXT);
+    }
+}

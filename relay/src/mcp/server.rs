@@ -1,0 +1,78 @@
+//! What is listed and called. Each call has a thread of its own, so that one that waits holds up no other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, ListToolsResult,
+    PaginatedRequestParams, ServerCapabilities, ServerConfig,
+};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler};
+use tokio::sync::Semaphore;
+use tokio::task;
+
+use super::{Call, Reply, Tool};
+use crate::exit::Failure;
+
+/// Calls at once: as many as one session could sensibly have waiting, each a thread.
+pub(super) const AT_ONCE: usize = 32;
+
+/// The server.
+pub(super) struct Server {
+    instructions: &'static str,
+    tools: Arc<[Tool]>,
+    free: Arc<Semaphore>,
+    over: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// A server that offers `tools`, until `over` is true.
+    pub(super) fn new(instructions: &'static str, tools: Vec<Tool>, over: Arc<AtomicBool>) -> Self {
+        Self { instructions, tools: tools.into(), free: Arc::new(Semaphore::new(AT_ONCE)), over }
+    }
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let server = Implementation::new("relay", env!("CARGO_PKG_VERSION")).with_title("Workers of relay");
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(server)
+            .with_instructions(self.instructions)
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.tools.iter().map(|tool| tool.listed.clone()).collect()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let Some(at) = self.tools.iter().position(|tool| tool.name() == request.name) else {
+            let name = common::text::one_line(&request.name, 60);
+            return Err(ErrorData::invalid_params(format!("no tool '{name}': tools/list names them"), None));
+        };
+        let Ok(permit) = self.free.clone().try_acquire_owned() else {
+            let busy = Failure::unreachable(format!("{AT_ONCE} calls are being answered: call again later"));
+            return Ok(Reply::from(busy).into_result().into());
+        };
+        let (tools, over, cancelled) = (self.tools.clone(), self.over.clone(), context.ct.clone());
+        let call =
+            Call::new(&context.meta, move || cancelled.is_cancelled() || over.load(Ordering::Acquire));
+        let input = request.arguments.unwrap_or_default();
+        let run = move || {
+            let reply = tools[at].run(input, &call).unwrap_or_else(Reply::from);
+            drop(permit);
+            reply
+        };
+        let reply = task::spawn_blocking(run).await;
+        let broken = |_| ErrorData::internal_error("the tool has failed in a way that it should not", None);
+        reply.map_err(broken).map(|reply| reply.into_result().into())
+    }
+}

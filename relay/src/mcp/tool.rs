@@ -1,0 +1,162 @@
+//! A tool: its name, what it says of itself, the form of its input, and what it does.
+
+use std::sync::Arc;
+
+use common::text;
+use rmcp::handler::server::common::schema_for_type;
+use rmcp::model::{JsonObject, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Call, Reply};
+use crate::exit::Failure;
+
+/// What a tool changes; clients ask their users accordingly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    Reads,
+    /// It adds something; a repeat adds once more.
+    Adds,
+    /// It marks something as told; nothing is lost.
+    Marks,
+    /// It ends work; a repeat changes nothing further.
+    Ends,
+}
+
+/// What a tool does with its input.
+type Run = dyn Fn(JsonObject, &Call) -> Result<Reply, Failure> + Send + Sync;
+
+/// A tool.
+pub struct Tool {
+    pub(super) listed: rmcp::model::Tool,
+    run: Box<Run>,
+}
+
+impl Tool {
+    /// A tool whose input is an `A`: its schema comes from there, the descriptions from the comments of its fields.
+    pub fn new<A: DeserializeOwned + JsonSchema + 'static>(
+        name: &'static str,
+        title: &'static str,
+        about: &'static str,
+        effect: Effect,
+        run: impl Fn(A, &Call) -> Result<Reply, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        let listed = rmcp::model::Tool::new(name, about, Arc::new(schema::<A>()))
+            .with_title(title)
+            .with_annotations(annotations(effect));
+        let run = move |input, call: &Call| {
+            let wrong = |e: serde_json::Error| {
+                Failure::usage(text::one_line(&format!("{name}: wrong input: {e}"), 500))
+            };
+            run(serde_json::from_value(Value::Object(input)).map_err(wrong)?, call)
+        };
+        Self { listed, run: Box::new(run) }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.listed.name
+    }
+
+    /// Calls it; it may take long.
+    ///
+    /// # Errors
+    /// Exit code 2 for an input that is not of its form; what the tool itself says.
+    pub(super) fn run(&self, input: JsonObject, call: &Call) -> Result<Reply, Failure> {
+        (self.run)(input, call)
+    }
+}
+
+fn annotations(effect: Effect) -> ToolAnnotations {
+    ToolAnnotations::new()
+        .read_only(effect == Effect::Reads)
+        .destructive(effect == Effect::Ends)
+        .idempotent(effect != Effect::Adds)
+        .open_world(false)
+}
+
+/// The schema of an input. What may be left out need not be able to be `null` too: simpler forms are read by more models.
+fn schema<A: JsonSchema + 'static>() -> JsonObject {
+    let mut schema = schema_for_type::<A>().as_ref().clone();
+    for noise in ["$schema", "title", "description"] {
+        schema.remove(noise);
+    }
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for field in fields.into_iter().flat_map(|fields| fields.values_mut()).filter_map(Value::as_object_mut) {
+        if let Some(Value::Array(types)) = field.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [one] = types.as_slice() {
+                let one = one.clone();
+                field.insert("type".to_owned(), one);
+            }
+        }
+        if field.get("default").is_some_and(Value::is_null) {
+            field.remove("default");
+        }
+        // `uint` is a word of Rust.
+        field.remove("format");
+    }
+    schema.entry("properties").or_insert_with(|| Value::Object(JsonObject::new()));
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use rmcp::model::RequestMetaObject;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::exit::Code;
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Input {
+        /// What to say.
+        word: String,
+        /// How often.
+        #[serde(default)]
+        times: Option<usize>,
+    }
+
+    fn tool() -> Tool {
+        Tool::new("say", "Say", "Says a word", Effect::Adds, |input: Input, _: &Call| {
+            Ok(Reply::new(&input.word.repeat(input.times.unwrap_or(1)), Code::Done))
+        })
+    }
+
+    #[test]
+    fn the_schema_says_what_is_read_and_nothing_else() {
+        let listed = serde_json::to_value(tool().listed).unwrap();
+        assert_eq!(
+            listed["inputSchema"],
+            json!({
+                "type": "object",
+                "properties": {
+                    "word": {"type": "string", "description": "What to say."},
+                    "times": {"type": "integer", "minimum": 0, "description": "How often."},
+                },
+                "required": ["word"],
+                "additionalProperties": false,
+            })
+        );
+        assert_eq!(
+            listed["annotations"],
+            json!({"readOnlyHint": false, "destructiveHint": false, "idempotentHint": false, "openWorldHint": false})
+        );
+    }
+
+    #[test]
+    fn an_input_of_another_form_is_refused_in_a_line_that_names_the_field() {
+        let call = Call::new(&RequestMetaObject::default(), || false);
+        let run = |input: Value| tool().run(input.as_object().cloned().unwrap(), &call);
+        assert_eq!(run(json!({"word": "a", "times": 2})), Ok(Reply::new("aa", Code::Done)));
+        assert_eq!(
+            run(json!({"word": "a", "tims": 2})).unwrap_err(),
+            Failure::usage("say: wrong input: unknown field `tims`, expected `word` or `times`")
+        );
+        assert_eq!(run(json!({})).unwrap_err(), Failure::usage("say: wrong input: missing field `word`"));
+    }
+}

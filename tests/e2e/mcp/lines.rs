@@ -1,0 +1,201 @@
+//! The server as it is seen on its pipes.
+
+use std::time::{Duration, Instant};
+
+use relay_tests::harness::figures::{figure, ms, percentile, times};
+use relay_tests::harness::mcp::Mcp;
+use relay_tests::harness::{Engine, Site, processes, until};
+use serde_json::{Value, json};
+
+fn text(result: &Value) -> &str {
+    let text = result["content"][0]["text"].as_str().unwrap_or_default();
+    assert_eq!(result["structuredContent"]["text"], text, "both forms say the same: {result}");
+    text
+}
+
+#[test]
+fn a_job_is_looked_at_extended_cancelled_and_explained_by_tools() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("echo hello; sleep 1000", &[]);
+    site.record_when(&job, "has a step", |record| record.step.is_some());
+    let mut mcp = Mcp::start(&site);
+    let status = mcp.call("status", &json!({"job": "demo"}));
+    assert!(text(&status).contains("sleep 1000") && text(&status).lines().count() <= 30, "{status}");
+    assert_eq!(status["structuredContent"]["record"]["state"], "running");
+    assert_eq!(status["structuredContent"]["code"], 8);
+    let list = mcp.call("status", &json!({}));
+    assert_eq!(list["structuredContent"]["records"][0]["job"], job.as_str());
+    until("the output is there", || {
+        (text(&mcp.call("logs", &json!({"job": job, "lines": 5}))) == "hello").then_some(())
+    });
+    let more = mcp.call("extend", &json!({"job": job, "by": "1h"}));
+    assert_eq!(text(&more), format!("{job} may now take 5h (+1h)"));
+    assert_eq!(more["structuredContent"]["extended"]["limit_ms"], 5 * 3_600_000);
+    let cancelled = mcp.call("cancel", &json!({"jobs": [job]}));
+    assert_eq!(text(&cancelled), format!("{job} cancelled"));
+    assert_eq!(cancelled["structuredContent"]["records"][0]["state"], "cancelled");
+    assert!(text(&mcp.call("explain", &json!({"job": job}))).contains("cancelled after"));
+    assert_eq!(mcp.close(), Some(0));
+}
+
+#[test]
+fn a_failure_is_the_line_of_the_command_line_with_its_exit_code() {
+    let site = Site::new(Engine::Local);
+    let mut mcp = Mcp::start(&site);
+    for (tool, input, code, line) in [
+        ("status", json!({"job": "nope"}), 3, "no job 'nope': `relay status -a` lists them"),
+        ("logs", json!({"lines": 0}), 2, "`lines`: 0 is not between 1 and 200"),
+        ("wait", json!({"jobs": []}), 2, "no job: name at least one in `jobs`"),
+        ("wait", json!({"jobs": ["a"], "timeout": "5"}), 2, "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m"),
+        ("cancel", json!({"job": "a"}), 2, "cancel: wrong input: unknown field `job`, expected `jobs`"),
+        ("status", json!({"job": 7}), 2, "status: wrong input: invalid type: integer `7`, expected a string"),
+        ("extend", json!({"job": "a"}), 2, "extend: wrong input: missing field `by`"),
+        ("launch", json!({"prompt": "-", "workspace": "."}), 2, "the prompt is empty: say what the worker is to do"),
+    ] {
+        let result = mcp.call(tool, &input);
+        assert_eq!((text(&result), &result["isError"]), (line, &json!(true)), "{tool}");
+        assert_eq!(result["structuredContent"]["code"], code, "{result}");
+    }
+    let nowhere = mcp.call("launch", &json!({"prompt": "x", "workspace": "missing"}));
+    assert_eq!(site.refused(2, &["launch", "x", "-w", "missing"]), format!("relay: {}", text(&nowhere)));
+    assert_eq!(site.relay(&["status"]), "", "nothing was launched");
+}
+
+#[test]
+fn a_wait_tells_the_end_once_and_says_still_running_in_good_time() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("until test -e go; do sleep 0.05; done; echo done", &[]);
+    site.record_when(&job, "has a step", |record| record.step.is_some());
+    let mut mcp = Mcp::start(&site);
+    let early = mcp.call("wait", &json!({"jobs": [job], "timeout": "1s"}));
+    assert!(text(&early).starts_with(&format!("{job} still running: ")), "{early}");
+    assert_eq!((&early["structuredContent"]["code"], &early["isError"]), (&json!(8), &json!(false)));
+    let waiting = mcp.begin("wait", &json!({"jobs": [job], "timeout": "50s"}));
+    // A wait holds up nobody else.
+    assert!(text(&mcp.call("status", &json!({"job": job}))).contains("running"));
+    site.write("workspace-projects/demo/go", "");
+    let end = mcp.answer(waiting)["result"].take();
+    assert!(text(&end).contains("completed"), "{end}");
+    assert_eq!(end["structuredContent"]["ended"][0]["state"], "completed");
+    let shown = site.registry().join(format!("outbox/{}.shown", job.replace('#', ".")));
+    let shown: Value = serde_json::from_slice(&std::fs::read(shown).unwrap()).unwrap();
+    assert_eq!(shown["by"], "mcp");
+}
+
+#[test]
+fn a_wait_that_is_cancelled_is_not_answered_and_shows_nobody_the_end() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("until test -e go; do sleep 0.05; done", &[]);
+    let mut mcp = Mcp::start(&site);
+    let waiting = mcp.begin("wait", &json!({"jobs": [job], "timeout": "280s"}));
+    mcp.call("status", &json!({}));
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+                        "params": {"requestId": waiting, "reason": "the user pressed Esc"}});
+    mcp.line(&cancel.to_string());
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", mcp.pid())).unwrap().count();
+    let busy = threads();
+    site.write("workspace-projects/demo/go", "");
+    site.ended(&job);
+    until("the thread that waited does so no more", || {
+        // Its inotify thread goes with it.
+        (threads() < busy).then_some(())
+    });
+    assert!(!mcp.says_something_within(Duration::from_millis(300)));
+    assert!(!site.registry().join(format!("outbox/{}.shown", job.replace('#', "."))).exists());
+    let again = mcp.call("wait", &json!({"jobs": [job]}));
+    assert!(text(&again).contains("completed"), "{again}");
+}
+
+#[test]
+fn broken_input_is_answered_and_harms_nothing() {
+    let site = Site::new(Engine::Local);
+    let mut mcp = Mcp::silent(&mut site.command(&["mcp"]));
+    mcp.line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    mcp.line("this is not JSON");
+    let answer = mcp.next();
+    assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(-32700), &Value::Null));
+    let early = mcp.ask("tools/list", &json!({}));
+    assert!(mcp.answer(early)["error"]["code"].is_i64());
+    let about = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let id = mcp.ask("initialize", &about);
+    let instructions = mcp.answer(id)["result"]["instructions"].take();
+    assert!(instructions.as_str().is_some_and(|text| text.len() <= 1024), "{instructions}");
+    mcp.line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    for (line, code) in [
+        ("{\"jsonrpc\":\"2.0\",\"id\":", -32700),
+        ("[1,2,3]", -32600),
+        ("\u{1}\u{0}", -32700),
+        (&"[".repeat(10_000), -32700),
+        (&format!("{{\"jsonrpc\":\"2.0\",\"x\":\"{}\"}}", "y".repeat(5_000_000)), -32600),
+    ] {
+        mcp.line(line);
+        let answer = mcp.next();
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+    }
+    // What has an id is answered under it.
+    mcp.line(r#"{"jsonrpc":"2.0","id":4711,"method":"tools/call","params":{"name":5}}"#);
+    assert!(mcp.answer(4711)["error"]["code"].is_i64());
+    let unknown = mcp.begin("lunch", &json!({}));
+    assert_eq!(mcp.answer(unknown)["error"]["message"], "no tool 'lunch': tools/list names them");
+    for line in ["", "   ", r#"{"jsonrpc":"2.0","method":"notifications/unheard_of"}"#] {
+        mcp.line(line);
+    }
+    assert!(text(&mcp.call("status", &json!({}))).contains("no jobs yet"));
+    assert_eq!(mcp.close(), Some(0));
+}
+
+#[test]
+fn the_end_of_stdin_ends_the_server_while_calls_wait() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("sleep 1000", &[]);
+    let mut mcp = Mcp::start(&site);
+    for _ in 0..3 {
+        mcp.begin("wait", &json!({"jobs": [job], "timeout": "280s"}));
+    }
+    mcp.call("status", &json!({}));
+    let closed = Instant::now();
+    assert_eq!(mcp.close(), Some(0));
+    assert!(closed.elapsed() < Duration::from_secs(8), "{:?}", closed.elapsed());
+    site.relay(&["cancel", "--grace", "1s", &job]);
+}
+
+#[test]
+fn many_calls_at_once_are_answered_each_and_too_many_are_told_so() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("sleep 1000", &[]);
+    let mut mcp = Mcp::start(&site);
+    let waits: Vec<u64> =
+        (0..20).map(|_| mcp.begin("wait", &json!({"jobs": [job], "timeout": "4s"}))).collect();
+    let looks: Vec<u64> = (0..10).map(|_| mcp.begin("status", &json!({"job": job}))).collect();
+    for id in looks {
+        assert_eq!(mcp.answer(id)["result"]["isError"], false);
+    }
+    let more: Vec<u64> =
+        (0..20).map(|_| mcp.begin("wait", &json!({"jobs": [job], "timeout": "4s"}))).collect();
+    let answers: Vec<Value> = waits.into_iter().chain(more).map(|id| mcp.answer(id)).collect();
+    let (busy, waited): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer["result"]["isError"] == true);
+    assert_eq!((waited.len(), busy.len()), (32, 8), "{busy:?}");
+    assert_eq!(busy[0]["result"]["structuredContent"]["code"], 5);
+    site.relay(&["cancel", "--grace", "1s", &job]);
+}
+
+#[test]
+fn a_tool_call_costs_little_and_an_idle_server_nothing() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("true", &[]);
+    site.ended(&job);
+    let mut mcp = Mcp::start(&site);
+    let mut took = Vec::new();
+    for _ in 0..times(200, 2000) {
+        let begun = Instant::now();
+        mcp.call("status", &json!({"job": job}));
+        took.push(begun.elapsed());
+    }
+    let (p50, p99) = (percentile(took.clone(), 50), percentile(took, 99));
+    figure(&format!("mcp: a call of status takes p50 {} us, p99 {}", p50.as_micros(), ms(p99)));
+    assert!(p50 < Duration::from_millis(50), "{p50:?}");
+    let before = processes::cpu(mcp.pid());
+    std::thread::park_timeout(Duration::from_secs(2));
+    assert_eq!(processes::cpu(mcp.pid()), before, "ticks of CPU while nothing is asked");
+}
