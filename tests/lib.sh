@@ -161,6 +161,20 @@ ensure_codex() {
     printf '%s\n' "$binary"
 }
 
+# ensure_mcp_client DIR : the pinned MCP SDK for Python is in the virtual environment DIR; prints its interpreter.
+ensure_mcp_client() {
+    local dir=$1 version have
+    version=$(pinned MCP_CLIENT_VERSION) || return
+    have=$("$dir/bin/python" -c 'import importlib.metadata as m; print(m.version("mcp"))' 2>/dev/null) || have=
+    if [ "$have" != "$version" ]; then
+        may_install "mcp $version" "pip, into $dir" || return
+        python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return
+        { python3 -m venv "$dir" && "$dir/bin/pip" install -q --disable-pip-version-check "mcp==$version"; } >&2 </dev/null ||
+            fail "pip could not install mcp $version" || return
+    fi
+    printf '%s\n' "$dir/bin/python"
+}
+
 # ensure_cargo : a Rust toolchain that can build relay.
 ensure_cargo() {
     local wanted

@@ -42,6 +42,8 @@ ensure_docker "$PWD/target/dockerd.log"
 ensure_base_image
 RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
 export RELAY_TEST_CODEX
+RELAY_TEST_MCP_PYTHON=$(ensure_mcp_client "$PWD/target/mcp-client")
+export RELAY_TEST_MCP_PYTHON
 
 step format, lints, licences, documentation
 cargo fmt --all --check

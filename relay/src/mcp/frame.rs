@@ -61,8 +61,7 @@ mod tests {
         assert_eq!(refused(&"[".repeat(100_000)), (-32700, None));
         assert_eq!(refused("[]"), (-32600, None));
         assert_eq!(refused("7"), (-32600, None));
-        let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":5}}"#;
-        assert_eq!(refused(call).1, Some(RequestId::Number(7)));
+        assert_eq!(refused(r#"{"jsonrpc":"2.0","id":7}"#), (-32600, Some(RequestId::Number(7))));
         assert!(matches!(read(&Line::TooLong), Frame::Refused(error, None) if error.code.0 == -32600));
         assert!(matches!(
             read(&Line::Whole(vec![0xff, 0xfe])),

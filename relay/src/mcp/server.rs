@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig,
+    CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, ErrorCode, ErrorData,
+    Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
@@ -46,7 +46,18 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(self.tools.iter().map(|tool| tool.listed.clone()).collect()))
+        Ok(ListToolsResult::with_all_items(self.tools.iter().map(Tool::listed).cloned().collect()))
+    }
+
+    /// What rmcp could not read as a request that it knows ends here, too.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let method = common::text::one_line(&request.method, 60);
+        let text = format!("no method '{method}' is known here, or not with these params");
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, text, None))
     }
 
     async fn call_tool(
@@ -63,8 +74,7 @@ impl ServerHandler for Server {
             return Ok(Reply::from(busy).into_result().into());
         };
         let (tools, over, cancelled) = (self.tools.clone(), self.over.clone(), context.ct.clone());
-        let call =
-            Call::new(&context.meta, move || cancelled.is_cancelled() || over.load(Ordering::Acquire));
+        let call = Call::new(&context.meta, move || cancelled.is_cancelled() || over.load(Ordering::Acquire));
         let input = request.arguments.unwrap_or_default();
         let run = move || {
             let reply = tools[at].run(input, &call).unwrap_or_else(Reply::from);

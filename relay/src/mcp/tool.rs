@@ -30,7 +30,7 @@ type Run = dyn Fn(JsonObject, &Call) -> Result<Reply, Failure> + Send + Sync;
 
 /// A tool.
 pub struct Tool {
-    pub(super) listed: rmcp::model::Tool,
+    listed: rmcp::model::Tool,
     run: Box<Run>,
 }
 
@@ -53,6 +53,11 @@ impl Tool {
             run(serde_json::from_value(Value::Object(input)).map_err(wrong)?, call)
         };
         Self { listed, run: Box::new(run) }
+    }
+
+    /// As clients see it in a list.
+    pub fn listed(&self) -> &rmcp::model::Tool {
+        &self.listed
     }
 
     /// Its name.

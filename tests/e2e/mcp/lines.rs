@@ -46,11 +46,21 @@ fn a_failure_is_the_line_of_the_command_line_with_its_exit_code() {
         ("status", json!({"job": "nope"}), 3, "no job 'nope': `relay status -a` lists them"),
         ("logs", json!({"lines": 0}), 2, "`lines`: 0 is not between 1 and 200"),
         ("wait", json!({"jobs": []}), 2, "no job: name at least one in `jobs`"),
-        ("wait", json!({"jobs": ["a"], "timeout": "5"}), 2, "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m"),
+        (
+            "wait",
+            json!({"jobs": ["a"], "timeout": "5"}),
+            2,
+            "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m",
+        ),
         ("cancel", json!({"job": "a"}), 2, "cancel: wrong input: unknown field `job`, expected `jobs`"),
         ("status", json!({"job": 7}), 2, "status: wrong input: invalid type: integer `7`, expected a string"),
         ("extend", json!({"job": "a"}), 2, "extend: wrong input: missing field `by`"),
-        ("launch", json!({"prompt": "-", "workspace": "."}), 2, "the prompt is empty: say what the worker is to do"),
+        (
+            "launch",
+            json!({"prompt": "-", "workspace": "."}),
+            2,
+            "the prompt is empty: say what the worker is to do",
+        ),
     ] {
         let result = mcp.call(tool, &input);
         assert_eq!((text(&result), &result["isError"]), (line, &json!(true)), "{tool}");
@@ -112,7 +122,7 @@ fn broken_input_is_answered_and_harms_nothing() {
     let mut mcp = Mcp::silent(&mut site.command(&["mcp"]));
     mcp.line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     mcp.line("this is not JSON");
-    let answer = mcp.next();
+    let answer = mcp.next_message();
     assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(-32700), &Value::Null));
     let early = mcp.ask("tools/list", &json!({}));
     assert!(mcp.answer(early)["error"]["code"].is_i64());
@@ -129,12 +139,13 @@ fn broken_input_is_answered_and_harms_nothing() {
         (&format!("{{\"jsonrpc\":\"2.0\",\"x\":\"{}\"}}", "y".repeat(5_000_000)), -32600),
     ] {
         mcp.line(line);
-        let answer = mcp.next();
+        let answer = mcp.next_message();
         assert_eq!(answer["error"]["code"], code, "{answer}");
     }
     // What has an id is answered under it.
     mcp.line(r#"{"jsonrpc":"2.0","id":4711,"method":"tools/call","params":{"name":5}}"#);
-    assert!(mcp.answer(4711)["error"]["code"].is_i64());
+    let line = "no method 'tools/call' is known here, or not with these params";
+    assert_eq!(mcp.answer(4711)["error"]["message"], line);
     let unknown = mcp.begin("lunch", &json!({}));
     assert_eq!(mcp.answer(unknown)["error"]["message"], "no tool 'lunch': tools/list names them");
     for line in ["", "   ", r#"{"jsonrpc":"2.0","method":"notifications/unheard_of"}"#] {

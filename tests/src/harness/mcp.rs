@@ -107,7 +107,7 @@ impl Mcp {
             if let Some(answer) = self.early.remove(&id) {
                 return answer;
             }
-            let next = self.next();
+            let next = self.next_message();
             match next["id"].as_u64() {
                 Some(other) => drop(self.early.insert(other, next)),
                 None => panic!("an answer to nothing that was asked: {next}"),
@@ -119,7 +119,7 @@ impl Mcp {
     ///
     /// # Panics
     /// When none comes.
-    pub fn next(&mut self) -> Value {
+    pub fn next_message(&mut self) -> Value {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("no answer: {e}"))
     }
 

@@ -39,6 +39,14 @@ fn tool_call(call: &Call, id: CallId) -> Value {
         Call::Plan(plan) => function_call("update_plan", id, &json!({ "plan": plan })),
         Call::Patch(patch) => json!({"type": "custom_tool_call", "id": format!("ctc_{id}"),
                                      "call_id": id.to_string(), "name": "apply_patch", "input": patch}),
+        Call::Search(query) => json!({"type": "tool_search_call", "id": format!("tsc_{id}"),
+                                      "call_id": id.to_string(), "execution": "client", "status": "completed",
+                                      "arguments": {"query": query}}),
+        Call::Tool(tool) => {
+            let mut call = function_call(&tool.name, id, &tool.arguments);
+            call["namespace"] = format!("mcp__{}", tool.server).into();
+            call
+        }
     }
 }
 
@@ -57,6 +65,7 @@ fn function_call(name: &str, id: CallId, arguments: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::script::ToolCall;
     use super::*;
 
     #[test]
@@ -81,6 +90,21 @@ mod tests {
             {"type": "custom_tool_call", "id": "ctc_t2c1p0n9", "call_id": "t2c1p0n9", "name": "apply_patch", "input": "*** Begin Patch"}
         ]);
         similar_asserts::assert_eq!(Value::from(items(&answer, 2, 9)), expected);
+    }
+
+    #[test]
+    fn a_tool_of_a_server_is_searched_for_and_called_in_its_namespace() {
+        let status =
+            ToolCall { server: "relay".into(), name: "status".into(), arguments: json!({"job": "a"}) };
+        let calls = vec![Call::Search("workers".into()), Call::Tool(status)];
+        let items = items(&Answer { calls, ..Answer::default() }, 0, 3);
+        let expected = json!([
+            {"type": "tool_search_call", "id": "tsc_t0c0p0n3", "call_id": "t0c0p0n3", "execution": "client",
+             "status": "completed", "arguments": {"query": "workers"}},
+            {"type": "function_call", "id": "fc_t0c1p0n3", "call_id": "t0c1p0n3", "name": "status",
+             "arguments": r#"{"job":"a"}"#, "namespace": "mcp__relay"}
+        ]);
+        similar_asserts::assert_eq!(Value::from(items), expected);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Asked {
                         asked.outputs.clear();
                     }
                 }
-                Some("function_call_output" | "custom_tool_call_output") => {
+                Some("function_call_output" | "custom_tool_call_output" | "tool_search_output") => {
                     if let Some(id) = item["call_id"].as_str().and_then(|id| id.parse().ok()) {
                         let running = running_session(&text_of(&item["output"]));
                         asked.outputs.push(Output { id, running });

@@ -10,6 +10,8 @@
 //! | `reasoning`, `message` | texts; a turn with a message and no call ends the worker's turn |
 //! | `commands` | `[{"cmd", "yield_time_ms", "workdir", "background"}]`, one parallel `exec_command` each |
 //! | `plan` | `[{"step", "status"}]`, an `update_plan` call |
+//! | `search` | the query of a `tool_search` call: tools of MCP servers are found that way |
+//! | `tools` | `[{"server", "name", "arguments"}]`: a call of a tool of an MCP server each |
 //! | `patch` | the text of an `apply_patch` call |
 //! | `deltas` | `{"count", "every_ms"}`: the answer is preceded by so many pieces of text, at that distance |
 //! | `usage` | `{"input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"}` |
@@ -105,6 +107,23 @@ pub enum Call {
     Plan(Vec<PlanStep>),
     /// `apply_patch`, in its own format.
     Patch(String),
+    /// `tool_search`.
+    Search(String),
+    /// A tool of an MCP server.
+    Tool(ToolCall),
+}
+
+/// A call of a tool of an MCP server.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCall {
+    /// The server's name in Codex's configuration.
+    pub server: String,
+    /// The tool.
+    pub name: String,
+    /// Its input.
+    #[serde(default)]
+    pub arguments: Value,
 }
 
 /// A command to run.

@@ -4,8 +4,17 @@ use serde_json::{Map, Value};
 
 /// The fields of a record that are handed on.
 const FIELDS: [&str; 11] = [
-    "job", "state", "link", "workspace", "created_at", "started_at", "finished_at", "step", "error",
-    "exit_code", "log_path",
+    "job",
+    "state",
+    "link",
+    "workspace",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "step",
+    "error",
+    "exit_code",
+    "log_path",
 ];
 /// The fields of a step.
 const STEP: [&str; 5] = ["n", "kind", "title", "started_at", "limit_ms"];

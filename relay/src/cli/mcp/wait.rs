@@ -76,13 +76,16 @@ fn look(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRec
 
 fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRecord]) -> Reply {
     if !call.is_over() {
-        ended.iter().for_each(|record| claim(context, record));
+        for record in ended {
+            claim(context, record);
+        }
     }
     let mut text: Vec<String> = ended.iter().map(status::summary).collect();
     text.extend(running.iter().map(|record| standing(record, &facts::view_of(context, record))));
     if !running.is_empty() {
         text.push(
-            "Work goes on: return to your user (ends are delivered to this session), or call `wait` again.".to_owned(),
+            "Work goes on: return to your user (ends are delivered to this session), or call `wait` again."
+                .to_owned(),
         );
     }
     let code = match running {
@@ -91,8 +94,9 @@ fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRec
         // One that has ended is what was waited for, or the others have run out of time.
         _ => outcome::worst(ended.iter().chain(running).map(outcome::code)),
     };
-    let values =
-        |records: &[JobRecord]| records.iter().filter_map(|record| serde_json::to_value(record).ok()).collect();
+    let values = |records: &[JobRecord]| {
+        records.iter().filter_map(|record| serde_json::to_value(record).ok()).collect()
+    };
     let (ended, running): (Vec<_>, Vec<_>) = (values(ended), values(running));
     Reply::new(&text.join("\n"), code)
         .with("ended", short::records(&ended))

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Act, Answer, Call, Command, Deltas, Fault, PlanStep, Script, ScriptError, Turn, Usage};
+use super::{
+    Act, Answer, Call, Command, Deltas, Fault, PlanStep, Script, ScriptError, ToolCall, Turn, Usage,
+};
 
 /// A script is held in memory with its repeats written out; no test needs more turns than this.
 const MAX_REPEAT: usize = 100_000;
@@ -27,6 +29,8 @@ struct RawTurn {
     commands: Vec<Command>,
     plan: Option<Vec<PlanStep>>,
     patch: Option<String>,
+    search: Option<String>,
+    tools: Vec<ToolCall>,
     deltas: Option<Deltas>,
     usage: Option<Usage>,
     hang: bool,
@@ -113,7 +117,9 @@ impl RawTurn {
         let commands = std::mem::take(&mut self.commands).into_iter().map(Call::Command);
         let plan = self.plan.take().map(Call::Plan);
         let patch = self.patch.take().map(Call::Patch);
-        commands.chain(plan).chain(patch).collect()
+        let search = self.search.take().map(Call::Search);
+        let tools = std::mem::take(&mut self.tools).into_iter().map(Call::Tool);
+        commands.chain(plan).chain(patch).chain(search).chain(tools).collect()
     }
 }
 

@@ -1,0 +1,149 @@
+//! Clients of other makes: the real Codex, and the SDK for Python.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use common::origin::Session;
+use common::record::State;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, programs};
+use serde_json::{Value, json};
+
+use crate::codex;
+
+/// Adds the server to the configuration of a site's Codex, as users do.
+fn configure_codex(site: &Site) {
+    let config = site.codex_home().join("config.toml");
+    let entry = format!(
+        "\n[mcp_servers.relay]\ncommand = \"{}\"\nargs = [\"mcp\"]\ndefault_tools_approval_mode = \"approve\"\n\
+         env_vars = [\"CODEX_HOME\"]\nrequired = true\n",
+        programs::dir().join("relay").display()
+    );
+    let mut config = OpenOptions::new().append(true).open(config).unwrap();
+    config.write_all(entry.as_bytes()).unwrap();
+}
+
+/// Runs the real Codex as a host agent in the site's root and gives its events.
+fn host(site: &Site, prompt: &str) -> Vec<Value> {
+    let output = Command::new(programs::codex())
+        .args(["exec", "--json", "--skip-git-repo-check", "-s", "workspace-write", prompt])
+        .current_dir(site.root())
+        .env("CODEX_HOME", site.codex_home())
+        .env("HOME", site.root().join("home"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
+    let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
+    configure_codex(&site);
+    let events = host(&site, "[script:delegates] Delegate.");
+    let thread = events.iter().find_map(|event| event["thread_id"].as_str()).unwrap();
+    let done: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["type"] == "item.completed" && event["item"]["type"] == "mcp_tool_call")
+        .map(|event| &event["item"])
+        .collect();
+    let calls: Vec<_> = done.iter().map(|item| (item["tool"].as_str(), item["status"].as_str())).collect();
+    let completed = Some("completed");
+    let expected = [(Some("launch"), completed), (Some("wait"), completed), (Some("status"), completed)];
+    assert_eq!(calls, expected, "{done:#?}");
+    let said = |at: usize| done[at]["result"]["structured_content"]["text"].as_str().unwrap();
+    assert!(said(0).contains("Worker demo#1 launched"), "{}", said(0));
+    assert!(said(1).starts_with("demo#1 completed"), "{}", said(1));
+    assert!(said(2).contains("That was quick."), "{}", said(2));
+    // The relay that was started for it outlives the session.
+    let record = site.record("demo#1");
+    assert_eq!(outcome(&record), (State::Completed, None));
+    let home = Some(site.codex_home().display().to_string());
+    let session = Session { agent: "codex".to_owned(), id: thread.to_owned(), home };
+    assert_eq!(record.origin.session, Some(session));
+}
+
+/// Runs the client of the Python SDK, which `tests/run.sh` installs.
+fn python(site: &Site, calls: &Value, thread: &str) -> Value {
+    let python = env::var_os("RELAY_TEST_MCP_PYTHON");
+    let python = python.unwrap_or_else(|| programs::workspace().join("target/mcp-client/bin/python").into());
+    let told = json!({
+        "cwd": site.root(),
+        "env": {"HOME": site.root().join("home"), "CODEX_HOME": site.codex_home()},
+        "meta": {"x-codex-turn-metadata": {"thread_id": thread}},
+        "calls": calls,
+    });
+    let mut client = Command::new(&python)
+        .arg(programs::workspace().join("tests/e2e/mcp/client.py"))
+        .arg(programs::dir().join("relay"))
+        .arg("mcp")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{}: {e}: run ./tests/run.sh", python.display()));
+    client.stdin.take().unwrap().write_all(told.to_string().as_bytes()).unwrap();
+    let output = client.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"))
+}
+
+#[test]
+#[ignore = "needs the real Codex and the Python package mcp"]
+fn a_client_of_another_make_lists_and_calls_every_tool() {
+    let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
+    let thread = "01a203ca-9b3a-74f0-a0f9-92040009a617";
+    let calls = json!([
+        ["launch", {"prompt": "[script:sleep] Sleep.", "workspace": "workspace-projects/demo", "name": "abe",
+                    "setup": ["echo setup"], "checks": ["true"], "timeout": "10m", "model": "gpt-5.5", "key": "k1"}],
+        ["launch", {"prompt": "[script:sleep] Sleep.", "workspace": "workspace-projects/demo", "name": "abe", "key": "k1"}],
+        ["status", {}],
+        ["status", {"job": "abe"}],
+        ["wait", {"jobs": ["abe"], "any": true, "timeout": "1s"}],
+        ["extend", {"job": "abe", "by": "10m"}],
+        ["logs", {"job": "abe", "lines": 3}],
+        ["cancel", {"jobs": ["abe"]}],
+        ["explain", {"job": "abe"}],
+        ["wait", {"jobs": ["abe#1"]}],
+        ["status", {"jobs": ["abe"]}],
+    ]);
+    let said = python(&site, &calls, thread);
+    let listed: BTreeSet<_> =
+        said["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    let called: BTreeSet<_> =
+        calls.as_array().unwrap().iter().map(|call| call[0].as_str().unwrap()).collect();
+    assert_eq!(listed, called, "every tool that is listed is called here");
+    let texts: Vec<&str> = said["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["structuredContent"]["text"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "Worker abe#1 launched",
+        "nothing new was started",
+        "abe#1",
+        "abe#1 ",
+        "abe#1 still running: ",
+        "abe#1 may now take 20m",
+        "",
+        "abe#1 cancelled",
+        "abe#1 cancelled after",
+        "abe#1 cancelled after",
+        "status: wrong input: unknown field `jobs`, expected `job`",
+    ];
+    for (text, expected) in texts.iter().zip(expected) {
+        assert!(text.contains(expected), "{expected}: {texts:#?}");
+        assert!(text.lines().count() <= 30, "{text}");
+    }
+    assert_eq!(texts.len(), expected.len());
+    assert_eq!(site.record("abe#1").origin.session.map(|session| session.id), Some(thread.to_owned()));
+}
