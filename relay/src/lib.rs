@@ -20,6 +20,7 @@ mod engine;
 mod exit;
 mod explain;
 mod hook;
+mod init;
 mod mcp;
 mod project;
 mod registry;

@@ -6,7 +6,8 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, doctor, down, events, explain, extend, hook, launch, logs, mcp, notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
+    cancel, completions, doctor, down, events, explain, extend, hook, init, launch, logs, mcp, notices,
+    prune, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::render::ColorMode;
 
@@ -131,6 +132,8 @@ commands! {
     Prune(prune::PruneArgs) = "prune";
     /// Answer a hook of Codex or Claude Code
     Hook(hook::HookArgs) = "hook";
+    /// Make a project ready for delegation: settings, rules, instructions for agents
+    Init(init::InitArgs) = "init";
     /// The relay itself, in the foreground
     Serve(serve::ServeArgs) = "serve";
     /// Print a completion script for a shell, or man pages

@@ -6,7 +6,8 @@ use clap::Parser;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, complete, completions, doctor, down, events, explain, extend, hook, launch, logs, mcp, notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
+    Context, cancel, complete, completions, doctor, down, events, explain, extend, hook, init, launch, logs,
+    mcp, notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::render::output;
@@ -38,6 +39,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Completions(args) => return completions::run(args, &cli.global).map(|code| code as u8),
         Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),
         Command::Hook(args) => return hook::run(args, &cli.global).map(|code| code as u8),
+        Command::Init(args) => return init::run(args, &cli.global).map(|code| code as u8),
         _ => {}
     }
     let context = Context::new(&cli.global)?;
@@ -62,6 +64,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Schema(args) => schema::run(args, &cli.global)? as u8,
         Command::Doctor(args) => doctor::run(args, &context)? as u8,
         Command::Prune(args) => prune::run(args, &context)? as u8,
+        Command::Init(args) => init::run(args, &cli.global)? as u8,
         Command::Serve(args) => serve::run(args, &context)? as u8,
         Command::Completions(args) => completions::run(args, &cli.global)? as u8,
     };

@@ -30,6 +30,7 @@ mod find;
 mod follow;
 mod follow_up;
 mod hook;
+mod init;
 mod launch;
 mod limits;
 mod logs;

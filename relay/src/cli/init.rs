@@ -1,0 +1,158 @@
+//! `relay init`
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::args::Global;
+use super::caller;
+use crate::exit::{Code, Failure};
+use crate::init::{self, Failed, Homes, Outcome, Plan, Planned, Request, Wish};
+use crate::project;
+use crate::render::Output;
+
+/// Flags of `relay init`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Writes platform/relay.toml, a section in AGENTS.md, a skill, .gitignore lines and rules that let \
+                  Codex run `relay up`, `down` and `doctor` outside of its sandbox. Repeating it is harmless. A file \
+                  or part that somebody has changed is kept. Without a project here, this folder becomes one."
+)]
+pub struct InitArgs {
+    /// Add an MCP server and hooks for Codex
+    #[arg(long)]
+    codex: bool,
+    /// Add an MCP server, hooks, permissions and the section in CLAUDE.md for Claude Code
+    #[arg(long)]
+    claude: bool,
+    /// Put rules, hooks and servers where they hold for all your projects ($CODEX_HOME, ~/.claude)
+    #[arg(long)]
+    user: bool,
+    /// Take away what init wrote, with --user also for all your projects
+    #[arg(long, conflicts_with_all = ["codex", "claude"])]
+    remove: bool,
+    /// Replace what somebody has changed, too, and keep it in NAME.before-init
+    #[arg(long, conflicts_with = "remove")]
+    force: bool,
+    /// Only tell what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    path: &'a str,
+    outcome: Outcome,
+    kept: Option<&'a str>,
+    dry_run: bool,
+}
+
+/// Makes the project ready, or takes that back.
+///
+/// # Errors
+/// Exit code 2 when a file can't be merged, 5 when one can't be read or written; nothing is written then.
+pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|e| Failure::usage(format!("the current folder can't be found ({e}): change to another")))?;
+    let root = match project::find_root(global.root.as_deref(), &cwd) {
+        Err(failure) if global.root.is_some() => return Err(failure),
+        found => found.unwrap_or_else(|_| cwd.clone()),
+    };
+    let root = root.canonicalize().unwrap_or(root);
+    let wish = if args.remove { Wish::Remove } else { Wish::Put { force: args.force } };
+    let request = Request { codex: args.codex, claude: args.claude, user: args.user, wish };
+    let homes = Homes::of(&|name| std::env::var(name), &cwd);
+    let plan = init::plan(&request, &root, &homes)?;
+    if !args.dry_run {
+        init::carry_out(&plan).map_err(|failed| explained(&failed))?;
+    }
+    let output = Output::new(global.color, global.json);
+    if output.json {
+        for file in &plan.files {
+            let (path, kept) = (file.shown.as_str(), file.kept.as_deref());
+            output.json(&Line { path, outcome: file.outcome, kept, dry_run: args.dry_run });
+        }
+    } else {
+        output.print(&told(&plan, &root, args.dry_run));
+        if wish != Wish::Remove && !args.dry_run {
+            output.print(&next(args, &homes));
+        }
+    }
+    output.finish().map(|()| Code::Done)
+}
+
+fn explained(failed: &Failed) -> Failure {
+    let Failed { path, error, partly } = failed;
+    let is_forbidden = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
+    let what = match is_forbidden && caller::session(&|name| std::env::var(name)).is_some() {
+        true => "Codex's sandbox keeps .codex, .agents and .git read-only: ask the person to run `relay init` in a terminal"
+            .to_owned(),
+        false => error.to_string(),
+    };
+    let written = if *partly { "files before it were written" } else { "nothing was written" };
+    Failure::unreachable(format!("{} can't be written ({what}); {written}", path.display()))
+}
+
+fn told(plan: &Plan, root: &Path, dry_run: bool) -> String {
+    let mut text = format!("project    {}\n", root.display());
+    for Planned { shown, outcome, kept, .. } in &plan.files {
+        let done = match (outcome, dry_run) {
+            (Outcome::Wrote, false) => "wrote",
+            (Outcome::Updated, false) => "updated",
+            (Outcome::Removed, false) => "removed",
+            (Outcome::Wrote, true) => "to write",
+            (Outcome::Updated, true) => "to update",
+            (Outcome::Removed, true) => "to remove",
+            (Outcome::Unchanged, _) => "unchanged",
+            (Outcome::Kept, _) => "kept",
+        };
+        text.push_str(&format!("{done:<10} {shown}"));
+        match kept {
+            Some(why) if *outcome == Outcome::Kept => text.push_str(&format!(": {why}")),
+            Some(why) => text.push_str(&format!(" (kept: {why})")),
+            None => {}
+        }
+        text.push('\n');
+    }
+    if plan.files.is_empty() {
+        text.push_str("nothing of relay's is here\n");
+    }
+    text
+}
+
+/// What a person does next.
+fn next(args: &InitArgs, homes: &Homes) -> String {
+    let colima = if uses_colima() { " --add-dir ~/.colima" } else { "" };
+    let mut text = format!(
+        "next       relay up        start the relay and its platform (`relay doctor` tells what is missing)\n           \
+         codex --sandbox workspace-write{colima} -a on-request\n           \
+         in the sandbox every relay command works without a question but up, down and doctor, which the rules let out\n           \
+         {}once you trust the project; on-request asks you for whatever else the sandbox forbids\n",
+        if colima.is_empty() { "" } else { "(they need colima's socket, --add-dir its files) " }
+    );
+    if args.codex {
+        text.push_str(
+            "trust      Codex runs hooks only after you have looked at them: type /hooks in it, once\n",
+        );
+    }
+    if args.claude {
+        text.push_str(
+            "trust      Claude Code asks once whether to use the MCP server relay of this project\n",
+        );
+    }
+    if args.user && homes.codex.is_none() {
+        text.push_str(
+            "note       neither CODEX_HOME nor HOME is set: nothing was written for your other projects\n",
+        );
+    }
+    text
+}
+
+/// Whether the container engine is the one that colima runs in a virtual machine.
+fn uses_colima() -> bool {
+    let home: Option<PathBuf> = std::env::var_os("HOME").map(PathBuf::from);
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    host.contains("colima") || (host.is_empty() && home.is_some_and(|home| home.join(".colima").is_dir()))
+}

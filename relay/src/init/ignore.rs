@@ -1,0 +1,72 @@
+//! The lines of `.gitignore`.
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::registry::Registry;
+
+/// The folders of the project at `root` that git should not see: the registry, and that of the workspaces, which are work
+/// trees of their own. Relative to the root.
+pub(super) fn folders(root: &Path) -> Vec<String> {
+    // Settings that can't be read are told of by the commands that need them.
+    let workspaces = Config::load(root).ok().map(|config| config.platform.workspaces);
+    let all = [Some(Registry::of(root).dir().to_owned()), workspaces];
+    let inside = all.into_iter().flatten().filter_map(|dir| dir.strip_prefix(root).ok().map(Path::to_owned));
+    let plain = inside.filter_map(|dir| dir.to_str().map(str::to_owned)).filter(|dir| is_plain(dir));
+    plain.collect()
+}
+
+/// The folder itself is never ignored, nor is what would need quoting.
+fn is_plain(dir: &str) -> bool {
+    let simple = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    !dir.is_empty() && dir.chars().all(simple) && dir.split('/').all(|name| !matches!(name, "" | "." | ".."))
+}
+
+/// The lines for those `folders` that a text does not ignore already.
+pub(super) fn missing(folders: &[String], text: &str) -> String {
+    let has = |folder: &String| {
+        text.lines().any(|line| {
+            let line = line.trim().trim_start_matches('/').trim_end_matches("/*").trim_end_matches('/');
+            !line.is_empty()
+                && (line == folder || folder.strip_prefix(line).is_some_and(|rest| rest.starts_with('/')))
+        })
+    };
+    folders.iter().filter(|folder| !has(folder)).map(|folder| format!("/{folder}/\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_and_the_workspaces_are_ignored_where_they_lie_in_the_project() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |settings: &str| {
+            std::fs::create_dir_all(dir.path().join("platform")).unwrap();
+            std::fs::write(dir.path().join("platform/relay.toml"), settings).unwrap();
+            folders(dir.path())
+        };
+        assert_eq!(folders(dir.path()), ["platform/workers", "workspace-projects"]);
+        assert_eq!(with("[platform]\nworkspaces = \"work/trees\"\n"), ["platform/workers", "work/trees"]);
+        for elsewhere in [".", "..", "/srv/work", "a*b", "a/../.."] {
+            assert_eq!(
+                with(&format!("[platform]\nworkspaces = \"{elsewhere}\"\n")),
+                ["platform/workers"],
+                "{elsewhere}"
+            );
+        }
+        assert_eq!(with("[broken"), ["platform/workers"]);
+    }
+
+    #[test]
+    fn what_is_ignored_already_is_left_out() {
+        let folders = ["platform/workers".to_owned(), "workspace-projects".to_owned()];
+        assert_eq!(missing(&folders, "target/\n"), "/platform/workers/\n/workspace-projects/\n");
+        for line in ["platform/workers", "/platform/workers/", "platform/", "platform/*", "  /platform "] {
+            assert_eq!(missing(&folders, line), "/workspace-projects/\n", "{line}");
+        }
+        for line in ["# platform/workers", "!platform/workers", "plat", "/", ""] {
+            assert_eq!(missing(&folders[..1], line), "/platform/workers/\n", "{line}");
+        }
+    }
+}

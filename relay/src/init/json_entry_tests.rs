@@ -1,0 +1,85 @@
+//! Entries among those of a person.
+
+use super::super::verdict::Change;
+use super::*;
+
+const PUT: Wish = Wish::Put { force: false };
+
+fn entries() -> Vec<Entry> {
+    let group = json!({"hooks": [{"type": "command", "command": "relay hook Stop", "timeout": 10}]});
+    vec![
+        Entry::Property {
+            at: vec!["mcpServers"],
+            name: "relay",
+            value: json!({"command": "relay", "args": ["mcp"]}),
+        },
+        Entry::Element { at: vec!["hooks", "Stop"], value: group, kin: Some("relay hook Stop") },
+        Entry::Element { at: vec!["permissions", "allow"], value: json!("Bash(relay up)"), kin: None },
+        Entry::Element { at: vec!["permissions", "allow"], value: json!("Bash(relay down)"), kin: None },
+    ]
+}
+
+fn written(text: Option<&str>) -> String {
+    match judge(&entries(), text, PUT).unwrap() {
+        Verdict { change: Change::Write(text), kept: None, copy: false } => text,
+        other => panic!("{text:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn entries_come_and_go_and_leave_every_byte_of_the_rest() {
+    for text in [
+        "{\n  \"a\": 1\n}\n",
+        "{\n\t\"a\": [1,2],\n\t\"b\": { \"c\": null }\n}",
+        "{\n    \"permissions\": {\n        \"allow\": [\n            \"Bash(ls)\"\n        ],\n        \"deny\": []\n    }\n}\n",
+        "{\n  \"permissions\": { \"allow\": [\"Bash(ls)\", \"Bash(cat:*)\"] },\n  // why\n  \"z\": 1e3\n}\n",
+        "{\n  \"hooks\": {\n    \"Stop\": [\n      {\n        \"hooks\": [\n          {\"type\": \"command\", \"command\": \"say done\"}\n        ]\n      }\n    ]\n  }\n}\n",
+        "{\r\n  \"mcpServers\": {\r\n    \"x\": {}\r\n  }\r\n}\r\n",
+    ] {
+        let with = written(Some(text));
+        assert_eq!(judge(&entries(), Some(&with), PUT).unwrap(), Verdict::nothing(), "{with}");
+        let gone = judge(&entries(), Some(&with), Wish::Remove).unwrap();
+        similar_asserts::assert_eq!(gone.change, Change::Write(text.to_owned()), "{with}");
+    }
+    // One line becomes several, which stay; its values do.
+    let gone = judge(&entries(), Some(&written(Some("{\"a\":1}"))), Wish::Remove).unwrap();
+    assert_eq!(gone.change, Change::Write("{\n  \"a\":1\n}".to_owned()));
+    let made = written(None);
+    assert_eq!(judge(&entries(), Some(&made), PUT).unwrap(), Verdict::nothing());
+    assert_eq!(judge(&entries(), Some(&made), Wish::Remove).unwrap(), Verdict::delete());
+    assert_eq!(judge(&entries(), None, Wish::Remove).unwrap(), Verdict::nothing());
+}
+
+#[test]
+fn what_a_person_changed_stays_while_the_rest_is_written() {
+    let theirs = "{\"mcpServers\": {\"relay\": {\"command\": \"/opt/relay\"}}, \
+                  \"hooks\": {\"Stop\": [{\"hooks\": [{\"command\": \"relay hook Stop\", \"timeout\": 99}]}]}}";
+    let judged = judge(&entries(), Some(theirs), PUT).unwrap();
+    assert_eq!(judged.kept.as_deref(), Some("mcpServers.relay, hooks.Stop changed by hand"));
+    let Change::Write(text) = judged.change else { panic!("{judged:?}") };
+    assert!(
+        text.contains("/opt/relay") && text.contains("99") && text.contains("Bash(relay down)"),
+        "{text}"
+    );
+    let removed = judge(&entries(), Some(&text), Wish::Remove).unwrap();
+    assert_eq!(removed.kept, judged.kept);
+    let forced = judge(&entries(), Some(theirs), Wish::Put { force: true }).unwrap();
+    assert_eq!((forced.kept, forced.copy), (None, true));
+    let Change::Write(text) = forced.change else { panic!() };
+    assert!(!text.contains("/opt/relay") && !text.contains("99"), "{text}");
+}
+
+#[test]
+fn what_can_not_be_read_is_an_error_that_tells_why() {
+    for (text, why) in [
+        ("{", "Unterminated"),
+        ("[]", "no JSON object"),
+        ("{a: 1}", "Expected string"),
+        ("{\"mcpServers\": 1}", "mcpServers is no object"),
+        ("{\"permissions\": {\"allow\": {}}}", "allow is no array"),
+    ] {
+        let error = judge(&entries(), Some(text), PUT).unwrap_err();
+        assert!(error.contains(why), "{text}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Which files init keeps, and what it keeps in them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::block::Marks;
+use super::json_entry::Entry;
+use super::place::Homes;
+use super::verdict::{Verdict, Wish};
+use super::{block, ignore, json_entry, toml_entry, whole};
+
+/// The commands that the rules let run outside of Codex's sandbox: they need the container engine or the relay itself,
+/// and everything else works inside, through files.
+pub const OUTSIDE: [&str; 3] = ["up", "down", "doctor"];
+/// The commands that Claude Code need not ask for. It has no sandbox that files could pass, so these are all that a host
+/// agent uses; left out are those that are for people (init, prune) or for programs (serve, hook, mcp).
+const ROUTINE: [&str; 15] = [
+    "up", "down", "doctor", "launch", "run", "status", "logs", "events", "wait", "cancel", "resume", "retry",
+    "extend", "explain", "notices",
+];
+/// The events at which host agents are told of ends.
+const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"];
+/// What a hook may take, in seconds; it reads a few small files.
+const HOOK_SECONDS: u32 = 10;
+/// The rules, below a `.codex` folder.
+const RULES: &str = "rules/relay.rules";
+/// How a CLAUDE.md includes AGENTS.md.
+const IMPORT: &str = "@AGENTS.md";
+
+const SETTINGS_TEXT: &str = include_str!("content/relay.toml");
+const RULES_TEXT: &str = include_str!("content/relay.rules");
+const DELEGATION: &str = include_str!("content/delegation.md");
+const SKILL_TEXT: &str = include_str!("content/skill.md");
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// MCP server and hooks for Codex.
+    pub codex: bool,
+    /// MCP server, hooks, permissions and instructions for Claude Code.
+    pub claude: bool,
+    /// For all projects of the user, where the program has a place for that.
+    pub user: bool,
+    /// Putting or removing.
+    pub wish: Wish,
+}
+
+/// A file, and what init keeps in it.
+pub(super) struct Piece {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// Whether it belongs to the project, so that links must not lead out of it.
+    pub(super) in_project: bool,
+    /// What is kept in it.
+    pub(super) content: Content,
+}
+
+/// What is kept in a file.
+pub(super) enum Content {
+    /// All of it.
+    Whole(String),
+    /// A marked block with this body.
+    Block(Marks, String),
+    /// The same, unless the file includes AGENTS.md.
+    BlockUnlessImported(Marks, String),
+    /// A marked block of these folders, unless they are ignored already.
+    Ignored(Vec<String>),
+    /// The MCP server in a `config.toml`.
+    McpServer,
+    /// These entries in JSON.
+    Entries(Vec<Entry>),
+}
+
+impl Content {
+    /// Judges the file against what is `there`.
+    ///
+    /// # Errors
+    /// When what is there can't be read.
+    pub(super) fn judge(&self, there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
+        match self {
+            Self::Whole(text) => Ok(whole::judge(text, there, wish)),
+            Self::BlockUnlessImported(..)
+                if wish != Wish::Remove && there.is_some_and(|text| text.contains(IMPORT)) =>
+            {
+                Ok(Verdict::nothing())
+            }
+            Self::Block(marks, body) | Self::BlockUnlessImported(marks, body) => {
+                Ok(block::judge(*marks, body, there, wish))
+            }
+            Self::Ignored(folders) => {
+                let body = ignore::missing(folders, &block::outside(Marks::Hash, there.unwrap_or_default()));
+                Ok(block::judge(Marks::Hash, &body, there, wish))
+            }
+            Self::McpServer => toml_entry::judge(there, wish),
+            Self::Entries(entries) => json_entry::judge(entries, there, wish),
+        }
+    }
+}
+
+/// The rules files that Codex may read for the project at `root`, those of the project first. They need not exist.
+pub fn rules_files(root: &Path, codex_home: Option<&Path>) -> Vec<PathBuf> {
+    let project = root.join(".codex").join(RULES);
+    std::iter::once(project).chain(codex_home.map(|home| home.join(RULES))).collect()
+}
+
+/// All files of a request. A removal takes everything that init may have put into the project.
+pub(super) fn of(request: &Request, root: &Path, homes: &Homes, ignored: Vec<String>) -> Vec<Piece> {
+    let removes = request.wish == Wish::Remove;
+    let project = |path: &str, content| Piece { path: root.join(path), in_project: true, content };
+    let section = format!("## Delegating a task with relay\n\n{DELEGATION}");
+    let mut pieces = vec![
+        project("platform/relay.toml", Content::Whole(SETTINGS_TEXT.to_owned())),
+        project(".gitignore", Content::Ignored(ignored)),
+        project("AGENTS.md", Content::Block(Marks::Html, section.clone())),
+        project(
+            ".agents/skills/relay/SKILL.md",
+            Content::Whole(SKILL_TEXT.replace("@delegation@", DELEGATION)),
+        ),
+        project(".codex/rules/relay.rules", Content::Whole(RULES_TEXT.to_owned())),
+    ];
+    if removes || (request.codex && !request.user) {
+        pieces.push(project(".codex/config.toml", Content::McpServer));
+        pieces.push(project(".codex/hooks.json", Content::Entries(hooks())));
+    }
+    if removes || request.claude {
+        pieces.push(project("CLAUDE.md", Content::BlockUnlessImported(Marks::Html, section)));
+        pieces.push(project(".mcp.json", Content::Entries(vec![claude_server()])));
+    }
+    if removes || (request.claude && !request.user) {
+        pieces.push(project(".claude/settings.json", Content::Entries(claude_settings())));
+    }
+    if request.user {
+        pieces.extend(of_user(request, homes));
+    }
+    pieces
+}
+
+/// The files outside of the project.
+fn of_user(request: &Request, homes: &Homes) -> Vec<Piece> {
+    let removes = request.wish == Wish::Remove;
+    let mut pieces = Vec::new();
+    let mut add = |path: PathBuf, content| pieces.push(Piece { path, in_project: false, content });
+    if let Some(home) = &homes.codex {
+        add(home.join(RULES), Content::Whole(RULES_TEXT.to_owned()));
+        if removes || request.codex {
+            add(home.join("config.toml"), Content::McpServer);
+            add(home.join("hooks.json"), Content::Entries(hooks()));
+        }
+    }
+    if let Some(home) = homes.claude.as_ref().filter(|_| removes || request.claude) {
+        add(home.join("settings.json"), Content::Entries(claude_settings()));
+    }
+    pieces
+}
+
+/// Codex and Claude Code write hooks alike.
+fn hooks() -> Vec<Entry> {
+    let hook = |event: &'static str| {
+        let command = format!("relay hook {event}");
+        let group = json!({"hooks": [{"type": "command", "command": command, "timeout": HOOK_SECONDS}]});
+        Entry::Element { at: vec!["hooks", event], value: group, kin: Some("relay hook ") }
+    };
+    EVENTS.into_iter().map(hook).collect()
+}
+
+fn claude_server() -> Entry {
+    let value = json!({"command": "relay", "args": ["mcp"]});
+    Entry::Property { at: vec!["mcpServers"], name: "relay", value }
+}
+
+fn claude_settings() -> Vec<Entry> {
+    let commands = ROUTINE.map(|command| format!("Bash(relay {command}:*)"));
+    // The tools of the MCP server.
+    let allowed = commands.into_iter().chain(["mcp__relay".to_owned()]);
+    let allow =
+        |rule| Entry::Element { at: vec!["permissions", "allow"], value: Value::String(rule), kin: None };
+    allowed.map(allow).chain(hooks()).collect()
+}
+
+#[cfg(test)]
+#[path = "pieces_tests.rs"]
+mod tests;

@@ -1,0 +1,52 @@
+//! A checksum inside a text that init wrote: as long as it is right, nobody else has changed the text.
+
+use sha2::{Digest, Sha256};
+
+/// Where the checksum stands in a text that has none yet.
+const PLACE: &str = "(checksum @sum@)";
+/// What comes before it.
+const OPEN: &str = "(checksum ";
+/// Hexadecimal digits: 64 bits tell a change by accident from none.
+const DIGITS: usize = 16;
+
+/// Puts its checksum into a text, where it says `(checksum @sum@)`.
+pub(super) fn stamped(text: &str) -> String {
+    text.replacen(PLACE, &format!("{OPEN}{})", sum(text)), 1)
+}
+
+/// Whether a text is as some version of init wrote it. Git may have changed its line ends.
+pub(super) fn is_untouched(text: &str) -> bool {
+    let text = text.replace("\r\n", "\n");
+    let Some(open) = text.find(OPEN) else { return false };
+    let start = open + OPEN.len();
+    let Some(found) = text.get(start..start + DIGITS) else { return false };
+    let Some(rest) = text.get(start + DIGITS..).and_then(|rest| rest.strip_prefix(')')) else { return false };
+    let before = text.get(..open).unwrap_or_default();
+    found == sum(&format!("{before}{PLACE}{rest}"))
+}
+
+fn sum(text: &str) -> String {
+    let mut digits = hex::encode(Sha256::digest(text.as_bytes()));
+    digits.truncate(DIGITS);
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamped_text_is_untouched_until_a_byte_of_it_changes() {
+        let text = stamped("# by init (checksum @sum@)\na = 1\n");
+        assert!(is_untouched(&text), "{text}");
+        assert!(is_untouched(&text.replace('\n', "\r\n")));
+        for changed in
+            [text.replace('1', "2"), format!("{text}\n"), text.replace("# by", "by"), text.replace(')', "")]
+        {
+            assert!(!is_untouched(&changed), "{changed}");
+        }
+        assert!(!is_untouched("a = 1\n"));
+        assert!(!is_untouched("(checksum "));
+        assert!(!is_untouched("(checksum äöüäöüäöüäöü)"));
+    }
+}

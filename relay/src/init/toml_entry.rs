@@ -1,0 +1,156 @@
+//! The relay as an MCP server in Codex's `config.toml`. The rest of the file keeps every byte.
+
+use toml_edit::{DocumentMut, Item, Table, value};
+
+use super::verdict::{BY_HAND, Verdict, Wish};
+
+/// The table of all servers.
+const SERVERS: &str = "mcp_servers";
+/// The relay among them.
+const NAME: &str = "relay";
+/// What stands above it.
+const ABOUT: &str =
+    "# relay as tools (written by `relay init`). They only file and read jobs, so none of them has to ask.\n";
+
+/// Judges the entry in what is `there`.
+///
+/// # Errors
+/// When that is no TOML, or has something else in the entry's place.
+pub(super) fn judge(there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
+    let text = there.unwrap_or_default();
+    let mut document: DocumentMut =
+        text.parse().map_err(|e: toml_edit::TomlError| common::text::one_line(e.message(), 200))?;
+    let servers = document.get(SERVERS);
+    if servers.is_some_and(|servers| !servers.is_table_like()) {
+        return Err(format!("{SERVERS} is no table"));
+    }
+    let own = servers.and_then(|servers| servers.get(NAME));
+    let is_ours = own.is_some_and(|own| own.as_table_like().is_some_and(|own| plain(own) == plain(&table())));
+    match (wish, own) {
+        (Wish::Put { .. }, Some(_)) if is_ours => Ok(Verdict::nothing()),
+        (Wish::Put { force: true }, _) | (Wish::Put { .. }, None) => {
+            let replaces = own.is_some();
+            put(&mut document, text.is_empty());
+            Ok(Verdict { copy: replaces, ..Verdict::write(ended_as(text, document.to_string())) })
+        }
+        (Wish::Remove, None) => Ok(Verdict::nothing()),
+        (Wish::Remove, Some(_)) if is_ours => {
+            take(&mut document);
+            let rest = ended_as(text, document.to_string());
+            Ok(if rest.trim().is_empty() { Verdict::delete() } else { Verdict::write(rest) })
+        }
+        (Wish::Put { .. } | Wish::Remove, Some(_)) => {
+            Ok(Verdict::kept(&format!("[{SERVERS}.{NAME}] {BY_HAND}")))
+        }
+    }
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.insert("command", value("relay"));
+    table.insert("args", value(toml_edit::Array::from_iter(["mcp"])));
+    table.insert("default_tools_approval_mode", value("approve"));
+    table
+}
+
+/// Names and values without what surrounds them.
+fn plain(table: &dyn toml_edit::TableLike) -> Vec<(String, String)> {
+    let bare = |item: &Item| item.to_string().split_whitespace().collect::<String>();
+    let mut plain: Vec<_> = table.iter().map(|(key, item)| (key.to_owned(), bare(item))).collect();
+    plain.sort();
+    plain
+}
+
+fn put(document: &mut DocumentMut, is_first: bool) {
+    let mut own = table();
+    own.decor_mut().set_prefix(format!("{}{ABOUT}", if is_first { "" } else { "\n" }));
+    let servers = document.entry(SERVERS).or_insert_with(|| {
+        let mut servers = Table::new();
+        servers.set_implicit(true);
+        Item::Table(servers)
+    });
+    match servers {
+        Item::Table(servers) => drop(servers.insert(NAME, Item::Table(own))),
+        other => {
+            if let Some(servers) = other.as_table_like_mut() {
+                servers.insert(NAME, value(table().into_inline_table()));
+            }
+        }
+    }
+}
+
+fn take(document: &mut DocumentMut) {
+    let Some(servers) = document.get_mut(SERVERS).and_then(Item::as_table_like_mut) else { return };
+    servers.remove(NAME);
+    let is_made =
+        document.get(SERVERS).and_then(Item::as_table).is_some_and(|all| all.is_implicit() && all.is_empty());
+    if is_made {
+        document.remove(SERVERS);
+    }
+}
+
+/// A text that ended without a line break still does, so that a removal can restore it.
+fn ended_as(old: &str, mut new: String) -> String {
+    if !old.is_empty() && !old.ends_with('\n') && new.ends_with('\n') {
+        new.pop();
+    }
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verdict::Change;
+    use super::*;
+
+    const PUT: Wish = Wish::Put { force: false };
+
+    fn written(text: Option<&str>) -> String {
+        match judge(text, PUT).unwrap().change {
+            Change::Write(text) => text,
+            other => panic!("{text:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_entry_comes_and_goes_and_leaves_every_byte_of_the_rest() {
+        for text in [
+            "# mine\nmodel = 'x'   # why\n",
+            "a = 1",
+            "[mcp_servers.other]\ncommand = \"x\"\n",
+            "[mcp_servers]\n\n[mcp_servers.other]\ncommand = \"x\"\n\n[tui]\n# end\n",
+            "[mcp_servers]\nother = { command = \"x\" }\n",
+            "mcp_servers = { other = { command = \"x\" } }\n",
+            "[projects.\"/a\"]\ntrust_level = \"trusted\"\n\n# the end\n",
+        ] {
+            let with = written(Some(text));
+            let parsed: toml::Table = toml::from_str(&with).unwrap();
+            let own = parsed["mcp_servers"]["relay"].as_table().unwrap();
+            assert_eq!(own["command"].as_str(), Some("relay"), "{with}");
+            assert_eq!(judge(Some(&with), PUT).unwrap(), Verdict::nothing(), "{with}");
+            assert_eq!(judge(Some(&with), Wish::Remove).unwrap(), Verdict::write(text.to_owned()), "{with}");
+        }
+        let made = written(None);
+        assert_eq!(
+            made,
+            format!(
+                "{ABOUT}[mcp_servers.relay]\ncommand = \"relay\"\nargs = [\"mcp\"]\ndefault_tools_approval_mode = \"approve\"\n"
+            )
+        );
+        assert_eq!(judge(Some(&made), Wish::Remove).unwrap(), Verdict::delete());
+    }
+
+    #[test]
+    fn an_entry_that_a_person_changed_stays() {
+        let theirs = written(None).replace("approve\"", "writes\"");
+        let kept = Verdict::kept("[mcp_servers.relay] changed by hand");
+        assert_eq!(judge(Some(&theirs), PUT).unwrap(), kept);
+        assert_eq!(judge(Some(&theirs), Wish::Remove).unwrap(), kept);
+        assert!(judge(Some(&theirs), Wish::Put { force: true }).unwrap().copy);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_an_error() {
+        assert!(judge(Some("a = = 1"), PUT).is_err());
+        assert_eq!(judge(Some("mcp_servers = 1"), PUT).unwrap_err(), "mcp_servers is no table");
+    }
+}
