@@ -21,6 +21,7 @@ mod follow_ups;
 mod following;
 mod freeze;
 mod hooks;
+mod init;
 mod kills;
 mod limits;
 mod mcp;
