@@ -178,6 +178,8 @@ mod tests {
             vec!["relay", "wait", "a", "--timeout", "0s"],
             vec!["relay", "cancel"],
             vec!["relay", "run"],
+            vec!["relay", "init", "--remove", "--codex"],
+            vec!["relay", "init", "--remove", "--force"],
             vec!["relay", "prune", "--keep", "all"],
             vec!["relay", "prune", "--older-than", "30"],
             vec!["relay", "status", "a", "--latest"],

@@ -124,13 +124,16 @@ fn told(plan: &Plan, root: &Path, dry_run: bool) -> String {
 
 /// What a person does next.
 fn next(args: &InitArgs, homes: &Homes) -> String {
-    let colima = if uses_colima() { " --add-dir ~/.colima" } else { "" };
+    let (colima, why) = if uses_colima() {
+        (" --add-dir ~/.colima", "; --add-dir is for the folder of colima's socket")
+    } else {
+        ("", "")
+    };
     let mut text = format!(
-        "next       relay up        start the relay and its platform (`relay doctor` tells what is missing)\n           \
-         codex --sandbox workspace-write{colima} -a on-request\n           \
-         in the sandbox every relay command works without a question but up, down and doctor, which the rules let out\n           \
-         {}once you trust the project; on-request asks you for whatever else the sandbox forbids\n",
-        if colima.is_empty() { "" } else { "(they need colima's socket, --add-dir its files) " }
+        "next       relay up     starts the relay and its platform; `relay doctor` tells what is missing\n           \
+         codex --sandbox workspace-write{colima} -a on-request\n             \
+         relay works in this sandbox, and the rules let up, down and doctor out of it once you trust the project;\n             \
+         on-request asks you when a command needs more{why}\n"
     );
     if args.codex {
         text.push_str(

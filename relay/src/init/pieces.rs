@@ -50,6 +50,8 @@ pub struct Request {
 pub(super) struct Piece {
     /// The file.
     pub(super) path: PathBuf,
+    /// The folder that stays when all of init's files in it have gone.
+    pub(super) base: PathBuf,
     /// Whether it belongs to the project, so that links must not lead out of it.
     pub(super) in_project: bool,
     /// What is kept in it.
@@ -107,7 +109,12 @@ pub fn rules_files(root: &Path, codex_home: Option<&Path>) -> Vec<PathBuf> {
 /// All files of a request. A removal takes everything that init may have put into the project.
 pub(super) fn of(request: &Request, root: &Path, homes: &Homes, ignored: Vec<String>) -> Vec<Piece> {
     let removes = request.wish == Wish::Remove;
-    let project = |path: &str, content| Piece { path: root.join(path), in_project: true, content };
+    let project = |path: &str, content| Piece {
+        path: root.join(path),
+        base: root.to_owned(),
+        in_project: true,
+        content,
+    };
     let section = format!("## Delegating a task with relay\n\n{DELEGATION}");
     let mut pieces = vec![
         project("platform/relay.toml", Content::Whole(SETTINGS_TEXT.to_owned())),
@@ -140,16 +147,18 @@ pub(super) fn of(request: &Request, root: &Path, homes: &Homes, ignored: Vec<Str
 fn of_user(request: &Request, homes: &Homes) -> Vec<Piece> {
     let removes = request.wish == Wish::Remove;
     let mut pieces = Vec::new();
-    let mut add = |path: PathBuf, content| pieces.push(Piece { path, in_project: false, content });
+    let mut add = |home: &PathBuf, path: &str, content| {
+        pieces.push(Piece { path: home.join(path), base: home.clone(), in_project: false, content });
+    };
     if let Some(home) = &homes.codex {
-        add(home.join(RULES), Content::Whole(RULES_TEXT.to_owned()));
+        add(home, RULES, Content::Whole(RULES_TEXT.to_owned()));
         if removes || request.codex {
-            add(home.join("config.toml"), Content::McpServer);
-            add(home.join("hooks.json"), Content::Entries(hooks()));
+            add(home, "config.toml", Content::McpServer);
+            add(home, "hooks.json", Content::Entries(hooks()));
         }
     }
     if let Some(home) = homes.claude.as_ref().filter(|_| removes || request.claude) {
-        add(home.join("settings.json"), Content::Entries(claude_settings()));
+        add(home, "settings.json", Content::Entries(claude_settings()));
     }
     pieces
 }

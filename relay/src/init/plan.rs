@@ -80,7 +80,7 @@ fn judge(
     root: &Path,
     done: &mut BTreeMap<PathBuf, Option<String>>,
 ) -> Result<Planned, Failure> {
-    let Piece { path, in_project, content } = piece;
+    let Piece { path, base, in_project, content } = piece;
     let shown = path.strip_prefix(root).ok().filter(|_| *in_project).unwrap_or(path).display().to_string();
     let place = place::real(path, in_project.then_some(root));
     let there = match &place {
@@ -109,7 +109,6 @@ fn judge(
         Change::Write(text) => drop(done.insert(target.clone(), Some(text.clone()))),
         Change::Delete => drop(done.insert(target.clone(), None)),
     }
-    let base = if *in_project { root } else { path.parent().unwrap_or(path) };
     Ok(Planned {
         shown,
         outcome,
@@ -117,7 +116,7 @@ fn judge(
         copy: there.filter(|_| verdict.copy),
         target,
         change: verdict.change,
-        base: base.to_owned(),
+        base: base.clone(),
     })
 }
 
