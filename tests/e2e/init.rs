@@ -193,7 +193,8 @@ fn links_are_not_followed_out_of_the_project_and_broken_files_stop_everything() 
 #[test]
 fn a_folder_that_is_no_project_becomes_one() {
     let site = Site::new(Engine::Local);
-    let folder = tempfile::tempdir().unwrap();
+    // Not below the temporary folder, where others leave a .git at times.
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let mut init = site.command(&["init"]);
     let output = init.current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{output:?}");

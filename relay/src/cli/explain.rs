@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::explain;
-use crate::registry::event_log;
-use crate::registry::read;
+use crate::registry::{event_log, read};
 use crate::render::{self, Relay};
 
 /// Flags of `relay explain`.

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use super::ask::{Said, ask};
 use super::finding::Finding;
 use super::scene::Scene;
+use crate::init;
 
 const RULES: &str = "rules";
 /// The folder of rules, below Codex's home or the project's `.codex`.
 const FOLDER: &str = "rules";
-/// The file that `relay init` writes there.
-const OURS: &str = "relay.rules";
 /// Most files that are looked at.
 const MOST: usize = 32;
 
@@ -18,8 +17,9 @@ const MOST: usize = 32;
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let project = files(&scene.root.join(".codex").join(FOLDER));
     let own = scene.codex_home().map(|home| files(&home.join(FOLDER))).unwrap_or_default();
-    let ours = |files: &[PathBuf]| files.iter().any(|file| file.ends_with(OURS));
-    let (in_project, in_home) = (ours(&project), ours(&own));
+    let ours = init::rules_files(&scene.root, scene.codex_home().as_deref());
+    let in_project = ours.iter().any(|file| project.contains(file));
+    let in_home = ours.iter().any(|file| own.contains(file));
     let all: Vec<PathBuf> = project.into_iter().chain(own).collect();
     if !in_project && !in_home {
         let why = "none of relay's: `relay init` writes them, for a `relay up` out of Codex's sandbox";

@@ -26,7 +26,7 @@ mod verdict;
 mod whole;
 mod write;
 
-pub use pieces::{OUTSIDE, Request, rules_files};
+pub use pieces::{Request, rules_files};
 pub use place::Homes;
 pub use plan::{Outcome, Plan, Planned, plan};
 pub use verdict::Wish;

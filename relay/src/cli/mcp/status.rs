@@ -36,6 +36,7 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
         latest: false,
         all: false,
         lines: None,
+        history: false,
         exit_code: one,
     };
     let (reply, kept) = desk.run(call, |context| status::run(&args, context))?;
