@@ -21,12 +21,15 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         _ => None,
     };
     let (other, there) = match container {
-        Some(name) => ("the container's", inside(scene.engine.as_str(), &name)),
-        None => ("the registry's file system", of_files(scene.registry.dir())),
+        Some(name) => ("the container", inside(scene.engine.as_str(), &name)),
+        None => ("the registry's disk", of_files(scene.registry.dir())),
     };
     vec![match there {
         Some(ahead) => judge(other, ahead),
-        None => Finding::skipped(CLOCK, format!("{other} clock could not be read")),
+        None if scene.registry.dir().exists() => {
+            Finding::skipped(CLOCK, format!("the time of {other} could not be read"))
+        }
+        None => Finding::skipped(CLOCK, "there is no registry yet to compare with"),
     }]
 }
 
@@ -65,12 +68,12 @@ fn of_files(dir: &Path) -> Option<Off> {
 
 fn judge(other: &str, off: Off) -> Finding {
     if off.ms <= FINE_MS {
-        return Finding::ok(CLOCK, format!("this machine's and {other} agree"));
+        return Finding::ok(CLOCK, format!("this machine and {other} agree"));
     }
     let (seconds, order) = (off.ms / 1000, if off.ahead { "ahead of" } else { "behind" });
     Finding::warn(
         CLOCK,
-        format!("{other} is {seconds} s {order} this machine's: times in records are off, limits are not"),
+        format!("{other} is {seconds} s {order} this machine: times in records are off, limits are not"),
         "synchronise it (NTP); a virtual machine that slept: restart it, as with `colima restart`",
     )
 }
@@ -85,10 +88,10 @@ mod tests {
     #[test]
     fn clocks_agree_within_two_seconds() {
         let now = SystemTime::now();
-        let judged = |there| judge("the container's", off(there, now));
+        let judged = |there| judge("the container", off(there, now));
         assert_eq!(judged(now).state, State::Ok);
         assert_eq!(judged(now + Duration::from_millis(1900)).state, State::Ok);
-        assert!(judged(now + Duration::from_secs(7)).detail.contains("7 s ahead of this machine's"));
-        assert!(judged(now - Duration::from_secs(3600)).detail.contains("3600 s behind this machine's"));
+        assert!(judged(now + Duration::from_secs(7)).detail.contains("7 s ahead of this machine:"));
+        assert!(judged(now - Duration::from_secs(3600)).detail.contains("3600 s behind this machine:"));
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::pinned;
 use crate::registry::lease::PlatformStatus;
 
 const CODEX: &str = "codex";
-const HOST: &str = "code-mode host";
+const HOST: &str = "code-mode-host";
 const INSTALL: &str = "`npm install -g @openai/codex`, or set [codex] program in platform/relay.toml";
 /// Older ones print other lines than the agent reads; it refuses them too.
 const OLDEST: version::Version = (0, 100, 0);

@@ -37,18 +37,23 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         login: auth["tokens"].is_object(),
         provider: config.contains_key("model_provider"),
     };
-    vec![judge(&found, scene.engine.is_container(), scene.platform(), &scene.up())]
+    let name = scene.config.as_ref().map_or("platform", |config| &config.platform.name);
+    let inside = scene.engine.is_container().then(|| {
+        let engine = scene.engine;
+        format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
+    });
+    vec![judge(&found, inside.as_deref(), scene.platform(), &scene.up())]
 }
 
-fn judge(found: &Found, container: bool, platform: Option<&PlatformStatus>, up: &str) -> Finding {
-    const LOGIN: &str = "`docker exec -it -u worker platform codex login --device-auth` logs in inside, once";
+/// `inside`: what logs in inside of the container, where workers are in one.
+fn judge(found: &Found, inside: Option<&str>, platform: Option<&PlatformStatus>, up: &str) -> Finding {
     let here = match found {
         Found { codex_key: true, .. } => Some("CODEX_API_KEY is set"),
         Found { openai_key: true, .. } => Some("OPENAI_API_KEY is set and handed on as CODEX_API_KEY"),
         Found { file_key: true, .. } => Some("auth.json holds an API key"),
         Found { provider: true, .. } => Some("config.toml names a model provider of its own"),
         // A copy of a login would log the host out.
-        Found { login: true, .. } if !container => Some("auth.json holds a login"),
+        Found { login: true, .. } if inside.is_none() => Some("auth.json holds a login"),
         _ => None,
     };
     let lacks = match platform {
@@ -65,19 +70,23 @@ fn judge(found: &Found, container: bool, platform: Option<&PlatformStatus>, up: 
         ),
         (Some(false), None) => Finding::ok(CREDENTIALS, "the platform has its own"),
         (_, Some(here)) => Finding::ok(CREDENTIALS, here),
-        (_, None) if container && found.login => Finding::fail(
+        (_, None) => missing(found, inside, up),
+    }
+}
+
+fn missing(found: &Found, inside: Option<&str>, up: &str) -> Finding {
+    const NONE: &str = "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a login was found";
+    match inside {
+        Some(login) if found.login => Finding::fail(
             CREDENTIALS,
             "the login of this machine is not copied into the container, which would log you out here",
-            LOGIN,
+            login,
         ),
-        (_, None) => Finding::fail(
+        Some(login) => Finding::fail(CREDENTIALS, NONE, format!("set CODEX_API_KEY before {up}, or {login}")),
+        None => Finding::fail(
             CREDENTIALS,
-            "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a login was found",
-            if container {
-                format!("set CODEX_API_KEY before {up}, or {LOGIN}")
-            } else {
-                format!("set CODEX_API_KEY before {up}, or log in with `codex login`")
-            },
+            NONE,
+            format!("set CODEX_API_KEY before {up}, or log in with `codex login`"),
         ),
     }
 }
@@ -132,7 +141,7 @@ mod tests {
             (key(), false, Some(ready(lacks)), State::Fail, "CODEX_API_KEY is set, but the platform was"),
             (Found::default(), false, Some(ready(lacks)), State::Fail, "neither CODEX_API_KEY"),
         ] {
-            let judged = judge(&found, container, platform.as_ref(), "`relay up`");
+            let judged = judge(&found, container.then_some("log in inside"), platform.as_ref(), "`relay up`");
             assert!(judged.state == state && judged.detail.starts_with(words), "{found:?}: {judged:?}");
         }
     }

@@ -27,7 +27,7 @@ const CHECKS: [(&str, Check); 13] = [
     ("codex", codex::check),
     ("credentials", credentials::check),
     ("rules", rules::check),
-    ("login shell", shell::check),
+    ("login-shell", shell::check),
     ("clock", clock::check),
     ("inotify", inotify::check),
     ("deliveries", deliveries::check),

@@ -6,7 +6,7 @@ use super::ask::{Said, ask};
 use super::finding::Finding;
 use super::scene::Scene;
 
-const SHELL: &str = "login shell";
+const SHELL: &str = "login-shell";
 
 /// Asks the person's shell.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {

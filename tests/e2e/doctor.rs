@@ -1,0 +1,198 @@
+//! `relay doctor`: what is well is said to be, and each trouble is found with what to do about it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use relay_tests::harness::figures::{figure, ms};
+use relay_tests::harness::model::Model;
+use relay_tests::harness::sandbox::{self, WORKSPACE_WRITE};
+use relay_tests::harness::{Engine, Site, processes, programs, until};
+use serde_json::Value;
+
+use super::codex;
+
+const RULES: &str = "prefix_rule(pattern = [\"relay\", [\"up\", \"down\"]], decision = \"allow\")\n";
+
+/// A project in which nothing is missing; its relay does not run yet.
+fn healthy() -> (Model, Site) {
+    let (model, site) = codex::site(Engine::Local, "127.0.0.1");
+    site.write("home/.bash_profile", &format!("PATH={}:$PATH\n", programs::dir().display()));
+    site.write(".codex/rules/relay.rules", RULES);
+    let config = site.codex_home().join("config.toml");
+    let trust = format!("\n[projects.\"{}\"]\ntrust_level = \"trusted\"\n", site.root().display());
+    std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + &trust).unwrap();
+    (model, site)
+}
+
+fn doctor(site: &Site, more: &[&str]) -> Command {
+    let mut command = site.command(&[&["doctor"], more].concat());
+    command.env("SHELL", "/bin/bash").env("LC_ALL", "C.UTF-8").env_remove("DOCKER_HOST");
+    command
+}
+
+/// What was found, by line of JSON; each has exactly the fields that are promised.
+fn findings(output: &Output) -> Vec<Value> {
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let findings: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for finding in &findings {
+        let fields: Vec<&String> = finding.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["check", "state", "detail", "fix"]);
+        let state = finding["state"].as_str().unwrap();
+        assert!(["ok", "skipped", "warn", "fail"].contains(&state), "{finding}");
+        assert_eq!(finding["fix"].is_string(), ["warn", "fail"].contains(&state), "{finding}");
+        assert!(finding["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{finding}");
+    }
+    findings
+}
+
+/// Runs it, and returns the state, the detail and the fix of one check, and the exit code.
+fn found(command: &mut Command, check: &str) -> (String, String, String, Option<i32>) {
+    let output = command.output().unwrap();
+    let found = findings(&output).into_iter().find(|finding| finding["check"] == check).unwrap();
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("detail"), text("fix"), output.status.code())
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn where_nothing_is_missing_nothing_stands_in_the_way() {
+    let (_model, site) = healthy();
+    site.relay(&["up"]);
+    let output = doctor(&site, &["--json"]).output().unwrap();
+    let states: Vec<String> = findings(&output)
+        .iter()
+        // How much room and how many watches this machine has left is its own affair.
+        .filter(|finding| finding["check"] != "disk" && finding["check"] != "inotify")
+        .map(|finding| format!("{}: {}", finding["check"], finding["state"]).replace('"', ""))
+        .collect();
+    let expected = [
+        "settings: ok",
+        "registry: ok",
+        "relay: ok",
+        "queue: ok",
+        "engine: ok",
+        "image: skipped",
+        "agent: ok",
+        "codex: ok",
+        "code-mode-host: ok",
+        "credentials: ok",
+        "rules: ok",
+        "login-shell: ok",
+        "clock: ok",
+        "deliveries: ok",
+    ];
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(states, expected, "{told}");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!told.contains("sk-"), "{told}");
+    let list = doctor(&site, &[]).output().unwrap();
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.contains("✓ settings") && list.lines().count() <= 30, "{list}");
+    let plain = doctor(&site, &[]).env("LC_ALL", "C").output().unwrap();
+    assert!(String::from_utf8_lossy(&plain.stdout).starts_with("ok   settings"));
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn inside_of_the_sandbox_it_says_what_can_not_be_looked_at() {
+    let (_model, site) = healthy();
+    site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");
+    let script = "LC_ALL=C.UTF-8 relay doctor --json; echo $? > code";
+    let output = sandbox::run(&site, &WORKSPACE_WRITE, script);
+    for check in ["engine", "image"] {
+        let found = findings(&output).into_iter().find(|finding| finding["check"] == check).unwrap();
+        assert_eq!((&found["state"], &found["detail"]), (&"skipped".into(), &"inside a sandbox".into()));
+    }
+    let mut inner = sandbox::command(&site, &site.workspace(), &WORKSPACE_WRITE, "relay doctor --json");
+    let (state, detail, fix, code) = found(&mut inner, "registry");
+    assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
+    assert!(
+        detail.ends_with("can't be written inside of this sandbox") && fix.contains("--add-dir"),
+        "{fix}"
+    );
+    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\n");
+}
+
+#[test]
+fn an_engine_that_hangs_is_named_within_6_s_and_left_alone_afterwards() {
+    let site = Site::new(Engine::Local);
+    site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");
+    site.write("fake/docker", "#!/bin/sh\nsleep 7654 & sleep 7654\n");
+    let fake = site.root().join("fake");
+    std::fs::set_permissions(fake.join("docker"), PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", fake.display(), std::env::var("PATH").unwrap());
+    let began = Instant::now();
+    let (state, detail, fix, code) = found(doctor(&site, &["--json"]).env("PATH", path), "engine");
+    let took = began.elapsed();
+    figure(&format!("doctor: with an engine that hangs all checks took {} (at most 6 s)", ms(took)));
+    assert!(took < Duration::from_secs(9), "{took:?}");
+    assert_eq!((&state[..], code), ("fail", Some(5)));
+    assert_eq!(detail, "docker does not answer: no answer within 5 s");
+    assert!(fix.contains("colima start"), "{fix}");
+    until("the fake docker is gone", || processes::running("sleep 7654").is_empty().then_some(()));
+    let (_, detail, fix, _) = found(doctor(&site, &["--json"]).env("PATH", "/nowhere"), "engine");
+    assert!(detail.contains("it is not installed") && fix.contains("--engine local"), "{detail}: {fix}");
+    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\n");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_codex_that_is_missing_or_not_whole_is_named() {
+    let (_model, site) = healthy();
+    site.configure("[codex]\nprogram = \"no-such-codex\"\n");
+    let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "codex");
+    assert_eq!((&state[..], &detail[..]), ("fail", "no-such-codex was not found: only shell jobs can run"));
+    assert!(fix.contains("npm install -g @openai/codex") && code == Some(5), "{fix}");
+    let alone = site.root().join("codex");
+    let real = programs::codex();
+    std::fs::hard_link(&real, &alone).or_else(|_| std::fs::copy(&real, &alone).map(drop)).unwrap();
+    site.configure(&format!("[codex]\nprogram = \"{}\"\n", alone.display()));
+    let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "code-mode-host");
+    assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
+    assert!(
+        detail.contains("newer models can use no tool") && fix.contains("npm install"),
+        "{detail}: {fix}"
+    );
+}
+
+#[test]
+fn a_relay_that_died_is_named_with_what_starts_another() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    let pid = site.daemon_pid();
+    kill(pid);
+    until("the relay is dead", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+    let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "relay");
+    assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
+    assert!(detail.starts_with(&format!("process {pid} has died: its last sign was ")), "{detail}");
+    assert!(fix.starts_with("`relay up` starts another"), "{fix}");
+    site.relay(&["up"]);
+    let (state, detail, ..) = found(&mut doctor(&site, &["--json"]), "relay");
+    assert_eq!(state, "ok", "{detail}");
+}
+
+fn kill(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_mistake_in_the_rules_that_keeps_codex_from_starting_is_named_with_its_place() {
+    let (_model, site) = healthy();
+    site.write(".codex/rules/mine.rules", "prefix_rule(pattern=[\n");
+    let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "rules");
+    assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
+    assert!(detail.contains("mine.rules") && fix.contains("`relay init`"), "{detail}: {fix}");
+    site.write(".codex/rules/mine.rules", "");
+    site.write(
+        ".codex/rules/relay.rules",
+        "prefix_rule(pattern = [\"relay\", \"status\"], decision = \"allow\")\n",
+    );
+    let (state, detail, ..) = found(&mut doctor(&site, &["--json"]), "rules");
+    assert_eq!(
+        (&state[..], &detail[..]),
+        ("warn", "`relay up` is not let out of the sandbox: no rule matches")
+    );
+}
