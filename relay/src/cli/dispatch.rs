@@ -62,7 +62,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Run(args) => run::run(args, &context)?,
         Command::Mcp(args) => mcp::run(args, &cli.global)? as u8,
         Command::Schema(args) => schema::run(args, &cli.global)? as u8,
-        Command::Doctor(args) => doctor::run(args, &context)? as u8,
+        Command::Doctor(args) => doctor::run(args, &context) as u8,
         Command::Prune(args) => prune::run(args, &context)? as u8,
         Command::Init(args) => init::run(args, &cli.global)? as u8,
         Command::Serve(args) => serve::run(args, &context)? as u8,

@@ -12,17 +12,28 @@ const CREDENTIALS: &str = "credentials";
 /// Most bytes that are read of a file.
 const MOST: u64 = 256 * 1024;
 
-/// What there is on this machine.
-#[derive(Debug, Default)]
-struct Found {
-    codex_key: bool,
-    openai_key: bool,
-    /// `auth.json` holds an API key.
-    file_key: bool,
-    /// `auth.json` holds a login.
-    login: bool,
-    /// `config.toml` names a provider, which brings its own way.
-    provider: bool,
+/// What there is on this machine, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    CodexKey,
+    OpenaiKey,
+    FileKey,
+    /// A provider of the user's own brings its own way.
+    Provider,
+    /// Of this machine alone: a copy of it would log the host out.
+    Login,
+}
+
+impl Kind {
+    fn told(self) -> &'static str {
+        match self {
+            Self::CodexKey => "CODEX_API_KEY is set",
+            Self::OpenaiKey => "OPENAI_API_KEY is set and handed on as CODEX_API_KEY",
+            Self::FileKey => "auth.json holds an API key",
+            Self::Provider => "config.toml names a model provider of its own",
+            Self::Login => "auth.json holds a login",
+        }
+    }
 }
 
 /// Whether workers have credentials.
@@ -30,13 +41,14 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let home = scene.codex_home().unwrap_or_default();
     let auth: serde_json::Value = serde_json::from_str(&read(&home.join("auth.json"))).unwrap_or_default();
     let config: toml::Table = toml::from_str(&read(&home.join("config.toml"))).unwrap_or_default();
-    let found = Found {
-        codex_key: scene.variable("CODEX_API_KEY").is_some(),
-        openai_key: scene.variable("OPENAI_API_KEY").is_some(),
-        file_key: auth["OPENAI_API_KEY"].as_str().is_some_and(|key| !key.is_empty()),
-        login: auth["tokens"].is_object(),
-        provider: config.contains_key("model_provider"),
-    };
+    let found = [
+        (Kind::CodexKey, scene.variable("CODEX_API_KEY").is_some()),
+        (Kind::OpenaiKey, scene.variable("OPENAI_API_KEY").is_some()),
+        (Kind::FileKey, auth["OPENAI_API_KEY"].as_str().is_some_and(|key| !key.is_empty())),
+        (Kind::Provider, config.contains_key("model_provider")),
+        (Kind::Login, auth["tokens"].is_object()),
+    ];
+    let found: Vec<Kind> = found.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
     let name = scene.config.as_ref().map_or("platform", |config| &config.platform.name);
     let inside = scene.engine.is_container().then(|| {
         let engine = scene.engine;
@@ -46,16 +58,9 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 }
 
 /// `inside`: what logs in inside of the container, where workers are in one.
-fn judge(found: &Found, inside: Option<&str>, platform: Option<&PlatformStatus>, up: &str) -> Finding {
-    let here = match found {
-        Found { codex_key: true, .. } => Some("CODEX_API_KEY is set"),
-        Found { openai_key: true, .. } => Some("OPENAI_API_KEY is set and handed on as CODEX_API_KEY"),
-        Found { file_key: true, .. } => Some("auth.json holds an API key"),
-        Found { provider: true, .. } => Some("config.toml names a model provider of its own"),
-        // A copy of a login would log the host out.
-        Found { login: true, .. } if inside.is_none() => Some("auth.json holds a login"),
-        _ => None,
-    };
+fn judge(found: &[Kind], inside: Option<&str>, platform: Option<&PlatformStatus>, up: &str) -> Finding {
+    let counts = |kind: &&Kind| inside.is_none() || **kind != Kind::Login;
+    let here = found.iter().find(counts).map(|kind| kind.told());
     let lacks = match platform {
         Some(PlatformStatus::Ready { codex_problem, .. }) => {
             Some(codex_problem.as_ref().is_some_and(|problem| problem.contains("credentials")))
@@ -74,10 +79,10 @@ fn judge(found: &Found, inside: Option<&str>, platform: Option<&PlatformStatus>,
     }
 }
 
-fn missing(found: &Found, inside: Option<&str>, up: &str) -> Finding {
+fn missing(found: &[Kind], inside: Option<&str>, up: &str) -> Finding {
     const NONE: &str = "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a login was found";
     match inside {
-        Some(login) if found.login => Finding::fail(
+        Some(login) if found.contains(&Kind::Login) => Finding::fail(
             CREDENTIALS,
             "the login of this machine is not copied into the container, which would log you out here",
             login,
@@ -114,34 +119,26 @@ mod tests {
             codex_problem: problem.map(str::to_owned),
             agents: 1,
         };
-        let key = || Found { codex_key: true, ..Found::default() };
-        let login = || Found { login: true, ..Found::default() };
         let lacks = Some("codex has no credentials: …");
         for (found, container, platform, state, words) in [
-            (key(), true, None, State::Ok, "CODEX_API_KEY is set"),
+            (&[Kind::CodexKey][..], true, None, State::Ok, "CODEX_API_KEY is set"),
+            (&[Kind::OpenaiKey, Kind::Login], true, None, State::Ok, "OPENAI_API_KEY is set and handed on"),
+            (&[Kind::FileKey], true, None, State::Ok, "auth.json holds an API key"),
+            (&[Kind::Provider], false, None, State::Ok, "config.toml names"),
+            (&[Kind::Login], false, None, State::Ok, "auth.json holds a login"),
+            (&[Kind::Login], true, None, State::Fail, "the login of this machine is not copied"),
+            (&[Kind::Login], true, Some(ready(None)), State::Ok, "the platform has its own"),
+            (&[], false, None, State::Fail, "neither CODEX_API_KEY"),
             (
-                Found { openai_key: true, ..login() },
-                true,
-                None,
-                State::Ok,
-                "OPENAI_API_KEY is set and handed on",
+                &[Kind::CodexKey][..],
+                false,
+                Some(ready(lacks)),
+                State::Fail,
+                "CODEX_API_KEY is set, but the platform was",
             ),
-            (
-                Found { file_key: true, ..Found::default() },
-                true,
-                None,
-                State::Ok,
-                "auth.json holds an API key",
-            ),
-            (Found { provider: true, ..Found::default() }, false, None, State::Ok, "config.toml names"),
-            (login(), false, None, State::Ok, "auth.json holds a login"),
-            (login(), true, None, State::Fail, "the login of this machine is not copied"),
-            (login(), true, Some(ready(None)), State::Ok, "the platform has its own"),
-            (Found::default(), false, None, State::Fail, "neither CODEX_API_KEY"),
-            (key(), false, Some(ready(lacks)), State::Fail, "CODEX_API_KEY is set, but the platform was"),
-            (Found::default(), false, Some(ready(lacks)), State::Fail, "neither CODEX_API_KEY"),
+            (&[], false, Some(ready(lacks)), State::Fail, "neither CODEX_API_KEY"),
         ] {
-            let judged = judge(&found, container.then_some("log in inside"), platform.as_ref(), "`relay up`");
+            let judged = judge(found, container.then_some("log in inside"), platform.as_ref(), "`relay up`");
             assert!(judged.state == state && judged.detail.starts_with(words), "{found:?}: {judged:?}");
         }
     }
