@@ -32,6 +32,7 @@ ip netns list >/dev/null 2>&1 || apt_install iproute2
 command -v nft >/dev/null 2>&1 || [ -x /usr/sbin/nft ] || apt_install nftables
 command -v sysctl >/dev/null 2>&1 || [ -x /usr/sbin/sysctl ] || apt_install procps
 command -v python3 >/dev/null 2>&1 || apt_install python3-minimal
+command -v tmux >/dev/null || apt_install tmux
 command -v strace >/dev/null || apt_install strace
 command -v curl >/dev/null || apt_install curl
 # The shells that complete jobs, and what checks the man pages.

@@ -116,7 +116,7 @@ fn answer_of(give: Give, taken: &Taken) -> Option<serde_json::Value> {
 
 /// The ends that this session is to be told, oldest first.
 fn ends_for(registry: &Registry, call: &Call, give: Give, now: Timestamp) -> io::Result<Vec<Entry>> {
-    let mut ends = ends::untold(registry, now)?;
+    let mut ends = ends::untold(registry)?;
     let state = |id: &str| sessions::read(registry, id);
     let whose = |entry: &Entry| decide::whose(entry, &call.session, state, now);
     let mut nobodys = false;

@@ -5,16 +5,11 @@
 //! ```
 
 use std::io;
-use std::time::Duration;
 
 use common::record::JobRecord;
-use jiff::Timestamp;
 
 use super::outbox::{self, Entry, Shown};
 use super::{Registry, read};
-
-/// How long whoever stayed with a job to its end (`relay run`) has time to tell of it.
-const ATTENDED: Duration = Duration::from_secs(10);
 
 /// Ends that were taken to be told.
 #[derive(Debug, Default)]
@@ -25,27 +20,15 @@ pub struct Taken {
     pub left: usize,
 }
 
-/// The ends that nobody was told of yet, oldest first. Those that a session got as its input were told.
+/// The ends that nobody was told of yet, oldest first.
 ///
 /// # Errors
 /// When the outbox can't be read; one that is not there is empty. An entry that can't be read is passed over.
-pub fn untold(registry: &Registry, now: Timestamp) -> io::Result<Vec<Entry>> {
-    let mut ends = Vec::new();
-    for job in outbox::unshown(registry)? {
-        let Ok(Some(entry)) = outbox::read(registry, &job) else { continue };
-        let queued = entry.ways.get("codex").is_some_and(|way| way.state == outbox::WayState::Taken);
-        if !queued && !is_attended(registry, &entry, now) {
-            ends.push(entry);
-        }
-    }
+pub fn untold(registry: &Registry) -> io::Result<Vec<Entry>> {
+    let entry = |job| outbox::read(registry, &job).ok().flatten();
+    let mut ends: Vec<Entry> = outbox::unshown(registry)?.into_iter().filter_map(entry).collect();
     ends.sort_by(|a, b| (a.ended_at, &a.job).cmp(&(b.ended_at, &b.job)));
     Ok(ends)
-}
-
-/// Whether somebody is just telling of it.
-fn is_attended(registry: &Registry, entry: &Entry, now: Timestamp) -> bool {
-    let since = Duration::try_from(now.duration_since(entry.ended_at)).unwrap_or_default();
-    since < ATTENDED && read::load(registry, &entry.job).is_ok_and(|stored| stored.record.origin.attended)
 }
 
 /// Takes the first `most` of `ends`: with `shown` each is claimed, and passed over where somebody else has it.

@@ -1,7 +1,7 @@
 //! Sessions of a host agent: the real Codex with relay's hooks in it, in a site, against a scripted model of their own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -50,13 +50,22 @@ impl Host {
         output
     }
 
-    /// A `codex` command in the site, with hooks that are trusted and without a sandbox, which the machine of the
-    /// tests may not be able to make: hooks run outside of it anyway.
+    /// Flags of every session: hooks are trusted, and there is no sandbox, which the machine of the tests may not be
+    /// able to make; hooks run outside of it anyway.
+    pub const ARGUMENTS: [&str; 2] =
+        ["--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust"];
+
+    /// A `codex` command in the site.
     pub fn codex(&self, site: &Site) -> Command {
         let mut codex = site.environment(Command::new(programs::codex()));
         codex.env("CODEX_HOME", &self.home).current_dir(site.root());
-        codex.args(["--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust"]);
+        codex.args(Self::ARGUMENTS);
         codex
+    }
+
+    /// The sessions' `CODEX_HOME`.
+    pub fn home(&self) -> &Path {
+        &self.home
     }
 
     /// The texts of each request to the model so far, each with the role of its message before it: `developer: …`.
