@@ -164,6 +164,23 @@ fn an_end_goes_to_anybody_when_its_session_is_over_or_silent() {
 }
 
 #[test]
+fn a_worker_gets_no_ends_of_others() {
+    let site = Site::new(Engine::Local);
+    // Its hooks are those of the person who launched it.
+    let worker = site.registry().join("worker.1.json");
+    end(&site, "worker#1", None, 1);
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&worker).unwrap()).unwrap();
+    record["state"] = "running".into();
+    record["finished_at"] = Value::Null;
+    record["thread_id"] = "worker-thread".into();
+    std::fs::write(&worker, record.to_string()).unwrap();
+    std::fs::remove_file(site.registry().join("outbox/worker.1.json")).unwrap();
+    end(&site, "nobody#1", None, 1);
+    assert_eq!(answer(&site, "worker-thread", "PostToolUse", json!({})), Value::Null);
+    assert!(context(&answer(&site, "s1", "PostToolUse", json!({}))).contains("nobody#1"));
+}
+
+#[test]
 fn a_session_is_noted_as_busy_idle_and_over() {
     let site = Site::new(Engine::Local);
     std::fs::create_dir_all(site.registry()).unwrap();

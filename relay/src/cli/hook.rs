@@ -157,7 +157,7 @@ fn note(registry: &Registry, call: &Call, phase: Phase, now: Timestamp) -> io::R
 }
 
 /// Tells the later commands of a Claude Code session which session they belong to, for versions that don't. It sources
-/// the file that its SessionStart hooks may write before each command.
+/// the file that its `SessionStart` hooks may write before each command.
 fn name_session(call: &Call) {
     let Some(file) = env::var_os("CLAUDE_ENV_FILE").filter(|file| !file.is_empty()) else { return };
     let line = format!("export RELAY_SESSION=claude:{}\n", call.session);
