@@ -201,3 +201,35 @@ async fn without_codex_or_its_credentials_the_job_is_refused_with_what_to_do() {
     let (reason, _) = relay.runs.remove(&id).unwrap().refused.unwrap();
     assert!(reason.contains("npm install -g @openai/codex"), "{reason}");
 }
+
+#[tokio::test]
+async fn a_thread_that_codex_would_take_for_a_name_or_a_flag_is_refused() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let id = "demo#1".parse().unwrap();
+    for thread in ["--last", "my thread"] {
+        let mut spec = codex::job(&agent, "demo#1", "true");
+        spec.thread = Some(thread.to_owned());
+        relay.start(&spec).await;
+        relay
+            .until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some()))
+            .await;
+        let (reason, busy) = relay.runs.remove(&id).unwrap().refused.unwrap();
+        assert!(!busy && reason.contains("no id that Codex gives"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_codex_has_lost_is_told_with_what_to_do() {
+    let gone = "echo 'Error: thread/resume: no rollout found for thread id x (code -32600)' >&2; exit 1";
+    let thread = |spec: &mut common::job::JobSpec| {
+        spec.thread = Some("01a203ca-9b3a-74f0-a0f9-92040009a617".to_owned());
+    };
+    let (relay, _agent) = run(gone, thread).await;
+    let (kind, message) = failure(&relay);
+    assert_eq!(
+        (kind, message.as_str()),
+        (FailureKind::CodexExit, "the Codex thread is gone: launch a new job")
+    );
+}

@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::event::{FailureKind, Isolation};
-use common::record::State;
-use relay_tests::harness::docker::{docker, gateway};
+use common::record::{JobRecord, State};
+use relay_tests::harness::docker::{docker, docker_may_fail, gateway};
 use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until};
@@ -51,6 +51,22 @@ fn an_image_that_is_missing_is_named_with_the_command_that_builds_it() {
     assert!(said.contains("relay-test-missing:1") && said.contains("relay up --build"), "{said}");
     site.relay(&["down"]);
     site.configure("");
+}
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn a_thread_outlives_its_container() {
+    let (_model, site) = codex::site(Engine::Docker, &gateway());
+    let first = site.ended(&codex::launch(&site, "[script:quick] Be quick."));
+    assert_eq!(outcome(&first), (State::Completed, None), "{}", site.log("demo#1"));
+    site.relay(&["down"]);
+    docker_may_fail(&["rm", "-f", &site.container()]);
+    let job = site.relay(&["resume", "-q", "demo", "[script:quick] Once more."]);
+    let second = site.ended(job.trim());
+    assert_eq!(outcome(&second), (State::Completed, None), "{}", site.log("demo#2"));
+    assert_eq!((first.thread_id.is_some(), &first.thread_id), (true, &second.thread_id));
+    let tokens = |record: &JobRecord| record.usage.map(|usage| usage.input_tokens);
+    assert_eq!((tokens(&first), tokens(&second)), (Some(200), Some(400)));
 }
 
 #[test]

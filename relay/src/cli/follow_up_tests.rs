@@ -1,5 +1,6 @@
 //! An earlier job and flags → what to launch, and every mistake.
 
+use std::collections::BTreeSet;
 use std::env::VarError;
 
 use clap::Parser;
@@ -100,7 +101,7 @@ fn a_resumed_job_keeps_thread_workspace_model_checks_and_environment_and_has_new
         job: "abe#2".parse().unwrap(),
         prompt: "go on".into(),
         env: BTreeMap::from([("TOKEN".into(), "s3cret".into())]),
-        env_names: Default::default(),
+        env_names: BTreeSet::new(),
         setup: vec![],
         limits: Limits::default(),
         on_limit: OnLimit::Fail,
@@ -138,7 +139,7 @@ fn a_retried_job_has_the_same_spec() {
     let expected = JobSpec {
         job: "abe#2".parse().unwrap(),
         env: BTreeMap::from([("TOKEN".into(), "s3cret".into())]),
-        env_names: Default::default(),
+        env_names: BTreeSet::new(),
         codex: CodexSettings { sandbox: Sandbox::WorkspaceWrite, ..project.spec.codex.clone() },
         ..project.spec.clone()
     };

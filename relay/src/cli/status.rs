@@ -15,6 +15,7 @@ const LISTED: usize = 10;
 
 /// Flags of `relay status`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: a list of what runs and the newest ends]
     #[arg(value_name = "JOB", add = complete::any())]

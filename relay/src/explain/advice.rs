@@ -35,7 +35,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         &[
             "check that {address}, which it waited for, answers from where the worker runs",
             "check the registry, mirror or proxy that it uses: `relay logs {job}` shows its last output",
-            "if it is only slow: launch with `--stall {kind}={stall}`",
+            "if it is only slow: `relay retry {job} --stall {kind}={stall}`",
         ],
     ),
     (
@@ -62,7 +62,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         FailureKind::StepTimeout,
         On::Any,
         &[
-            "if it needs the time: launch with `--step-timeout {kind}={more}`",
+            "if it needs the time: `relay retry {job} --step-timeout {kind}={more}`",
             "next time, while it still runs: `relay extend {job} --step 10m`",
         ],
     ),
@@ -76,8 +76,8 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         On::Any,
         &[
             "check the network and proxy between the worker and the model's server, and the provider's status",
-            "if it may think that long: launch with `--step-timeout model={more}`",
-            "launch it again: what the worker has changed in the workspace is still there",
+            "if it may think that long: `relay retry {job} --step-timeout model={more}`",
+            "`relay retry {job}`: what the worker has changed in the workspace is still there",
         ],
     ),
     (
@@ -104,12 +104,16 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         On::Any,
         &[
             "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
-            "launch a worker with this output as its task",
+            "hand it back to a Codex worker, which remembers its work: `relay resume {job} 'make the check pass'`",
         ],
     ),
     (FailureKind::SpawnFailed, On::Any, &["make sure that the program exists where the worker runs"]),
-    (FailureKind::AgentLost, On::Any, &["`relay up` brings an agent back; then launch it again"]),
-    (FailureKind::ContainerExited, On::Any, &["`relay up` starts the platform again; then launch it again"]),
+    (FailureKind::AgentLost, On::Any, &["`relay up` brings an agent back; then `relay retry {job}`"]),
+    (
+        FailureKind::ContainerExited,
+        On::Any,
+        &["`relay up` starts the platform again; then `relay retry {job}`"],
+    ),
     (
         FailureKind::OomKilled,
         On::Any,
@@ -117,7 +121,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
             "give the platform more memory, or the work fewer processes at once (`make -j2`, fewer test threads)",
         ],
     ),
-    (FailureKind::Refused, On::Any, &["act on the message, then launch it again"]),
+    (FailureKind::Refused, On::Any, &["act on the message, then `relay retry {job}`"]),
 ];
 
 /// A step that makes no progress but may go on.

@@ -138,7 +138,7 @@ mod tests {
         seen       03:06:35 stalled in step 5: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
         try        check that 10.0.0.1:443, which it waited for, answers from where the worker runs
                    check the registry, mirror or proxy that it uses: `relay logs abe#1` shows its last output
-                   if it is only slow: launch with `--stall install=10m`
+                   if it is only slow: `relay retry abe#1 --stall install=10m`
         log        /r/abe.1.log
         "#);
     }
@@ -186,7 +186,7 @@ mod tests {
                    | right: 2
         seen       03:05:08 interrupted in step 2: step 2 (fetch: curl) ran over its limit of 1m
         try        the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`
-                   launch a worker with this output as its task
+                   hand it back to a Codex worker, which remembers its work: `relay resume abe#1 'make the check pass'`
         log        /r/abe.1.log
         "#);
     }
@@ -206,7 +206,7 @@ mod tests {
                    1 start 1.0s ok: codex
         cause      step_timeout: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m
         try        a cache or a nearer mirror makes it faster; `--setup CMD` does it once, before the worker
-                   if it needs the time: launch with `--step-timeout install=20m`
+                   if it needs the time: `relay retry abe#1 --step-timeout install=20m`
                    next time, while it still runs: `relay extend abe#1 --step 10m`
         log        /r/abe.1.log
         "#);
@@ -286,7 +286,7 @@ mod tests {
           ],
           "tries": [
             "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
-            "launch a worker with this output as its task"
+            "hand it back to a Codex worker, which remembers its work: `relay resume abe#1 'make the check pass'`"
           ],
           "log_path": "/r/abe.1.log"
         }
