@@ -35,10 +35,8 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
     let unreadable = |e: &std::io::Error| {
         Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().display()))
     };
-    let ends = ends::untold(registry, time::now()).map_err(|e| unreadable(&e))?;
-    let session = caller::session(&|key| context.variable(key));
     let ends = ends::untold(registry).map_err(|e| unreadable(&e))?;
-    let session = caller::session(&|key| std::env::var(key));
+    let session = caller::session(&|key| context.variable(key));
     let shown = Shown { at: time::now(), by: "notices".to_owned(), session };
     let taken = ends::take(registry, &ends, MOST, (!args.peek).then_some(&shown))
         .map_err(|e| registry.not_writable(&e))?;

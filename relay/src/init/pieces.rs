@@ -10,9 +10,6 @@ use super::place::Homes;
 use super::verdict::{Verdict, Wish};
 use super::{block, ignore, json_entry, toml_entry, whole};
 
-/// The commands that the rules let run outside of Codex's sandbox: they need the container engine or the relay itself,
-/// and everything else works inside, through files.
-pub(super) const OUTSIDE: [&str; 3] = ["up", "down", "doctor"];
 /// The commands that Claude Code need not ask for. It has no sandbox that files could pass, so these are all that a host
 /// agent uses; left out are those that are for people (init, prune) or for programs (serve, hook, mcp).
 const ROUTINE: [&str; 15] = [

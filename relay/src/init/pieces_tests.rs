@@ -8,6 +8,10 @@ use common::job::StepKind;
 use super::*;
 use crate::config::Config;
 
+/// The commands that the rules let run outside of Codex's sandbox: they need the container engine or the relay itself,
+/// and everything else works inside, through files.
+const OUTSIDE: [&str; 3] = ["up", "down", "doctor"];
+
 fn load(text: &str) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("platform")).unwrap();

@@ -116,7 +116,7 @@ pub fn next(record: &JobRecord) -> String {
     let resumable = record.runner == Runner::Codex && record.thread_id.is_some();
     match (record.state, record.error.as_ref().map(|error| error.kind)) {
         (State::Failed, Some(FailureKind::Refused)) => {
-            "mend what the error names, then launch it again".into()
+            format!("mend what the error names, then `relay retry {job}`")
         }
         (State::Failed, _) => format!("`relay explain {job}` says why and what to try; read it first"),
         (_, _) if resumable => format!("tell what it said; `relay resume {job} PROMPT` goes on with it"),
