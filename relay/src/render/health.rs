@@ -163,7 +163,7 @@ pub fn nearest(record: &JobRecord, now: Timestamp) -> Option<Running> {
 fn step(record: &JobRecord, view: &View) -> Health {
     let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
     let Some(current) = &record.step else {
-        let between = if record.state == State::Starting { "its start" } else { "the next step" };
+        let between = if record.state == State::Starting { "its first step" } else { "its next step" };
         return say(Word::Healthy, format!("{between} is due in a moment"));
     };
     let quiet = waits(record);

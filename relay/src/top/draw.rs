@@ -120,7 +120,7 @@ fn footer(model: &Model, columns: usize, look: Look) -> Line<'static> {
             (format!("only jobs with '{}' (esc: all)  q quit  ? help", model.filter), look.dim())
         }
         (_, None) => (
-            "↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter  ? help  q quit"
+            "q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter"
                 .to_owned(),
             look.dim(),
         ),

@@ -53,7 +53,7 @@ enum Input {
 /// When the terminal can't be used.
 pub fn run(setting: &Setting) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Top::new(setting)?.run())
+    runtime.block_on(async { Top::new(setting)?.run().await })
 }
 
 struct Top<'a> {

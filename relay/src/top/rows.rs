@@ -72,7 +72,11 @@ impl Columns {
         let health = health::of(record, view);
         let near = list::gauge(record, view, health.word);
         let state = width::pad(&format!("{} {}", list::mark(record.state), record.state.as_str()), STATE);
-        let doing = width::pad(&list::doing_now(record, view, health.word), self.doing.saturating_sub(1));
+        let near = near.filter(|_| self.bar);
+        // Words may take the place of a gauge that is not there.
+        let gauge = if self.bar && near.is_none() { BAR + 1 } else { 0 };
+        let room = self.doing.saturating_sub(1) + gauge;
+        let doing = width::pad(&list::doing_now(record, view, health.word), room);
         let doing_style = match health.word {
             Word::Ended => look.state(record.state),
             Word::Quiet | Word::Over | Word::Stale => look.health(health.word),
@@ -87,9 +91,8 @@ impl Columns {
             Span::styled(doing, doing_style),
             Span::raw(" "),
         ];
-        if self.bar {
-            let bar =
-                near.map_or_else(|| " ".repeat(BAR), |near| width::bar(near.spent_ms, near.limit_ms, BAR));
+        if let Some(near) = near {
+            let bar = width::bar(near.spent_ms, near.limit_ms, BAR);
             spans.push(Span::styled(format!("{bar} "), look.health(health.word)));
         }
         spans.push(Span::raw(format!("{:>TIME$}", list::time(record, view, near))));
