@@ -38,3 +38,4 @@ mod storage;
 mod storage_many;
 mod storage_place;
 mod subscribers;
+mod top;

@@ -3,9 +3,11 @@
 use common::duration;
 use common::event::{Event, EventBody, FinalState, StepOutcome};
 use common::event_line::EventLine;
+use common::record::State;
 use common::{summary, text};
 
 use super::View;
+use super::health::Word;
 use super::times::clock;
 
 /// Longest line, in bytes: two lines of a terminal.
@@ -23,18 +25,60 @@ pub struct Setting {
 /// `12:00:01 step_started 3 clone git clone …`
 pub fn line(raw: &[u8], event: &EventLine, setting: Setting, view: &View) -> String {
     let job = if setting.name_job { format!("{} ", event.job) } else { String::new() };
-    let text = match &event.event {
-        Some(Event { at, body }) => {
-            format!(
-                "{} {job}{} {}",
-                clock(*at, view.now, &view.zone),
-                kind(raw),
-                details(body, setting.inside)
-            )
-        }
-        None => format!("{job}{} (a newer program's event)", kind(raw)),
+    let kind = text::one_line(&kind(raw), LINE);
+    let Some(Event { at, body }) = &event.event else {
+        return format!("{job}{kind} (a newer program's event)");
     };
-    text::one_line(&text, LINE)
+    let time = clock(*at, view.now, &view.zone);
+    let room = LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
+    let details = text::truncate(&text::printable(&details(body, setting.inside)), room);
+    // Colour goes around what is clean and cut already.
+    let (paint, tone) = (view.paint, tone(body));
+    let details = if tone == Tone::Noise { paint.dim(&details) } else { details };
+    let kind = match tone {
+        Tone::Noise => paint.dim(&kind),
+        Tone::Plain => kind,
+        Tone::Health(word) => paint.health(word, &kind),
+        Tone::State(state) => paint.state(state, &kind),
+    };
+    format!("{} {job}{kind} {details}", paint.dim(&time)).trim_end().to_owned()
+}
+
+/// How much an event asks for a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tone {
+    /// It goes with others that say more.
+    Noise,
+    /// It is a milestone.
+    Plain,
+    /// It has the colour of this health.
+    Health(Word),
+    /// It has the colour of this state.
+    State(State),
+}
+
+fn tone(body: &EventBody) -> Tone {
+    match body {
+        EventBody::Accepted { .. }
+        | EventBody::Started { .. }
+        | EventBody::Usage(_)
+        | EventBody::Cleanup { survivors: 0, .. }
+        | EventBody::StepFinished { outcome: StepOutcome::Ok | StepOutcome::Unknown, .. } => Tone::Noise,
+        EventBody::Queued(_)
+        | EventBody::Message { .. }
+        | EventBody::Plan { .. }
+        | EventBody::FileChange { .. }
+        | EventBody::Extended { .. } => Tone::Plain,
+        EventBody::StepStarted { .. } => Tone::State(State::Running),
+        EventBody::LinkRestored { .. } => Tone::Health(Word::Healthy),
+        EventBody::Warning { .. }
+        | EventBody::Stalled { .. }
+        | EventBody::LinkLost { .. }
+        | EventBody::Stopping { .. }
+        | EventBody::Interrupted { .. } => Tone::Health(Word::Quiet),
+        EventBody::StepFinished { .. } | EventBody::Cleanup { .. } => Tone::Health(Word::Over),
+        EventBody::Finished { state, .. } => Tone::State((*state).into()),
+    }
 }
 
 /// The type as the line names it, so that a newer one is shown too.
@@ -168,6 +212,25 @@ mod tests {
         03:14:16 cleanup 2 processes killed, 0 left
         03:14:16 finished failed: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m
         "#);
+    }
+
+    #[test]
+    fn on_a_terminal_trouble_stands_out_and_routine_steps_back() {
+        let mut view = samples::view(200);
+        view.paint = crate::render::Paint::new(true);
+        let story = samples::stalled_story();
+        let colored = |n: usize| line(&story[n].to_bytes().unwrap(), &story[n], Setting::default(), &view);
+        let plain = |text: &str| {
+            let codes = ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"];
+            codes.iter().fold(text.to_owned(), |text, code| text.replace(code, ""))
+        };
+        let bare = samples::view(200);
+        for n in 0..story.len() {
+            let expected = line(&story[n].to_bytes().unwrap(), &story[n], Setting::default(), &bare);
+            assert_eq!(plain(&colored(n)), expected);
+        }
+        let last = colored(story.len() - 1);
+        assert!(last.contains("\u{1b}[31mfinished\u{1b}[0m failed"), "{last:?}");
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl Feed {
             Some(tail) if same(tail) => tail,
             other => other.insert(Tail::new(job.clone(), pane)),
         };
-        tail.read(&self.registry, view)?;
+        // Their colours are not the screen's: it shows bare text.
+        tail.read(&self.registry, &View { paint: Paint::new(false), ..view.clone() })?;
         Ok(tail.lines())
     }
 

@@ -8,7 +8,7 @@
 //! * [`mcp`]: `relay mcp` and its client.
 //! * [`netns`]: relay and agent in networks of their own. * [`mount`]: small file systems. [`strace`]: calls that fail
 //!   on purpose. * [`figures`]: what was measured. * [`host_session`]: sessions of the real Codex with relay's hooks.
-//!   [`tui`]: the same on a full screen. * [`outbox`]: ends that are to be delivered.
+//!   [`tmux`]: a real terminal. [`tui`]: the same on a full screen. * [`outbox`]: ends that are to be delivered.
 //!
 //! Nothing here sleeps and hopes: [`until`] looks for a fact until a generous deadline.
 
@@ -26,6 +26,7 @@ pub mod programs;
 pub mod sandbox;
 pub mod site;
 pub mod strace;
+pub mod tmux;
 pub mod tui;
 
 use std::time::{Duration, Instant};

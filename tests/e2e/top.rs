@@ -1,0 +1,131 @@
+//! `relay top` in a real terminal.
+
+use std::time::{Duration, Instant};
+
+use common::record::State;
+use relay_tests::harness::figures::figure;
+use relay_tests::harness::tmux::Terminal;
+use relay_tests::harness::{Engine, Site, processes, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The screen's own process, in this site.
+fn top_of(site: &Site) -> u32 {
+    until("relay top runs", || {
+        let mut all = processes::inside(site.root()).into_iter();
+        all.find(|process| process.command.contains("relay top")).map(|process| process.pid)
+    })
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill_process(i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap(), signal).unwrap();
+}
+
+/// CPU time of a process so far, in clock ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split_whitespace().collect();
+    fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+fn selected<'a>(screen: &'a str, job: &str) -> Option<&'a str> {
+    screen.lines().find(|line| line.starts_with('▸') && line.contains(job))
+}
+
+#[test]
+fn keys_select_show_and_end_real_jobs_and_quitting_leaves_the_screen_as_it_was() {
+    let site = Site::new(Engine::Local);
+    let first = site.launch_shell("printf '\\033[31mred\\033[2Jhello\\n'; sleep 1000", &["-n", "first"]);
+    let second = site.launch_shell("sleep 1000", &["-n", "second"]);
+    for job in [&first, &second] {
+        site.record_when(job, "runs", |record| record.state == State::Running && record.step.is_some());
+    }
+    let terminal = Terminal::open(&site, 80, 24);
+    terminal.press(&["echo before", "Enter"]);
+    terminal.shows("the shell answers", |screen| screen.lines().any(|line| line == "before"));
+    terminal.press(&["relay top", "Enter"]);
+    // The newest is the first.
+    terminal.shows("the newest is selected", |screen| selected(screen, &second).is_some());
+    terminal.press(&["Down"]);
+    terminal.shows("the other one is selected", |screen| selected(screen, &first).is_some());
+    terminal.press(&["l"]);
+    terminal.shows("its log, without escapes", |screen| screen.contains("\n[31mred[2Jhello\n"));
+    terminal.press(&["c"]);
+    terminal.shows("the question", |screen| screen.contains("cancel first#1 and end all it runs? y/n"));
+    terminal.press(&["y"]);
+    assert_eq!(site.ended(&first).state, State::Cancelled);
+    terminal.shows("the end of it", |screen| screen.contains("■ cancelled  first#1"));
+    assert_eq!(site.record(&second).state, State::Running);
+    terminal.press(&["q"]);
+    let after = terminal.shows("the shell is back", |screen| !screen.contains("cancelled"));
+    let lines: Vec<&str> = after.lines().take(4).collect();
+    assert_eq!(lines, ["$ echo before", "before", "$ relay top", "$"]);
+    site.relay(&["cancel", "--grace", "1s", &second]);
+}
+
+#[test]
+fn a_stop_a_new_size_and_a_signal_leave_the_terminal_whole() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    let terminal = Terminal::open(&site, 80, 24);
+    let is_up = |screen: &str| screen.starts_with("relay ready");
+    terminal.press(&["relay top", "Enter"]);
+    terminal.shows("the screen", is_up);
+    terminal.resize(40, 12);
+    terminal.shows("the narrow screen", |screen| {
+        is_up(screen) && screen.lines().filter(|line| !line.is_empty()).all(|line| line.chars().count() <= 40)
+    });
+    terminal.resize(20, 4);
+    terminal.shows("that it is too small", |screen| screen.starts_with("relay top needs"));
+    terminal.resize(80, 24);
+    terminal.shows("the screen again", is_up);
+    terminal.press(&["C-z"]);
+    terminal.shows("the shell", |screen| !is_up(screen) && screen.contains("$ relay top"));
+    terminal.press(&["stty -a | grep -o -- -*icanon", "Enter"]);
+    terminal.shows("an ordinary terminal", |screen| screen.lines().any(|line| line == "icanon"));
+    terminal.press(&["fg", "Enter"]);
+    terminal.shows("the screen after fg", is_up);
+    signal(top_of(&site), Signal::TERM);
+    terminal.shows("the shell after a signal", |screen| !is_up(screen));
+    terminal.press(&["clear; stty -a | grep -o -- -*icanon", "Enter"]);
+    terminal.shows("an ordinary terminal after that", |screen| screen.lines().any(|line| line == "icanon"));
+}
+
+#[test]
+fn a_screen_that_nobody_touches_costs_next_to_nothing() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("sleep 1000", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let terminal = Terminal::open(&site, 120, 30);
+    terminal.press(&["relay top", "Enter"]);
+    terminal.shows("the job", |screen| selected(screen, &job).is_some());
+    let top = top_of(&site);
+    let (began, before) = (Instant::now(), ticks(top));
+    until("five seconds have passed", || (began.elapsed() > Duration::from_secs(5)).then_some(()));
+    let spent = (ticks(top) - before) * 10;
+    let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap();
+    figure(&format!("relay top, untouched beside a job: {spent} ms of CPU in {elapsed} ms"));
+    assert!(spent * 20 < elapsed, "{spent} ms of {elapsed} ms");
+    terminal.press(&["q"]);
+    site.relay(&["cancel", "--grace", "1s", &job]);
+}
+
+#[test]
+fn without_a_terminal_it_names_the_command_to_use() {
+    let site = Site::new(Engine::Local);
+    assert_eq!(site.refused(2, &["top"]), "relay: top needs a terminal: use `relay status`");
+}
+
+#[test]
+fn a_terminal_is_used_to_its_width_and_a_pipe_is_not() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("echo some words that go on and on; sleep 1000", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running && record.step.is_some());
+    let terminal = Terminal::open(&site, 40, 24);
+    terminal.press(&["clear; relay status", "Enter"]);
+    terminal.shows("two lines for the job", |screen| {
+        screen.contains("● demo#1 running") && screen.contains("  command ") && screen.contains("░░")
+    });
+    terminal.press(&["clear; relay status demo | cat", "Enter"]);
+    terminal.shows("the text for programs", |screen| screen.contains("health     healthy: command"));
+    site.relay(&["cancel", "--grace", "1s", &job]);
+}
