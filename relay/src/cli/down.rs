@@ -9,10 +9,9 @@ use super::{Context, up};
 use crate::engine::container::Container;
 use crate::engine::{EngineKind, local};
 use crate::exit::{Code, Failure};
-use crate::registry::lease;
-use crate::registry::read;
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
+use crate::registry::{lease, read};
 use crate::start;
 
 /// The platform has 10 s to stop, its last events 5 s, the rest is room for a loaded machine.
@@ -42,8 +41,7 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
     }
     if !lease::is_held(registry) {
         stop_platform(context)?;
-        context.output.print("relay is down");
-        return Ok(Code::Done);
+        return Ok(done(context));
     }
     let watch = Watch::new(registry.dir());
     requests::file(registry, &Request::Down).map_err(|e| registry.not_writable(&e))?;
@@ -60,8 +58,18 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
         let log = registry.local_agent().join("agent.log");
         return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
     }
+    Ok(done(context))
+}
+
+/// Says that it is done, and what waits for the next relay.
+fn done(context: &Context) -> Code {
     context.output.print("relay is down");
-    Ok(Code::Done)
+    let stored = read::records(&context.registry).unwrap_or_default();
+    let queued = stored.iter().filter(|stored| stored.record.state == State::Queued).count();
+    if queued > 0 {
+        context.output.note(&format!("{queued} queued: they start after the next `relay up`"));
+    }
+    Code::Done
 }
 
 /// Jobs that an agent has.

@@ -11,10 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::feed::Feed;
-use super::keys;
 use super::model::{Effect, Model};
-use super::orders;
 use super::screen::{self, Screen};
+use super::{keys, orders};
 use crate::registry::Registry;
 use crate::registry::watch::Watch;
 use crate::render::Paint;

@@ -29,6 +29,7 @@ impl Terminal {
         let server = ["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows, "-c", &root];
         let shell = ["env", "-u", "NO_COLOR", "-u", "RELAY_ROOT", &path, &codex_home, "PS1=$ ", "sh"];
         terminal.tmux(&[&server[..], &shell].concat());
+        terminal.shows("the shell's prompt", |screen| screen.starts_with('$'));
         terminal
     }
 
