@@ -12,6 +12,7 @@ mod completions;
 mod container;
 mod container_death;
 mod crowds;
+mod delivery;
 mod doctor;
 mod door;
 mod escapes;

@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use super::Context;
 use crate::registry::lease::{self, PlatformStatus};
 use crate::registry::read::Stored;
-use crate::registry::{Registry, read};
-use crate::render::{Relay, View};
+use crate::registry::{Registry, outbox, read};
+use crate::render::{Relay, View, delivery};
 
 /// Whether a relay holds the registry, and how its platform is.
 pub fn relay(registry: &Registry) -> Relay {
@@ -46,6 +46,7 @@ pub fn view(context: &Context) -> View {
         queue: Vec::new(),
         ahead: 0,
         columns: context.output.columns(),
+        delivery: None,
         paint: context.output.paint,
     }
 }
@@ -55,6 +56,10 @@ pub fn view_of(context: &Context, record: &JobRecord) -> View {
     let mut view = view(context);
     if record.state == State::Queued && matches!(view.relay, Relay::Up(PlatformStatus::Ready { .. })) {
         view.ahead = ahead(&context.registry, record);
+    }
+    if record.state.is_final() {
+        let entry = outbox::read(&context.registry, &record.job).ok().flatten();
+        view.delivery = entry.and_then(|entry| delivery::trouble(&entry, view.now));
     }
     view
 }

@@ -6,12 +6,16 @@
 //! ```
 //!
 //! * [`resolved`]: what everybody else sees, and reading it. * [`raw`]: the file's form.
-//! * [`limits`]: `[limits]`. * [`rules`]: `[[step]]`. * [`stall`]: which stall limits make sense, for flags too.
+//! * [`limits`]: `[limits]`. * [`notify`]: `[notify]`. * [`rules`]: `[[step]]`. * [`stall`]: which stall limits make sense, for flags too.
 
 mod limits;
+mod notify;
 mod raw;
 mod resolved;
 mod rules;
 pub mod stall;
 
+#[cfg(test)]
+pub use notify::Webhook;
+pub use notify::{NotifyConfig, SecretPlace};
 pub use resolved::{Config, PlatformConfig};

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::limits::RawLimits;
+use super::notify::RawNotify;
 use super::resolved::{CodexConfig, Config, Mistake, PlatformConfig};
 use super::rules::{self, RawRule};
 use crate::engine::EngineKind;
@@ -21,6 +22,7 @@ pub(super) struct Raw {
     relay: RawRelay,
     codex: RawCodex,
     limits: RawLimits,
+    notify: RawNotify,
     step: Vec<Spanned<RawRule>>,
 }
 
@@ -86,6 +88,7 @@ impl Raw {
                 args: self.codex.args,
             },
             limits,
+            notify: self.notify.resolve(root)?,
             rules,
             on_limit,
         })

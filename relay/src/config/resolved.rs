@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, StepRule};
 
+use super::notify::NotifyConfig;
 use super::raw::Raw;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
@@ -26,6 +27,8 @@ pub struct Config {
     pub codex: CodexConfig,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[notify]`.
+    pub notify: NotifyConfig,
     /// `[[step]]`, in their order.
     pub rules: Vec<StepRule>,
     /// `[limits] on_limit`.

@@ -1,8 +1,10 @@
 //! Defaults, settings, and every mistake with its line.
 
 use common::job::StepKind;
+use common::record::State;
 
 use super::*;
+use crate::config::{SecretPlace, Webhook};
 
 fn load(text: &str) -> Result<Config, Failure> {
     let dir = tempfile::tempdir().unwrap();
@@ -57,6 +59,27 @@ fn stalls_rules_and_actions_are_read_in_their_order() {
 }
 
 #[test]
+fn who_is_told_of_ends_is_read_with_paths_of_the_project() {
+    let text = "[notify]\ncodex = \"bin/codex\"\ndesktop = true\ncommand = [\"notify\", \"me\"]\n\
+                webhook = \"https://example.org/hook\"\nwebhook_secret_file = \"secret\"\non = [\"failed\"]\n";
+    let mut config = load(text).unwrap();
+    let root = config.root.clone();
+    let expected = NotifyConfig {
+        codex: root.join("bin/codex").to_string_lossy().into_owned(),
+        desktop: true,
+        command: vec!["notify".to_owned(), "me".to_owned()],
+        webhook: Some(Webhook {
+            url: "https://example.org/hook".to_owned(),
+            secret: Some(SecretPlace::File(root.join("secret"))),
+        }),
+        on: vec![State::Failed],
+    };
+    similar_asserts::assert_eq!(config.notify, expected);
+    config = load("").unwrap();
+    assert_eq!(config.notify, NotifyConfig::default());
+}
+
+#[test]
 fn a_default_gives_way_to_what_is_written() {
     // The defaults: install 10m, stall 2m, job 4h.
     let text = "[limits]\njob = \"5m\"\nsteps = { clone = \"1m\" }\n[[step]]\nmatch = 'x'\nkind = \"test\"\nlimit = \"1m\"\n";
@@ -100,6 +123,19 @@ fn mistakes_are_told_with_file_line_and_reason() {
         (&rule("match = 'x'\nkind = \"test\"\nlimit = \"1m\"\nstall = \"1m\""), 9, "stall = 1m"),
         (&rule("match = 'x'\nkind = \"clone\"\nstall = \"5m\""), 8, "clone steps may take 5m"),
         (&many, 301, "at most 100"),
+        ("[notify]\nwebhook = \"example.org\"", 2, "webhook is no address"),
+        ("[notify]\nwebhook = \"ftp://example.org/x\"", 2, "webhook is no address"),
+        ("[notify]\nwebhook_secret_env = \"S\"", 2, "no webhook"),
+        (
+            "[notify]\nwebhook = \"http://h/\"\nwebhook_secret_file = \"f\"\nwebhook_secret_env = \"S\"",
+            4,
+            "two secrets",
+        ),
+        ("[notify]\n\ncommand = []", 3, "names no program"),
+        ("[notify]\ncodex = \"\"", 2, "names no program"),
+        ("[notify]\non = []", 2, "on = []"),
+        ("[notify]\non = [\"ended\"]", 2, "ended"),
+        ("[notify]\ndesktop = \"yes\"", 2, "expected a boolean"),
     ] {
         let message = load(text).unwrap_err().message;
         assert!(message.contains(&format!("relay.toml:{line}: ")), "line {line} of {text}: {message}");

@@ -20,6 +20,7 @@ use super::absent::Absent;
 use super::agent_socket::Door;
 use super::connections::Connections;
 use super::core_container::{ContainerState, bring_up};
+use super::deliver::Deliveries;
 use super::dispatch::{Action, AgentId, Dispatch, refusal};
 use super::extend::{Ask, Extensions};
 use super::input::Input;
@@ -74,6 +75,7 @@ pub(super) struct Core {
     /// When `down` stops waiting for last events.
     pub(super) down_deadline: Option<Instant>,
     pub(super) container: ContainerState,
+    pub(super) deliveries: Deliveries,
 }
 
 impl Core {
@@ -140,6 +142,7 @@ impl Core {
             self.move_limits().await;
         }
         self.settle();
+        records.into_values().for_each(|record| self.deliveries.ended(record));
         self.flow()
     }
 

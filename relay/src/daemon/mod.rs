@@ -19,7 +19,7 @@
 //! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`fate`]: what a death is
 //!   called (pure).
 //! * [`extend`]: how a limit is moved exactly once. [`core_extend`]: the core acts on it.
-//! * [`prune`]: archived jobs are removed.
+//! * [`prune`]: archived jobs are removed. [`deliver`]: ends go out to whoever is to be told.
 //! * [`input`]: what the core is told. [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
 //! * `side`: this side of the wire for the simulation.
 
@@ -31,6 +31,7 @@ mod core;
 mod core_agents;
 mod core_container;
 mod core_extend;
+mod deliver;
 mod dispatch;
 mod extend;
 mod fate;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -14,6 +15,7 @@ use super::board::Board;
 use super::connections::Connections;
 use super::core::{Core, Flow, HEARTBEAT};
 use super::core_container::ContainerState;
+use super::deliver::Deliveries;
 use super::dispatch::Dispatch;
 use super::extend::Extensions;
 use super::inbox::Inbox;
@@ -119,6 +121,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
         gateway_bound: false,
         down_deadline: None,
         container: ContainerState::default(),
+        deliveries: Deliveries::start(registry, config).map_err(|e| Failure::unreachable(e.to_string()))?,
     };
     lease::write(registry, &core.lease, Durability::Synced).map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
@@ -129,6 +132,11 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
     core.try_platform();
     attend(&mut core, &mut inputs, &changes).await?;
     core.close().await;
+    // The last ends, which the core did not get to see: they go into the outbox and out with the next relay.
+    for record in changes.take().now_or_never().unwrap_or_default().into_values() {
+        core.deliveries.ended(record);
+    }
+    core.deliveries.close().await;
     Ok(())
 }
 

@@ -72,12 +72,13 @@ pub struct Shown {
     pub session: Option<Session>,
 }
 
-/// Writes an entry, durably: the daemon alone does.
+/// Writes an entry: the daemon alone does. One that has ways to go is durable; any other is made again from its record.
 ///
 /// # Errors
 /// The first failing call.
 pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
-    atomic::replace(&registry.outbox_entry(&entry.job), &serde_json::to_vec(entry)?, Durability::Synced)
+    let durability = if entry.ways.is_empty() { Durability::Cached } else { Durability::Synced };
+    atomic::replace(&registry.outbox_entry(&entry.job), &serde_json::to_vec(entry)?, durability)
 }
 
 /// The entry of a job; `None` where there is none.
@@ -141,6 +142,19 @@ pub fn unclaim(registry: &Registry, job: &JobId) -> io::Result<()> {
 /// Who was shown the end of a job; `None` while nobody was, or where that can't be read.
 pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
     fs::read(registry.outbox_shown(job)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
+/// Forgets a job unless one of its ways is still to go: the daemon forgets it behind that one.
+///
+/// # Errors
+/// When a file can't be removed.
+pub fn remove_done(registry: &Registry, job: &JobId) -> io::Result<()> {
+    let pending = |entry: Entry| entry.ways.values().any(|way| way.state == WayState::Pending);
+    if read(registry, job).is_ok_and(|entry| entry.is_some_and(pending)) {
+        Ok(())
+    } else {
+        remove(registry, job)
+    }
 }
 
 /// Forgets a job.

@@ -9,7 +9,7 @@ use common::record::SCHEMA;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Registry, create, read};
+use super::{Registry, create, outbox, read};
 
 /// What stays. A job goes that neither of them keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,7 @@ pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
                 _ => {}
             }
         }
+        outbox::remove_done(registry, job)?;
     }
     Ok(victims)
 }

@@ -12,9 +12,10 @@
 //!   [`rows`]: the form of these.
 //! * [`health`]: how a job is and what to do about it, in one sentence. [`width`]: text in columns.
 //! * [`doctor`]: what is there and what is not.
-//! * [`notice`]: the end of a job, told to a session.
+//! * [`notice`]: the end of a job, told to a session. [`delivery`]: to whom that could not be told.
 //! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
 
+pub mod delivery;
 pub mod doctor;
 pub mod event_text;
 pub mod explain;

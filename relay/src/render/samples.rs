@@ -35,6 +35,7 @@ pub(crate) fn view(second: i64) -> View {
         queue: Vec::new(),
         ahead: 0,
         columns: None,
+        delivery: None,
         paint: Paint::new(false),
     }
 }

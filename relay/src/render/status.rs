@@ -37,6 +37,9 @@ pub fn block(record: &JobRecord, view: &View) -> String {
         rows.words(record);
     }
     rows.facts(record);
+    if let Some(delivery) = &view.delivery {
+        rows.alarm("delivery", delivery);
+    }
     rows.worker_text("log", &record.log_path);
     if record.schema > SCHEMA {
         rows.note(format!(

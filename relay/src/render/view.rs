@@ -31,6 +31,8 @@ pub struct View {
     pub ahead: usize,
     /// Columns of the terminal that shows it; `None` where there is none.
     pub columns: Option<usize>,
+    /// How the delivery of its end is, where that is no success.
+    pub delivery: Option<String>,
     /// Colour.
     pub paint: Paint,
 }

@@ -6,6 +6,7 @@
 //!   counted from outside. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
 //! * [`sandbox`]: commands inside of the sandbox of Codex.
 //! * [`mcp`]: `relay mcp` and its client.
+//! * [`receiver`]: whom webhooks go to.
 //! * [`netns`]: relay and agent in networks of their own. * [`mount`]: small file systems. [`strace`]: calls that fail
 //!   on purpose. * [`figures`]: what was measured. * [`host_session`]: sessions of the real Codex with relay's hooks.
 //!   [`tmux`]: a real terminal. [`tui`]: the same on a full screen. * [`outbox`]: ends that are to be delivered.
@@ -23,6 +24,7 @@ pub mod netns;
 pub mod outbox;
 pub mod processes;
 pub mod programs;
+pub mod receiver;
 pub mod sandbox;
 pub mod site;
 pub mod strace;

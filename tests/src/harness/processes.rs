@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,19 @@ pub fn cpu(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split_whitespace();
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// Kills every process whose command line begins with a path in `dir`.
+pub fn kill_programs_of(dir: &Path) {
+    let start = [dir.as_os_str().as_bytes(), b"/"].concat();
+    for pid in pids() {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid.filter(|_| line.starts_with(&start)) {
+            // It may have ended in this moment.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
 }
 
 fn living(matches: impl Fn(u32) -> bool) -> Vec<Process> {

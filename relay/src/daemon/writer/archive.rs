@@ -7,7 +7,7 @@ use std::io;
 use common::ids::JobId;
 use jiff::Timestamp;
 
-use crate::registry::Registry;
+use crate::registry::{Registry, outbox};
 
 /// Ended jobs that stay.
 const KEEP: usize = 200;
@@ -52,5 +52,5 @@ fn put_away(registry: &Registry, job: &JobId) -> io::Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    outbox::remove_done(registry, job)
 }

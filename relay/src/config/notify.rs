@@ -1,0 +1,149 @@
+//! `[notify]`: who is told of ends, beside the session that launched the job.
+
+use std::path::{Path, PathBuf};
+
+use common::event::FinalState;
+use common::record::State;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::resolved::Mistake;
+
+/// `[notify]`, without options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyConfig {
+    /// The Codex that tells sessions: a name that is looked up on the daemon's `PATH`, or a path.
+    pub codex: String,
+    /// Whether the desktop shows ends.
+    pub desktop: bool,
+    /// A program and its arguments that is run at each end; empty for none.
+    pub command: Vec<String>,
+    /// Where each end is posted.
+    pub webhook: Option<Webhook>,
+    /// The ends that people are told of. Sessions are told of all.
+    pub on: Vec<State>,
+}
+
+/// A receiver of ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Its address, `http` or `https`.
+    pub url: String,
+    /// What the posts are signed with; unsigned without.
+    pub secret: Option<SecretPlace>,
+}
+
+/// Where a secret is kept. It is read at each use: it may change while the relay runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// In this file.
+    File(PathBuf),
+    /// In this variable of the daemon's environment.
+    Variable(String),
+}
+
+impl Default for NotifyConfig {
+    fn default() -> Self {
+        Self {
+            codex: "codex".to_owned(),
+            desktop: false,
+            command: Vec::new(),
+            webhook: None,
+            on: every_end(),
+        }
+    }
+}
+
+fn every_end() -> Vec<State> {
+    vec![State::Completed, State::Failed, State::Cancelled]
+}
+
+/// The table as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawNotify {
+    codex: Option<Spanned<String>>,
+    desktop: bool,
+    command: Option<Spanned<Vec<String>>>,
+    webhook: Option<Spanned<String>>,
+    webhook_secret_file: Option<Spanned<PathBuf>>,
+    webhook_secret_env: Option<Spanned<String>>,
+    on: Option<Spanned<Vec<FinalState>>>,
+}
+
+impl RawNotify {
+    /// Checks the table; paths are relative to the project's `root`.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub(super) fn resolve(self, root: &Path) -> Result<NotifyConfig, Mistake> {
+        let secret = match (self.webhook_secret_file, self.webhook_secret_env) {
+            (Some(_), Some(variable)) => {
+                return mistake(
+                    &variable,
+                    "[notify] has two secrets: keep webhook_secret_file or webhook_secret_env",
+                );
+            }
+            (Some(file), None) => Some((file.span(), SecretPlace::File(root.join(file.into_inner())))),
+            (None, Some(variable)) => Some((variable.span(), SecretPlace::Variable(variable.into_inner()))),
+            (None, None) => None,
+        };
+        let webhook = match (self.webhook, secret) {
+            (None, Some((at, _))) => {
+                let reason = "[notify] has a webhook's secret and no webhook: add webhook = \"https://…\"";
+                return Err(Mistake { at, reason: reason.to_owned() });
+            }
+            (None, None) => None,
+            (Some(url), secret) => {
+                check_url(&url)?;
+                Some(Webhook { url: url.into_inner(), secret: secret.map(|(_, place)| place) })
+            }
+        };
+        if let Some(command) =
+            self.command.as_ref().filter(|command| command.get_ref().first().is_none_or(String::is_empty))
+        {
+            return mistake(
+                command,
+                "[notify] command names no program: write command = [\"PROGRAM\", \"ARGUMENT\"]",
+            );
+        }
+        if let Some(codex) = self.codex.as_ref().filter(|codex| codex.get_ref().is_empty()) {
+            return mistake(codex, "[notify] codex names no program: write its path, or leave it out");
+        }
+        if let Some(on) = self.on.as_ref().filter(|on| on.get_ref().is_empty()) {
+            return mistake(
+                on,
+                "[notify] on = []: name completed, failed or cancelled, or leave it out for all",
+            );
+        }
+        let mut command = self.command.map(Spanned::into_inner).unwrap_or_default();
+        if let Some(first) = command.first_mut() {
+            *first = program(root, std::mem::take(first));
+        }
+        Ok(NotifyConfig {
+            codex: self.codex.map_or_else(|| "codex".to_owned(), |codex| program(root, codex.into_inner())),
+            desktop: self.desktop,
+            command,
+            webhook,
+            on: self.on.map_or_else(every_end, |on| on.into_inner().into_iter().map(State::from).collect()),
+        })
+    }
+}
+
+/// A path is relative to the project; a name is looked up when it is run.
+fn program(root: &Path, name: String) -> String {
+    if name.contains('/') { root.join(name).to_string_lossy().into_owned() } else { name }
+}
+
+fn check_url(url: &Spanned<String>) -> Result<(), Mistake> {
+    let parsed = url.get_ref().parse::<hyper::Uri>().ok();
+    let known = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    match known.and_then(|uri| uri.host().map(|host| !host.is_empty())) {
+        Some(true) => Ok(()),
+        _ => mistake(url, "[notify] webhook is no address: write it like https://example.org/hook"),
+    }
+}
+
+fn mistake<T, O>(at: &Spanned<T>, reason: &str) -> Result<O, Mistake> {
+    Err(Mistake { at: at.span(), reason: reason.to_owned() })
+}

@@ -1,0 +1,27 @@
+//! How long a receiver that did not take an end is left alone.
+
+use std::time::Duration;
+
+/// After the first try.
+const FIRST: Duration = Duration::from_secs(1);
+/// After many.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The pause after so many tries: it doubles, and `chance` (0 to 1) spreads those who failed together over its upper half.
+pub(super) fn pause(attempts: u32, chance: f64) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    let longest = (FIRST * 2u32.pow(doublings)).min(LONGEST);
+    longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_up_to_five_minutes_and_is_spread() {
+        let seconds = |attempts, chance| pause(attempts, chance).as_secs_f64();
+        assert_eq!([1, 2, 3, 9, 10, u32::MAX].map(|n| seconds(n, 1.0)), [1.0, 2.0, 4.0, 256.0, 300.0, 300.0]);
+        assert_eq!([1, 3, 99].map(|n| seconds(n, 0.0)), [0.5, 2.0, 150.0]);
+    }
+}

@@ -1,0 +1,123 @@
+//! The ways that a new end has to go.
+
+use std::fmt;
+use std::time::Duration;
+
+use common::record::JobRecord;
+use jiff::Timestamp;
+
+use crate::config::NotifyConfig;
+use crate::registry::outbox::{Entry, SCHEMA, Way, WayState};
+use common::origin::Session;
+
+/// Between an end and the message to its session: a `relay wait` of that session tells it itself meanwhile.
+const DEBOUNCE: Duration = Duration::from_millis(300);
+
+/// A way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// A message to the Codex session that launched the job.
+    Codex,
+    /// A notification on the desktop.
+    Desktop,
+    /// The user's program.
+    Command,
+    /// A POST.
+    Webhook,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Codex, Self::Desktop, Self::Command, Self::Webhook];
+
+    /// Its name in an entry.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Codex => "codex",
+            Self::Desktop => "desktop",
+            Self::Command => "command",
+            Self::Webhook => "webhook",
+        }
+    }
+
+    /// Whether the configuration has it.
+    pub(super) fn is_configured(self, config: &NotifyConfig) -> bool {
+        match self {
+            Self::Codex => true,
+            Self::Desktop => config.desktop,
+            Self::Command => !config.command.is_empty(),
+            Self::Webhook => config.webhook.is_some(),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The entry of a job that has ended; `None` for one that has not.
+pub(super) fn of(
+    record: &JobRecord,
+    config: &NotifyConfig,
+    takes_messages: impl Fn(&Session) -> bool,
+    now: Timestamp,
+) -> Option<Entry> {
+    let ended_at = record.finished_at?;
+    let session = record.origin.session.clone();
+    let people = config.on.contains(&record.state);
+    let wanted = |kind: &Kind| match kind {
+        Kind::Codex => session.as_ref().is_some_and(&takes_messages),
+        kind => people && kind.is_configured(config),
+    };
+    let way = |kind: Kind| {
+        let next_at = if kind == Kind::Codex { now + DEBOUNCE } else { now };
+        (
+            kind.as_str().to_owned(),
+            Way { state: WayState::Pending, attempts: 0, next_at: Some(next_at), last_error: None },
+        )
+    };
+    let ways = Kind::ALL.into_iter().filter(wanted).map(way).collect();
+    Some(Entry { schema: SCHEMA, job: record.job.clone(), ended_at, session, ways })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::record::State;
+
+    use super::*;
+    use crate::config::Webhook;
+    use crate::render::samples;
+
+    fn ways(record: &JobRecord, config: &NotifyConfig) -> Vec<String> {
+        of(record, config, |_| true, samples::at(700)).unwrap().ways.into_keys().collect()
+    }
+
+    #[test]
+    fn an_end_goes_to_its_session_and_to_whom_the_configuration_names() {
+        let mut record = samples::completed();
+        let mut config = NotifyConfig::default();
+        assert_eq!(ways(&record, &config), [""; 0]);
+        record.origin.session = Some(Session { agent: "codex".into(), id: "t-1".into(), home: None });
+        assert_eq!(ways(&record, &config), ["codex"]);
+        config.command = vec!["true".into()];
+        config.desktop = true;
+        config.webhook = Some(Webhook { url: "http://h/".into(), secret: None });
+        assert_eq!(ways(&record, &config), ["codex", "command", "desktop", "webhook"]);
+        config.on = vec![State::Failed];
+        assert_eq!(ways(&record, &config), ["codex"]);
+    }
+
+    #[test]
+    fn a_session_that_takes_no_messages_is_left_to_its_hooks() {
+        let mut record = samples::completed();
+        record.origin.session = Some(Session { agent: "claude".into(), id: "t-1".into(), home: None });
+        let entry = of(&record, &NotifyConfig::default(), |_| false, samples::at(700)).unwrap();
+        assert_eq!((entry.session, entry.ways.len()), (record.origin.session, 0));
+    }
+
+    #[test]
+    fn a_job_that_goes_on_has_no_entry() {
+        assert_eq!(of(&samples::running(), &NotifyConfig::default(), |_| true, samples::at(1)), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! The thread that delivers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use common::ids::JobId;
+use common::record::JobRecord;
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::book::{Act, Book, Outcome};
+use super::entry::{self, Kind};
+use super::ways::{self, Ways};
+use super::{session, start};
+use crate::daemon::board::Board;
+use crate::registry::Registry;
+use crate::registry::outbox;
+use crate::render::notice;
+use crate::time;
+
+/// How long deliveries that run when the daemon ends may take. A message to a session takes 0.1 s.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The longest sleep: the clock of the computer may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The core's end.
+pub(in crate::daemon) struct Deliveries {
+    ends: Board<JobId, JobRecord>,
+    stop: Arc<Notify>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Deliveries {
+    /// Starts the thread, which goes on with what the outbox holds.
+    ///
+    /// # Errors
+    /// When the system has no thread or no clock for it.
+    pub(in crate::daemon) fn start(registry: &Registry, config: &crate::config::Config) -> io::Result<Self> {
+        let (ends, stop) = (Board::new(), Arc::new(Notify::new()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut pump = Pump {
+            ways: Arc::new(Ways::new(registry.clone(), &config.root, config.notify.clone())),
+            book: Book::default(),
+            running: JoinSet::new(),
+        };
+        let (board, stopped) = (ends.clone(), Arc::clone(&stop));
+        let thread = thread::Builder::new().name("deliveries".to_owned()).spawn(move || {
+            runtime.block_on(pump.run(&board, &stopped));
+            // A call that hangs must not keep the process.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { ends, stop, thread })
+    }
+
+    /// Tells of a job that has ended; of others nothing is to be told. Never waits.
+    pub(in crate::daemon) fn ended(&self, record: JobRecord) {
+        if record.state.is_final() {
+            self.ends.post(record.job.clone(), record);
+        }
+    }
+
+    /// Lets what runs come to its end, within bounds.
+    pub(in crate::daemon) async fn close(self) {
+        self.stop.notify_one();
+        let joined = tokio::task::spawn_blocking(move || self.thread.join());
+        let _ = timeout(LAST_WORDS * 2, joined).await;
+    }
+}
+
+struct Pump {
+    ways: Arc<Ways>,
+    book: Book,
+    running: JoinSet<(JobId, Kind, Outcome)>,
+}
+
+/// What can happen to it.
+enum News {
+    Ended(BTreeMap<JobId, JobRecord>),
+    Done((JobId, Kind, Outcome)),
+    Tick,
+    Stop,
+}
+
+impl Pump {
+    async fn run(&mut self, ends: &Board<JobId, JobRecord>, stop: &Notify) {
+        self.begin();
+        loop {
+            let registry = self.ways.registry().clone();
+            let configured = |kind: Kind| kind.is_configured(self.ways.config());
+            let acts = self.book.due(time::now(), configured, |entry| session::sight(&registry, entry));
+            self.act(acts);
+            let now = time::now();
+            let wait = self.book.next(now).map_or(LONGEST_SLEEP, |at| until(now, at).min(LONGEST_SLEEP));
+            // Every branch is cancel-safe: a board, a set of tasks, a signal and a timer lose nothing when another wins.
+            let news = tokio::select! {
+                records = ends.take() => News::Ended(records),
+                Some(Ok(done)) = self.running.join_next() => News::Done(done),
+                () = sleep(wait) => News::Tick,
+                () = stop.notified() => News::Stop,
+            };
+            match news {
+                News::Ended(records) => records.into_values().for_each(|record| self.ended(&record)),
+                News::Done((job, kind, outcome)) => self.done(&job, kind, outcome),
+                News::Tick => {}
+                News::Stop => break,
+            }
+        }
+        for record in ends.take().now_or_never().unwrap_or_default().into_values() {
+            self.ended(&record);
+        }
+        self.end().await;
+    }
+
+    /// Takes over what an earlier daemon left.
+    fn begin(&mut self) {
+        let registry = self.ways.registry().clone();
+        match start::entries(&registry) {
+            Ok(entries) => entries.into_iter().for_each(|entry| self.book.resume(entry)),
+            Err(e) => tracing::error!("the outbox can't be read: {e}"),
+        }
+        match start::without_entry(&registry, time::now()) {
+            Ok(records) => records.iter().for_each(|record| self.ended(record)),
+            Err(e) => tracing::error!("ends that nobody was told of can't be looked for: {e}"),
+        }
+    }
+
+    fn ended(&mut self, record: &JobRecord) {
+        let registry = self.ways.registry();
+        if registry.outbox_entry(&record.job).exists() {
+            return;
+        }
+        let attended = record.origin.attended;
+        if attended && outbox::shown(registry, &record.job).is_some() {
+            return;
+        }
+        if let Some(entry) = entry::of(record, self.ways.config(), session::takes_messages, time::now()) {
+            tracing::info!("{}", notice::headline(record));
+            let acts = self.book.add(entry, attended);
+            self.act(acts);
+        }
+    }
+
+    fn done(&mut self, job: &JobId, kind: Kind, outcome: Outcome) {
+        match &outcome {
+            Outcome::Taken => tracing::debug!("{job}: {kind} took its end"),
+            Outcome::Failed(reason) => tracing::debug!("{job}: {kind} did not take its end: {reason}"),
+            Outcome::Refused(reason) => tracing::warn!("{job}: {kind} will not take its end: {reason}"),
+        }
+        let acts = self.book.done(job, kind, outcome, time::now(), fastrand::f64());
+        self.act(acts);
+    }
+
+    fn act(&mut self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Save(entry) => {
+                    if let Err(e) = outbox::write(self.ways.registry(), &entry) {
+                        // It is delivered all the same; a relay that starts anew may do so once more.
+                        tracing::warn!("{}: the outbox can't be written: {e}", entry.job);
+                    }
+                }
+                Act::Run(job, kind) => {
+                    let ways = Arc::clone(&self.ways);
+                    self.running.spawn(async move {
+                        let outcome = ways::carry_out(&ways, &job, kind).await;
+                        (job, kind, outcome)
+                    });
+                }
+                Act::Close(job) => start::forget_archived(self.ways.registry(), &job),
+            }
+        }
+    }
+
+    /// What runs may come to its end; what does not is ended with its processes.
+    async fn end(&mut self) {
+        let all = async {
+            while let Some(done) = self.running.join_next().await {
+                if let Ok((job, kind, outcome)) = done {
+                    let acts = self.book.done(&job, kind, outcome, time::now(), fastrand::f64());
+                    let saves = acts.into_iter().filter(|act| matches!(act, Act::Save(_)));
+                    for act in saves {
+                        if let Act::Save(entry) = act {
+                            let _ = outbox::write(self.ways.registry(), &entry);
+                        }
+                    }
+                }
+            }
+        };
+        let _ = timeout(LAST_WORDS, all).await;
+        self.running.shutdown().await;
+    }
+}
+
+/// From one time to another; nothing where that has passed.
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}

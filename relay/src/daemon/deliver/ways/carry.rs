@@ -1,0 +1,74 @@
+//! One try of one way.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use common::ids::JobId;
+use common::record::JobRecord;
+
+use super::{codex, command, desktop, webhook};
+use crate::config::NotifyConfig;
+use crate::daemon::deliver::book::Outcome;
+use crate::daemon::deliver::entry::Kind;
+use crate::registry::{Registry, read};
+
+/// How long a try may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// What every way needs.
+pub(in crate::daemon::deliver) struct Ways {
+    registry: Registry,
+    root: PathBuf,
+    config: NotifyConfig,
+    /// Made at the first use: it reads the system's certificates.
+    http: OnceLock<ureq::Agent>,
+}
+
+impl Ways {
+    pub(in crate::daemon::deliver) fn new(registry: Registry, root: &Path, config: NotifyConfig) -> Self {
+        Self { registry, root: root.to_owned(), config, http: OnceLock::new() }
+    }
+
+    pub(in crate::daemon::deliver) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(in crate::daemon::deliver) fn config(&self) -> &NotifyConfig {
+        &self.config
+    }
+
+    /// The project's folder.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn http(&self) -> ureq::Agent {
+        self.http.get_or_init(webhook::agent).clone()
+    }
+}
+
+/// Tries a way once.
+pub(in crate::daemon::deliver) async fn carry_out(ways: &Ways, job: &JobId, kind: Kind) -> Outcome {
+    let record = match read::load(ways.registry(), job) {
+        Ok(stored) => stored.record,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Outcome::Refused("its job was removed".to_owned());
+        }
+        Err(e) => return Outcome::Failed(format!("its record can't be read: {e}")),
+    };
+    if !record.state.is_final() {
+        return Outcome::Failed("its record does not tell of the end yet".to_owned());
+    }
+    match kind {
+        Kind::Codex => codex::tell(ways, &record).await,
+        Kind::Desktop => desktop::show(&record).await,
+        Kind::Command => command::run(ways, &record).await,
+        Kind::Webhook => webhook::post(ways, &record).await,
+    }
+}
+
+/// What tells this end from every other, in this project and in others, the same at each try.
+pub(super) fn id(record: &JobRecord) -> String {
+    format!("{}-{}", record.job.stem(), record.created_at.as_millisecond())
+}

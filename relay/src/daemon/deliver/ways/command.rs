@@ -1,0 +1,31 @@
+//! The user's own program: the record on its stdin, the rest in its environment.
+
+use common::record::JobRecord;
+use tokio::process::Command;
+
+use super::carry::{LIMIT, Ways, id};
+use super::program;
+use crate::daemon::deliver::book::Outcome;
+use crate::render::status;
+
+/// Runs it; exit code 0 takes the end.
+pub(super) async fn run(ways: &Ways, record: &JobRecord) -> Outcome {
+    let Some((program, arguments)) = ways.config().command.split_first() else {
+        return Outcome::Refused("no command is configured".to_owned());
+    };
+    let Ok(input) = record.to_bytes() else {
+        return Outcome::Refused("its record can't be written as JSON".to_owned());
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(ways.root());
+    command.env("RELAY_JOB", record.job.to_string());
+    command.env("RELAY_STATE", record.state.as_str());
+    command.env("RELAY_REASON", status::failure_kind(record));
+    command.env("RELAY_SUMMARY", status::summary(record));
+    command.env("RELAY_LOG", common::text::printable(&record.log_path));
+    command.env("RELAY_DELIVERY", id(record));
+    match program::run(command, input, LIMIT).await {
+        Ok(()) => Outcome::Taken,
+        Err(reason) => Outcome::Failed(reason),
+    }
+}

@@ -1,0 +1,51 @@
+//! A notification on the desktop of whoever started the relay.
+
+use common::record::{JobRecord, State};
+use common::text;
+use notify_rust::{Notification, Timeout};
+use tokio::time::timeout;
+
+use super::carry::LIMIT;
+use crate::daemon::deliver::book::Outcome;
+use crate::render::{notice, status};
+
+/// Longest text below the headline, in bytes: more is not shown anyway.
+const BODY: usize = 200;
+
+/// Shows it. A machine without a desktop says so.
+pub(super) async fn show(record: &JobRecord) -> Outcome {
+    let (headline, body) = (notice::headline(record), body(record));
+    let shown = tokio::task::spawn_blocking(move || {
+        let mut notification = Notification::new();
+        notification.appname("relay").summary(&headline).body(&body).timeout(Timeout::Default);
+        notification.show().map(drop).map_err(|e| text::one_line(&e.to_string(), BODY))
+    });
+    match timeout(LIMIT, shown).await {
+        Ok(Ok(Ok(()))) => Outcome::Taken,
+        Ok(Ok(Err(reason))) => Outcome::Failed(format!("the desktop shows nothing: {reason}")),
+        Ok(Err(_)) => Outcome::Failed("the desktop shows nothing".to_owned()),
+        Err(_) => Outcome::Failed(format!("the desktop did not answer within {} s", LIMIT.as_secs())),
+    }
+}
+
+fn body(record: &JobRecord) -> String {
+    let said = match record.state {
+        State::Failed => status::reason(record),
+        _ => record.message.clone().unwrap_or_else(|| record.prompt_summary.clone()),
+    };
+    // Some desktops read markup.
+    text::one_line(&said, BODY).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn a_worker_can_put_no_markup_on_the_desktop() {
+        let mut record = samples::completed();
+        record.message = Some("<a href='x'>Done</a> & more\u{1b}[0m\nsecond line".into());
+        assert_eq!(body(&record), "&lt;a href='x'&gt;Done&lt;/a&gt; &amp; more[0m");
+    }
+}

@@ -1,0 +1,74 @@
+//! Signatures of the Standard Webhooks scheme (<https://www.standardwebhooks.com>): HMAC-SHA256 over id, time and body.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::config::SecretPlace;
+
+/// What a secret that is written in base64 begins with.
+const PREFIX: &str = "whsec_";
+
+/// Reads a secret from where it is kept.
+///
+/// # Errors
+/// One line: it is not there, is empty, or is no base64 behind `whsec_`.
+pub(super) fn secret(place: &SecretPlace) -> Result<Vec<u8>, String> {
+    let (name, text) = match place {
+        SecretPlace::File(path) => {
+            let name = format!("the webhook's secret {}", path.display());
+            (name.clone(), std::fs::read_to_string(path).map_err(|e| format!("{name} can't be read: {e}"))?)
+        }
+        SecretPlace::Variable(variable) => {
+            let name = format!("the webhook's secret ${variable}");
+            (name.clone(), std::env::var(variable).map_err(|e| format!("{name}: {e}"))?)
+        }
+    };
+    match text.trim() {
+        "" => Err(format!("{name} is empty")),
+        text => match text.strip_prefix(PREFIX) {
+            Some(encoded) => BASE64_STANDARD
+                .decode(encoded)
+                .map_err(|e| format!("{name} is no base64 behind {PREFIX}: {e}")),
+            None => Ok(text.as_bytes().to_vec()),
+        },
+    }
+}
+
+/// The value of the header `webhook-signature`.
+pub(super) fn sign(secret: &[u8], id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
+    mac.update(format!("{id}.{timestamp}.").as_bytes());
+    mac.update(body);
+    Some(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_scheme_is_signed_as_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+        let secret = secret(&SecretPlace::File(file)).unwrap();
+        let signed = sign(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b"{\"test\": 2432232314}");
+        assert_eq!(signed.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let read = || secret(&SecretPlace::File(file.clone()));
+        assert!(read().unwrap_err().contains("can't be read"));
+        for (text, expected) in [(" \n", "is empty"), ("whsec_%", "is no base64")] {
+            std::fs::write(&file, text).unwrap();
+            assert!(read().unwrap_err().contains(expected), "{text}");
+        }
+        std::fs::write(&file, "plain text\n").unwrap();
+        assert_eq!(read(), Ok(b"plain text".to_vec()));
+        assert!(secret(&SecretPlace::Variable("RELAY_NOT_SET_ANYWHERE".into())).is_err());
+    }
+}

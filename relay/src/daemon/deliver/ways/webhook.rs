@@ -1,0 +1,160 @@
+//! A POST to the configured address, signed, with an id that stays the same at each try.
+
+use std::sync::Arc;
+
+use common::record::JobRecord;
+use common::text;
+use serde_json::json;
+use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig};
+
+use super::carry::{LIMIT, Ways, id};
+use super::signature;
+use crate::daemon::deliver::book::Outcome;
+use crate::render::status;
+use crate::time;
+
+/// What never wants anything again.
+const GONE: u16 = 410;
+
+/// The client: the system's certificates, the environment's proxy, no redirects, since a signed post goes to nobody else.
+pub(super) fn agent() -> Agent {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::PlatformVerifier)
+        .unversioned_rustls_crypto_provider(provider)
+        .build();
+    Agent::config_builder()
+        .tls_config(tls)
+        .timeout_global(Some(LIMIT))
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(concat!("relay/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into()
+}
+
+/// Posts it; any 2xx takes the end.
+pub(super) async fn post(ways: &Ways, record: &JobRecord) -> Outcome {
+    let Some(webhook) = ways.config().webhook.clone() else {
+        return Outcome::Refused("no webhook is configured".to_owned());
+    };
+    let secret = match webhook.secret.as_ref().map(signature::secret).transpose() {
+        Ok(secret) => secret,
+        Err(reason) => return Outcome::Failed(reason),
+    };
+    let (id, body) = (id(record), body(record));
+    let at = time::now().as_second();
+    let agent = ways.http();
+    let sent = tokio::task::spawn_blocking(move || {
+        let mut request = agent
+            .post(&webhook.url)
+            .header("content-type", "application/json")
+            .header("idempotency-key", &id)
+            .header("webhook-id", &id)
+            .header("webhook-timestamp", at.to_string());
+        if let Some(signed) = secret.and_then(|secret| signature::sign(&secret, &id, at, body.as_bytes())) {
+            request = request.header("webhook-signature", signed);
+        }
+        request.send(body.as_bytes()).map(|answer| answer.status().as_u16())
+    });
+    match sent.await {
+        Ok(Ok(200..=299)) => Outcome::Taken,
+        Ok(Ok(GONE)) => Outcome::Refused("the receiver is gone for good (410)".to_owned()),
+        Ok(Ok(code @ 300..=399)) => {
+            Outcome::Failed(format!("it answered {code}: redirects are not followed"))
+        }
+        Ok(Ok(code)) => Outcome::Failed(format!("it answered {code}")),
+        Ok(Err(e)) => Outcome::Failed(reason(&e)),
+        Err(_) => Outcome::Failed("it could not be posted".to_owned()),
+    }
+}
+
+fn reason(error: &ureq::Error) -> String {
+    let reason = match error {
+        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "connection refused".to_owned()
+        }
+        ureq::Error::Timeout(_) => format!("no answer within {} s", LIMIT.as_secs()),
+        other => other.to_string(),
+    };
+    text::one_line(&reason, 200)
+}
+
+fn body(record: &JobRecord) -> String {
+    let reason = record.error.as_ref().map(
+        |error| json!({ "kind": error.kind, "message": text::printable(&error.message), "step": error.step }),
+    );
+    let words = record.message.as_deref().map(text::printable_lines);
+    json!({
+        "id": id(record),
+        "type": "job.finished",
+        "timestamp": record.finished_at,
+        "summary": status::summary(record),
+        "data": {
+            "job": record.job,
+            "state": record.state,
+            "error": reason,
+            "exit_code": record.exit_code,
+            "workspace": record.workspace,
+            "prompt_summary": text::printable(&record.prompt_summary),
+            "created_at": record.created_at,
+            "started_at": record.started_at,
+            "finished_at": record.finished_at,
+            "message": words,
+            "changes": record.changes,
+            "usage": record.usage,
+            "thread_id": record.thread_id,
+            "log_path": record.log_path,
+        },
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn a_post_tells_what_a_program_needs() {
+        let body: serde_json::Value = serde_json::from_str(&body(&samples::failed())).unwrap();
+        insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @r#"
+        {
+          "id": "abe.1-1767323045000",
+          "type": "job.finished",
+          "timestamp": "2026-01-02T03:14:16Z",
+          "summary": "abe#1 failed after 10m09s\nreason: step_timeout: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m\nstep 1 start 0.9s: codex\nstep 2 clone 5.0s: git clone https://example.org/abe\nstep 3 install 10m00s: npm ci (killed)\nsaid: The clone is there.\n      Now the packages.\n3 files changed (+10 -2) · tokens: 1200 in, 50 out · 2 processes killed, 0 left · thread 0199-t\nlog: /r/abe.1.log",
+          "data": {
+            "job": "abe#1",
+            "state": "failed",
+            "error": {
+              "kind": "step_timeout",
+              "message": "install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m",
+              "step": 3
+            },
+            "exit_code": null,
+            "workspace": "/home/u/work/abe",
+            "prompt_summary": "fix the tests",
+            "created_at": "2026-01-02T03:04:05Z",
+            "started_at": "2026-01-02T03:04:07Z",
+            "finished_at": "2026-01-02T03:14:16Z",
+            "message": "The clone is there.\n\nNow the packages.",
+            "changes": {
+              "files": 3,
+              "insertions": 10,
+              "deletions": 2
+            },
+            "usage": {
+              "input_tokens": 1200,
+              "cached_input_tokens": 0,
+              "output_tokens": 50,
+              "reasoning_output_tokens": 0
+            },
+            "thread_id": "0199-t",
+            "log_path": "/r/abe.1.log"
+          }
+        }
+        "#);
+    }
+}

@@ -1,0 +1,112 @@
+//! A receiver of webhooks that remembers what it was sent.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Largest body that is read.
+const MAX_BODY: usize = 1 << 20;
+
+/// A request that came in whole.
+#[derive(Debug, Clone)]
+pub struct Post {
+    /// Its headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// A running receiver. Dropping it closes its port; what it has seen is kept by whoever took [`Receiver::posts`].
+#[derive(Debug)]
+pub struct Receiver {
+    address: SocketAddr,
+    posts: Arc<Mutex<Vec<Post>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A port that nobody listens on.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.unwrap_or_else(|e| panic!("no port: {e}")).port()
+}
+
+impl Receiver {
+    /// Listens on that port and answers each post with `answer` after `delay`.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    pub fn start(port: u16, answer: &'static str, delay: Duration) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("port {port}: {e}"));
+        let address = listener.local_addr().unwrap_or_else(|e| panic!("{e}"));
+        let (posts, stop) = (Arc::<Mutex<Vec<Post>>>::default(), Arc::new(AtomicBool::new(false)));
+        let (seen, stopped) = (Arc::clone(&posts), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stopped.load(Ordering::Acquire) {
+                    return;
+                }
+                let seen = Arc::clone(&seen);
+                std::thread::spawn(move || take(stream, &seen, answer, delay));
+            }
+        });
+        Self { address, posts, stop, thread: Some(thread) }
+    }
+
+    /// Where it is posted to.
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    /// What has come in so far.
+    pub fn posts(&self) -> Vec<Post> {
+        lock(&self.posts).clone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // Wakes the thread up.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn take(mut stream: TcpStream, seen: &Mutex<Vec<Post>>, answer: &str, delay: Duration) {
+    let Some(post) = read(&stream) else { return };
+    lock(seen).push(post);
+    std::thread::park_timeout(delay);
+    let _ = write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+}
+
+fn read(stream: &TcpStream) -> Option<Post> {
+    let mut reader = BufReader::new(stream);
+    let mut headers = BTreeMap::new();
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_lowercase(), value.trim().to_owned());
+    }
+    let length: usize = headers.get("content-length")?.parse().ok()?;
+    let mut body = vec![0; length.min(MAX_BODY)];
+    reader.read_exact(&mut body).ok()?;
+    Some(Post { headers, body })
+}
+
+/// A panic elsewhere leaves the list whole: each change to it is one push.
+fn lock(posts: &Mutex<Vec<Post>>) -> MutexGuard<'_, Vec<Post>> {
+    posts.lock().unwrap_or_else(PoisonError::into_inner)
+}
