@@ -34,7 +34,6 @@ command -v sysctl >/dev/null 2>&1 || [ -x /usr/sbin/sysctl ] || apt_install proc
 command -v python3 >/dev/null 2>&1 || apt_install python3-minimal
 command -v tmux >/dev/null || apt_install tmux
 command -v strace >/dev/null || apt_install strace
-command -v tmux >/dev/null || apt_install tmux
 command -v curl >/dev/null || apt_install curl
 # The shells that complete jobs, and what checks the man pages.
 command -v fish >/dev/null || apt_install fish

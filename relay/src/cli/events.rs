@@ -74,7 +74,10 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
         match &follow {
             Some(follow) if !over => follow.pause(None),
             Some(_) => return Ok(()),
-            None => return Ok(printer.health(&stored.record)),
+            None => {
+                printer.health(&stored.record);
+                return Ok(());
+            }
         };
     }
 }

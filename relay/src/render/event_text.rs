@@ -225,8 +225,8 @@ mod tests {
             codes.iter().fold(text.to_owned(), |text, code| text.replace(code, ""))
         };
         let bare = samples::view(200);
-        for n in 0..story.len() {
-            let expected = line(&story[n].to_bytes().unwrap(), &story[n], Setting::default(), &bare);
+        for (n, event) in story.iter().enumerate() {
+            let expected = line(&event.to_bytes().unwrap(), event, Setting::default(), &bare);
             assert_eq!(plain(&colored(n)), expected);
         }
         let last = colored(story.len() - 1);

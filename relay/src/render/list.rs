@@ -81,9 +81,12 @@ fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
     let paint = view.paint;
     let state = width::pad(&format!("{} {}", mark(record.state), record.state.as_str()), STATE);
     let doing_now = doing_now(record, view, health.word);
-    let brush = |text: &str| match attention(record, health.word) {
-        true => paint.health_or_state(record, health.word, text),
-        false => text.to_owned(),
+    let brush = |text: &str| {
+        if attention(record, health.word) {
+            paint.health_or_state(record, health.word, text)
+        } else {
+            text.to_owned()
+        }
     };
     // Words may take the place of a bar that is not there.
     let doing = match near {

@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 use super::model::{Mode, Model, Pane};
 use super::pane;
 use super::rows::Columns;
-use super::style::Look;
+use super::style::{self, Look};
 use crate::render::times::clock;
 use crate::render::{list, width};
 
@@ -46,14 +46,14 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
     let (jobs, details) = split(model, body);
     rows_of(model, frame, jobs, look);
     if let Some((details, borders)) = details {
-        let block = Block::new().borders(borders).border_style(look.dim()).title(pane::title(model));
+        let block = Block::new().borders(borders).border_style(style::dim()).title(pane::title(model));
         let inner = block.inner(details);
         frame.render_widget(block, details);
         frame.render_widget(Paragraph::new(pane::lines(model, inner, look)), inner);
     }
     frame.render_widget(footer(model, usize::from(bottom.width), look), bottom);
     if model.mode == Mode::Help {
-        help(frame, body, look);
+        help(frame, body);
     }
 }
 
@@ -80,19 +80,17 @@ fn header(model: &Model, columns: usize, look: Look) -> Line<'static> {
     let view = &model.news.view;
     let now = clock(view.now, view.now, &view.zone);
     let room = columns.saturating_sub(now.len() + 1);
-    match &model.news.trouble {
-        Some(trouble) => Line::styled(width::pad(trouble, columns), look.alarm()),
-        None => {
-            let text = width::pad(&list::headline(&model.news.records, view), room);
-            Line::from(vec![Span::styled(text, look.bold()), Span::styled(format!(" {now}"), look.dim())])
-        }
+    if let Some(trouble) = &model.news.trouble {
+        return Line::styled(width::pad(trouble, columns), look.alarm());
     }
+    let text = width::pad(&list::headline(&model.news.records, view), room);
+    Line::from(vec![Span::styled(text, style::bold()), Span::styled(format!(" {now}"), style::dim())])
 }
 
 fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Look) {
     let listed = model.listed();
     let columns = Columns::of(&listed, usize::from(area.width));
-    let mut lines = vec![columns.header(look)];
+    let mut lines = vec![columns.header()];
     if listed.is_empty() {
         let why = if model.filter.is_empty() {
             "  no jobs yet: `relay launch -w DIR \"task\"` starts one"
@@ -114,28 +112,28 @@ fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Look) {
 fn footer(model: &Model, columns: usize, look: Look) -> Line<'static> {
     let (text, style) = match (&model.mode, &model.note) {
         (Mode::Confirm(job), _) => (format!("cancel {job} and end all it runs? y/n"), look.alarm()),
-        (Mode::Filter, _) => (format!("/{}▏ enter: keep, esc: all", model.filter), look.bold()),
-        (_, Some(note)) => (note.clone(), look.bold()),
+        (Mode::Filter, _) => (format!("/{}▏ enter: keep, esc: all", model.filter), style::bold()),
+        (_, Some(note)) => (note.clone(), style::bold()),
         (_, None) if !model.filter.is_empty() => {
-            (format!("only jobs with '{}' (esc: all)  q quit  ? help", model.filter), look.dim())
+            (format!("only jobs with '{}' (esc: all)  q quit  ? help", model.filter), style::dim())
         }
         (_, None) => (
             "q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter"
                 .to_owned(),
-            look.dim(),
+            style::dim(),
         ),
     };
     Line::styled(width::pad(&text, columns), style)
 }
 
-fn help(frame: &mut Frame<'_>, body: Rect, look: Look) {
+fn help(frame: &mut Frame<'_>, body: Rect) {
     let width = body.width.min(60);
     let height = u16::try_from(HELP.len() + 2).unwrap_or(u16::MAX).min(body.height);
     let area = Rect { x: body.x + (body.width - width) / 2, y: body.y, width, height };
     let lines: Vec<Line<'_>> = HELP
         .iter()
         .map(|(keys, what)| {
-            Line::from(vec![Span::styled(format!(" {keys:<11}"), look.bold()), Span::raw(*what)])
+            Line::from(vec![Span::styled(format!(" {keys:<11}"), style::bold()), Span::raw(*what)])
         })
         .collect();
     frame.render_widget(Clear, area);

@@ -56,9 +56,10 @@ impl Feed {
 
     fn view(&self, records: &[JobRecord]) -> View {
         let starting = || PlatformStatus::Starting { detail: "the relay has just been started".to_owned() };
-        let relay = match lease::is_held(&self.registry) {
-            true => Relay::Up(lease::read(&self.registry).map_or_else(starting, |lease| lease.platform)),
-            false => Relay::Down,
+        let relay = if lease::is_held(&self.registry) {
+            Relay::Up(lease::read(&self.registry).map_or_else(starting, |lease| lease.platform))
+        } else {
+            Relay::Down
         };
         let queued = records.iter().filter(|record| record.state == State::Queued);
         View {

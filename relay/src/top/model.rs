@@ -145,9 +145,12 @@ impl Model {
             Action::Move(by) => self.select(|at, last| at.saturating_add_signed(by).min(last)),
             Action::First => self.select(|_, _| 0),
             Action::Last => self.select(|_, last| last),
-            Action::Details => self.open(if self.pane == Pane::Closed { Pane::Status } else { Pane::Closed }),
-            Action::Log => self.open(self.toggled(Pane::Log)),
-            Action::Events => self.open(self.toggled(Pane::Events)),
+            Action::Details => {
+                let pane = if self.pane == Pane::Closed { Pane::Status } else { Pane::Closed };
+                Some(self.open(pane))
+            }
+            Action::Log => Some(self.open(self.toggled(Pane::Log))),
+            Action::Events => Some(self.open(self.toggled(Pane::Events))),
             Action::Scroll(by) => {
                 // A log is read from its end.
                 let by = if matches!(self.pane, Pane::Log | Pane::Events) { -by } else { by };
@@ -177,11 +180,11 @@ impl Model {
                 if !c.is_control() && self.filter.chars().count() < FILTER {
                     self.filter.push(c);
                 }
-                self.refilter()
+                Some(self.refilter())
             }
             Action::Erase => {
                 self.filter.pop();
-                self.refilter()
+                Some(self.refilter())
             }
             Action::Accept => {
                 self.mode = Mode::Browse;
@@ -197,35 +200,34 @@ impl Model {
         if self.pane == pane { Pane::Status } else { pane }
     }
 
-    fn open(&mut self, pane: Pane) -> Option<Effect> {
+    fn open(&mut self, pane: Pane) -> Effect {
         self.pane = pane;
         self.scroll = 0;
-        Some(Effect::Look)
+        Effect::Look
     }
 
     fn back(&mut self) -> Option<Effect> {
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Filter => {
                 self.filter.clear();
-                self.refilter()
+                Some(self.refilter())
             }
             Mode::Confirm(job) => {
                 self.note = Some(format!("{job} goes on"));
                 None
             }
-            Mode::Help => None,
-            Mode::Browse if matches!(self.pane, Pane::Log | Pane::Events) => self.open(Pane::Status),
+            Mode::Browse if matches!(self.pane, Pane::Log | Pane::Events) => Some(self.open(Pane::Status)),
             Mode::Browse if !self.filter.is_empty() => {
                 self.filter.clear();
-                self.refilter()
+                Some(self.refilter())
             }
-            Mode::Browse => None,
+            Mode::Browse | Mode::Help => None,
         }
     }
 
-    fn refilter(&mut self) -> Option<Effect> {
+    fn refilter(&mut self) -> Effect {
         self.keep_selection();
-        Some(Effect::Look)
+        Effect::Look
     }
 
     fn select(&mut self, place: impl Fn(usize, usize) -> usize) -> Option<Effect> {

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::model::{Model, Pane};
-use super::style::Look;
+use super::style::{self, Look};
 use crate::render::{Paint, View, health, status, width};
 
 /// Columns of a label in the text of a status.
@@ -30,7 +30,7 @@ pub(super) fn lines(model: &Model, area: Rect, look: Look) -> Vec<Line<'static>>
     match (model.pane, model.record()) {
         (Pane::Closed, _) | (_, None) => Vec::new(),
         (Pane::Status, Some(record)) => details(model, record, columns, rows, look),
-        (Pane::Log | Pane::Events, Some(_)) => followed(model, columns, rows, look),
+        (Pane::Log | Pane::Events, Some(_)) => followed(model, columns, rows),
     }
 }
 
@@ -43,7 +43,7 @@ fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look:
     for (i, line) in block.lines().enumerate() {
         let line = width::fit_raw(line, columns);
         if i == 0 {
-            lines.push(Line::styled(line, look.state(record.state).patch(look.bold())));
+            lines.push(Line::styled(line, look.state(record.state).patch(style::bold())));
             continue;
         }
         let split = line.char_indices().nth(LABEL).map_or(line.len(), |(at, _)| at);
@@ -57,20 +57,22 @@ fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look:
             _ => ratatui::style::Style::new(),
         };
         lines.push(Line::from(vec![
-            Span::styled(head.to_owned(), look.dim()),
+            Span::styled(head.to_owned(), style::dim()),
             Span::styled(text.to_owned(), style),
         ]));
     }
     for (i, tried) in model.news.tries.iter().enumerate() {
         for (j, part) in width::wrap(tried, columns.saturating_sub(LABEL).max(8)).into_iter().enumerate() {
             let head = if i + j == 0 { "try" } else { "" };
-            lines
-                .push(Line::from(vec![Span::styled(format!("{head:<LABEL$}"), look.dim()), Span::raw(part)]));
+            lines.push(Line::from(vec![
+                Span::styled(format!("{head:<LABEL$}"), style::dim()),
+                Span::raw(part),
+            ]));
         }
     }
     let room = rows.saturating_sub(lines.len() + 1);
     if room > 0 && model.scroll == 0 && !model.news.tail.is_empty() {
-        lines.push(Line::styled(width::fit_raw(&"─".repeat(columns.min(40)), columns), look.dim()));
+        lines.push(Line::styled(width::fit_raw(&"─".repeat(columns.min(40)), columns), style::dim()));
         let from = model.news.tail.len().saturating_sub(room);
         lines.extend(model.news.tail[from..].iter().map(|line| Line::raw(width::fit_raw(line, columns))));
     }
@@ -79,10 +81,10 @@ fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look:
 }
 
 /// The end of the log or events, or what is `scroll` lines above it.
-fn followed(model: &Model, columns: usize, rows: usize, look: Look) -> Vec<Line<'static>> {
+fn followed(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
     let tail = &model.news.tail;
     if tail.is_empty() {
-        return vec![Line::styled(width::fit_raw("nothing yet", columns), look.dim())];
+        return vec![Line::styled(width::fit_raw("nothing yet", columns), style::dim())];
     }
     let end = tail.len().saturating_sub(model.scroll).max(rows.min(tail.len()));
     let from = end.saturating_sub(rows);

@@ -144,7 +144,7 @@ impl<'a> Top<'a> {
         let registry = &self.setting.registry;
         match effect {
             Effect::Cancel(job) => {
-                self.model.note = Some(orders::cancel(registry, &job, self.setting.grace_ms))
+                self.model.note = Some(orders::cancel(registry, &job, self.setting.grace_ms));
             }
             Effect::Extend { job, step } => self.model.note = Some(orders::extend(registry, &job, step)),
             Effect::Look | Effect::Quit => {}

@@ -5,10 +5,12 @@ use common::record::JobRecord;
 use common::summary;
 use ratatui::text::{Line, Span};
 
-use super::style::Look;
+use super::style::{self, Look};
 use crate::render::health::{self, Word};
 use crate::render::{View, list, width};
 
+/// Between two columns.
+const GAP: &str = "  ";
 /// Columns of a mark and a state, of the gauge, of the time beside it, of what was used.
 const STATE: usize = 11;
 const BAR: usize = 10;
@@ -46,7 +48,7 @@ impl Columns {
     }
 
     /// What the columns are called.
-    pub(super) fn header(self, look: Look) -> Line<'static> {
+    pub(super) fn header(self) -> Line<'static> {
         let mut text = format!(
             "  {}  {}  {}",
             width::pad("STATE", STATE),
@@ -56,15 +58,18 @@ impl Columns {
         if self.bar {
             text += &width::pad("", BAR + 1);
         }
-        text += &format!("{:>TIME$}", "TIME");
+        text += &" ".repeat(TIME - 4);
+        text += "TIME";
         if self.used {
-            text += &format!("  {}", width::pad("USED", USED));
+            text += GAP;
+            text += &width::pad("USED", USED);
         }
-        text += &format!("  {}", width::pad("TASK", self.task));
+        text += GAP;
+        text += &width::pad("TASK", self.task);
         if self.said > 0 {
             text += "  SAID";
         }
-        Line::styled(text, look.dim())
+        Line::styled(text, style::dim())
     }
 
     /// A job.
@@ -86,7 +91,7 @@ impl Columns {
             Span::raw(if selected { "▸ " } else { "  " }),
             Span::styled(state, look.state(record.state)),
             Span::raw("  "),
-            Span::styled(width::pad(&record.job.to_string(), self.job), look.bold()),
+            Span::styled(width::pad(&record.job.to_string(), self.job), style::bold()),
             Span::raw("  "),
             Span::styled(doing, doing_style),
             Span::raw(" "),
@@ -103,10 +108,10 @@ impl Columns {
         spans.push(Span::raw(format!("  {}", width::pad(&record.prompt_summary, self.task))));
         if self.said > 0 {
             let said = record.message.as_deref().unwrap_or_default();
-            spans.push(Span::styled(format!("  {}", width::fit(said, self.said)), look.dim()));
+            spans.push(Span::styled(format!("  {}", width::fit(said, self.said)), style::dim()));
         }
         let line = Line::from(spans);
-        if selected { line.patch_style(look.selected()) } else { line }
+        if selected { line.patch_style(style::selected()) } else { line }
     }
 }
 

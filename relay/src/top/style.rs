@@ -38,17 +38,17 @@ impl Look {
     pub(super) fn alarm(self) -> Style {
         self.fg(Color::Red)
     }
+}
 
-    pub(super) fn dim(self) -> Style {
-        Style::new().add_modifier(Modifier::DIM)
-    }
+pub(super) fn dim() -> Style {
+    Style::new().add_modifier(Modifier::DIM)
+}
 
-    pub(super) fn bold(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
+pub(super) fn bold() -> Style {
+    Style::new().add_modifier(Modifier::BOLD)
+}
 
-    /// The line that keys are for. Reversed, so that it is seen without colour too.
-    pub(super) fn selected(self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
-    }
+/// The line that keys are for. Reversed, so that it is seen without colour too.
+pub(super) fn selected() -> Style {
+    Style::new().add_modifier(Modifier::REVERSED)
 }

@@ -9,7 +9,7 @@
 //! * [`receiver`]: whom webhooks go to.
 //! * [`netns`]: relay and agent in networks of their own. * [`mount`]: small file systems. [`strace`]: calls that fail
 //!   on purpose. * [`figures`]: what was measured. * [`host_session`]: sessions of the real Codex with relay's hooks.
-//!   [`tmux`]: a real terminal. [`tui`]: the same on a full screen. * [`outbox`]: ends that are to be delivered.
+//!   [`tui`]: the same on a full screen. * [`tmux`]: a real terminal. * [`outbox`]: ends that are to be delivered.
 //!
 //! Nothing here sleeps and hopes: [`until`] looks for a fact until a generous deadline.
 
