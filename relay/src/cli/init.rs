@@ -1,5 +1,6 @@
 //! `relay init`
 
+use std::fmt::Write;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use crate::render::Output;
                   Codex run `relay up`, `down` and `doctor` outside of its sandbox. Repeating it is harmless. A file \
                   or part that somebody has changed is kept. Without a project here, this folder becomes one."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct InitArgs {
     /// Add an MCP server and hooks for Codex
     #[arg(long)]
@@ -27,7 +29,7 @@ pub struct InitArgs {
     /// Add an MCP server, hooks, permissions and the section in CLAUDE.md for Claude Code
     #[arg(long)]
     claude: bool,
-    /// Put rules, hooks and servers where they hold for all your projects ($CODEX_HOME, ~/.claude)
+    /// Put rules, hooks and servers where they hold for all your projects (`CODEX_HOME`, ~/.claude)
     #[arg(long)]
     user: bool,
     /// Take away what init wrote, with --user also for all your projects
@@ -64,7 +66,7 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
     let wish = if args.remove { Wish::Remove } else { Wish::Put { force: args.force } };
     let request = Request { codex: args.codex, claude: args.claude, user: args.user, wish };
     let homes = Homes::of(&|name| std::env::var(name), &cwd);
-    let plan = init::plan(&request, &root, &homes)?;
+    let plan = init::plan(request, &root, &homes)?;
     if !args.dry_run {
         init::carry_out(&plan).map_err(|failed| explained(&failed))?;
     }
@@ -86,10 +88,11 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
 fn explained(failed: &Failed) -> Failure {
     let Failed { path, error, partly } = failed;
     let is_forbidden = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
-    let what = match is_forbidden && caller::session(&|name| std::env::var(name)).is_some() {
-        true => "Codex's sandbox keeps .codex, .agents and .git read-only: ask the person to run `relay init` in a terminal"
-            .to_owned(),
-        false => error.to_string(),
+    let what = if is_forbidden && caller::session(&|name| std::env::var(name)).is_some() {
+        "Codex's sandbox keeps .codex, .agents and .git read-only: ask the person to run `relay init` in a terminal"
+            .to_owned()
+    } else {
+        error.to_string()
     };
     let written = if *partly { "files before it were written" } else { "nothing was written" };
     Failure::unreachable(format!("{} can't be written ({what}); {written}", path.display()))
@@ -108,13 +111,13 @@ fn told(plan: &Plan, root: &Path, dry_run: bool) -> String {
             (Outcome::Unchanged, _) => "unchanged",
             (Outcome::Kept, _) => "kept",
         };
-        text.push_str(&format!("{done:<10} {shown}"));
-        match kept {
-            Some(why) if *outcome == Outcome::Kept => text.push_str(&format!(": {why}")),
-            Some(why) => text.push_str(&format!(" (kept: {why})")),
-            None => {}
-        }
-        text.push('\n');
+        let why = match kept {
+            Some(why) if *outcome == Outcome::Kept => format!(": {why}"),
+            Some(why) => format!(" (kept: {why})"),
+            None => String::new(),
+        };
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{done:<10} {shown}{why}");
     }
     if plan.files.is_empty() {
         text.push_str("nothing of relay's is here\n");

@@ -31,7 +31,8 @@ pub(super) fn missing(folders: &[String], text: &str) -> String {
                 && (line == folder || folder.strip_prefix(line).is_some_and(|rest| rest.starts_with('/')))
         })
     };
-    folders.iter().filter(|folder| !has(folder)).map(|folder| format!("/{folder}/\n")).collect()
+    let lines = folders.iter().filter(|folder| !has(folder)).flat_map(|folder| ["/", folder.as_str(), "/\n"]);
+    lines.collect()
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ pub fn rules_files(root: &Path, codex_home: Option<&Path>) -> Vec<PathBuf> {
 }
 
 /// All files of a request. A removal takes everything that init may have put into the project.
-pub(super) fn of(request: &Request, root: &Path, homes: &Homes, ignored: Vec<String>) -> Vec<Piece> {
+pub(super) fn of(request: Request, root: &Path, homes: &Homes, ignored: Vec<String>) -> Vec<Piece> {
     let removes = request.wish == Wish::Remove;
     let project = |path: &str, content| Piece {
         path: root.join(path),
@@ -141,7 +141,7 @@ pub(super) fn of(request: &Request, root: &Path, homes: &Homes, ignored: Vec<Str
 }
 
 /// The files outside of the project.
-fn of_user(request: &Request, homes: &Homes) -> Vec<Piece> {
+fn of_user(request: Request, homes: &Homes) -> Vec<Piece> {
     let removes = request.wish == Wish::Remove;
     let mut pieces = Vec::new();
     let mut add = |home: &PathBuf, path: &str, content| {

@@ -62,7 +62,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// Exit code 2 when a file can't be merged, 5 when one can't be read.
-pub fn plan(request: &Request, root: &Path, homes: &Homes) -> Result<Plan, Failure> {
+pub fn plan(request: Request, root: &Path, homes: &Homes) -> Result<Plan, Failure> {
     // Two names may lead to one file, as where CLAUDE.md is a link to AGENTS.md: the second sees what the first has done.
     let mut done = BTreeMap::<PathBuf, Option<String>>::new();
     let mut files = Vec::new();
