@@ -92,7 +92,7 @@ impl Staging {
         match fs::metadata(path) {
             // Never wider than it was, not for a moment.
             Ok(there) => {
-                file.set_permissions(fs::Permissions::from_mode(there.permissions().mode() & 0o7777))?
+                file.set_permissions(fs::Permissions::from_mode(there.permissions().mode() & 0o7777))?;
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),
