@@ -70,6 +70,7 @@ impl Feed {
             ahead: 0,
             columns: None,
             paint: self.paint,
+            delivery: None,
         }
     }
 
