@@ -142,7 +142,9 @@ impl Core {
             self.move_limits().await;
         }
         self.settle();
-        records.into_values().for_each(|record| self.deliveries.ended(record));
+        for record in records.into_values() {
+            self.deliveries.ended(record);
+        }
         self.flow()
     }
 

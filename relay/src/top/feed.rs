@@ -69,6 +69,7 @@ impl Feed {
             queue: queued.map(|record| record.job.clone()).collect(),
             ahead: 0,
             columns: None,
+            delivery: None,
             paint: self.paint,
             delivery: None,
         }

@@ -20,8 +20,11 @@ mod tests {
 
     #[test]
     fn a_pause_doubles_up_to_five_minutes_and_is_spread() {
-        let seconds = |attempts, chance| pause(attempts, chance).as_secs_f64();
-        assert_eq!([1, 2, 3, 9, 10, u32::MAX].map(|n| seconds(n, 1.0)), [1.0, 2.0, 4.0, 256.0, 300.0, 300.0]);
-        assert_eq!([1, 3, 99].map(|n| seconds(n, 0.0)), [0.5, 2.0, 150.0]);
+        let ms = |attempts, chance| pause(attempts, chance).as_millis();
+        assert_eq!(
+            [1, 2, 3, 9, 10, u32::MAX].map(|n| ms(n, 1.0)),
+            [1000, 2000, 4000, 256_000, 300_000, 300_000]
+        );
+        assert_eq!([1, 3, 99].map(|n| ms(n, 0.0)), [500, 2000, 150_000]);
     }
 }

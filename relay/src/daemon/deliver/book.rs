@@ -153,9 +153,15 @@ impl Book {
                     continue;
                 }
                 let to_session = kind == Kind::Codex;
-                if to_session && let Some(act) = open.yield_to(&see(&open.entry), now) {
-                    acts.extend(act);
-                    continue;
+                if to_session {
+                    match open.turn(&see(&open.entry), now) {
+                        Turn::Ours => {}
+                        Turn::Hooks => continue,
+                        Turn::Over => {
+                            acts.push(Act::Save(open.entry.clone()));
+                            continue;
+                        }
+                    }
                 }
                 if all < MOST && (to_session || to_people < MOST_TO_PEOPLE) {
                     all += 1;
@@ -247,16 +253,28 @@ impl Open {
     }
 
     /// A session that was shown the end needs no message; one that is in a turn gets it from its hooks.
-    fn yield_to(&mut self, sight: &Sight, now: Timestamp) -> Option<Option<Act>> {
-        let way = self.entry.ways.get_mut(Kind::Codex.as_str())?;
+    fn turn(&mut self, sight: &Sight, now: Timestamp) -> Turn {
+        let Some(way) = self.way(Kind::Codex) else { return Turn::Over };
         if sight.shown_there {
             way.take();
-            return Some(Some(Act::Save(self.entry.clone())));
+            return Turn::Over;
         }
-        sight.busy_until.filter(|until| *until > now)?;
-        way.next_at = Some(now + LOOK_AGAIN);
-        Some(None)
+        if sight.busy_until.is_some_and(|until| until > now) {
+            way.next_at = Some(now + LOOK_AGAIN);
+            return Turn::Hooks;
+        }
+        Turn::Ours
     }
+}
+
+/// Whose turn it is to tell a session of an end.
+enum Turn {
+    /// The message's.
+    Ours,
+    /// The session's own hooks', for a while.
+    Hooks,
+    /// Nobody's: it was told.
+    Over,
 }
 
 impl Way {

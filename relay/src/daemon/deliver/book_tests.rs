@@ -36,11 +36,11 @@ fn runs(acts: &[Act]) -> Vec<String> {
 
 /// The state of a way in the last entry that was saved, with its tries and its error.
 fn saved(acts: &[Act], kind: Kind) -> (WayState, u32, Option<String>) {
-    let entries = acts.iter().filter_map(|act| match act {
+    let mut entries = acts.iter().filter_map(|act| match act {
         Act::Save(entry) => Some(entry),
         Act::Run(..) | Act::Close(_) => None,
     });
-    let way = entries.last().unwrap().ways[kind.as_str()].clone();
+    let way = entries.next_back().unwrap().ways[kind.as_str()].clone();
     (way.state, way.attempts, way.last_error)
 }
 

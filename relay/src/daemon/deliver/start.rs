@@ -23,10 +23,13 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
     let mut pending = Vec::new();
     for entry in fs::read_dir(registry.outbox())? {
         let name = entry?.file_name();
-        let stem =
-            name.to_str().and_then(|name| name.strip_suffix(".json").or_else(|| name.strip_suffix(".shown")));
-        let Some(job) = stem.and_then(|stem| stem.parse::<JobId>().ok()) else { continue };
-        let is_entry = name.to_str().is_some_and(|name| name.ends_with(".json"));
+        let Some((stem, is_entry)) = name.to_str().and_then(|name| {
+            let entry = name.strip_suffix(".json").map(|stem| (stem, true));
+            entry.or_else(|| name.strip_suffix(".shown").map(|stem| (stem, false)))
+        }) else {
+            continue;
+        };
+        let Ok(job) = stem.parse::<JobId>() else { continue };
         match outbox::read(registry, &job) {
             // What a newer program has written is not this one's to act on.
             Ok(Some(found)) if found.schema > outbox::SCHEMA => {}
