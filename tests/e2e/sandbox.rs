@@ -61,6 +61,7 @@ fn every_verb_works_in_every_form_that_a_shell_can_give_it() {
         ("relay cancel done", "already ended"),
         ("relay run -w \"$DEMO\" -n ran -- echo ran", "ran"),
         ("relay launch --runner shell -w \"$DEMO\" -n more true", "Worker more#"),
+        ("relay retry done.1", "Worker done#"),
     ];
     let mut script = String::from("export OLD=$PATH\n");
     let mut expected = String::new();
