@@ -45,9 +45,9 @@ fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
       STATE        JOB    STEP                                   TIME  TASK
     ▸ ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
       ● running    bea#1  quiet: install: n… █░░░░░░░░░     2m28s/20m  fix the tests
-      ● running    dan#3  stale: last heard…                    2m38s  fix the tests
-      ○ queued     cid#1  place 1, the next…                    2m40s  fix the tests
-      ✗ failed     abe#1  just now: step_ti…                   10m09s  fix the tests
+      ● running    dan#3  stale: last heard of 2m ago           2m38s  fix the tests
+      ○ queued     cid#1  place 1, the next to start b…         2m40s  fix the tests
+      ✗ failed     abe#1  just now: step_timeout               10m09s  fix the tests
       ✓ completed  eva#7  just now                             10m09s  fix the tests
      abe#2 details ─────────────────────────────────────────────────────────────────
     abe#2 running for 2m38s
@@ -64,7 +64,7 @@ fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
     said       The clone is there.
                Now the packages.
     thread     0199-t
-    ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter  ? help  …
+    q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / …
     "#);
 }
 
@@ -76,7 +76,7 @@ fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
     ▸ ● running    abe#2  install: npm ci                      ██░░░░░░░░     2m30s/10m  fix the tests            │abe#2 running for 2m38s
       ● running    bea#1  quiet: install: npm ci               █░░░░░░░░░     2m28s/20m  fix the tests            │task       fix the tests
       ● running    dan#3  stale: last heard of 2m ago                             2m38s  fix the tests            │workspace  /home/u/work/abe (engine docker, isolation: container)
-      ○ queued     cid#1  place 1, the next to start by itsel…                    2m40s  fix the tests            │times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
+      ○ queued     cid#1  place 1, the next to start by itself; the plat…         2m40s  fix the tests            │times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
       ✗ failed     abe#1  just now: step_timeout                                 10m09s  fix the tests            │link       connected
       ✓ completed  eva#7  just now                                               10m09s  fix the tests            │step       3 install 2m30s of 10m: npm ci
                                                                                                                   │           ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
@@ -90,7 +90,7 @@ fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
                                                                                                                   │log        /r/abe.1.log
                                                                                                                   │────────────────────────────────────────
                                                                                                                   │added 12 packages
-    ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter  ? help  q quit
+    q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter
     "#);
 }
 
@@ -105,9 +105,9 @@ fn a_failed_job_shows_its_error_and_what_to_try() {
       STATE        JOB    STEP                                   TIME  TASK
       ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
       ● running    bea#1  quiet: install: n… █░░░░░░░░░     2m28s/20m  fix the tests
-      ● running    dan#3  stale: last heard…                    2m38s  fix the tests
-      ○ queued     cid#1  place 1, the next…                    2m40s  fix the tests
-    ▸ ✗ failed     abe#1  just now: step_ti…                   10m09s  fix the tests
+      ● running    dan#3  stale: last heard of 2m ago           2m38s  fix the tests
+      ○ queued     cid#1  place 1, the next to start b…         2m40s  fix the tests
+    ▸ ✗ failed     abe#1  just now: step_timeout               10m09s  fix the tests
       ✓ completed  eva#7  just now                             10m09s  fix the tests
      abe#1 details ─────────────────────────────────────────────────────────────────
     abe#1 failed after 10m09s (just now)
@@ -130,7 +130,7 @@ fn a_failed_job_shows_its_error_and_what_to_try() {
     log        /r/abe.1.log
     try        a cache or a nearer mirror makes it faster
 
-    ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter  ? help  …
+    q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / …
     "#);
 }
 
@@ -190,7 +190,7 @@ fn the_help_names_every_key() {
       │ q          quit; ctrl-z: back to the shell, fg returns   │
       └──────────────────────────────────────────────────────────┘
 
-    ↑↓ select  enter details  l log  e events  c cancel  x +10m  / …
+    q quit  ? help  ↑↓ select  enter details  l log  e events  c ca…
     "#);
 }
 
@@ -205,7 +205,7 @@ fn without_jobs_or_a_relay_the_screen_says_what_to_do() {
       no jobs yet: `relay launch -w DIR "task"` starts one
 
 
-    ↑↓ select  enter details  l log  e events  c cancel  x +10m…
+    q quit  ? help  ↑↓ select  enter details  l log  e events  …
     "#);
 }
 
