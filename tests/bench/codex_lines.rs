@@ -21,7 +21,7 @@ const PACES: [(u32, u64, usize); 2] = [(10, 200, 100), (1_000, 2, 2_000)];
 const WARM_UP: usize = 10;
 /// Commands of a flood: two lines each, and four events (the model's step before it, and its own).
 const FLOOD: u32 = 250_000;
-/// Of a flood's events so many go to JetStream, which takes them slowly.
+/// Of a flood's events so many go to `JetStream`, which takes them slowly.
 const BESIDE: usize = 100_000;
 /// Floods of each kind, in turn; an odd number has a middle.
 const FLOODS: usize = 3;

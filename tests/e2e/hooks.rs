@@ -34,7 +34,7 @@ fn call(site: &Site, event: &str, stdin: &[u8], variables: &[(&str, &str)]) -> O
 }
 
 /// The answer to a hook of the session `session`; null for none.
-fn answer(site: &Site, session: &str, event: &str, more: Value) -> Value {
+fn answer(site: &Site, session: &str, event: &str, more: &Value) -> Value {
     let mut json = json!({"session_id": session, "cwd": site.workspace(), "hook_event_name": event});
     json.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
     let output = call(site, event, json.to_string().as_bytes(), &[]);
@@ -63,7 +63,7 @@ fn launch_and_wait(count: usize) -> String {
     let relay = programs::dir().join("relay");
     let relay = relay.display();
     let launch = format!("{relay} launch -q --runner shell -w workspace-projects/demo -n quick true");
-    let wait = format!("until [ -e platform/workers/outbox/quick.$n.json ]; do sleep 0.05; done");
+    let wait = "until [ -e platform/workers/outbox/quick.$n.json ]; do sleep 0.05; done";
     let each: Vec<String> = (1..=count).map(|n| format!("n={n}; {launch} && {wait}")).collect();
     each.join(" && ")
 }
@@ -133,19 +133,19 @@ fn each_session_gets_its_own_ends_and_those_of_nobody() {
         end(&site, "other#1", Some("s2"), 1),
     ];
     let told = || jobs.clone().map(|job| outbox::is_told(&site, &job));
-    assert_eq!(answer(&site, "s1", "PreToolUse", json!({})), Value::Null);
-    assert_eq!(answer(&site, "s1", "Stop", json!({"stop_hook_active": true})), Value::Null);
-    assert_eq!(answer(&site, "s1", "PostToolUse", json!({"agent_id": "a1"})), Value::Null);
+    assert_eq!(answer(&site, "s1", "PreToolUse", &json!({})), Value::Null);
+    assert_eq!(answer(&site, "s1", "Stop", &json!({"stop_hook_active": true})), Value::Null);
+    assert_eq!(answer(&site, "s1", "PostToolUse", &json!({"agent_id": "a1"})), Value::Null);
     assert_eq!(told(), [false, false, false]);
-    let stop = answer(&site, "s1", "Stop", json!({"stop_hook_active": false}));
+    let stop = answer(&site, "s1", "Stop", &json!({"stop_hook_active": false}));
     assert_eq!(stop["decision"], "block");
     assert!(stop["reason"].as_str().unwrap().contains("own#1"), "{stop}");
     assert_eq!(told(), [true, false, false]);
-    let start = answer(&site, "s1", "SessionStart", json!({"source": "startup"}));
+    let start = answer(&site, "s1", "SessionStart", &json!({"source": "startup"}));
     assert_eq!(start["hookSpecificOutput"]["hookEventName"], "SessionStart");
     assert!(context(&start).contains("nobody#1") && !context(&start).contains("other#1"), "{start}");
-    assert_eq!(answer(&site, "s1", "UserPromptSubmit", json!({})), Value::Null);
-    let prompt = answer(&site, "s2", "UserPromptSubmit", json!({"prompt": "x"}));
+    assert_eq!(answer(&site, "s1", "UserPromptSubmit", &json!({})), Value::Null);
+    let prompt = answer(&site, "s2", "UserPromptSubmit", &json!({"prompt": "x"}));
     assert!(context(&prompt).contains("other#1"), "{prompt}");
     assert_eq!(told(), [true, true, true]);
 }
@@ -155,11 +155,11 @@ fn an_end_goes_to_anybody_when_its_session_is_over_or_silent() {
     let site = Site::new(Engine::Local);
     end(&site, "gone#1", Some("gone"), 61);
     let recent = end(&site, "recent#1", Some("recent"), 59);
-    let told = answer(&site, "s1", "PostToolUse", json!({}));
+    let told = answer(&site, "s1", "PostToolUse", &json!({}));
     assert!(context(&told).contains("gone#1") && !context(&told).contains("recent#1"), "{told}");
     assert!(!outbox::is_told(&site, &recent));
-    answer(&site, "recent", "SessionEnd", json!({"reason": "other"}));
-    let told = answer(&site, "s1", "PostToolUse", json!({}));
+    answer(&site, "recent", "SessionEnd", &json!({"reason": "other"}));
+    let told = answer(&site, "s1", "PostToolUse", &json!({}));
     assert!(context(&told).contains("recent#1"), "{told}");
 }
 
@@ -176,8 +176,8 @@ fn a_worker_gets_no_ends_of_others() {
     std::fs::write(&worker, record.to_string()).unwrap();
     std::fs::remove_file(site.registry().join("outbox/worker.1.json")).unwrap();
     end(&site, "nobody#1", None, 1);
-    assert_eq!(answer(&site, "worker-thread", "PostToolUse", json!({})), Value::Null);
-    assert!(context(&answer(&site, "s1", "PostToolUse", json!({}))).contains("nobody#1"));
+    assert_eq!(answer(&site, "worker-thread", "PostToolUse", &json!({})), Value::Null);
+    assert!(context(&answer(&site, "s1", "PostToolUse", &json!({}))).contains("nobody#1"));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_session_is_noted_as_busy_idle_and_over() {
     let site = Site::new(Engine::Local);
     std::fs::create_dir_all(site.registry()).unwrap();
     let phase = |event: &str, more: Value| {
-        assert_eq!(answer(&site, "01a203ca", event, more), Value::Null);
+        assert_eq!(answer(&site, "01a203ca", event, &more), Value::Null);
         let state = std::fs::read(site.registry().join("sessions/01a203ca.json")).unwrap();
         let state: Value = serde_json::from_slice(&state).unwrap();
         assert_eq!((&state["schema"], &state["agent"]), (&json!(1), &json!("codex")));
@@ -293,7 +293,7 @@ fn a_hook_costs_little_when_there_is_nothing() {
     let time = |_| {
         let begun = Instant::now();
         assert_eq!(
-            answer(&site, "s1", "PostToolUse", json!({"tool_response": "x".repeat(10_000)})),
+            answer(&site, "s1", "PostToolUse", &json!({"tool_response": "x".repeat(10_000)})),
             Value::Null
         );
         begun.elapsed()

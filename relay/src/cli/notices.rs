@@ -23,7 +23,7 @@ const MOST: usize = 5;
 pub struct NoticesArgs {
     /// Tell them again the next time
     #[arg(long)]
-    peek: bool,
+    pub(super) peek: bool,
 }
 
 /// Tells of the ends that nobody was told of yet, at most [`MOST`]; the others wait for the next call.
@@ -52,6 +52,9 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
             output.note(&rest);
         }
     } else {
+        for record in &taken.records {
+            output.fact(record);
+        }
         output.print(&text(&taken));
     }
     if output.is_closed() && !args.peek {

@@ -19,7 +19,7 @@ pub enum Effect {
     Reads,
     /// It adds something; a repeat adds once more.
     Adds,
-    /// It marks something as told; nothing is lost.
+    /// It marks something as told; a repeat may mark more, and nothing is lost.
     Marks,
     /// It ends work; a repeat changes nothing further.
     Ends,
@@ -78,7 +78,7 @@ fn annotations(effect: Effect) -> ToolAnnotations {
     ToolAnnotations::new()
         .read_only(effect == Effect::Reads)
         .destructive(effect == Effect::Ends)
-        .idempotent(effect != Effect::Adds)
+        .idempotent(matches!(effect, Effect::Reads | Effect::Ends))
         .open_world(false)
 }
 

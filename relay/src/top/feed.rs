@@ -71,7 +71,6 @@ impl Feed {
             columns: None,
             delivery: None,
             paint: self.paint,
-            delivery: None,
         }
     }
 

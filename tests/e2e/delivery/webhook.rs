@@ -69,7 +69,9 @@ fn a_receiver_that_was_down_gets_each_summary_exactly_once() {
     assert!(status.contains("delivery   webhook not taken yet (connection refused), next try "), "{status}");
 
     let (receiver, begun) = (Receiver::start(port, "204 No Content", Duration::ZERO), Instant::now());
-    jobs.iter().for_each(|job| way_is(&site, job, "webhook", "taken"));
+    for job in &jobs {
+        way_is(&site, job, "webhook", "taken");
+    }
     let expected: BTreeMap<String, usize> = jobs.iter().map(|job| (id(&site, job), 1)).collect();
     assert_eq!(by_id(&receiver.posts()), expected);
     figure(&format!(

@@ -113,6 +113,9 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         ["cancel", {"jobs": ["abe"]}],
         ["explain", {"job": "abe"}],
         ["wait", {"jobs": ["abe#1"]}],
+        ["notices", {"peek": true}],
+        ["resume", {"job": "abe", "prompt": "[script:quick] Be quick.", "timeout": "5m", "checks": ["true"], "key": "k2"}],
+        ["wait", {"jobs": ["abe#2"], "timeout": "50s"}],
         ["status", {"jobs": ["abe"]}],
     ]);
     let said = python(&site, &calls, thread);
@@ -132,12 +135,15 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         "nothing new was started",
         "abe#1",
         "abe#1 ",
-        "abe#1 still running: ",
+        "abe#1 still running; ",
         "abe#1 may now take 20m",
         "",
         "abe#1 cancelled",
         "abe#1 cancelled after",
         "abe#1 cancelled after",
+        "told of",
+        "Worker abe#2 launched",
+        "abe#2 completed after",
         "status: wrong input: unknown field `jobs`, expected `job`",
     ];
     for (text, expected) in texts.iter().zip(expected) {

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use common::origin::Origin;
+use jiff::SignedDuration;
 use relay_tests::harness::figures::{figure, ms, percentile, times};
 use relay_tests::harness::mcp::Mcp;
+use relay_tests::harness::outbox::invent;
 use relay_tests::harness::{Engine, Site, processes, until};
 use serde_json::{Value, json};
 
@@ -26,10 +29,10 @@ fn a_job_is_looked_at_extended_cancelled_and_explained_by_tools() {
     let list = mcp.call("status", &json!({}));
     assert_eq!(list["structuredContent"]["records"][0]["job"], job.as_str());
     until("the output is there", || {
-        (text(&mcp.call("logs", &json!({"job": job, "lines": 5}))) == "hello").then_some(())
+        text(&mcp.call("logs", &json!({"job": job, "lines": 5}))).starts_with("hello\n").then_some(())
     });
     let more = mcp.call("extend", &json!({"job": job, "by": "1h"}));
-    assert_eq!(text(&more), format!("{job} may now take 5h (+1h)"));
+    assert!(text(&more).starts_with(&format!("{job} may now take 5h (+1h)\n")), "{more}");
     assert_eq!(more["structuredContent"]["extended"]["limit_ms"], 5 * 3_600_000);
     let cancelled = mcp.call("cancel", &json!({"jobs": [job]}));
     assert_eq!(text(&cancelled), format!("{job} cancelled"));
@@ -78,7 +81,7 @@ fn a_wait_tells_the_end_once_and_says_still_running_in_good_time() {
     site.record_when(&job, "has a step", |record| record.step.is_some());
     let mut mcp = Mcp::start(&site);
     let early = mcp.call("wait", &json!({"jobs": [job], "timeout": "1s"}));
-    assert!(text(&early).starts_with(&format!("{job} still running: ")), "{early}");
+    assert!(text(&early).starts_with(&format!("{job} still running; healthy: ")), "{early}");
     assert_eq!((&early["structuredContent"]["code"], &early["isError"]), (&json!(8), &json!(false)));
     let waiting = mcp.begin("wait", &json!({"jobs": [job], "timeout": "50s"}));
     // A wait holds up nobody else.
@@ -90,6 +93,19 @@ fn a_wait_tells_the_end_once_and_says_still_running_in_good_time() {
     let shown = site.registry().join(format!("outbox/{}.shown", job.replace('#', ".")));
     let shown: Value = serde_json::from_slice(&std::fs::read(shown).unwrap()).unwrap();
     assert_eq!(shown["by"], "mcp");
+}
+
+#[test]
+fn an_end_is_news_once() {
+    let site = Site::new(Engine::Local);
+    let mut mcp = Mcp::start(&site);
+    let mut news = |peek: bool| text(&mcp.call("notices", &json!({"peek": peek}))).to_owned();
+    let nothing = "no worker has ended that was not told of already";
+    assert_eq!(news(false), nothing);
+    invent(&site, "abe#9", &Origin::default(), SignedDuration::from_mins(1));
+    assert!(news(true).contains("abe#9"));
+    assert!(news(false).contains("abe#9"));
+    assert_eq!(news(false), nothing);
 }
 
 #[test]

@@ -59,19 +59,25 @@ pub(super) fn tool(desk: Desk) -> Tool {
 fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     let args = flags(input)?;
     let (reply, kept) = desk.run(call, |context| launch::run(&args, context))?;
-    Ok(kept.facts.first().map_or(reply.clone(), |record| reply.with("record", short::record(record))))
+    Ok(short::with_first(reply, &kept.facts))
+}
+
+/// Refuses what the command line would read stdin for, and more command lines than any that are meant.
+///
+/// # Errors
+/// Exit code 2.
+pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Failure> {
+    if prompt == "-" {
+        return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
+    }
+    if commands.iter().any(|commands| commands.len() > COMMANDS) {
+        return Err(Failure::usage(format!("more than {COMMANDS} command lines: join some with &&")));
+    }
+    Ok(())
 }
 
 fn flags(input: Input) -> Result<LaunchArgs, Failure> {
-    if input.prompt == "-" {
-        // The command line would read stdin for it.
-        return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
-    }
-    if input.setup.len().max(input.checks.len()) > COMMANDS {
-        return Err(Failure::usage(format!(
-            "at most {COMMANDS} `setup` and {COMMANDS} `checks`: join some with &&"
-        )));
-    }
+    bounded(&input.prompt, &[&input.setup, &input.checks])?;
     let name = input.name.as_deref().map(str::parse::<JobName>).transpose();
     Ok(LaunchArgs {
         prompt: Some(input.prompt),
@@ -111,6 +117,6 @@ mod tests {
         let timeout = refused(json!({"prompt": "x", "workspace": ".", "timeout": "5"}));
         assert_eq!(timeout, "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m");
         let many = vec!["true"; COMMANDS + 1];
-        assert!(refused(json!({"prompt": "x", "workspace": ".", "checks": many})).contains("at most 20"));
+        assert!(refused(json!({"prompt": "x", "workspace": ".", "checks": many})).contains("more than 20"));
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::mcp::Reply;
+
 /// The fields of a record that are handed on.
 const FIELDS: [&str; 11] = [
     "job",
@@ -26,6 +28,14 @@ pub(super) fn record(record: &Value) -> Value {
         *step = Value::Object(pick(step, &STEP));
     }
     Value::Object(short)
+}
+
+/// Adds the job that a command was about, where it told one.
+pub(super) fn with_first(reply: Reply, facts: &[Value]) -> Reply {
+    match facts.first() {
+        Some(first) => reply.with("record", record(first)),
+        None => reply,
+    }
 }
 
 /// The short form of each.

@@ -2,21 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use common::duration;
 use common::ids::JobId;
-use common::record::JobRecord;
+use common::record::{JobRecord, State};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::{Context, caller, facts, find, outcome};
+use super::super::told::told;
+use super::super::{Context, facts, find, outcome};
 use super::desk::{self, Desk};
 use super::short;
 use crate::exit::{Code, Failure};
 use crate::mcp::{Call, Effect, Reply, Tool};
-use crate::registry::outbox::{self, Shown};
 use crate::registry::watch::Watch;
-use crate::render::{View, status};
-use crate::time;
+use crate::render::{View, health, status};
 
 /// How long to wait unless asked: below the shortest limit that hosts are known to have (60 s).
 const PATIENCE: Duration = Duration::from_secs(55);
@@ -75,12 +73,11 @@ fn look(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRec
 }
 
 fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRecord]) -> Reply {
-    if !call.is_over() {
-        for record in ended {
-            claim(context, record);
-        }
+    let mut text = Vec::new();
+    for record in ended.iter().filter(|_| !call.is_over()) {
+        told(context, record, "mcp", || text.push(status::summary(record)));
+        text.extend((record.state == State::Failed).then(|| format!("next: {}", health::next(record))));
     }
-    let mut text: Vec<String> = ended.iter().map(status::summary).collect();
     text.extend(running.iter().map(|record| standing(record, &facts::view_of(context, record))));
     if !running.is_empty() {
         text.push(
@@ -105,20 +102,9 @@ fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRec
 
 /// How a job that has not ended is, in one line.
 fn standing(record: &JobRecord, view: &View) -> String {
-    let step = record.step.as_ref().map(|step| {
-        let limit = step.limit_ms.map(|ms| format!(", limit {}", duration::limit(ms)));
-        let title = common::text::one_line(&step.title, 100);
-        format!(": {} {title}{}", step.kind, limit.unwrap_or_default())
-    });
-    format!("{} still running: {}{}", record.job, status::state(record, view), step.unwrap_or_default())
-}
-
-/// Nothing else shall tell this end to the session: whoever can't note that has told it once too often, no more.
-fn claim(context: &Context, record: &JobRecord) {
-    let session = caller::session(&|key| context.variable(key));
-    let _ = outbox::claim(
-        &context.registry,
-        &record.job,
-        &Shown { at: time::now(), by: "mcp".to_owned(), session },
-    );
+    let health = health::of(record, view);
+    match record.state {
+        State::Queued => format!("{} still queued: {}", record.job, health.rest),
+        state => format!("{} still {}; {health}", record.job, state.as_str()),
+    }
 }

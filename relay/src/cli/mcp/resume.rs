@@ -1,0 +1,55 @@
+//! The tool `resume`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::resume::{self, ResumeArgs};
+use super::desk::{self, Desk};
+use super::{launch, short};
+use crate::exit::Failure;
+use crate::mcp::{Call, Effect, Reply, Tool};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The job to go on with: abe#1, or abe for its newest one. It must have ended, no matter how.
+    #[schemars(length(max = 64))]
+    job: String,
+    /// What the worker is to do next: it remembers everything of the earlier job. At most 512 KiB.
+    #[schemars(length(min = 1, max = 524_288))]
+    prompt: String,
+    /// Command lines after the worker that must succeed, or the job fails. By default those of the earlier job.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    checks: Vec<String>,
+    /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
+    timeout: Option<String>,
+    /// A second call with the same key starts nothing and names the first one's job.
+    #[schemars(length(max = 256))]
+    key: Option<String>,
+}
+
+/// The tool.
+pub(super) fn tool(desk: Desk) -> Tool {
+    Tool::new(
+        "resume",
+        "Go on with a worker",
+        "Hands a follow-up to a worker that has ended: a new job in the same Codex thread. Returns at once, as launch does.",
+        Effect::Adds,
+        move |input: Input, call: &Call| run(&desk, input, call),
+    )
+}
+
+fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+    launch::bounded(&input.prompt, &[&input.checks])?;
+    let args = ResumeArgs {
+        job: input.job,
+        prompt: Some(input.prompt),
+        check: input.checks,
+        timeout: desk::duration("timeout", input.timeout.as_deref())?,
+        key: input.key,
+        ..ResumeArgs::default()
+    };
+    let (reply, kept) = desk.run(call, |context| resume::run(&args, context))?;
+    Ok(short::with_first(reply, &kept.facts))
+}
