@@ -13,6 +13,7 @@
 
 mod cli;
 mod config;
+mod consent;
 mod daemon;
 mod descriptors;
 mod doctor;

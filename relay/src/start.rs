@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::consent::Asker;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::Registry;
@@ -35,7 +36,7 @@ pub fn engine(asked: Option<EngineKind>, config: &Config, registry: &Registry) -
 /// # Errors
 /// One line with what starts it where this process can't: inside of a sandbox nothing is tried. Else the daemon's own
 /// words when it ended, or why it could not be started.
-pub fn daemon(root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+pub fn daemon(root: &Path, registry: &Registry, engine: EngineKind, asker: Asker) -> Result<(), Failure> {
     if lease::is_held(registry) {
         return Ok(());
     }
@@ -45,7 +46,7 @@ pub fn daemon(root: &Path, registry: &Registry, engine: EngineKind) -> Result<()
     registry.ensure()?;
     let watch = Watch::new(registry.dir());
     let said_before = fs::metadata(registry.daemon_log()).map_or(0, |log| log.len());
-    let mut child = spawn(root, registry, engine)
+    let mut child = spawn(root, registry, engine, asker)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
     let deadline = Instant::now() + PATIENCE;
     let pid = child.id();
@@ -70,7 +71,7 @@ pub fn daemon(root: &Path, registry: &Registry, engine: EngineKind) -> Result<()
     }
 }
 
-fn spawn(root: &Path, registry: &Registry, engine: EngineKind) -> io::Result<Child> {
+fn spawn(root: &Path, registry: &Registry, engine: EngineKind, asker: Asker) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(registry.daemon_log())?;
     let mut command = Command::new(std::env::current_exe()?);
     command
@@ -78,6 +79,7 @@ fn spawn(root: &Path, registry: &Registry, engine: EngineKind) -> io::Result<Chi
         .arg("--root")
         .arg(root)
         .args(["--engine", engine.as_str()])
+        .args((asker == Asker::Session).then_some("--for-session"))
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -329,23 +329,39 @@ fn input(seen: &relay_tests::scripted_model::Seen) -> String {
 
 #[tokio::test]
 #[ignore = "needs the real Codex"]
-async fn a_session_brings_the_relay_up_by_the_rule_and_works_in_the_sandbox() {
+async fn a_session_brings_up_by_the_rule_what_a_person_has_started_before_and_nothing_else() {
     let site = project();
     outcomes(&site, &[]);
     let settings = fs::read_to_string(site.root().join("platform/relay.toml")).unwrap();
     site.write("platform/relay.toml", &settings.replace("#engine = \"docker\"", "engine = \"local\""));
-    let script = Script::new("delegates")
+    let early = Script::new("early").run("relay up").say("Not yet.");
+    let delegates = Script::new("delegates")
         .run("relay up")
         .run("cd workspace-projects && relay run -w demo -- 'echo from the worker' | cat")
         .say("Delegated.");
-    let model = ScriptedModel::start(Scripts::from_iter([script])).await.unwrap();
-    let output = session(&site, &model, programs::dir(), "[script:delegates] Delegate.").await;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}");
-    let last = input(model.seen().last().unwrap());
-    assert!(last.contains("relay is up: engine local"), "{last}");
-    assert!(last.contains("from the worker"), "{last}");
-    assert_eq!(complaints(&told), Vec::<&str>::new(), "{told}");
+    let widens = Script::new("widens")
+        .run("relay down")
+        .run("printf '[notify]\\ncommand = [\"touch\", \"/var/tmp/out\"]\\n' >>platform/relay.toml")
+        .run("relay up")
+        .say("It is not let out.");
+    let model = ScriptedModel::start(Scripts::from_iter([early, delegates, widens])).await.unwrap();
+    let mut last = async |prompt: &str| {
+        let output = session(&site, &model, programs::dir(), prompt).await;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        assert_eq!(complaints(&told), Vec::<&str>::new(), "{told}");
+        input(model.seen().last().unwrap())
+    };
+    let early = last("[script:early] Delegate.").await;
+    assert!(early.contains("has changed since a person started the relay"), "{early}");
+    site.relay(&["up"]);
+    site.relay(&["down"]);
+    let delegated = last("[script:delegates] Delegate.").await;
+    assert!(delegated.contains("relay is up: engine local"), "{delegated}");
+    assert!(delegated.contains("from the worker"), "{delegated}");
+    let widened = last("[script:widens] Change the settings.").await;
+    assert!(widened.contains("relay is down"), "{widened}");
+    assert!(widened.contains("has changed since a person started the relay"), "{widened}");
 }
 
 /// What Codex complains of, but for what the machine lacks and what the test itself has asked for.

@@ -298,7 +298,8 @@ const BY_A_MODEL: [(&str, &str, i64); 7] = [
         0,
     ),
     ("relay run -w workspace-projects/demo -- npm test", "tested", 3),
-    ("relay up && relay down", "has to run outside of this sandbox", 5),
+    // Codex tells nothing of a command that is over at once with the error of a sandbox.
+    ("relay up && relay down; code=$?; sleep 1; exit $code", "has to run outside of this sandbox", 5),
 ];
 
 #[test]

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::Global;
+use super::caller;
 use crate::config::Config;
+use crate::consent::Asker;
 use crate::exit::Failure;
 use crate::project;
 use crate::registry::Registry;
@@ -27,6 +29,8 @@ pub struct Context {
     pub began: Instant,
     /// What the caller says of its environment; it wins over the one of this process.
     caller: BTreeMap<&'static str, String>,
+    /// Whether a host agent called it as a tool.
+    is_tool: bool,
 }
 
 impl Context {
@@ -35,7 +39,7 @@ impl Context {
     /// # Errors
     /// When there is no project here.
     pub fn new(global: &Global) -> Result<Self, Failure> {
-        Self::with(global, Output::new(global.color, global.json), BTreeMap::new())
+        Self::with(global, Output::new(global.color, global.json), BTreeMap::new(), false)
     }
 
     /// As [`Context::new`], for a caller of another process, with what it says of its environment; what is said to it is
@@ -44,13 +48,14 @@ impl Context {
     /// # Errors
     /// When there is no project here.
     pub fn of_caller(global: &Global, caller: BTreeMap<&'static str, String>) -> Result<Self, Failure> {
-        Self::with(global, Output::kept(), caller)
+        Self::with(global, Output::kept(), caller, true)
     }
 
     fn with(
         global: &Global,
         output: Output,
         caller: BTreeMap<&'static str, String>,
+        is_tool: bool,
     ) -> Result<Self, Failure> {
         let began = Instant::now();
         let cwd = std::env::current_dir().map_err(|e| {
@@ -58,7 +63,7 @@ impl Context {
         })?;
         let root = project::find_root(global.root.as_deref(), &cwd)?;
         let registry = Registry::of(&root);
-        Ok(Self { root, cwd, registry, output, began, caller })
+        Ok(Self { root, cwd, registry, output, began, caller, is_tool })
     }
 
     /// A variable of the caller's environment.
@@ -67,6 +72,15 @@ impl Context {
     /// As [`std::env::var`].
     pub fn variable(&self, key: &str) -> Result<String, VarError> {
         self.caller.get(key).map_or_else(|| std::env::var(key), |value| Ok(value.clone()))
+    }
+
+    /// Who called.
+    pub fn asker(&self) -> Asker {
+        if self.is_tool || caller::session(&|key| self.variable(key)).is_some() {
+            Asker::Session
+        } else {
+            Asker::Person
+        }
     }
 
     /// Reads `platform/relay.toml`: on demand, since most commands answer without it.

@@ -18,7 +18,7 @@ pub struct DoctorArgs {}
 /// Looks whether everything is there, and says what to do where it is not.
 pub fn run(_: &DoctorArgs, context: &Context) -> Code {
     let output = &context.output;
-    let findings = doctor::run(Scene::new(&context.root, &context.registry));
+    let findings = doctor::run(Scene::new(&context.root, &context.registry, context.asker()));
     if output.json {
         for finding in &findings {
             output.json(finding);

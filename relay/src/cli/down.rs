@@ -6,6 +6,8 @@ use clap::Args;
 use common::record::State;
 
 use super::{Context, up};
+use crate::config::Config;
+use crate::consent::{self, Asker, Matter};
 use crate::engine::container::Container;
 use crate::engine::{EngineKind, local};
 use crate::exit::{Code, Failure};
@@ -91,8 +93,14 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
     if lease::read(registry).is_none() {
         return Ok(());
     }
-    let config = context.config()?;
-    match start::engine(None, &config, registry) {
+    let (config, settings) = Config::read(&context.root)?;
+    let engine = start::engine(None, &config, registry);
+    if context.asker() == Asker::Session {
+        // What it stops is named in the settings.
+        let matter = Matter { root: &context.root, engine, settings: &settings };
+        consent::settle(Asker::Session, &matter)?;
+    }
+    match engine {
         EngineKind::Local if local::stop(&registry.local_agent()) => Ok(()),
         EngineKind::Local => Err(Failure::unreachable("the agent did not stop in time")),
         engine => Container { engine, platform: &config.platform, registry: registry.dir() }

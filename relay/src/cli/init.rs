@@ -9,10 +9,14 @@ use serde::Serialize;
 
 use super::args::Global;
 use super::caller;
+use crate::config::{self, Config};
+use crate::consent::{self, Asker, Matter};
 use crate::exit::{Code, Failure};
 use crate::init::{self, Failed, Homes, Outcome, Plan, Planned, Request, Wish};
 use crate::project;
+use crate::registry::Registry;
 use crate::render::Output;
+use crate::start;
 
 /// Flags of `relay init`.
 #[derive(Debug, Args)]
@@ -69,6 +73,11 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
     let plan = init::plan(request, &root, &homes)?;
     if !args.dry_run {
         init::carry_out(&plan).map_err(|failed| explained(&failed))?;
+        if wish == Wish::Remove {
+            consent::forget(&root);
+        } else {
+            consent(&plan, &root)?;
+        }
     }
     let output = Output::new(global.color, global.json);
     if output.json {
@@ -83,6 +92,18 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
         }
     }
     output.finish().map(|()| Code::Done)
+}
+
+/// Sessions may start what init itself has written. What somebody else has, a person starts first.
+fn consent(plan: &Plan, root: &Path) -> Result<(), Failure> {
+    let ours = |file: &Planned| file.shown == config::FILE && file.outcome != Outcome::Kept;
+    let by_session = caller::session(&|name| std::env::var(name)).is_some();
+    if by_session || !plan.files.iter().any(ours) {
+        return Ok(());
+    }
+    let (config, settings) = Config::read(root)?;
+    let engine = start::engine(None, &config, &Registry::of(root));
+    consent::settle(Asker::Person, &Matter { root, engine, settings: &settings }).map(|_| ())
 }
 
 fn explained(failed: &Failed) -> Failure {

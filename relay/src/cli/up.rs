@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::Context;
+use crate::config::{self, Config};
+use crate::consent::{self, Matter};
 use crate::engine::{EngineKind, image};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
@@ -31,7 +33,7 @@ pub struct UpArgs {
 /// # Errors
 /// Exit code 2 when another engine is up, 5 with the reason when the platform can't take a job.
 pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
-    let config = context.config()?;
+    let (config, settings) = Config::read(&context.root)?;
     let living = lease::of_living(&context.registry);
     let engine =
         start::engine(args.engine.or(living.as_ref().map(|lease| lease.engine)), &config, &context.registry);
@@ -43,6 +45,13 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     }
     if args.build || living.is_none() {
         outside_of_sandboxes(context, "up")?;
+        let matter = Matter { root: &context.root, engine, settings: &settings };
+        if consent::settle(context.asker(), &matter)? {
+            let file = config::FILE;
+            context
+                .output
+                .note(&format!("{file} or the engine has changed since the relay was last started"));
+        }
     }
     if args.build {
         if !engine.is_container() {
@@ -53,7 +62,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     if living.is_some() {
         ask_again(context)?;
     }
-    start::daemon(&context.root, &context.registry, engine)?;
+    start::daemon(&context.root, &context.registry, engine, context.asker())?;
     let lease = start::platform(&context.registry)?;
     report(context, &lease);
     Ok(Code::Done)

@@ -18,4 +18,4 @@ pub mod stall;
 #[cfg(test)]
 pub use notify::Webhook;
 pub use notify::{NotifyConfig, SecretPlace};
-pub use resolved::{Config, PlatformConfig};
+pub use resolved::{Config, FILE, PlatformConfig};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::config::Config;
+use crate::consent::{self, Asker, Matter};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::Registry;
@@ -37,13 +38,20 @@ pub struct Scene {
 
 impl Scene {
     /// Looks at files and the environment only.
-    pub fn new(root: &Path, registry: &Registry) -> Self {
-        let config = Config::load(root);
+    pub fn new(root: &Path, registry: &Registry, asker: Asker) -> Self {
+        let read = Config::read(root);
         let lease = lease::read(registry);
         let known = lease.as_ref().map(|lease| lease.engine);
-        let engine = config.as_ref().map_or(known.unwrap_or(EngineKind::Docker), |config| {
+        let engine = read.as_ref().map_or(known.unwrap_or(EngineKind::Docker), |(config, _)| {
             let lives = lease::is_held(registry);
             start::engine(known.filter(|_| lives), config, registry)
+        });
+        // What the settings name is looked at, and run: for a session only what a person has agreed to.
+        let config = read.and_then(|(config, settings)| match asker {
+            Asker::Person => Ok(config),
+            Asker::Session => {
+                consent::settle(asker, &Matter { root, engine, settings: &settings }).map(|_| config)
+            }
         });
         Self {
             root: root.to_owned(),

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * [`door`]: lines of stdin. [`frame`]: a line → a message, or why it is none. [`pipes`]: both as rmcp's transport.
-//! * [`server`]: what is listed and called, each call on a thread of its own. [`serve`]: from the start to the end of stdin.
+//! * [`server`]: what is listed and called, each call on a thread of its own. [`serve()`]: from the start to the end of stdin.
 //! * [`tool`]: a tool and its schema. [`call`]: who calls, and whether an answer is still wanted. [`reply`]: the answer.
 
 pub mod call;

@@ -47,6 +47,9 @@ fn host(site: &Site, prompt: &str) -> Vec<Value> {
 fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     configure_codex(&site);
+    // A session starts only what a person has started before.
+    site.relay(&["up"]);
+    site.relay(&["down"]);
     let events = host(&site, "[script:delegates] Delegate.");
     let thread = events.iter().find_map(|event| event["thread_id"].as_str()).unwrap();
     let done: Vec<&Value> = events
