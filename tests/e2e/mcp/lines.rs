@@ -93,6 +93,12 @@ fn a_wait_tells_the_end_once_and_says_still_running_in_good_time() {
     let shown = site.registry().join(format!("outbox/{}.shown", job.replace('#', ".")));
     let shown: Value = serde_json::from_slice(&std::fs::read(shown).unwrap()).unwrap();
     assert_eq!(shown["by"], "mcp");
+    let other = site.launch_shell("sleep 1000", &[]);
+    let first = mcp.call("wait", &json!({"jobs": [other, job], "any": true}));
+    assert_eq!(first["structuredContent"]["code"], 0, "one has ended, and that was asked for: {first}");
+    let both = mcp.call("wait", &json!({"jobs": [other, job], "timeout": "1s"}));
+    assert_eq!(both["structuredContent"]["code"], 8, "{both}");
+    site.relay(&["cancel", "--grace", "1s", &other]);
 }
 
 #[test]

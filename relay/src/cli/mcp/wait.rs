@@ -55,8 +55,9 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     let watch = Watch::new(context.registry.dir());
     loop {
         let (ended, running) = look(&context, &jobs)?;
-        if running.is_empty() || (input.any && !ended.is_empty()) || !watch.wait(Some(deadline)) {
-            return Ok(answer(&context, call, &ended, &running));
+        let done = running.is_empty() || (input.any && !ended.is_empty());
+        if done || !watch.wait(Some(deadline)) {
+            return Ok(answer(&context, call, &ended, &running, done));
         }
         if call.is_over() {
             // Nobody reads this, so nobody was shown an end.
@@ -72,7 +73,8 @@ fn look(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRec
     Ok(records.into_iter().partition(|record| record.state.is_final()))
 }
 
-fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRecord]) -> Reply {
+/// Summaries of what has ended, the health of what has not, and the code of the worst: as `relay wait` has them.
+fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRecord], done: bool) -> Reply {
     let mut text = Vec::new();
     for record in ended.iter().filter(|_| !call.is_over()) {
         told(context, record, "mcp", || text.push(status::summary(record)));
@@ -85,12 +87,7 @@ fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRec
                 .to_owned(),
         );
     }
-    let code = match running {
-        [] => outcome::worst(ended.iter().map(outcome::code)),
-        _ if ended.is_empty() => Code::StillRunning,
-        // One that has ended is what was waited for, or the others have run out of time.
-        _ => outcome::worst(ended.iter().chain(running).map(outcome::code)),
-    };
+    let code = if done { outcome::worst(ended.iter().map(outcome::code)) } else { Code::StillRunning };
     let values = |records: &[JobRecord]| {
         records.iter().filter_map(|record| serde_json::to_value(record).ok()).collect()
     };
