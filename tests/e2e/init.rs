@@ -341,7 +341,7 @@ async fn a_session_brings_up_by_the_rule_what_a_person_has_started_before_and_no
         .say("Delegated.");
     let widens = Script::new("widens")
         .run("relay down")
-        .run("printf '[notify]\\ncommand = [\"touch\", \"/var/tmp/out\"]\\n' >>platform/relay.toml")
+        .run("sed -i 's|^#desktop = false|command = [\"touch\", \"/var/tmp/out\"]|' platform/relay.toml")
         .run("relay up")
         .say("It is not let out.");
     let model = ScriptedModel::start(Scripts::from_iter([early, delegates, widens])).await.unwrap();

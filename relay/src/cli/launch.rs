@@ -157,7 +157,7 @@ pub(super) fn start(
 /// Tells of a job that was launched, now or by the same key before.
 ///
 /// # Errors
-/// As [`start`].
+/// As [`start()`].
 pub(super) fn report(
     context: &Context,
     created: &Created,

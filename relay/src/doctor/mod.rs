@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * [`finding`]: what a check says. * [`scene`]: what all checks know. * [`ask`]: programs that may hang.
-//! * [`run`]: all checks at once, within a limit.
+//! * [`mod@run`]: all checks at once, within a limit.
 //! * The checks: [`settings`], [`place`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its image),
 //!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`deliveries`].
 

@@ -9,10 +9,10 @@
 //! Nothing is written before every file has been judged, and nothing that a person changed is touched: [`stamp`] tells what
 //! init wrote from what somebody else did.
 //!
-//! * [`pieces`]: what belongs where. * [`plan`]: all files of one call. * [`place`]: links are followed inside the project only.
+//! * [`pieces`]: what belongs where. * [`mod@plan`]: all files of one call. * [`place`]: links are followed inside the project only.
 //! * [`whole`]: files of init's own. * [`block`]: a marked part of a text. * [`toml_entry`]: a table in Codex's configuration.
 //! * [`ignore`]: what `.gitignore` needs. * [`json_entry`]: entries of hooks, permissions and MCP servers. * [`verdict`]: what is done with one file.
-//! * [`write`]: doing it.
+//! * [`mod@write`]: doing it.
 
 mod block;
 mod ignore;

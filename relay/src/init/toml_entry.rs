@@ -8,6 +8,9 @@ use super::verdict::{BY_HAND, Verdict, Wish};
 const SERVERS: &str = "mcp_servers";
 /// The relay among them.
 const NAME: &str = "relay";
+/// Codex hands on next to nothing of its environment, and a relay may be started from there: where the host keeps Codex's
+/// sessions and relay's state, the key of workers, and the container engine.
+const HANDED_ON: [&str; 4] = ["CODEX_HOME", "CODEX_API_KEY", "DOCKER_HOST", "XDG_STATE_HOME"];
 /// What stands above it.
 const ABOUT: &str =
     "# relay as tools (written by `relay init`). They only file and read jobs, so none of them has to ask.\n";
@@ -50,6 +53,7 @@ fn table() -> Table {
     table.insert("command", value("relay"));
     table.insert("args", value(toml_edit::Array::from_iter(["mcp"])));
     table.insert("default_tools_approval_mode", value("approve"));
+    table.insert("env_vars", value(toml_edit::Array::from_iter(HANDED_ON)));
     table
 }
 
@@ -133,7 +137,8 @@ mod tests {
         assert_eq!(
             made,
             format!(
-                "{ABOUT}[mcp_servers.relay]\ncommand = \"relay\"\nargs = [\"mcp\"]\ndefault_tools_approval_mode = \"approve\"\n"
+                "{ABOUT}[mcp_servers.relay]\ncommand = \"relay\"\nargs = [\"mcp\"]\ndefault_tools_approval_mode = \"approve\"\n\
+                 env_vars = [\"CODEX_HOME\", \"CODEX_API_KEY\", \"DOCKER_HOST\", \"XDG_STATE_HOME\"]\n"
             )
         );
         assert_eq!(judge(Some(&made), Wish::Remove).unwrap(), Verdict::delete());

@@ -103,6 +103,7 @@ fn python(site: &Site, calls: &Value, thread: &str) -> Value {
 #[ignore = "needs the real Codex and the Python package mcp"]
 fn a_client_of_another_make_lists_and_calls_every_tool() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
+    site.relay(&["up"]);
     let thread = "01a203ca-9b3a-74f0-a0f9-92040009a617";
     let calls = json!([
         ["launch", {"prompt": "[script:sleep] Sleep.", "workspace": "workspace-projects/demo", "name": "abe",
