@@ -48,9 +48,9 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         let matter = Matter { root: &context.root, engine, settings: &settings };
         if consent::settle(context.asker(), &matter)? {
             let file = config::FILE;
-            context
-                .output
-                .note(&format!("{file} or the engine has changed since the relay was last started"));
+            context.output.note(&format!(
+                "{file} or the engine is not what you agreed to before; from now on sessions may start it like this"
+            ));
         }
     }
     if args.build {
