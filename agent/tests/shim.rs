@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::figures::{figure, ms, p99, times};
-use support::shim::{Shim, children, name};
+use support::shim::{Shim, children, end, name};
 use support::{DEADLINE, mark, processes};
 
 /// Looks for a fact until it holds.
@@ -127,6 +127,27 @@ fn what_a_command_leaves_behind_hears_term_and_is_killed_soon_after() {
     assert_eq!(processes(&mark), [] as [u32; 0]);
     let figures = [obedient, killed, nothing].map(ms);
     figure(&format!("leftovers gone: obedient {}, stubborn {}, none {}", figures[0], figures[1], figures[2]));
+}
+
+#[test]
+fn requests_that_come_along_with_the_command_are_carried_out_at_once() {
+    let (mark, grace) = (mark(), Duration::from_secs(5));
+    let begun = Instant::now();
+    let mut shim = Shim::run_and(&[], &format!("exec sleep {mark}"), &Value::Null, &[end(grace)]);
+    assert_eq!(shim.exited(), 128 + 15);
+    assert_eq!(shim.ended(), (1, 0));
+    let took = begun.elapsed();
+    assert!(took < grace, "{took:?}");
+
+    // The second shortens the grace of the first: a command that does not care for TERM is killed at once.
+    let both = [end(DEADLINE), end(Duration::ZERO)];
+    let line = format!("trap '' TERM; exec sleep {mark}");
+    let mut shim = Shim::run_and(&[], &line, &Value::Null, &both);
+    let code = shim.exited();
+    assert!([128 + 9, 128 + 15].contains(&code), "{code}");
+    assert_eq!(shim.ended(), (1, 0));
+    assert_eq!(sleeping(&mark), [] as [u32; 0]);
+    figure(&format!("an end that came along with its command: done after {}", ms(took)));
 }
 
 /// Ends a line again and again; gives by how much each end overran the grace.

@@ -122,6 +122,7 @@ impl Shim {
         let mut course = Course { leader_lives: true, ladder: None, toll: Toll::default(), reap_in: REAP.0 };
         loop {
             let anything = self.reap(leader, &mut course);
+            self.obey(&mut course, begun);
             let now = begun.elapsed();
             if self.gone {
                 let ladder = course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, ORPHANED));
@@ -135,10 +136,10 @@ impl Shim {
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
                 }
                 Some(Action::Terminate) => kill::terminate(&mut course.toll),
-                Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING), begun),
+                Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING)),
                 None => {
                     let time = course.reap_in;
-                    self.wait(leader, &mut course, time, begun);
+                    self.wait(leader, &mut course, time);
                 }
             }
         }
@@ -168,8 +169,24 @@ impl Shim {
         self.report(&Report::Exited { code: status.exit_status(), signal: status.terminating_signal() });
     }
 
-    /// Waits for a request, the leader's exit or the time, whichever is first, and takes the requests.
-    fn wait(&mut self, leader: &Leader, course: &mut Course, time: Duration, begun: Instant) {
+    /// Takes the requests that have arrived. Before every wait, not only after one that heard something: a request can
+    /// come with the same read as the command, and a socket says nothing of what was read from it already.
+    fn obey(&mut self, course: &mut Course, begun: Instant) {
+        loop {
+            match self.decoder.next() {
+                Ok(None) => return,
+                // A grace counts from when it was asked for, not from when the wait for it began.
+                Ok(Some(request)) => take(course, &request, begun.elapsed()),
+                Err(_) => {
+                    self.gone = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for a request, the leader's exit or the time, whichever is first, and reads what was sent.
+    fn wait(&mut self, leader: &Leader, course: &mut Course, time: Duration) {
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(time.subsec_nanos()),
@@ -188,22 +205,8 @@ impl Shim {
             Ok(0) => (course.reap_in * 2).min(REAP.1),
             _ => REAP.0,
         };
-        if !heard {
-            return;
-        }
-        if self.read().is_err() {
+        if heard && self.read().is_err() {
             self.gone = true;
-        }
-        loop {
-            match self.decoder.next() {
-                Ok(None) => return,
-                // A grace counts from when it was asked for, not from when the wait for it began.
-                Ok(Some(request)) => take(course, &request, begun.elapsed()),
-                Err(_) => {
-                    self.gone = true;
-                    return;
-                }
-            }
         }
     }
 }

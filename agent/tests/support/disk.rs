@@ -46,19 +46,18 @@ impl Drop for SmallDisk {
 
 /// The command below which some calls of a program fail, as strace injects them.
 pub(crate) fn failing(inject: &str) -> Vec<String> {
+    traced(inject, &[])
+}
+
+/// The command below which some calls of a program and of all that it starts take longer.
+pub(crate) fn slow(inject: &str) -> Vec<String> {
+    traced(inject, &["-f"])
+}
+
+fn traced(inject: &str, more: &[&str]) -> Vec<String> {
     let call = inject.split(':').next().unwrap();
+    let (trace, inject) = (format!("trace={call}"), format!("inject={inject}"));
     // The tracer stands aside (-D): the program is our own child, and a signal reaches it.
-    [
-        "strace",
-        "-D",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &format!("trace={call}"),
-        "-e",
-        &format!("inject={inject}"),
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    let words = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    words.iter().chain(more).map(|word| (*word).to_owned()).collect()
 }

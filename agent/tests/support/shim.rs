@@ -27,6 +27,11 @@ impl Shim {
 
     /// The same with words before the shim's own command line, and a user for the command.
     pub(crate) fn run_as(before: &[&str], line: &str, user: &Value) -> Self {
+        Self::run_and(before, line, user, &[])
+    }
+
+    /// The same with requests right behind the command: the shim gets all of them with one read.
+    pub(crate) fn run_and(before: &[&str], line: &str, user: &Value, requests: &[Value]) -> Self {
         let (mut control, theirs) = UnixStream::pair().unwrap();
         control.set_read_timeout(Some(DEADLINE)).unwrap();
         let words = [before, &[super::binary(), "shim"]].concat();
@@ -39,7 +44,8 @@ impl Shim {
         let env = json!({"PATH": std::env::var("PATH").unwrap()});
         let run = json!({"argv": ["sh", "-c", line], "env": env, "cwd": "/", "user": user, "stdin": "",
                          "interrupt_first": false});
-        send(&mut control, &json!({"Run": run}));
+        let messages = [&[json!({"Run": run})], requests].concat();
+        control.write_all(&messages.iter().flat_map(bytes).collect::<Vec<u8>>()).unwrap();
         let spawned = receive(&mut control);
         let leader = spawned["Spawned"]["pid"].as_u64().unwrap_or_else(|| panic!("{spawned}"));
         let output = child.stdout.take().unwrap();
@@ -53,8 +59,7 @@ impl Shim {
 
     /// Asks for the end of everything.
     pub(crate) fn end(&mut self, grace: Duration) {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap();
-        send(&mut self.control, &json!({"End": {"interrupt_first": false, "grace_ms": grace_ms}}));
+        send(&mut self.control, &end(grace));
     }
 
     /// Asks for the end of what the command left behind.
@@ -101,11 +106,21 @@ impl Drop for Shim {
     }
 }
 
-fn send(control: &mut UnixStream, message: &Value) {
+/// The request for the end of everything.
+pub(crate) fn end(grace: Duration) -> Value {
+    let grace_ms = u64::try_from(grace.as_millis()).unwrap();
+    json!({"End": {"interrupt_first": false, "grace_ms": grace_ms}})
+}
+
+fn bytes(message: &Value) -> Vec<u8> {
     let body = message.to_string();
     let mut bytes = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
     bytes.extend_from_slice(body.as_bytes());
-    control.write_all(&bytes).unwrap();
+    bytes
+}
+
+fn send(control: &mut UnixStream, message: &Value) {
+    control.write_all(&bytes(message)).unwrap();
 }
 
 fn receive(control: &mut UnixStream) -> Value {
