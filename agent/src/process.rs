@@ -16,9 +16,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until};
 
 use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
@@ -106,9 +107,12 @@ pub(crate) enum Event {
 /// A command below its shim. Dropping it ends the command: the shim sees its agent let go.
 #[derive(Debug)]
 pub(crate) struct Process {
-    control: UnixStream,
+    reports: OwnedReadHalf,
+    requests: OwnedWriteHalf,
     decoder: Decoder,
     inbox: Vec<u8>,
+    /// What the shim's socket has had no room for yet.
+    outbox: Vec<u8>,
     stdout: Pipe,
     stderr: Pipe,
     phase: Phase,
@@ -167,6 +171,8 @@ impl Pipe {
 /// What [`Process::next`] waited for.
 enum Input {
     Control(io::Result<usize>),
+    /// The shim takes more requests.
+    Room,
     /// Empty at the end of the pipe.
     Read(Source, Vec<u8>),
     Time,
@@ -177,7 +183,7 @@ impl Process {
     ///
     /// # Errors
     /// The shim could not be started. Why the *command* could not is said by [`Event::SpawnFailed`].
-    pub(crate) async fn spawn(command: Command, streams: Streams) -> io::Result<Self> {
+    pub(crate) fn spawn(command: Command, streams: Streams) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -192,12 +198,13 @@ impl Process {
             .stdout(Stdio::from(out))
             .stderr(Stdio::from(err))
             .spawn()?;
-        let mut control = UnixStream::from_std(ours)?;
-        control.write_all(&encode(&Request::Run(Box::new(command)))?).await?;
+        let (reports, requests) = UnixStream::from_std(ours)?.into_split();
         Ok(Self {
-            control,
+            reports,
+            requests,
             decoder: Decoder::default(),
             inbox: Vec::with_capacity(1024),
+            outbox: encode(&Request::Run(Box::new(command)))?,
             stdout: Pipe::new(Some(stdout))?,
             stderr: Pipe::new(stderr)?,
             phase: Phase::Starting,
@@ -224,17 +231,28 @@ impl Process {
         self.held = held;
     }
 
-    /// A request is some dozen bytes and there are few, so the socket's buffer always has room. If the shim is gone,
-    /// `next` finds that out.
+    /// Requests stay in their order, behind whatever the shim has not taken yet. If it is gone, `next` finds that out.
     fn request(&mut self, request: &Request) {
         if let Ok(bytes) = encode(request) {
-            let _ = self.control.try_write(&bytes);
+            self.outbox.extend_from_slice(&bytes);
+            self.post();
+        }
+    }
+
+    /// Hands the shim what its socket has room for: a command may be larger than that, and fill it for what follows.
+    fn post(&mut self) {
+        match self.requests.try_write(&self.outbox) {
+            Ok(written) if written < self.outbox.len() => drop(self.outbox.drain(..written)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // All of it is written, or nobody reads any more. A command's memory is given back.
+            Ok(_) | Err(_) => self.outbox = Vec::new(),
         }
     }
 
     /// What happens next. Nothing follows the last event; asking again gives it again.
     ///
-    /// Cancel-safe: every branch reads into a buffer of `self`, and only what was read completely is taken out.
+    /// Cancel-safe: every branch reads into a buffer of `self`, and only what was read completely is taken out; what is
+    /// written leaves its buffer with no wait in between.
     pub(crate) async fn next(&mut self) -> Event {
         loop {
             if let Some(event) = self.advance() {
@@ -251,7 +269,8 @@ impl Process {
                 Phase::Draining { .. } | Phase::Sweeping | Phase::Over { .. } => true,
             };
             let input = tokio::select! {
-                read = self.control.read_buf(&mut self.inbox), if !over => Input::Control(read),
+                read = self.reports.read_buf(&mut self.inbox), if !over => Input::Control(read),
+                _ = self.requests.writable(), if !over && !self.outbox.is_empty() => Input::Room,
                 bytes = self.stdout.read(), if reads => Input::Read(Source::Stdout, bytes),
                 bytes = self.stderr.read(), if reads => Input::Read(Source::Stderr, bytes),
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Input::Time,
@@ -294,6 +313,10 @@ impl Process {
             }
             Input::Control(_) => {
                 self.over(Event::Lost);
+                None
+            }
+            Input::Room => {
+                self.post();
                 None
             }
             Input::Read(_, bytes) if bytes.is_empty() => None,
@@ -350,7 +373,7 @@ pub(crate) async fn capture(
     streams: Streams,
     wanted: Source,
 ) -> Result<(Option<Exit>, Vec<u8>), Event> {
-    let spawned = Process::spawn(command, streams).await;
+    let spawned = Process::spawn(command, streams);
     let mut process = spawned.map_err(|error| Event::SpawnFailed { message: error.to_string() })?;
     let (mut exit, mut output) = (None, Vec::new());
     loop {

@@ -48,3 +48,12 @@ async fn a_cancel_that_the_shim_reads_together_with_its_command_ends_it_at_once(
     assert!(took < OBEDIENT, "{took:?}");
     figure(&format!("cancel before the shim has read its command: end after {}", ms(took)));
 }
+
+#[tokio::test]
+async fn a_cancel_behind_a_command_that_fills_the_socket_is_not_lost() {
+    // Together as large as the buffer of a socket (net.core.wmem_default), and each as large as a variable may be.
+    let large = ["x".repeat(105_000), "x".repeat(105_000)];
+    let (cleanup, took) = cancelled_before_the_shim_reads(&large).await;
+    assert_eq!(cleanup, Some((1, 0)));
+    assert!(took < OBEDIENT, "{took:?}");
+}

@@ -150,7 +150,7 @@ impl Supervisor {
             self.log.write(format!("$ {line}\n").as_bytes());
         }
         let memory = MemoryWatch::begin();
-        let process = match Process::spawn(command, stage.streams(&self.spec)).await {
+        let process = match Process::spawn(command, stage.streams(&self.spec)) {
             Ok(process) => process,
             Err(error) => {
                 let message = format!("a process could not be started: {error}");
