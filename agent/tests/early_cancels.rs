@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use common::event::FinalState;
 use common::job::Limits;
 use support::disk::slow;
-use support::figures::{figure, ms};
+use support::figures::{figure, ms, p99, times};
 use support::shim::children;
 use support::{Agent, Place, Relay, eventually, mark, processes};
 
 /// What an obedient command may take to end on a busy machine. It heard TERM: the grace is for those that did not.
 const OBEDIENT: Duration = Duration::from_millis(Limits::GRACE_MS - 1000);
 
-/// Cancels a job as soon as a shim is there for it that has not read its command yet; gives what the relay was told of the
-/// processes: how many were killed and how many are left.
+/// Cancels a job as soon as a shim is there for it that has not read its command yet; gives how many processes the relay
+/// was told to be killed and to be left, and how long the end took.
 async fn cancelled_before_the_shim_reads(env: &[String]) -> (Option<(u32, u32)>, Duration) {
     let mark = mark();
     let mut relay = Relay::new().await;
@@ -56,4 +56,51 @@ async fn a_cancel_behind_a_command_that_fills_the_socket_is_not_lost() {
     let (cleanup, took) = cancelled_before_the_shim_reads(&large).await;
     assert_eq!(cleanup, Some((1, 0)));
     assert!(took < OBEDIENT, "{took:?}");
+}
+
+/// Cancels jobs of this line at instants spread over the first 50 ms after each start; gives how many had begun to run, and
+/// how long each end took.
+async fn cancelled_early(line: &str, mark: &str) -> (u32, Vec<Duration>) {
+    let rounds = times(60, 2000);
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let (mut ran, mut took) = (0, Vec::new());
+    for round in 0..rounds {
+        let job = format!("demo#{}", round + 1);
+        relay.start(&agent.shell(&job, line)).await;
+        // A step that has no common divisor with the rounds visits every instant once, in no order.
+        tokio::time::sleep(Duration::from_millis(50) * (round * 7919 % rounds) / rounds).await;
+        let begun = Instant::now();
+        relay.cancel(&job, Limits::GRACE_MS).await;
+        let run = relay.until_finished(&job).await;
+        took.push(begun.elapsed());
+        assert_eq!(run.finished().unwrap().0, FinalState::Cancelled);
+        let (killed, survivors) = run.cleanup().unwrap();
+        // Whatever runs does not end by itself, and what never ran needs no killing.
+        let started = run.started().is_some();
+        assert_eq!((killed > 0, survivors), (started, 0), "killed {killed}: {:?}", run.kinds());
+        ran += u32::from(started);
+        assert_eq!(processes(mark), [] as [u32; 0]);
+    }
+    (ran, took)
+}
+
+#[tokio::test]
+async fn a_cancel_at_any_instant_of_a_start_ends_the_job_well_within_its_grace() {
+    let (mut ran, mut took) = (0, Vec::new());
+    // One process; a shell that has just started another; one with a shell of its own beside it.
+    for line in ["exec sleep", "true; sleep", "sh -c 'sleep 1000; true' & sleep"] {
+        let mark = mark();
+        let (more, times) = cancelled_early(&format!("{line} {mark}; true"), &mark).await;
+        ran += more;
+        took.extend(times);
+    }
+    let count = took.len();
+    let most = took.iter().max().copied().unwrap();
+    assert!(most < OBEDIENT, "{most:?}");
+    let (p99, most) = (ms(p99(took)), ms(most));
+    figure(&format!(
+        "cancel at {count} instants of a start, {ran} ran: end p99 {p99}, at most {most}, survivors 0"
+    ));
 }

@@ -150,6 +150,28 @@ fn requests_that_come_along_with_the_command_are_carried_out_at_once() {
     figure(&format!("an end that came along with its command: done after {}", ms(took)));
 }
 
+#[test]
+fn term_reaches_a_command_with_all_that_it_is_just_starting() {
+    let (rounds, grace) = (times(10, 500), Duration::from_secs(4));
+    let took = (0..rounds).map(|_| {
+        let mark = mark();
+        let line = format!("n=0; while [ $n -lt 500 ]; do sleep {mark} & n=$((n+1)); done; wait");
+        let mut shim = Shim::run(&line);
+        until("it starts others", || (!sleeping(&mark).is_empty()).then_some(()));
+        let begun = Instant::now();
+        shim.end(grace);
+        assert_eq!(shim.exited(), 128 + 15);
+        let (killed, survivors) = shim.ended();
+        let took = begun.elapsed();
+        assert!(killed > 1 && survivors == 0, "{killed} killed, {survivors} left");
+        assert_eq!(sleeping(&mark), [] as [u32; 0]);
+        took
+    });
+    let most = took.max().unwrap();
+    assert!(most < grace, "{most:?}");
+    figure(&format!("TERM while a command starts others, {rounds} times: gone after at most {}", ms(most)));
+}
+
 /// Ends a line again and again; gives by how much each end overran the grace.
 fn overruns(line: &str, mark: &str, processes_of_it: usize, grace: Duration) -> Vec<Duration> {
     let ends = 0..times(20, 1000);

@@ -19,6 +19,8 @@ use super::tree::{self, Entry, Name};
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
 /// The same where only a part is killed: meanwhile the rest of the command is not looked after.
 const PART_LIMIT: Duration = Duration::from_millis(500);
+/// How long TERM waits for a tree that starts others faster than they are found: the grace goes on meanwhile.
+const TERM_LIMIT: Duration = Duration::from_millis(50);
 /// Between two looks while killed processes die: short beside the 100 ms that an end may take.
 const DYING: Duration = Duration::from_millis(2);
 
@@ -66,11 +68,17 @@ pub(super) fn reap(leader: Option<Pid>) -> Reaped {
 }
 
 /// Sends TERM to everything that lives, and CONT, since what is stopped hears nothing else.
+///
+/// All stand still meanwhile: a child that is started between the look and the signal would hear nothing, and live for
+/// the whole grace. Children go on before their parents, who so never see them stopped.
 pub(super) fn terminate(toll: &mut Toll) {
-    for entry in tree::living() {
-        if send(entry, Signal::TERM) {
+    let frozen = freeze(Instant::now(), TERM_LIMIT, tree::living);
+    for entry in &frozen {
+        if send(*entry, Signal::TERM) {
             toll.0.insert(entry.name);
         }
+    }
+    for entry in frozen.into_iter().rev() {
         send(entry, Signal::CONT);
     }
 }
@@ -110,20 +118,22 @@ pub(super) fn kill_below(root: Name) {
     }
 }
 
-/// Stops whatever `look` finds, until it finds nobody new: what is stopped can't fork away from the kill.
+/// Stops whatever `look` finds, until it finds nobody new: what is stopped can't fork away from the signal. Gives all that
+/// were stopped, parents before the children that they were seen with.
 fn freeze(begun: Instant, limit: Duration, look: impl Fn() -> Vec<Entry>) -> Vec<Entry> {
-    let mut frozen = HashSet::new();
+    let (mut known, mut frozen) = (HashSet::new(), Vec::new());
     loop {
-        let living = look();
-        let mut fresh = false;
-        for entry in &living {
-            if frozen.insert(entry.name) {
-                fresh = true;
-                send(*entry, Signal::STOP);
-            }
+        let mut fresh = look();
+        fresh.retain(|entry| known.insert(entry.name));
+        if fresh.is_empty() {
+            return frozen;
         }
-        if !fresh || begun.elapsed() >= limit {
-            return living;
+        for entry in &fresh {
+            send(*entry, Signal::STOP);
+        }
+        frozen.append(&mut fresh);
+        if begun.elapsed() >= limit {
+            return frozen;
         }
     }
 }

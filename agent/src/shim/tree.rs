@@ -114,9 +114,10 @@ fn walk(root: u32, proc: &mut Proc) -> Option<Vec<Entry>> {
     Some(found)
 }
 
-/// Whether the number still is that of the same process.
+/// Whether the number still is that of the same process, and that has not ended.
 pub(super) fn lives(name: Name) -> bool {
-    Proc::open().is_ok_and(|mut proc| entry(&mut proc, name.pid).is_some_and(|now| now.name == name))
+    let now = Proc::open().ok().and_then(|mut proc| entry(&mut proc, name.pid));
+    now.is_some_and(|now| now.name == name && !now.zombie)
 }
 
 fn entry(proc: &mut Proc, pid: u32) -> Option<Entry> {
