@@ -345,7 +345,7 @@ async fn a_session_brings_up_by_the_rule_what_a_person_has_started_before_and_no
         .run("relay up")
         .say("It is not let out.");
     let model = ScriptedModel::start(Scripts::from_iter([early, delegates, widens])).await.unwrap();
-    let mut last = async |prompt: &str| {
+    let last = async |prompt: &str| {
         let output = session(&site, &model, programs::dir(), prompt).await;
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{told}");
@@ -356,9 +356,9 @@ async fn a_session_brings_up_by_the_rule_what_a_person_has_started_before_and_no
     assert!(early.contains("has changed since a person started the relay"), "{early}");
     site.relay(&["up"]);
     site.relay(&["down"]);
-    let delegated = last("[script:delegates] Delegate.").await;
-    assert!(delegated.contains("relay is up: engine local"), "{delegated}");
-    assert!(delegated.contains("from the worker"), "{delegated}");
+    let answer = last("[script:delegates] Delegate.").await;
+    assert!(answer.contains("relay is up: engine local"), "{answer}");
+    assert!(answer.contains("from the worker"), "{answer}");
     let widened = last("[script:widens] Change the settings.").await;
     assert!(widened.contains("relay is down"), "{widened}");
     assert!(widened.contains("has changed since a person started the relay"), "{widened}");
