@@ -80,7 +80,7 @@ fn at_calls(rounds: u32) -> (u32, Tally) {
 #[test]
 fn n01_a_relay_that_is_killed_at_any_instant_loses_doubles_and_skips_nothing() {
     // Jobs of their own for each fifty: a log that grows for hours is another test's.
-    let (batches, kills, mut tally) = (times(3, 100), 50, Tally::default());
+    let (batches, kills, mut tally) = (times(3, 110), 50, Tally::default());
     for _ in 0..batches {
         tally.join(at_instants(kills));
     }
