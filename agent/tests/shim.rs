@@ -152,7 +152,7 @@ fn requests_that_come_along_with_the_command_are_carried_out_at_once() {
 
 #[test]
 fn term_reaches_a_command_with_all_that_it_is_just_starting() {
-    let (rounds, grace) = (times(10, 500), Duration::from_secs(4));
+    let (rounds, grace) = (times(10, 200), Duration::from_secs(4));
     let took = (0..rounds).map(|_| {
         let mark = mark();
         let line = format!("n=0; while [ $n -lt 500 ]; do sleep {mark} & n=$((n+1)); done; wait");

@@ -19,8 +19,8 @@ use super::tree::{self, Entry, Name};
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
 /// The same where only a part is killed: meanwhile the rest of the command is not looked after.
 const PART_LIMIT: Duration = Duration::from_millis(500);
-/// How long TERM waits for a tree that starts others faster than they are found: the grace goes on meanwhile.
-const TERM_LIMIT: Duration = Duration::from_millis(50);
+/// Between two looks while processes stop: a fork takes less, unless it has to wait for a processor.
+const SETTLING: Duration = Duration::from_millis(1);
 /// Between two looks while killed processes die: short beside the 100 ms that an end may take.
 const DYING: Duration = Duration::from_millis(2);
 
@@ -69,10 +69,11 @@ pub(super) fn reap(leader: Option<Pid>) -> Reaped {
 
 /// Sends TERM to everything that lives, and CONT, since what is stopped hears nothing else.
 ///
-/// All stand still meanwhile: a child that is started between the look and the signal would hear nothing, and live for
-/// the whole grace. Children go on before their parents, who so never see them stopped.
-pub(super) fn terminate(toll: &mut Toll) {
-    let frozen = freeze(Instant::now(), TERM_LIMIT, tree::living);
+/// All stand still meanwhile, for at most about `limit`: a child that is started between the look and the signal would hear
+/// nothing, and live for the whole grace. Children go on before their parents, who so never see them stopped.
+pub(super) fn terminate(limit: Duration, toll: &mut Toll) {
+    let until = Instant::now() + limit;
+    let frozen = freeze(until, tree::living, |fresh| settle(until, fresh));
     for entry in &frozen {
         if send(*entry, Signal::TERM) {
             toll.0.insert(entry.name);
@@ -100,7 +101,8 @@ pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>,
         if begun.elapsed() >= SWEEP_LIMIT {
             return count(tree::living().len());
         }
-        for entry in freeze(begun, SWEEP_LIMIT, tree::glance) {
+        // Nobody is waited for: who is missed now is found by the next look.
+        for entry in freeze(begun + SWEEP_LIMIT, tree::glance, |_| {}) {
             if send(entry, Signal::KILL) {
                 toll.0.insert(entry.name);
             }
@@ -111,16 +113,17 @@ pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>,
 
 /// Kills `root` and what it started, and nothing else. Nothing at all if it is gone, or its number is another's now.
 pub(super) fn kill_below(root: Name) {
-    let begun = Instant::now();
+    let until = Instant::now() + PART_LIMIT;
     let part = || tree::part(tree::living(), root);
-    for entry in freeze(begun, PART_LIMIT, part) {
+    for entry in freeze(until, part, |fresh| settle(until, fresh)) {
         send(entry, Signal::KILL);
     }
 }
 
-/// Stops whatever `look` finds, until it finds nobody new: what is stopped can't fork away from the signal. Gives all that
-/// were stopped, parents before the children that they were seen with.
-fn freeze(begun: Instant, limit: Duration, look: impl Fn() -> Vec<Entry>) -> Vec<Entry> {
+/// Stops whatever `look` finds, until it finds nobody new: what is stopped can't fork away from the signal. Hands those
+/// that were told to stop to `told` before it looks again. Gives all that were found, parents before the children that they
+/// were seen with.
+fn freeze(until: Instant, look: impl Fn() -> Vec<Entry>, told: impl Fn(Vec<Entry>)) -> Vec<Entry> {
     let (mut known, mut frozen) = (HashSet::new(), Vec::new());
     loop {
         let mut fresh = look();
@@ -128,13 +131,24 @@ fn freeze(begun: Instant, limit: Duration, look: impl Fn() -> Vec<Entry>) -> Vec
         if fresh.is_empty() {
             return frozen;
         }
-        for entry in &fresh {
-            send(*entry, Signal::STOP);
-        }
-        frozen.append(&mut fresh);
-        if begun.elapsed() >= limit {
+        frozen.extend_from_slice(&fresh);
+        fresh.retain(|entry| send(*entry, Signal::STOP));
+        told(fresh);
+        if Instant::now() >= until {
             return frozen;
         }
+    }
+}
+
+/// Waits until all of these stand still. One that is told to stop in the middle of a fork ends that first (Linux since
+/// 4.19), and its child could come after the next look.
+fn settle(until: Instant, mut told: Vec<Entry>) {
+    loop {
+        told.retain(|entry| tree::moves(entry.name));
+        if told.is_empty() || Instant::now() >= until {
+            return;
+        }
+        pause(SETTLING);
     }
 }
 

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 /// How long the leader may take to obey INT. Codex needs 0.06 s to interrupt its turn and end its own commands.
 const INTERRUPT: Duration = Duration::from_secs(2);
+/// How long a tree may stand still for TERM to reach all of it: two looks at thousands of processes on a machine that is
+/// busy with starting them. A dozen takes 5 ms.
+const STAND_STILL: Duration = Duration::from_secs(2);
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// INT to the leader.
     Interrupt,
-    /// TERM, then CONT, to everything.
-    Terminate,
+    /// TERM, then CONT, to everything, which may have to stand still for at most this long.
+    Terminate(Duration),
     /// KILL until nothing is left.
     Sweep,
     /// Look again after at most this long.
@@ -71,7 +74,8 @@ impl Ladder {
             }
             Rung::ToInterrupt | Rung::Interrupted { .. } | Rung::ToTerminate => {
                 self.rung = Rung::Terminated;
-                Action::Terminate
+                // Half of what is left remains for those that hear TERM.
+                Action::Terminate(STAND_STILL.min(left / 2))
             }
             Rung::Terminated => Action::Wait(left),
         }
@@ -91,7 +95,7 @@ mod tests {
         let mut ladder = Ladder::new(ms(100), true, ms(5000));
         assert_eq!(ladder.step(ms(100), true, true), Action::Interrupt);
         assert_eq!(ladder.step(ms(110), true, true), Action::Wait(ms(1990)));
-        assert_eq!(ladder.step(ms(2100), true, true), Action::Terminate);
+        assert_eq!(ladder.step(ms(2100), true, true), Action::Terminate(ms(1500)));
         assert_eq!(ladder.step(ms(2110), true, true), Action::Wait(ms(2990)));
         assert_eq!(ladder.step(ms(5100), true, true), Action::Sweep);
     }
@@ -100,15 +104,15 @@ mod tests {
     fn whatever_an_obedient_leader_leaves_is_terminated_at_once() {
         let mut ladder = Ladder::new(ms(0), true, ms(5000));
         assert_eq!(ladder.step(ms(0), true, true), Action::Interrupt);
-        assert_eq!(ladder.step(ms(60), false, true), Action::Terminate);
+        assert_eq!(ladder.step(ms(60), false, true), Action::Terminate(ms(2000)));
         assert_eq!(ladder.step(ms(80), false, false), Action::Sweep);
     }
 
     #[test]
     fn no_grace_means_kill_and_a_second_request_hastens() {
         assert_eq!(Ladder::new(ms(7), true, ms(0)).step(ms(7), true, true), Action::Sweep);
-        let mut ladder = Ladder::new(ms(0), false, ms(5000));
-        assert_eq!(ladder.step(ms(0), true, true), Action::Terminate);
+        let mut ladder = Ladder::new(ms(0), false, ms(300));
+        assert_eq!(ladder.step(ms(0), true, true), Action::Terminate(ms(150)));
         ladder.hasten(ms(10), ms(0));
         assert_eq!(ladder.step(ms(10), true, true), Action::Sweep);
         ladder.hasten(ms(20), ms(9000));
@@ -118,6 +122,6 @@ mod tests {
     #[test]
     fn an_endless_grace_does_not_overflow() {
         let mut ladder = Ladder::new(ms(1), false, Duration::MAX);
-        assert_eq!(ladder.step(ms(1), true, true), Action::Terminate);
+        assert_eq!(ladder.step(ms(1), true, true), Action::Terminate(ms(2000)));
     }
 }

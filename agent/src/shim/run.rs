@@ -135,7 +135,7 @@ impl Shim {
                     // ESRCH: it exited by itself, which the next look sees.
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
                 }
-                Some(Action::Terminate) => kill::terminate(&mut course.toll),
+                Some(Action::Terminate(limit)) => kill::terminate(limit, &mut course.toll),
                 Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING)),
                 None => {
                     let time = course.reap_in;

@@ -120,6 +120,13 @@ pub(super) fn lives(name: Name) -> bool {
     now.is_some_and(|now| now.name == name && !now.zombie)
 }
 
+/// Whether that process runs, or can at any moment: it is not stopped, has not ended, and waits for nothing that only a
+/// kill interrupts, such as the child of its `vfork`.
+pub(super) fn moves(name: Name) -> bool {
+    let Ok(mut proc) = Proc::open() else { return false };
+    proc.stat(name.pid).is_some_and(|now| now.started == name.started && matches!(now.state, b'R' | b'S'))
+}
+
 fn entry(proc: &mut Proc, pid: u32) -> Option<Entry> {
     let stat = proc.stat(pid)?;
     let name = Name { pid, started: stat.started };
