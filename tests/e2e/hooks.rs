@@ -73,6 +73,8 @@ fn launch_and_wait(count: usize) -> String {
 fn a_busy_session_gets_the_end_of_its_worker_with_its_next_tool_call_once() {
     let site = Site::new(Engine::Local);
     let script = Script::new("busy").run(&launch_and_wait(1)).run("true").run("true").say("Done.");
+    // A session starts no relay that no person has started before.
+    site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &HOOKS);
     host.exec(&site, "[script:busy] Delegate.");
     let told: Vec<usize> =
@@ -90,6 +92,8 @@ fn a_busy_session_gets_the_end_of_its_worker_with_its_next_tool_call_once() {
 fn a_busy_session_on_a_full_screen_gets_the_end_within_its_turn() {
     let site = Site::new(Engine::Local);
     let script = Script::new("busy").run(&launch_and_wait(1)).run("true").say("All is done.");
+    // A session starts no relay that no person has started before.
+    site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &HOOKS);
     let tui = Tui::open(&host, &site, "[script:busy] Delegate.");
     tui.shows("All is done.");
@@ -114,6 +118,8 @@ fn a_stop_hook_keeps_a_session_going_once_and_not_twice() {
     let site = Site::new(Engine::Local);
     // One more than a session is given at once.
     let script = Script::new("stop").run(&launch_and_wait(5)).say("Done.");
+    // A session starts no relay that no person has started before.
+    site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &["Stop"]);
     host.exec(&site, "[script:stop] Delegate.");
     let requests = host.requests();

