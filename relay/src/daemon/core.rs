@@ -191,6 +191,9 @@ impl Core {
 
     async fn ensured(&mut self, result: Result<(), String>) {
         self.busy = false;
+        if self.going_down {
+            return self.stop_platform();
+        }
         match result {
             Err(detail) => {
                 tracing::warn!("no platform: {detail}");
@@ -322,6 +325,13 @@ impl Core {
         tracing::info!("going down");
         self.going_down = true;
         self.next_try = None;
+        // What is just being started would not be found: it is stopped once it is there.
+        if !self.busy {
+            self.stop_platform();
+        }
+    }
+
+    fn stop_platform(&self) {
         let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
         tokio::spawn(async move {
             let _ = inputs.send(Input::Stopped(platform.stop().await)).await;

@@ -17,6 +17,10 @@ use crate::registry::watch::Watch;
 
 /// How long the agent may take to end its workers when it is told to stop; it promises 9 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(12);
+/// How long the agent may take until it holds its state: milliseconds, with room for a loaded machine.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+/// A lock tells nobody that it was taken: so often it is looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Configures the agent whose state is in `state` and starts it unless it runs.
 ///
@@ -82,6 +86,12 @@ fn start(program: &Path, state: &Path, files: &Inherited) -> io::Result<()> {
         .spawn()?;
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         files.give(pid);
+    }
+    // An agent that doesn't hold its state yet would not be found by who is to stop it.
+    let watch = Watch::new(state);
+    let deadline = Instant::now() + START_PATIENCE;
+    while !is_running(state) && child.try_wait()?.is_none() && Instant::now() < deadline {
+        watch.wait(Some(Instant::now() + LOOK));
     }
     // Reaps it if it ends before the relay does.
     std::thread::spawn(move || child.wait());
