@@ -9,11 +9,10 @@ use common::job::{JobSpec, Runner, is_thread};
 use common::origin::{FollowUp, Follows, Origin};
 use common::record::JobRecord;
 
-use super::limits::{self, LimitFlags};
 use super::resolve::{self, Launch, Surroundings};
 use super::resume::ResumeArgs;
 use super::retry::RetryArgs;
-use super::{caller, find, launch};
+use super::{caller, find, launch, limits};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
 use crate::registry::{Registry, create, kin, read};
@@ -158,7 +157,6 @@ pub fn resume(
     earlier.check_thread(around)?;
     let prompt = resolve::prompt(args.prompt.as_deref(), args.file.as_deref(), stdin)?;
     let old = &earlier.spec;
-    let flags = LimitFlags { job: args.timeout, steps: &args.step_timeout, stalls: &args.stall };
     let mut codex = around.config.codex.settings(around.engine);
     codex.model = args.model.clone().or_else(|| old.codex.model.clone()).or(codex.model);
     if args.codex_args.is_empty() {
@@ -179,7 +177,7 @@ pub fn resume(
             (false, true) => old.checks.clone(),
             (false, false) => args.check.clone(),
         },
-        limits: limits::resolve(&around.config.limits, &flags)?,
+        limits: limits::resolve(&around.config.limits, &args.limits)?,
         rules: around.config.rules.clone(),
         on_limit: args.on_limit.map_or(around.config.on_limit, launch::OnLimitName::resolve),
         codex,
@@ -204,7 +202,6 @@ pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &Surroundings<'_>) -> 
     if old.thread.is_some() {
         earlier.check_thread(around)?;
     }
-    let flags = LimitFlags { job: args.timeout, steps: &args.step_timeout, stalls: &args.stall };
     let mut codex = around.config.codex.settings(around.engine);
     codex.model = args.model.clone().or_else(|| old.codex.model.clone());
     codex.args.clone_from(&old.codex.args);
@@ -217,7 +214,7 @@ pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &Surroundings<'_>) -> 
         env: earlier.env(&args.env, around)?,
         setup: old.setup.clone(),
         checks: old.checks.clone(),
-        limits: limits::resolve(&old.limits, &flags)?,
+        limits: limits::resolve(&old.limits, &args.limits)?,
         rules: old.rules.clone(),
         on_limit: old.on_limit,
         codex,

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use common::duration;
 use common::event::MAX_TITLE;
 use common::ids::{JobId, JobName};
-use common::job::{Runner, StepKind};
+use common::job::Runner;
 use common::record::{JobRecord, State};
 use common::rule::OnLimit;
 use common::text::one_line;
 
-use super::limits::{self, Stall};
+use super::follow_up::{self, Earlier};
+use super::limits::LimitFlags;
 use super::resolve::{self, Launch, Surroundings};
 use super::submit::{self, Target};
 use super::{Context, facts, find, wait};
@@ -48,16 +48,9 @@ pub struct LaunchArgs {
     /// A command line after the worker that must succeed; may be repeated
     #[arg(long, value_name = "CMD")]
     pub(super) check: Vec<String>,
-    /// Time limit of the whole job [default: 4h, or that of relay.toml]
-    #[arg(long, value_name = "D", value_parser = duration::parse)]
-    pub(super) timeout: Option<Duration>,
-    /// Time limit of the steps of a kind, such as install=5m; may be repeated
-    #[arg(long, value_name = "KIND=D", value_parser = limits::step_limit)]
-    pub(super) step_timeout: Vec<(StepKind, Duration)>,
-    /// How long a step may make no progress: D for those that wait for the network (clone, install, fetch), KIND=D for
-    /// another kind; may be repeated [default: 2m, or that of relay.toml]
-    #[arg(long, value_name = "[KIND=]D", value_parser = limits::stall_limit)]
-    pub(super) stall: Vec<Stall>,
+    /// Its limits.
+    #[command(flatten)]
+    pub(super) limits: LimitFlags,
     /// What happens to a step at its limit: fail (the job fails) or interrupt (the step alone is ended and the worker
     /// goes on, at most 3 times) [default: fail, or that of relay.toml]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
@@ -71,15 +64,9 @@ pub struct LaunchArgs {
     /// What carries out the task: codex (`codex exec`) or shell (`sh -c`)
     #[arg(long, value_enum, default_value_t = RunnerName::Codex, hide_possible_values = true)]
     pub(super) runner: RunnerName,
-    /// A second launch with the same key starts nothing and names the first one's job
-    #[arg(long, value_name = "KEY")]
-    pub(super) key: Option<String>,
-    /// Block until the job has ended, then print its summary
-    #[arg(long)]
-    pub(super) wait: bool,
-    /// Print the job's id alone and wait for nothing
-    #[arg(short, long, conflicts_with = "wait")]
-    pub(super) quiet: bool,
+    /// How it is launched.
+    #[command(flatten)]
+    pub(super) start: Start,
     /// Further arguments for codex
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
@@ -125,17 +112,20 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let around =
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::launch(args, &around, std::io::stdin())?;
-    start(context, &launch, &target, &Start { key: args.key.as_deref(), wait: args.wait, quiet: args.quiet })
+    start(context, &launch, &target, &args.start)
 }
 
 /// How a job is launched, and what is told of it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Start<'a> {
-    /// `--key`
-    pub(super) key: Option<&'a str>,
-    /// `--wait`
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Start {
+    /// A second call with the same key starts nothing and names the first one's job
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// Block until the job has ended, then print its summary
+    #[arg(long)]
     pub(super) wait: bool,
-    /// `--quiet`
+    /// Print the new job's id alone and wait for nothing
+    #[arg(short, long, conflicts_with = "wait")]
     pub(super) quiet: bool,
 }
 
@@ -143,27 +133,39 @@ pub(super) struct Start<'a> {
 ///
 /// # Errors
 /// Exit code 5 when the registry can't be written or no Codex worker can run; nothing is written then.
-pub(super) fn start(
-    context: &Context,
-    launch: &Launch,
-    target: &Target,
-    start: &Start<'_>,
-) -> Result<Code, Failure> {
+fn start(context: &Context, launch: &Launch, target: &Target, start: &Start) -> Result<Code, Failure> {
     refuse_without_codex(launch, target)?;
-    let created = submit::submit(context, launch, start.key)?;
+    let created = submit::submit(context, launch, start.key.as_deref())?;
     report(context, &created, target, start)
+}
+
+/// Launches what follows an earlier job, unless the same key has done so before.
+///
+/// # Errors
+/// Exit code 3 or 2 for a job that is not there or not clear, 2 for one that can't be followed, and as [`start()`].
+pub(super) fn follow(
+    context: &Context,
+    job: &str,
+    how: &Start,
+    resolve: impl FnOnce(&Earlier, &Surroundings<'_>) -> Result<Launch, Failure>,
+) -> Result<Code, Failure> {
+    let config = context.config()?;
+    let target = submit::target(context, &config);
+    if let Some(job) = follow_up::known(&context.registry, how.key.as_deref())? {
+        return report(context, &Created::Existing(job), &target, how);
+    }
+    let variable = |key: &str| context.variable(key);
+    let around =
+        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+    let earlier = Earlier::find(&context.registry, job)?;
+    start(context, &resolve(&earlier, &around)?, &target, how)
 }
 
 /// Tells of a job that was launched, now or by the same key before.
 ///
 /// # Errors
 /// As [`start()`].
-pub(super) fn report(
-    context: &Context,
-    created: &Created,
-    target: &Target,
-    args: &Start<'_>,
-) -> Result<Code, Failure> {
+fn report(context: &Context, created: &Created, target: &Target, args: &Start) -> Result<Code, Failure> {
     let (Created::New(job) | Created::Existing(job)) = created;
     if args.quiet && !context.output.json {
         // The job is durable: whoever reads the id need not wait for the rest.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use common::duration;
 use common::job::{Limits, StepKind};
 
@@ -11,15 +12,19 @@ use crate::exit::Failure;
 /// One `--stall`: of a kind, or of all network kinds.
 pub type Stall = (Option<StepKind>, Duration);
 
-/// The flags of a launch that are limits.
-#[derive(Debug, Clone, Copy)]
-pub struct LimitFlags<'a> {
-    /// `--timeout`
-    pub job: Option<Duration>,
-    /// `--step-timeout`
-    pub steps: &'a [(StepKind, Duration)],
-    /// `--stall`
-    pub stalls: &'a [Stall],
+/// The flags of whatever launches a job that are limits.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LimitFlags {
+    /// Time limit of the whole job [default: that of relay.toml, else 4h; a retry keeps that of its job]
+    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Time limit of the steps of a kind, such as install=5m; may be repeated
+    #[arg(long, value_name = "KIND=D", value_parser = step_limit)]
+    pub step_timeout: Vec<(StepKind, Duration)>,
+    /// How long a step may make no progress: D for those that wait for the network (clone, install, fetch), KIND=D for
+    /// another kind; may be repeated [default: that of relay.toml, else 2m; a retry keeps that of its job]
+    #[arg(long, value_name = "[KIND=]D", value_parser = stall_limit)]
+    pub stall: Vec<Stall>,
 }
 
 /// Reads `KIND=D`.
@@ -48,12 +53,12 @@ pub fn stall_limit(text: &str) -> Result<Stall, String> {
 ///
 /// # Errors
 /// Exit code 2 with one line that names the flag that contradicts another limit.
-pub fn resolve(configured: &Limits, flags: &LimitFlags<'_>) -> Result<Limits, Failure> {
+pub fn resolve(configured: &Limits, flags: &LimitFlags) -> Result<Limits, Failure> {
     let mut limits = configured.clone();
-    if let Some(job) = flags.job {
+    if let Some(job) = flags.timeout {
         limits.job_ms = duration::millis(job);
     }
-    for (kind, limit) in flags.steps {
+    for (kind, limit) in &flags.step_timeout {
         let step_ms = duration::millis(*limit);
         if step_ms > limits.job_ms {
             return Err(Failure::usage(format!(
@@ -68,21 +73,21 @@ pub fn resolve(configured: &Limits, flags: &LimitFlags<'_>) -> Result<Limits, Fa
     Ok(limits)
 }
 
-fn stalls(limits: &mut Limits, flags: &LimitFlags<'_>) -> Result<(), Failure> {
-    if flags.stalls.iter().any(|(kind, _)| kind.is_none()) {
+fn stalls(limits: &mut Limits, flags: &LimitFlags) -> Result<(), Failure> {
+    if flags.stall.iter().any(|(kind, _)| kind.is_none()) {
         // It is meant for every network kind: what relay.toml says of one of them gives way.
         limits.stalls.retain(|kind, _| !kind.is_network());
     }
-    for (kind, stall) in flags.stalls {
+    for (kind, stall) in &flags.stall {
         let Some(kind) = *kind else { continue };
         let stall_ms = duration::millis(*stall);
         stall::of_kind(limits, kind, stall_ms)
             .map_err(|reason| refused(&format!("{kind}={}", duration::limit(stall_ms)), &reason))?;
         limits.stalls.insert(kind, stall_ms);
     }
-    if let Some((_, stall)) = flags.stalls.iter().rev().find(|(kind, _)| kind.is_none()) {
+    if let Some((_, stall)) = flags.stall.iter().rev().find(|(kind, _)| kind.is_none()) {
         let stall_ms = duration::millis(*stall);
-        let named = |kind| flags.steps.iter().any(|(named, _)| *named == kind);
+        let named = |kind| flags.step_timeout.iter().any(|(named, _)| *named == kind);
         stall::of_all(limits, named, stall_ms)
             .map_err(|reason| refused(&duration::limit(stall_ms), &reason))?;
         limits.stall_ms = stall_ms;

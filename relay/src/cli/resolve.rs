@@ -124,8 +124,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         ));
     }
     let prompt = prompt(args.prompt.as_deref(), args.file.as_deref(), stdin)?;
-    let flags = LimitFlags { job: args.timeout, steps: &args.step_timeout, stalls: &args.stall };
-    let limits = limits::resolve(&around.config.limits, &flags)?;
+    let limits = limits::resolve(&around.config.limits, &args.limits)?;
     let env = environment(&args.env, around.variable)?;
     let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
     let mut codex = around.config.codex.settings(around.engine);
@@ -172,7 +171,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
             configured.steps.insert(kind, configured.step_ms(kind).max(duration::millis(timeout)));
         }
     }
-    let flags = LimitFlags { job: args.timeout, steps: &[], stalls: &args.stall };
+    let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
     let limits = limits::resolve(&configured, &flags)?;
     let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
     Launch {

@@ -1,19 +1,13 @@
 //! `relay resume`
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
-use common::duration;
-use common::job::StepKind;
 
-use super::follow_up::{self, Earlier};
 use super::launch::{self, OnLimitName, Start};
-use super::limits::{self, Stall};
-use super::resolve::Surroundings;
-use super::{Context, complete, submit};
+use super::limits::LimitFlags;
+use super::{Context, complete, follow_up};
 use crate::exit::{Code, Failure};
-use crate::registry::create::Created;
 
 /// Flags of `relay resume`.
 #[derive(Debug, Default, Args)]
@@ -41,15 +35,9 @@ pub struct ResumeArgs {
     /// Check nothing, whatever JOB did
     #[arg(long, conflicts_with = "check")]
     pub(super) no_check: bool,
-    /// Time limit of the whole job [default: 4h, or that of relay.toml]
-    #[arg(long, value_name = "D", value_parser = duration::parse)]
-    pub(super) timeout: Option<Duration>,
-    /// Time limit of the steps of a kind, such as install=5m; may be repeated
-    #[arg(long, value_name = "KIND=D", value_parser = limits::step_limit)]
-    pub(super) step_timeout: Vec<(StepKind, Duration)>,
-    /// How long a step may make no progress, as with `relay launch`; may be repeated
-    #[arg(long, value_name = "[KIND=]D", value_parser = limits::stall_limit)]
-    pub(super) stall: Vec<Stall>,
+    /// Its limits.
+    #[command(flatten)]
+    pub(super) limits: LimitFlags,
     /// What happens to a step at its limit: fail or interrupt [default: fail, or that of relay.toml]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
@@ -60,15 +48,9 @@ pub struct ResumeArgs {
     /// that JOB was given, with their values here]
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
-    /// A second call with the same key starts nothing and names the first one's job
-    #[arg(long, value_name = "KEY")]
-    pub(super) key: Option<String>,
-    /// Block until the job has ended, then print its summary
-    #[arg(long)]
-    pub(super) wait: bool,
-    /// Print the new job's id alone and wait for nothing
-    #[arg(short, long, conflicts_with = "wait")]
-    pub(super) quiet: bool,
+    /// How it is launched.
+    #[command(flatten)]
+    pub(super) start: Start,
     /// Further arguments for codex [default: those of JOB]
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
@@ -80,16 +62,7 @@ pub struct ResumeArgs {
 /// Exit code 3 or 2 for a job that is not there or not clear, 2 for one that can't be gone on with, and as
 /// `relay launch`.
 pub fn run(args: &ResumeArgs, context: &Context) -> Result<Code, Failure> {
-    let config = context.config()?;
-    let target = submit::target(context, &config);
-    let variable = |key: &str| context.variable(key);
-    let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
-    let start = Start { key: args.key.as_deref(), wait: args.wait, quiet: args.quiet };
-    if let Some(job) = follow_up::known(&context.registry, start.key)? {
-        return launch::report(context, &Created::Existing(job), &target, &start);
-    }
-    let earlier = Earlier::find(&context.registry, &args.job)?;
-    let launch = follow_up::resume(args, &earlier, &around, std::io::stdin())?;
-    launch::start(context, &launch, &target, &start)
+    launch::follow(context, &args.job, &args.start, |earlier, around| {
+        follow_up::resume(args, earlier, around, std::io::stdin())
+    })
 }

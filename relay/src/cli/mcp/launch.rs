@@ -6,7 +6,8 @@ use common::ids::JobName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{self, LaunchArgs, RunnerName};
+use super::super::launch::{self, LaunchArgs, RunnerName, Start};
+use super::super::limits::LimitFlags;
 use super::desk::{self, Desk};
 use super::short;
 use crate::exit::Failure;
@@ -76,6 +77,14 @@ pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Fai
     Ok(())
 }
 
+/// The limits that a tool can set.
+///
+/// # Errors
+/// Exit code 2 for what is no duration.
+pub(super) fn limits(timeout: Option<&str>) -> Result<LimitFlags, Failure> {
+    Ok(LimitFlags { timeout: desk::duration("timeout", timeout)?, ..LimitFlags::default() })
+}
+
 fn flags(input: Input) -> Result<LaunchArgs, Failure> {
     bounded(&input.prompt, &[&input.setup, &input.checks])?;
     let name = input.name.as_deref().map(str::parse::<JobName>).transpose();
@@ -86,16 +95,12 @@ fn flags(input: Input) -> Result<LaunchArgs, Failure> {
         name: name.map_err(|e| Failure::usage(format!("`name`: {e}")))?,
         setup: input.setup,
         check: input.checks,
-        timeout: desk::duration("timeout", input.timeout.as_deref())?,
-        step_timeout: Vec::new(),
-        stall: Vec::new(),
+        limits: limits(input.timeout.as_deref())?,
         on_limit: None,
         model: input.model,
         env: Vec::new(),
         runner: RunnerName::Codex,
-        key: input.key,
-        wait: false,
-        quiet: false,
+        start: Start { key: input.key, ..Start::default() },
         codex_args: Vec::new(),
     })
 }

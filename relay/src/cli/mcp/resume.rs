@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::super::launch::Start;
 use super::super::resume::{self, ResumeArgs};
-use super::desk::{self, Desk};
+use super::desk::Desk;
 use super::{launch, short};
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
@@ -46,8 +47,8 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
         job: input.job,
         prompt: Some(input.prompt),
         check: input.checks,
-        timeout: desk::duration("timeout", input.timeout.as_deref())?,
-        key: input.key,
+        limits: launch::limits(input.timeout.as_deref())?,
+        start: Start { key: input.key, ..Start::default() },
         ..ResumeArgs::default()
     };
     let (reply, kept) = desk.run(call, |context| resume::run(&args, context))?;
