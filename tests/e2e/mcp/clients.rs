@@ -73,8 +73,9 @@ fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
     assert_eq!(record.origin.session, Some(session));
 }
 
-/// Runs the client of the Python SDK, which `tests/run.sh` installs.
-fn python(site: &Site, calls: &Value, thread: &str) -> Value {
+/// Runs the client of the Python SDK, which `tests/run.sh` installs, for a thread; gives the names of the tools that are
+/// listed and the text of each answer.
+fn python(site: &Site, calls: &Value, thread: &str) -> (BTreeSet<String>, Vec<String>) {
     let python = env::var_os("RELAY_TEST_MCP_PYTHON");
     let python = python.unwrap_or_else(|| programs::workspace().join("target/mcp-client/bin/python").into());
     let told = json!({
@@ -96,7 +97,14 @@ fn python(site: &Site, calls: &Value, thread: &str) -> Value {
     let output = client.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"))
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    let texts = strings(&said["results"], "/structuredContent/text");
+    (strings(&said["tools"], "/name").collect(), texts.collect())
+}
+
+/// What stands at a place of each value of a list.
+fn strings(list: &Value, at: &str) -> impl Iterator<Item = String> {
+    list.as_array().unwrap().iter().map(move |value| value.pointer(at).unwrap().as_str().unwrap().to_owned())
 }
 
 #[test]
@@ -105,10 +113,12 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     site.relay(&["up"]);
     let thread = "01a203ca-9b3a-74f0-a0f9-92040009a617";
-    let calls = json!([
+    let launch = json!([
         ["launch", {"prompt": "[script:sleep] Sleep.", "workspace": "workspace-projects/demo", "name": "abe",
                     "setup": ["echo setup"], "checks": ["true"], "timeout": "10m", "model": "gpt-5.5", "key": "k1"}],
         ["launch", {"prompt": "[script:sleep] Sleep.", "workspace": "workspace-projects/demo", "name": "abe", "key": "k1"}],
+    ]);
+    let look_and_end = json!([
         ["status", {}],
         ["status", {"job": "abe"}],
         ["wait", {"jobs": ["abe"], "any": true, "timeout": "1s"}],
@@ -122,18 +132,14 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         ["wait", {"jobs": ["abe#2"], "timeout": "50s"}],
         ["status", {"jobs": ["abe"]}],
     ]);
-    let said = python(&site, &calls, thread);
-    let listed: BTreeSet<_> =
-        said["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    let called: BTreeSet<_> =
-        calls.as_array().unwrap().iter().map(|call| call[0].as_str().unwrap()).collect();
+    let (listed, mut texts) = python(&site, &launch, thread);
+    // A thread that Codex has not begun yet could not be resumed.
+    site.record_when("abe#1", "its command runs", |record| {
+        record.thread_id.is_some() && record.steps.iter().any(|step| step.title.contains("sleep"))
+    });
+    texts.extend(python(&site, &look_and_end, thread).1);
+    let called: BTreeSet<_> = strings(&launch, "/0").chain(strings(&look_and_end, "/0")).collect();
     assert_eq!(listed, called, "every tool that is listed is called here");
-    let texts: Vec<&str> = said["results"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|result| result["structuredContent"]["text"].as_str().unwrap())
-        .collect();
     let expected = [
         "Worker abe#1 launched",
         "nothing new was started",
