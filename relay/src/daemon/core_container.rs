@@ -32,6 +32,8 @@ use crate::registry::lease::{Death, PlatformStatus};
 /// How long an ended connection waits for its cause: the engine tells a death 20 to 100 ms behind it, on a busy machine
 /// some hundred. A death is to be recorded within a second.
 const CAUSE_PATIENCE: Duration = Duration::from_millis(700);
+/// The same for an agent of this machine: the kernel lets go of a dead process's connection and lock in any order.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 /// From a death to the new start: Docker tells some 60 ms behind it that a person wanted it.
 const SETTLE: Duration = Duration::from_millis(300);
 /// How long cut-off jobs wait for their agent's last word where the platform can't be brought up: three tries, and more
@@ -94,20 +96,15 @@ impl Core {
 
     /// The connection of an agent ended. What the engine knows of it is a better reason than the network's.
     pub(super) fn link_ended(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
-        let own = self.own().as_ref() == Some(agent);
-        match self.platform.engine() {
-            EngineKind::Docker | EngineKind::Podman if own && !self.going_down => {
-                self.container.silent = Some((reason.to_owned(), Instant::now() + CAUSE_PATIENCE));
-                Vec::new()
-            }
-            EngineKind::Local if own && !self.platform.agent_runs() => {
-                self.next_try = (!self.going_down).then(Instant::now);
-                self.dispatch.agent_down(agent, "the agent's process has ended")
-            }
-            EngineKind::Local | EngineKind::Docker | EngineKind::Podman => {
-                self.dispatch.agent_down(agent, reason)
-            }
+        if self.own().as_ref() != Some(agent) || self.going_down {
+            return self.dispatch.agent_down(agent, reason);
         }
+        let patience = match self.platform.engine() {
+            EngineKind::Docker | EngineKind::Podman => CAUSE_PATIENCE,
+            EngineKind::Local => LOCK_PATIENCE,
+        };
+        self.container.silent = Some((reason.to_owned(), Instant::now() + patience));
+        Vec::new()
     }
 
     /// The jobs of the platform's agent are out of sight.
@@ -251,7 +248,12 @@ impl Core {
     pub(super) async fn container_tick(&mut self) {
         let now = Instant::now();
         if let Some((reason, _)) = self.container.silent.take_if(|(_, until)| *until <= now) {
-            self.unseen(&reason).await;
+            if self.platform.engine() == EngineKind::Local && !self.platform.agent_runs() {
+                self.next_try = Some(now);
+                self.unseen("the agent's process has ended").await;
+            } else {
+                self.unseen(&reason).await;
+            }
         }
         self.wake_stopped();
         let waited = self.container.died_at.is_some_and(|at| now - at >= BURIAL);
