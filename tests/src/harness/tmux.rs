@@ -1,9 +1,11 @@
-//! A real terminal: a tmux server of its own, with one shell in it.
+//! A real terminal: a tmux server of its own, with one program in it.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
-use super::{Site, programs, until};
+use super::sandbox::dressed;
+use super::{PATIENCE, Site};
 
 /// A terminal in a site's root. Dropping it ends its server and whatever runs in it.
 #[derive(Debug)]
@@ -17,28 +19,31 @@ impl Terminal {
     /// # Panics
     /// When tmux is missing or does not start.
     pub fn open(site: &Site, columns: u16, rows: u16) -> Self {
-        let terminal = Self { socket: site.root().join("terminal") };
-        let path = format!(
-            "PATH={}:{}",
-            programs::dir().display(),
-            std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned())
-        );
-        let (columns, rows) = (columns.to_string(), rows.to_string());
-        let root = site.root().to_string_lossy().into_owned();
-        let codex_home = format!("CODEX_HOME={}", site.codex_home().display());
-        let server = ["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows, "-c", &root];
-        let shell = ["env", "-u", "NO_COLOR", "-u", "RELAY_ROOT", &path, &codex_home, "PS1=$ ", "sh"];
-        terminal.tmux(&[&server[..], &shell].concat());
+        let mut shell = site.environment(Command::new("sh"));
+        // tmux hands a single word to the user's own shell, which may take the prompt away.
+        shell.arg("-i").env("CODEX_HOME", site.codex_home()).env("PS1", "$ ");
+        let terminal = Self::with(site, columns, rows, &shell);
         terminal.shows("the shell's prompt", |screen| screen.starts_with('$'));
         terminal
     }
 
+    /// Opens one of this size, in which a program runs, in its environment and with the programs under test on its PATH.
+    ///
+    /// # Panics
+    /// When tmux is missing or does not start.
+    pub fn with(site: &Site, columns: u16, rows: u16, program: &Command) -> Self {
+        let terminal = Self { socket: site.root().join("terminal") };
+        // The server has the environment of the client that starts it.
+        let mut tmux = dressed(program, "tmux");
+        tmux.arg("-S").arg(&terminal.socket).args(["-f", "/dev/null", "new-session", "-d"]);
+        tmux.args(["-x", &columns.to_string(), "-y", &rows.to_string(), "-c"]).arg(site.root());
+        tmux.arg("--").arg(program.get_program()).args(program.get_args());
+        done(&mut tmux);
+        terminal
+    }
+
     fn tmux(&self, args: &[&str]) -> Output {
-        let output = Command::new("tmux").arg("-S").arg(&self.socket).args(args).output();
-        let output = output.unwrap_or_else(|e| panic!("tmux {args:?}: {e}"));
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tmux {args:?}: {stderr}");
-        output
+        done(Command::new("tmux").arg("-S").arg(&self.socket).args(args))
     }
 
     /// Presses keys, as tmux names them: `Enter`, `Down`, `C-c`, or text.
@@ -70,7 +75,15 @@ impl Terminal {
     /// # Panics
     /// When that takes too long.
     pub fn shows(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        until(what, || Some(self.screen()).filter(|screen| wanted(screen)))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.screen();
+            if wanted(&screen) {
+                return screen;
+            }
+            assert!(Instant::now() < deadline, "{what} is not on the screen:\n{screen}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
     }
 }
 
@@ -79,4 +92,12 @@ impl Drop for Terminal {
         // Nothing is left to end when it has ended by itself.
         let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
     }
+}
+
+/// Runs a command of tmux, which has to succeed.
+fn done(tmux: &mut Command) -> Output {
+    let output = tmux.output().unwrap_or_else(|e| panic!("{tmux:?}: {e}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{tmux:?}: {stderr}");
+    output
 }

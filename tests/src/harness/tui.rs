@@ -1,17 +1,18 @@
 //! The real Codex as people use it: its full screen, in a terminal of tmux.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use super::host_session::Host;
-use super::{PATIENCE, Site, processes, programs};
+use super::tmux::Terminal;
+use super::{Site, processes, programs};
 
 /// A terminal with a Codex session in it. Both end with this.
 #[derive(Debug)]
 pub struct Tui {
-    socket: PathBuf,
-    home: PathBuf,
+    terminal: Terminal,
+    /// Dropped behind the terminal, whose session would start its server anew.
+    _server: Server,
 }
 
 impl Tui {
@@ -41,19 +42,12 @@ impl Tui {
              [notice.model_migrations]\n\"gpt-5.5\" = \"gpt-6-sol\"\n\
              [tui]\nscreen_reader_detection_done = true\n[tui.model_availability_nux]\n\"gpt-6.1-sol\" = 1"
         ));
-        let tui = Self { socket: site.root().join("tmux"), home: host.home().to_owned() };
-        let mut tmux = site.environment(tui.command(&["new-session", "-d", "-x", "120", "-y", "40"]));
-        // The server inherits the environment of the client that starts it.
-        tmux.env("CODEX_HOME", host.home()).current_dir(site.root()).arg(programs::codex());
-        let made = tmux.args(arguments).output();
-        let made = made.unwrap_or_else(|e| panic!("tmux: {e}"));
-        assert!(made.status.success(), "tmux: {}", String::from_utf8_lossy(&made.stderr));
-        tui
-    }
-
-    /// What the terminal shows.
-    pub fn screen(&self) -> String {
-        String::from_utf8_lossy(&self.tmux(&["capture-pane", "-p"]).stdout).into_owned()
+        let mut codex = site.environment(Command::new(programs::codex()));
+        codex.env("CODEX_HOME", host.home()).args(arguments);
+        Self {
+            terminal: Terminal::with(site, 120, 40, &codex),
+            _server: Server { home: host.home().to_owned() },
+        }
     }
 
     /// Waits until the terminal shows a text.
@@ -61,38 +55,18 @@ impl Tui {
     /// # Panics
     /// When it does not.
     pub fn shows(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let screen = self.screen();
-            if screen.contains(text) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{text} is not on the screen:\n{screen}");
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
-    }
-
-    /// Types a line.
-    pub fn enter(&self, line: &str) {
-        self.tmux(&["send-keys", "-l", line]);
-        self.tmux(&["send-keys", "Enter"]);
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut tmux = Command::new("tmux");
-        tmux.arg("-S").arg(&self.socket).args(["-f", "/dev/null"]).args(args);
-        tmux
-    }
-
-    fn tmux(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap_or_else(|e| panic!("tmux: {e}"))
+        self.terminal.shows(text, |screen| screen.contains(text));
     }
 }
 
-impl Drop for Tui {
+/// The server of the sessions, which outlives them; its program lies in their home.
+#[derive(Debug)]
+struct Server {
+    home: PathBuf,
+}
+
+impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.command(&["kill-server"]).output();
-        // The server of the sessions outlives them; its program lies in their home.
         processes::kill_programs_of(&self.home);
     }
 }
