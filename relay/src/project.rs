@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::exit::Failure;
 
 /// Finds the project root: `explicit`, else the nearest folder upward from `cwd` with `platform/relay.toml`, else the
-/// nearest with `.git`.
+/// nearest git root.
 ///
 /// # Errors
 /// When there is none, or `explicit` is no folder.
@@ -17,14 +17,22 @@ pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure
             .filter(|root| root.is_dir())
             .ok_or_else(|| Failure::usage(format!("--root {}: no such folder", root.display())));
     }
-    let marked = |mark: &str| cwd.ancestors().find(|dir| dir.join(mark).exists()).map(Path::to_path_buf);
-    marked("platform/relay.toml").or_else(|| marked(".git")).ok_or_else(|| {
+    let nearest =
+        |is_root: fn(&Path) -> bool| cwd.ancestors().find(|dir| is_root(dir)).map(Path::to_path_buf);
+    nearest(|dir| dir.join("platform/relay.toml").exists()).or_else(|| nearest(is_git_root)).ok_or_else(|| {
         Failure::usage(format!(
             "no project found upward from {}: run this inside a git repository or a folder with platform/relay.toml, \
              or name the project with --root DIR",
             cwd.display()
         ))
     })
+}
+
+/// Whether git sees a repository here. It passes over a folder `.git` without a HEAD, as a sandbox leaves one that keeps
+/// its place; that of a worktree or submodule is a file.
+fn is_git_root(dir: &Path) -> bool {
+    let git = dir.join(".git");
+    git.is_file() || git.join("HEAD").exists()
 }
 
 #[cfg(test)]
@@ -37,7 +45,14 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         let inner = root.join("sub/deep");
         std::fs::create_dir_all(inner.join(".git")).unwrap();
+        std::fs::write(inner.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
         assert_eq!(find_root(None, &inner).unwrap(), inner);
+        let placeholder = inner.join("place");
+        std::fs::create_dir_all(placeholder.join(".git")).unwrap();
+        assert_eq!(find_root(None, &placeholder).unwrap(), inner);
+        std::fs::remove_dir(placeholder.join(".git")).unwrap();
+        std::fs::write(placeholder.join(".git"), "gitdir: ../../main/.git/worktrees/place\n").unwrap();
+        assert_eq!(find_root(None, &placeholder).unwrap(), placeholder);
         std::fs::create_dir(root.join("platform")).unwrap();
         std::fs::write(root.join("platform/relay.toml"), "").unwrap();
         assert_eq!(find_root(None, &inner).unwrap(), root);
