@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::record::State;
 use relay_tests::harness::figures::{figure, ms, percentile, times};
-use relay_tests::harness::{Engine, Site};
+use relay_tests::harness::{Engine, PATIENCE, Site};
 use relay_tests::simulated_agent::{Crowd, Door, block_on, load};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
@@ -17,7 +17,9 @@ fn kill(pid: u32) {
 /// Waits until the relay that follows a killed one takes connections; gives when that was.
 async fn serving(site: &Site, killed: u32) -> Instant {
     let door = Door::of(site);
+    let deadline = Instant::now() + PATIENCE;
     loop {
+        assert!(Instant::now() < deadline, "no relay takes connections:\n{}", site.daemon_log());
         if site.daemon_pid() != killed && TcpStream::connect(door.address()).await.is_ok() {
             return Instant::now();
         }
