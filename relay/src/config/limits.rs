@@ -8,8 +8,7 @@ use common::rule::OnLimit;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::raw::Millis;
-use super::resolved::Mistake;
+use super::form::{Millis, Mistake};
 use super::stall;
 
 /// `[limits]` as it is written.

@@ -1,16 +1,20 @@
 //! `platform/relay.toml`.
 //!
 //! ```text
-//! text ──► raw (as it is written, each value with its place) ──► resolved (without options)
-//!           └─ limits, rules: checked against each other ────────┘
+//! read ──► raw (as it is written, each value with its place) ──► resolved (without options)
+//!           └─ limits, notify, rules: checked against each other ┘
 //! ```
 //!
-//! * [`resolved`]: what everybody else sees, and reading it. * [`raw`]: the file's form.
-//! * [`limits`]: `[limits]`. * [`notify`]: `[notify]`. * [`rules`]: `[[step]]`. * [`stall`]: which stall limits make sense, for flags too.
+//! * [`resolved`]: what everybody else sees. * [`read`]: the file, and where a mistake in it is.
+//! * [`raw`]: the file's form. * [`form`]: what all parts of the form share.
+//! * [`limits`]: `[limits]`. * [`notify`]: `[notify]`. * [`rules`]: `[[step]]`.
+//! * [`stall`]: which stall limits make sense, for flags too.
 
+mod form;
 mod limits;
 mod notify;
 mod raw;
+mod read;
 mod resolved;
 mod rules;
 pub mod stall;
@@ -18,4 +22,5 @@ pub mod stall;
 #[cfg(test)]
 pub use notify::Webhook;
 pub use notify::{NotifyConfig, SecretPlace};
-pub use resolved::{Config, FILE, PlatformConfig};
+pub use read::FILE;
+pub use resolved::{Config, PlatformConfig};

@@ -7,7 +7,7 @@ use common::record::State;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::resolved::Mistake;
+use super::form::Mistake;
 
 /// `[notify]`, without options.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,14 +3,14 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use common::duration;
 use common::job::{MOST_JOBS, Sandbox};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::form::Mistake;
 use super::limits::RawLimits;
 use super::notify::RawNotify;
-use super::resolved::{CodexConfig, Config, Mistake, PlatformConfig};
+use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::rules::{self, RawRule};
 use crate::engine::EngineKind;
 
@@ -52,19 +52,6 @@ struct RawCodex {
     model: Option<String>,
     sandbox: Option<Sandbox>,
     args: Vec<String>,
-}
-
-/// A human duration, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Millis(pub(super) u64);
-
-impl TryFrom<String> for Millis {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        duration::parse(&text).map(|value| Self(duration::millis(value)))
-    }
 }
 
 impl Raw {

@@ -1,18 +1,12 @@
 //! What is configured, without options.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, StepRule};
 
 use super::notify::NotifyConfig;
-use super::raw::Raw;
 use crate::engine::EngineKind;
-use crate::exit::Failure;
-
-/// The file, relative to the project root.
-pub const FILE: &str = "platform/relay.toml";
 
 /// Everything that is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,56 +78,3 @@ impl CodexConfig {
         }
     }
 }
-
-impl Config {
-    /// Reads the configuration of the project at `root`; a missing file means the defaults.
-    ///
-    /// # Errors
-    /// One line with file, line and reason.
-    pub fn load(root: &Path) -> Result<Self, Failure> {
-        Self::read(root).map(|(config, _)| config)
-    }
-
-    /// As [`Config::load`], with the text that was read.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn read(root: &Path) -> Result<(Self, String), Failure> {
-        let path = root.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),
-        };
-        let refused = |mistake: Mistake| {
-            let line = line_of(&text, mistake.at.start);
-            Failure::usage(format!("{}:{line}: {}", path.display(), mistake.reason))
-        };
-        let raw: Raw = toml::from_str(&text).map_err(|e| {
-            refused(Mistake {
-                at: e.span().unwrap_or_default(),
-                reason: common::text::one_line(e.message(), 300),
-            })
-        })?;
-        let config = raw.resolve(root).map_err(refused)?;
-        Ok((config, text))
-    }
-}
-
-/// A mistake in the file.
-#[derive(Debug)]
-pub(super) struct Mistake {
-    /// The bytes that are wrong.
-    pub(super) at: Range<usize>,
-    /// What is wrong with them, in one line.
-    pub(super) reason: String,
-}
-
-/// The line, from 1, of a byte.
-fn line_of(text: &str, byte: usize) -> usize {
-    text.get(..byte).unwrap_or(text).matches('\n').count() + 1
-}
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -6,8 +6,7 @@ use common::rule::{self, MAX_RULES, OnLimit, StepRule};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::raw::Millis;
-use super::resolved::Mistake;
+use super::form::{Millis, Mistake};
 use super::stall;
 
 /// One rule as it is written.

@@ -1,10 +1,12 @@
 //! Defaults, settings, and every mistake with its line.
 
-use common::job::StepKind;
+use common::job::{Sandbox, StepKind};
 use common::record::State;
+use common::rule::{OnLimit, StepRule};
 
 use super::*;
-use crate::config::{SecretPlace, Webhook};
+use crate::config::{NotifyConfig, SecretPlace, Webhook};
+use crate::engine::EngineKind;
 
 fn load(text: &str) -> Result<Config, Failure> {
     let dir = tempfile::tempdir().unwrap();
