@@ -220,9 +220,7 @@ fn doing(kind: StepKind) -> &'static str {
 /// it has moved on since, the record does not tell.
 fn waits(record: &JobRecord) -> Option<String> {
     let step = record.step.as_ref()?;
-    let warning = record.warning.as_deref()?.strip_prefix("step ")?;
-    let (n, evidence) = warning.split_once(" makes no progress")?;
-    let n: u32 = n.parse().ok()?;
+    let (n, evidence) = steps::stalled(record)?;
     if n != step.n && !steps::around(record, step.n).iter().any(|step| step.n == n) {
         return None;
     }

@@ -174,7 +174,9 @@ impl Rows<'_> {
         for (i, line) in lines.enumerate() {
             self.worker_text(if i == 0 { "said" } else { "" }, line);
         }
-        match &record.warning {
+        // A step that was quiet for a while and then ended well is nothing to look into.
+        let is_past = steps::stalled(record).is_some_and(|(n, _)| steps::went_well(record, n));
+        match record.warning.as_ref().filter(|_| !is_past) {
             Some(warning) if !record.state.is_final() => self.alarm("warning", warning),
             Some(warning) => self.worker_text("warning", warning),
             None => {}

@@ -1,5 +1,6 @@
 //! What `relay status JOB` prints, one state per test.
 
+use common::event::StepOutcome;
 use common::record::JobRecord;
 
 use super::super::{Paint, samples};
@@ -102,6 +103,23 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
     log        /r/abe.1.log
     "#);
     assert!(!summary(&record).contains("end not seen"));
+}
+
+#[test]
+fn a_step_that_was_quiet_and_moved_on_is_no_longer_warned_of() {
+    let mut record = samples::supervised();
+    let at = record.steps.iter().position(|step| step.n == 5).unwrap();
+    let mut after = |outcome, parent| {
+        record.step = None;
+        (record.steps[at].outcome, record.steps[at].parent) = (outcome, parent);
+        show(&record, 200).contains("makes no progress")
+    };
+    assert!(!after(Some(StepOutcome::Ok), None));
+    assert!(!after(Some(StepOutcome::Unknown), Some(3)));
+    assert!(after(Some(StepOutcome::Unknown), None) && after(Some(StepOutcome::Failed), Some(3)));
+    assert!(after(None, Some(3)), "it runs");
+    record.warning = Some("git could not be asked what has changed".into());
+    assert!(show(&record, 200).contains("git could not be asked"));
 }
 
 #[test]

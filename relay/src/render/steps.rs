@@ -36,6 +36,26 @@ pub fn around(record: &JobRecord, n: u32) -> Vec<&Step> {
     std::iter::successors(find(n), up).skip(1).collect()
 }
 
+/// The step that the newest warning says makes no progress, and what was seen; `None` for a warning of something else.
+pub fn stalled(record: &JobRecord) -> Option<(u32, &str)> {
+    let (n, evidence) = record.warning.as_deref()?.strip_prefix("step ")?.split_once(" makes no progress")?;
+    Some((n.parse().ok()?, evidence))
+}
+
+/// Whether a step has moved on to a good end, or to one of so long ago that the record has forgotten it.
+pub fn went_well(record: &JobRecord, n: u32) -> bool {
+    if record.step.as_ref().is_some_and(|step| step.n == n) {
+        return false;
+    }
+    let ended = record.steps.iter().find(|step| step.n == n).map(|step| (step.outcome, step.parent));
+    // How a part of a step ended is mostly not seen; that the work went on is.
+    ended.is_none_or(|(outcome, parent)| match outcome {
+        Some(StepOutcome::Ok) => true,
+        Some(StepOutcome::Unknown) => parent.is_some(),
+        Some(_) | None => false,
+    })
+}
+
 /// ` (in build: make setup)`; nothing for a step that is in no other.
 pub fn chain(around: &[&Step]) -> String {
     if around.is_empty() {
