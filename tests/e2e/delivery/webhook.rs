@@ -101,7 +101,12 @@ fn a_relay_that_is_killed_while_it_delivers_loses_no_end_and_repeats_only_with_t
     site.relay(&["up"]);
     for job in &jobs {
         site.ended(job);
-        way_is(&site, job, "webhook", "taken");
+        // The end of a job in the archive is forgotten once nothing is left to do for it.
+        let is_archived = || site.file(job, "json").starts_with(site.registry().join("archive"));
+        until(&format!("the end of {job} is delivered"), || {
+            let entry = entry(&site, job);
+            (entry["ways"]["webhook"]["state"] == "taken" || (entry.is_null() && is_archived())).then_some(())
+        });
     }
     let posts = by_id(&receiver.posts());
     let expected: Vec<String> = jobs.iter().map(|job| id(&site, job)).collect();

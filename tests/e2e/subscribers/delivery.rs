@@ -12,10 +12,7 @@ use super::client::{Client, Heard, address, token};
 
 /// Every line of every log, by id.
 fn recorded(site: &Site, jobs: &[String]) -> BTreeMap<u64, String> {
-    let read = |job: &String| {
-        let name = format!("{}.events.jsonl", job.replace('#', "."));
-        std::fs::read_to_string(site.registry().join(name)).unwrap()
-    };
+    let read = |job: &String| std::fs::read_to_string(site.file(job, "events.jsonl")).unwrap();
     let texts: Vec<String> = jobs.iter().map(read).collect();
     let lines = texts.iter().flat_map(|text| text.lines());
     lines

@@ -211,12 +211,19 @@ impl Site {
         self.record_when(job, "ended", |record| record.state.is_final())
     }
 
+    /// A job's file in the registry, or in its archive where that has it: `events.jsonl` and the like.
+    pub fn file(&self, job: &str, ending: &str) -> PathBuf {
+        let name = format!("{}.{ending}", job.replace('#', "."));
+        let archived = self.registry().join("archive").join(&name);
+        if archived.exists() { archived } else { self.registry().join(name) }
+    }
+
     /// A job's event log, each line checked; nothing before the relay has seen the job.
     ///
     /// # Panics
     /// When a line can't be believed.
     pub fn events(&self, job: &str) -> Vec<EventLine> {
-        let path = self.registry().join(format!("{}.events.jsonl", job.replace('#', ".")));
+        let path = self.file(job, "events.jsonl");
         let text = match fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             text => text.unwrap_or_else(|e| panic!("{}: {e}", path.display())),
