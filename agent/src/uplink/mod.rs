@@ -3,7 +3,7 @@
 //! ```text
 //!           config           Hello                Welcome
 //!  Waiting ───────► Dialing ───────► Greeting ──────────────► Serving
-//!     ▲                │                │                        │ closed, silent for 15 s, reconfigured
+//!     ▲                │                │                        │ closed, silent for 14 s, reconfigured
 //!     └── backoff ─────┴────────────────┴────────────────────────┘
 //! ```
 //!

@@ -55,8 +55,9 @@ pub const OUTPUT_CHUNK: usize = 64 * 1024;
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Silence after which either end gives the connection up: three pings.
-pub const DEAD_AFTER: Duration = Duration::from_secs(15);
+/// Silence after which either end gives the connection up: two pings without an answer, and time to record the loss
+/// within 15 s.
+pub const DEAD_AFTER: Duration = Duration::from_secs(14);
 
 /// Close code: the other end speaks no common version; the reason names both.
 pub const CLOSE_VERSION: u16 = 4001;

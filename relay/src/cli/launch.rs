@@ -25,7 +25,7 @@ use crate::start;
 
 /// How long after its own start the command may still watch for the job's, before it tells the state: the caller has its
 /// prompt back within 300 ms, on a loaded machine too.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::dispatch::AgentId;
 
-/// An agent that lives is back before this: it notices a dead connection after 15 s, then tries every 5 s at most, and
+/// An agent that lives is back before this: it notices a dead connection after 14 s, then tries every 5 s at most, and
 /// each try takes 10 s at most.
 const PATIENCE: Duration = Duration::from_secs(30);
 
