@@ -5,10 +5,12 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
 use common::job::{JobSpec, StepKind};
+use serde_json::json;
 use support::codex::{self, DONE, THREAD};
 use support::figures::{figure, ms};
 use support::{Agent, Relay, Run, mark, processes};
@@ -200,6 +202,32 @@ async fn without_codex_or_its_credentials_the_job_is_refused_with_what_to_do() {
     relay.until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
     let (reason, _) = relay.runs.remove(&id).unwrap().refused.unwrap();
     assert!(reason.contains("npm install -g @openai/codex"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_codex_that_is_slow_to_tell_its_version_is_tried_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("codex");
+    let mark = mark();
+    let body = format!("#!/bin/sh\n[ \"$1\" = --version ] && exec sleep {mark}\n{THREAD}; {SAID}; {DONE}\n");
+    fs::write(&program, body).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut relay = Relay::new().await;
+    let agent = Agent::start_with(
+        &relay.url(),
+        &json!({"codex": program, "env": {"CODEX_API_KEY": "s3cr3t"}, "max_jobs": 1}),
+    );
+    let platform = relay.accept().await.platform;
+    assert_eq!(
+        (platform.codex, platform.codex_problem),
+        (None, None),
+        "nothing is known, and nothing is claimed"
+    );
+    let mut spec = codex::job(&agent, "demo#1", "");
+    spec.codex.program = program.display().to_string();
+    relay.start(&spec).await;
+    assert_eq!(relay.until_finished("demo#1").await.finished().unwrap().0, FinalState::Completed);
+    assert_eq!(processes(&mark), [] as [u32; 0]);
 }
 
 #[tokio::test]

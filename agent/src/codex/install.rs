@@ -16,7 +16,8 @@ use crate::shim::protocol::{Command, Ids};
 
 /// Oldest version that is run: the first series with `thread.started` and `item.*` lines as they are parsed here.
 const OLDEST: (u32, u32, u32) = (0, 100, 0);
-/// For `codex --version`, which takes 20 ms.
+/// For `codex --version`, which takes 20 ms. A cold disk takes longer to read the program, and nobody waits for that: a
+/// Codex that is there is tried.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most answers that are remembered; there is one for each program that jobs name.
 const MOST: usize = 64;
@@ -32,7 +33,7 @@ const LOGIN: &str = "set CODEX_API_KEY before relay up, or log in with codex log
 pub(crate) struct Found {
     /// The program's path.
     pub(crate) program: String,
-    /// Its version.
+    /// Its version; `None` as well while it takes too long to tell.
     pub(crate) version: Option<String>,
     /// Why it can't do a job, with what to do about it.
     pub(crate) problem: Option<String>,
@@ -57,13 +58,13 @@ impl Finder {
         };
         let mut found = Found { program: path.to_string_lossy().into_owned(), ..Found::default() };
         match self.version(&path, env, user).await {
-            Ok(version) if parse(&version).is_some_and(|version| version < OLDEST) => {
+            Ok(Some(version)) if parse(&version).is_some_and(|version| version < OLDEST) => {
                 let oldest = format!("{}.{}.{}", OLDEST.0, OLDEST.1, OLDEST.2);
                 found.problem = Some(format!("codex {version} is older than {oldest}: {INSTALL}"));
                 found.version = Some(version);
             }
             Ok(version) => {
-                found.version = Some(version);
+                found.version = version;
                 found.problem = (!has_credentials(env)).then(|| format!("codex has no credentials: {LOGIN}"));
             }
             Err(problem) => found.problem = Some(problem),
@@ -71,16 +72,26 @@ impl Finder {
         found
     }
 
-    async fn version(&self, path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
+    /// `None` where it does not answer in time.
+    async fn version(
+        &self,
+        path: &Path,
+        env: &Variables,
+        user: Option<Ids>,
+    ) -> Result<Option<String>, String> {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let meta =
             fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
         let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
         if let Some(answer) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(answer.clone());
+            return Ok(Some(answer.clone()));
         }
         // An answer that failed may be better the next time, so only good ones are remembered.
-        let answer = ask(path, env, user).await?;
+        let Ok(answer) = timeout(PATIENCE, ask(path, env, user)).await else {
+            tracing::warn!("{} --version gives no answer within {PATIENCE:?}", path.display());
+            return Ok(None);
+        };
+        let answer = answer?;
         if !host_beside(&real) {
             tracing::warn!(
                 "codex-code-mode-host is not beside {}: newer models can't use tools",
@@ -92,7 +103,7 @@ impl Finder {
             known.clear();
         }
         known.insert(key, answer.clone());
-        Ok(answer)
+        Ok(Some(answer))
     }
 }
 
@@ -109,16 +120,15 @@ async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, 
         stdin: String::new(),
         interrupt_first: false,
     };
-    let told = timeout(PATIENCE, crate::process::capture(command, Streams::Split, Source::Stdout)).await;
-    match told {
-        Ok(Ok((Some(Exit::Code(0)), output))) => {
+    match crate::process::capture(command, Streams::Split, Source::Stdout).await {
+        Ok((Some(Exit::Code(0)), output)) => {
             let text = String::from_utf8_lossy(&output).into_owned();
             let version = text.split_whitespace().find(|word| parse(word).is_some());
             version.map(str::to_owned).ok_or_else(|| format!("{shown} is no codex: {INSTALL}"))
         }
-        Ok(Ok((exit, _))) => Err(format!("{shown} --version fails ({exit:?}): {INSTALL}")),
-        Ok(Err(Event::SpawnFailed { message })) => Err(format!("{message}: {INSTALL}")),
-        Ok(Err(_)) | Err(_) => Err(format!("{shown} --version gives no answer: {INSTALL}")),
+        Ok((exit, _)) => Err(format!("{shown} --version fails ({exit:?}): {INSTALL}")),
+        Err(Event::SpawnFailed { message }) => Err(format!("{message}: {INSTALL}")),
+        Err(_) => Err(format!("{shown} --version gives no answer: {INSTALL}")),
     }
 }
 

@@ -59,6 +59,8 @@ impl Uplink {
     }
 
     async fn connect_and_serve(&mut self, config: &Config, backoff: &mut Backoff) -> LinkError {
+        // Before the connection, which has little patience for the first frame: a look at Codex can take long.
+        let platform = self.jobs.platform().await;
         let socket = match dial::dial(config).await {
             Ok(socket) => socket,
             Err(error) => return error,
@@ -78,7 +80,7 @@ impl Uplink {
             adopt(file, current, &jobs);
             current.as_ref().is_some_and(|new| new.url != config.url || new.token != config.token)
         };
-        serve::serve(socket, &spool, &jobs, &mut look, welcomed, reconfigured).await
+        serve::serve(socket, &spool, &jobs, platform, &mut look, welcomed, reconfigured).await
     }
 
     /// Waits; a new configuration is tried at once.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::wire::{
     self, AgentFrame, CLOSE_PROTOCOL, CLOSE_VERSION, DEAD_AFTER, Fate, HELLO_TIMEOUT, Hello, PROTOCOL,
-    PROTOCOL_MIN, RelayFrame,
+    PROTOCOL_MIN, Platform, RelayFrame,
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{Instant, Interval, sleep_until, timeout};
@@ -40,12 +40,13 @@ pub(super) async fn serve(
     mut socket: Socket,
     spool: &Spool,
     jobs: &Arc<Jobs>,
+    platform: Platform,
     look: &mut Interval,
     welcomed: impl FnOnce(Option<Fate>),
     mut reconfigured: impl FnMut() -> bool,
 ) -> LinkError {
     let served = async {
-        let hello = AgentFrame::Hello(Box::new(hello(spool, jobs).await));
+        let hello = AgentFrame::Hello(Box::new(hello(spool, jobs, platform)));
         let hello = wire::encode(&hello).map_err(|error| LinkError::Protocol(error.to_string()))?;
         send(&mut socket, hello).await?;
         flush(&mut socket).await?;
@@ -105,14 +106,14 @@ pub(super) async fn serve(
     error
 }
 
-async fn hello(spool: &Spool, jobs: &Jobs) -> Hello {
+fn hello(spool: &Spool, jobs: &Jobs, platform: Platform) -> Hello {
     Hello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL,
         agent: jobs.agent().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         max_jobs: jobs.max_jobs(),
-        platform: jobs.platform().await,
+        platform,
         jobs: progress(spool),
     }
 }

@@ -19,7 +19,7 @@ use common::event::{Event, EventBody, FinalState, JobError};
 use common::ids::JobId;
 use common::job::{CodexSettings, JobSpec, Limits, Runner};
 use common::rule::OnLimit;
-use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame, SUBPROTOCOL};
+use common::wire::{self, AgentFrame, Durable, HELLO_TIMEOUT, Hello, RelayFrame, SUBPROTOCOL};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -119,7 +119,8 @@ impl Relay {
                 Ok(response)
             };
             let mut socket = accept_hdr_async(stream, check).await.unwrap();
-            let hello = socket.next().await.unwrap().unwrap().into_data();
+            let hello = timeout(HELLO_TIMEOUT, socket.next()).await.expect("a hello soon after the upgrade");
+            let hello = hello.unwrap().unwrap().into_data();
             let AgentFrame::Hello(hello) = wire::decode(&hello).unwrap() else { panic!("no hello") };
             self.socket = Some(socket);
             let durable = hello.jobs.iter().map(|job| {

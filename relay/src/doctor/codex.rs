@@ -53,6 +53,10 @@ fn in_container(platform: Option<&PlatformStatus>) -> Finding {
         Some(PlatformStatus::Ready { codex: Some(version), .. }) => {
             judge(version, pinned::codex_version(), " (on the platform)")
         }
+        Some(PlatformStatus::Ready { .. }) => Finding::skipped(
+            CODEX,
+            "the platform was too busy to tell its version; jobs are started all the same",
+        ),
         _ => Finding::skipped(CODEX, "known once the platform is up"),
     }
 }
