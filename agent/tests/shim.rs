@@ -54,7 +54,7 @@ fn a_step_is_killed_with_all_it_started_while_the_command_goes_on() {
     let took = begun.elapsed();
     until("the step's processes are gone", || sleeping(&step).is_empty().then_some(()));
     until("the command goes on", || (sleeping(&rest).len() == 2).then_some(()));
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_millis(100), "{took:?}");
     figure(&format!("interrupted step: its parent saw 137 after {}", ms(took)));
     shim.end(Duration::from_secs(1));
     assert_eq!(shim.exited(), 128 + 15);
@@ -115,7 +115,7 @@ fn what_a_command_leaves_behind_hears_term_and_is_killed_soon_after() {
     shim.sweep();
     assert_eq!(shim.ended(), (2, 0));
     let killed = begun.elapsed();
-    assert!(killed >= Duration::from_millis(300) && killed < Duration::from_secs(2), "{killed:?}");
+    assert!(killed >= Duration::from_millis(300) && killed < Duration::from_millis(600), "{killed:?}");
 
     let mut shim = Shim::run("exit 3");
     assert_eq!(shim.exited(), 3);
@@ -123,7 +123,7 @@ fn what_a_command_leaves_behind_hears_term_and_is_killed_soon_after() {
     shim.sweep();
     assert_eq!(shim.ended(), (0, 0));
     let nothing = begun.elapsed();
-    assert!(nothing < Duration::from_secs(1), "{nothing:?}");
+    assert!(nothing < Duration::from_millis(100), "{nothing:?}");
     assert_eq!(processes(&mark), [] as [u32; 0]);
     let figures = [obedient, killed, nothing].map(ms);
     figure(&format!("leftovers gone: obedient {}, stubborn {}, none {}", figures[0], figures[1], figures[2]));
@@ -195,7 +195,7 @@ fn p01_a_child_that_ignores_term_is_gone_right_after_the_grace() {
     let mark = mark();
     let line = format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}");
     let overrun = p99(overruns(&line, &mark, 2, Duration::from_millis(200)));
-    assert!(overrun < Duration::from_secs(1), "{overrun:?}");
+    assert!(overrun < Duration::from_millis(100), "{overrun:?}");
     figure(&format!("P01 ignores TERM: gone p99 {} after the grace", ms(overrun)));
 }
 
