@@ -91,6 +91,33 @@ fn a_stop_a_new_size_and_a_signal_leave_the_terminal_whole() {
 }
 
 #[test]
+fn it_lives_on_however_often_it_is_stopped_and_continued() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    let terminal = Terminal::open(&site, 80, 24);
+    let is_up = |screen: &str| screen.starts_with("relay ready");
+    terminal.press(&["relay top", "Enter"]);
+    terminal.shows("the screen", is_up);
+    for _ in 0..20 {
+        terminal.press(&["C-z"]);
+        terminal.shows("the shell", |screen| !is_up(screen) && screen.trim_end().ends_with('$'));
+        terminal.press(&["clear; fg", "Enter"]);
+        terminal.shows("the screen after fg", is_up);
+    }
+    // Others may continue it, too, and it was never stopped.
+    let top = top_of(&site);
+    for _ in 0..20 {
+        signal(top, Signal::CONT);
+    }
+    let shown = terminal.shows("the screen after a signal", is_up);
+    terminal.shows("a later time", |screen| is_up(screen) && screen.lines().next() != shown.lines().next());
+    signal(top, Signal::TERM);
+    terminal.shows("the shell in the end", |screen| !is_up(screen));
+    terminal.press(&["clear; echo ended with $?", "Enter"]);
+    terminal.shows("a good end", |screen| screen.contains("ended with 0"));
+}
+
+#[test]
 fn a_screen_that_nobody_touches_costs_next_to_nothing() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("sleep 1000", &[]);

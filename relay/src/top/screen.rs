@@ -45,7 +45,9 @@ impl Screen {
     /// # Errors
     /// As [`Screen::show`].
     pub(super) fn forget(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // `clear` would ask the terminal where its cursor is, and never hear the answer while the keys are waited for.
+        let area = self.terminal.size()?.into();
+        self.terminal.resize(area)
     }
 
     /// Takes the terminal again, after the shell had it.
