@@ -1,7 +1,8 @@
 //! Time limits, and the time they are measured in. Pure.
 //!
 //! [`WorkTime`] is monotonic time less the pauses: a container that was frozen for five minutes, or a laptop that
-//! slept, has not used five minutes of anybody's limit.
+//! slept, has not used five minutes of anybody's limit. Of each pause a [`TICK`] is counted, since what came right
+//! before it is not known: none at all would let a machine that is too busy to look hold every limit for ever.
 
 use std::time::Duration;
 

@@ -161,7 +161,8 @@ fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
 fn t02_a_container_that_is_paused_burns_no_limit() {
     let site = site();
     let work = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done";
-    let jobs = [0; 4].map(|_| site.launch_shell(work, &["--step-timeout", "command=3s"]));
+    // Of a pause a second counts, so three of the four are used.
+    let jobs = [0; 4].map(|_| site.launch_shell(work, &["--step-timeout", "command=4s"]));
     for job in &jobs {
         site.record_when(job, "runs", |record| record.state == State::Running);
     }

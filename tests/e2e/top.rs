@@ -118,6 +118,20 @@ fn it_lives_on_however_often_it_is_stopped_and_continued() {
 }
 
 #[test]
+fn it_ends_with_its_terminal() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    let terminal = Terminal::open(&site, 80, 24);
+    terminal.press(&["relay top", "Enter"]);
+    terminal.shows("the screen", |screen| screen.starts_with("relay ready"));
+    let top = top_of(&site);
+    drop(terminal);
+    until("relay top has ended", || {
+        (!processes::inside(site.root()).iter().any(|p| p.pid == top)).then_some(())
+    });
+}
+
+#[test]
 fn a_screen_that_nobody_touches_costs_next_to_nothing() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("sleep 1000", &[]);
