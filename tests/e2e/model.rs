@@ -73,7 +73,8 @@ fn a_silent_model_ends_the_job_at_its_limit_and_the_message_tells_what_is_known(
         println!("{job}: given up after {waited} ms, gone after {gone} ms: {message}");
         assert!(message.starts_with("the model was silent for 10s: "), "{message}");
         assert!(message.contains(known) && message.lines().count() == 1, "{message}");
-        assert!((9_990..11_000).contains(&waited), "{waited} ms: {message}");
+        // Events are stamped when they are written: on a busy machine that is later than the limit began.
+        assert!((9_500..11_000).contains(&waited), "{waited} ms: {message}");
         assert_eq!(cleanup.map(|cleanup| cleanup.survivors), Some(0));
         let told = warnings(&events);
         assert!(told.len() <= 3, "{told:#?}");

@@ -165,7 +165,8 @@ fn an_install_that_moves_for_ever_runs_into_its_limit() {
     let step = record.steps.iter().find(|step| step.kind == StepKind::Install).unwrap();
     let after = stopping.duration_since(step.started_at).as_millis();
     figure(&format!("step_timeout of 5 s fired after {after} ms"));
-    assert!((5_000..6_000).contains(&after), "{after}");
+    // The step's event is stamped when it is written: on a busy machine that is later than its limit began.
+    assert!((4_500..6_000).contains(&after), "{after}");
     let gone = record.finished_at.unwrap().duration_since(stopping).as_millis();
     figure(&format!("last process gone {gone} ms after the limit, grace 5000 ms"));
     assert!(gone < 6_000, "{gone}");
