@@ -11,11 +11,10 @@ use crate::exit::Failure;
 /// When there is none, or `explicit` is no folder.
 pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure> {
     if let Some(root) = explicit {
-        return root
-            .canonicalize()
-            .ok()
-            .filter(|root| root.is_dir())
-            .ok_or_else(|| Failure::usage(format!("--root {}: no such folder", root.display())));
+        return root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(|| {
+            let root = root.display();
+            Failure::usage(format!("{root}: no such folder: name another with --root or RELAY_ROOT"))
+        });
     }
     let nearest =
         |is_root: fn(&Path) -> bool| cwd.ancestors().find(|dir| is_root(dir)).map(Path::to_path_buf);

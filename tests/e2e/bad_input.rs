@@ -151,6 +151,19 @@ fn outside_of_a_project_the_way_in_is_told() {
 }
 
 #[test]
+fn a_project_of_the_environment_that_is_empty_is_none_and_one_that_is_missing_is_named() {
+    let site = Site::new(Engine::Local);
+    let status = |root: &str| {
+        let output = site.command(&["status"]).env("RELAY_ROOT", root).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = status("");
+    assert!(code == Some(0) && said.contains("no jobs yet"), "{code:?}: {said}");
+    let said = "relay: missing: no such folder: name another with --root or RELAY_ROOT\n";
+    assert_eq!(status("missing"), (Some(2), said.to_owned()));
+}
+
+#[test]
 fn a_command_that_is_followed_does_not_wait_for_a_platform_that_cannot_come() {
     let site = Site::new(Engine::Local);
     site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");

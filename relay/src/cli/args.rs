@@ -33,7 +33,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The project [default: `RELAY_ROOT`, else upward from here: platform/relay.toml, else the git root]
-    #[arg(long, global = true, value_name = "DIR", env = "RELAY_ROOT", hide_env = true, help_heading = EVERYWHERE)]
+    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     pub root: Option<PathBuf>,
     /// When to colour: auto (on a terminal, unless `NO_COLOR` is set), always or never
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorMode::Auto, hide_default_value = true, hide_possible_values = true, help_heading = EVERYWHERE)]
@@ -41,6 +41,18 @@ pub struct Global {
     /// Print data as JSON, one value a line
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
+}
+
+impl Global {
+    /// The project that is named: by the flag, else by the environment.
+    pub fn project(&self) -> Option<PathBuf> {
+        self.root.clone().or_else(project_of_environment)
+    }
+}
+
+/// The project that `RELAY_ROOT` names; empty is as good as unset.
+pub(super) fn project_of_environment() -> Option<PathBuf> {
+    std::env::var_os("RELAY_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
 }
 
 /// Declares [`Command`] and teaches clap to build the flags of no command but the one that is called: building them all

@@ -15,7 +15,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 use common::text::one_line;
 
-use super::args::Cli;
+use super::args::{Cli, project_of_environment};
 use crate::exit::Code;
 use crate::project;
 use crate::registry::{Registry, read};
@@ -62,7 +62,7 @@ pub fn ended() -> ArgValueCompleter {
 /// What can't be found out is not offered: there is nobody to tell.
 fn offer(typed: &OsStr, wanted: fn(State) -> bool) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
-    let root = root_of(std::env::args()).or_else(|| std::env::var_os("RELAY_ROOT").map(PathBuf::from));
+    let root = root_of(std::env::args()).or_else(project_of_environment);
     let Ok(here) = std::env::current_dir() else { return Vec::new() };
     let Ok(root) = project::find_root(root.as_deref(), &here) else { return Vec::new() };
     jobs(&root, typed, wanted)

@@ -61,7 +61,7 @@ impl Context {
         let cwd = std::env::current_dir().map_err(|e| {
             Failure::usage(format!("the current folder can't be found ({e}): change to another"))
         })?;
-        let root = project::find_root(global.root.as_deref(), &cwd)?;
+        let root = project::find_root(global.project().as_deref(), &cwd)?;
         let registry = Registry::of(&root);
         Ok(Self { root, cwd, registry, output, began, caller, is_tool })
     }

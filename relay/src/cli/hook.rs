@@ -63,7 +63,7 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
         name_session(&call);
     }
     // Hooks are installed for a person, and called in folders that have nothing to do with this product.
-    let Ok(root) = project::find_root(global.root.as_deref(), &call.cwd) else { return Ok(()) };
+    let Ok(root) = project::find_root(global.project().as_deref(), &call.cwd) else { return Ok(()) };
     let registry = Registry::of(&root);
     if !registry.dir().is_dir() {
         return Ok(());

@@ -62,8 +62,9 @@ struct Line<'a> {
 pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
     let cwd = std::env::current_dir()
         .map_err(|e| Failure::usage(format!("the current folder can't be found ({e}): change to another")))?;
-    let root = match project::find_root(global.root.as_deref(), &cwd) {
-        Err(failure) if global.root.is_some() => return Err(failure),
+    let named = global.project();
+    let root = match project::find_root(named.as_deref(), &cwd) {
+        Err(failure) if named.is_some() => return Err(failure),
         found => found.unwrap_or_else(|_| cwd.clone()),
     };
     let root = root.canonicalize().unwrap_or(root);
