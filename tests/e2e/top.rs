@@ -16,6 +16,19 @@ fn top_of(site: &Site) -> u32 {
     })
 }
 
+/// The screen of a relay without jobs, in a terminal of its own.
+fn opened(site: &Site) -> Terminal {
+    site.relay(&["up"]);
+    let terminal = Terminal::open(site, 80, 24);
+    terminal.press(&["relay top", "Enter"]);
+    terminal.shows("the screen", is_up);
+    terminal
+}
+
+fn is_up(screen: &str) -> bool {
+    screen.starts_with("relay ready")
+}
+
 fn signal(pid: u32, signal: Signal) {
     kill_process(i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap(), signal).unwrap();
 }
@@ -65,11 +78,7 @@ fn keys_select_show_and_end_real_jobs_and_quitting_leaves_the_screen_as_it_was()
 #[test]
 fn a_stop_a_new_size_and_a_signal_leave_the_terminal_whole() {
     let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
-    let terminal = Terminal::open(&site, 80, 24);
-    let is_up = |screen: &str| screen.starts_with("relay ready");
-    terminal.press(&["relay top", "Enter"]);
-    terminal.shows("the screen", is_up);
+    let terminal = opened(&site);
     terminal.resize(40, 12);
     terminal.shows("the narrow screen", |screen| {
         is_up(screen) && screen.lines().filter(|line| !line.is_empty()).all(|line| line.chars().count() <= 40)
@@ -93,11 +102,7 @@ fn a_stop_a_new_size_and_a_signal_leave_the_terminal_whole() {
 #[test]
 fn it_lives_on_however_often_it_is_stopped_and_continued() {
     let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
-    let terminal = Terminal::open(&site, 80, 24);
-    let is_up = |screen: &str| screen.starts_with("relay ready");
-    terminal.press(&["relay top", "Enter"]);
-    terminal.shows("the screen", is_up);
+    let terminal = opened(&site);
     for _ in 0..20 {
         terminal.press(&["C-z"]);
         terminal.shows("the shell", |screen| !is_up(screen) && screen.trim_end().ends_with('$'));
@@ -120,10 +125,7 @@ fn it_lives_on_however_often_it_is_stopped_and_continued() {
 #[test]
 fn it_ends_with_its_terminal() {
     let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
-    let terminal = Terminal::open(&site, 80, 24);
-    terminal.press(&["relay top", "Enter"]);
-    terminal.shows("the screen", |screen| screen.starts_with("relay ready"));
+    let terminal = opened(&site);
     let top = top_of(&site);
     drop(terminal);
     until("relay top has ended", || {
