@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 
 use relay_tests::harness::{Engine, Site};
 
@@ -161,6 +163,18 @@ fn a_project_of_the_environment_that_is_empty_is_none_and_one_that_is_missing_is
     assert!(code == Some(0) && said.contains("no jobs yet"), "{code:?}: {said}");
     let said = "relay: missing: no such folder: name another with --root or RELAY_ROOT\n";
     assert_eq!(status("missing"), (Some(2), said.to_owned()));
+}
+
+#[test]
+fn a_line_is_one_write_that_nothing_comes_between() {
+    let site = Site::new(Engine::Local);
+    // Each write arrives by itself.
+    let (writes, stderr) = UnixDatagram::pair().unwrap();
+    let status = site.command(&["status", "nope"]).stderr(OwnedFd::from(stderr)).status().unwrap();
+    assert_eq!(status.code(), Some(3));
+    let mut first = [0; 1024];
+    let length = writes.recv(&mut first).unwrap();
+    assert_eq!(&first[..length], b"relay: no job 'nope': `relay status -a` lists them\n");
 }
 
 #[test]

@@ -138,5 +138,7 @@ pub fn usage(error: &clap::Error) {
 
 fn say(text: &str) {
     // Nobody is left to be told when this fails.
-    let _ = writeln!(io::stderr().lock(), "relay: {}", common::text::printable(text));
+    // One write: in pieces, what others write to the same place at the same time would come between.
+    let line = format!("relay: {}\n", common::text::printable(text));
+    let _ = io::stderr().write_all(line.as_bytes());
 }
