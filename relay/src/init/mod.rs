@@ -12,9 +12,10 @@
 //! * [`pieces`]: what belongs where. * [`mod@plan`]: all files of one call. * [`place`]: links are followed inside the project only.
 //! * [`whole`]: files of init's own. * [`block`]: a marked part of a text. * [`toml_entry`]: a table in Codex's configuration.
 //! * [`ignore`]: what `.gitignore` needs. * [`json_entry`]: entries of hooks, permissions and MCP servers. * [`verdict`]: what is done with one file.
-//! * [`mod@write`]: doing it.
+//! * [`mod@write`]: doing it. [`folder`]: without following a link.
 
 mod block;
+mod folder;
 mod ignore;
 mod json_entry;
 mod pieces;

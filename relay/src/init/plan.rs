@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
 use super::ignore;
@@ -124,7 +125,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::unreachable(format!("{} can't be read ({why}): nothing was written", path.display()))
     };
-    let file = match fs::File::open(path) {
+    let file = match open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(&e)),
@@ -135,4 +136,15 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
         return Err(failed(&"it is longer than 1 MiB"));
     }
     Ok(Some(text))
+}
+
+/// Opens a file of which a session may have made something else since it was looked at: that neither blocks nor is followed.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("there is something else than a file"))
+    }
 }

@@ -1,0 +1,186 @@
+//! The folder of a file that is written, reached without following a link.
+//!
+//! A session may put links anywhere in the project, also between the look at a file and its writing. What was looked at is a
+//! path without links; so every component below the base is opened as the real folder it has to be, and everything in it
+//! is done through that descriptor.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Names of temporary files that are tried before that is given up.
+const TRIES: u32 = 16;
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Folder(OwnedFd);
+
+/// A file that has been written and has no name yet that anybody looks for.
+#[derive(Debug)]
+pub(super) struct Staged {
+    folder: Folder,
+    temporary: String,
+    name: String,
+}
+
+impl Folder {
+    /// Opens the folder of `target`, which lies below `base`; with `make`, missing folders are made on the way.
+    ///
+    /// # Errors
+    /// When a component is missing and not to be made, is a link or no folder, or can't be opened.
+    pub(super) fn of(target: &Path, base: &Path, make: bool) -> io::Result<Self> {
+        let parent = target.parent().unwrap_or(Path::new("/"));
+        let (start, below) = match parent.strip_prefix(base) {
+            Ok(below) => (base, below),
+            // The person's own place, which no session may write.
+            Err(_) => (parent, Path::new("")),
+        };
+        let mut fd = open_base(start, make)?;
+        for component in below.components() {
+            let Component::Normal(name) = component else {
+                return Err(io::Error::other(format!("{} is no plain path", target.display())));
+            };
+            fd = match open_below(&fd, Path::new(name)) {
+                Err(Errno::NOENT) if make => {
+                    match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o777)) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                    open_below(&fd, Path::new(name))?
+                }
+                opened => opened?,
+            };
+        }
+        Ok(Self(fd))
+    }
+
+    /// Writes a file beside `name`, with the rights of what has that name, else those of a new file.
+    ///
+    /// # Errors
+    /// The first failing call; nothing is left then.
+    pub(super) fn stage(self, name: &str, text: &str) -> io::Result<Staged> {
+        let (temporary, mut file) = self.make_temporary(name)?;
+        let staged = Staged { folder: self, temporary, name: name.to_owned() };
+        match rustix::fs::statat(&staged.folder.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Never wider than it was, not for a moment.
+            Ok(there) => rustix::fs::fchmod(&file, Mode::from_raw_mode(there.st_mode & 0o7777))?,
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        Ok(staged)
+    }
+
+    /// A new file under a name that nobody can have foreseen.
+    fn make_temporary(&self, name: &str) -> io::Result<(String, File)> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for _ in 0..TRIES {
+            let mut number = [0; 8];
+            getrandom::fill(&mut number).map_err(io::Error::other)?;
+            let temporary = format!(".{name}.{}", hex::encode(number));
+            match rustix::fs::openat(&self.0, &temporary, flags, Mode::from_raw_mode(0o666)) {
+                Ok(fd) => return Ok((temporary, File::from(fd))),
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Whether something may be removed here.
+    ///
+    /// # Errors
+    /// When it may not, as on a file system that is read-only.
+    pub(super) fn check_writable(&self) -> io::Result<()> {
+        Ok(rustix::fs::accessat(&self.0, ".", rustix::fs::Access::WRITE_OK, AtFlags::empty())?)
+    }
+
+    /// Removes a file, or what has its name instead; that nothing has it is fine.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Removes a folder if it is empty; returns whether it was.
+    pub(super) fn remove_empty(&self, name: &str) -> bool {
+        rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).is_ok()
+    }
+}
+
+impl Staged {
+    /// Gives the file its name, in the place of what has it.
+    ///
+    /// # Errors
+    /// When it can't be renamed.
+    pub(super) fn publish(&self) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.folder.0, &self.temporary, &self.folder.0, &self.name)?)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Best effort, and nothing is there any more after it was published.
+        let _ = self.folder.remove(&self.temporary);
+    }
+}
+
+fn open_base(path: &Path, make: bool) -> io::Result<OwnedFd> {
+    if make {
+        std::fs::create_dir_all(path)?;
+    }
+    Ok(rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn open_below(above: &OwnedFd, name: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(above, name, flags, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_that_was_put_on_the_way_after_the_look_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("project");
+        let outside = dir.path().join("outside");
+        fs::create_dir_all(&root).unwrap();
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, root.join(".codex")).unwrap();
+        for target in [".codex/hooks.json", ".codex/rules/relay.rules"] {
+            assert!(Folder::of(&root.join(target), &root, true).is_err(), "{target}");
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_file_is_replaced_and_its_target_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "safe").unwrap();
+        let root = dir.path().join("project");
+        fs::create_dir(&root).unwrap();
+        symlink(&victim, root.join("AGENTS.md")).unwrap();
+        let folder = Folder::of(&root.join("AGENTS.md"), &root, true).unwrap();
+        let staged = folder.stage("AGENTS.md", "new").unwrap();
+        staged.publish().unwrap();
+        drop(staged);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "safe");
+        assert_eq!(fs::read_to_string(root.join("AGENTS.md")).unwrap(), "new");
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "no temporary file is left");
+    }
+}
