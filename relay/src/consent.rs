@@ -90,9 +90,6 @@ impl Settings {
                 add(&format!("certificate {}", file.display()), &digest);
             }
         }
-        for file in config.programs().iter().filter_map(|word| inside(&config.root, word)) {
-            add(&format!("program {}", file.display()), &digest_of(&file));
-        }
         Self { schema: SCHEMA, engine, name: platform.name.clone(), lines }
     }
 
@@ -228,13 +225,6 @@ fn contents(folder: &Path) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "crt"));
     files.map(|path| (path.clone(), digest_of(&path))).collect()
-}
-
-/// A word that names a file of the project, which a session could replace.
-fn inside(root: &Path, word: &str) -> Option<PathBuf> {
-    let path = root.join(word).canonicalize().ok()?;
-    let root = root.canonicalize().ok()?;
-    (path.starts_with(root) && path.is_file()).then_some(path)
 }
 
 fn digest_of(file: &Path) -> String {

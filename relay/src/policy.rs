@@ -20,6 +20,9 @@ use crate::engine::workspace::MOUNT;
 use crate::exit::Failure;
 use crate::places::{self, Confinement, Places};
 
+/// Folders whose content git and host agents act upon.
+const OTHERS: [&str; 4] = [".git", ".codex", ".agents", ".claude"];
+
 /// The settings that jobs are held to.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -118,6 +121,13 @@ impl Policy {
             return unlinked(&host);
         }
         unlinked(path)?;
+        if let Some(part) = path.components().find(|part| OTHERS.iter().any(|name| part.as_os_str() == *name))
+        {
+            return Err(format!(
+                "workspace {shown} lies in {}, which others believe: choose a folder of its own below the project with -w",
+                part.as_os_str().display()
+            ));
+        }
         let confinement =
             if self.codex.sandbox == Sandbox::Off { Confinement::None } else { Confinement::Sandbox };
         self.places.check(path, confinement).map_err(|why| {
@@ -159,6 +169,30 @@ fn is_model(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('-') && !name.chars().any(char::is_control)
 }
 
+/// Checks what settings name that a less trusted party could write: the place of all workspaces, programs.
+///
+/// # Errors
+/// Exit code 2 with one line that says what is wrong with it.
+pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
+    check_workspaces(engine, config)?;
+    let places = Places::of(&config.root);
+    let of_codex = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
+    let of_notify = config.notify.command.iter().map(|word| ("[notify] command", word));
+    for (setting, word) in
+        of_codex.into_iter().chain(of_notify).chain([("[notify] codex", &config.notify.codex)])
+    {
+        let file = places::resolved(&config.root.join(word));
+        if file.is_file() && places.is_in_project(&file) {
+            return Err(Failure::usage(format!(
+                "{setting}: {} lies in the project, where a session or a worker can change it, and it runs outside of \
+                 every sandbox: move it out of the project",
+                file.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Checks the place of all workspaces.
 ///
 /// # Errors
@@ -174,3 +208,7 @@ pub fn check_workspaces(engine: EngineKind, config: &Config) -> Result<(), Failu
         ))
     })
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -31,9 +31,11 @@ pub fn main() -> ExitCode {
     code.into()
 }
 
-/// Whether a job's own command calls: the agent sets the variable for all of them.
+/// Whether a job's own command calls: the agent sets the variable for all of them. The command of `[notify]` has it, too, and
+/// is a person's.
 fn within_job() -> bool {
-    std::env::var_os("RELAY_JOB").is_some_and(|job| !job.is_empty())
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_set("RELAY_JOB") && !is_set("RELAY_DELIVERY")
 }
 
 /// Whether a command does more than to read.

@@ -39,7 +39,7 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
         .init();
     let config = context.config()?;
     let engine = start::engine(args.engine, &config);
-    policy::check_workspaces(engine, &config)?;
+    policy::check_settings(engine, &config)?;
     let settings = Settings::of(engine, &config);
     match &args.agreed {
         // The file may have changed since the command that started this looked at it.

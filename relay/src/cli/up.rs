@@ -51,7 +51,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     let settings = Settings::of(engine, &config);
     if args.build || args.no_start || !lives {
         outside_of_sandboxes(context, "up")?;
-        policy::check_workspaces(engine, &config)?;
+        policy::check_settings(engine, &config)?;
         agree::settle(context, &settings, args.yes)?;
     }
     if args.no_start {

@@ -71,14 +71,6 @@ pub struct CodexConfig {
     pub args: Vec<String>,
 }
 
-impl Config {
-    /// Words of the settings that name programs, or files that these are called with.
-    pub fn programs(&self) -> Vec<&str> {
-        let notify = self.notify.command.iter().chain([&self.notify.codex]);
-        notify.chain([&self.codex.program]).map(String::as_str).collect()
-    }
-}
-
 impl CodexConfig {
     /// The settings of a job on this engine: a container is a sandbox itself, this machine is not.
     pub fn settings(&self, engine: EngineKind) -> CodexSettings {

@@ -189,7 +189,11 @@ impl Container<'_> {
             exec
         };
         let failed = |e: io::Error| format!("Codex's home in '{name}' could not be renewed: {e}");
-        feed(&mut script(codex_home::RESET, &[]), &[], ACTION).map_err(failed)?;
+        match feed(&mut script(codex_home::RESET, &[]), &[], ACTION) {
+            // Where there is no shell there is no Codex either, and a worker can't have taken it away.
+            Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
+            renewed => renewed.map_err(failed)?,
+        }
         for (file, bytes) in codex_home::of_host() {
             feed(&mut script(codex_home::PUT, &[file]), &bytes, ACTION).map_err(failed)?;
         }
