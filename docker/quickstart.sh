@@ -101,9 +101,9 @@ if [ "$engine" = docker ]; then
     copy_host_certs docker/certs
     # The agent is the image's last layer: building again is a matter of a second.
     say "building the platform image (the first time takes a minute or two)"
-    in_site up --build >"$site/build.log" 2>&1 || { tail -n 15 "$site/build.log" >&2; exit 5; }
+    in_site up --yes --build >"$site/build.log" 2>&1 || { tail -n 15 "$site/build.log" >&2; exit 5; }
 fi
-in_site up
+in_site up --yes
 
 say ""
 task='[script:work] Clone ../origin.git into ./checkout, install its dependencies, run its tests, change the greeting from

@@ -69,7 +69,7 @@ site=$PWD/target/image
 mkdir -p "$site/platform" "$site/workspace-projects"
 printf '[platform]\nengine = "docker"\nname = "relay-test-image"\nimage = "relay-platform:test"\ncerts = "%s"\n' \
     "$PWD/docker/certs" >"$site/platform/relay.toml"
-target/release/relay --root "$site" up --build >target/image.log 2>&1 || { tail -n 30 target/image.log >&2; exit 1; }
+target/release/relay --root "$site" up --yes --build >target/image.log 2>&1 || { tail -n 30 target/image.log >&2; exit 1; }
 target/release/relay --root "$site" down >/dev/null
 
 export RELAY_TEST_FIGURES=$PWD/target/figures.txt

@@ -1,23 +1,26 @@
-//! What a person has agreed to: a session of a host agent starts no other settings than these outside of its sandbox.
+//! What a person has agreed to: nothing else is started outside of a sandbox.
 //!
-//! A session may write `platform/relay.toml`, and `relay up` does outside of every sandbox what stands there: engine, image,
-//! folders that are mounted, programs that are run. So that the file is no way out, a relay keeps a digest of it where no
-//! sandbox lets a session write, and starts for a session only what a person has started before.
+//! A session may write `platform/relay.toml`, and the relay does outside of every sandbox what stands there: engine, image,
+//! folders that are mounted, programs that are run. So that the file is no way out, the settings that a person has agreed
+//! to are kept where no sandbox lets a session write, and a relay is started with no others.
 //!
 //! ```text
-//! person:   relay up │ launch │ init ─► STATE/relay/consent/KEY: digest of engine and settings
-//! session:  relay up │ launch │ doctor ─► the same digest? ─► goes on │ a line that asks for the person
+//! person:          relay up (asks) │ relay up --yes │ relay init ─► STATE/relay/consent/KEY: engine, name, settings
+//! everybody else:  relay up │ launch │ serve │ doctor ─► the same settings? ─► goes on │ a line that asks for the person
 //! ```
 
+use std::collections::BTreeSet;
 use std::env::VarError;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use common::text::one_line;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::atomic::{self, Durability};
@@ -25,70 +28,173 @@ use crate::registry::atomic::{self, Durability};
 /// Who wants something started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
-    /// Somebody at a terminal, or a script of theirs.
+    /// A person, or a script of theirs.
     Person,
     /// A session of a host agent, from a command or as a tool.
     Session,
 }
 
-/// What is to be started.
-#[derive(Debug, Clone, Copy)]
-pub struct Matter<'a> {
-    /// The project.
-    pub root: &'a Path,
-    /// Its engine.
-    pub engine: EngineKind,
-    /// The text of `platform/relay.toml`; empty where there is none.
-    pub settings: &'a str,
-}
-
 /// Settings that reach no further than a job: a session may choose them.
 const HARMLESS: [&str; 2] = ["limits", "step"];
+/// Version of the file.
+const SCHEMA: u32 = 1;
+/// Most bytes of a file whose content is part of the settings, such as a certificate.
+const MAX_FILE: u64 = 1024 * 1024;
+/// Longest line that is shown, in bytes.
+const MAX_LINE: usize = 200;
 
-/// Notes the consent of a person, and returns whether it was another matter the last time; holds a session to it.
+/// Settings in a form that can be compared and shown: the same for the same effects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    schema: u32,
+    /// What the platform runs on.
+    pub engine: EngineKind,
+    /// The container's name.
+    pub name: String,
+    /// `key = value`, sorted.
+    lines: BTreeSet<String>,
+}
+
+/// How settings stand to what a person has agreed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// They are the same.
+    Agreed,
+    /// They differ: lines that begin with `-` (agreed to) or `+` (now).
+    Changed(Vec<String>),
+    /// No person has agreed to any.
+    New(Vec<String>),
+}
+
+impl Settings {
+    /// The settings of a project on this engine.
+    pub fn of(engine: EngineKind, config: &Config) -> Self {
+        let mut table: toml::Table = config.text.parse().unwrap_or_default();
+        for name in HARMLESS {
+            table.remove(name);
+        }
+        let mut lines = BTreeSet::new();
+        flatten("", &toml::Value::Table(table), &mut lines);
+        let platform = &config.platform;
+        let mut add = |key: &str, value: &str| {
+            lines.insert(format!("{key} = {value}"));
+        };
+        add("engine", engine.as_str());
+        add("workspaces", &platform.workspaces.display().to_string());
+        let sandbox = serde_json::to_value(config.codex.settings(engine).sandbox).unwrap_or_default();
+        add("sandbox of Codex", sandbox.as_str().unwrap_or_default());
+        if engine.is_container() {
+            add("image", &platform.image);
+            add("base of the image", &platform.base);
+            for (file, digest) in contents(&platform.certs) {
+                add(&format!("certificate {}", file.display()), &digest);
+            }
+        }
+        Self { schema: SCHEMA, engine, name: platform.name.clone(), lines }
+    }
+
+    /// What tells these settings from others.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for line in &self.lines {
+            hash.update(line.as_bytes());
+            hash.update([0]);
+        }
+        hex::encode(hash.finalize())
+    }
+
+    fn shown(line: &str) -> String {
+        one_line(line, MAX_LINE)
+    }
+
+    /// What a person has to know who has agreed to nothing yet.
+    fn all(&self) -> Vec<String> {
+        self.lines.iter().map(|line| Self::shown(line)).collect()
+    }
+
+    fn changed_since(&self, agreed: &Self) -> Vec<String> {
+        let gone = agreed.lines.difference(&self.lines).map(|line| format!("- {}", Self::shown(line)));
+        let new = self.lines.difference(&agreed.lines).map(|line| format!("+ {}", Self::shown(line)));
+        gone.chain(new).collect()
+    }
+}
+
+/// How these settings stand to what a person has agreed to.
+pub fn standing(root: &Path, settings: &Settings) -> Standing {
+    match agreed(root) {
+        Some(agreed) if agreed.lines == settings.lines => Standing::Agreed,
+        Some(agreed) => Standing::Changed(settings.changed_since(&agreed)),
+        None => Standing::New(settings.all()),
+    }
+}
+
+/// What a person has agreed to last.
+pub fn agreed(root: &Path) -> Option<Settings> {
+    let bytes = bounded(&place_here(root)?).ok()?;
+    serde_json::from_slice(&bytes).ok().filter(|settings: &Settings| settings.schema == SCHEMA)
+}
+
+/// Notes that a person has agreed to these settings.
 ///
 /// # Errors
-/// Exit code 5 when no person has consented to what a session wants to start.
-pub fn settle(asker: Asker, matter: &Matter<'_>) -> Result<bool, Failure> {
-    let place = place(matter.root, &|name| std::env::var(name));
-    match asker {
-        // Without such a place sessions can't start anything, which their line says; the person's own start goes on.
-        Asker::Person => Ok(place.is_some_and(|place| note(&place, matter).unwrap_or(false))),
-        Asker::Session => check(place.as_deref(), matter).map(|()| false),
+/// One line when it can't be kept.
+pub fn record(root: &Path, settings: &Settings) -> Result<(), Failure> {
+    let place = place_here(root).ok_or_else(|| {
+        Failure::unreachable(
+            "neither XDG_STATE_HOME nor HOME is set: set one, so that your consent can be kept",
+        )
+    })?;
+    let write = || -> io::Result<()> {
+        if let Some(folder) = place.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        atomic::replace(&place, &serde_json::to_vec(settings)?, Durability::Synced)
+    };
+    write().map_err(|e| Failure::unreachable(format!("{} can't be written ({e})", place.display())))
+}
+
+/// Refuses settings that no person has agreed to.
+///
+/// # Errors
+/// Exit code 5 with the command that a person has to run.
+pub fn check(root: &Path, asker: Asker, settings: &Settings) -> Result<(), Failure> {
+    match standing(root, settings) {
+        Standing::Agreed => Ok(()),
+        Standing::Changed(_) => Err(refusal(root, asker, true)),
+        Standing::New(_) => Err(refusal(root, asker, false)),
     }
+}
+
+/// The line for who can't agree.
+pub fn refusal(root: &Path, asker: Asker, has_changed: bool) -> Failure {
+    let what = if has_changed {
+        format!("{} or the engine has changed since a person agreed to the settings", config::FILE)
+    } else {
+        "no person has agreed to the settings of this project yet".to_owned()
+    };
+    let root = shell_words::quote(&root.to_string_lossy()).into_owned();
+    Failure::unreachable(match asker {
+        Asker::Session => {
+            format!(
+                "{what}: ask the person to look at them and to run `relay up --root {root}` in a terminal"
+            )
+        }
+        Asker::Person => format!(
+            "{what}: run `relay up --root {root}` in a terminal, or `relay up --yes` to agree without being asked"
+        ),
+    })
 }
 
 /// Forgets what a person has agreed to.
 pub fn forget(root: &Path) {
-    if let Some(place) = place(root, &|name| std::env::var(name)) {
-        // What can't be removed is a digest, and of use to nobody.
+    if let Some(place) = place_here(root) {
+        // What can't be removed allows no more than a person once did.
         let _ = fs::remove_file(place);
     }
 }
 
-fn note(place: &Path, matter: &Matter<'_>) -> io::Result<bool> {
-    let digest = digest(matter);
-    let known = fs::read_to_string(place).ok();
-    if known.as_ref() == Some(&digest) {
-        return Ok(false);
-    }
-    if let Some(folder) = place.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    atomic::replace(place, digest.as_bytes(), Durability::Cached)?;
-    Ok(known.is_some())
-}
-
-fn check(place: Option<&Path>, matter: &Matter<'_>) -> Result<(), Failure> {
-    let what = match place.map(fs::read_to_string) {
-        Some(Ok(known)) if known == digest(matter) => return Ok(()),
-        Some(Ok(_)) => format!("{} or the engine has changed since a person started the relay", config::FILE),
-        Some(Err(_)) | None => "no person has started the relay of this project yet".to_owned(),
-    };
-    let root = matter.root.display();
-    Err(Failure::unreachable(format!(
-        "{what}: ask the person to look at it and to run `relay up --root {root}` in a terminal"
-    )))
+fn place_here(root: &Path) -> Option<PathBuf> {
+    place(root, &|name| std::env::var(name))
 }
 
 /// Where the consent for the project at `root` is kept: below the person's state, which no session may write to.
@@ -100,68 +206,50 @@ fn place(root: &Path, variable: &dyn Fn(&str) -> Result<String, VarError>) -> Op
     Some(state.join("relay/consent").join(&key[..32]))
 }
 
-/// The same for the same effects: comments, order and what is harmless count for nothing.
-fn digest(matter: &Matter<'_>) -> String {
-    let mut table: toml::Table = matter.settings.parse().unwrap_or_default();
-    for name in HARMLESS {
-        table.remove(name);
+fn flatten(key: &str, value: &toml::Value, lines: &mut BTreeSet<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                flatten(&key, value, lines);
+            }
+        }
+        value => {
+            lines.insert(format!("{key} = {value}"));
+        }
     }
-    hex::encode(Sha256::digest(format!("{}\n{table}", matter.engine)))
+}
+
+/// Certificates of a folder, each with the digest of its content.
+fn contents(folder: &Path) -> Vec<(PathBuf, String)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "crt"));
+    files.map(|path| (path.clone(), digest_of(&path))).collect()
+}
+
+fn digest_of(file: &Path) -> String {
+    match bounded(file) {
+        Ok(bytes) => format!("sha256 {}", &hex::encode(Sha256::digest(bytes))[..16]),
+        Err(e) => format!("unreadable ({})", e.kind()),
+    }
+}
+
+/// Reads a regular file of bounded size; never waits for one that is something else.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        options.read(true),
+        i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits()).unwrap_or_default(),
+    );
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn matter(settings: &str) -> Matter<'_> {
-        Matter { root: Path::new("/project"), engine: EngineKind::Docker, settings }
-    }
-
-    #[test]
-    fn a_session_starts_what_a_person_has_started_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let place = dir.path().join("relay/consent/key");
-        let known = matter("[platform]\nname = \"a\"\n[limits]\njob = \"1h\"\n");
-        let refused = check(Some(&place), &known).unwrap_err().message;
-        assert!(refused.contains("no person has started the relay of this project yet"), "{refused}");
-        assert!(check(None, &known).is_err());
-        assert!(!note(&place, &known).unwrap(), "the first time nothing has changed");
-        assert!(!note(&place, &known).unwrap());
-        for same in [
-            known.settings,
-            "# with a comment\n[platform]\nname = 'a'\n",
-            "[limits]\njob = \"2h\"\n[platform]\nname = \"a\"\n[[step]]\nmatch = 'x'\nkind = \"test\"\n",
-        ] {
-            assert!(check(Some(&place), &matter(same)).is_ok(), "{same}");
-        }
-        for other in [
-            "",
-            "[platform]\nname = \"a\"\nworkspaces = \"/\"\n",
-            "[platform]\nname = \"a\"\n[notify]\ncommand = [\"sh\"]\n",
-            "[platform]\nname = \"a\"\n[codex]\nprogram = \"/tmp/codex\"\n",
-        ] {
-            let refused = check(Some(&place), &matter(other)).unwrap_err().message;
-            assert!(refused.contains("has changed since a person started the relay"), "{other}: {refused}");
-        }
-        assert!(note(&place, &matter("")).unwrap(), "a person is told of a change");
-        let local = Matter { engine: EngineKind::Local, ..known };
-        assert!(check(Some(&place), &local).is_err(), "another engine is another matter");
-    }
-
-    #[test]
-    fn consent_is_kept_with_the_person_s_state_and_each_project_has_its_own() {
-        let of = |root: &str, set: &[(&str, &str)]| {
-            place(Path::new(root), &|name| {
-                let found = set.iter().find(|(key, _)| *key == name);
-                found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
-            })
-        };
-        let home = of("/a", &[("HOME", "/home/u")]).unwrap();
-        assert!(home.starts_with("/home/u/.local/state/relay/consent"), "{}", home.display());
-        let state = of("/a", &[("HOME", "/home/u"), ("XDG_STATE_HOME", "/state")]).unwrap();
-        assert!(state.starts_with("/state/relay/consent"), "{}", state.display());
-        assert_eq!(state.file_name(), home.file_name());
-        assert_ne!(of("/b", &[("HOME", "/home/u")]).unwrap(), home);
-        assert_eq!(of("/a", &[("HOME", "relative")]), None);
-    }
-}
+#[path = "consent_tests.rs"]
+mod tests;

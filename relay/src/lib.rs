@@ -11,6 +11,7 @@
     reason = "nothing of this library but its main is reachable from outside: pub means for other modules"
 )]
 
+mod ancestry;
 mod cli;
 mod config;
 mod consent;
@@ -23,6 +24,8 @@ mod explain;
 mod hook;
 mod init;
 mod mcp;
+mod places;
+mod policy;
 mod project;
 mod registry;
 mod render;

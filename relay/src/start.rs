@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::consent::Asker;
+use crate::consent::{self, Asker, Settings};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::Registry;
@@ -22,12 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a platform may take: a container's start and the agent's way back, with room for a loaded machine.
 const PLATFORM_PATIENCE: Duration = Duration::from_secs(90);
 
-/// The engine to use: the one that is asked for, else `relay.toml`'s, else that of the last relay, else Docker.
-pub fn engine(asked: Option<EngineKind>, config: &Config, registry: &Registry) -> EngineKind {
-    asked
-        .or(config.platform.engine)
-        .or_else(|| lease::read(registry).map(|lease| lease.engine))
-        .unwrap_or(EngineKind::Docker)
+/// The engine to use: the one that is asked for, else `relay.toml`'s, else the one that a person has agreed to, else Docker.
+pub fn engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
+    asked.or(config.platform.engine).or_else(|| agreed_engine(&config.root)).unwrap_or(EngineKind::Docker)
+}
+
+/// The engine of a relay that lives: it was started with what a person has agreed to. The lease is no source of settings,
+/// since a session may write it.
+pub fn engine_of_living(config: &Config) -> EngineKind {
+    agreed_engine(&config.root).unwrap_or_else(|| engine(None, config))
+}
+
+fn agreed_engine(root: &Path) -> Option<EngineKind> {
+    consent::agreed(root).map(|settings| settings.engine)
 }
 
 /// Starts `relay serve` as a process of its own and returns when it holds the registry (its platform may still be
@@ -35,18 +42,19 @@ pub fn engine(asked: Option<EngineKind>, config: &Config, registry: &Registry) -
 ///
 /// # Errors
 /// One line with what starts it where this process can't: inside of a sandbox nothing is tried. Else the daemon's own
-/// words when it ended, or why it could not be started.
-pub fn daemon(root: &Path, registry: &Registry, engine: EngineKind, asker: Asker) -> Result<(), Failure> {
+/// words when it ended, or why it could not be started. Exit code 5 for settings that no person has agreed to.
+pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Asker) -> Result<(), Failure> {
     if lease::is_held(registry) {
         return Ok(());
     }
     if let Some(sandbox) = sandbox::here() {
         return Err(Failure::unreachable(sandbox.no_relay(root)));
     }
+    consent::check(root, asker, settings)?;
     registry.ensure()?;
     let watch = Watch::new(registry.dir());
     let said_before = fs::metadata(registry.daemon_log()).map_or(0, |log| log.len());
-    let mut child = spawn(root, registry, engine, asker)
+    let mut child = spawn(root, registry, settings)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
     let deadline = Instant::now() + PATIENCE;
     let pid = child.id();
@@ -71,15 +79,14 @@ pub fn daemon(root: &Path, registry: &Registry, engine: EngineKind, asker: Asker
     }
 }
 
-fn spawn(root: &Path, registry: &Registry, engine: EngineKind, asker: Asker) -> io::Result<Child> {
+fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(registry.daemon_log())?;
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("serve")
         .arg("--root")
         .arg(root)
-        .args(["--engine", engine.as_str()])
-        .args((asker == Asker::Session).then_some("--for-session"))
+        .args(["--engine", settings.engine.as_str(), "--agreed", &settings.digest()])
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -264,6 +264,8 @@ fn codex_lets_out_exactly_the_commands_that_need_it() {
     }
     for command in [
         &["relay"][..],
+        &["relay", "up", "--yes"],
+        &["relay", "up", "--no-start", "--yes"],
         &["relay", "--root", "/p", "up"],
         &["relay", "--json", "up"],
         &["relayx", "up"],

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::args::Global;
 use super::caller;
+use crate::ancestry;
 use crate::config::Config;
 use crate::consent::Asker;
 use crate::exit::Failure;
@@ -76,11 +77,8 @@ impl Context {
 
     /// Who called.
     pub fn asker(&self) -> Asker {
-        if self.is_tool || caller::session(&|key| self.variable(key)).is_some() {
-            Asker::Session
-        } else {
-            Asker::Person
-        }
+        let is_session = self.is_tool || caller::session(&|key| self.variable(key)).is_some();
+        if is_session || ancestry::is_below_host_agent() { Asker::Session } else { Asker::Person }
     }
 
     /// Reads `platform/relay.toml`: on demand, since most commands answer without it.

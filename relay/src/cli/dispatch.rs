@@ -31,8 +31,57 @@ pub fn main() -> ExitCode {
     code.into()
 }
 
+/// Whether a job's own command calls: the agent sets the variable for all of them. The command of `[notify]` has it, too, and
+/// is a person's.
+fn within_job() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_set("RELAY_JOB") && !is_set("RELAY_DELIVERY")
+}
+
+/// Whether a command does more than to read.
+fn changes_something(command: &Command) -> bool {
+    match command {
+        Command::Up(_)
+        | Command::Down(_)
+        | Command::Launch(_)
+        | Command::Run(_)
+        | Command::Resume(_)
+        | Command::Retry(_)
+        | Command::Cancel(_)
+        | Command::Extend(_)
+        | Command::Notices(_)
+        | Command::Prune(_)
+        | Command::Init(_)
+        | Command::Serve(_)
+        | Command::Mcp(_)
+        | Command::Hook(_)
+        | Command::Top(_) => true,
+        Command::Status(_)
+        | Command::Logs(_)
+        | Command::Events(_)
+        | Command::Wait(_)
+        | Command::Explain(_)
+        | Command::Schema(_)
+        | Command::Doctor(_)
+        | Command::Completions(_) => false,
+    }
+}
+
 /// `run` returns the exit code of its command, all others one of [`Code`].
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+    if within_job() {
+        match &cli.command {
+            // Hooks of the person's own settings run for workers, too: what they tell is not for a worker.
+            Command::Hook(_) => return Ok(Code::Done as u8),
+            command if changes_something(command) => {
+                return Err(Failure::usage(
+                    "this runs within a job (RELAY_JOB is set), and a job can't start, stop or change anything through \
+                     relay: leave that to the session that launched it",
+                ));
+            }
+            _ => {}
+        }
+    }
     match &cli.command {
         // These work outside of every project.
         Command::Mcp(args) => return mcp::run(args, &cli.global).map(|code| code as u8),

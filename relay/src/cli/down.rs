@@ -6,15 +6,12 @@ use clap::Args;
 use common::record::State;
 
 use super::{Context, up};
-use crate::config::Config;
-use crate::consent::{self, Asker, Matter};
-use crate::engine::container::Container;
-use crate::engine::{EngineKind, local};
+use crate::consent;
+use crate::engine::{EngineKind, container, local};
 use crate::exit::{Code, Failure};
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{lease, read};
-use crate::start;
 
 /// The platform has 10 s to stop, its last events 5 s, the rest is room for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -90,21 +87,14 @@ fn running(context: &Context) -> Result<Vec<String>, Failure> {
 /// What a relay that died has left running.
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
+    // It was started with what a person has agreed to, whatever the settings are by now.
+    let Some(agreed) = consent::agreed(&context.root) else { return Ok(()) };
     if lease::read(registry).is_none() {
         return Ok(());
     }
-    let (config, settings) = Config::read(&context.root)?;
-    let engine = start::engine(None, &config, registry);
-    if context.asker() == Asker::Session {
-        // What it stops is named in the settings.
-        let matter = Matter { root: &context.root, engine, settings: &settings };
-        consent::settle(Asker::Session, &matter)?;
-    }
-    match engine {
+    match agreed.engine {
         EngineKind::Local if local::stop(&registry.local_agent()) => Ok(()),
         EngineKind::Local => Err(Failure::unreachable("the agent did not stop in time")),
-        engine => Container { engine, platform: &config.platform, registry: registry.dir() }
-            .stop()
-            .map_err(Failure::unreachable),
+        engine => container::stop(engine, &agreed.name, registry.dir()).map_err(Failure::unreachable),
     }
 }

@@ -184,7 +184,7 @@ pub fn resume(
         thread: Some(thread),
         origin: earlier.follows(FollowUp::Resume, around),
     }
-    .checked()
+    .checked(around)
 }
 
 /// Resolves the flags of `relay retry`.
@@ -221,7 +221,7 @@ pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &Surroundings<'_>) -> 
         thread: old.thread.clone(),
         origin: earlier.follows(FollowUp::Retry, around),
     }
-    .checked()
+    .checked(around)
 }
 
 #[cfg(test)]

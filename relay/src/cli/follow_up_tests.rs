@@ -118,13 +118,13 @@ fn a_resumed_job_keeps_thread_workspace_model_checks_and_environment_and_has_new
 fn flags_of_a_resume_win_over_the_earlier_job() {
     let project = Project::new();
     let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i", "--model", "m2", "--timeout"];
-    let rest = ["2h", "--on-limit", "interrupt", "--env", "TOKEN=other", "--", "-c", "a=1"];
+    let rest = ["2h", "--on-limit", "interrupt", "--env", "TOKEN=other", "--", "-c", "personality=a"];
     let launch = project.resolve(&[&line[..], &rest[..]].concat()).unwrap();
     assert_eq!((launch.prompt.as_str(), launch.checks), ("from stdin", vec!["make".to_owned()]));
     assert_eq!((launch.setup, launch.limits.job_ms), (vec!["npm i".to_owned()], 7_200_000));
     assert_eq!(
         (launch.codex.model.as_deref(), launch.codex.args),
-        (Some("m2"), vec!["-c".into(), "a=1".into()])
+        (Some("m2"), vec!["-c".into(), "personality=a".into()])
     );
     assert_eq!((launch.on_limit, launch.env["TOKEN"].as_str()), (OnLimit::Interrupt, "other"));
     let unchecked = project.resolve(&["resume", "abe", "go on", "--no-check"]).unwrap();

@@ -10,13 +10,12 @@ use serde::Serialize;
 use super::args::Global;
 use super::caller;
 use crate::config::{self, Config};
-use crate::consent::{self, Asker, Matter};
+use crate::consent::{self, Settings};
 use crate::exit::{Code, Failure};
 use crate::init::{self, Failed, Homes, Outcome, Plan, Planned, Request, Wish};
 use crate::project;
-use crate::registry::Registry;
 use crate::render::Output;
-use crate::start;
+use crate::{ancestry, start};
 
 /// Flags of `relay init`.
 #[derive(Debug, Args)]
@@ -99,12 +98,11 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
 fn consent(plan: &Plan, root: &Path) -> Result<(), Failure> {
     let ours = |file: &Planned| file.shown == config::FILE && file.outcome != Outcome::Kept;
     let by_session = caller::session(&|name| std::env::var(name)).is_some();
-    if by_session || !plan.files.iter().any(ours) {
+    if by_session || ancestry::is_below_host_agent() || !plan.files.iter().any(ours) {
         return Ok(());
     }
-    let (config, settings) = Config::read(root)?;
-    let engine = start::engine(None, &config, &Registry::of(root));
-    consent::settle(Asker::Person, &Matter { root, engine, settings: &settings }).map(|_| ())
+    let config = Config::load(root)?;
+    consent::record(root, &Settings::of(start::engine(None, &config), &config))
 }
 
 fn explained(failed: &Failed) -> Failure {

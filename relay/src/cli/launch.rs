@@ -195,7 +195,7 @@ fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure>
 
 /// Starts the relay and says so; returns whether there is one now. Without one the job stays queued, safely.
 fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
-    match start::daemon(&context.root, &context.registry, target.engine, context.asker()) {
+    match start::daemon(&context.root, &context.registry, &target.settings, context.asker()) {
         Ok(()) => {
             if !quiet {
                 context.output.note("no relay was running: it has been started");

@@ -10,9 +10,10 @@
 //! * [`limits`]: the time limits among those flags. [`caller`]: the session of the host agent that called.
 //! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
 //! * [`follow`]: waiting for a job. [`told`]: a command that tells of its end. [`follow_up`]: an earlier job and flags → what to launch.
-//! * [`mcp`]: the commands as tools of a host agent.
+//! * [`agree`]: a person's consent to the settings. [`mcp`]: the commands as tools of a host agent.
 //! * [`complete`]: the jobs that a shell offers.
 
+mod agree;
 mod args;
 mod caller;
 mod cancel;

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
+use crate::policy::Policy;
 
 /// What a launch depends on beside its flags.
 pub struct Surroundings<'a> {
@@ -87,24 +88,25 @@ impl Launch {
         }
     }
 
-    /// Refuses what no agent could be given.
+    /// Refuses what no agent could be given, or what the settings do not allow.
     ///
     /// # Errors
     /// Exit code 2 with one line that says what can't be passed on.
-    pub fn checked(self) -> Result<Self, Failure> {
+    pub fn checked(self, around: &Surroundings<'_>) -> Result<Self, Failure> {
         let texts =
             [&self.prompt].into_iter().chain(&self.setup).chain(&self.checks).chain(self.env.values());
         if texts.into_iter().any(|text| text.contains('\0')) {
             return Err(Failure::usage("a NUL byte can't be passed to a command: remove it"));
         }
         // The number is not known yet: the longest one is assumed.
-        let spec = serde_json::to_vec(&self.spec(&JobId::new(self.name.clone(), u32::MAX)));
-        let len = spec.map_or(usize::MAX, |spec| spec.len());
+        let spec = self.spec(&JobId::new(self.name.clone(), u32::MAX));
+        let len = serde_json::to_vec(&spec).map_or(usize::MAX, |spec| spec.len());
         if len > MAX_SPEC {
             return Err(Failure::usage(format!(
                 "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
             )));
         }
+        Policy::new(around.engine, around.config).settle(spec).map_err(Failure::usage)?;
         Ok(self)
     }
 }
@@ -148,7 +150,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         thread: None,
         origin: Origin { session: caller::session(around.variable), ..Origin::default() },
     }
-    .checked()
+    .checked(around)
 }
 
 /// Resolves the flags of `relay run`.
@@ -190,7 +192,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         thread: None,
         origin: Origin { session: caller::session(around.variable), attended: true, ..Origin::default() },
     }
-    .checked()
+    .checked(around)
 }
 
 fn name_of(workspace: &Workspace) -> JobName {

@@ -94,7 +94,7 @@ fn flags_win_over_the_configuration() {
         "--",
         "--search",
         "-c",
-        "b=2",
+        "personality=b",
     ];
     let job = project.resolve(EngineKind::Local, &flags, b"").unwrap();
     assert_eq!((job.name.as_str(), job.codex.model.as_deref()), ("other", Some("m2")));
@@ -103,7 +103,7 @@ fn flags_win_over_the_configuration() {
     let limits = [StepKind::Install, StepKind::Clone, StepKind::Test].map(|kind| job.limits.step_ms(kind));
     assert_eq!(limits, [300_000, 90_000, 3_600_000]);
     assert_eq!(job.env, BTreeMap::from([("TOKEN".into(), "s3cret".into()), ("MODE".into(), "a=b".into())]));
-    assert_eq!(job.codex.args, ["-c", "a=1", "--search", "-c", "b=2"]);
+    assert_eq!(job.codex.args, ["-c", "a=1", "--search", "-c", "personality=b"]);
     assert_eq!(job.workspace.inside, project.dir.path().canonicalize().unwrap().to_str().unwrap());
 }
 

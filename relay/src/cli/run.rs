@@ -56,7 +56,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::command(args, &around)?;
     if !target.lives {
-        start::daemon(&context.root, &context.registry, target.engine, context.asker())
+        start::daemon(&context.root, &context.registry, &target.settings, context.asker())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
     start::platform(&context.registry)?;

@@ -3,12 +3,11 @@
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use super::Context;
-use crate::config::Config;
-use crate::consent::{self, Asker, Matter};
+use super::{Context, agree};
+use crate::consent::{self, Settings};
 use crate::engine::EngineKind;
 use crate::exit::{Code, Failure};
-use crate::{daemon, start};
+use crate::{daemon, policy, start};
 
 /// Flags of `relay serve`.
 #[derive(Debug, Args)]
@@ -16,16 +15,19 @@ pub struct ServeArgs {
     /// What workers run on [default: relay.toml's, else that of the last relay, else docker]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
-    /// A session of a host agent wants it: with the settings that a person has started before, or not at all
-    #[arg(long, hide = true)]
-    pub for_session: bool,
+    /// Agree to the settings without being asked
+    #[arg(long)]
+    pub yes: bool,
+    /// The settings that were agreed to: with these or not at all
+    #[arg(long, value_name = "DIGEST", hide = true, conflicts_with = "yes")]
+    pub agreed: Option<String>,
 }
 
 /// Serves until Ctrl-C, SIGTERM or `relay down`; says what it does on stderr, as much as `RUST_LOG` asks for.
 ///
 /// # Errors
-/// Exit code 2 when another relay serves the registry, 5 when the port or the registry can't be had, or a session may
-/// not start it.
+/// Exit code 2 when another relay serves the registry, 5 when the port or the registry can't be had, or for settings that no
+/// person has agreed to.
 pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -35,9 +37,17 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
         // They would be told on stderr, and a stderr on a full disk ends who writes to it.
         .log_internal_errors(false)
         .init();
-    let (config, settings) = Config::read(&context.root)?;
-    let engine = start::engine(args.engine, &config, &context.registry);
-    let asker = if args.for_session { Asker::Session } else { context.asker() };
-    consent::settle(asker, &Matter { root: &context.root, engine, settings: &settings })?;
+    let config = context.config()?;
+    let engine = start::engine(args.engine, &config);
+    policy::check_settings(engine, &config)?;
+    let settings = Settings::of(engine, &config);
+    match &args.agreed {
+        // The file may have changed since the command that started this looked at it.
+        Some(digest) if *digest != settings.digest() => {
+            return Err(consent::refusal(&context.root, context.asker(), true));
+        }
+        Some(_) => consent::check(&context.root, context.asker(), &settings)?,
+        None => agree::settle(context, &settings, args.yes)?,
+    }
     daemon::serve(&config, &context.registry, engine).map(|()| Code::Done)
 }

@@ -5,6 +5,7 @@ use common::ids::JobId;
 use super::Context;
 use super::resolve::Launch;
 use crate::config::Config;
+use crate::consent::Settings;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::create::{self, Created, Draft};
@@ -16,6 +17,8 @@ use crate::{start, time};
 pub struct Target {
     /// The engine: of the relay that lives, else the one that the next relay will have.
     pub engine: EngineKind,
+    /// What a relay is started with.
+    pub settings: Settings,
     /// Whether a relay holds the registry.
     pub lives: bool,
     /// The lease of the relay that holds the registry.
@@ -26,8 +29,8 @@ pub struct Target {
 pub fn target(context: &Context, config: &Config) -> Target {
     let lives = lease::is_held(&context.registry);
     let lease = if lives { lease::read(&context.registry) } else { None };
-    let engine = start::engine(lease.as_ref().map(|lease| lease.engine), config, &context.registry);
-    Target { engine, lives, lease }
+    let engine = if lives { start::engine_of_living(config) } else { start::engine(None, config) };
+    Target { engine, settings: Settings::of(engine, config), lives, lease }
 }
 
 /// Writes the job, durably, and tells the relay.

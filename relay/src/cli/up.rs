@@ -4,15 +4,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::Context;
-use crate::config::{self, Config};
-use crate::consent::{self, Matter};
+use super::{Context, agree};
+use crate::consent::Settings;
 use crate::engine::{EngineKind, image};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
-use crate::{sandbox, start};
+use crate::{policy, sandbox, start};
 
 /// How long a relay may take to hear a request; it looks every few seconds even where nothing tells it to.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -20,38 +19,43 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Flags of `relay up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// What workers run on [default: relay.toml's, else that of the last relay, else docker]
+    /// What workers run on [default: relay.toml's, else the one that you agreed to last, else docker]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
     /// Build the platform image first
     #[arg(long)]
     pub build: bool,
+    /// Agree to the settings without being asked, as a script has to; refused in a session of a coding agent
+    #[arg(long)]
+    pub yes: bool,
+    /// Agree to the settings and start nothing
+    #[arg(long, conflicts_with = "build")]
+    pub no_start: bool,
 }
 
 /// Brings relay and platform up and returns when a job can be taken. Repeating it is harmless.
 ///
 /// # Errors
-/// Exit code 2 when another engine is up, 5 with the reason when the platform can't take a job.
+/// Exit code 2 when another engine is up, 5 with the reason when the platform can't take a job or no person has agreed to the
+/// settings.
 pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
-    let (config, settings) = Config::read(&context.root)?;
-    let living = lease::of_living(&context.registry);
-    let engine =
-        start::engine(args.engine.or(living.as_ref().map(|lease| lease.engine)), &config, &context.registry);
-    if let Some(lease) = living.as_ref().filter(|lease| lease.engine != engine) {
+    let config = context.config()?;
+    let lives = lease::is_held(&context.registry);
+    let running = lives.then(|| start::engine_of_living(&config));
+    let engine = start::engine(args.engine.or(running), &config);
+    if let Some(running) = running.filter(|running| *running != engine) {
         return Err(Failure::usage(format!(
-            "a relay with engine {} is up: stop it with `relay down` first",
-            lease.engine
+            "a relay with engine {running} is up: stop it with `relay down` first"
         )));
     }
-    if args.build || living.is_none() {
+    let settings = Settings::of(engine, &config);
+    if args.build || args.no_start || !lives {
         outside_of_sandboxes(context, "up")?;
-        let matter = Matter { root: &context.root, engine, settings: &settings };
-        if consent::settle(context.asker(), &matter)? {
-            let file = config::FILE;
-            context.output.note(&format!(
-                "{file} or the engine is not what you agreed to before; from now on sessions may start it like this"
-            ));
-        }
+        policy::check_settings(engine, &config)?;
+        agree::settle(context, &settings, args.yes)?;
+    }
+    if args.no_start {
+        return Ok(Code::Done);
     }
     if args.build {
         if !engine.is_container() {
@@ -59,10 +63,10 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         }
         image::build(engine, &config.platform)?;
     }
-    if living.is_some() {
+    if lives {
         ask_again(context)?;
     }
-    start::daemon(&context.root, &context.registry, engine, context.asker())?;
+    start::daemon(&context.root, &context.registry, &settings, context.asker())?;
     let lease = start::platform(&context.registry)?;
     report(context, &lease);
     Ok(Code::Done)

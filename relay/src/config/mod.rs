@@ -8,6 +8,7 @@
 //! * [`resolved`]: what everybody else sees. * [`read`]: the file, and where a mistake in it is.
 //! * [`raw`]: the file's form. * [`form`]: what all parts of the form share.
 //! * [`limits`]: `[limits]`. * [`notify`]: `[notify]`. * [`rules`]: `[[step]]`.
+//! * [`resources`]: what the platform container may use.
 //! * [`stall`]: which stall limits make sense, for flags too.
 
 mod form;
@@ -16,6 +17,7 @@ mod notify;
 mod raw;
 mod read;
 mod resolved;
+mod resources;
 mod rules;
 pub mod stall;
 
@@ -24,3 +26,4 @@ pub use notify::Webhook;
 pub use notify::{NotifyConfig, SecretPlace};
 pub use read::FILE;
 pub use resolved::{Config, PlatformConfig};
+pub use resources::{Resources, cpus_text};

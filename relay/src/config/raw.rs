@@ -11,8 +11,10 @@ use super::form::Mistake;
 use super::limits::RawLimits;
 use super::notify::RawNotify;
 use super::resolved::{CodexConfig, Config, PlatformConfig};
+use super::resources;
 use super::rules::{self, RawRule};
 use crate::engine::EngineKind;
+use crate::places;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +39,9 @@ struct RawPlatform {
     workspaces: Option<PathBuf>,
     certs: Option<PathBuf>,
     max_jobs: Option<Spanned<u32>>,
+    memory: Option<Spanned<String>>,
+    cpus: Option<Spanned<f64>>,
+    pids: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,6 +71,7 @@ impl Raw {
         let rules = rules::resolve(self.step, &limits, job)?;
         Ok(Config {
             root: root.to_owned(),
+            text: String::new(),
             platform: self.platform.resolve(root)?,
             port: self.relay.port.filter(|port| *port != 0),
             codex: CodexConfig {
@@ -92,8 +98,11 @@ impl RawPlatform {
                 return Err(Mistake { at: jobs.span(), reason });
             }
         };
+        let resources = resources::resolve(self.memory, self.cpus, self.pids)?;
         let version = env!("CARGO_PKG_VERSION");
-        let workspaces = root.join(self.workspaces.unwrap_or_else(|| "workspace-projects".into()));
+        // What a link leads to now is what is agreed to, and what is mounted.
+        let workspaces =
+            places::resolved(&root.join(self.workspaces.unwrap_or_else(|| "workspace-projects".into())));
         let worker = owner(&workspaces);
         Ok(PlatformConfig {
             engine: self.engine,
@@ -108,6 +117,7 @@ impl RawPlatform {
             worker,
             certs: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),
             max_jobs,
+            resources,
         })
     }
 }

@@ -18,14 +18,6 @@ impl Config {
     /// # Errors
     /// One line with file, line and reason.
     pub fn load(root: &Path) -> Result<Self, Failure> {
-        Self::read(root).map(|(config, _)| config)
-    }
-
-    /// As [`Config::load`], with the text that was read.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn read(root: &Path) -> Result<(Self, String), Failure> {
         let path = root.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -40,7 +32,7 @@ impl Config {
             refused(Mistake { at: e.span().unwrap_or_default(), reason: one_line(e.message(), 300) })
         })?;
         let config = raw.resolve(root).map_err(refused)?;
-        Ok((config, text))
+        Ok(Self { text, ..config })
     }
 }
 

@@ -6,6 +6,7 @@ use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, StepRule};
 
 use super::notify::NotifyConfig;
+use super::resources::Resources;
 use crate::engine::EngineKind;
 
 /// Everything that is configured.
@@ -13,6 +14,8 @@ use crate::engine::EngineKind;
 pub struct Config {
     /// The project root.
     pub root: PathBuf,
+    /// The text of the file; empty where there is none.
+    pub text: String,
     /// `[platform]`.
     pub platform: PlatformConfig,
     /// `[relay] port`; `None` for one that is chosen once per registry and then kept.
@@ -51,6 +54,8 @@ pub struct PlatformConfig {
     pub certs: PathBuf,
     /// How many jobs run at once.
     pub max_jobs: u32,
+    /// What the container may use.
+    pub resources: Resources,
 }
 
 /// `[codex]`: how Codex is called.

@@ -27,6 +27,7 @@ use super::input::Input;
 use super::listen;
 use super::platform::Platform;
 use super::writer::{Command, WriterHandle};
+use crate::policy::Policy;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
@@ -58,6 +59,8 @@ pub(super) struct Core {
     pub(super) lock: std::fs::File,
     pub(super) door: Door,
     pub(super) platform: Platform,
+    /// What jobs may ask for.
+    pub(super) policy: Policy,
     pub(super) dispatch: Dispatch,
     pub(super) agents: Connections,
     pub(super) absent: Absent,
@@ -361,10 +364,13 @@ impl Core {
 
     /// The spec of a job; without one the job ends.
     async fn spec(&self, job: &JobId) -> Option<String> {
-        match std::fs::read_to_string(self.registry.spec(job)) {
+        let read = std::fs::read_to_string(self.registry.spec(job));
+        let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
+        // Anybody who may write the project may have written it.
+        match read.and_then(|spec| self.policy.settle_text(job, &spec)) {
             Ok(spec) => Some(spec),
-            Err(e) => {
-                let body = refusal(format!("its spec can't be read ({e}): launch it again"));
+            Err(reason) => {
+                let body = refusal(reason);
                 self.writer().send(Command::Own { job: job.clone(), body: Box::new(body) }).await;
                 None
             }

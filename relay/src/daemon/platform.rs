@@ -10,7 +10,7 @@ use super::token::Gate;
 use crate::config::{Config, PlatformConfig};
 use crate::descriptors::Inherited;
 use crate::engine::agent_config::{AgentConfig, worker_env};
-use crate::engine::container::{Container, HOST_NAME};
+use crate::engine::container::{self, Container, HOST_NAME};
 use crate::engine::vitals::Vitals;
 use crate::engine::{EngineKind, local};
 use crate::registry::Registry;
@@ -131,7 +131,9 @@ impl Platform {
         blocking(move || match platform.engine {
             EngineKind::Local if local::stop(&platform.state) => Ok(()),
             EngineKind::Local => Err("the agent did not stop in time".to_owned()),
-            EngineKind::Docker | EngineKind::Podman => platform.container().stop(),
+            EngineKind::Docker | EngineKind::Podman => {
+                container::stop(platform.engine, &platform.config.name, &platform.registry)
+            }
         })
         .await
     }

@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
+use crate::policy::Policy;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
@@ -108,6 +109,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
             death: last.and_then(|lease| lease.death),
         },
         platform: Platform::new(engine, config, registry, address.port(), gate, descriptors::raise()),
+        policy: Policy::new(engine, config),
         door: door.clone(),
         dispatch: Dispatch::default(),
         agents: Connections::default(),

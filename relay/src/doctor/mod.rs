@@ -8,7 +8,7 @@
 //! * [`finding`]: what a check says. * [`scene`]: what all checks know. * [`ask`]: programs that may hang.
 //! * [`mod@run`]: all checks at once, within a limit.
 //! * The checks: [`settings`], [`place`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its image),
-//!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`deliveries`].
+//!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`deliveries`], [`trust`] (consent, places, limits, sandbox).
 
 mod agent;
 mod ask;
@@ -26,6 +26,7 @@ mod run;
 pub mod scene;
 mod settings;
 mod shell;
+mod trust;
 mod version;
 
 pub use finding::{Finding, State};

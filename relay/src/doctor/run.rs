@@ -9,6 +9,7 @@ use super::finding::Finding;
 use super::scene::Scene;
 use super::{
     agent, clock, codex, credentials, deliveries, engine, inotify, place, relay, rules, settings, shell,
+    trust,
 };
 
 /// How long all of it may take: a program has 5 s, and nothing that is asked asks two in a row that hang.
@@ -17,8 +18,9 @@ const LIMIT: Duration = Duration::from_millis(5800);
 type Check = fn(&Scene) -> Vec<Finding>;
 
 /// In the order in which they are shown: what others rest on comes first. The names are said of a check that hangs.
-const CHECKS: [(&str, Check); 13] = [
+const CHECKS: [(&str, Check); 14] = [
     ("settings", settings::check),
+    ("trust", trust::check),
     ("registry", place::registry),
     ("disk", place::disk),
     ("relay", relay::check),

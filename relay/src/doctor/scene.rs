@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::consent::{self, Asker, Matter};
+use crate::consent::{self, Asker, Settings, Standing};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::Registry;
@@ -23,6 +23,8 @@ pub struct Scene {
     pub registry: Registry,
     /// `relay.toml`.
     pub config: Result<Config, Failure>,
+    /// How the settings stand to what a person has agreed to.
+    pub standing: Option<Standing>,
     /// The engine: of the last relay, or the one that the next relay will have.
     pub engine: EngineKind,
     /// The lease of the last relay.
@@ -39,26 +41,26 @@ pub struct Scene {
 impl Scene {
     /// Looks at files and the environment only.
     pub fn new(root: &Path, registry: &Registry, asker: Asker) -> Self {
-        let read = Config::read(root);
+        let read = Config::load(root);
         let lease = lease::read(registry);
-        let known = lease.as_ref().map(|lease| lease.engine);
-        let engine = read.as_ref().map_or(known.unwrap_or(EngineKind::Docker), |(config, _)| {
-            let lives = lease::is_held(registry);
-            start::engine(known.filter(|_| lives), config, registry)
+        let lives = lease::is_held(registry);
+        let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
+            if lives { start::engine_of_living(config) } else { start::engine(None, config) }
         });
+        let settings = read.as_ref().ok().map(|config| Settings::of(engine, config));
+        let standing = settings.as_ref().map(|settings| consent::standing(root, settings));
         // What the settings name is looked at, and run: for a session only what a person has agreed to.
-        let config = read.and_then(|(config, settings)| match asker {
-            Asker::Person => Ok(config),
-            Asker::Session => {
-                consent::settle(asker, &Matter { root, engine, settings: &settings }).map(|_| config)
-            }
+        let config = read.and_then(|config| match (asker, &settings) {
+            (Asker::Session, Some(settings)) => consent::check(root, asker, settings).map(|()| config),
+            _ => Ok(config),
         });
         Self {
             root: root.to_owned(),
             registry: registry.clone(),
             config,
             engine,
-            lives: lease::is_held(registry),
+            lives,
+            standing,
             lease,
             sandbox: sandbox::here(),
             now: Timestamp::now(),

@@ -1,8 +1,14 @@
-//! Running the programs that an engine is made of.
+//! Running the programs that an engine is made of. None runs without a time limit.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::EngineKind;
 
@@ -23,21 +29,107 @@ pub fn agent_program() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{AGENT} was found neither beside relay nor on PATH: install it there"))
 }
 
-/// Runs a command with `input` on its stdin.
+/// How long a question may take: an engine on another machine needs a second, one on a loaded machine some more.
+pub const ANSWER: Duration = Duration::from_secs(15);
+/// How long it may take to start, stop or remove a container, or to run a short command in it.
+pub const ACTION: Duration = Duration::from_secs(30);
+/// How long the build of an image may take: it downloads packages.
+pub const BUILD: Duration = Duration::from_secs(3600);
+/// Most bytes that are kept of each stream; what comes after is passed over.
+const MOST: u64 = 1024 * 1024;
+/// How long output may take to arrive after the end: what a command left behind may hold the pipe.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Runs a command with `input` on its stdin, for at most `limit`.
 ///
 /// # Errors
-/// The command's last words when it fails.
-pub fn feed(command: &mut Command, input: &[u8]) -> io::Result<()> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
+/// The command's last words when it fails, or that it took too long.
+pub fn feed(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<()> {
+    run(command, Some(input), limit).map(|_| ())
+}
+
+/// What a command printed within `limit`, without the line break at its end.
+///
+/// # Errors
+/// The command's last words when it fails, or that it took too long.
+pub fn output(command: &mut Command, limit: Duration) -> io::Result<String> {
+    run(command, None, limit).map(|stdout| String::from_utf8_lossy(&stdout).trim().to_owned())
+}
+
+/// Runs a command whose output a person sees, for at most `limit`. It stays in the terminal's group, so that Ctrl-C ends it.
+///
+/// # Errors
+/// When it can't be run, or took too long.
+pub fn attended(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
+    let program = name_of(command);
+    let child = command.spawn()?;
+    let pid = pid_of(&child);
+    wait(child).recv_timeout(limit).unwrap_or_else(|_| {
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        Err(too_long(&program, limit))
+    })
+}
+
+/// Runs a command in a process group of its own, which is killed at the limit.
+fn run(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Result<Vec<u8>> {
+    let program = name_of(command);
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child =
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()?;
+    let group = pid_of(&child);
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        let input = input.to_vec();
         // A child that ends early says why on stderr, which is worth more than the broken pipe.
-        let _ = stdin.write_all(input);
+        thread::spawn(move || stdin.write_all(&input));
     }
-    let output = child.wait_with_output()?;
-    if output.status.success() {
-        return Ok(());
+    let stdout = read(child.stdout.take());
+    let stderr = read(child.stderr.take());
+    let Ok(status) = wait(child).recv_timeout(limit) else {
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        return Err(too_long(&program, limit));
+    };
+    let (stdout, stderr) = (stdout.recv_timeout(DRAIN), stderr.recv_timeout(DRAIN));
+    if status?.success() {
+        return Ok(stdout.unwrap_or_default());
     }
-    Err(io::Error::other(last_line(&output.stderr)))
+    Err(io::Error::other(last_line(&stderr.unwrap_or_default())))
+}
+
+fn wait(mut child: Child) -> Receiver<io::Result<ExitStatus>> {
+    let (sender, end) = channel();
+    thread::spawn(move || sender.send(child.wait()));
+    end
+}
+
+fn read(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, bytes) = channel();
+    thread::spawn(move || {
+        let Some(mut pipe) = pipe else { return };
+        let mut kept = Vec::new();
+        // What came before an error is worth showing.
+        let _ = (&mut pipe).take(MOST).read_to_end(&mut kept);
+        let _ = sender.send(kept);
+        let _ = io::copy(&mut pipe, &mut io::sink());
+    });
+    bytes
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+fn name_of(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn too_long(program: &str, limit: Duration) -> io::Error {
+    let message = format!("{program} did not answer within {} s", limit.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 /// The last line that a command printed, cleaned.
@@ -47,19 +139,60 @@ pub fn last_line(bytes: &[u8]) -> String {
     common::text::one_line(line, 400)
 }
 
-/// What a command printed, without the line break at its end.
-///
-/// # Errors
-/// The command's last words when it fails.
-pub fn output(command: &mut Command) -> io::Result<String> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    }
-    Err(io::Error::other(last_line(&output.stderr)))
-}
-
 /// The message for an engine whose command can't be run.
 pub fn not_installed(engine: EngineKind, error: &io::Error) -> String {
     format!("the command {engine} can't be run ({error}): install it, or use `relay up --engine local`")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn sh(line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        command
+    }
+
+    #[test]
+    fn a_command_answers_fails_or_is_ended_with_all_that_it_started() {
+        let long = Duration::from_secs(20);
+        assert_eq!(output(&mut sh("echo yes"), long).unwrap(), "yes");
+        assert_eq!(
+            output(&mut sh("echo first >&2; echo no >&2; exit 1"), long).unwrap_err().to_string(),
+            "no"
+        );
+        feed(&mut sh("grep -q input"), b"some input", long).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let mut hangs = sh(&format!("sleep 1000 & echo $! >{}; wait", pid.display()));
+        let refused = output(&mut hangs, Duration::from_secs(1)).unwrap_err();
+        assert_eq!(refused.to_string(), "sh did not answer within 1 s");
+        let pid: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+        let deadline = Instant::now() + long;
+        // A zombie that init has not reaped yet is as good as gone.
+        let lives = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        while lives() {
+            assert!(Instant::now() < deadline, "{pid} lives on");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_left_behind_or_not_read_is_not_waited_for() {
+        let long = Duration::from_secs(20);
+        let began = Instant::now();
+        assert!(output(&mut sh("echo here; sleep 30 & exit 0"), long).is_ok());
+        feed(&mut sh("exit 0"), &vec![b'x'; 1 << 20], long).unwrap();
+        assert_eq!(
+            attended(&mut sh("sleep 30"), Duration::from_millis(50)).unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert!(began.elapsed() < Duration::from_secs(15));
+    }
 }

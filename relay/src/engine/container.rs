@@ -1,27 +1,31 @@
 //! Engines `docker` and `podman`, through their commands.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use sha2::{Digest, Sha256};
 
 use super::EngineKind;
 use super::agent_config::AgentConfig;
-use super::command::{feed, not_installed, output};
-use crate::config::PlatformConfig;
+use super::codex_home::{self, CODEX_HOME};
+use super::command::{ACTION, ANSWER, feed, not_installed, output};
+use crate::config::{PlatformConfig, Resources, cpus_text};
+use crate::places;
 
 /// The agent's state inside the container, on a volume.
 const STATE: &str = "/var/lib/worker-agent";
-/// Codex's home inside the container, on a volume.
-const CODEX_HOME: &str = "/home/worker/.codex";
 /// The host's name inside the container.
 pub const HOST_NAME: &str = "host.docker.internal";
 /// Marks the container as this registry's.
 const LABEL: &str = "relay.registry";
 /// Marks what the container was made with, so that another setting makes a new one.
-const LABEL_MOUNT: &str = "relay.workspaces";
+const LABEL_ARGUMENTS: &str = "relay.arguments";
+/// What the agent and the entry point need of root's rights: to run workers as their user, to end them, and to use what
+/// belongs to them.
+const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
 
 /// One platform container.
 pub struct Container<'a> {
@@ -78,24 +82,35 @@ impl Container<'_> {
     /// One line that says what is wrong and what to do.
     pub fn ensure(&self, config: &AgentConfig) -> Result<(), String> {
         self.check()?;
-        // The engine would make a missing folder as root's.
-        fs::create_dir_all(&self.platform.workspaces)
-            .map_err(|e| format!("{}: {e}", self.platform.workspaces.display()))?;
-        match self.find()? {
-            None => self.create()?,
-            Some(found) => self.reuse(&found)?,
+        // The engine would make a missing folder as root's, and follow a link that was put in its place.
+        self.check_workspaces(places::create)?;
+        let args = self.arguments();
+        match find(self.engine, &self.platform.name)? {
+            None => self.create(&args)?,
+            Some(found) => self.reuse(&found, &args)?,
         }
-        self.fill_codex_home();
+        self.check_workspaces(places::check_unlinked).inspect_err(|_| {
+            // It may see what nobody has agreed to; without it no job starts.
+            let _ = self.query(&["rm", "-f", &self.platform.name]);
+        })?;
+        self.renew_codex_home()?;
         let mut exec = self.command(&["exec", "-i", "-u", "root", &self.platform.name]);
         exec.args(["worker-agent", "configure", "--state", STATE]);
         let config = serde_json::to_vec(config).map_err(|e| e.to_string())?;
-        feed(&mut exec, &config).map_err(|e| {
+        feed(&mut exec, &config, ACTION).map_err(|e| {
             let (engine, name) = (self.engine, &self.platform.name);
             format!("the agent in '{name}' could not be configured ({e}): see `{engine} logs {name}`")
         })
     }
 
-    fn reuse(&self, found: &Found) -> Result<(), String> {
+    fn check_workspaces(&self, check: fn(&Path) -> io::Result<()>) -> Result<(), String> {
+        let folder = &self.platform.workspaces;
+        check(folder).map_err(|e| {
+            format!("the workspaces folder {} is not the one that was agreed to ({e})", folder.display())
+        })
+    }
+
+    fn reuse(&self, found: &Found, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
         let owner = found.labels.get(LABEL).map_or("nobody", String::as_str);
         if Path::new(owner) != self.registry {
@@ -103,113 +118,140 @@ impl Container<'_> {
                 "container '{name}' belongs to {owner}: remove it, or set [platform] name in platform/relay.toml"
             ));
         }
-        let mount = found.labels.get(LABEL_MOUNT).map(PathBuf::from);
-        if found.image != self.image_id()? || mount.as_deref() != Some(&self.platform.workspaces) {
+        if found.image != self.image_id()? || found.labels.get(LABEL_ARGUMENTS) != Some(&digest(args)) {
             self.query(&["rm", "-f", name])?;
-            return self.create();
+            return self.create(args);
         }
         if found.running { Ok(()) } else { self.query(&["start", name]).map(|_| ()) }
     }
 
-    fn create(&self) -> Result<(), String> {
+    /// The arguments of `run` that decide what the container can do.
+    fn arguments(&self) -> Vec<String> {
+        let Resources { memory, millicpus, pids } = &self.platform.resources;
+        let mut args: Vec<String> =
+            ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned).into();
+        for capability in CAPABILITIES {
+            args.extend(["--cap-add", capability].map(str::to_owned));
+        }
+        let memory = memory.to_string();
+        args.extend(["--memory", &memory, "--memory-swap", &memory].map(str::to_owned));
+        args.extend(["--pids-limit".to_owned(), pids.to_string()]);
+        if let Some(millis) = millicpus {
+            args.extend(["--cpus".to_owned(), cpus_text(*millis)]);
+        }
+        let workspaces = self.platform.workspaces.display();
+        args.extend([
+            "--volume".to_owned(),
+            format!("{workspaces}:{}{}", super::workspace::MOUNT, self.relabel()),
+        ]);
+        for (volume, place) in [("codex-home", CODEX_HOME), ("agent", STATE)] {
+            args.extend(["--volume".to_owned(), format!("{}:{place}", self.volume(volume))]);
+        }
+        args
+    }
+
+    /// The name of a volume: each registry has its own, whatever its container is called.
+    fn volume(&self, what: &str) -> String {
+        let digest = hex::encode(Sha256::digest(self.registry.as_os_str().as_encoded_bytes()));
+        format!("{}-{}-{what}", self.platform.name, &digest[..8])
+    }
+
+    /// Lets a container of an engine under SELinux use a folder of the host.
+    fn relabel(&self) -> &'static str {
+        let format = match self.engine {
+            EngineKind::Podman => "{{.Host.Security.SELinuxEnabled}}",
+            _ => "{{json .SecurityOptions}}",
+        };
+        let answer = self.query(&["info", "--format", format]).unwrap_or_default();
+        if answer == "true" || answer.contains("selinux") { ":z" } else { "" }
+    }
+
+    fn create(&self, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
         let mut run = self.command(&["run", "--detach", "--name", name]);
         run.args(["--label", &format!("{LABEL}={}", self.registry.display())])
-            .args(["--label", &format!("{LABEL_MOUNT}={}", self.platform.workspaces.display())])
+            .args(["--label", &format!("{LABEL_ARGUMENTS}={}", digest(args))])
             .args(["--add-host", &format!("{HOST_NAME}:host-gateway")])
-            .args([
-                "--volume",
-                &format!("{}:{}", self.platform.workspaces.display(), super::workspace::MOUNT),
-            ])
-            .args(["--volume", &format!("{name}-codex-home:{CODEX_HOME}")])
-            .args(["--volume", &format!("{name}-agent:{STATE}")])
+            .args(args)
             .arg(&self.platform.image);
-        output(&mut run).map(|_| ()).map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
+        output(&mut run, ACTION)
+            .map(|_| ())
+            .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
     }
 
-    /// Ends the container and its workers; its volumes stay.
-    ///
-    /// # Errors
-    /// The engine's last words.
-    pub fn stop(&self) -> Result<(), String> {
-        let ours = self.find()?.is_some_and(|found| {
-            found.labels.get(LABEL).is_some_and(|owner| Path::new(owner) == self.registry)
-        });
-        if !ours {
-            return Ok(());
-        }
-        self.query(&["stop", "--time", "10", &self.platform.name])?;
-        self.query(&["rm", "-f", &self.platform.name]).map(|_| ())
-    }
-
-    fn find(&self) -> Result<Option<Found>, String> {
-        let format = "{{.State.Running}} {{.Image}} {{json .Config.Labels}}";
-        let answer = match self.query(&["container", "inspect", "--format", format, &self.platform.name]) {
-            Ok(answer) => answer,
-            Err(reason) if reason.to_lowercase().contains("no such container") => return Ok(None),
-            Err(reason) => return Err(format!("{}: {reason}", self.engine)),
+    /// Empties Codex's home of what workers left, and fills in the host's settings for Codex.
+    fn renew_codex_home(&self) -> Result<(), String> {
+        let name = &self.platform.name;
+        let script = |script: &str, more: &[&str]| {
+            // The engine's own limit would end its command here and leave the one in the container.
+            let mut exec = self.command(&["exec", "-i", "-u", "worker", name, "timeout", "-s", "KILL", "20"]);
+            exec.args(["sh", "-c", script, "sh", CODEX_HOME]).args(more);
+            exec
         };
-        let mut words = answer.splitn(3, ' ');
-        let running = words.next() == Some("true");
-        let image = words.next().unwrap_or_default().to_owned();
-        let labels = words.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-        Ok(Some(Found { running, image, labels }))
-    }
-
-    /// Copies the host's Codex settings, and its login only when that is an API key: a copied `ChatGPT` login would
-    /// rotate the refresh token and log the host out. Without settings the image's defaults hold.
-    fn fill_codex_home(&self) {
-        let Some(home) = codex_home() else { return };
-        for name in ["config.toml", "auth.json"] {
-            let Ok(bytes) = fs::read(home.join(name)) else { continue };
-            if name == "auth.json" && !holds_api_key(&bytes) {
-                continue;
-            }
-            let mut exec = self.command(&["exec", "-i", "-u", "worker", &self.platform.name]);
-            exec.args(["sh", "-c", &format!("umask 077; cat >{CODEX_HOME}/{name}")]);
-            if let Err(e) = feed(&mut exec, &bytes) {
-                tracing::warn!("{name} was not copied into the container: {e}");
-            }
+        let failed = |e: io::Error| format!("Codex's home in '{name}' could not be renewed: {e}");
+        match feed(&mut script(codex_home::RESET, &[]), &[], ACTION) {
+            // Where there is no shell there is no Codex either, and a worker can't have taken it away.
+            Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
+            renewed => renewed.map_err(failed)?,
         }
+        for (file, bytes) in codex_home::of_host() {
+            feed(&mut script(codex_home::PUT, &[file]), &bytes, ACTION).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(self.engine.as_str());
-        command.args(args);
-        command
+        command(self.engine, args)
     }
 
     pub(super) fn query(&self, args: &[&str]) -> Result<String, String> {
-        output(&mut self.command(args)).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => not_installed(self.engine, &e),
+        query(self.engine, args)
+    }
+}
+
+/// Ends a registry's container and its workers; its volumes stay. Another registry's is left alone.
+///
+/// # Errors
+/// The engine's last words.
+pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), String> {
+    let is_ours = |found: &Found| found.labels.get(LABEL).is_some_and(|owner| Path::new(owner) == registry);
+    if !find(engine, name)?.as_ref().is_some_and(is_ours) {
+        return Ok(());
+    }
+    query(engine, &["stop", "--time", "10", name])?;
+    query(engine, &["rm", "-f", name]).map(|_| ())
+}
+
+fn find(engine: EngineKind, name: &str) -> Result<Option<Found>, String> {
+    let format = "{{.State.Running}} {{.Image}} {{json .Config.Labels}}";
+    let answer = match query(engine, &["container", "inspect", "--format", format, name]) {
+        Ok(answer) => answer,
+        Err(reason) if reason.to_lowercase().contains("no such container") => return Ok(None),
+        Err(reason) => return Err(format!("{engine}: {reason}")),
+    };
+    let mut words = answer.splitn(3, ' ');
+    let running = words.next() == Some("true");
+    let image = words.next().unwrap_or_default().to_owned();
+    let labels = words.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+    Ok(Some(Found { running, image, labels }))
+}
+
+fn command(engine: EngineKind, args: &[&str]) -> Command {
+    let mut command = Command::new(engine.as_str());
+    command.args(args);
+    command
+}
+
+fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
+    let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
+    output(&mut command(engine, args), if is_question { ANSWER } else { ACTION }).map_err(|e| {
+        match e.kind() {
+            io::ErrorKind::NotFound => not_installed(engine, &e),
             _ => e.to_string(),
-        })
-    }
-}
-
-fn codex_home() -> Option<PathBuf> {
-    std::env::var_os("CODEX_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".codex")))
-}
-
-fn holds_api_key(auth: &[u8]) -> bool {
-    let auth: serde_json::Value = serde_json::from_slice(auth).unwrap_or_default();
-    let key = auth.get("OPENAI_API_KEY").and_then(serde_json::Value::as_str);
-    key.is_some_and(|key| !key.is_empty()) && auth.get("tokens").is_none_or(serde_json::Value::is_null)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_login_by_key_is_copied() {
-        assert!(holds_api_key(br#"{"OPENAI_API_KEY":"sk-1"}"#));
-        for other in [&br#"{"tokens":{"refresh_token":"x"}}"#[..], br#"{"OPENAI_API_KEY":null}"#, b"garbage"]
-        {
-            assert!(!holds_api_key(other));
         }
-        assert!(!holds_api_key(br#"{"OPENAI_API_KEY":"sk-1","tokens":{"refresh_token":"x"}}"#));
-    }
+    })
+}
+
+fn digest(args: &[String]) -> String {
+    hex::encode(Sha256::digest(args.join("\n")))
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::EngineKind;
+use super::{EngineKind, command};
 use crate::config::PlatformConfig;
 use crate::exit::Failure;
 
@@ -20,12 +20,13 @@ const RECIPE: [(&str, &str); 3] = [
 /// # Errors
 /// Exit code 5 with what to do when the agent or the engine is missing or the build fails.
 pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failure> {
-    let agent = super::command::agent_program().map_err(Failure::unreachable)?;
+    let agent = command::agent_program().map_err(Failure::unreachable)?;
     let context = tempfile::tempdir()
         .and_then(|dir| assemble(dir.path(), &agent, &platform.certs).map(|()| dir))
         .map_err(|e| Failure::unreachable(format!("the image's files could not be put together: {e}")))?;
     let (uid, gid) = platform.worker;
-    let status = Command::new(engine.as_str())
+    let mut build = Command::new(engine.as_str());
+    build
         .args(["build", "--tag", &platform.image])
         .args(["--build-arg", &format!("BASE={}", platform.base)])
         .args(["--build-arg", &format!("CODEX_VERSION={}", platform.codex_version)])
@@ -34,9 +35,11 @@ pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failur
         .arg(context.path())
         .stdin(Stdio::null())
         // stdout is for data, and this is talk.
-        .stdout(io::stderr())
-        .status()
-        .map_err(|e| Failure::unreachable(super::command::not_installed(engine, &e)))?;
+        .stdout(io::stderr());
+    let status = command::attended(&mut build, command::BUILD).map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => Failure::unreachable(e.to_string()),
+        _ => Failure::unreachable(command::not_installed(engine, &e)),
+    })?;
     if status.success() {
         return Ok(());
     }

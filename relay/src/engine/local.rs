@@ -69,7 +69,7 @@ fn configure(program: &Path, state: &Path, config: &AgentConfig) -> io::Result<(
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
     let mut configure = Command::new(program);
     configure.arg("configure").arg("--state").arg(state);
-    command::feed(&mut configure, &serde_json::to_vec(config)?)
+    command::feed(&mut configure, &serde_json::to_vec(config)?, command::ACTION)
 }
 
 fn start(program: &Path, state: &Path, files: &Inherited) -> io::Result<()> {

@@ -19,6 +19,7 @@ fn load(text: &str) -> Result<Config, String> {
     let mut config = Config::load(dir.path()).map_err(|failure| failure.message)?;
     // So that configurations of different folders can be compared.
     config.root = "/project".into();
+    config.text.clear();
     config.platform.workspaces = config.platform.workspaces.strip_prefix(dir.path()).unwrap().to_owned();
     config.platform.certs = config.platform.certs.strip_prefix(dir.path()).unwrap().to_owned();
     Ok(config)
@@ -97,9 +98,10 @@ fn each_setting_can_be_set_as_it_stands_there_and_a_default_changes_nothing() {
         let mut config =
             load(&format!("{table}\n{webhook}{line}\n")).unwrap_or_else(|e| panic!("{line}: {e}"));
         let is_example = match (table.as_str(), line.split(' ').next().unwrap()) {
-            ("[limits.stalls]", _) | ("[relay]", "port") | ("[codex]", "model") | ("[platform]", "image") => {
-                true
-            }
+            ("[limits.stalls]", _)
+            | ("[relay]", "port")
+            | ("[codex]", "model")
+            | ("[platform]", "image" | "cpus") => true,
             ("[notify]", name) => name == "command" || name.starts_with("webhook"),
             // These depend on each other or on the machine: unset, the engine decides.
             ("[platform]", "engine") => {

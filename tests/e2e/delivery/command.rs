@@ -10,14 +10,19 @@ use super::{entry, way_is};
 #[test]
 fn a_command_gets_the_record_and_one_that_hangs_holds_nobody_up() {
     let site = Site::new(Engine::Local);
-    site.write(
-        "told",
+    // Not in the project, where a session could change it.
+    let outside = tempfile::tempdir().unwrap();
+    let told = outside.path().join("told");
+    std::fs::write(
+        &told,
         "#!/bin/sh\ncase $RELAY_JOB in hang*) sleep 1000;; esac\n\
          cat >got.$RELAY_JOB.json\necho \"$RELAY_STATE $RELAY_REASON $RELAY_DELIVERY $1\" >got.$RELAY_JOB\n",
-    );
-    site.configure(
-        "[notify]\ncommand = [\"sh\", \"told\", \"argument\"]\non = [\"failed\", \"completed\"]\n",
-    );
+    )
+    .unwrap();
+    site.configure(&format!(
+        "[notify]\ncommand = [\"sh\", \"{}\", \"argument\"]\non = [\"failed\", \"completed\"]\n",
+        told.display()
+    ));
     site.relay(&["up"]);
     for n in 1..=2 {
         site.launch_shell("true", &["-n", &format!("hang{n}")]);

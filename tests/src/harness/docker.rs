@@ -22,6 +22,15 @@ pub fn docker(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// The volumes of a site's container.
+pub fn volumes(container: &str) -> Vec<String> {
+    let filter = format!("name={container}-");
+    let listed = Command::new("docker").args(["volume", "ls", "-q", "--filter", &filter]).output();
+    let listed =
+        listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    listed.lines().map(str::to_owned).collect()
+}
+
 /// Runs `docker` where it does not matter whether it succeeds.
 pub fn docker_may_fail(args: &[&str]) {
     let _ = Command::new("docker").args(args).output();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 use common::event_line::EventLine;
 use common::record::{JobRecord, State};
@@ -27,6 +28,8 @@ pub struct Site {
     codex_home: PathBuf,
     /// An image that goes when the site does.
     own_image: Option<String>,
+    /// The settings that a person has agreed to last.
+    agreed: Mutex<Option<Vec<u8>>>,
 }
 
 impl Site {
@@ -54,7 +57,7 @@ impl Site {
             .and_then(|parent| tempfile::Builder::new().prefix("site-").tempdir_in(parent));
         let dir = dir.unwrap_or_else(|e| panic!("{}: {e}", parent.display()));
         let codex_home = dir.path().join("codex-home");
-        let site = Self { dir, engine, codex_home, own_image };
+        let site = Self { dir, engine, codex_home, own_image, agreed: Mutex::default() };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
         site.write("home/.npmrc", "update-notifier=false\n");
@@ -115,8 +118,32 @@ impl Site {
         written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
-    /// A `relay` command in this project, ready to run.
+    /// A `relay` command in this project, ready to run, of a person who agrees to the settings as they are.
     pub fn command(&self, args: &[&str]) -> Command {
+        let verb = args.first().copied().unwrap_or_default();
+        let agrees = ["up", "serve"].contains(&verb) && !args.contains(&"--yes");
+        if ["launch", "run", "resume", "retry", "mcp"].contains(&verb) {
+            self.agree();
+        }
+        self.plain_command(&[args, if agrees { &["--yes"] } else { &[] }].concat())
+    }
+
+    /// Agrees to the settings as a script of a person does; what is wrong with them shows elsewhere.
+    ///
+    /// # Panics
+    /// When `relay` can't be run.
+    pub fn agree(&self) {
+        let settings = fs::read(self.root().join("platform/relay.toml")).ok();
+        let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        if settings.is_some() && *agreed != settings {
+            let output = self.plain_command(&["up", "--yes", "--no-start"]).output();
+            output.unwrap_or_else(|e| panic!("relay up: {e}"));
+            *agreed = settings;
+        }
+    }
+
+    /// A `relay` command of somebody who has agreed to nothing.
+    pub fn plain_command(&self, args: &[&str]) -> Command {
         let mut command = self.environment(Command::new(programs::dir().join("relay")));
         command.args(args).current_dir(self.root()).env("CODEX_HOME", &self.codex_home);
         command
@@ -127,7 +154,15 @@ impl Site {
     pub fn environment(&self, mut command: Command) -> Command {
         // Codex runs commands in a login shell: what the person at this machine has in theirs is not under test.
         command.env("HOME", self.root().join("home"));
-        for name in ["RELAY_ROOT", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
+        for name in [
+            "RELAY_ROOT",
+            "RELAY_JOB",
+            "XDG_STATE_HOME",
+            "CODEX_API_KEY",
+            "OPENAI_API_KEY",
+            "RUST_LOG",
+            "NO_COLOR",
+        ] {
             command.env_remove(name);
         }
         // Nor is the session that they may run in.
@@ -300,9 +335,10 @@ impl Drop for Site {
         let down = self.run(&["down", "--force"]);
         if self.engine == Engine::Docker {
             let name = self.container();
-            let volumes = [format!("{name}-codex-home"), format!("{name}-agent")];
             let _ = Command::new("docker").args(["rm", "-f", &name]).output();
-            let _ = Command::new("docker").args(["volume", "rm", "-f"]).args(volumes).output();
+            for volume in docker::volumes(&name) {
+                let _ = Command::new("docker").args(["volume", "rm", "-f", &volume]).output();
+            }
             if let Some(image) = &self.own_image {
                 let _ = Command::new("docker").args(["image", "rm", "-f", image]).output();
             }

@@ -1,0 +1,132 @@
+//! What the platform container may use: `[platform] memory`, `cpus`, `pids`.
+
+use toml::Spanned;
+
+use super::form::Mistake;
+
+/// What a container may use, with everything in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    /// Memory, in bytes.
+    pub memory: u64,
+    /// Processors, in thousandths; `None` for all.
+    pub millicpus: Option<u64>,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+const MIB: u64 = 1024 * 1024;
+
+impl Default for Resources {
+    fn default() -> Self {
+        // Room for four jobs, each with a compiler and its threads.
+        Self { memory: 8192 * MIB, millicpus: None, pids: 2048 }
+    }
+}
+
+/// Least memory that an engine, the agent and a worker can start with.
+const LEAST_MEMORY: u64 = 256 * MIB;
+/// Fewest processes for an agent and a worker with its tools.
+const LEAST_PIDS: u32 = 64;
+
+/// Fills in the defaults.
+///
+/// # Errors
+/// The first mistake.
+pub(super) fn resolve(
+    memory: Option<Spanned<String>>,
+    cpus: Option<Spanned<f64>>,
+    pids: Option<Spanned<u32>>,
+) -> Result<Resources, Mistake> {
+    let default = Resources::default();
+    let memory = match memory {
+        None => default.memory,
+        Some(text) => {
+            bytes(text.get_ref()).filter(|bytes| *bytes >= LEAST_MEMORY).ok_or_else(|| Mistake {
+                at: text.span(),
+                reason: format!(
+                    "[platform] memory = '{}': write it like 8GiB or 512MiB, at least 256MiB",
+                    common::text::one_line(text.get_ref(), 40)
+                ),
+            })?
+        }
+    };
+    let millicpus = match cpus {
+        None => None,
+        Some(cpus) => Some(thousandths(*cpus.get_ref()).ok_or_else(|| Mistake {
+            at: cpus.span(),
+            reason: format!("[platform] cpus = {}: must be 0.1 to 1024", cpus.get_ref()),
+        })?),
+    };
+    let pids = match pids {
+        None => default.pids,
+        Some(pids) if *pids.get_ref() >= LEAST_PIDS => pids.into_inner(),
+        Some(pids) => {
+            let reason = format!("[platform] pids = {}: must be at least {LEAST_PIDS}", pids.get_ref());
+            return Err(Mistake { at: pids.span(), reason });
+        }
+    };
+    Ok(Resources { memory, millicpus, pids })
+}
+
+/// A size as people write it.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "m" | "mb" | "mib" => MIB,
+        "g" | "gb" | "gib" => 1024 * MIB,
+        "t" | "tb" | "tib" => 1024 * 1024 * MIB,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn thousandths(cpus: f64) -> Option<u64> {
+    if !(0.1..=1024.0).contains(&cpus) {
+        return None;
+    }
+    // The number is written out and read back: no cast of a float is exact by its type.
+    format!("{:.0}", cpus * 1000.0).parse().ok()
+}
+
+impl Resources {
+    /// As people read it.
+    pub fn told(&self) -> String {
+        let cpus =
+            self.millicpus.map_or("all CPUs".to_owned(), |millis| format!("{} CPUs", cpus_text(millis)));
+        format!("{} MiB of memory, {cpus}, {} processes", self.memory / MIB, self.pids)
+    }
+}
+
+/// Thousandths as a decimal number.
+pub fn cpus_text(millis: u64) -> String {
+    format!("{}.{:03}", millis / 1000, millis % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, expected) in [
+            ("8GiB", Some(8192 * MIB)),
+            ("512 MiB", Some(512 * MIB)),
+            ("4g", Some(4096 * MIB)),
+            ("1T", Some(1024 * 1024 * MIB)),
+            ("8", None),
+            ("", None),
+            ("-1G", None),
+            ("1.5G", None),
+            ("99999999999999999999G", None),
+            ("18446744073709551615G", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+        assert_eq!(thousandths(1.5), Some(1500));
+        assert_eq!(thousandths(f64::NAN), None);
+        assert_eq!(cpus_text(1500), "1.500");
+    }
+}

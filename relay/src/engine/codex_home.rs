@@ -1,0 +1,127 @@
+//! Codex's home in the platform container: a volume that workers write, and that a new start must not believe.
+//!
+//! Everything but threads, history and the login goes when the platform starts: instructions, rules, skills, hooks and
+//! settings that a worker left there would be read by the next one. Nothing there is opened by root or by this process:
+//! the worker's own user does it, under a time limit, and a new file gets its place by a rename.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// Codex's home inside the container.
+pub const CODEX_HOME: &str = "/home/worker/.codex";
+
+/// Removes what a worker may have left. `rm` opens neither FIFOs nor links; a folder without rights gets them back first.
+/// Runs with the home as its only argument.
+pub const RESET: &str = r#"
+set -u
+cd "$1" || exit 1
+for entry in * .[!.]* ..?*; do
+    [ -e "$entry" ] || [ -L "$entry" ] || continue
+    case $entry in
+        sessions | archived_sessions | history.jsonl | session_index.jsonl | auth.json | *.sqlite | *.sqlite-wal | *.sqlite-shm)
+            continue ;;
+    esac
+    rm -rf -- "./$entry" 2>/dev/null || { chmod -R u+rwx -- "./$entry"; rm -rf -- "./$entry"; } || exit 1
+done
+if [ -e auth.json ] && { [ -L auth.json ] || [ ! -f auth.json ]; }; then rm -rf -- ./auth.json; fi
+"#;
+
+/// Writes stdin into a file of that name; what is in its place is not opened. Its arguments: the home, the name.
+pub const PUT: &str = r#"
+set -eu
+umask 077
+cd "$1"
+new=$(mktemp ./.relay-XXXXXXXX)
+cat >"$new"
+if [ -d "./$2" ] && [ ! -L "./$2" ]; then rm -rf -- "./$2"; fi
+mv -fT -- "$new" "./$2"
+"#;
+
+/// Settings of the host's Codex that a worker gets: which model answers, and how. Programs (notifiers, hooks, servers of
+/// tools) and what concerns the host's folders stay out.
+const KEYS: [&str; 25] = [
+    "model",
+    "model_provider",
+    "model_providers",
+    "model_reasoning_effort",
+    "model_reasoning_summary",
+    "model_supports_reasoning_summaries",
+    "model_verbosity",
+    "model_context_window",
+    "model_max_output_tokens",
+    "model_auto_compact_token_limit",
+    "review_model",
+    "openai_base_url",
+    "chatgpt_base_url",
+    "personality",
+    "service_tier",
+    "hide_agent_reasoning",
+    "show_raw_agent_reasoning",
+    "web_search",
+    "tools",
+    "features",
+    "forced_login_method",
+    "check_for_update_on_startup",
+    "disable_response_storage",
+    "preferred_auth_method",
+    "analytics",
+];
+
+/// What the container gets of the host's Codex home: names and contents. A login is copied only when it is an API key: a
+/// copied `ChatGPT` login would rotate the refresh token and log the host out. Without settings the image's defaults hold.
+pub fn of_host() -> Vec<(&'static str, Vec<u8>)> {
+    let Some(home) = host() else { return Vec::new() };
+    let mut files = Vec::new();
+    if let Ok(text) = fs::read_to_string(home.join("config.toml")) {
+        files.push(("config.toml", settings(&text).into_bytes()));
+    }
+    if let Some(auth) = fs::read(home.join("auth.json")).ok().filter(|auth| holds_api_key(auth)) {
+        files.push(("auth.json", auth));
+    }
+    files
+}
+
+/// The settings that a worker gets; none of a file that can't be understood.
+fn settings(text: &str) -> String {
+    let mut table: toml::Table = text.parse().unwrap_or_else(|_| {
+        tracing::warn!("the config.toml of the host's Codex can't be understood: workers get none of it");
+        toml::Table::new()
+    });
+    table.retain(|key, _| KEYS.contains(&key));
+    table.to_string()
+}
+
+fn host() -> Option<PathBuf> {
+    std::env::var_os("CODEX_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".codex")))
+}
+
+fn holds_api_key(auth: &[u8]) -> bool {
+    let auth: serde_json::Value = serde_json::from_slice(auth).unwrap_or_default();
+    let key = auth.get("OPENAI_API_KEY").and_then(serde_json::Value::as_str);
+    key.is_some_and(|key| !key.is_empty()) && auth.get("tokens").is_none_or(serde_json::Value::is_null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_login_by_key_is_copied() {
+        assert!(holds_api_key(br#"{"OPENAI_API_KEY":"sk-1"}"#));
+        for other in [&br#"{"tokens":{"refresh_token":"x"}}"#[..], br#"{"OPENAI_API_KEY":null}"#, b"garbage"]
+        {
+            assert!(!holds_api_key(other));
+        }
+        assert!(!holds_api_key(br#"{"OPENAI_API_KEY":"sk-1","tokens":{"refresh_token":"x"}}"#));
+    }
+
+    #[test]
+    fn workers_get_the_model_s_settings_and_no_programs() {
+        let text = "model = \"m\"\nnotify = [\"sh\"]\nsandbox_mode = \"x\"\n[model_providers.a]\nbase_url = \"u\"\n\
+                    [mcp_servers.s]\ncommand = \"sh\"\n[projects.\"/p\"]\ntrust_level = \"trusted\"\n[hooks]\nx = 1\n";
+        assert_eq!(settings(text), "model = \"m\"\n\n[model_providers.a]\nbase_url = \"u\"\n");
+        assert_eq!(settings("= broken"), "");
+    }
+}

@@ -1,0 +1,214 @@
+//! What a job may ask for: its spec, held against the settings that a person has agreed to.
+//!
+//! ```text
+//! relay launch ─► spec ─settle─► registry (anybody who may write the project may write here) ─► daemon ─settle─► agent
+//! ```
+//!
+//! A spec chooses task, folder, limits and model. Program and sandbox of Codex come from the settings alone, and nothing
+//! in a spec reaches around the sandbox or out of the places of workers.
+
+use std::path::{Component, Path, PathBuf};
+
+use common::ids::JobId;
+use common::job::{CodexSettings, JobSpec, MAX_SPEC, SPEC_SCHEMA, Sandbox, is_thread};
+use common::text::one_line;
+use common::{codex_args, env_policy};
+
+use crate::config::Config;
+use crate::engine::EngineKind;
+use crate::engine::workspace::MOUNT;
+use crate::exit::Failure;
+use crate::places::{self, Confinement, Places};
+
+/// Folders whose content git and host agents act upon.
+const OTHERS: [&str; 4] = [".git", ".codex", ".agents", ".claude"];
+
+/// The settings that jobs are held to.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    engine: EngineKind,
+    codex: CodexSettings,
+    workspaces: PathBuf,
+    places: Places,
+}
+
+impl Policy {
+    /// The policy of these settings.
+    pub fn new(engine: EngineKind, config: &Config) -> Self {
+        Self {
+            engine,
+            codex: config.codex.settings(engine),
+            workspaces: config.platform.workspaces.clone(),
+            places: Places::of(&config.root),
+        }
+    }
+
+    /// Reads and settles the spec of `job`, as its registry has it; returns the spec to send.
+    ///
+    /// # Errors
+    /// One line that says what the job may not ask for, and what to do.
+    pub fn settle_text(&self, job: &JobId, text: &str) -> Result<String, String> {
+        if text.len() > MAX_SPEC {
+            return Err(format!("its spec is larger than {MAX_SPEC} bytes: launch it again"));
+        }
+        let spec: JobSpec = serde_json::from_str(text)
+            .map_err(|e| format!("its spec can't be read ({e}): launch it again"))?;
+        if spec.job != *job || spec.schema != SPEC_SCHEMA {
+            return Err("its spec is that of another job or version: launch it again".to_owned());
+        }
+        let spec = self.settle(spec)?;
+        serde_json::to_string(&spec).map_err(|e| format!("its spec can't be written ({e}): launch it again"))
+    }
+
+    /// Settles a spec.
+    ///
+    /// # Errors
+    /// One line that says what the job may not ask for, and what to do.
+    pub fn settle(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
+        self.check_workspace(&spec.workspace)?;
+        if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread(thread)) {
+            return Err(format!("'{}' is not the id of a Codex thread", one_line(thread, 60)));
+        }
+        if let Some(model) = spec.codex.model.as_ref().filter(|model| !is_model(model)) {
+            return Err(format!("'{}' is not the name of a model", one_line(model, 60)));
+        }
+        let own = &self.codex.args;
+        let more: Vec<String> = match spec.codex.args.strip_prefix(own.as_slice()) {
+            Some(more) => more.to_vec(),
+            // Those of a job that was launched with other settings.
+            None => spec.codex.args.clone(),
+        };
+        if self.codex.sandbox != Sandbox::Off {
+            Self::check_arguments(&more)?;
+            if self.engine == EngineKind::Local {
+                check_environment(&spec)?;
+            }
+        }
+        spec.codex.program.clone_from(&self.codex.program);
+        spec.codex.sandbox = self.codex.sandbox;
+        spec.codex.args = own.iter().cloned().chain(more).collect();
+        Ok(spec)
+    }
+
+    fn check_arguments(args: &[String]) -> Result<(), String> {
+        match codex_args::first_forbidden(args) {
+            None => Ok(()),
+            Some(arg) => Err(format!(
+                "the Codex argument '{}' could reach around the worker's sandbox: a person can add it to [codex] args in \
+                 platform/relay.toml",
+                one_line(arg, 80)
+            )),
+        }
+    }
+
+    fn check_workspace(&self, workspace: &str) -> Result<(), String> {
+        let shown = one_line(workspace, 200);
+        let path = Path::new(workspace);
+        let is_plain = path.is_absolute()
+            && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        if !is_plain {
+            return Err(format!("workspace '{shown}' is not an absolute path without . and .."));
+        }
+        if self.engine.is_container() {
+            let Ok(below) = path.strip_prefix(MOUNT) else {
+                return Err(format!(
+                    "workspace {shown} is outside of {MOUNT}, the folder that the platform sees"
+                ));
+            };
+            // An empty path would leave a slash at the end.
+            let below = below.components();
+            let host = below.fold(self.workspaces.clone(), |host, part| host.join(part));
+            return unlinked(&host);
+        }
+        unlinked(path)?;
+        if let Some(part) = path.components().find(|part| OTHERS.iter().any(|name| part.as_os_str() == *name))
+        {
+            return Err(format!(
+                "workspace {shown} lies in {}, which others believe: choose a folder of its own below the project with -w",
+                part.as_os_str().display()
+            ));
+        }
+        let confinement =
+            if self.codex.sandbox == Sandbox::Off { Confinement::None } else { Confinement::Sandbox };
+        self.places.check(path, confinement).map_err(|why| {
+            format!("workspace {shown} {why}: choose a folder of its own below the project with -w")
+        })?;
+        if self.places.is_in_project(path) || path.starts_with(&self.workspaces) {
+            return Ok(());
+        }
+        Err(format!(
+            "workspace {shown} is outside of the project and of {}: move it there, or name its folder in [platform] \
+             workspaces in platform/relay.toml",
+            self.workspaces.display()
+        ))
+    }
+}
+
+fn unlinked(host: &Path) -> Result<(), String> {
+    places::check_unlinked(host).map_err(|e| {
+        format!(
+            "workspace {} is not the folder that was named at the launch ({e}): launch it again",
+            host.display()
+        )
+    })
+}
+
+fn check_environment(spec: &JobSpec) -> Result<(), String> {
+    match env_policy::first_forbidden(spec.env.keys()) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "--env {}: it acts on programs outside of the worker's sandbox: set it where `relay up` is run, or in the \
+             task's own commands",
+            one_line(name, 60)
+        )),
+    }
+}
+
+/// A name that Codex can't take for a flag.
+fn is_model(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('-') && !name.chars().any(char::is_control)
+}
+
+/// Checks what settings name that a less trusted party could write: the place of all workspaces, programs.
+///
+/// # Errors
+/// Exit code 2 with one line that says what is wrong with it.
+pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
+    check_workspaces(engine, config)?;
+    let places = Places::of(&config.root);
+    let of_codex = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
+    let of_notify = config.notify.command.iter().map(|word| ("[notify] command", word));
+    for (setting, word) in
+        of_codex.into_iter().chain(of_notify).chain([("[notify] codex", &config.notify.codex)])
+    {
+        let file = places::resolved(&config.root.join(word));
+        if file.is_file() && places.is_in_project(&file) {
+            return Err(Failure::usage(format!(
+                "{setting}: {} lies in the project, where a session or a worker can change it, and it runs outside of \
+                 every sandbox: move it out of the project",
+                file.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the place of all workspaces.
+///
+/// # Errors
+/// Exit code 2 with one line that says what is wrong with it.
+pub fn check_workspaces(engine: EngineKind, config: &Config) -> Result<(), Failure> {
+    let confinement = if engine.is_container() { Confinement::Container } else { Confinement::Sandbox };
+    let folder = &config.platform.workspaces;
+    Places::of(&config.root).check(folder, confinement).map_err(|why| {
+        Failure::usage(format!(
+            "[platform] workspaces: {} {why}: name a folder for workspaces alone, such as workspace-projects, in \
+             platform/relay.toml",
+            folder.display()
+        ))
+    })
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+use std::fs;
+
+use super::*;
+
+fn config(root: &Path, text: &str) -> Config {
+    fs::create_dir_all(root.join("platform")).unwrap();
+    fs::create_dir_all(root.join("workspace-projects/demo")).unwrap();
+    fs::write(root.join("platform/relay.toml"), text).unwrap();
+    Config::load(root).unwrap()
+}
+
+fn spec(workspace: &str) -> JobSpec {
+    let golden = include_str!("../../tests/golden/v1/codex.spec.json");
+    let spec: JobSpec = serde_json::from_str(golden).unwrap();
+    JobSpec {
+        workspace: workspace.to_owned(),
+        env: Default::default(),
+        codex: CodexSettings::default(),
+        ..spec
+    }
+}
+
+fn site() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    (dir, root)
+}
+
+#[test]
+fn program_sandbox_and_consented_arguments_come_from_the_settings() {
+    let (_dir, root) = site();
+    let config = config(&root, "[codex]\nprogram = \"/opt/codex\"\nargs = [\"-c\", \"notify=[]\"]\n");
+    let demo = root.join("workspace-projects/demo");
+    let policy = Policy::new(EngineKind::Local, &config);
+    for args in [&[][..], &["-c", "notify=[]"], &["--search"], &["-c", "notify=[]", "--search"]] {
+        let mut forged = spec(demo.to_str().unwrap());
+        forged.codex = CodexSettings {
+            program: "/tmp/evil".to_owned(),
+            model: None,
+            sandbox: Sandbox::Off,
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        };
+        let settled = policy.settle(forged).unwrap().codex;
+        assert_eq!((&*settled.program, settled.sandbox), ("/opt/codex", Sandbox::WorkspaceWrite));
+        assert_eq!(settled.args[..2], ["-c", "notify=[]"]);
+        assert_eq!(settled.args.len() == 3, args.contains(&"--search"));
+    }
+}
+
+#[test]
+fn a_container_sees_workspaces_that_are_no_links_and_may_set_its_own_environment() {
+    let (_dir, root) = site();
+    let config = config(&root, "");
+    std::os::unix::fs::symlink("/etc", root.join("workspace-projects/etc")).unwrap();
+    let policy = Policy::new(EngineKind::Docker, &config);
+    let mut own = spec("/workspaces/demo");
+    own.env.insert("PATH".to_owned(), "/x".to_owned());
+    own.codex.args = vec!["--enable".to_owned(), "x".to_owned()];
+    assert!(policy.settle(own).is_ok());
+    assert!(policy.settle(spec("/workspaces")).is_ok());
+    for bad in
+        ["/workspaces/etc", "/etc", "/workspaces/../etc", "/workspaces/demo/..", "/workspaces/gone", "demo"]
+    {
+        assert!(policy.settle(spec(bad)).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn folders_that_git_and_host_agents_believe_are_no_workspaces() {
+    let (_dir, root) = site();
+    let config = config(&root, "");
+    let policy = Policy::new(EngineKind::Local, &config);
+    for name in OTHERS {
+        let folder = root.join("workspace-projects").join(name).join("x");
+        fs::create_dir_all(&folder).unwrap();
+        let said = policy.settle(spec(folder.to_str().unwrap())).unwrap_err();
+        assert!(said.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn a_spec_that_is_no_spec_of_this_job_is_refused() {
+    let (_dir, root) = site();
+    let policy = Policy::new(EngineKind::Local, &config(&root, ""));
+    let job: JobId = "a#1".parse().unwrap();
+    for text in ["", "{}", "[]", &"x".repeat(MAX_SPEC + 1)] {
+        assert!(policy.settle_text(&job, text).unwrap_err().contains("launch it again"));
+    }
+    let other = spec(root.join("workspace-projects/demo").to_str().unwrap());
+    let other = serde_json::to_string(&JobSpec { job: "b#1".parse().unwrap(), ..other }).unwrap();
+    assert!(policy.settle_text(&job, &other).unwrap_err().contains("another job"));
+}
+
+#[test]
+fn programs_that_a_session_could_replace_are_refused() {
+    let (_dir, root) = site();
+    fs::write(root.join("told.sh"), "true").unwrap();
+    for text in [
+        "[notify]\ncommand = [\"sh\", \"told.sh\"]\n",
+        "[notify]\ncommand = [\"./told.sh\"]\n",
+        "[notify]\ncodex = \"./told.sh\"\n",
+        "[codex]\nprogram = \"./told.sh\"\n",
+    ] {
+        let said = check_settings(EngineKind::Local, &config(&root, text)).unwrap_err().message;
+        assert!(said.contains("told.sh lies in the project"), "{said}");
+    }
+    assert!(
+        check_settings(EngineKind::Local, &config(&root, "[notify]\ncommand = [\"sh\", \"x\"]\n")).is_ok()
+    );
+}

@@ -1,0 +1,120 @@
+//! A person agrees to settings; nobody else does.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+use relay_tests::harness::tmux::Terminal;
+use relay_tests::harness::{Engine, Site, programs};
+
+/// A session of a host agent.
+const THREAD: (&str, &str) = ("CODEX_THREAD_ID", "01a203ca-9b3a-74f0-a0f9-92040009a617");
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn refused(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+#[test]
+fn a_notifier_that_a_session_adds_does_not_run_when_a_person_launches_later() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    site.configure("[notify]\ncommand = [\"touch\", \"ran\"]\n");
+    site.relay(&["down"]);
+    let launch = ["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"];
+    let output = site.plain_command(&launch).output().unwrap();
+    let told = said(&output);
+    assert!(output.status.success() && told.contains("has changed since a person agreed"), "{told}");
+    assert!(told.contains("relay up"), "{told}");
+    assert!(refused(site.plain_command(&["up"])).contains("relay up --yes"));
+    assert!(refused(site.plain_command(&["serve"])).contains("relay up --yes"));
+    assert!(!site.root().join("ran").exists());
+    assert_eq!(site.record("demo#1").state, common::record::State::Queued);
+    // Settings for jobs are a session's to choose.
+    site.configure("[limits]\njob = \"1h\"\n");
+    assert!(site.plain_command(&launch).output().unwrap().status.success());
+    site.ended("demo#1");
+}
+
+#[test]
+fn nobody_agrees_off_a_terminal_or_in_a_session() {
+    let site = Site::new(Engine::Local);
+    let off = refused(site.plain_command(&["up"]));
+    assert!(off.contains("no person has agreed") && off.contains("relay up --yes"), "{off}");
+    for args in [&["up"][..], &["up", "--yes"], &["up", "--yes", "--no-start"], &["serve", "--yes"]] {
+        let mut command = site.plain_command(args);
+        command.env(THREAD.0, THREAD.1);
+        let said = refused(command);
+        assert!(said.contains("person"), "{args:?}: {said}");
+    }
+    // A command line can take a variable away, but not its ancestors.
+    let host = site.root().join("codex");
+    fs::copy("/bin/sh", &host).unwrap();
+    fs::set_permissions(&host, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut below = site.environment(Command::new(&host));
+    let relay = programs::dir().join("relay");
+    below.args(["-c", &format!("{} up --yes; exit $?", relay.display())]).current_dir(site.root());
+    assert!(refused(below).contains("person"));
+    assert!(!site.registry().join("relay.json").exists());
+    site.relay(&["up"]);
+    let mut session = site.plain_command(&["up"]);
+    assert!(session.env(THREAD.0, THREAD.1).output().unwrap().status.success(), "what is agreed to goes on");
+}
+
+#[test]
+fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
+    let site = Site::new(Engine::Local);
+    site.agree();
+    site.configure("[notify]\ndesktop = true\n");
+    let terminal = Terminal::open(&site, 120, 30);
+    terminal.press(&["relay up", "Enter"]);
+    let asked = terminal.shows("the question", |screen| screen.contains("[y/N]"));
+    assert!(asked.contains("+ notify.desktop = true"), "{asked}");
+    terminal.press(&["n", "Enter"]);
+    terminal.shows("the refusal", |screen| screen.contains("not agreed to"));
+    assert!(!site.registry().join("relay.json").exists());
+    terminal.press(&["relay up", "Enter"]);
+    terminal.shows("the second question", |screen| screen.matches("[y/N]").count() == 2);
+    terminal.press(&["y", "Enter"]);
+    terminal.shows("the relay", |screen| screen.contains("relay is up: engine local"));
+    // Once is enough.
+    assert!(site.plain_command(&["up"]).output().unwrap().status.success());
+}
+
+#[test]
+fn the_engine_is_that_of_the_settings_or_the_consent_whatever_the_lease_says() {
+    let site = Site::new(Engine::Local);
+    site.write("platform/relay.toml", "[platform]\nname = \"relay-test-lease\"\n");
+    site.relay(&["up", "--engine", "local"]);
+    site.relay(&["down"]);
+    let lease = site.registry().join("relay.json");
+    let forged = fs::read_to_string(&lease).unwrap().replace("\"local\"", "\"podman\"");
+    fs::write(&lease, forged).unwrap();
+    let output =
+        site.plain_command(&["run", "-w", "workspace-projects/demo", "--", "true"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(site.record("demo#1").engine, "local");
+    site.relay(&["down"]);
+}
+
+#[test]
+fn a_daemon_is_started_with_the_settings_that_were_agreed_to_or_not_at_all() {
+    let site = Site::new(Engine::Local);
+    site.agree();
+    let other = "0".repeat(64);
+    let changed = refused(site.plain_command(&["serve", "--agreed", &other]));
+    assert!(changed.contains("has changed"), "{changed}");
+    let mut session = site.plain_command(&["doctor"]);
+    site.configure("[codex]\nprogram = \"./evil\"\n");
+    let listed = session.env(THREAD.0, THREAD.1).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("has changed since a person agreed"), "{listed}");
+    site.configure("");
+}

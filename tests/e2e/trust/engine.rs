@@ -1,0 +1,96 @@
+//! Engines that hang, and what workers leave in the platform container.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use common::record::State;
+use relay_tests::harness::docker::{docker, volumes};
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site};
+
+#[test]
+fn an_engine_that_hangs_is_named_and_ended_within_its_limit() {
+    let site = Site::new(Engine::Local);
+    let bin = site.root().join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("docker"), "#!/bin/sh\nsleep 1000 & wait\n").unwrap();
+    fs::set_permissions(bin.join("docker"), fs::Permissions::from_mode(0o755)).unwrap();
+    site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    for (args, code, words, limit) in [
+        (&["up"][..], 5, "docker did not answer within 15 s", 40),
+        (&["doctor"], 5, "no answer within 5 s", 20),
+        (&["down", "--force"], 0, "", 45),
+    ] {
+        let began = Instant::now();
+        let output = site.command(args).env("PATH", &path).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+        assert!(began.elapsed() < Duration::from_secs(limit), "{args:?} took {:?}", began.elapsed());
+    }
+    site.configure("");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn what_a_worker_leaves_in_codexs_home_reaches_no_later_start_and_hangs_none() {
+    let site = Site::new(Engine::Docker);
+    fs::create_dir_all(site.codex_home()).unwrap();
+    fs::write(site.codex_home().join("config.toml"), "model = \"m\"\nnotify = [\"sh\"]\n").unwrap();
+    site.relay(&["up"]);
+    let litter = "cd ~/.codex && echo obey >AGENTS.md && mkdir -p sessions/2026 rules skills/x locked/deep && echo t \
+                  >sessions/2026/thread.jsonl && touch rules/a.rules hooks.json .hidden && rm -f config.toml auth.json && mkfifo config.toml auth.json && \
+                  ln -s /etc/passwd history.json && chmod 0 locked/deep locked";
+    let job = site.launch_shell(litter, &[]);
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
+    for force in [&["down", "--force"][..], &["up"]] {
+        let began = Instant::now();
+        site.relay(force);
+        assert!(began.elapsed() < Duration::from_secs(25), "{force:?} took {:?}", began.elapsed());
+    }
+    let home = |args: &[&str]| docker(&[&["exec", "-u", "worker", &site.container()], args].concat());
+    assert_eq!(home(&["ls", "-A", "/home/worker/.codex"]), "config.toml\nsessions");
+    assert_eq!(home(&["cat", "/home/worker/.codex/config.toml"]), "model = \"m\"");
+    assert_eq!(home(&["cat", "/home/worker/.codex/sessions/2026/thread.jsonl"]), "t");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn the_platform_has_limits_few_rights_and_volumes_of_its_own_registry() {
+    let site = Site::new(Engine::Docker);
+    let settings = fs::read_to_string(site.root().join("platform/relay.toml")).unwrap();
+    site.write("platform/relay.toml", &format!("{settings}memory = \"512MiB\"\ncpus = 1.5\npids = 300\n"));
+    site.relay(&["up"]);
+    let shown = |format: &str| docker(&["inspect", "--format", format, &site.container()]);
+    let limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}";
+    assert_eq!(shown(limits), "536870912 1500000000 300");
+    assert_eq!(shown("{{.HostConfig.SecurityOpt}} {{.HostConfig.CapDrop}}"), "[no-new-privileges] [ALL]");
+    let own = volumes(&site.container());
+    assert_eq!(own.len(), 2, "{own:?}");
+    for volume in &own {
+        let digest =
+            volume.strip_prefix(&format!("{}-", site.container())).unwrap().split('-').next().unwrap();
+        assert!(digest.len() == 8 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{volume}");
+    }
+    let job = site.launch_shell("grep -E 'NoNewPrivs|CapEff' /proc/self/status; touch made", &[]);
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
+    assert!(site.log(&job).contains("NoNewPrivs:\t1"), "{}", site.log(&job));
+    site.configure("");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn a_link_in_the_place_of_a_queued_jobs_workspace_is_refused_by_the_relay_of_a_container() {
+    let site = Site::new(Engine::Docker);
+    let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];
+    assert!(site.plain_command(&args).output().unwrap().status.success());
+    fs::rename(site.workspace(), site.root().join("workspace-projects/before")).unwrap();
+    std::os::unix::fs::symlink("/etc", site.workspace()).unwrap();
+    site.relay(&["up"]);
+    let record = site.ended("demo");
+    assert_eq!(outcome(&record).1, Some(common::event::FailureKind::Refused), "{record:#?}");
+    docker(&["exec", "-u", "root", &site.container(), "test", "!", "-e", "/etc/.codex-worker"]);
+}

@@ -1,0 +1,244 @@
+//! A spec, a place or a job's own command asks for more than a person has agreed to.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use common::event::FailureKind;
+use common::record::State;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site};
+use serde_json::{Value, json};
+
+/// A Codex that writes its arguments into a file beside it.
+fn stand_in(path: &Path) -> PathBuf {
+    let seen = path.with_extension("seen");
+    let script = format!(
+        "#!/bin/sh\ncase $1 in --version) echo codex-cli 0.169.0; exit;; esac\necho \"$@\" >>{}\necho '{{\"type\":\
+         \"turn.completed\",\"usage\":{{}}}}'\n",
+        seen.display()
+    );
+    fs::write(path, script).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    seen
+}
+
+/// A job in the queue: no person has agreed to the settings yet, so that no relay is started for it.
+fn queued(site: &Site, name: &str, workspace: &Path) -> PathBuf {
+    let args = ["launch", "-q", "-n", name, "-w", workspace.to_str().unwrap(), "do it"];
+    let output = site.plain_command(&args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    site.registry().join(format!("{name}.1.spec"))
+}
+
+/// Writes into a spec as a session may by hand.
+fn forge(spec: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&fs::read(spec).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(spec, value.to_string()).unwrap();
+}
+
+#[test]
+fn a_forged_spec_gets_no_more_than_the_settings_allow() {
+    let site = Site::new(Engine::Local);
+    let outside = tempfile::tempdir().unwrap();
+    let outside = outside.path().canonicalize().unwrap();
+    let seen = stand_in(&outside.join("agreed"));
+    site.configure(&format!("[codex]\nprogram = \"{}\"\n", outside.join("agreed").display()));
+    let link = site.root().join("workspace-projects/link");
+    symlink(&outside, &link).unwrap();
+    let refused: [(&str, fn(&mut Value, &Path), &str); 19] = [
+        (
+            "bypass",
+            |spec, _| spec["codex"]["args"] = json!(["--dangerously-bypass-approvals-and-sandbox"]),
+            "--dangerously",
+        ),
+        ("danger", |spec, _| spec["codex"]["args"] = json!(["-sdanger-full-access"]), "-sdanger"),
+        (
+            "server",
+            |spec, _| spec["codex"]["args"] = json!(["-c", "mcp_servers.a.command=\"sh\""]),
+            "mcp_servers",
+        ),
+        ("notify", |spec, _| spec["codex"]["args"] = json!(["--config=notify=[\"sh\"]"]), "notify"),
+        (
+            "thread",
+            |spec, _| spec["thread"] = json!("--dangerously-bypass-approvals-and-sandbox"),
+            "Codex thread",
+        ),
+        ("model", |spec, _| spec["codex"]["model"] = json!("--yolo"), "name of a model"),
+        ("root", |spec, _| spec["workspace"] = json!("/"), "root of the file system"),
+        ("roothome", |spec, _| spec["workspace"] = json!("/root"), "home"),
+        ("home", |spec, root| spec["workspace"] = json!(root.join("home")), "home"),
+        ("out", |spec, _| spec["workspace"] = json!("/usr/lib"), "outside of the project"),
+        ("registry", |spec, root| spec["workspace"] = json!(root.join("platform/workers")), "platform/"),
+        (
+            "dots",
+            |spec, root| spec["workspace"] = json!(root.join("workspace-projects/../..")),
+            "without . and ..",
+        ),
+        ("relative", |spec, _| spec["workspace"] = json!("demo"), "absolute"),
+        ("linked", |spec, root| spec["workspace"] = json!(root.join("workspace-projects/link")), "leads to"),
+        ("preload", |spec, _| spec["env"]["LD_PRELOAD"] = json!("/tmp/x.so"), "LD_PRELOAD"),
+        ("path", |spec, _| spec["env"]["PATH"] = json!("/tmp"), "PATH"),
+        ("codexhome", |spec, _| spec["env"]["CODEX_HOME"] = json!("/tmp"), "CODEX_HOME"),
+        ("git", |spec, _| spec["env"]["GIT_SSH_COMMAND"] = json!("sh"), "GIT_SSH_COMMAND"),
+        ("other", |spec, _| spec["job"] = json!("bypass#1"), "another job"),
+    ];
+    for (name, change, _) in refused {
+        forge(&queued(&site, name, &site.workspace()), |spec| change(spec, site.root()));
+    }
+    // Whatever a spec says of these, the settings decide.
+    let forged = stand_in(&outside.join("forged"));
+    forge(&queued(&site, "program", &site.workspace()), |spec| {
+        spec["codex"]["program"] = json!(outside.join("forged"));
+    });
+    forge(&queued(&site, "sandbox", &site.workspace()), |spec| spec["codex"]["sandbox"] = json!("off"));
+    site.relay(&["up"]);
+    for (name, _, words) in refused {
+        let record = site.ended(name);
+        assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Refused)), "{name}: {record:#?}");
+        let message = record.error.unwrap().message;
+        assert!(message.contains(words) && message.lines().count() == 1, "{name}: {message}");
+    }
+    for name in ["program", "sandbox"] {
+        site.ended(name);
+    }
+    assert!(!forged.exists(), "a program that a spec names was run");
+    let seen = fs::read_to_string(seen).unwrap_or_default();
+    assert!(!seen.contains("--dangerously-bypass-approvals-and-sandbox"), "{seen}");
+}
+
+#[test]
+fn a_link_in_the_place_of_a_queued_jobs_workspace_is_refused_when_the_job_starts() {
+    let site = Site::new(Engine::Local);
+    let outside = tempfile::tempdir().unwrap();
+    let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];
+    assert!(site.plain_command(&args).output().unwrap().status.success());
+    fs::rename(site.workspace(), site.root().join("workspace-projects/before")).unwrap();
+    symlink(outside.path(), site.workspace()).unwrap();
+    site.relay(&["up"]);
+    let record = site.ended("demo");
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Refused)), "{record:#?}");
+    assert!(record.error.unwrap().message.contains("leads to"));
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_launch_into_a_place_that_is_not_a_workers_is_refused_with_the_way_on() {
+    let site = Site::new(Engine::Local);
+    let outside = tempfile::tempdir().unwrap();
+    let outside = outside.path().to_str().unwrap();
+    for (dir, words) in [
+        ("/", "root of the file system"),
+        ("/root", "home"),
+        ("home", "home"),
+        ("platform", "platform/"),
+        (outside, "name its folder in [platform] workspaces"),
+    ] {
+        for args in [&["launch", "-w", dir, "x"][..], &["run", "-w", dir, "--", "true"]] {
+            let said = site.refused(2, args);
+            assert!(said.contains(words) && said.lines().count() == 1, "{args:?}: {said}");
+        }
+    }
+    site.write(
+        "platform/relay.toml",
+        &format!("[platform]\nengine = \"local\"\nworkspaces = \"{outside}\"\n"),
+    );
+    site.relay(&["run", "-w", outside, "--", "true"]);
+}
+
+#[test]
+fn an_argument_or_a_variable_that_reaches_around_the_sandbox_is_refused_at_the_launch() {
+    let site = Site::new(Engine::Local);
+    for (more, words) in [
+        (&["--", "--dangerously-bypass-approvals-and-sandbox"][..], "[codex] args"),
+        (&["--", "-c", "sandbox_mode=\"danger-full-access\""], "sandbox_mode"),
+        (&["--env", "LD_PRELOAD=/tmp/x.so"], "--env LD_PRELOAD"),
+    ] {
+        let said = site.refused(2, &[&["launch", "-w", "workspace-projects/demo", "x"], more].concat());
+        assert!(said.contains(words) && said.lines().count() == 1, "{said}");
+    }
+    site.configure("[codex]\nargs = [\"-c\", \"notify=[]\"]\n");
+    site.relay(&[
+        "launch",
+        "-q",
+        "-w",
+        "workspace-projects/demo",
+        "x",
+        "--",
+        "-c",
+        "model_verbosity=\"low\"",
+    ]);
+}
+
+#[test]
+fn workspaces_that_hold_the_registry_or_lead_to_a_home_are_refused_at_up_and_by_doctor() {
+    let site = Site::new(Engine::Local);
+    let docker =
+        |workspaces: &str| format!("[platform]\nengine = \"docker\"\nworkspaces = \"{workspaces}\"\n");
+    for (workspaces, words) in [
+        (".", "contains"),
+        ("..", "contains"),
+        ("platform", "lies in platform/"),
+        ("platform/workers", "lies in platform/"),
+        ("/", "root of the file system"),
+        ("home", "home"),
+        ("/root", "home"),
+        ("/home", "home"),
+    ] {
+        site.write("platform/relay.toml", &docker(workspaces));
+        let said = site.refused(2, &["up"]);
+        assert!(said.contains("[platform] workspaces") && said.contains(words), "{workspaces}: {said}");
+        let doctor = site.run(&["doctor"]);
+        let listed = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        let line = listed.lines().find(|line| line.contains("workspaces")).unwrap_or_default();
+        assert!(line.contains(words) && line.starts_with('✗') || line.contains(words), "{listed}");
+        assert_eq!(doctor.status.code(), Some(5));
+    }
+    // What a session can do: put a link in the place of the folder that was agreed to.
+    site.write("platform/relay.toml", &docker("workspace-projects"));
+    site.agree();
+    fs::rename(site.root().join("workspace-projects"), site.root().join("w")).unwrap();
+    symlink(site.root().join("home"), site.root().join("workspace-projects")).unwrap();
+    let said = site.refused(2, &["up"]);
+    assert!(said.contains("home"), "{said}");
+    fs::remove_file(site.root().join("workspace-projects")).unwrap();
+    symlink("/usr", site.root().join("workspace-projects")).unwrap();
+    let output = site.plain_command(&["up"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(5) && said.contains("has changed"), "{said}");
+    fs::remove_file(site.root().join("workspace-projects")).unwrap();
+    fs::rename(site.root().join("w"), site.root().join("workspace-projects")).unwrap();
+    site.configure("");
+}
+
+#[test]
+fn a_jobs_own_command_changes_nothing_through_relay_and_may_read() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("true", &[]);
+    site.ended(&job);
+    for args in [
+        &["launch", "-w", "workspace-projects/demo", "x"][..],
+        &["run", "--", "true"],
+        &["resume", &job, "x"],
+        &["retry", &job],
+        &["cancel", &job],
+        &["extend", &job, "1h"],
+        &["up"],
+        &["down", "--force"],
+        &["serve"],
+        &["init"],
+        &["prune"],
+        &["notices"],
+        &["mcp"],
+    ] {
+        let output = site.command(args).env("RELAY_JOB", "demo#1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains("RELAY_JOB") && said.lines().count() == 1, "{args:?}: {said}");
+    }
+    for args in [&["status", &job][..], &["logs", &job], &["events", &job], &["hook", "Stop"]] {
+        let output = site.command(args).env("RELAY_JOB", "demo#1").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
