@@ -39,5 +39,5 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
     let engine = start::engine(args.engine, &config, &context.registry);
     let asker = if args.for_session { Asker::Session } else { context.asker() };
     consent::settle(asker, &Matter { root: &context.root, engine, settings: &settings })?;
-    daemon::serve(&config, &context.registry, engine).map(|()| Code::Done)
+    daemon::serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)
 }
