@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::config::ConfigFile;
+use crate::config_source::Source;
 use crate::environment;
 use crate::job::{Jobs, Place, recover};
 use crate::signals::Signals;
@@ -34,7 +34,7 @@ const DELIVERED: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The spool can't be opened, or signals can't be heard.
-pub(crate) async fn run(state: &State) -> io::Result<()> {
+pub(crate) async fn run(state: &State, source: Source) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let spool = Arc::new(Spool::open(&state.dir)?);
     let obituary = recover(&spool);
@@ -45,7 +45,7 @@ pub(crate) async fn run(state: &State) -> io::Result<()> {
         root: rustix::process::geteuid().is_root(),
     };
     let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
-    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), ConfigFile::new(&state.dir), obituary);
+    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, obituary);
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent {} runs", state.agent);
 

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Config, MAX_CONFIG};
+use crate::config::{self, Config, ConfigFile, MAX_CONFIG};
+use crate::config_source::Source;
 use crate::{agent, exit, shim, state};
 
 /// Runs workers, supervises them, and reports their milestones to a relay.
@@ -25,6 +26,9 @@ enum Command {
         /// The agent's own folder; made if it is missing
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
+        /// Read the configuration from stdin (JSON) and keep it in memory only
+        #[arg(long)]
+        config_stdin: bool,
     },
     /// Read the configuration from stdin (JSON); a running agent takes it over by itself
     Configure {
@@ -43,7 +47,7 @@ pub fn main() -> ExitCode {
     // same user, which is what a worker may be.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     match Cli::parse().command {
-        Command::Run { state } => run(&state),
+        Command::Run { state, config_stdin } => run(&state, config_stdin),
         Command::Configure { state } => configure(&state),
         Command::Shim => match shim::run::run() {
             Ok(()) => ExitCode::from(exit::OK),
@@ -52,7 +56,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(dir: &std::path::Path) -> ExitCode {
+fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
     crate::descriptors::close_on_exec();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -63,27 +67,25 @@ fn run(dir: &std::path::Path) -> ExitCode {
         .log_internal_errors(false)
         .compact()
         .init();
+    let source = match config_stdin.then(read_config) {
+        None => Source::File(ConfigFile::new(dir)),
+        Some(Ok(config)) => Source::memory(config, dir),
+        Some(Err(line)) => return exit::with_line(exit::USAGE, &line),
+    };
     let state = match state::take(dir) {
         Ok(state) => state,
         Err(line) => return exit::with_line(exit::FAILED, &line),
     };
     // One thread: everything that runs long is a process of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(agent::run(&state))) {
+    match runtime.and_then(|runtime| runtime.block_on(agent::run(&state, source))) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => exit::with_line(exit::FAILED, &format!("the agent can't run: {error}")),
     }
 }
 
 fn configure(dir: &std::path::Path) -> ExitCode {
-    let mut json = Vec::new();
-    if let Err(error) = io::stdin().take(MAX_CONFIG + 1).read_to_end(&mut json) {
-        return exit::with_line(exit::USAGE, &format!("the configuration can't be read: {error}"));
-    }
-    if json.len() as u64 > MAX_CONFIG {
-        return exit::with_line(exit::USAGE, &format!("the configuration is longer than {MAX_CONFIG} bytes"));
-    }
-    let config = match Config::parse(&json) {
+    let config = match read_config() {
         Ok(config) => config,
         Err(line) => return exit::with_line(exit::USAGE, &line),
     };
@@ -97,4 +99,18 @@ fn configure(dir: &std::path::Path) -> ExitCode {
             &format!("the configuration can't be written to {}: {error}", dir.display()),
         ),
     }
+}
+
+/// Reads the configuration from stdin, to its end.
+///
+/// # Errors
+/// One line that says what is wrong with it.
+fn read_config() -> Result<Config, String> {
+    let mut json = Vec::new();
+    let read = io::stdin().take(MAX_CONFIG + 1).read_to_end(&mut json);
+    read.map_err(|error| format!("the configuration can't be read: {error}"))?;
+    if json.len() as u64 > MAX_CONFIG {
+        return Err(format!("the configuration is longer than {MAX_CONFIG} bytes"));
+    }
+    Config::parse(&json)
 }

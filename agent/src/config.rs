@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use common::job::MOST_JOBS;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::http::Uri;
 
@@ -19,8 +21,10 @@ const MAX_JOBS: u32 = 4;
 /// The agent's configuration. Unknown fields are ignored, so that a newer relay may write them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Config {
-    /// `ws://HOST:PORT/agent`.
+    /// `wss://HOST:PORT/agent`.
     pub(crate) url: String,
+    /// The relay's certificate (PEM): the only one that the agent accepts.
+    pub(crate) certificate: String,
     /// Proof of being this platform's agent.
     pub(crate) token: String,
     /// How many jobs run at once.
@@ -76,17 +80,8 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        let uri: Uri = self.url.parse().map_err(|_| "the configuration's url is no address".to_owned())?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => {
-                return Err("wss:// is not supported yet: use ws:// on a private network".to_owned());
-            }
-            _ => return Err("the configuration's url must begin with ws://".to_owned()),
-        }
-        if uri.host().is_none_or(str::is_empty) {
-            return Err("the configuration's url names no host".to_owned());
-        }
+        check_url(&self.url)?;
+        self.pinned()?;
         let plain = !self.token.is_empty() && self.token.bytes().all(|byte| byte.is_ascii_graphic());
         if !plain {
             return Err(
@@ -107,6 +102,32 @@ impl Config {
             None => Ok(()),
         }
     }
+
+    /// The relay's certificate.
+    ///
+    /// # Errors
+    /// One line when there is none that can be read.
+    pub(crate) fn pinned(&self) -> Result<CertificateDer<'static>, String> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes())
+            .map_err(|_| "the configuration's certificate is no PEM certificate".to_owned())
+    }
+}
+
+/// Checks the relay's address.
+///
+/// # Errors
+/// One line that says what is wrong with it.
+pub(crate) fn check_url(url: &str) -> Result<(), String> {
+    let uri: Uri = url.parse().map_err(|_| "the configuration's url is no address".to_owned())?;
+    if uri.scheme_str() != Some("wss") {
+        return Err(
+            "the configuration's url must begin with wss://: a relay is only spoken to over TLS".to_owned()
+        );
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err("the configuration's url names no host".to_owned());
+    }
+    Ok(())
 }
 
 /// The file, and what was last seen of it.
@@ -175,31 +196,40 @@ pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// Parses the fields together with a certificate; those of `json` win.
     fn parse(json: &str) -> Result<Config, String> {
-        Config::parse(json.as_bytes())
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let mut whole = serde_json::json!({"certificate": certificate});
+        match serde_json::from_str(json) {
+            Ok(serde_json::Value::Object(fields)) => whole.as_object_mut().unwrap().extend(fields),
+            _ => return Config::parse(json.as_bytes()),
+        }
+        Config::parse(whole.to_string().as_bytes())
     }
 
     #[test]
     fn the_short_form_is_filled_up_and_unknown_fields_are_ignored() {
-        let config = parse(r#"{"url":"ws://127.0.0.1:9/agent","token":"ab","new":1}"#).unwrap();
+        let config = parse(r#"{"url":"wss://127.0.0.1:9/agent","token":"ab","new":1}"#).unwrap();
         assert_eq!((config.max_jobs, config.user, config.env.len()), (4, None, 0));
     }
 
     #[test]
     fn what_is_wrong_is_said_without_the_token() {
         for (json, says) in [
-            (r#"{"url":"wss://h/agent","token":"s3cret"}"#, "wss://"),
-            (r#"{"url":"http://h/agent","token":"s3cret"}"#, "ws://"),
-            (r#"{"url":"ws://h/agent","token":"s3\ncret"}"#, "token"),
-            (r#"{"url":"ws://h/agent","token":["s3cret"]}"#, "wrong type"),
-            (r#"{"url":"ws://h/agent","token":"s3cret","max_jobs":0}"#, "max_jobs"),
-            (r#"{"url":"ws://h/agent","token":"s3cret","env":{"A=B":"s3cret"}}"#, "A=B"),
+            (r#"{"url":"ws://h/agent","token":"s3cret"}"#, "wss://"),
+            (r#"{"url":"wss:///agent","token":"s3cret"}"#, "no address"),
+            (r#"{"url":"wss://h/agent","token":"s3cret","certificate":"s3"}"#, "certificate"),
+            (r#"{"url":"http://h/agent","token":"s3cret"}"#, "wss://"),
+            (r#"{"url":"wss://h/agent","token":"s3\ncret"}"#, "token"),
+            (r#"{"url":"wss://h/agent","token":["s3cret"]}"#, "wrong type"),
+            (r#"{"url":"wss://h/agent","token":"s3cret","max_jobs":0}"#, "max_jobs"),
+            (r#"{"url":"wss://h/agent","token":"s3cret","env":{"A=B":"s3cret"}}"#, "A=B"),
             ("s3cret", "no JSON"),
         ] {
             let error = parse(json).unwrap_err();
             assert!(error.contains(says) && !error.contains("s3"), "{error}");
         }
-        let config = parse(r#"{"url":"ws://h/agent","token":"s3cret"}"#).unwrap();
+        let config = parse(r#"{"url":"wss://h/agent","token":"s3cret"}"#).unwrap();
         assert!(!format!("{config:?}").contains("s3cret"));
     }
 
@@ -208,7 +238,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = ConfigFile::new(dir.path());
         assert_eq!(file.changed(), Ok(None));
-        let config = parse(r#"{"url":"ws://h/agent","token":"t"}"#).unwrap();
+        let config = parse(r#"{"url":"wss://h/agent","token":"t"}"#).unwrap();
         write(dir.path(), &config).unwrap();
         assert_eq!(file.changed(), Ok(Some(config.clone())));
         assert_eq!(file.changed(), Ok(None));

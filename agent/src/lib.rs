@@ -14,6 +14,7 @@ mod cli;
 mod clock;
 mod codex;
 mod config;
+mod config_source;
 mod descriptors;
 mod environment;
 mod exit;

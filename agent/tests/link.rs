@@ -54,7 +54,7 @@ async fn pings_are_answered_and_a_new_address_is_taken_over() {
     relay.send(&RelayFrame::Ping { nonce: 7 }).await;
     relay.until("the pong", |relay| relay.pongs == 1).await;
     let mut other = Relay::new().await;
-    let config = serde_json::json!({"url": other.url(), "token": support::TOKEN});
+    let config = support::tls::config(&other.url(), support::TOKEN);
     configure(&agent.state(), &config.to_string());
     other.accept().await;
 }
@@ -72,7 +72,7 @@ async fn an_agent_without_a_configuration_waits_for_one_and_a_second_agent_is_re
     std::fs::remove_file(agent.state().join("config.json")).unwrap();
     relay.drop_connection();
     agent.again();
-    let config = serde_json::json!({"url": relay.url(), "token": support::TOKEN});
+    let config = support::tls::config(&relay.url(), support::TOKEN);
     configure(&agent.state(), &config.to_string());
     relay.accept().await;
 }
@@ -87,7 +87,7 @@ fn bad_usage_is_one_clear_line() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), br#"{"url":"wss://h/agent","token":"t"}"#)
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), br#"{"url":"ws://h/agent","certificate":"","token":"t"}"#)
         .unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::figures::{figure, ms, times};
-use support::{Relay, TOKEN, binary, configure};
+use support::{Relay, TOKEN, binary, configure, tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -24,8 +24,12 @@ enum Stranger {
     Silent,
     /// Greets in another protocol.
     Greets,
-    /// Is a web server that knows no such path.
+    /// Is a web server in clear.
     Web,
+    /// Has the relay's certificate, and knows no such path.
+    Lost,
+    /// Speaks TLS with a certificate of its own.
+    Impostor,
 }
 
 impl Stranger {
@@ -34,12 +38,28 @@ impl Stranger {
             Self::Closes => return,
             Self::Silent => b"",
             Self::Greets => b"SSH-2.0-OpenSSH_9.2p1\r\n",
-            Self::Web => b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            Self::Web => NOT_FOUND,
+            Self::Lost => {
+                let mut stream = tls::identity().accept(stream).await.unwrap();
+                let _ = stream.write_all(NOT_FOUND).await;
+                return drain(stream).await;
+            }
+            Self::Impostor => {
+                let shaken = tls::Identity::new().accept(stream).await;
+                assert!(shaken.is_err(), "it came in to somebody else");
+                return;
+            }
         };
         let _ = stream.write_all(words).await;
-        let mut taken = [0; 1024];
-        while matches!(stream.read(&mut taken).await, Ok(1..)) {}
+        drain(stream).await;
     }
+}
+
+const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+
+async fn drain(mut stream: impl tokio::io::AsyncRead + Unpin) {
+    let mut taken = [0; 1024];
+    while matches!(stream.read(&mut taken).await, Ok(1..)) {}
 }
 
 /// Counts how often an agent comes to a stranger in that time, then lets the relay take the stranger's place; gives
@@ -48,7 +68,7 @@ async fn visits(stranger: Stranger, time: Duration) -> (u32, String, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let config = serde_json::json!({"url": format!("ws://{address}/agent"), "token": TOKEN});
+    let config = support::tls::config(&format!("wss://{address}/agent"), TOKEN);
     configure(dir.path(), &config.to_string());
     let log = dir.path().join("stderr");
     let mut agent = Command::new(binary());
@@ -77,21 +97,31 @@ async fn visits(stranger: Stranger, time: Duration) -> (u32, String, Duration) {
 #[tokio::test]
 async fn n15_a_port_without_a_relay_behind_it_is_a_typed_error_and_is_not_hammered() {
     let time = Duration::from_secs(times(12, 60));
-    let all = [Stranger::Closes, Stranger::Silent, Stranger::Greets, Stranger::Web];
+    let all = [
+        Stranger::Closes,
+        Stranger::Silent,
+        Stranger::Greets,
+        Stranger::Web,
+        Stranger::Lost,
+        Stranger::Impostor,
+    ];
     let met = futures_util::future::join_all(all.map(|stranger| visits(stranger, time))).await;
     let (mut most, mut slowest) = (0.0_f64, Duration::ZERO);
     for (stranger, (count, log, took)) in all.into_iter().zip(met) {
         let rate = f64::from(count) / time.as_secs_f64();
         assert!(count > 0 && rate < 2.0, "{stranger:?}: {rate} connections a second");
         let reason = match stranger {
-            Stranger::Web => "refused the connection with status 404",
-            Stranger::Closes | Stranger::Silent | Stranger::Greets => "no relay answers there",
+            Stranger::Lost => "refused the connection with status 404",
+            Stranger::Impostor => "it shows another certificate than this agent's relay",
+            Stranger::Closes | Stranger::Silent | Stranger::Greets | Stranger::Web => {
+                "no relay answers there"
+            }
         };
         assert!(log.contains(reason), "{stranger:?}: {log}");
         (most, slowest) = (most.max(rate), slowest.max(took));
     }
     figure(&format!(
-        "N15 four kinds of strangers at the relay's port: at most {most:.2} connections/s, the relay found {} after it came",
+        "N15 six kinds of strangers at the relay's port: at most {most:.2} connections/s, the relay found {} after it came",
         ms(slowest)
     ));
 }

@@ -29,6 +29,7 @@ async fn refuse(listener: &TcpListener) -> Instant {
         response.headers_mut().insert("sec-websocket-protocol", wire::SUBPROTOCOL.parse().unwrap());
         Ok(response)
     };
+    let stream = support::tls::identity().accept(stream).await.unwrap();
     let mut socket = tokio_tungstenite::accept_hdr_async(stream, agree).await.unwrap();
     let hello = socket.next().await.unwrap().unwrap().into_data();
     let greeting = wire::greeting(&hello).unwrap();
@@ -43,8 +44,8 @@ async fn n16_an_agent_of_another_version_says_so_and_asks_again_only_when_someth
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
-    let url = format!("ws://{}/agent", listener.local_addr().unwrap());
-    let config = |token: &str| serde_json::json!({"url": url, "token": token}).to_string();
+    let url = format!("wss://{}/agent", listener.local_addr().unwrap());
+    let config = |token: &str| support::tls::config(&url, token).to_string();
     configure(&state, &config(TOKEN));
     let log = dir.path().join("log");
     let mut agent = Command::new(binary())

@@ -24,6 +24,7 @@ use crate::config::{self, Config};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::atomic::{self, Durability};
+use crate::state_dir;
 
 /// Who wants something started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,11 +200,7 @@ fn place_here(root: &Path) -> Option<PathBuf> {
 
 /// Where the consent for the project at `root` is kept: below the person's state, which no session may write to.
 fn place(root: &Path, variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
-    let absolute = |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let key = hex::encode(Sha256::digest(root.as_os_str().as_encoded_bytes()));
-    Some(state.join("relay/consent").join(&key[..32]))
+    Some(state_dir::base(variable)?.join("consent").join(state_dir::key(root)))
 }
 
 fn flatten(key: &str, value: &toml::Value, lines: &mut BTreeSet<String>) {

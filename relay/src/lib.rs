@@ -32,6 +32,7 @@ mod render;
 mod sandbox;
 mod schema;
 mod start;
+mod state_dir;
 mod time;
 mod top;
 

@@ -10,7 +10,7 @@ use crate::Fallible;
 
 /// The agent of a site with engine `local`.
 pub(crate) fn agent(site: &Site) -> Fallible<u32> {
-    let lock = fs::read_to_string(site.registry().join("agent/agent.lock"))?;
+    let lock = fs::read_to_string(site.agent().join("agent.lock"))?;
     Ok(lock.trim().parse()?)
 }
 

@@ -16,7 +16,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 fn agent(site: &Site) -> u32 {
-    fs::read_to_string(site.registry().join("agent/agent.lock")).unwrap().trim().parse().unwrap()
+    fs::read_to_string(site.agent().join("agent.lock")).unwrap().trim().parse().unwrap()
 }
 
 fn resident_kib(pid: u32) -> u64 {

@@ -319,6 +319,7 @@ async fn session(site: &Site, model: &ScriptedModel, bin: &Path, prompt: &str) -
         .args(["--dangerously-bypass-hook-trust", "exec", "-s", "workspace-write", prompt])
         .current_dir(site.root());
     codex.env("CODEX_HOME", site.codex_home()).env("HOME", site.root().join("home"));
+    codex.env("XDG_STATE_HOME", site.state_home());
     codex.env("PATH", format!("{}:{path}", bin.display()));
     codex.env_remove("RELAY_ROOT").stdin(std::process::Stdio::null());
     codex.output().await.unwrap()

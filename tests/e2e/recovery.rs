@@ -20,7 +20,7 @@ fn kill(pid: u32) {
 
 /// The agent's process id.
 fn agent(site: &Site) -> u32 {
-    let state = site.registry().join("agent");
+    let state = site.agent();
     // Whatever it starts looks like the agent itself for a moment.
     let agents = until("there is one agent", || {
         let agents = processes::running(&format!("run --state {}", state.display()));

@@ -65,7 +65,7 @@ fn s01_a_full_disk_refuses_launches_records_ends_and_heals_by_itself() {
     let said =
         site.refused(5, &["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
     assert!(said.contains("is full"), "{said}");
-    let reconnects = fs::read_to_string(site.registry().join("agent/agent.log")).unwrap();
+    let reconnects = fs::read_to_string(site.agent().join("agent.log")).unwrap();
     let reconnects = reconnects.matches("connected to").count();
 
     fs::remove_file(&filler).unwrap();

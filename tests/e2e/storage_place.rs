@@ -25,7 +25,7 @@ fn s12_the_lock_is_free_at_once_when_the_relay_is_killed_beside_its_living_child
     until("the lock is free", || lock.try_lock_shared().ok());
     let free = begun.elapsed();
     lock.unlock().unwrap();
-    let agent = site.registry().join("agent");
+    let agent = site.agent();
     assert!(!processes::running(&agent.display().to_string()).is_empty() && !site.workers().is_empty());
     figure(&format!("S12: the lock was free {} after kill -9, with the agent and a worker alive", ms(free)));
     assert!(free <= Duration::from_millis(200), "{free:?}");

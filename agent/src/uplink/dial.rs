@@ -1,10 +1,15 @@
-//! TCP and the WebSocket upgrade.
+//! TCP, TLS and the WebSocket upgrade, in this order: the token is said only to the relay whose certificate is pinned.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::wire::{MAX_MESSAGE, SUBPROTOCOL};
+use common::wire::{MAX_MESSAGE, SUBPROTOCOL, TLS_NAME};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
@@ -15,14 +20,14 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::LinkError;
 use crate::config::Config;
 
-/// For the connection, and again for the upgrade: a relay on this machine or the next needs milliseconds, and
+/// For the connection, again for TLS, and again for the upgrade: a relay on this machine or the next needs milliseconds, and
 /// whatever takes longer is tried again anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The WebSocket's own buffers: what the relay sends is small, and what we send is bounded by the flow.
 const BUFFER: usize = 32 * 1024;
 
 /// A connection to the relay.
-pub(super) type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 /// Connects.
 ///
@@ -39,6 +44,7 @@ pub(super) async fn dial(config: &Config) -> Result<Socket, LinkError> {
     };
     // Events are small and each is waited for by somebody. Without the option they are only later.
     let _ = stream.set_nodelay(true);
+    let stream = secure(config, stream).await?;
     let request = request(config)?;
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
@@ -53,12 +59,49 @@ pub(super) async fn dial(config: &Config) -> Result<Socket, LinkError> {
     }
 }
 
+/// The TLS handshake. It fails with anybody who does not hold the key of the pinned certificate, and nothing but the
+/// handshake is said before.
+async fn secure(config: &Config, stream: TcpStream) -> Result<TlsStream<TcpStream>, LinkError> {
+    let tls = tls(config).map_err(LinkError::Handshake)?;
+    let name = ServerName::try_from(TLS_NAME).map_err(|error| LinkError::Handshake(error.to_string()))?;
+    match timeout(PATIENCE, TlsConnector::from(Arc::new(tls)).connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(LinkError::Handshake(reason(&error))),
+        Err(_) => Err(LinkError::Handshake(format!("no answer within {PATIENCE:?}"))),
+    }
+}
+
+/// TLS with one relay and no other: no public authority counts.
+fn tls(config: &Config) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(config.pinned()?)
+        .map_err(|error| format!("the configuration's certificate can't be used: {error}"))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| error.to_string())?;
+    let mut tls = builder.with_root_certificates(roots).with_no_client_auth();
+    tls.resumption = rustls::client::Resumption::disabled();
+    Ok(tls)
+}
+
+/// Why there was no handshake.
+fn reason(error: &std::io::Error) -> String {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            "it shows another certificate than this agent's relay".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 fn address(url: &str) -> Result<(String, u16), LinkError> {
     let uri: Uri = url.parse().map_err(|_| LinkError::Handshake("the url is no address".to_owned()))?;
     let host = uri.host().unwrap_or_default();
     // An IPv6 address stands in brackets in a URL and nowhere else.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    Ok((host.to_owned(), uri.port_u16().unwrap_or(80)))
+    Ok((host.to_owned(), uri.port_u16().unwrap_or(443)))
 }
 
 fn request(config: &Config) -> Result<tungstenite::handshake::client::Request, LinkError> {
@@ -77,8 +120,8 @@ mod tests {
 
     #[test]
     fn host_and_port_come_from_the_url() {
-        assert_eq!(address("ws://127.0.0.1:9/agent").unwrap(), ("127.0.0.1".to_owned(), 9));
-        assert_eq!(address("ws://[::1]:9/agent").unwrap(), ("::1".to_owned(), 9));
-        assert_eq!(address("ws://host/agent").unwrap(), ("host".to_owned(), 80));
+        assert_eq!(address("wss://127.0.0.1:9/agent").unwrap(), ("127.0.0.1".to_owned(), 9));
+        assert_eq!(address("wss://[::1]:9/agent").unwrap(), ("::1".to_owned(), 9));
+        assert_eq!(address("wss://host/agent").unwrap(), ("host".to_owned(), 443));
     }
 }

@@ -10,7 +10,7 @@
 //! Losing the relay never touches a job: supervisors write into the spool, and whatever connection comes next sends
 //! from the first event that the relay does not have.
 //!
-//! * [`run`]: the endless loop. * [`dial`]: TCP and the WebSocket upgrade. * [`serve`]: one connection's loop.
+//! * [`run`]: the endless loop. * [`dial`]: TCP, TLS and the WebSocket upgrade. * [`serve`]: one connection's loop.
 //! * [`session`]: what to send and what an answer means. * [`flow`]: how far one run has got (pure).
 //! * `side`: this side of the wire for the simulation.
 
@@ -56,7 +56,7 @@ pub(crate) enum LinkError {
     /// The spool can't be read.
     #[error("the spool can't be read: {0}")]
     Spool(#[from] std::io::Error),
-    /// Address or token have changed.
+    /// Address, certificate or token have changed.
     #[error("the configuration has changed")]
     Reconfigured,
 }

@@ -7,7 +7,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{LinkError, dial, serve};
 use crate::backoff::Backoff;
-use crate::config::{Config, ConfigFile};
+use crate::config::Config;
+use crate::config_source::Source;
 use crate::job::{Jobs, Obituary};
 use crate::spool::Spool;
 
@@ -24,7 +25,7 @@ const VERSION_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) struct Uplink {
     spool: Arc<Spool>,
     jobs: Arc<Jobs>,
-    file: ConfigFile,
+    source: Source,
     config: Option<Arc<Config>>,
     /// Where the relay's word on the agent's last life goes.
     obituary: Obituary,
@@ -34,8 +35,8 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     /// A link that does not exist yet.
-    pub(crate) fn new(spool: Arc<Spool>, jobs: Arc<Jobs>, file: ConfigFile, obituary: Obituary) -> Self {
-        Self { spool, jobs, file, config: None, obituary, reason: String::new() }
+    pub(crate) fn new(spool: Arc<Spool>, jobs: Arc<Jobs>, source: Source, obituary: Obituary) -> Self {
+        Self { spool, jobs, source, config: None, obituary, reason: String::new() }
     }
 
     /// Connects and serves, for ever.
@@ -75,10 +76,11 @@ impl Uplink {
             backoff.reset();
             obituary.tell(fate);
         };
-        let (file, current) = (&mut self.file, &mut self.config);
+        let (source, current) = (&mut self.source, &mut self.config);
         let reconfigured = || {
-            adopt(file, current, &jobs);
-            current.as_ref().is_some_and(|new| new.url != config.url || new.token != config.token)
+            adopt(source, current, &jobs);
+            let link = |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
+            current.as_ref().is_some_and(|new| link(new) != link(config))
         };
         serve::serve(socket, &spool, &jobs, platform, &mut look, welcomed, reconfigured).await
     }
@@ -96,7 +98,7 @@ impl Uplink {
 
     /// Takes a changed configuration over.
     fn look(&mut self) -> bool {
-        adopt(&mut self.file, &mut self.config, &self.jobs)
+        adopt(&mut self.source, &mut self.config, &self.jobs)
     }
 
     fn explain(&mut self, error: &LinkError) {
@@ -108,8 +110,8 @@ impl Uplink {
     }
 }
 
-fn adopt(file: &mut ConfigFile, current: &mut Option<Arc<Config>>, jobs: &Jobs) -> bool {
-    match file.changed() {
+fn adopt(source: &mut Source, current: &mut Option<Arc<Config>>, jobs: &Jobs) -> bool {
+    match source.changed() {
         Ok(None) => false,
         Ok(Some(config)) => {
             let config = Arc::new(config);

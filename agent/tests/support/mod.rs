@@ -6,6 +6,7 @@ pub(crate) mod codex;
 pub(crate) mod disk;
 pub(crate) mod figures;
 pub(crate) mod shim;
+pub(crate) mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,6 +24,7 @@ use common::wire::{self, AgentFrame, Durable, HELLO_TIMEOUT, Hello, RelayFrame, 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
@@ -89,7 +91,7 @@ impl Run {
 /// A relay that keeps its promises: dense sequences, acknowledged when held.
 pub(crate) struct Relay {
     listener: TcpListener,
-    socket: Option<WebSocketStream<TcpStream>>,
+    socket: Option<WebSocketStream<TlsStream<TcpStream>>>,
     pub(crate) runs: BTreeMap<JobId, Run>,
     pub(crate) pongs: u64,
     pub(crate) ack: bool,
@@ -102,7 +104,7 @@ impl Relay {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}/agent", self.listener.local_addr().unwrap())
+        format!("wss://{}/agent", self.listener.local_addr().unwrap())
     }
 
     /// Takes the next connection through `Hello` and `Welcome`.
@@ -118,6 +120,7 @@ impl Relay {
                 response.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
                 Ok(response)
             };
+            let stream = tls::identity().accept(stream).await.unwrap();
             let mut socket = accept_hdr_async(stream, check).await.unwrap();
             let hello = timeout(HELLO_TIMEOUT, socket.next()).await.expect("a hello soon after the upgrade");
             let hello = hello.unwrap().unwrap().into_data();
@@ -303,7 +306,7 @@ impl Agent {
         let dir = tempfile::tempdir().unwrap();
         let state = place.state.map_or_else(|| dir.path().join("state"), Path::to_owned);
         fs::create_dir(dir.path().join("ws")).unwrap();
-        let mut config = serde_json::json!({"url": url, "token": TOKEN});
+        let mut config = tls::config(url, TOKEN);
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         configure(&state, &config.to_string());
         let child = spawn(&state, place.below);

@@ -1,6 +1,6 @@
 //! The protocol between agent and relay: version and limits.
 //!
-//! The agent dials out to `ws://HOST:PORT/agent` and offers [`SUBPROTOCOL`]; every WebSocket message is binary and
+//! The agent dials out to `wss://HOST:PORT/agent`, checks the relay's certificate, and offers [`SUBPROTOCOL`]; every WebSocket message is binary and
 //! holds exactly one frame.
 //!
 //! ```text
@@ -39,6 +39,8 @@ pub const PROTOCOL_MIN: u32 = 3;
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the agents' endpoint.
 pub const AGENT_PATH: &str = "/agent";
+/// Name in the relay's certificate. The certificate itself is pinned, so every relay has the same name.
+pub const TLS_NAME: &str = "relay";
 
 /// Longest message, in bytes. Both ends refuse longer ones before they buffer them.
 pub const MAX_MESSAGE: usize = 1024 * 1024;

@@ -12,6 +12,7 @@ use crate::exit::{Code, Failure};
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{lease, read};
+use crate::state_dir::StateDir;
 
 /// The platform has 10 s to stop, its last events 5 s, the rest is room for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -53,8 +54,10 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
             return Err(Failure::unreachable(format!("the relay does not stop: see {}", log.display())));
         }
     }
-    if local::is_running(&registry.local_agent()) {
-        let log = registry.local_agent().join("agent.log");
+    // Without a state folder there is no agent in it.
+    let agent = StateDir::of(&context.root).ok().map(|state| state.agent());
+    if let Some(agent) = agent.filter(|agent| local::is_running(agent)) {
+        let log = agent.join("agent.log");
         return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
     }
     Ok(done(context))
@@ -92,8 +95,10 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
     if lease::read(registry).is_none() {
         return Ok(());
     }
+    let state = StateDir::of(&context.root)?;
+    state.tokens().revoke_all();
     match agreed.engine {
-        EngineKind::Local if local::stop(&registry.local_agent()) => Ok(()),
+        EngineKind::Local if local::stop(&state.agent()) => Ok(()),
         EngineKind::Local => Err(Failure::unreachable("the agent did not stop in time")),
         engine => container::stop(engine, &agreed.name, registry.dir()).map_err(Failure::unreachable),
     }

@@ -49,5 +49,5 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
         Some(_) => consent::check(&context.root, context.asker(), &settings)?,
         None => agree::settle(context, &settings, args.yes)?,
     }
-    daemon::serve(&config, &context.registry, engine).map(|()| Code::Done)
+    daemon::serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)
 }

@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use super::input::Input;
 use super::session;
 use super::subscribe::Subscribers;
+use super::tls::Identity;
 use super::token::Gate;
 use super::writer::WriterHandle;
 use crate::engine::container::HOST_NAME;
+use crate::state_dir::tokens::AgentTokens;
 
 /// The WebSocket's own buffers, in bytes, one for each direction and agent: a thousand agents are to fit into 64 MiB. A
 /// longer message gets the room it needs while it comes.
@@ -22,8 +24,10 @@ const BUFFER: usize = 4 * 1024;
 /// What a connection needs.
 #[derive(Clone)]
 pub(super) struct Door {
-    /// Knows the token.
-    pub(super) gate: Gate,
+    /// Knows the agents' tokens.
+    pub(super) tokens: AgentTokens,
+    /// What agents know this relay by.
+    pub(super) identity: Identity,
     /// Takes events.
     pub(super) writer: WriterHandle,
     /// Takes everything else.
@@ -35,9 +39,11 @@ pub(super) struct Door {
 /// Handles one request for an upgrade.
 pub(super) async fn enter(State(door): State<Door>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    if let Err(refusal) = admit(&parts.headers, &door.gate) {
-        return refusal.into_response();
-    }
+    let token = match asked_properly(&parts.headers) {
+        Ok(()) => door.tokens.find(bearer(&parts.headers)),
+        Err(refusal) => return refusal.into_response(),
+    };
+    let Some(token) = token else { return NO_TOKEN.into_response() };
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
@@ -49,11 +55,32 @@ pub(super) async fn enter(State(door): State<Door>, request: Request) -> Respons
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
         .max_write_buffer_size(wire::MAX_MESSAGE + BUFFER)
-        .on_upgrade(move |socket| session::run(socket, door))
+        .on_upgrade(move |socket| session::run(socket, door, token))
 }
 
+/// Refuses an agent that asks in clear. Its token, if it sent one, is not looked at.
+pub(super) async fn refuse_plain() -> Refusal {
+    (StatusCode::FORBIDDEN, "agents connect over TLS: use wss://\n")
+}
+
+/// Tells that a relay is here, and its version.
+pub(super) async fn health(headers: HeaderMap) -> Result<&'static str, Refusal> {
+    asked_properly(&headers).map(|()| concat!("relay ", env!("CARGO_PKG_VERSION"), "\n"))
+}
+
+/// A status and the line that goes with it.
+pub(super) type Refusal = (StatusCode, &'static str);
+
+const NO_TOKEN: Refusal = (StatusCode::UNAUTHORIZED, "a valid token is needed\n");
+
 /// Lets in a program with the token, and no browser page whatever it knows.
-pub(super) fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), (StatusCode, &'static str)> {
+pub(super) fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), Refusal> {
+    asked_properly(headers)?;
+    if gate.admits(bearer(headers)) { Ok(()) } else { Err(NO_TOKEN) }
+}
+
+/// Refuses browser pages, and whoever asks for another host.
+fn asked_properly(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(ORIGIN) {
         return Err((StatusCode::FORBIDDEN, "pages have no business here\n"));
     }
@@ -61,12 +88,16 @@ pub(super) fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), (StatusCode,
     if !known_host(host) {
         return Err((StatusCode::FORBIDDEN, "this is not the host that was asked for\n"));
     }
-    let token = headers
+    Ok(())
+}
+
+/// The token of a request; empty where there is none.
+fn bearer(headers: &HeaderMap) -> &str {
+    headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
-        .unwrap_or_default();
-    if gate.admits(token) { Ok(()) } else { Err((StatusCode::UNAUTHORIZED, "a valid token is needed\n")) }
+        .unwrap_or_default()
 }
 
 /// Names under which an agent reaches its relay: an address, or one of two names. A page that had its own name resolve to
@@ -94,7 +125,7 @@ mod tests {
 
     #[test]
     fn only_a_program_with_the_token_that_asked_for_this_host_comes_in() {
-        let gate = Gate::new(Vec::new()).unwrap();
+        let gate = Gate::new().unwrap();
         let good = format!("Bearer {}", gate.token());
         for host in ["127.0.0.1:4111", "localhost:1", "host.docker.internal:4111", "[::1]:80", "172.17.0.1"] {
             assert_eq!(ask(&[("host", host), ("authorization", &good)], &gate), None, "{host}");

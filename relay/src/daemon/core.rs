@@ -32,6 +32,8 @@ use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, read};
+use crate::state_dir::StateDir;
+use crate::state_dir::memory::Memory;
 use crate::time;
 
 /// Between two heartbeats in the lease; also how long a lost hint of a new job can stay unseen.
@@ -55,6 +57,10 @@ pub(super) enum Flow {
 pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) lease: Lease,
+    /// Where the next relay finds what it needs to know of this one.
+    pub(super) state: StateDir,
+    /// What was stored there last.
+    pub(super) memory: Memory,
     /// Held locked for as long as the daemon lives.
     pub(super) lock: std::fs::File,
     pub(super) door: Door,
@@ -230,9 +236,26 @@ impl Core {
         }
     }
 
-    pub(super) fn publish(&self, durability: Durability) {
+    pub(super) fn publish(&mut self, durability: Durability) {
+        self.remember(durability);
         if let Err(e) = lease::write(&self.registry, &self.lease, durability) {
             tracing::error!("the lease can't be written: {e}");
+        }
+    }
+
+    /// Stores what the next relay needs to know, if that has changed.
+    pub(super) fn remember(&mut self, durability: Durability) {
+        let memory = Memory {
+            port: self.lease.listen.first().map(std::net::SocketAddr::port),
+            agent: self.lease.agent.clone(),
+            death: self.lease.death.clone(),
+        };
+        if memory == self.memory {
+            return;
+        }
+        match memory.store(&self.state, durability) {
+            Ok(()) => self.memory = memory,
+            Err(e) => tracing::error!("the state folder can't be written: {e}"),
         }
     }
 
@@ -395,6 +418,7 @@ impl Core {
         let _ = flushed.await;
         if self.going_down {
             self.agents.clear();
+            self.door.tokens.revoke_all();
             self.set_platform(PlatformStatus::Stopped);
         }
     }

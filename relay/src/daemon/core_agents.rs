@@ -78,6 +78,7 @@ impl Core {
                 Due::GiveUp(agent) => self.dispatch.give_up(&agent),
                 Due::Lost(agent) => {
                     tracing::error!("agent {agent} was replaced by another one: its jobs are lost");
+                    self.door.tokens.revoke_agent(&agent);
                     self.lease.agent = self.agents.any().map(|session| session.hello.agent.clone());
                     self.show_platform();
                     self.dispatch.agent_lost(&agent)

@@ -8,7 +8,7 @@
 //!                          └──`relay up`, a job── Stopped by hand              death forgotten
 //! ```
 //!
-//! A death lies in the lease until the agent was told and every job that was cut off has its end, so that a relay that
+//! A death lies in the lease and in the state folder until the agent was told and every job that was cut off has its end, so that a relay that
 //! is killed in between still knows. Where the container can't come back, the relay ends those jobs itself.
 
 use std::collections::BTreeSet;

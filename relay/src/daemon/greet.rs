@@ -11,11 +11,21 @@ use super::dispatch::AgentId;
 use super::input::{Caller, Input};
 use super::session::{End, broken, within};
 use super::writer::Command;
+use crate::state_dir::tokens::{Denied, TokenId};
 
 /// Jobs that a hello may name: far more than an agent runs, and each is looked up.
 const MAX_HELD: usize = 4096;
 /// Longest id of an agent, in bytes.
 const MAX_ID: usize = 64;
+
+/// Binds the token of a connection to the agent that speaks on it.
+pub(super) fn bind(door: &Door, token: &TokenId, hello: &Hello) -> Result<(), End> {
+    door.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
+        Denied::Foreign | Denied::Revoked => End::Refused(wire::CLOSE_PROTOCOL, denied.to_string()),
+        // It is not the agent's fault, so that it may try again.
+        Denied::Unstored(_) => End::Lost(denied.to_string()),
+    })
+}
 
 /// Asks whether this agent may come in, and as which connection; also gives how its container died, if it did.
 pub(super) async fn knock(hello: &Hello, door: &Door) -> Result<(Caller, Option<Fate>), End> {

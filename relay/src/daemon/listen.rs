@@ -9,8 +9,8 @@ use common::wire;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::agent_socket::{self, Door};
+use super::strangers::Routes;
 use super::{strangers, subscribe};
-use crate::registry::lease::Lease;
 
 /// Connections that may wait to be accepted: as many as there can be agents, which all come at once when a relay was
 /// away. With the usual 128 most of them would try again a second later.
@@ -21,15 +21,15 @@ const BACKLOG: u32 = 4096;
 ///
 /// # Errors
 /// One line that says which port is taken and what to do.
-pub(super) fn bind(configured: Option<u16>, last: Option<&Lease>) -> Result<TcpListener, String> {
+pub(super) fn bind(configured: Option<u16>, last: Option<u16>) -> Result<TcpListener, String> {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if let Some(port) = configured {
         return open(loopback(port)).map_err(|e| {
             format!("port {port} can't be used ({e}): free it, or set [relay] port in platform/relay.toml")
         });
     }
-    if let Some(last) = last.and_then(|lease| lease.listen.first())
-        && let Ok(listener) = open(loopback(last.port()))
+    if let Some(last) = last
+        && let Ok(listener) = open(loopback(last))
     {
         return Ok(listener);
     }
@@ -58,10 +58,13 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
 
 /// Serves until the runtime ends.
 pub(super) fn spawn(listener: TcpListener, door: Door) {
-    let routes = Router::new()
-        .route("/healthz", get(|| async { concat!("relay ", env!("CARGO_PKG_VERSION"), "\n") }))
-        .route(wire::AGENT_PATH, get(agent_socket::enter))
-        .route(subscribe::PATH, get(subscribe::enter))
-        .with_state(door);
-    tokio::spawn(strangers::accept(listener, routes));
+    let acceptor = door.identity.acceptor.clone();
+    let shared = Router::new()
+        .route("/healthz", get(agent_socket::health))
+        .route(subscribe::PATH, get(subscribe::enter));
+    let routes = Routes {
+        tls: shared.clone().route(wire::AGENT_PATH, get(agent_socket::enter)).with_state(door.clone()),
+        plain: shared.route(wire::AGENT_PATH, get(agent_socket::refuse_plain)).with_state(door),
+    };
+    tokio::spawn(strangers::accept(listener, routes, acceptor));
 }

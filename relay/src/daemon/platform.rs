@@ -2,18 +2,21 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
 use super::listen;
-use super::token::Gate;
+use super::tls::Identity;
 use crate::config::{Config, PlatformConfig};
-use crate::descriptors::Inherited;
+use crate::descriptors::{self, Inherited};
 use crate::engine::agent_config::{AgentConfig, worker_env};
 use crate::engine::container::{self, Container, HOST_NAME};
 use crate::engine::vitals::Vitals;
 use crate::engine::{EngineKind, local};
 use crate::registry::Registry;
+use crate::state_dir::StateDir;
+use crate::state_dir::tokens::{AgentTokens, PLATFORM};
 
 /// The platform of this registry.
 #[derive(Debug, Clone)]
@@ -24,7 +27,8 @@ pub(super) struct Platform {
     registry: PathBuf,
     state: PathBuf,
     port: u16,
-    gate: Gate,
+    certificate: Arc<str>,
+    tokens: AgentTokens,
     files: Inherited,
 }
 
@@ -33,19 +37,20 @@ impl Platform {
         engine: EngineKind,
         config: &Config,
         registry: &Registry,
+        state: &StateDir,
+        identity: &Identity,
         port: u16,
-        gate: Gate,
-        files: Inherited,
     ) -> Self {
         Self {
             engine,
             config: config.platform.clone(),
             codex: config.codex.program.clone(),
             registry: registry.dir().to_owned(),
-            state: registry.local_agent(),
+            state: state.agent(),
             port,
-            gate,
-            files,
+            certificate: Arc::clone(&identity.certificate),
+            tokens: state.tokens(),
+            files: descriptors::raise(),
         }
     }
 
@@ -80,7 +85,8 @@ impl Platform {
         local::is_running(&self.state)
     }
 
-    /// Makes sure that it runs and that its agent knows the way here, with a new token. The agent then connects.
+    /// Makes sure that it runs and that its agent knows the way here. The agent then connects: one that has just been
+    /// started or configured with a new token, one of engine `local` that lives on with its own.
     ///
     /// # Errors
     /// One line that says what is wrong and what to do.
@@ -90,17 +96,43 @@ impl Platform {
     }
 
     fn ensure_blocking(&self) -> Result<(), String> {
+        if self.engine == EngineKind::Local && local::is_running(&self.state) {
+            if self.tokens.has(PLATFORM) {
+                return local::tell_address(&self.state, &self.url());
+            }
+            tracing::warn!("the agent that runs has no valid token any more: it is started anew");
+            if !local::stop(&self.state) {
+                return Err("the agent did not stop in time".to_owned());
+            }
+        }
+        let token =
+            self.tokens.mint(PLATFORM).map_err(|e| format!("the agent's token can't be made: {e}"))?;
+        let configured = self.configure(&token);
+        match configured {
+            Ok(()) => self.tokens.revoke_older(PLATFORM, Some(&token)),
+            Err(_) => self.tokens.revoke(&token),
+        }
+        configured
+    }
+
+    fn url(&self) -> String {
         let host = if self.engine.is_container() { HOST_NAME } else { "127.0.0.1" };
+        format!("wss://{host}:{}{}", self.port, common::wire::AGENT_PATH)
+    }
+
+    /// Hands the agent its configuration; starts it first where that is needed.
+    fn configure(&self, token: &str) -> Result<(), String> {
         let config = AgentConfig {
-            url: format!("ws://{host}:{}{}", self.port, common::wire::AGENT_PATH),
-            token: self.gate.token().to_owned(),
+            url: self.url(),
+            certificate: self.certificate.to_string(),
+            token: token.to_owned(),
             max_jobs: self.config.max_jobs,
             user: self.engine.is_container().then_some("worker"),
             codex: self.codex.clone(),
             env: worker_env(self.engine, std::env::vars()),
         };
         match self.engine {
-            EngineKind::Local => local::ensure(&self.state, &config, &self.files),
+            EngineKind::Local => local::start(&self.state, &config, &self.files),
             EngineKind::Docker | EngineKind::Podman => self.container().ensure(&config),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -22,16 +23,17 @@ use super::inbox::Inbox;
 use super::input::Input;
 use super::platform::Platform;
 use super::subscribe::{Feed, Subscribers};
-use super::token::Gate;
+use super::tls::Identity;
 use super::{follower, listen, pulse, writer};
 use crate::config::Config;
-use crate::descriptors;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::policy::Policy;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::state_dir::StateDir;
+use crate::state_dir::memory::Memory;
 use crate::time;
 
 /// Inputs that may wait: frames other than events from the few connections there can be, hints and engine results.
@@ -43,7 +45,7 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// One line when the registry is taken or not writable, a port is taken, or the system refuses something.
-pub fn serve(config: &Config, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
     registry.ensure()?;
     let broken = |e: io::Error| registry.not_writable(&e);
     let Some(lock) = take_lock(registry).map_err(broken)? else {
@@ -53,11 +55,13 @@ pub fn serve(config: &Config, registry: &Registry, engine: EngineKind) -> Result
         let dir = registry.dir().display();
         return Err(Failure::usage(format!("{holder} serves {dir} already: stop it with `relay down`")));
     };
+    let state = StateDir::of(root)?;
+    state.ensure()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::unreachable(format!("no runtime: {e}")))?;
-    let served = runtime.block_on(run(config, registry, engine, lock));
+    let served = runtime.block_on(run(config, registry, state, engine, lock));
     // An engine call that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
@@ -75,9 +79,16 @@ fn take_lock(registry: &Registry) -> io::Result<Option<File>> {
     }
 }
 
-async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: File) -> Result<(), Failure> {
-    let last = lease::read(registry);
-    let listener = listen::bind(config.port, last.as_ref()).map_err(Failure::unreachable)?;
+async fn run(
+    config: &Config,
+    registry: &Registry,
+    state: StateDir,
+    engine: EngineKind,
+    lock: File,
+) -> Result<(), Failure> {
+    let memory = Memory::load(&state);
+    let identity = Identity::load(&state).map_err(Failure::unreachable)?;
+    let listener = listen::bind(config.port, memory.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
     let changes = Board::new();
     let feed = Feed::new();
@@ -85,11 +96,8 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
     let (writer, active) =
         writer::start(registry.clone(), changes.clone(), feed).map_err(|e| registry.not_writable(&e))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let platform_agent = last.as_ref().and_then(|lease| lease.agent.clone());
-    let gate = Gate::new(last.as_ref().map(Lease::tokens).unwrap_or_default())
-        .map_err(|e| Failure::unreachable(format!("no randomness for a token: {e}")))?;
-    let (token_sha256, older_tokens_sha256) = lease::tokens(gate.sha256());
-    let door = Door { gate: gate.clone(), writer, core: sender, subscribers };
+    let platform = Platform::new(engine, config, registry, &state, &identity, address.port());
+    let door = Door { tokens: state.tokens(), identity, writer, core: sender, subscribers };
     let now = time::now();
     let mut core = Core {
         registry: registry.clone(),
@@ -103,13 +111,13 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
             started_at: now,
             heartbeat_at: now,
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
-            token_sha256,
-            older_tokens_sha256,
-            agent: platform_agent,
-            death: last.and_then(|lease| lease.death),
+            agent: memory.agent.clone(),
+            death: memory.death.clone(),
         },
-        platform: Platform::new(engine, config, registry, address.port(), gate, descriptors::raise()),
         policy: Policy::new(engine, config),
+        state,
+        memory,
+        platform,
         door: door.clone(),
         dispatch: Dispatch::default(),
         agents: Connections::default(),
@@ -125,6 +133,7 @@ async fn run(config: &Config, registry: &Registry, engine: EngineKind, lock: Fil
         container: ContainerState::default(),
         deliveries: Deliveries::start(registry, config).map_err(|e| Failure::unreachable(e.to_string()))?,
     };
+    core.remember(Durability::Synced);
     lease::write(registry, &core.lease, Durability::Synced).map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     core.adopt(&active).await;

@@ -24,6 +24,7 @@ use super::board::Board;
 use super::greet;
 use super::input::{Caller, Input, SessionHandle};
 use super::writer::{Command, Receipt};
+use crate::state_dir::tokens::TokenId;
 
 /// Frames from the core that may wait: every job of an agent (at most 50) can be started and cancelled at once.
 const OUTBOUND: usize = 128;
@@ -55,8 +56,8 @@ enum Step {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run(mut socket: WebSocket, door: Door) {
-    let end = match serve(&mut socket, &door).await {
+pub(super) async fn run(mut socket: WebSocket, door: Door, token: TokenId) {
+    let end = match serve(&mut socket, &door, &token).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
@@ -70,8 +71,13 @@ pub(super) async fn run(mut socket: WebSocket, door: Door) {
     }
 }
 
-async fn serve(socket: &mut WebSocket, door: &Door) -> Result<std::convert::Infallible, End> {
+async fn serve(
+    socket: &mut WebSocket,
+    door: &Door,
+    token: &TokenId,
+) -> Result<std::convert::Infallible, End> {
     let (mut hello, protocol) = greet::greet(socket).await?;
+    greet::bind(door, token, &hello)?;
     let (caller, fate) = greet::knock(&hello, door).await?;
     let durable = greet::durable(&caller, &mut hello, door).await?;
     let end = welcomed(socket, door, &caller, hello, RelayFrame::Welcome { protocol, durable, fate }).await;

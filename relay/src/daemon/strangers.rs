@@ -1,10 +1,12 @@
 //! Connections before anybody has asked for anything: how long and how many, whoever makes them.
 //!
 //! ```text
-//!  accepted ──whole head of a request within HEAD_TIMEOUT──► the routes ──► upgraded, or answered and closed
-//!     │ none in time, a head over MAX_HEAD, more than MAX_STRANGERS behind it
+//!  accepted ──TLS handshake, if its first byte begins one──► whole head of a request ──► the routes ──► upgraded, or
+//!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_STRANGERS behind it     answered and closed
 //!     └──────────────────────────────────────────────────────────────────► dropped
 //! ```
+//!
+//! One port serves both: agents speak TLS, programs on this machine may speak plain HTTP.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,10 +24,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
+
+use super::tls;
 
 /// From a connection's first moment to the end of its request's head. An honest agent needs milliseconds.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,8 +100,17 @@ impl Drop for Stranger {
     }
 }
 
+/// What is served.
+#[derive(Debug, Clone)]
+pub(super) struct Routes {
+    /// Over TLS.
+    pub(super) tls: Router,
+    /// In clear.
+    pub(super) plain: Router,
+}
+
 /// Accepts connections for ever.
-pub(super) async fn accept(listener: TcpListener, routes: Router) {
+pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
     let strangers = Strangers::default();
     let mut failing = false;
     loop {
@@ -103,7 +119,7 @@ pub(super) async fn accept(listener: TcpListener, routes: Router) {
                 failing = false;
                 let stranger = strangers.enter();
                 let number = stranger.number;
-                let task = tokio::spawn(serve(stream, routes.clone(), stranger));
+                let task = tokio::spawn(serve(stream, routes.clone(), acceptor.clone(), stranger));
                 Stranger::runs_as(number, &strangers, task.abort_handle());
             }
             // The other side gave up before it was looked at.
@@ -120,11 +136,29 @@ pub(super) async fn accept(listener: TcpListener, routes: Router) {
     }
 }
 
-async fn serve(stream: TcpStream, routes: Router, stranger: Stranger) {
+async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, stranger: Stranger) {
+    let deadline = Instant::now() + HEAD_TIMEOUT;
     // Acknowledgements are small and each is waited for by somebody. Without the option they are only later.
     let _ = stream.set_nodelay(true);
+    let mut first = [0];
+    let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first)).await else { return };
     let mut stream = Box::pin(TimeoutStream::new(stream));
     stream.as_mut().set_write_timeout_pinned(Some(PATIENCE));
+    if first[0] != tls::HANDSHAKE {
+        return speak(stream, routes.plain, deadline, stranger).await;
+    }
+    match timeout_at(deadline, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => speak(stream, routes.tls, deadline, stranger).await,
+        Ok(Err(e)) => tracing::debug!("no TLS handshake: {}", tls::reason(&e)),
+        Err(_) => tracing::debug!("no TLS handshake in time"),
+    }
+}
+
+/// Serves one request, whose head has to be there at `deadline`.
+async fn speak<S>(stream: S, routes: Router, deadline: Instant, stranger: Stranger)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let stranger = Mutex::new(Some(stranger));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         drop(stranger.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -132,7 +166,7 @@ async fn serve(stream: TcpStream, routes: Router, stranger: Stranger) {
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()

@@ -1,7 +1,7 @@
 //! What the agent is told: where the relay is, its token, the environment of its workers.
 //!
-//! It travels through `worker-agent configure`'s stdin and lies in a file that only the agent's user can read, never
-//! in an argument or an environment that `docker inspect` or `ps` shows.
+//! It travels through stdin, never in an argument or an environment that `docker inspect` or `ps` shows. With engine
+//! `local` the agent keeps it in memory alone; in a container it lies in a file that only root can read.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,13 @@ use serde::Serialize;
 
 use super::EngineKind;
 
-/// The agent's configuration. Its reader is `worker-agent configure`.
+/// The agent's configuration. Its readers are `worker-agent configure` and `run --config-stdin`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AgentConfig {
     /// Where the relay listens, as the agent sees it.
     pub url: String,
+    /// The relay's certificate (PEM). The agent speaks to no relay with another one.
+    pub certificate: String,
     /// Proves that the agent is this relay's: 256 random bits in hex.
     pub token: String,
     /// How many jobs it runs at once.
@@ -25,6 +27,9 @@ pub struct AgentConfig {
     /// Environment of its workers.
     pub env: BTreeMap<String, String>,
 }
+
+/// Variables that hold the model's key.
+pub const MODEL_KEYS: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
 /// Handed to workers of engine `local`, besides `LC_*`: what Codex and the usual tools need to find their way.
 const LOCAL: [&str; 22] = [

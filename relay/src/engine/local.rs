@@ -1,41 +1,40 @@
 //! Engine `local`: the agent runs on this machine, without isolation.
+//!
+//! Its state is in the person's state folder, where no sandbox writes; its configuration, with token and model key, is in
+//! its memory alone. So an agent that outlives its relay keeps both, and the next relay can only tell it a new address.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::agent_config::AgentConfig;
+use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::command;
 use crate::descriptors::Inherited;
+use crate::registry::atomic::{self, Durability};
 use crate::registry::watch::Watch;
 
 /// How long the agent may take to end its workers when it is told to stop; it promises 9 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(12);
 /// How long the agent may take until it holds its state: milliseconds, with room for a loaded machine.
 const START_PATIENCE: Duration = Duration::from_secs(5);
+/// File in the agent's state that tells it where the relay listens now.
+const ADDRESS: &str = "relay-url";
 /// A lock tells nobody that it was taken: so often it is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Configures the agent whose state is in `state` and starts it unless it runs.
+/// Tells an agent that runs where the relay listens now. It keeps the configuration that it was started with.
 ///
 /// # Errors
-/// One line that says what is wrong and what to do.
-pub fn ensure(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<(), String> {
-    if !cfg!(target_os = "linux") {
-        return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());
-    }
-    let program = command::agent_program()?;
-    configure(&program, state, config).map_err(|e| format!("{} configure: {e}", program.display()))?;
-    if is_running(state) {
-        return Ok(());
-    }
-    start(&program, state, files).map_err(|e| format!("{} could not be started: {e}", program.display()))
+/// One line when that can't be written.
+pub fn tell_address(state: &Path, url: &str) -> Result<(), String> {
+    atomic::replace(&state.join(ADDRESS), format!("{url}\n").as_bytes(), Durability::Cached)
+        .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state.display()))
 }
 
 /// Whether an agent holds the state folder.
@@ -65,35 +64,58 @@ pub fn stop(state: &Path) -> bool {
     true
 }
 
-fn configure(program: &Path, state: &Path, config: &AgentConfig) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-    let mut configure = Command::new(program);
-    configure.arg("configure").arg("--state").arg(state);
-    command::feed(&mut configure, &serde_json::to_vec(config)?, command::ACTION)
-}
-
-fn start(program: &Path, state: &Path, files: &Inherited) -> io::Result<()> {
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(state.join("agent.log"))?;
-    let mut child = Command::new(program)
-        .arg("run")
-        .arg("--state")
-        .arg(state)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        // It outlives the relay, and what is typed into the relay's terminal is not for it.
-        .process_group(0)
-        .spawn()?;
+/// Starts an agent, whose state is in `state`. Its configuration goes through its stdin and is in no file.
+///
+/// # Errors
+/// One line that says what is wrong and what to do.
+pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<(), String> {
+    if !cfg!(target_os = "linux") {
+        return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());
+    }
+    let program = command::agent_program()?;
+    tell_address(state, &config.url)?;
+    let failed = |e: io::Error| format!("{} could not be started: {e}", program.display());
+    let (config, log) = (serde_json::to_vec(config).map_err(|e| e.to_string())?, state.join("agent.log"));
+    let mut child = spawn(&program, state, &config, &log).map_err(failed)?;
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         files.give(pid);
     }
     // An agent that doesn't hold its state yet would not be found by who is to stop it.
     let watch = Watch::new(state);
     let deadline = Instant::now() + START_PATIENCE;
-    while !is_running(state) && child.try_wait()?.is_none() && Instant::now() < deadline {
+    while !is_running(state) && child.try_wait().map_err(failed)?.is_none() && Instant::now() < deadline {
         watch.wait(Some(Instant::now() + LOOK));
+    }
+    if !is_running(state) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("worker-agent did not start: see {}", log.display()));
     }
     // Reaps it if it ends before the relay does.
     std::thread::spawn(move || child.wait());
     Ok(())
+}
+
+fn spawn(program: &Path, state: &Path, config: &[u8], log: &Path) -> io::Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    let mut command = Command::new(program);
+    command
+        .arg("run")
+        .arg("--state")
+        .arg(state)
+        .arg("--config-stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(log)
+        // It outlives the relay, and what is typed into the relay's terminal is not for it.
+        .process_group(0);
+    for key in MODEL_KEYS {
+        command.env_remove(key);
+    }
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ends early says why in its log, which is worth more than the broken pipe.
+        let _ = stdin.write_all(config);
+    }
+    Ok(child)
 }

@@ -177,11 +177,6 @@ impl Registry {
     pub fn reserve(&self) -> PathBuf {
         self.dir.join("reserve")
     }
-
-    /// State of the agent of engine `local`.
-    pub fn local_agent(&self) -> PathBuf {
-        self.dir.join("agent")
-    }
 }
 
 /// The job whose record has this file name.

@@ -40,31 +40,13 @@ pub struct Lease {
     pub heartbeat_at: Timestamp,
     /// How its platform is.
     pub platform: PlatformStatus,
-    /// SHA-256 of the agent's token, in hex.
-    pub token_sha256: String,
-    /// The same of the relays before it, the newest first: agents that still have one are let in too.
-    #[serde(default)]
-    pub older_tokens_sha256: Vec<String>,
-    /// The id of the platform's own agent, once it is known.
+    /// The id of the platform's own agent, once it is known. For readers: the next relay asks its own
+    /// [memory](crate::state_dir::memory).
     #[serde(default)]
     pub agent: Option<String>,
-    /// How its container last died, until the agent was told and has ended what that cut off.
+    /// How its container last died, until the agent was told and has ended what that cut off. For readers, too.
     #[serde(default)]
     pub death: Option<Death>,
-}
-
-impl Lease {
-    /// SHA-256 of every token that is let in, the newest first.
-    pub fn tokens(&self) -> Vec<String> {
-        let newest = Some(&self.token_sha256).filter(|token| !token.is_empty());
-        newest.into_iter().chain(&self.older_tokens_sha256).cloned().collect()
-    }
-}
-
-/// The newest of these hashes, and the others, as a lease has them.
-pub fn tokens(mut sha256: Vec<String>) -> (String, Vec<String>) {
-    let older = sha256.split_off(sha256.len().min(1));
-    (sha256.pop().unwrap_or_default(), older)
 }
 
 /// How a container died.

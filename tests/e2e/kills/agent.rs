@@ -31,7 +31,7 @@ pub(super) fn site() -> (Site, Program) {
 
 /// Ends whatever agent holds the site's state, as `kill -9` does.
 pub(super) fn kill_agent(site: &Site) {
-    let lock = site.registry().join("agent/agent.lock");
+    let lock = site.agent().join("agent.lock");
     let pid = fs::read_to_string(lock).ok().and_then(|pid| pid.trim().parse().ok());
     if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -41,7 +41,7 @@ pub(super) fn kill_agent(site: &Site) {
 /// The highest message in the files of a spool: found as text, so that no code of the product is asked.
 pub(super) fn spooled(site: &Site, job: &str) -> u64 {
     let stem = format!("{}.1", job.replace('#', "."));
-    let root = site.registry().join("agent");
+    let root = site.agent();
     let spools = fs::read_dir(root).unwrap().flatten().map(|entry| entry.path().join(&stem));
     spools
         .filter_map(|dir| fs::read_dir(dir).ok())

@@ -1,6 +1,7 @@
 //! The relay and the agent as children of the test, so that it can kill them at a place of its choice.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
 use relay_tests::harness::{Site, programs, until};
@@ -30,8 +31,15 @@ impl Program {
 
     /// Starts the agent whose state is in a site's registry; with a place, under `strace`, which kills it there.
     pub(crate) fn agent(site: &Site, place: Option<Place>) -> Self {
-        let mut command = Command::new(programs::dir().join("worker-agent"));
-        command.arg("run").arg("--state").arg(site.registry().join("agent"));
+        let program = programs::dir().join("worker-agent");
+        let mut configure = Command::new(&program);
+        configure.args(["configure", "--state"]).arg(site.agent()).stdin(Stdio::piped());
+        let mut configure = configure.spawn().unwrap();
+        let config = serde_json::to_vec(&site.agent_config()).unwrap();
+        configure.stdin.take().unwrap().write_all(&config).unwrap();
+        assert!(configure.wait().unwrap().success());
+        let mut command = Command::new(program);
+        command.arg("run").arg("--state").arg(site.agent());
         // Its first thread does what matters; those of its children are not to be killed.
         Self::start(site, &command, place, &[])
     }

@@ -19,7 +19,7 @@ fn configure_codex(site: &Site) {
     let config = site.codex_home().join("config.toml");
     let entry = format!(
         "\n[mcp_servers.relay]\ncommand = \"{}\"\nargs = [\"mcp\"]\ndefault_tools_approval_mode = \"approve\"\n\
-         env_vars = [\"CODEX_HOME\"]\nrequired = true\n",
+         env_vars = [\"CODEX_HOME\", \"XDG_STATE_HOME\"]\nrequired = true\n",
         programs::dir().join("relay").display()
     );
     let mut config = OpenOptions::new().append(true).open(config).unwrap();
@@ -33,6 +33,7 @@ fn host(site: &Site, prompt: &str) -> Vec<Value> {
         .current_dir(site.root())
         .env("CODEX_HOME", site.codex_home())
         .env("HOME", site.root().join("home"))
+        .env("XDG_STATE_HOME", site.state_home())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -80,7 +81,11 @@ fn python(site: &Site, calls: &Value, thread: &str) -> (BTreeSet<String>, Vec<St
     let python = python.unwrap_or_else(|| programs::workspace().join("target/mcp-client/bin/python").into());
     let told = json!({
         "cwd": site.root(),
-        "env": {"HOME": site.root().join("home"), "CODEX_HOME": site.codex_home()},
+        "env": {
+            "HOME": site.root().join("home"),
+            "XDG_STATE_HOME": site.state_home(),
+            "CODEX_HOME": site.codex_home(),
+        },
         "meta": {"x-codex-turn-metadata": {"thread_id": thread}},
         "calls": calls,
     });

@@ -25,13 +25,11 @@ fn strangers_and_mistakes_are_refused_with_one_line() {
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);
     let token = token(&site);
-    let config = std::fs::read(site.registry().join("agent/config.json")).unwrap();
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
-    let agents = config["token"].as_str().unwrap();
+    let agents = site.mint();
     for (status, path, token, headers) in [
         (401, EVENTS, "", &[][..]),
-        (401, EVENTS, agents, &[]),
-        (401, "/agent", &*token, &[]),
+        (401, EVENTS, &agents, &[]),
+        (403, "/agent", &*token, &[]),
         (403, EVENTS, &token, &["Origin: http://localhost"]),
         (403, EVENTS, &token, &["Host: evil.example"]),
         (406, "/api/v1/events", &token, &[]),

@@ -21,7 +21,7 @@ pub(crate) struct StandIn {
 impl StandIn {
     /// Ends the site's own agent, connects in its place and takes a job that is launched.
     pub(crate) async fn with_job(site: &Site) -> Self {
-        let lock = fs::read_to_string(site.registry().join("agent/agent.lock")).unwrap();
+        let lock = fs::read_to_string(site.agent().join("agent.lock")).unwrap();
         kill_process(Pid::from_raw(lock.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
         let hello = hello("stand-in", 4, Vec::new());
         let (mut link, _) = Link::welcomed(&Door::of(site), hello).await.unwrap();

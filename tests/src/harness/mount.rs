@@ -22,15 +22,13 @@ struct Mounts {
 }
 
 impl Mounted {
-    /// Gives the registry of a site a memory of this size (as `mount` takes it), and its agent, whose spool lies inside it, a
-    /// larger one.
+    /// Gives the registry of a site a memory of this size (as `mount` takes it). Its agent's spool lies elsewhere.
     ///
     /// # Panics
     /// When they can't be mounted.
     pub fn tmpfs(site: Site, room: &str) -> Self {
         let mut mounts = Mounts { root: site.root().to_owned(), paths: Vec::new() };
         mounts.add(&site.registry(), &["-t", "tmpfs", "-o", &format!("size={room},mode=0700"), "tmpfs"]);
-        mounts.add(&site.registry().join("agent"), &["-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs"]);
         Self { site, _mounts: mounts }
     }
 }

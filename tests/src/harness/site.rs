@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::event_line::EventLine;
 use common::record::{JobRecord, State};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::{docker, processes, programs, until};
@@ -24,6 +26,8 @@ pub enum Engine {
 #[derive(Debug)]
 pub struct Site {
     dir: TempDir,
+    /// Where relay keeps what sessions of the project must not write: outside of it.
+    state_home: TempDir,
     engine: Engine,
     codex_home: PathBuf,
     /// An image that goes when the site does.
@@ -52,12 +56,15 @@ impl Site {
     fn make(engine: Engine, own_image: Option<String>) -> Self {
         // Below the build's folder: Codex refuses a CODEX_HOME below the system's temporary one.
         let parent = programs::workspace().join("target/tests");
-        let dir = fs::create_dir_all(&parent)
-            .and_then(|()| parent.canonicalize())
-            .and_then(|parent| tempfile::Builder::new().prefix("site-").tempdir_in(parent));
-        let dir = dir.unwrap_or_else(|e| panic!("{}: {e}", parent.display()));
+        let folder = |prefix| {
+            let dir = fs::create_dir_all(&parent)
+                .and_then(|()| parent.canonicalize())
+                .and_then(|parent| tempfile::Builder::new().prefix(prefix).tempdir_in(parent));
+            dir.unwrap_or_else(|e| panic!("{}: {e}", parent.display()))
+        };
+        let (dir, state_home) = (folder("site-"), folder("state-"));
         let codex_home = dir.path().join("codex-home");
-        let site = Self { dir, engine, codex_home, own_image, agreed: Mutex::default() };
+        let site = Self { dir, state_home, engine, codex_home, own_image, agreed: Mutex::default() };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
         site.write("home/.npmrc", "update-notifier=false\n");
@@ -95,6 +102,41 @@ impl Site {
     /// Its registry.
     pub fn registry(&self) -> PathBuf {
         self.root().join("platform/workers")
+    }
+
+    /// `XDG_STATE_HOME` of its person.
+    pub fn state_home(&self) -> &Path {
+        self.state_home.path()
+    }
+
+    /// Its state folder.
+    pub fn state(&self) -> PathBuf {
+        let key = Sha256::digest(self.root().as_os_str().as_encoded_bytes());
+        let key: String = key.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        self.state_home().join("relay").join(key)
+    }
+
+    /// State of its agent with engine `local`.
+    pub fn agent(&self) -> PathBuf {
+        self.state().join("agent")
+    }
+
+    /// Makes a token for an agent of the test's own, as valid as one that the relay has made.
+    ///
+    /// # Panics
+    /// When it can't be stored.
+    pub fn mint(&self) -> String {
+        mint(&self.state())
+    }
+
+    /// A configuration with which an agent of the test's own finds the relay.
+    pub fn agent_config(&self) -> serde_json::Value {
+        let lease = fs::read(self.registry().join("relay.json")).unwrap_or_default();
+        let lease: serde_json::Value = serde_json::from_slice(&lease).unwrap_or_default();
+        let address = lease["listen"][0].as_str().unwrap_or_default();
+        let pem = fs::read_to_string(self.state().join("relay.pem")).unwrap_or_default();
+        let url = format!("wss://{address}{}", common::wire::AGENT_PATH);
+        serde_json::json!({"url": url, "certificate": pem, "token": self.mint()})
     }
 
     /// Its workspace.
@@ -153,16 +195,8 @@ impl Site {
     #[must_use]
     pub fn environment(&self, mut command: Command) -> Command {
         // Codex runs commands in a login shell: what the person at this machine has in theirs is not under test.
-        command.env("HOME", self.root().join("home"));
-        for name in [
-            "RELAY_ROOT",
-            "RELAY_JOB",
-            "XDG_STATE_HOME",
-            "CODEX_API_KEY",
-            "OPENAI_API_KEY",
-            "RUST_LOG",
-            "NO_COLOR",
-        ] {
+        command.env("HOME", self.root().join("home")).env("XDG_STATE_HOME", self.state_home());
+        for name in ["RELAY_ROOT", "RELAY_JOB", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
             command.env_remove(name);
         }
         // Nor is the session that they may run in.
@@ -298,7 +332,7 @@ impl Site {
     #[expect(clippy::print_stderr, reason = "a failed test's output is where it is looked for")]
     fn tell(&self) {
         eprintln!("the relay said:\n{}", self.daemon_log());
-        let agent = self.registry().join("agent/agent.log");
+        let agent = self.agent().join("agent.log");
         eprintln!("the agent said:\n{}", fs::read_to_string(agent).unwrap_or_default());
     }
 
@@ -320,6 +354,20 @@ impl Site {
             similar_asserts::assert_eq!(rebuilt, on_disk, "the fold of {stem}'s log and its record");
         }
     }
+}
+
+/// Makes a token for an agent of the test's own: what the relay keeps of it lies in the person's `state` folder.
+///
+/// # Panics
+/// When it can't be stored.
+pub fn mint(state: &Path) -> String {
+    static MINTED: AtomicU32 = AtomicU32::new(0);
+    let token = format!("test-{}-{}", std::process::id(), MINTED.fetch_add(1, Ordering::Relaxed));
+    let hash: String =
+        Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = state.join("tokens").join(format!("{hash}.json"));
+    fs::write(&path, r#"{"holder":"test"}"#).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    token
 }
 
 fn by_epoch(lines: &[EventLine]) -> std::collections::BTreeMap<u32, Vec<u64>> {

@@ -1,26 +1,37 @@
 //! Where a relay listens, and what it lets in.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use common::wire::TLS_NAME;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
-use crate::harness::{Site, until};
+use crate::harness::{Site, site, until};
 
-/// The relay's lease, which tells where it listens, and the token that was once given to its own agent.
+/// Where a relay listens, its certificate, and the tokens of the test's own agents.
 #[derive(Debug, Clone)]
 pub struct Door {
     registry: PathBuf,
-    token: String,
+    state: PathBuf,
+    tls: Arc<ClientConfig>,
+    tokens: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Door {
-    /// The door of a site whose platform has been up once.
+    /// The door of a site whose relay has been up once.
+    ///
+    /// # Panics
+    /// When it has no certificate.
     pub fn of(site: &Site) -> Self {
-        let config = read(&site.registry().join("agent/config.json"));
-        let token = config["token"].as_str().unwrap_or_default().to_owned();
-        Self { registry: site.registry(), token }
+        let path = site.state().join("relay.pem");
+        let pinned = CertificateDer::from_pem_file(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self { registry: site.registry(), state: site.state(), tls: Arc::new(tls(pinned)), tokens: Arc::default() }
     }
 
     /// The address, as it is now.
@@ -33,10 +44,43 @@ impl Door {
         })
     }
 
-    /// The token, which an agent keeps over restarts of the relay.
-    pub fn token(&self) -> &str {
-        &self.token
+    /// TLS with this relay and no other.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls)
     }
+
+    /// The token of an agent, which it keeps over restarts of the relay.
+    pub fn token(&self, agent: &str) -> String {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.entry(agent.to_owned()).or_insert_with(|| site::mint(&self.state)).clone()
+    }
+
+    /// A token that no agent has used yet.
+    pub fn fresh_token(&self) -> String {
+        site::mint(&self.state)
+    }
+}
+
+/// The name that every relay has.
+///
+/// # Panics
+/// Never: the name is one.
+pub fn server_name() -> ServerName<'static> {
+    ServerName::try_from(TLS_NAME).unwrap_or_else(|e| panic!("{TLS_NAME}: {e}"))
+}
+
+/// TLS that accepts this certificate alone.
+///
+/// # Panics
+/// When it is no certificate.
+pub fn tls(pinned: CertificateDer<'static>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(pinned).unwrap_or_else(|e| panic!("no certificate: {e}"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    let builder = builder.unwrap_or_else(|e| panic!("no TLS 1.3: {e}"));
+    builder.with_root_certificates(roots).with_no_client_auth()
 }
 
 fn read(path: &Path) -> Value {

@@ -10,6 +10,8 @@ use common::wire::{
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -17,6 +19,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::Door;
+use super::door::server_name;
 use crate::harness::PATIENCE;
 
 /// Small: a thousand of them share a process with a test.
@@ -40,22 +43,32 @@ impl From<tungstenite::Error> for Ended {
 /// A connection to a relay.
 #[derive(Debug)]
 pub struct Link {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<TlsStream<TcpStream>>,
 }
 
 impl Link {
-    /// Connects and says nothing.
+    /// Connects with a token of its own and says nothing.
     ///
     /// # Errors
     /// [`Ended`] when the relay is not there or does not let it in.
     pub async fn dial(door: &Door) -> Result<Self, Ended> {
+        Self::dial_with(door, &door.fresh_token()).await
+    }
+
+    /// Connects with this token and says nothing.
+    ///
+    /// # Errors
+    /// [`Ended`] when the relay is not there or does not let it in.
+    pub async fn dial_with(door: &Door, token: &str) -> Result<Self, Ended> {
         let address = door.address();
         let broken = |e: String| Ended::Broken(e);
         let stream = TcpStream::connect(address).await.map_err(|e| broken(e.to_string()))?;
         let _ = stream.set_nodelay(true);
-        let url = format!("ws://{address}{}", wire::AGENT_PATH);
+        let stream = TlsConnector::from(door.tls()).connect(server_name(), stream).await;
+        let stream = stream.map_err(|e| broken(e.to_string()))?;
+        let url = format!("wss://{address}{}", wire::AGENT_PATH);
         let mut request = url.into_client_request()?;
-        let bearer = format!("Bearer {}", door.token());
+        let bearer = format!("Bearer {token}");
         let bearer = HeaderValue::from_str(&bearer).map_err(|e| broken(e.to_string()))?;
         request.headers_mut().insert("authorization", bearer);
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(wire::SUBPROTOCOL));
@@ -70,7 +83,20 @@ impl Link {
     /// # Errors
     /// [`Ended`] when the relay does not welcome it.
     pub async fn welcomed(door: &Door, hello: Hello) -> Result<(Self, Vec<Durable>), Ended> {
-        let mut link = Self::dial(door).await?;
+        let token = door.token(&hello.agent);
+        Self::welcomed_with(door, &token, hello).await
+    }
+
+    /// The same with this token.
+    ///
+    /// # Errors
+    /// [`Ended`] when the relay does not welcome it.
+    pub async fn welcomed_with(
+        door: &Door,
+        token: &str,
+        hello: Hello,
+    ) -> Result<(Self, Vec<Durable>), Ended> {
+        let mut link = Self::dial_with(door, token).await?;
         link.send(&AgentFrame::Hello(Box::new(hello))).await?;
         match link.next().await? {
             RelayFrame::Welcome { durable, .. } => Ok((link, durable)),

@@ -47,7 +47,7 @@ pub fn welcomed(report: &Report) -> Option<Instant> {
 pub async fn gather(site: &Site, agents: usize) -> Crowd {
     let mut crowd = Crowd::start(&Door::of(site), agents);
     reports(&mut crowd, agents, welcomed).await;
-    let lock = fs::read_to_string(site.registry().join("agent/agent.lock")).unwrap_or_default();
+    let lock = fs::read_to_string(site.agent().join("agent.lock")).unwrap_or_default();
     let own = lock.trim().parse().ok().and_then(Pid::from_raw);
     let ended = own.map(|own| kill_process(own, Signal::KILL));
     assert!(matches!(ended, Some(Ok(()))), "the site's own agent: {lock:?}: {ended:?}");

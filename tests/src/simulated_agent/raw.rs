@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use common::wire::{self, AgentFrame, Hello};
 
+use rustls::{ClientConnection, StreamOwned};
+
 use super::Door;
+use super::door::server_name;
 
 /// A binary message.
 pub const BINARY: u8 = 2;
@@ -18,8 +21,7 @@ const CLOSE: u8 = 8;
 /// An upgraded connection.
 #[derive(Debug)]
 pub struct Raw {
-    /// The bytes.
-    pub stream: TcpStream,
+    stream: StreamOwned<ClientConnection, TcpStream>,
 }
 
 impl Raw {
@@ -29,14 +31,16 @@ impl Raw {
     /// When the relay does not let it in.
     pub fn upgraded(door: &Door) -> Self {
         let address = door.address();
-        let mut stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
+        let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
+        let tls = ClientConnection::new(door.tls(), server_name());
+        let mut stream = StreamOwned::new(tls.unwrap_or_else(|e| panic!("{address}: {e}")), stream);
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
              Sec-WebSocket-Protocol: {}\r\nAuthorization: Bearer {}\r\n\r\n",
             wire::AGENT_PATH,
             wire::SUBPROTOCOL,
-            door.token()
+            door.fresh_token()
         );
         let mut head = Vec::new();
         let answered = stream.write_all(request.as_bytes()).and_then(|()| {
@@ -84,7 +88,7 @@ impl Raw {
             let mut head = [0; 2];
             let left = patience.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
             let read =
-                self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read_exact(&mut head));
+                self.stream.sock.set_read_timeout(Some(left)).and_then(|()| self.stream.read_exact(&mut head));
             let mut body = vec![0; usize::from(head[1])];
             if read.and_then(|()| self.stream.read_exact(&mut body)).is_err() {
                 break;

@@ -24,7 +24,7 @@ pub(super) fn gate(registry: &Registry) -> io::Result<Gate> {
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         return Ok(Gate::of(stored));
     }
-    let gate = Gate::new(Vec::new()).map_err(|e| io::Error::other(e.to_string()))?;
+    let gate = Gate::new().map_err(|e| io::Error::other(e.to_string()))?;
     atomic::replace(&path, format!("{}\n", gate.token()).as_bytes(), Durability::Synced)?;
     Ok(gate)
 }

@@ -1,0 +1,90 @@
+//! Where the configuration comes from, and what may change of it while the agent runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, ConfigFile, check_url};
+
+/// File in the state folder that holds the relay's address when the configuration came through stdin. It is no secret:
+/// whoever listens there still needs the relay's certificate.
+const ADDRESS: &str = "relay-url";
+/// Longest address that is read, in bytes.
+const MAX_ADDRESS: u64 = 1024;
+
+/// Where the configuration comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A file in the state folder, which `worker-agent configure` replaces.
+    File(ConfigFile),
+    /// Stdin, read once: neither token nor environment is on disk. The relay can only tell its new address.
+    Memory {
+        /// As it was given, with the newest address.
+        config: Box<Config>,
+        /// Holds the newest address.
+        address: PathBuf,
+        /// Whether it was handed out.
+        taken: bool,
+    },
+}
+
+impl Source {
+    /// The configuration that was read from stdin.
+    pub(crate) fn memory(config: Config, state: &Path) -> Self {
+        Self::Memory { config: Box::new(config), address: state.join(ADDRESS), taken: false }
+    }
+
+    /// The configuration, if it is new or has changed since the last call.
+    ///
+    /// # Errors
+    /// One line, once per change.
+    pub(crate) fn changed(&mut self) -> Result<Option<Config>, String> {
+        match self {
+            Self::File(file) => file.changed(),
+            Self::Memory { config, address, taken } => {
+                let moved = address_in(address).filter(|url| *url != config.url);
+                if *taken && moved.is_none() {
+                    return Ok(None);
+                }
+                *taken = true;
+                if let Some(url) = moved {
+                    config.url = url;
+                }
+                Ok(Some((**config).clone()))
+            }
+        }
+    }
+}
+
+/// The address in a file. One that can't be used counts as none: the last good one holds.
+fn address_in(path: &Path) -> Option<String> {
+    let meta = fs::metadata(path).ok().filter(|meta| meta.is_file() && meta.len() <= MAX_ADDRESS)?;
+    let text = if meta.len() > 0 { fs::read_to_string(path).ok()? } else { return None };
+    let url = text.trim();
+    check_url(url).ok()?;
+    Some(url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_in_memory_is_taken_once_and_again_when_the_relay_has_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let json = serde_json::json!({"url": "wss://h:1/agent", "token": "t", "certificate": certificate});
+        let mut source = Source::memory(Config::parse(json.to_string().as_bytes()).unwrap(), dir.path());
+        assert_eq!(source.changed().unwrap().unwrap().url, "wss://h:1/agent");
+        assert_eq!(source.changed(), Ok(None));
+        for (text, url) in [
+            ("wss://h:2/agent\n", Some("wss://h:2/agent")),
+            ("ws://h:3/agent", None),
+            ("", None),
+            ("wss://h:2/agent", None),
+        ] {
+            fs::write(dir.path().join(ADDRESS), text).unwrap();
+            assert_eq!(source.changed().unwrap().map(|config| config.url).as_deref(), url, "{text}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is on disk");
+    }
+}

@@ -1,0 +1,40 @@
+//! What a relay needs to know of the one before it.
+
+use std::fs;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::StateDir;
+use crate::registry::atomic::{self, Durability};
+use crate::registry::lease::Death;
+
+/// What a relay needs to know of the one before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The port it listened on: its agents come back there.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The id of the platform's own agent.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// How its container last died, until every job that this cut off has its end.
+    #[serde(default)]
+    pub death: Option<Death>,
+}
+
+impl Memory {
+    /// What is stored; nothing where that can't be read.
+    pub fn load(state: &StateDir) -> Self {
+        let bytes = fs::read(state.memory()).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Stores it.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn store(&self, state: &StateDir, durability: Durability) -> io::Result<()> {
+        atomic::replace(&state.memory(), &serde_json::to_vec(self)?, durability)
+    }
+}

@@ -1,0 +1,165 @@
+//! The person's state folder of a project: what a sandboxed session must not be able to write.
+//!
+//! ```text
+//! $XDG_STATE_HOME/relay/DIGEST/      else ~/.local/state/relay/DIGEST/; mode 0700
+//!   project        the project's root, for people
+//!   relay.pem      the relay's TLS key and certificate
+//!   relay.json     port and agent of the last relay
+//!   tokens/        hashes of the agents' tokens
+//!   agent/         state of the agent of engine `local`
+//! ```
+//!
+//! The registry lies inside the project, where a session writes. Nothing that decides who may connect is read from there.
+
+pub mod memory;
+pub mod tokens;
+
+use std::env::VarError;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use self::tokens::AgentTokens;
+use crate::exit::Failure;
+use crate::registry::atomic::{self, Durability};
+
+/// The state folder of one project.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    dir: PathBuf,
+    root: PathBuf,
+}
+
+impl StateDir {
+    /// The state folder of the project at `root`. It may not exist yet.
+    ///
+    /// # Errors
+    /// Exit code 5 when the environment names no place for it.
+    pub fn of(root: &Path) -> Result<Self, Failure> {
+        let base = base(&|name| std::env::var(name)).ok_or_else(|| {
+            Failure::unreachable(
+                "relay keeps its keys in your state folder: set HOME or XDG_STATE_HOME to an absolute path",
+            )
+        })?;
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        Ok(Self { dir: base.join(key(&root)), root })
+    }
+
+    /// Makes the folder, private to its owner.
+    ///
+    /// # Errors
+    /// One line when it can't be made, belongs to another user, or lies inside the project.
+    pub fn ensure(&self) -> Result<(), Failure> {
+        let shown = self.dir.display();
+        let unusable =
+            |e: io::Error| Failure::unreachable(format!("the state folder {shown} can't be used: {e}"));
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&self.dir).map_err(unusable)?;
+        if self.dir.canonicalize().map_err(unusable)?.starts_with(&self.root) {
+            return Err(Failure::unreachable(format!(
+                "the state folder {shown} lies inside the project, where sandboxed sessions write: set \
+                 XDG_STATE_HOME to a folder outside of {}",
+                self.root.display()
+            )));
+        }
+        for dir in [self.dir.clone(), self.tokens_dir(), self.agent()] {
+            builder.create(&dir).map_err(unusable)?;
+            let meta = fs::symlink_metadata(&dir).map_err(unusable)?;
+            if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
+                let dir = dir.display();
+                return Err(Failure::unreachable(format!(
+                    "the state folder {dir} is not yours: run relay as its owner, or remove it"
+                )));
+            }
+            if meta.mode() & 0o077 != 0 {
+                fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(unusable)?;
+            }
+        }
+        let project = self.dir.join("project");
+        if project.exists() {
+            return Ok(());
+        }
+        let root = format!("{}\n", self.root.display());
+        atomic::replace(&project, root.as_bytes(), Durability::Cached).map_err(unusable)
+    }
+
+    /// State of the agent of engine `local`.
+    pub fn agent(&self) -> PathBuf {
+        self.dir.join("agent")
+    }
+
+    /// The relay's TLS key and certificate.
+    pub fn identity(&self) -> PathBuf {
+        self.dir.join("relay.pem")
+    }
+
+    /// The agents' tokens.
+    pub fn tokens(&self) -> AgentTokens {
+        AgentTokens::in_folder(self.tokens_dir())
+    }
+
+    fn tokens_dir(&self) -> PathBuf {
+        self.dir.join("tokens")
+    }
+
+    fn memory(&self) -> PathBuf {
+        self.dir.join("relay.json")
+    }
+}
+
+/// The folder below which relay keeps the person's state. No sandbox lets a session write there.
+pub fn base(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
+    let absolute = |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(state.join("relay"))
+}
+
+/// The name of a project's files below [`base`].
+pub fn key(root: &Path) -> String {
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let mut key = hex::encode(Sha256::digest(root.as_os_str().as_encoded_bytes()));
+    key.truncate(32);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(dir: &Path, root: &Path) -> StateDir {
+        StateDir { dir: dir.to_owned(), root: root.canonicalize().unwrap() }
+    }
+
+    #[test]
+    fn the_folder_is_private_and_names_its_project() {
+        let (dir, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open = dir.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+        for place in [open, dir.path().join("new/folder")] {
+            let state = state(&place, root.path());
+            state.ensure().unwrap();
+            state.ensure().unwrap();
+            for folder in [place.clone(), state.agent(), place.join("tokens")] {
+                assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700, "{}", folder.display());
+            }
+            let project = fs::read_to_string(place.join("project")).unwrap();
+            assert_eq!(Path::new(project.trim_end()), state.root);
+        }
+    }
+
+    #[test]
+    fn a_state_folder_inside_the_project_is_refused_also_behind_a_link() {
+        let (dir, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let inside = root.path().join("state");
+        fs::create_dir(&inside).unwrap();
+        std::os::unix::fs::symlink(&inside, dir.path().join("link")).unwrap();
+        for place in [inside.join("a"), dir.path().join("link/b")] {
+            let refused = state(&place, root.path()).ensure().unwrap_err().message;
+            assert!(refused.contains("lies inside the project"), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The agents' tokens: 256 random bits each, of which the relay keeps the hash alone.
+//!
+//! ```text
+//!  minted ──first hello with it──► bound to that agent's id ──► revoked
+//!     └──────────────────────────────────────────────────────────┘ replaced, agent gone, `relay down`
+//! ```
+//!
+//! One file a token, named after its hash: a token is valid as long as its file is there, for every process at once.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::registry::atomic::{self, Durability};
+
+/// Holder of the tokens that a relay gives to the agent of its platform.
+pub const PLATFORM: &str = "platform";
+
+/// What is known of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Issued {
+    /// What it was made for. A new one for the same holder replaces it.
+    holder: String,
+    /// The agent that used it first: no other one may.
+    #[serde(default)]
+    agent: Option<String>,
+}
+
+/// A token that is valid at the moment, without the token itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenId(String);
+
+impl TokenId {
+    fn of(token: &str) -> Self {
+        Self(hex::encode(Sha256::digest(token.as_bytes())))
+    }
+}
+
+/// Why an agent may not use a token.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It has been revoked.
+    #[error("this token is no longer valid: `relay up` gives the agent a new one")]
+    Revoked,
+    /// Another agent used it first.
+    #[error("this token belongs to another agent")]
+    Foreign,
+    /// The binding can't be stored.
+    #[error("the token can't be bound to its agent: {0}")]
+    Unstored(io::ErrorKind),
+}
+
+/// The tokens of one project.
+#[derive(Debug, Clone)]
+pub struct AgentTokens {
+    dir: PathBuf,
+}
+
+impl AgentTokens {
+    /// The tokens in a folder.
+    pub fn in_folder(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Makes a token, valid before anybody knows it.
+    ///
+    /// # Errors
+    /// When the system has no randomness or the folder can't be written.
+    pub fn mint(&self, holder: &str) -> io::Result<String> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
+        let token = hex::encode(bytes);
+        self.store(&TokenId::of(&token), &Issued { holder: holder.to_owned(), agent: None })?;
+        Ok(token)
+    }
+
+    /// The id of a token that is valid.
+    pub fn find(&self, token: &str) -> Option<TokenId> {
+        let id = TokenId::of(token);
+        self.load(&id).map(|_| id)
+    }
+
+    /// Lets an agent use a token, and from now on no other one.
+    ///
+    /// # Errors
+    /// [`Denied`] says why it may not.
+    pub fn bind(&self, id: &TokenId, agent: &str) -> Result<(), Denied> {
+        let issued = self.load(id).ok_or(Denied::Revoked)?;
+        match &issued.agent {
+            Some(owner) if owner == agent => Ok(()),
+            Some(_) => Err(Denied::Foreign),
+            None => self
+                .store(id, &Issued { agent: Some(agent.to_owned()), ..issued })
+                .map_err(|e| Denied::Unstored(e.kind())),
+        }
+    }
+
+    /// Whether a holder has a valid token.
+    pub fn has(&self, holder: &str) -> bool {
+        self.all().iter().any(|(_, issued)| issued.holder == holder)
+    }
+
+    /// Revokes one token.
+    pub fn revoke(&self, token: &str) {
+        self.remove(&TokenId::of(token));
+    }
+
+    /// Revokes every token of a holder but `newest`.
+    pub fn revoke_older(&self, holder: &str, newest: Option<&str>) {
+        let newest = newest.map(TokenId::of);
+        self.revoke_where(|id, issued| issued.holder == holder && newest.as_ref() != Some(id));
+    }
+
+    /// Revokes the tokens that an agent has used.
+    pub fn revoke_agent(&self, agent: &str) {
+        self.revoke_where(|_, issued| issued.agent.as_deref() == Some(agent));
+    }
+
+    /// Revokes every token.
+    pub fn revoke_all(&self) {
+        self.revoke_where(|_, _| true);
+    }
+
+    fn revoke_where(&self, dead: impl Fn(&TokenId, &Issued) -> bool) {
+        for (id, issued) in self.all() {
+            if dead(&id, &issued) {
+                self.remove(&id);
+            }
+        }
+    }
+
+    fn remove(&self, id: &TokenId) {
+        let path = self.path(id);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                tracing::error!("a token can't be revoked: {}: {e}", path.display());
+            }
+            _ => {}
+        }
+    }
+
+    fn all(&self) -> Vec<(TokenId, Issued)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| {
+            Some(TokenId(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned()))
+        });
+        ids.filter_map(|id| self.load(&id).map(|issued| (id, issued))).collect()
+    }
+
+    fn load(&self, id: &TokenId) -> Option<Issued> {
+        serde_json::from_slice(&fs::read(self.path(id)).ok()?).ok()
+    }
+
+    fn store(&self, id: &TokenId, issued: &Issued) -> io::Result<()> {
+        atomic::replace(&self.path(id), &serde_json::to_vec(issued)?, Durability::Synced)
+    }
+
+    fn path(&self, id: &TokenId) -> PathBuf {
+        self.dir.join(format!("{}.json", id.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens() -> (tempfile::TempDir, AgentTokens) {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = AgentTokens::in_folder(dir.path().to_owned());
+        (dir, tokens)
+    }
+
+    #[test]
+    fn a_token_belongs_to_the_first_agent_that_uses_it_and_is_on_disk_as_a_hash_alone() {
+        let (dir, tokens) = tokens();
+        let token = tokens.mint(PLATFORM).unwrap();
+        assert_eq!(token.len(), 64);
+        let id = tokens.find(&token).unwrap();
+        assert_eq!(tokens.find(&token.to_uppercase()), None);
+        assert_eq!(tokens.find(""), None);
+        assert_eq!(tokens.find(&id.0), None, "a hash is no token");
+        assert_eq!(tokens.bind(&id, "a"), Ok(()));
+        assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign));
+        assert_eq!(tokens.bind(&id, "a"), Ok(()));
+        for entry in fs::read_dir(dir.path()).unwrap().flatten() {
+            let text = format!("{entry:?} {}", fs::read_to_string(entry.path()).unwrap());
+            assert!(!text.contains(&token), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_token_is_worth_nothing_and_others_stay() {
+        let (_dir, tokens) = tokens();
+        let [old, new, other] =
+            [PLATFORM, PLATFORM, "box"].map(|holder| tokens.mint(holder).unwrap());
+        let id = tokens.find(&old).unwrap();
+        tokens.revoke_older(PLATFORM, Some(&new));
+        assert_eq!((tokens.find(&old), tokens.bind(&id, "a")), (None, Err(Denied::Revoked)));
+        assert!(tokens.find(&new).is_some() && tokens.find(&other).is_some());
+        tokens.bind(&tokens.find(&other).unwrap(), "b").unwrap();
+        tokens.revoke_agent("b");
+        assert!(tokens.find(&other).is_none() && tokens.has(PLATFORM));
+        tokens.revoke_all();
+        assert!(tokens.find(&new).is_none() && !tokens.has(PLATFORM));
+    }
+}

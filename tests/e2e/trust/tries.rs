@@ -1,0 +1,163 @@
+//! A hostile worker tries to read secrets, to write outside of its workspace and to reach another job.
+//!
+//! The worker's program is `tests/hostile/tries.py`. It runs as a shell job and as a command of the model, beside another
+//! job that holds a secret of its own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::record::State;
+use relay_tests::harness::figures::figure;
+use relay_tests::harness::{Engine, Site, docker, programs};
+use serde_json::json;
+
+use crate::codex;
+
+const TRIES: &str = include_str!("../../hostile/tries.py");
+/// The model's key.
+const KEY: [&str; 2] = ["sk-proj-canary", "-of-the-model-4711"];
+/// The `--env` value of the other job.
+const OTHER: [&str; 2] = ["canary-of-the", "-other-job-0815"];
+/// In the command line of the other job.
+const MARK: &str = "other-job-mark";
+
+/// A project beside folders that no worker may write.
+struct Scene {
+    site: Site,
+    outside: PathBuf,
+    /// The project and the person's state, as the worker sees them.
+    workspace: String,
+}
+
+impl Scene {
+    fn new(site: Site) -> Self {
+        let outside = site.root().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("victim"), "untouched\n").unwrap();
+        site.write("workspace-projects/demo/tries.py", TRIES);
+        site.write("workspace-projects/other/README", "another workspace\n");
+        site.write("codex-home/auth.json", &json!({ "OPENAI_API_KEY": KEY.concat() }).to_string());
+        let workspace = site.workspace().display().to_string();
+        Self { site, outside, workspace }
+    }
+
+    /// Starts the relay with the model's key, and the job that is to be reached.
+    fn start(&self) -> String {
+        let up = self.site.command(&["up"]).env("CODEX_API_KEY", KEY.concat()).output().unwrap();
+        assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+        let command = format!("sleep 1000; : {MARK}");
+        let args = [
+            "launch", "-q", "-n", "other", "-w", "workspace-projects/other", "--runner", "shell", "--env", "OTHER_SECRET",
+            &command,
+        ];
+        let launched = self.site.command(&args).env("OTHER_SECRET", OTHER.concat()).output().unwrap();
+        assert!(launched.status.success(), "{}", String::from_utf8_lossy(&launched.stderr));
+        self.site.record_when("other#1", "runs", |record| record.state == State::Running);
+        "other#1".to_owned()
+    }
+
+    fn write_context(&self) {
+        let root = self.site.root();
+        let lease: serde_json::Value =
+            serde_json::from_slice(&fs::read(self.site.registry().join("relay.json")).unwrap()).unwrap();
+        let port = lease["listen"][0].as_str().and_then(|address| address.rsplit(':').next()).map(str::parse::<u16>);
+        let context = json!({
+            "secrets": {"key": KEY, "other": OTHER},
+            "outside": self.outside,
+            "victim": self.outside.join("victim"),
+            "home": root.join("home"),
+            "project": root,
+            "state": root.join("home/.local/state/relay"),
+            "codex_home": root.join("codex-home"),
+            "other": Path::new(&self.workspace).with_file_name("other"),
+            "other_mark": MARK,
+            "other_job": "other#1",
+            "programs": programs::dir(),
+            "port": port.unwrap().unwrap(),
+        });
+        self.site.write("workspace-projects/demo/context.json", &context.to_string());
+    }
+
+    /// The tries of one run that broke through.
+    fn broke(&self, results: &str) -> BTreeSet<String> {
+        let text = fs::read_to_string(self.site.workspace().join(results)).unwrap();
+        assert!(text.lines().count() >= 40, "{results}: {text}");
+        text.lines().filter_map(|line| line.strip_suffix(" broke")).map(str::to_owned).collect()
+    }
+
+    /// Nothing outside of the workspace has changed.
+    fn check_outside(&self) {
+        let names: Vec<_> = fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["victim"]);
+        assert_eq!(fs::read_to_string(self.outside.join("victim")).unwrap(), "untouched\n");
+        let root = self.site.root();
+        for planted in ["home/.bashrc", "codex-home/AGENTS.md", "codex-home/hooks.json"] {
+            assert!(!root.join(planted).exists(), "{planted}");
+        }
+        for settings in ["platform/relay.toml", "codex-home/config.toml"] {
+            assert!(!fs::read_to_string(root.join(settings)).unwrap().contains("broke"), "{settings}");
+        }
+        assert!(!root.join("workspace-projects/other/broke").exists() || self.shares_a_container());
+    }
+
+    fn shares_a_container(&self) -> bool {
+        self.workspace.starts_with("/workspaces")
+    }
+}
+
+/// The shell job, then the same by the model; what broke through in either.
+fn attack(scene: &Scene) -> BTreeSet<String> {
+    let site = &scene.site;
+    let other = scene.start();
+    scene.write_context();
+    let shell = site.launch_shell("python3 tries.py context.json shell.txt", &["--timeout", "10m"]);
+    assert_eq!(site.ended(&shell).state, State::Completed, "{}", site.log(&shell));
+    let mut broke = scene.broke("shell.txt");
+    let model = codex::launch(site, "[script:tries] Try.");
+    assert_eq!(site.ended(&model).state, State::Completed, "{}", site.log(&model));
+    broke.extend(scene.broke("model.txt"));
+    scene.check_outside();
+    assert_eq!(site.record(&other).state, State::Running, "the other job goes on");
+    site.relay(&["cancel", "--grace", "1s", &other]);
+    broke
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_hostile_worker_on_this_machine_breaks_out_in_no_way() {
+    let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
+    site.configure(&format!("[codex]\nprogram = \"{}\"\n", programs::codex().display()));
+    let broke = attack(&Scene::new(site));
+    figure("trust: tries of a hostile worker on this machine that broke through: 0 of 42, twice");
+    assert_eq!(broke, BTreeSet::new());
+}
+
+/// Until each job has a container of its own, all workers of one are one user: they see each other's environment, memory
+/// and files, and the key that Codex holds.
+const SHARED: [&str; 8] = [
+    "environment_of_the_model",
+    "environment_of_the_other_job",
+    "memory_of_the_other_job",
+    "attach_to_the_other_job",
+    "login_of_codex",
+    "settings_of_codex",
+    "signal_the_other_job",
+    "workspace_of_the_other_job",
+];
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn a_hostile_worker_in_a_container_breaks_out_in_no_way() {
+    let (_model, site) = codex::site(Engine::Docker, &docker::gateway());
+    let mut scene = Scene::new(site);
+    scene.workspace = "/workspaces/demo".to_owned();
+    let broke = attack(&scene);
+    let beyond: Vec<_> = broke.iter().filter(|name| !SHARED.contains(&name.as_str())).collect();
+    figure(&format!(
+        "trust: tries of a hostile worker in a container that broke through: {} of 42, beside {} at what all jobs of it share",
+        beyond.len(),
+        broke.len() - beyond.len()
+    ));
+    assert_eq!(beyond, Vec::<&String>::new());
+}
