@@ -18,6 +18,7 @@ mod descriptors;
 mod environment;
 mod exit;
 mod job;
+mod mask;
 mod memory;
 mod observe;
 mod process;
