@@ -1,9 +1,9 @@
 //! Takes jobs or refuses them, and knows which run.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{fmt, io};
 
 use common::event::{EventBody, Isolation};
 use common::ids::JobId;
@@ -26,7 +26,6 @@ use crate::user::{self, User};
 use crate::workspace_log::WorkspaceLog;
 
 /// Where the agent is: what does not change while it runs.
-#[derive(Debug)]
 pub(crate) struct Place {
     /// The agent's id.
     pub(crate) agent: String,
@@ -36,6 +35,13 @@ pub(crate) struct Place {
     pub(crate) container: bool,
     /// Whether it is root, and so can run workers as another user.
     pub(crate) root: bool,
+}
+
+// By hand, so that no environment value can get into a log.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("agent", &self.agent).finish_non_exhaustive()
+    }
 }
 
 /// The jobs of this agent.
@@ -66,8 +72,7 @@ enum Refusal {
     Bad(String),
 }
 
-/// What a job needs beside its spec.
-#[derive(Debug)]
+/// What a job needs beside its spec. It has no `Debug`: environments hold secrets.
 struct Prepared {
     spec: JobSpec,
     env: Variables,

@@ -32,7 +32,6 @@ use crate::steps::rules::Rules;
 const OVERTIME: Duration = Duration::from_secs(5);
 
 /// One job.
-#[derive(Debug)]
 pub(crate) struct Supervisor {
     spec: JobSpec,
     spool: Arc<JobSpool>,
@@ -50,8 +49,7 @@ pub(crate) struct Supervisor {
     exit_code: Option<i32>,
 }
 
-/// What a job works with.
-#[derive(Debug)]
+/// What a job works with. It has no `Debug`: environments hold secrets.
 pub(crate) struct Equipment {
     /// Its environment.
     pub(crate) env: Variables,

@@ -8,6 +8,7 @@ use common::ids::JobId;
 
 use super::mend::RETRY;
 use super::room::is_lacking;
+use super::spec;
 use super::thread::Writer;
 
 /// Open logs that keep their descriptor: with more jobs than that each is opened again when it has something to say, so
@@ -150,6 +151,8 @@ impl Writer {
 
     pub(super) fn put_away(&mut self, ended: &[JobId]) {
         for job in ended {
+            // However it ended: cancelled in the queue, refused, lost.
+            spec::forget_env(&self.registry, job);
             self.claims.forget(job);
             if let Some(open) = self.open.remove(job)
                 && let Some(finished_at) = open.record().finished_at
