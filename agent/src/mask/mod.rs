@@ -3,22 +3,23 @@
 //! ```text
 //!  (name, value) ─► secrets: which values, and which parts of them
 //!                     │
-//!                     ├─► anchors: the first 8 bytes of each encoding ─► masker: one automaton finds them,
-//!                     └─────────────────────────────────────────────────►         compare decides, `***NAME***`
+//!                     ├─► beginnings: the first bytes in each encoding ─► index: where they are in a text ─► masker:
+//!                     └────────────────────────────────────────────────► compare: whether the rest follows ─► `***NAME***`
 //!                                                                                  │
 //!                            output in pieces ─► stream ◄──────────────────────────┤
 //!                            events           ─► events ◄──────────────────────────┘
 //! ```
 //!
 //! A value is found as it is, JSON-escaped (up to three levels deep), percent-encoded, in base64 (both alphabets, at any
-//! offset, wrapped in lines too) and in hex. Only the anchors are in the automaton, so its size depends on the number of
-//! secrets and not on their length.
+//! offset, wrapped in lines too) and in hex. The size of the index depends on the number of secrets and not on their
+//! length.
 //!
 //! Values that are not masked: see [`secrets`].
 
-mod anchors;
+mod beginnings;
 mod compare;
 mod events;
+mod index;
 mod masker;
 mod secrets;
 mod stream;

@@ -63,6 +63,12 @@ impl Rules {
         Some(Work { title: text::one_line(&title, MAX_TITLE), ..work })
     }
 
+    /// Whether these arguments are those of a command line whose secrets were masked before it was split.
+    pub(crate) fn shows_as(&self, argv: &[String], masked: &[String]) -> bool {
+        argv.len() == masked.len()
+            && argv.iter().zip(masked).all(|(word, shown)| self.mask.text(word) == *shown)
+    }
+
     /// A rule of `relay.toml` speaks for the whole line, whatever its parts are.
     fn line_work(&self, command: &str) -> Work {
         let line = inner(command);

@@ -91,6 +91,10 @@ impl Writer {
             self.due.remove(job);
             let Some(open) = self.open.get_mut(job) else { continue };
             let is_final = open.record().state.is_final();
+            if is_final {
+                // However it ended: cancelled in the queue, refused, lost. Before anybody sees that it did.
+                spec::forget_env(&self.registry, job);
+            }
             let mut refreshed = open.refresh(&self.registry, now);
             // It takes the place of an older one, so the room that this needs is only lent.
             if refreshed.as_ref().is_err_and(is_lacking) && self.room.give_up_reserve(now) {
@@ -151,8 +155,6 @@ impl Writer {
 
     pub(super) fn put_away(&mut self, ended: &[JobId]) {
         for job in ended {
-            // However it ended: cancelled in the queue, refused, lost.
-            spec::forget_env(&self.registry, job);
             self.claims.forget(job);
             if let Some(open) = self.open.remove(job)
                 && let Some(finished_at) = open.record().finished_at

@@ -1,0 +1,3 @@
+//! What one party must not get of another.
+
+mod secrets;
