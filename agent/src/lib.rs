@@ -19,6 +19,7 @@ mod descriptors;
 mod environment;
 mod exit;
 mod job;
+mod mask;
 mod memory;
 mod observe;
 mod process;

@@ -121,7 +121,7 @@ impl WorkspaceLog {
 /// Opens a folder, making it if it is missing. A folder that we made is handed to its owner; one that was there keeps
 /// whoever has it.
 fn folder(parent: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<OwnedFd> {
-    let made = match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+    let made = match mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(error) => return Err(error.into()),
@@ -146,7 +146,7 @@ fn create(dir: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<File> {
         | OFlags::NONBLOCK
         | OFlags::APPEND
         | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::from_raw_mode(0o644))?;
+    let file = openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
     let stat = fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
         return Err(io::Error::other(format!("{name} is no file of its own")));
@@ -166,7 +166,7 @@ fn give(fd: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn job() -> JobId {
         "abe-smoke#1".parse().unwrap()
@@ -181,6 +181,9 @@ mod tests {
         let dir = ws.path().join(".codex-worker");
         assert_eq!(fs::read(dir.join(".gitignore")).unwrap(), b"*\n");
         assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"hello\n");
+        let mode = |path: &str| fs::metadata(dir.join(path)).unwrap().permissions().mode() & 0o777;
+        let modes = [".", "abe-smoke.1", "log.txt", "abe-smoke.1/last-message.txt"].map(mode);
+        assert_eq!(modes, [0o700, 0o700, 0o600, 0o600], "only the worker reads what it said");
         assert_eq!(fs::read(dir.join("abe-smoke.1/last-message.txt")).unwrap(), b"done");
         assert_eq!(fs::read(ws.path().join(log.path())).unwrap(), b"hello\n");
         let mut again = WorkspaceLog::open(ws.path(), &job(), None).unwrap();

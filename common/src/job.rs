@@ -223,7 +223,7 @@ impl Default for CodexSettings {
 }
 
 /// Everything the agent must know to run a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// [`SPEC_SCHEMA`].
     pub schema: u32,
@@ -257,6 +257,21 @@ pub struct JobSpec {
     /// The Codex thread to go on with; a new one otherwise.
     #[serde(default)]
     pub thread: Option<String>,
+}
+
+// By hand, so that no environment value can get into a log.
+impl fmt::Debug for JobSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobSpec")
+            .field("job", &self.job)
+            .field("runner", &self.runner)
+            .field("workspace", &self.workspace)
+            .field("env", &self.env.keys())
+            .field("env_names", &self.env_names)
+            .field("limits", &self.limits)
+            .field("codex", &self.codex)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whether this is an id that Codex gives its threads: a UUID in its usual form. Of anything else Codex makes a new

@@ -1,9 +1,9 @@
 //! Takes jobs or refuses them, and knows which run.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{fmt, io};
 
 use common::event::{EventBody, Isolation};
 use common::ids::JobId;
@@ -13,10 +13,12 @@ use tokio::sync::{Notify, watch};
 
 use super::log::Log;
 use super::order::{Order, Told, extend, give};
+use super::secrets;
 use super::supervisor::{Equipment, Supervisor};
 use crate::codex::install::{Finder, Found};
 use crate::config::Config;
 use crate::environment::{self, Variables};
+use crate::mask::Masker;
 use crate::observe::Observer;
 use crate::spool::{RunId, Spool, is_full};
 use crate::steps::rules::Rules;
@@ -24,7 +26,6 @@ use crate::user::{self, User};
 use crate::workspace_log::WorkspaceLog;
 
 /// Where the agent is: what does not change while it runs.
-#[derive(Debug)]
 pub(crate) struct Place {
     /// The agent's id.
     pub(crate) agent: String,
@@ -34,6 +35,13 @@ pub(crate) struct Place {
     pub(crate) container: bool,
     /// Whether it is root, and so can run workers as another user.
     pub(crate) root: bool,
+}
+
+// By hand, so that no environment value can get into a log.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("agent", &self.agent).finish_non_exhaustive()
+    }
 }
 
 /// The jobs of this agent.
@@ -64,8 +72,7 @@ enum Refusal {
     Bad(String),
 }
 
-/// What a job needs beside its spec.
-#[derive(Debug)]
+/// What a job needs beside its spec. It has no `Debug`: environments hold secrets.
 struct Prepared {
     spec: JobSpec,
     env: Variables,
@@ -122,7 +129,7 @@ impl Jobs {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             isolation: self.isolation(user.as_ref()),
             codex: found.version,
-            codex_problem: found.problem,
+            codex_problem: found.problem.map(|problem| self.masker("").text(&problem).into_owned()),
         }
     }
 
@@ -153,18 +160,26 @@ impl Jobs {
         if self.spool.get(&run).is_some() {
             return AgentFrame::Accepted { job, epoch };
         }
+        let mask = Arc::new(self.masker(&spec));
         let taken = match self.admit(&run) {
             Ok(()) => self.prepare(&run, &spec).await,
             Err(refusal) => Err(refusal),
         };
-        match taken.and_then(|prepared| self.launch(run, prepared, &spec)) {
+        match taken.and_then(|prepared| self.launch(run, prepared, &mask)) {
             Ok(()) => AgentFrame::Accepted { job, epoch },
             Err(Refusal::Busy(reason)) => AgentFrame::Refused { job, epoch, reason, busy: true },
             Err(Refusal::Bad(reason)) => {
+                let reason = mask.text(&reason).into_owned();
                 tracing::info!("{job} is refused: {reason}");
                 AgentFrame::Refused { job, epoch, reason, busy: false }
             }
         }
+    }
+
+    /// Finds the secrets of a job that would run here.
+    fn masker(&self, spec: &str) -> Masker {
+        let config = self.state().config.clone();
+        secrets::masker(config.as_deref(), &self.place.env, spec)
     }
 
     fn admit(&self, run: &RunId) -> Result<(), Refusal> {
@@ -183,8 +198,7 @@ impl Jobs {
 
     async fn prepare(&self, run: &RunId, spec: &str) -> Result<Prepared, Refusal> {
         let bad = |reason: String| Refusal::Bad(reason);
-        let spec: JobSpec = serde_json::from_str(spec)
-            .map_err(|error| bad(format!("the job's spec can't be read: {error}")))?;
+        let spec: JobSpec = serde_json::from_str(spec).map_err(|error| bad(secrets::unreadable(&error)))?;
         check(run, &spec).map_err(bad)?;
         let (env, user) = self.environment(&spec.env).map_err(bad)?;
         if !Path::new(&spec.workspace).is_dir() {
@@ -204,9 +218,9 @@ impl Jobs {
     }
 
     /// Disk first: once this returns, the job survives whatever happens to the connection.
-    fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, spec: &str) -> Result<(), Refusal> {
+    fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, mask: &Arc<Masker>) -> Result<(), Refusal> {
         let Prepared { spec: job, env, user, codex, rules } = prepared;
-        let spool = self.spool.create(run.clone(), spec);
+        let spool = self.spool.create(run.clone(), &secrets::without_values(&job), Arc::clone(mask));
         let spool = spool.map_err(|error| self.unwritable(&error))?;
         let ids = user.as_ref().map(|user| user.ids);
         let (copy, problem) = match WorkspaceLog::open(Path::new(&job.workspace), &run.job, ids) {
@@ -228,9 +242,10 @@ impl Jobs {
         tracing::info!("{} begins", run.job);
         let (sender, orders) = watch::channel(Told::default());
         self.state().running.insert(run.clone(), sender);
-        let log = Log::new(Arc::clone(&spool), copy);
+        let log = Log::new(Arc::clone(&spool), copy, Arc::clone(mask));
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
-        let equipment = Equipment { env, user: ids, codex, rules, observer };
+        let rules = rules.with_mask(Arc::clone(mask));
+        let equipment = Equipment { env, user: ids, codex, rules, observer, mask: Arc::clone(mask) };
         let supervisor = Supervisor::new(job, spool, log, orders, equipment);
         let jobs = Arc::clone(self);
         tokio::spawn(async move {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::event::EventBody;
 
+use crate::mask::Masker;
 use crate::spool::JobSpool;
 use crate::workspace_log::{Part, WorkspaceLog};
 
@@ -16,15 +17,22 @@ pub(crate) struct Log {
     spool: Arc<JobSpool>,
     gathered: Vec<u8>,
     copy: Option<WorkspaceLog>,
+    mask: Arc<Masker>,
 }
 
 impl Log {
     /// A log with or without a copy in the workspace.
-    pub(crate) fn new(spool: Arc<JobSpool>, copy: Option<WorkspaceLog>) -> Self {
-        Self { spool, gathered: Vec::new(), copy }
+    pub(crate) fn new(spool: Arc<JobSpool>, copy: Option<WorkspaceLog>, mask: Arc<Masker>) -> Self {
+        Self { spool, gathered: Vec::new(), copy, mask }
     }
 
-    /// Appends to the human-readable log.
+    /// Appends a line of the agent's own to the human-readable log.
+    pub(crate) fn write_line(&mut self, line: &str) {
+        let line = format!("{}\n", self.mask.text(line));
+        self.write(line.as_bytes());
+    }
+
+    /// Appends output, its secrets masked already, to the human-readable log.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.gathered.extend_from_slice(bytes);
         if self.gathered.len() >= GATHERED {

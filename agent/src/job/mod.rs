@@ -10,13 +10,16 @@
 //!   [`running`]: its command while it runs.
 //! * [`stage`]: its commands, in order. * [`verdict`]: what the end of a command means (pure). * [`worker`]: what
 //!   differs between Codex and a shell. * [`log`]: where its output goes. * [`order`]: what a job can be told.
+//! * [`secrets`]: what of a job is secret. [`masked`]: its output without that.
 //! * [`tail`]: the last lines of a command. * [`recover()`]: jobs that an earlier agent left.
 
 mod jobs;
 mod log;
+mod masked;
 mod order;
 mod recover;
 mod running;
+mod secrets;
 mod stage;
 mod supervisor;
 mod tail;

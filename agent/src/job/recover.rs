@@ -99,7 +99,7 @@ mod tests {
     fn cut_off(dir: &std::path::Path) -> Spool {
         let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
         let spool = Spool::open(dir).unwrap();
-        let made = spool.create(run, "{}").unwrap();
+        let made = spool.create(run, "{}", Arc::default()).unwrap();
         made.append(EventBody::Message { text: "at work".into() });
         drop((made, spool));
         Spool::open(dir).unwrap()

@@ -3,6 +3,7 @@
 use common::event::JobError;
 use tokio::time::Instant;
 
+use super::masked::Masked;
 use super::stage::Stage;
 use super::worker::Worker;
 use crate::memory::MemoryWatch;
@@ -24,6 +25,8 @@ pub(super) struct Running {
     pub(super) stage: Stage,
     pub(super) process: Process,
     pub(super) worker: Worker,
+    /// Its output goes through it.
+    pub(super) masked: Masked,
     pub(super) memory: MemoryWatch,
     /// Its first process, once it runs.
     pub(super) leader: Option<u32>,
@@ -37,11 +40,18 @@ pub(super) struct Running {
 
 impl Running {
     /// A command that was handed to its shim.
-    pub(super) fn new(stage: Stage, process: Process, worker: Worker, memory: MemoryWatch) -> Self {
+    pub(super) fn new(
+        stage: Stage,
+        process: Process,
+        worker: Worker,
+        memory: MemoryWatch,
+        masked: Masked,
+    ) -> Self {
         Self {
             stage,
             process,
             worker,
+            masked,
             memory,
             leader: None,
             exit: None,

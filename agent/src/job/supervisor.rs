@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::log::Log;
+use super::masked::Masked;
 use super::order::{Order, Told};
 use super::running::{Ending, Running};
 use super::stage::Stage;
@@ -18,9 +19,10 @@ use crate::changes::{self, Before, Git};
 use crate::clock::{TICK, WorkTime};
 use crate::codex::pulse::Pulse;
 use crate::environment::Variables;
+use crate::mask::Masker;
 use crate::memory::MemoryWatch;
 use crate::observe::{Observer, Snapshot};
-use crate::process::{Event, Exit, Process};
+use crate::process::{Event, Exit, Process, Source};
 use crate::shim::protocol::Ids;
 use crate::spool::JobSpool;
 use crate::steps::book::{Due, Steps};
@@ -30,7 +32,6 @@ use crate::steps::rules::Rules;
 const OVERTIME: Duration = Duration::from_secs(5);
 
 /// One job.
-#[derive(Debug)]
 pub(crate) struct Supervisor {
     spec: JobSpec,
     spool: Arc<JobSpool>,
@@ -48,8 +49,7 @@ pub(crate) struct Supervisor {
     exit_code: Option<i32>,
 }
 
-/// What a job works with.
-#[derive(Debug)]
+/// What a job works with. It has no `Debug`: environments hold secrets.
 pub(crate) struct Equipment {
     /// Its environment.
     pub(crate) env: Variables,
@@ -61,6 +61,8 @@ pub(crate) struct Equipment {
     pub(crate) rules: Rules,
     /// Who looks at its processes.
     pub(crate) observer: Observer,
+    /// Finds its secrets.
+    pub(crate) mask: Arc<Masker>,
 }
 
 /// What the loop waited for.
@@ -147,7 +149,7 @@ impl Supervisor {
             None => Worker::codex(Pulse::of(env)),
         };
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
-            self.log.write(format!("$ {line}\n").as_bytes());
+            self.log.write_line(&format!("$ {line}"));
         }
         let memory = MemoryWatch::begin();
         let process = match Process::spawn(command, stage.streams(&self.spec)) {
@@ -157,7 +159,8 @@ impl Supervisor {
                 return Err(JobError { kind: FailureKind::SpawnFailed, message, step: None });
             }
         };
-        let mut running = Running::new(stage, process, worker, memory);
+        let masked = Masked::new(&self.equipment.mask);
+        let mut running = Running::new(stage, process, worker, memory, masked);
         let mut processes = self.equipment.observer.subscribe();
         loop {
             let wake = self.wake(&running);
@@ -184,6 +187,7 @@ impl Supervisor {
                 }
                 Input::Time => {
                     self.spool.retry();
+                    self.release(&mut running, false);
                     self.check_clocks(&mut running);
                 }
                 Input::Order => self.ordered(Some(&mut running)),
@@ -215,7 +219,8 @@ impl Supervisor {
             let next = linger.map_or(self.steps.next(), |linger| linger.min(self.steps.next()));
             next.saturating_sub(now).min(TICK)
         };
-        Instant::now() + wait
+        let wake = Instant::now() + wait;
+        running.masked.due().map_or(wake, |due| due.min(wake))
     }
 
     /// Takes an event of the command; gives whether it was the last.
@@ -229,8 +234,8 @@ impl Supervisor {
                 false
             }
             Event::Output { source, bytes } => {
-                let events = running.worker.output(now, source, &bytes, &mut self.steps, &mut self.log);
-                self.emit(events);
+                let bytes = running.masked.push(source, bytes);
+                self.take_output(running, now, source, &bytes);
                 false
             }
             Event::Exited(exit) => {
@@ -247,6 +252,22 @@ impl Supervisor {
                 true
             }
             Event::Lost => true,
+        }
+    }
+
+    /// Hands on output, its secrets masked.
+    fn take_output(&mut self, running: &mut Running, now: Duration, source: Source, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let events = running.worker.output(now, source, bytes, &mut self.steps, &mut self.log);
+            self.emit(events);
+        }
+    }
+
+    /// Hands on what was held back of the output and need not be any longer; at the end of it, all.
+    fn release(&mut self, running: &mut Running, end: bool) {
+        let now = self.now();
+        for (source, bytes) in running.masked.release(end) {
+            self.take_output(running, now, source, &bytes);
         }
     }
 
@@ -334,6 +355,7 @@ impl Supervisor {
 
     /// The command is over: what that means for the job.
     fn over(&mut self, mut running: Running) -> Result<(), JobError> {
+        self.release(&mut running, true);
         let now = self.now();
         let code = running.exit.map(Exit::code);
         let outcome = match (running.exit, &self.ending) {

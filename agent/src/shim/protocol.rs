@@ -4,6 +4,7 @@
 //! no secret ever stands in the shim's arguments or environment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 
 use serde::de::DeserializeOwned;
@@ -23,7 +24,7 @@ pub(crate) struct Ids {
 }
 
 /// What to run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Command {
     /// Program and arguments; the program is looked up on `env`'s PATH.
     pub(crate) argv: Vec<String>,
@@ -39,6 +40,17 @@ pub(crate) struct Command {
     pub(crate) interrupt_first: bool,
     /// The file that tells the next agent how the end went, should this one be gone by then; see [`super::testament`].
     pub(crate) testament: Option<String>,
+}
+
+// By hand, so that no environment value can get into a log.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("program", &self.argv.first())
+            .field("cwd", &self.cwd)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 /// From the agent.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ impl Testament {
     /// # Errors
     /// What the file system says, or another shim holds it.
     pub(super) fn open(path: &str) -> io::Result<Self> {
-        let file = File::options().write(true).create(true).truncate(true).open(path)?;
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { file })
     }

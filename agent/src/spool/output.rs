@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -45,7 +45,8 @@ impl Output {
     /// # Errors
     /// What the file system says.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let end = file.metadata()?.len();
         let mut output = Self { file, end, acked: 0, punched: 0, dropped: 0, full: false, room: end };
         // Without room for a note a run would not begin; one that is found again has its end to tell in any case.

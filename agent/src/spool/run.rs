@@ -16,6 +16,7 @@ use super::reading::Batch;
 use super::recovery::Found;
 use super::run_id::RunId;
 use super::sizes::Sizes;
+use crate::mask::Masker;
 
 /// The job, as it was started.
 const SPEC: &str = "spec.json";
@@ -26,6 +27,8 @@ pub(crate) struct JobSpool {
     run: RunId,
     dir: PathBuf,
     bell: Arc<Notify>,
+    /// Every event goes through it.
+    mask: Arc<Masker>,
     files: Mutex<Files>,
 }
 
@@ -63,7 +66,13 @@ impl JobSpool {
     ///
     /// # Errors
     /// What the file system says; nothing is left then.
-    pub(super) fn create(root: &Path, run: RunId, spec: &str, bell: Arc<Notify>) -> io::Result<Self> {
+    pub(super) fn create(
+        root: &Path,
+        run: RunId,
+        spec: &str,
+        mask: Arc<Masker>,
+        bell: Arc<Notify>,
+    ) -> io::Result<Self> {
         let dir = root.join(run.folder());
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
         let files = EventLog::create(&dir, &run, Sizes::PRODUCT).and_then(|events| {
@@ -76,7 +85,7 @@ impl JobSpool {
         if files.is_err() {
             let _ = fs::remove_dir_all(&dir);
         }
-        Ok(Self { run, dir, bell, files: Mutex::new(files?) })
+        Ok(Self { run, dir, bell, mask, files: Mutex::new(files?) })
     }
 
     /// Opens the folder of a run that an earlier process left. One that died before it had accepted the job leaves
@@ -94,7 +103,9 @@ impl JobSpool {
         let (events, found) = EventLog::open(&dir, &run, Sizes::PRODUCT)?;
         let mut files = Files::new(events, Output::open(&dir.join("output"))?);
         files.finished = is_end(found.last.as_ref());
-        let spool = Self { run, dir, bell, files: Mutex::new(files) };
+        // The values are gone with the process that had them, and with it whatever could tell them.
+        let mask = Arc::default();
+        let spool = Self { run, dir, bell, mask, files: Mutex::new(files) };
         spool.tell_damage(&mut spool.files(), found);
         if spool.last_seq() == 0 {
             spool.remove();
@@ -139,7 +150,7 @@ impl JobSpool {
 
     /// Appends events with one write. The uplink learns of them when they are in the file.
     pub(crate) fn append_all(&self, bodies: impl IntoIterator<Item = EventBody>) {
-        self.keep(bodies.into_iter().map(stamped));
+        self.keep(bodies.into_iter().map(|body| stamped(self.mask.event(body))));
     }
 
     fn keep(&self, events: impl IntoIterator<Item = Event>) {

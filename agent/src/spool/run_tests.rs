@@ -19,7 +19,7 @@ fn finished() -> EventBody {
 fn left_behind(events: u32) -> (tempfile::TempDir, Arc<JobSpool>) {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
-    spool.create(id(), "{}").unwrap().append_all((1..=events).map(said));
+    spool.create(id(), "{}", Arc::default()).unwrap().append_all((1..=events).map(said));
     let run = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
     (dir, run)
 }
@@ -92,7 +92,7 @@ fn damage_is_told_to_people_in_front_of_the_end() {
 fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
-    let run = spool.create(id(), "{}").unwrap();
+    let run = spool.create(id(), "{}", Arc::default()).unwrap();
     run.append_all((1..=5).map(said));
     let path = dir.path().join("spool.v3/demo.1.1/events.000001");
     let mut bytes = fs::read(&path).unwrap();
@@ -112,7 +112,7 @@ fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
 fn output_goes_on_where_it_was_after_a_restart_and_the_relay_says_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
-    let run = spool.create(id(), "{}").unwrap();
+    let run = spool.create(id(), "{}", Arc::default()).unwrap();
     run.append_output(&vec![b'x'; 3_000_000]);
     run.ack_output(2_500_000);
     run.append(finished());

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::run::JobSpool;
 use super::run_id::RunId;
+use crate::mask::Masker;
 
 type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 
@@ -55,12 +56,13 @@ impl Spool {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a run, its spec on disk.
+    /// Makes a run, its spec on disk. What `mask` finds in its events is not written.
     ///
     /// # Errors
     /// What the file system says, such as no room.
-    pub(crate) fn create(&self, run: RunId, spec: &str) -> io::Result<Arc<JobSpool>> {
-        let spool = Arc::new(JobSpool::create(&self.root, run.clone(), spec, Arc::clone(&self.bell))?);
+    pub(crate) fn create(&self, run: RunId, spec: &str, mask: Arc<Masker>) -> io::Result<Arc<JobSpool>> {
+        let spool = JobSpool::create(&self.root, run.clone(), spec, mask, Arc::clone(&self.bell))?;
+        let spool = Arc::new(spool);
         self.lock().insert(run, Arc::clone(&spool));
         Ok(spool)
     }

@@ -83,8 +83,10 @@ impl Steps {
         commands.sort_by_key(|process| (process.started, process.pid));
         for step in &mut self.open {
             let Tree::Wanted { argv } = &step.tree else { continue };
-            let fits =
-                |process: &&Process| tree.subtree(process.pid).iter().any(|below| *below.argv == **argv);
+            let rules = &self.rules;
+            let fits = |process: &&Process| {
+                tree.subtree(process.pid).iter().any(|below| rules.shows_as(&below.argv, argv))
+            };
             if let Some(at) = commands.iter().position(fits) {
                 step.tree = rooted(commands.remove(at));
             }

@@ -86,7 +86,7 @@ impl AgentSide {
     pub fn take_job(&self, job: &JobId, epoch: u32, spec: &str) -> io::Result<AgentFrame> {
         let run = RunId { job: job.clone(), epoch };
         if self.spool.get(&run).is_none() {
-            let spool = self.spool.create(run, spec)?;
+            let spool = self.spool.create(run, spec, Arc::default())?;
             spool.append(EventBody::Accepted {
                 agent: self.name.clone(),
                 isolation: Isolation::None,

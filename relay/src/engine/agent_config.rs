@@ -4,13 +4,14 @@
 //! `local` the agent keeps it in memory alone; in a container it lies in a file that only root can read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
 use super::EngineKind;
 
 /// The agent's configuration. Its readers are `worker-agent configure` and `run --config-stdin`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct AgentConfig {
     /// Where the relay listens, as the agent sees it.
     pub url: String,
@@ -26,6 +27,17 @@ pub struct AgentConfig {
     pub codex: String,
     /// Environment of its workers.
     pub env: BTreeMap<String, String>,
+}
+
+// By hand, so that neither token nor values can get into a log.
+impl fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentConfig")
+            .field("url", &self.url)
+            .field("max_jobs", &self.max_jobs)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Variables that hold the model's key.
@@ -94,5 +106,19 @@ mod tests {
     fn workers_get_what_they_need_and_no_secret_but_the_models_key() {
         assert_eq!(env(EngineKind::Local), ["CODEX_API_KEY", "HOME", "LC_ALL", "PATH"]);
         assert_eq!(env(EngineKind::Docker), ["CODEX_API_KEY"]);
+    }
+
+    #[test]
+    fn debug_output_holds_no_value() {
+        let config = AgentConfig {
+            url: "ws://h/agent".to_owned(),
+            token: "s3cret-token".to_owned(),
+            max_jobs: 1,
+            user: None,
+            codex: "codex".to_owned(),
+            env: [("CODEX_API_KEY".to_owned(), "s3cret-key".to_owned())].into(),
+        };
+        let shown = format!("{config:?}");
+        assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");
     }
 }

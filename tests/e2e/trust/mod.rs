@@ -3,3 +3,4 @@
 mod consent;
 mod engine;
 mod policy;
+mod secrets;

@@ -1,16 +1,23 @@
 //! The rules of a job: those of `relay.toml` first, then the built-in table. Pure.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use common::event::MAX_TITLE;
 use common::rule::{self, MAX_RULES, StepRule};
+use common::text;
 use regex_lite::Regex;
 
 use super::argv::Process;
 use super::line::{MAX_LINE, beginning, inner, of_line};
 use super::work::Work;
+use crate::mask::Masker;
 
 /// What tells work from its command line or process.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rules {
     own: Vec<(Regex, StepRule)>,
+    mask: Arc<Masker>,
 }
 
 impl Rules {
@@ -24,11 +31,46 @@ impl Rules {
             let regex = rule::compile(&rule.pattern).map_err(|wrong| format!("step rule {n} {wrong}"))?;
             Ok((regex, rule.clone()))
         });
-        Ok(Self { own: compiled.collect::<Result<_, String>>()? })
+        Ok(Self { own: compiled.collect::<Result<_, String>>()?, mask: Arc::default() })
     }
 
-    /// What a command line does. A rule of `relay.toml` speaks for the whole line, whatever its parts are.
+    /// The same, with titles that hold no secrets.
+    #[must_use]
+    pub(crate) fn with_mask(self, mask: Arc<Masker>) -> Self {
+        Self { mask, ..self }
+    }
+
+    /// What a command line does, by what it really says. Its title is that of the masked line: a title is cut, and half
+    /// of a secret would not be found in it.
     pub(crate) fn of_line(&self, command: &str) -> Work {
+        let work = self.line_work(command);
+        match self.mask.text(command) {
+            Cow::Borrowed(_) => work,
+            Cow::Owned(masked) => Work { title: self.line_work(&masked).title, ..work },
+        }
+    }
+
+    /// What a process does; none for shells, for wrappers (`sudo`, `timeout`, `xargs`: what they run is a process too),
+    /// for filters, and for everything that neither the table nor a rule of `relay.toml` knows.
+    pub(crate) fn of_process(&self, argv: &[String]) -> Option<Work> {
+        let work = self.process_work(argv)?;
+        let masked: Vec<Cow<'_, str>> = argv.iter().map(|word| self.mask.text(word)).collect();
+        if masked.iter().all(|word| matches!(word, Cow::Borrowed(_))) {
+            return Some(work);
+        }
+        let masked: Vec<String> = masked.into_iter().map(Cow::into_owned).collect();
+        let title = self.process_work(&masked).map_or_else(|| masked.join(" "), |masked| masked.title);
+        Some(Work { title: text::one_line(&title, MAX_TITLE), ..work })
+    }
+
+    /// Whether these arguments are those of a command line whose secrets were masked before it was split.
+    pub(crate) fn shows_as(&self, argv: &[String], masked: &[String]) -> bool {
+        argv.len() == masked.len()
+            && argv.iter().zip(masked).all(|(word, shown)| self.mask.text(word) == *shown)
+    }
+
+    /// A rule of `relay.toml` speaks for the whole line, whatever its parts are.
+    fn line_work(&self, command: &str) -> Work {
         let line = inner(command);
         let line = beginning(&line, MAX_LINE);
         let work = of_line(line);
@@ -38,9 +80,7 @@ impl Rules {
         }
     }
 
-    /// What a process does; none for shells, for wrappers (`sudo`, `timeout`, `xargs`: what they run is a process too),
-    /// for filters, and for everything that neither the table nor a rule of `relay.toml` knows.
-    pub(crate) fn of_process(&self, argv: &[String]) -> Option<Work> {
+    fn process_work(&self, argv: &[String]) -> Option<Work> {
         let process = Process::new(argv)?;
         let known = process.known();
         match self.own_rule(&process.lines()) {

@@ -63,7 +63,12 @@ impl Writer {
         if self.room.is_full() && !self.room.wants(job, has_end) && self.job(job).is_ok() {
             return self.let_wait(job, receipts.clone());
         }
+        let accepted = batch.iter().any(|event| matches!(event.body, EventBody::Accepted { .. }));
         let taken = self.with_job(job, |open, ids| open.take_events(epoch, first_seq, batch, ids));
+        if accepted && taken.is_ok() {
+            // The frame that says so may have been lost with its connection.
+            spec::forget_env(&self.registry, job);
+        }
         self.promise(job, epoch, taken, receipts);
     }
 

@@ -8,6 +8,7 @@ use common::ids::JobId;
 
 use super::mend::RETRY;
 use super::room::is_lacking;
+use super::spec;
 use super::thread::Writer;
 
 /// Open logs that keep their descriptor: with more jobs than that each is opened again when it has something to say, so
@@ -90,6 +91,10 @@ impl Writer {
             self.due.remove(job);
             let Some(open) = self.open.get_mut(job) else { continue };
             let is_final = open.record().state.is_final();
+            if is_final {
+                // However it ended: cancelled in the queue, refused, lost. Before anybody sees that it did.
+                spec::forget_env(&self.registry, job);
+            }
             let mut refreshed = open.refresh(&self.registry, now);
             // It takes the place of an older one, so the room that this needs is only lent.
             if refreshed.as_ref().is_err_and(is_lacking) && self.room.give_up_reserve(now) {

@@ -23,6 +23,17 @@ pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     atomic::replace(&path, &serde_json::to_vec(&spec)?, Durability::Synced)
 }
 
+/// The same for a job that has ended or is with an agent; one whose spec is gone has no values. A failure is logged: the
+/// values go with the next start.
+pub(super) fn forget_env(registry: &Registry, job: &JobId) {
+    match drop_env(registry, job) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::error!("{job}: the environment values in its spec could not be removed: {e}");
+        }
+        _ => {}
+    }
+}
+
 /// Sets the time limit in the spec of a job that no agent has yet.
 ///
 /// # Errors

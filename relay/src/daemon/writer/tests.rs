@@ -240,3 +240,45 @@ fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
     let open = open.filter(|fd| fs::read_link(fd.path()).is_ok_and(mine)).count();
     assert!(open <= 64, "{open} descriptors");
 }
+
+#[test]
+fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_start() {
+    let (_dir, registry) = registry();
+    let jobs = ["accepted#1", "ended#1", "queued#1", "left#1"].map(|job| launch(&registry, job));
+    let write = |job: &JobId| {
+        let spec = serde_json::json!({
+            "schema": 1, "job": job, "runner": "shell", "prompt": "p", "workspace": "/w", "env": {"KEY": "s3cret"},
+            "setup": [], "checks": [], "limits": {"job_ms": 1, "grace_ms": 1, "steps": {}},
+            "codex": {"program": "codex", "model": null, "sandbox": "off", "args": []},
+        });
+        fs::write(registry.spec(job), spec.to_string()).unwrap();
+    };
+    jobs.each_ref().map(write);
+    let holds =
+        || jobs.each_ref().map(|job| fs::read_to_string(registry.spec(job)).unwrap().contains("s3cret"));
+    let (mut writer, _changes) = open(&registry);
+    let [accepted, ended, _, left] = &jobs;
+    let body = EventBody::Accepted {
+        agent: "agent".to_owned(),
+        isolation: common::event::Isolation::None,
+        workspace_log: None,
+    };
+    for job in [accepted, left] {
+        assert_eq!(
+            send(&mut writer, job, 1, 1, vec![Event { body: body.clone(), ..said("") }]).unwrap().seq,
+            1
+        );
+    }
+    let cancelled = Box::new(finished().body);
+    writer.write([Command::Own { job: ended.clone(), body: cancelled }], Instant::now());
+    assert_eq!(holds(), [false, false, true, false]);
+    drop(writer);
+    // As a relay leaves them that was killed before it came to this.
+    for job in [accepted, ended, left] {
+        write(job);
+    }
+    let _again = open(&registry);
+    assert_eq!(holds(), [false, false, true, false]);
+    let names = fs::read_to_string(registry.spec(left)).unwrap();
+    assert!(names.contains(r#""env_names":["KEY"]"#), "{names}");
+}

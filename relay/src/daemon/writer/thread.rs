@@ -8,6 +8,7 @@ use common::event::EventBody;
 use common::ids::JobId;
 use common::record::{JobRecord, State};
 use common::wire::Durable;
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
@@ -18,6 +19,7 @@ use super::ids::EventIds;
 use super::job::OpenJob;
 use super::recover;
 use super::room::Room;
+use super::spec;
 use crate::daemon::subscribe::Feed;
 use crate::registry::Registry;
 
@@ -103,7 +105,7 @@ impl Writer {
         let found = recover::look(&registry)?;
         let mut writer = Self {
             ids: EventIds::load(&registry)?,
-            archive: Archive::new(found.ended),
+            archive: Archive::new(found.ended.clone()),
             room: Room::new(&registry, now),
             open: BTreeMap::new(),
             claims: Claims::default(),
@@ -118,14 +120,25 @@ impl Writer {
             feed,
             registry,
         };
+        let mut ended = found.ended;
         for job in found.others {
             match writer.job(&job) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => writer.found_ended(&job),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    writer.found_ended(&job);
+                    ended.push((Timestamp::UNIX_EPOCH, job));
+                }
                 Err(e) => tracing::error!("{job} can't be recovered: {e}"),
                 Ok(_) => {}
             }
         }
         writer.commit(now);
+        // A relay that was killed may have left values of jobs that are with an agent or over.
+        for (_, job) in &ended {
+            spec::forget_env(&writer.registry, job);
+        }
+        for open in writer.open.values().filter(|open| open.record().state != State::Queued) {
+            spec::forget_env(&writer.registry, &open.record().job);
+        }
         writer.archive.trim(&writer.registry);
         let active: Vec<JobRecord> = writer.open.values().map(|open| open.record().clone()).collect();
         let queued = active.iter().filter(|record| record.state == State::Queued);

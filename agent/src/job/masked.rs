@@ -1,0 +1,55 @@
+//! A command's output on its way to everything that reads it: its secrets are masked before anything else is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::mask::{Masker, Stream};
+use crate::process::Source;
+
+/// How long an end of the output that may begin a secret is held back when nothing follows: a prompt waits for its
+/// reader, and two writes of one program come much closer.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The output of one command.
+#[derive(Debug)]
+pub(super) struct Masked {
+    stdout: Stream,
+    stderr: Stream,
+    /// When the newest output came.
+    newest: Instant,
+}
+
+impl Masked {
+    /// Nothing has come yet.
+    pub(super) fn new(mask: &Arc<Masker>) -> Self {
+        let stream = || Stream::new(Arc::clone(mask));
+        Self { stdout: stream(), stderr: stream(), newest: Instant::now() }
+    }
+
+    /// Takes output; gives what can be shown by now.
+    pub(super) fn push(&mut self, source: Source, bytes: Vec<u8>) -> Vec<u8> {
+        self.newest = Instant::now();
+        match source {
+            Source::Stdout => self.stdout.push(bytes),
+            Source::Stderr => self.stderr.push(bytes),
+        }
+    }
+
+    /// When something is to be released though nothing follows.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (self.stdout.waits() || self.stderr.waits()).then(|| self.newest + PATIENCE)
+    }
+
+    /// What is held back and need not be any longer; at the end of the output, all.
+    pub(super) fn release(&mut self, end: bool) -> [(Source, Vec<u8>); 2] {
+        let due = self.due().is_some_and(|due| due <= Instant::now());
+        let rest = |stream: &mut Stream| match (end, due) {
+            (true, _) => stream.finish(),
+            (false, true) => stream.idle(),
+            (false, false) => Vec::new(),
+        };
+        [(Source::Stdout, rest(&mut self.stdout)), (Source::Stderr, rest(&mut self.stderr))]
+    }
+}

@@ -1,0 +1,44 @@
+//! Which values of a job are secrets, and what of its spec may lie on a disk. Pure.
+
+use common::job::JobSpec;
+use serde::Deserialize;
+
+use crate::config::Config;
+use crate::environment::Variables;
+use crate::mask::{Masker, Secrets};
+
+/// What of a spec is needed before the rest of it is known to be good.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Given {
+    workspace: String,
+    env: Variables,
+}
+
+/// Finds all values that were given to the job by name, those of the agent's configuration that look like secrets, and
+/// the agent's own token. `own` is the agent's environment.
+pub(super) fn masker(config: Option<&Config>, own: &Variables, spec: &str) -> Masker {
+    let given: Given = serde_json::from_str(spec).unwrap_or_default();
+    let home = |env: &Variables| env.get("HOME").cloned().unwrap_or_default();
+    let configured = config.map(|config| home(&config.env)).unwrap_or_default();
+    let mut secrets = Secrets::new(&[&given.workspace, &home(own), &configured]);
+    secrets.add_all(&given.env);
+    if let Some(config) = config {
+        secrets.add_named(&config.env);
+        secrets.add("RELAY_TOKEN", &config.token);
+    }
+    Masker::new(secrets)
+}
+
+/// The spec without the values of its environment: the running job alone has them.
+pub(super) fn without_values(spec: &JobSpec) -> String {
+    let mut spec = spec.clone();
+    spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
+    // A spec that came as JSON can be written as JSON; and the file is there to be found, nobody reads it.
+    serde_json::to_string(&spec).unwrap_or_default()
+}
+
+/// Why a spec can't be read, without any of its values: serde's own words may hold one.
+pub(super) fn unreadable(error: &serde_json::Error) -> String {
+    format!("the job's spec can't be read: it is wrong at line {}, column {}", error.line(), error.column())
+}

@@ -1,0 +1,96 @@
+//! Where a secret may begin: each value in each encoding is known by its first four bytes. Pure.
+//!
+//! A set of bits holds a hash of each of these beginnings, so that a text without secrets costs one look per byte in a table
+//! that stays in the processor's cache. An Aho-Corasick automaton was tried first: with ten secrets it took 200 KiB for each
+//! job and read base64 at 36 to 90 MB/s; this takes 30 KiB and reads it at 400.
+
+use std::collections::BTreeMap;
+
+/// Bytes of a beginning.
+pub(super) const WINDOW: usize = 4;
+
+/// The first bytes of a value in some encoding.
+pub(super) type Beginning = [u8; WINDOW];
+
+/// Beginnings, each with what may begin with it.
+pub(super) struct Index<T> {
+    /// Sorted.
+    beginnings: Vec<(Beginning, Vec<T>)>,
+    /// One bit for each hash.
+    bits: Vec<u64>,
+    /// How far a hash is shifted to give the place of its bit.
+    shift: u32,
+}
+
+/// Without beginnings: it finds nothing.
+impl<T> Default for Index<T> {
+    fn default() -> Self {
+        Self { beginnings: Vec::new(), bits: Vec::new(), shift: 0 }
+    }
+}
+
+impl<T> Index<T> {
+    /// An index of these.
+    pub(super) fn new(beginnings: BTreeMap<Beginning, Vec<T>>) -> Self {
+        if beginnings.is_empty() {
+            return Self::default();
+        }
+        // At most one bit in 64 is set, so that hardly any text needs a second look: 8 KiB for 1,000 beginnings.
+        let size = beginnings.len().max(1024).next_power_of_two().trailing_zeros() + 6;
+        let size = size.min(24);
+        let mut index = Self {
+            beginnings: beginnings.into_iter().collect(),
+            bits: vec![0; (1 << size) / 64],
+            shift: 32 - size,
+        };
+        for at in 0..index.beginnings.len() {
+            let place = index.place(index.beginnings[at].0);
+            index.bits[place / 64] |= 1 << (place % 64);
+        }
+        index
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.beginnings.is_empty()
+    }
+
+    /// Bytes that it takes.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        let entries = self.beginnings.iter().map(|(_, found)| 32 + found.len() * size_of::<T>());
+        entries.sum::<usize>() + self.bits.len() * 8
+    }
+
+    fn place(&self, beginning: Beginning) -> usize {
+        (u32::from_le_bytes(beginning).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
+    }
+
+    /// The first place from `at` on where something may begin, and what.
+    pub(super) fn find(&self, text: &[u8], at: usize) -> Option<(usize, &[T])> {
+        if self.is_empty() {
+            return None;
+        }
+        let windows = text.get(at..)?.windows(WINDOW);
+        for (n, window) in windows.enumerate() {
+            let &[a, b, c, d] = window else { return None };
+            let place = self.place([a, b, c, d]);
+            if self.bits[place / 64] >> (place % 64) & 1 == 1
+                && let Ok(found) =
+                    self.beginnings.binary_search_by_key(&[a, b, c, d], |(beginning, _)| *beginning)
+            {
+                return Some((at + n, &self.beginnings[found].1));
+            }
+        }
+        None
+    }
+
+    /// Where the longest end of the text is, from `at` on, that a beginning begins with but does not fit into.
+    pub(super) fn begun(&self, text: &[u8], at: usize) -> Option<usize> {
+        let begins = |from: &usize| {
+            let end = &text[*from..];
+            let place = self.beginnings.partition_point(|(beginning, _)| beginning.as_slice() < end);
+            self.beginnings.get(place).is_some_and(|(beginning, _)| beginning.starts_with(end))
+        };
+        (text.len().saturating_sub(WINDOW - 1).max(at)..text.len()).find(begins)
+    }
+}

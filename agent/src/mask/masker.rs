@@ -1,0 +1,131 @@
+//! Finds secrets in texts.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::beginnings::beginnings;
+use super::compare::{Encoding, Seen, compare};
+use super::index::Index;
+use super::secrets::{Secret, Secrets};
+
+/// So much of a secret at the end of a text is masked, too, though the rest of it is missing.
+const PART: usize = 8;
+
+/// What may begin somewhere: a secret, by its index, in an encoding.
+type Candidate = (usize, Encoding);
+
+/// Masks the secrets of one job.
+#[derive(Default)]
+pub(crate) struct Masker {
+    secrets: Vec<Secret>,
+    index: Index<Candidate>,
+}
+
+/// The values stay out of every log.
+impl fmt::Debug for Masker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masker").field("secrets", &self.secrets.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a search found.
+enum Next<'a> {
+    /// Nothing more: all of the text is known.
+    Nothing,
+    /// A secret from `start` to `end`, and what stands in its place.
+    Secret { start: usize, end: usize, marker: &'a str },
+    /// Nothing before this place, from which on a secret may have begun.
+    Undecided(usize),
+}
+
+impl Masker {
+    /// Masks these.
+    pub(crate) fn new(secrets: Secrets) -> Self {
+        let secrets: Vec<Secret> = secrets.secrets.into_iter().collect();
+        let mut found: BTreeMap<_, Vec<Candidate>> = BTreeMap::new();
+        for (index, secret) in secrets.iter().enumerate() {
+            for (beginning, encodings) in beginnings(&secret.value) {
+                let candidates = encodings.into_iter().map(|encoding| (index, encoding));
+                found.entry(beginning).or_default().extend(candidates);
+            }
+        }
+        Self { secrets, index: Index::new(found) }
+    }
+
+    /// Bytes that it takes.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.secrets.iter().map(|secret| secret.value.len()).sum::<usize>() + self.index.size()
+    }
+
+    /// Whether nothing is masked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// A whole text without its secrets. One that ends within a secret, cut off there or not, loses that part too.
+    pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let body = text.trim_end_matches('…');
+        let mut out = Vec::new();
+        self.mask(body.as_bytes(), 0, true, &mut out);
+        if out.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut out = String::from_utf8_lossy(&out).into_owned();
+        out.push_str(&text[body.len()..]);
+        Cow::Owned(out)
+    }
+
+    /// Masks the text that follows `shown` bytes which are out already, into `out`; nothing is put there if all of it can
+    /// stay as it is. Gives where what is not decided yet begins; with the last piece of a text everything is decided.
+    pub(super) fn mask(&self, text: &[u8], shown: usize, last: bool, out: &mut Vec<u8>) -> usize {
+        let mut at = 0;
+        let mut written = shown;
+        loop {
+            let (until, next) = match self.next(text, at, last) {
+                Next::Secret { start, end, marker } => (start, Some((end, marker))),
+                Next::Nothing if written == 0 => return text.len(),
+                Next::Nothing => (text.len(), None),
+                Next::Undecided(from) => (from, None),
+            };
+            if until > written {
+                out.extend_from_slice(&text[written..until]);
+            }
+            let Some((end, marker)) = next else { return until };
+            out.extend_from_slice(marker.as_bytes());
+            at = end;
+            written = end;
+        }
+    }
+
+    fn next(&self, text: &[u8], mut at: usize, last: bool) -> Next<'_> {
+        if self.is_empty() {
+            return Next::Nothing;
+        }
+        while let Some((start, candidates)) = self.index.find(text, at) {
+            let (mut longest, mut part) = (None, None);
+            for (index, encoding) in candidates {
+                match compare(*encoding, &self.secrets[*index].value, &text[start..]) {
+                    Seen::Other => {}
+                    Seen::Part => part = Some(*index),
+                    Seen::Whole(length) if longest.is_some_and(|(most, _)| most >= length) => {}
+                    Seen::Whole(length) => longest = Some((length, *index)),
+                }
+            }
+            let part = part.filter(|_| !last || text.len() - start >= PART);
+            let (end, index) = match (longest, part) {
+                (_, Some(_)) if !last => return Next::Undecided(start),
+                (_, Some(index)) => (text.len(), index),
+                (Some((length, index)), None) => (start + length, index),
+                (None, None) => {
+                    at = start + 1;
+                    continue;
+                }
+            };
+            return Next::Secret { start, end, marker: &self.secrets[index].marker };
+        }
+        let begun = if last { None } else { self.index.begun(text, at) };
+        begun.map_or(Next::Nothing, Next::Undecided)
+    }
+}

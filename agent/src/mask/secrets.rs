@@ -1,0 +1,151 @@
+//! Which values are secrets.
+//!
+//! Not masked: values shorter than [`SHORTEST`] bytes, plain words (`production`) unless the variable's name says that it
+//! is a secret, and values the caller excludes, such as the workspace's path. Masking those would garble the output and
+//! hide nothing.
+
+use std::collections::BTreeSet;
+
+use crate::environment::{Variables, looks_secret};
+
+/// Shorter values are not masked: they occur in any text.
+pub(super) const SHORTEST: usize = 6;
+/// Shortest line of a multi-line value that is masked by itself.
+const SHORTEST_LINE: usize = 8;
+/// A single word of letters up to this length is a setting unless its name says otherwise.
+const PLAIN_WORD: usize = 16;
+/// Longest name in a marker, in bytes.
+const NAME: usize = 40;
+
+/// A value to be masked.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Secret {
+    /// What is masked.
+    pub(super) value: String,
+    /// What stands in its place.
+    pub(super) marker: String,
+}
+
+/// The secrets of a job.
+#[derive(Default)]
+pub(crate) struct Secrets {
+    pub(super) secrets: BTreeSet<Secret>,
+    /// Values that are no secrets.
+    excluded: Vec<String>,
+}
+
+impl Secrets {
+    /// No secrets. Values equal to one of `excluded` are not taken.
+    pub(crate) fn new(excluded: &[&str]) -> Self {
+        let excluded = excluded.iter().map(|value| value.trim_end_matches('/').to_owned());
+        Self { secrets: BTreeSet::new(), excluded: excluded.collect() }
+    }
+
+    /// Adds one secret.
+    pub(crate) fn add(&mut self, name: &str, value: &str) {
+        let whole = value.trim_matches(['\r', '\n']);
+        let is_setting = is_plain_word(whole) && !looks_secret(name);
+        if is_setting || self.excluded.iter().any(|other| other == whole.trim_end_matches('/')) {
+            return;
+        }
+        let lines = whole.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
+        let parts = lines.chain(password(whole)).chain([whole]);
+        for part in parts.filter(|part| part.len() >= SHORTEST) {
+            self.secrets.insert(Secret { value: part.to_owned(), marker: marker(name) });
+        }
+    }
+
+    /// Adds every variable.
+    pub(crate) fn add_all(&mut self, env: &Variables) {
+        for (name, value) in env {
+            self.add(name, value);
+        }
+    }
+
+    /// Adds the variables whose name says that they are secrets, and the passwords in addresses.
+    pub(crate) fn add_named(&mut self, env: &Variables) {
+        for (name, value) in env {
+            if looks_secret(name) {
+                self.add(name, value);
+            } else if let Some(password) = password(value) {
+                self.add(name, password);
+            }
+        }
+    }
+}
+
+/// `***NAME***`, free of everything that JSON or a shell would have to quote.
+fn marker(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
+    format!("***{}***", name.chars().take(NAME).map(plain).collect::<String>())
+}
+
+fn is_plain_word(value: &str) -> bool {
+    let mut rest = value.chars().skip(1);
+    value.len() <= PLAIN_WORD
+        && value.chars().all(|c| c.is_ascii_alphabetic())
+        && (rest.all(|c| c.is_ascii_lowercase()) || value.chars().all(|c| c.is_ascii_uppercase()))
+}
+
+/// The password in `scheme://user:password@host`.
+fn password(value: &str) -> Option<&str> {
+    let (_, rest) = value.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (user, _) = rest[..end].rsplit_once('@')?;
+    user.split_once(':').map(|(_, password)| password)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(pairs: &[(&str, &str)]) -> Vec<String> {
+        let mut secrets = Secrets::new(&["/home/worker", "/work/space/"]);
+        for (name, value) in pairs {
+            secrets.add(name, value);
+        }
+        secrets.secrets.into_iter().map(|secret| secret.value).collect()
+    }
+
+    #[test]
+    fn short_values_plain_words_and_known_paths_are_no_secrets() {
+        let settings = [
+            ("A", "true"),
+            ("B", "12345"),
+            ("C", "production"),
+            ("D", "DEBUG"),
+            ("E", "/home/worker"),
+            ("F", "/work/space"),
+            ("G", ""),
+        ];
+        assert_eq!(values(&settings), [""; 0]);
+        let secrets = [("A", "123456"), ("MY_PASSWORD", "production"), ("B", "abcdefG")];
+        assert_eq!(values(&secrets), ["123456", "abcdefG", "production"]);
+    }
+
+    #[test]
+    fn lines_of_a_value_and_the_password_of_an_address_are_masked_by_themselves() {
+        assert_eq!(
+            values(&[("K", "-----BEGIN\r\nabcdefghij\nxy\n")]),
+            ["-----BEGIN", "-----BEGIN\r\nabcdefghij\nxy", "abcdefghij"]
+        );
+        assert_eq!(
+            values(&[("U", "postgres://me:p4ss:word@host/db")]),
+            ["p4ss:word", "postgres://me:p4ss:word@host/db"]
+        );
+        let mut secrets = Secrets::new(&[]);
+        let env = [
+            ("HTTP_PROXY", "http://u:hunter22@proxy:1"),
+            ("LANG", "C.UTF-8.long"),
+            ("MY_TOKEN", "abc.def.ghi"),
+        ];
+        secrets.add_named(&env.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let values: Vec<_> = secrets.secrets.iter().map(|secret| secret.value.as_str()).collect();
+        assert_eq!(values, ["abc.def.ghi", "hunter22"]);
+    }
+
+    #[test]
+    fn a_marker_needs_no_quoting_whatever_the_name() {
+        assert_eq!(marker("A\"B\\\n€"), "***A_B___***");
+    }
+}

@@ -1,0 +1,72 @@
+//! Output that comes in pieces.
+
+use std::sync::Arc;
+
+use super::Masker;
+
+/// So few bytes at the end of what was written are shown though a secret may begin with them: a prompt that ends like a
+/// secret begins is more likely than a secret.
+const SHOWN: usize = 3;
+
+/// Masks one stream of output. It holds back only an end with which a secret may begin.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    masker: Arc<Masker>,
+    held: Vec<u8>,
+    /// Bytes of `held` that are out already.
+    shown: usize,
+}
+
+impl Stream {
+    /// A stream of which nothing has come yet.
+    pub(crate) fn new(masker: Arc<Masker>) -> Self {
+        Self { masker, held: Vec::new(), shown: 0 }
+    }
+
+    /// Takes a piece; gives what can be shown by now.
+    pub(crate) fn push(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        self.take(bytes, false)
+    }
+
+    /// Whether something waits that need not, if nothing follows for a moment.
+    pub(crate) fn waits(&self) -> bool {
+        (self.shown + 1..=SHOWN).contains(&self.held.len())
+    }
+
+    /// Nothing has followed for a moment: what is held back and too short to tell anything.
+    pub(crate) fn idle(&mut self) -> Vec<u8> {
+        if !self.waits() {
+            return Vec::new();
+        }
+        let rest = self.held[self.shown..].to_vec();
+        self.shown = self.held.len();
+        rest
+    }
+
+    /// Nothing follows: the rest.
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        self.take(Vec::new(), true)
+    }
+
+    fn take(&mut self, bytes: Vec<u8>, last: bool) -> Vec<u8> {
+        if self.masker.is_empty() {
+            return bytes;
+        }
+        let text = if self.held.is_empty() {
+            bytes
+        } else {
+            let mut text = std::mem::take(&mut self.held);
+            text.extend_from_slice(&bytes);
+            text
+        };
+        let mut out = Vec::new();
+        let known = self.masker.mask(&text, self.shown, last, &mut out);
+        let unchanged = self.shown == 0 && out.is_empty() && known == text.len();
+        self.shown = self.shown.saturating_sub(known);
+        if unchanged {
+            return text;
+        }
+        self.held = text[known..].to_vec();
+        out
+    }
+}

@@ -1,0 +1,272 @@
+//! A secret reaches the process that needs it, and no file or output of relay, whatever the worker does with it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use common::event::FailureKind;
+use common::record::State;
+use relay_tests::harness::docker::gateway;
+use relay_tests::harness::model::Model;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, until};
+use serde_json::json;
+
+use crate::codex;
+
+const CANARY: &str = r#"s3cr3t+Canary/42="päss" & end"#;
+/// One that can be a file's name.
+const FILE: &str = "c4nary-in-a-file-name";
+
+/// Prints the canary in every encoding, in two pieces and on stderr.
+const PRINT: &str = r#"
+import base64, json, os, sys, urllib.parse
+v = os.environ["CANARY"]
+b = v.encode()
+basic = ("user:" + v).encode()
+for text in [v, json.dumps(v), json.dumps(v, ensure_ascii=False), json.dumps(json.dumps(v)), json.dumps(json.dumps(json.dumps(v))),
+             urllib.parse.quote(v), urllib.parse.quote(v, safe=""), urllib.parse.quote_plus(v), urllib.parse.quote(v).lower(),
+             base64.b64encode(b).decode(), base64.b64encode(basic).decode(), base64.urlsafe_b64encode(b"x" + basic).decode(),
+             base64.urlsafe_b64encode(b"xy" + basic).decode().rstrip("="), base64.encodebytes(b"-" * 40 + basic).decode(),
+             b.hex(), b.hex().upper(), b.hex(" ")]:
+    print("<" + text + ">", flush=True)
+for place in [1, 4, 9, len(b) - 1]:
+    os.write(1, b"two pieces " + b[:place])
+    os.write(1, b[place:] + b"\n")
+sys.stdout.flush()
+print("complaint about " + v, file=sys.stderr)
+print("printed all")
+"#;
+
+/// The canary in every form in which it must not be found.
+fn needles(value: &str) -> Vec<String> {
+    let json = |text: &str| {
+        let quoted = serde_json::to_string(text).unwrap();
+        quoted[1..quoted.len() - 1].to_owned()
+    };
+    let ascii = json(value).replace('ä', "\\u00e4");
+    let mut all = vec![value.to_owned(), json(value), json(&json(value)), ascii.clone(), json(&ascii)];
+    let percent = |plain: &str| -> String {
+        let spelled = |byte: u8| match char::from(byte) {
+            c if c.is_ascii_alphanumeric() || plain.contains(c) => c.to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        value.bytes().map(spelled).collect()
+    };
+    all.extend([percent("-_.~"), percent("-_.~/"), percent("-_.~").replace("%20", "+")]);
+    all.extend([percent("-_.~").to_lowercase(), percent("-_.~/").to_lowercase()]);
+    for (shift, shared) in [(0, 0), (1, 2), (2, 3)] {
+        let text = format!("{}{value}", "x".repeat(shift));
+        let whole = text.len() * 8 / 6;
+        all.extend(
+            [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)]
+                .map(|e| e[shared..whole].to_owned()),
+        );
+    }
+    let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let spaced: Vec<String> = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    all.extend([hex.to_uppercase(), hex, spaced.join(" ")]);
+    all
+}
+
+fn hold_none(what: &str, bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let joined = text.replace("\\n", "").replace('\n', "");
+    for value in [CANARY, FILE] {
+        for needle in needles(value) {
+            assert!(!text.contains(&needle) && !joined.contains(&needle), "{what} holds {needle}:\n{text}");
+        }
+    }
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files(&entry.path(), found);
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+}
+
+/// Looks through every file that relay or its agent has written, and through what relay says of a job.
+fn nothing_holds_the_canary(site: &Site, job: &str) {
+    let mut found = Vec::new();
+    files(&site.root().join("platform"), &mut found);
+    let copy = site.workspace().join(".codex-worker");
+    files(&copy, &mut found);
+    assert!(found.iter().any(|path| path.ends_with("log.txt")), "{found:?}");
+    for path in &found {
+        hold_none(&path.display().to_string(), &fs::read(path).unwrap_or_default());
+        if path.starts_with(&copy) {
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+        }
+    }
+    for args in [
+        &["status", job][..],
+        &["status", "--json", job],
+        &["status", "-a"],
+        &["logs", job, "-n", "100000"],
+        &["events", job],
+        &["events", "--json", job],
+        &["explain", job],
+        &["wait", job],
+        &["notices", "--peek"],
+    ] {
+        let output = site.run(args);
+        hold_none(&format!("{args:?}"), &[output.stdout, output.stderr].concat());
+    }
+}
+
+/// The same for the agent's state folder in a container.
+fn nothing_in_the_container_holds_the_canary(site: &Site) {
+    let mut tar = Command::new("docker");
+    tar.args(["exec", &site.container(), "tar", "-c", "/var/lib/worker-agent"]);
+    let output = tar.output().unwrap();
+    assert!(output.stdout.len() > 1000, "{}", String::from_utf8_lossy(&output.stderr));
+    hold_none("the agent's state", &output.stdout);
+}
+
+/// Launches with the canaries in the caller's environment, handed on by their names.
+fn launch(site: &Site, args: &[&str]) -> String {
+    let mut command = site.command(&["launch", "-q", "-w", "workspace-projects/demo"]);
+    command.args(["--env", "CANARY", "--env", "FILE_CANARY"]).args(args);
+    let output = command.env("CANARY", CANARY).env("FILE_CANARY", FILE).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn shell_jobs(site: &Site) {
+    site.write("workspace-projects/demo/print.py", PRINT);
+    let check = "echo \"the key is $CANARY\"; false";
+    let setup = format!("echo '{CANARY}'");
+    let job =
+        launch(site, &["--runner", "shell", "--setup", &setup, "--check", check, "python3 print.py; env"]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::CheckFailed)), "{}", site.log(&job));
+    let message = record.error.unwrap().message;
+    assert!(message.ends_with("the key is ***CANARY***"), "{message}");
+    let log = site.log(&job);
+    assert!(log.contains("printed all") && log.contains("complaint about ***CANARY***"), "{log}");
+    assert_eq!(log.matches("two pieces ***CANARY***\n").count(), 4, "{log}");
+    assert!(log.contains("CANARY=***CANARY***") && log.contains("$ echo '***CANARY***'"), "{log}");
+    nothing_holds_the_canary(site, &job);
+}
+
+/// A model that writes the canaries into everything that Codex reports.
+fn model_scripts() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let patch = format!("*** Begin Patch\n*** Add File: {FILE}.txt\n+{CANARY}\n*** End Patch");
+    let script = json!({"name": "spills", "turns": [
+        {"reasoning": format!("The key is {CANARY}.")},
+        {"commands": [{"cmd": "python3 print.py"}]},
+        {"commands": [{"cmd": format!("git clone -q 'file:///nowhere/{CANARY}'; echo cloned")}]},
+        {"patch": patch},
+        {"message": format!("All done with {CANARY} and {FILE}.")},
+    ]});
+    fs::write(dir.path().join("spills.json"), script.to_string()).unwrap();
+    dir
+}
+
+fn codex_job(engine: Engine, address: &str) -> Site {
+    let scripts = model_scripts();
+    // The address and the settings are those of any site; its scripts are this test's.
+    let (_, site) = codex::site(engine, address);
+    let model = Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), address, scripts.path());
+    model.write_codex_home(site.codex_home());
+    site.write("workspace-projects/demo/print.py", PRINT);
+    let job = launch(&site, &["[script:spills] Spill."]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
+    assert_eq!(record.message.as_deref(), Some("All done with ***CANARY*** and ***FILE_CANARY***."));
+    let titles: Vec<&str> = record.steps.iter().map(|step| step.title.as_str()).collect();
+    assert!(titles.iter().any(|title| title.contains("***CANARY***")), "{titles:?}");
+    let log = site.log(&job);
+    assert!(log.contains("printed all") && log.contains("***FILE_CANARY***.txt"), "{log}");
+    nothing_holds_the_canary(&site, &job);
+    site
+}
+
+#[test]
+fn no_file_and_no_command_shows_a_secret_that_a_shell_job_prints() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    shell_jobs(&site);
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn no_file_and_no_command_shows_a_secret_that_a_job_in_a_container_prints() {
+    let site = Site::new(Engine::Docker);
+    site.relay(&["up"]);
+    shell_jobs(&site);
+    nothing_in_the_container_holds_the_canary(&site);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn no_file_and_no_command_shows_a_secret_that_codex_reports() {
+    codex_job(Engine::Local, "127.0.0.1");
+}
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn no_file_and_no_command_shows_a_secret_that_codex_in_a_container_reports() {
+    let site = codex_job(Engine::Docker, &gateway());
+    nothing_in_the_container_holds_the_canary(&site);
+}
+
+/// What the spec of a job holds.
+fn spec(site: &Site, job: &str) -> String {
+    fs::read_to_string(site.file(job, "spec")).unwrap()
+}
+
+#[test]
+fn environment_values_leave_the_disk_when_a_job_is_cancelled_in_the_queue() {
+    let site = Site::new(Engine::Local);
+    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
+    site.relay(&["up"]);
+    let first = site.launch_shell("until test -e go; do sleep 0.05; done", &["-n", "first"]);
+    site.record_when(&first, "running", |record| record.state == State::Running);
+    let job = launch(&site, &["--runner", "shell", "echo never"]);
+    assert!(spec(&site, &job).contains(FILE), "the queue keeps the values");
+    site.relay(&["cancel", &job]);
+    assert_eq!(outcome(&site.ended(&job)), (State::Cancelled, None));
+    let spec = spec(&site, &job);
+    assert!(!spec.contains(FILE) && spec.contains("FILE_CANARY"), "{spec}");
+    site.write("workspace-projects/demo/go", "");
+    site.ended(&first);
+    nothing_holds_the_canary(&site, &job);
+}
+
+#[test]
+fn environment_values_leave_the_disk_when_the_agent_refuses_a_job() {
+    let site = Site::new(Engine::Local);
+    site.configure("[codex]\nprogram = \"/nowhere/codex\"\n");
+    site.relay(&["up"]);
+    let job = launch(&site, &["a task"]);
+    assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::Refused)));
+    let spec = spec(&site, &job);
+    assert!(!spec.contains(FILE) && spec.contains("FILE_CANARY"), "{spec}");
+}
+
+#[test]
+fn a_start_of_the_relay_removes_environment_values_that_a_killed_one_left() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    let job = launch(&site, &["--runner", "shell", "true"]);
+    site.ended(&job);
+    site.relay(&["down"]);
+    // As a relay leaves it that was killed behind the end and before the spec.
+    let path = site.file(&job, "spec");
+    let mut left: serde_json::Value = serde_json::from_str(&spec(&site, &job)).unwrap();
+    left["env"] = json!({"FILE_CANARY": FILE});
+    fs::write(&path, left.to_string()).unwrap();
+    site.relay(&["up"]);
+    until("the values are gone", || (!spec(&site, &job).contains(FILE)).then_some(()));
+}
