@@ -9,6 +9,8 @@
 //! session:  relay up │ launch │ doctor ─► the same digest? ─► goes on │ a line that asks for the person
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
+
 use std::env::VarError;
 use std::fs;
 use std::io;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +31,7 @@ use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::registry::leftovers;
 use crate::time;
 
 /// Inputs that may wait: frames other than events from the few connections there can be, hints and engine results.
@@ -52,6 +53,7 @@ pub fn serve(config: &Config, registry: &Registry, engine: EngineKind) -> Result
         let dir = registry.dir().display();
         return Err(Failure::usage(format!("{holder} serves {dir} already: stop it with `relay down`")));
     };
+    leftovers::remove(registry, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,5 +1,7 @@
 //! Engine `local`: the agent runs on this machine, without isolation.
 
+#![expect(clippy::disallowed_methods, reason = "the agent's state")]
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
