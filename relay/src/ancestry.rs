@@ -2,6 +2,8 @@
 //!
 //! The environment of a command can be changed by the command line; its ancestors can't.
 
+#![expect(clippy::disallowed_methods, reason = "the kernel tells of processes")]
+
 use std::fs;
 use std::path::Path;
 

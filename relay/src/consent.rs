@@ -9,6 +9,8 @@
 //! everybody else:  relay up │ launch │ serve │ doctor ─► the same settings? ─► goes on │ a line that asks for the person
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
+
 use std::collections::BTreeSet;
 use std::env::VarError;
 use std::fs::{self, File};

@@ -12,7 +12,7 @@ pub use crate::registry::requests::Request;
 /// # Errors
 /// The file can't be read.
 pub fn read_log(path: &Path) -> io::Result<Log> {
-    crate::registry::event_log::read(path)
+    crate::registry::event_log::read(&crate::registry::file_ref::FileRef::given(path))
 }
 
 /// Reads the configuration of the project at `root`.

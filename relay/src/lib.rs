@@ -10,6 +10,7 @@
     unreachable_pub,
     reason = "nothing of this library but its main is reachable from outside: pub means for other modules"
 )]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests look at files and put some in place"))]
 
 mod ancestry;
 mod cli;

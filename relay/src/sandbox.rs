@@ -4,6 +4,8 @@
 //! the command, daemons included, also where the network was allowed. The environment does not tell: Codex sets the same
 //! variables for commands that its rules let out.
 
+#![expect(clippy::disallowed_methods, reason = "files of /proc")]
+
 use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,8 +1,6 @@
 //! Starting the daemon in the background.
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,6 +19,9 @@ use crate::sandbox;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a platform may take: a container's start and the agent's way back, with room for a loaded machine.
 const PLATFORM_PATIENCE: Duration = Duration::from_secs(90);
+
+/// Most that is read of what a daemon said that ended, in bytes.
+const LAST_WORDS: u64 = 64 << 10;
 
 /// The engine to use: the one that is asked for, else `relay.toml`'s, else the one that a person has agreed to, else Docker.
 pub fn engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
@@ -52,8 +53,8 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
     }
     consent::check(root, asker, settings)?;
     registry.ensure()?;
-    let watch = Watch::new(registry.dir());
-    let said_before = fs::metadata(registry.daemon_log()).map_or(0, |log| log.len());
+    let watch = Watch::folder(registry.folder());
+    let said_before = registry.daemon_log().size().unwrap_or(0);
     let mut child = spawn(root, registry, settings)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
     let deadline = Instant::now() + PATIENCE;
@@ -80,7 +81,7 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
 }
 
 fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Child> {
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(registry.daemon_log())?;
+    let log = registry.daemon_log().open_to_append()?;
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("serve")
@@ -101,7 +102,7 @@ fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Ch
 /// # Errors
 /// Exit code 5 with the reason when it can't, or when the relay ends meanwhile.
 pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
-    let watch = Watch::new(registry.dir());
+    let watch = Watch::folder(registry.folder());
     let deadline = Instant::now() + PLATFORM_PATIENCE;
     loop {
         let lease = lease::of_living(registry);
@@ -134,9 +135,12 @@ pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
 
 /// The last line that the daemon wrote behind `offset`.
 fn last_words(registry: &Registry, offset: u64) -> String {
-    let log = fs::read(registry.daemon_log()).unwrap_or_default();
-    let new = usize::try_from(offset).ok().and_then(|offset| log.get(offset..)).unwrap_or_default();
-    let text = String::from_utf8_lossy(new);
+    let mut new = Vec::new();
+    let _ = registry.daemon_log().open().and_then(|mut log| {
+        log.seek(SeekFrom::Start(offset))?;
+        log.take(LAST_WORDS).read_to_end(&mut new)
+    });
+    let text = String::from_utf8_lossy(&new);
     let line = text.lines().rev().find(|line| !line.trim().is_empty());
     let line = line.map_or("it ended at once", |line| line.strip_prefix("relay: ").unwrap_or(line));
     common::text::one_line(line, 500)

@@ -1,5 +1,7 @@
 //! `relay completions SHELL`, `relay completions --man [DIR]`
 
+#![expect(clippy::disallowed_methods, reason = "what is written is where the caller says")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

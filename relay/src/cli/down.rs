@@ -32,6 +32,7 @@ pub struct DownArgs {
 pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
     up::outside_of_sandboxes(context, "down")?;
     let registry = &context.registry;
+    registry.own()?;
     let running = running(context)?;
     if !running.is_empty() && !args.force {
         return Err(Failure::usage(format!(
@@ -43,7 +44,7 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
         stop_platform(context)?;
         return Ok(done(context));
     }
-    let watch = Watch::new(registry.dir());
+    let watch = Watch::folder(registry.folder());
     requests::file(registry, &Request::Down).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + PATIENCE;
     while lease::is_held(registry) {
@@ -76,9 +77,7 @@ fn done(context: &Context) -> Code {
 
 /// Jobs that an agent has.
 fn running(context: &Context) -> Result<Vec<String>, Failure> {
-    let records = read::records(&context.registry).map_err(|e| {
-        Failure::unreachable(format!("the registry {} can't be read: {e}", context.registry.dir().display()))
-    })?;
+    let records = read::records(&context.registry).map_err(|e| context.registry.not_readable(&e))?;
     let active = |state: State| !state.is_final() && state != State::Queued;
     Ok(records
         .iter()

@@ -1,7 +1,6 @@
 //! `relay events`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use clap::Args;
 use common::event::EventBody;
@@ -83,7 +82,7 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
 }
 
 fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
-    let watch = args.follow.then(|| Watch::new(context.registry.dir()));
+    let watch = args.follow.then(|| Watch::folder(context.registry.folder()));
     let mut printer = Printer::new(args, context, true);
     let mut logs = BTreeMap::new();
     loop {
@@ -125,14 +124,12 @@ fn news(
     logs: &mut BTreeMap<JobId, Log>,
 ) -> Result<Vec<New>, Failure> {
     let registry = &context.registry;
-    let jobs = read::jobs(registry).map_err(|e| {
-        Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
-    })?;
+    let jobs = read::jobs(registry).map_err(|e| registry.not_readable(&e))?;
     let mut news = Vec::new();
     for job in jobs {
         let path = registry.events(&job);
         // Most logs of a large registry have not grown: their length says so without opening them.
-        let len = fs::metadata(&path).map_or(0, |log| log.len());
+        let len = path.size().unwrap_or(0);
         let log = logs.entry(job.clone()).or_insert_with(|| Log { follower: printer.follower(), len: 0 });
         if len != log.len {
             log.len = len;

@@ -59,7 +59,7 @@ struct Moved<'a> {
 pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
     let job = read::resolve(registry, &args.job)?;
-    let watch = Watch::new(registry.dir());
+    let watch = Watch::folder(registry.folder());
     let stored = find::record(registry, &job)?;
     refuse(&stored.record, args.step)?;
     let (log, mut follower) = (stored.home.events(&job), Follower::new());

@@ -27,7 +27,7 @@ pub struct Follow<'a> {
 impl<'a> Follow<'a> {
     /// Begins to watch; look at the jobs after this.
     pub fn new(context: &'a Context) -> Self {
-        Self { context, watch: Watch::new(context.registry.dir()), said: BTreeMap::new() }
+        Self { context, watch: Watch::folder(context.registry.folder()), said: BTreeMap::new() }
     }
 
     /// Reads a job's record, and says on stderr why it makes no progress when the reason is new.

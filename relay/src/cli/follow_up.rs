@@ -1,7 +1,6 @@
 //! An earlier job and raw flags → the job that goes on from it. Every mistake is found here, before anything is written.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Read};
 
 use common::ids::JobId;
@@ -44,8 +43,11 @@ impl Earlier {
             )));
         }
         // The daemon may archive it between the two looks.
-        let bytes = fs::read(stored.home.spec(&job))
-            .or_else(|_| fs::read(registry.archived().spec(&job)))
+        let bytes = stored
+            .home
+            .spec(&job)
+            .read(read::MOST)
+            .or_else(|_| registry.archived().spec(&job).read(read::MOST))
             .map_err(|e| find::unreadable(&job, "spec", &e))?;
         let spec = serde_json::from_slice(&bytes)
             .map_err(|e| find::unreadable(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
@@ -138,9 +140,7 @@ impl Earlier {
 /// Exit code 5 when the registry can't be read.
 pub fn known(registry: &Registry, key: Option<&str>) -> Result<Option<JobId>, Failure> {
     let Some(key) = key else { return Ok(None) };
-    create::of_key(registry, key).map_err(|e| {
-        Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
-    })
+    create::of_key(registry, key).map_err(|e| registry.not_readable(&e))
 }
 
 /// Resolves the flags of `relay resume`; `stdin` is read for the prompt `-` only.

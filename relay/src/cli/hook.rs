@@ -1,5 +1,7 @@
 //! `relay hook`
 
+#![expect(clippy::disallowed_methods, reason = "the file is the one that the host agent names")]
+
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -65,7 +67,7 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
     // Hooks are installed for a person, and called in folders that have nothing to do with this product.
     let Ok(root) = project::find_root(global.project().as_deref(), &call.cwd) else { return Ok(()) };
     let registry = Registry::of(&root);
-    if !registry.dir().is_dir() {
+    if !registry.folder().is_there().map_err(|e| e.to_string())? {
         return Ok(());
     }
     let plan = decide::plan(&call);

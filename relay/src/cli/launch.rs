@@ -211,7 +211,7 @@ fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
 
 /// Prints the job and the state that is seen until `deadline`; at once without one.
 fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
-    let watch = deadline.map(|_| Watch::new(context.registry.dir()));
+    let watch = deadline.map(|_| Watch::folder(context.registry.folder()));
     let record = loop {
         let record = find::record(&context.registry, job)?.record;
         let over = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));

@@ -33,7 +33,7 @@ pub struct NoticesArgs {
 pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
     let unreadable = |e: &std::io::Error| {
-        Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().display()))
+        Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().path().display()))
     };
     let ends = ends::untold(registry).map_err(|e| unreadable(&e))?;
     let session = caller::session(&|key| context.variable(key));

@@ -50,6 +50,7 @@ struct Removed<'a> {
 /// Exit code 5 when the archive can't be read or written, or the relay does not do it in time.
 pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
+    registry.own()?;
     let keep = Keep {
         newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { KEPT }),
         since: args.older_than.and_then(|age| time::now().checked_sub(age).ok()),
@@ -78,19 +79,17 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
 
 fn archived(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
     let archive = registry.archived();
-    let jobs = read::jobs(&archive).map_err(|e| {
-        Failure::unreachable(format!("the archive {} can't be read: {e}", archive.dir().display()))
-    })?;
+    let jobs = read::jobs(&archive).map_err(|e| archive.not_readable(&e))?;
     Ok(jobs.into_iter().collect())
 }
 
 /// Has the relay do it, which removes the request when it has.
 fn ask(registry: &Registry, keep: &Keep) -> Result<(), Failure> {
-    let watch = Watch::new(&registry.requests());
+    let watch = Watch::folder(&registry.requests());
     let request = requests::file(registry, &Request::Prune { keep: keep.clone() })
         .map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + PATIENCE;
-    while request.try_exists().map_err(|e| registry.not_writable(&e))? {
+    while requests::file_of(registry, &request).exists() {
         if !watch.wait(Some(deadline)) {
             return Err(Failure::unreachable(
                 "the relay has not removed anything yet; the request stays filed: `relay status` tells how it is",

@@ -1,5 +1,7 @@
 //! Raw flags → what to launch, without options. Every mistake is found here, before anything is written.
 
+#![expect(clippy::disallowed_methods, reason = "the prompt is where the caller says")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
 use std::fs::File;

@@ -87,7 +87,7 @@ pub(super) fn outside_of_sandboxes(context: &Context, command: &str) -> Result<(
 /// `kill -9` of this moment, is no longer waited for.
 fn ask_again(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
-    let watch = Watch::new(&registry.requests());
+    let watch = Watch::folder(&registry.requests());
     requests::file(registry, &Request::Up).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + PATIENCE;
     let unheard = || {

@@ -8,9 +8,15 @@ use super::form::Mistake;
 use super::raw::Raw;
 use super::resolved::Config;
 use crate::exit::Failure;
+use crate::registry::dir::Dir;
+use crate::registry::refused::Refused;
 
 /// The file, relative to the project root.
 pub const FILE: &str = "platform/relay.toml";
+/// Its name in its folder.
+const NAME: &str = "relay.toml";
+/// Longest file, in bytes: a thousand rules take a tenth of that.
+const MOST: u64 = 1 << 20;
 
 impl Config {
     /// Reads the configuration of the project at `root`; a missing file means the defaults.
@@ -19,9 +25,13 @@ impl Config {
     /// One line with file, line and reason.
     pub fn load(root: &Path) -> Result<Self, Failure> {
         let path = root.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
+        // A session may write it, and put something else in its place.
+        let text = match Dir::of_settings(root).file(NAME).read_any_text(MOST) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) if Refused::of(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge => {
+                return Err(Failure::usage(e.to_string()));
+            }
             Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),
         };
         let refused = |mistake: Mistake| {

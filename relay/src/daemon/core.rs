@@ -261,7 +261,11 @@ impl Core {
 
     /// Looks for requests.
     async fn look(&mut self) {
-        let pending = match requests::pending(&self.registry) {
+        // What was put in the folder's place goes, so that the next request finds one.
+        let pending = match requests::pending(&self.registry).or_else(|e| {
+            self.registry.ensure().map_err(|_| e)?;
+            requests::pending(&self.registry)
+        }) {
             Ok(pending) => pending,
             Err(e) => return tracing::error!("requests can't be read: {e}"),
         };
@@ -298,7 +302,7 @@ impl Core {
                     true
                 }
             };
-            if applied && let Err(e) = requests::remove(&filed.path) {
+            if applied && let Err(e) = requests::remove(&self.registry, &filed.path) {
                 tracing::error!("{} can't be removed: {e}", filed.path.display());
             }
         }
@@ -387,7 +391,7 @@ impl Core {
 
     /// The spec of a job; without one the job ends.
     async fn spec(&self, job: &JobId) -> Option<String> {
-        let read = std::fs::read_to_string(self.registry.spec(job));
+        let read = self.registry.spec(job).read_text(read::MOST);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
         // Anybody who may write the project may have written it.
         match read.and_then(|spec| self.policy.settle_text(job, &spec)) {

@@ -83,14 +83,16 @@ impl Core {
     }
 
     fn spec_ms(&self, job: &JobId) -> Option<u64> {
-        let bytes = std::fs::read(self.registry.spec(job)).ok()?;
+        let bytes = self.registry.spec(job).read(read::MOST).ok()?;
         serde_json::from_slice::<JobSpec>(&bytes).ok().map(|spec| spec.limits.job_ms)
     }
 
     /// Rewrites a request; returns whether that went well.
     fn amend(&mut self, new: &Ask) -> bool {
         let Ask { path, job, step, by_ms, after, to_ms } = new.clone();
-        if let Err(e) = requests::amend(&path, &Request::Extend { job, step, by_ms, after, to_ms }) {
+        if let Err(e) =
+            requests::amend(&self.registry, &path, &Request::Extend { job, step, by_ms, after, to_ms })
+        {
             tracing::error!("{} can't be replaced: {e}", path.display());
             return false;
         }
@@ -116,7 +118,7 @@ impl Core {
         } else {
             tracing::info!("{}: nothing was left to move", ask.job);
         }
-        if let Err(e) = requests::remove(&ask.path) {
+        if let Err(e) = requests::remove(&self.registry, &ask.path) {
             tracing::error!("{} can't be removed: {e}", ask.path.display());
         }
         self.asks.retain(|other| other.path != ask.path);

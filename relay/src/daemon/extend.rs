@@ -12,7 +12,7 @@
 //! The requests of one job take turns, so that an event can only be the answer to the one whose turn it is.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use common::event::EventBody;
 use common::event_line::EventLine;
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::dispatch::Place;
 use super::input::SessionId;
 use crate::registry::event_log::Follower;
+use crate::registry::file_ref::FileRef;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Turn {
     }
 
     /// What was added to the job's log.
-    fn read(&mut self, ask: &Ask, log: &Path) {
+    fn read(&mut self, ask: &Ask, log: &FileRef) {
         match self.follower.next_lines(log) {
             Ok(lines) => {
                 self.answer = self.answer.or_else(|| answer(ask, lines.iter().map(|(_, line)| line)));
@@ -142,7 +143,7 @@ impl Extensions {
     }
 
     /// Decides about a request whose turn it is; `log` is its job's event log.
-    pub(super) fn next(&mut self, ask: &Ask, facts: &Facts, log: &Path, now: Instant) -> Next {
+    pub(super) fn next(&mut self, ask: &Ask, facts: &Facts, log: &FileRef, now: Instant) -> Next {
         let turn = self.turns.entry(ask.path.clone()).or_insert_with(Turn::new);
         turn.read(ask, log);
         turn.next(ask, facts, now)

@@ -1,5 +1,6 @@
 //! Moves of limits, one story per test.
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::event::Event;
@@ -28,22 +29,28 @@ fn log_with(id: u64, n: Option<u32>) -> tempfile::NamedTempFile {
 
 #[test]
 fn a_running_job_s_agent_is_told_once_and_its_answer_ends_the_request() {
-    let (ask, now, nothing) = (ask(true), Instant::now(), Path::new("/nowhere"));
+    let (ask, now, nothing) = (ask(true), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
     assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Send);
     all.sent(&ask, 1, now);
     assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Wait);
     // An older event, and one of the job's own limit, are no answer.
-    assert_eq!(all.next(&ask, &running(Some(1)), log_with(10, Some(3)).path(), now), Next::Wait);
+    assert_eq!(
+        all.next(&ask, &running(Some(1)), &FileRef::given(log_with(10, Some(3)).path()), now),
+        Next::Wait
+    );
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, &running(None), log_with(11, None).path(), now), Next::Wait);
+    assert_eq!(all.next(&ask, &running(None), &FileRef::given(log_with(11, None).path()), now), Next::Wait);
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, &running(None), log_with(11, Some(3)).path(), now), Next::Done(Some(11)));
+    assert_eq!(
+        all.next(&ask, &running(None), &FileRef::given(log_with(11, Some(3)).path()), now),
+        Next::Done(Some(11))
+    );
 }
 
 #[test]
 fn what_a_lost_connection_may_have_swallowed_is_told_again_only_when_the_agent_s_news_don_t_tell_it() {
-    let (ask, now, nothing) = (ask(false), Instant::now(), Path::new("/nowhere"));
+    let (ask, now, nothing) = (ask(false), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
     assert_eq!(all.next(&ask, &running(None), nothing, now), Next::Wait);
     assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Send);
@@ -56,7 +63,7 @@ fn what_a_lost_connection_may_have_swallowed_is_told_again_only_when_the_agent_s
 
 #[test]
 fn an_agent_that_had_nothing_to_move_is_not_asked_for_ever() {
-    let (ask, now, nothing) = (ask(true), Instant::now(), Path::new("/nowhere"));
+    let (ask, now, nothing) = (ask(true), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
     all.next(&ask, &running(Some(1)), nothing, now);
     all.sent(&ask, 1, now);
@@ -68,7 +75,7 @@ fn an_agent_that_had_nothing_to_move_is_not_asked_for_ever() {
 
 #[test]
 fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
-    let (mut ask, now, nothing) = (ask(false), Instant::now(), Path::new("/nowhere"));
+    let (mut ask, now, nothing) = (ask(false), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
     let waiting = Facts { place: Some(Place::Waiting), ..running(None) };
     assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Promise(6000));

@@ -1,9 +1,9 @@
 //! Tells when the command line has filed something.
 
-use std::path::Path;
-
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+
+use crate::registry::dir::Dir;
 
 /// The hints of a watched folder.
 pub(super) struct Inbox {
@@ -16,7 +16,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Watches the requests folder.
-    pub(super) fn new(requests: &Path) -> Self {
+    pub(super) fn new(requests: &Dir) -> Self {
         // One place is enough: a hint that finds another one waiting has nothing to add.
         let (sender, hints) = mpsc::channel(1);
         let hint = sender.clone();
@@ -26,10 +26,10 @@ impl Inbox {
             }
         });
         let watcher = watcher.and_then(|mut watcher| {
-            watcher.watch(requests, RecursiveMode::NonRecursive)?;
+            watcher.watch(requests.path(), RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
-        let dir = requests.display();
+        let dir = requests.path().display();
         let watcher = watcher
             .inspect_err(|e| tracing::warn!("{dir} can't be watched ({e}): looking every few seconds"))
             .ok();

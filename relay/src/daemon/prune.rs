@@ -1,11 +1,15 @@
 //! Removing archived jobs beside everything else: thousands of files take their time, and nobody else touches the archive.
 
-use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::registry::Registry;
 use crate::registry::prune::{Keep, prune};
 use crate::registry::requests;
+
+/// Together far longer than the instant between the name of a request and the end of its writer.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Begins to carry a request out. It stays filed until that is done, which is what whoever asked waits for; further calls
 /// meanwhile change nothing.
@@ -13,15 +17,22 @@ pub(super) fn begin(registry: &Registry, request: &Path, keep: Keep) {
     let (registry, request) = (registry.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {
         // Held while it is carried out: further looks find it filed until then.
-        let Ok(turn) = File::open(&request) else { return };
-        if turn.try_lock().is_err() {
+        let Ok(turn) = requests::file_of(&registry, &request).open() else { return };
+        // Whoever filed it lets go of it an instant after it is there; who carries it out holds it for longer.
+        let mut tries = (0..LOCK_TRIES).map(|_| turn.try_lock().is_ok());
+        if !tries.any(|locked| {
+            if !locked {
+                std::thread::park_timeout(LOCK_PAUSE);
+            }
+            locked
+        }) {
             return;
         }
         match prune(&registry, &keep) {
             Ok(jobs) => tracing::info!("{} archived jobs were removed", jobs.len()),
             Err(e) => tracing::error!("archived jobs can't be removed: {e}"),
         }
-        if let Err(e) = requests::remove(&request) {
+        if let Err(e) = requests::remove(&registry, &request) {
             tracing::error!("{} can't be removed: {e}", request.display());
         }
     });

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,6 +32,7 @@ use crate::policy::Policy;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::registry::leftovers;
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
 use crate::time;
@@ -57,6 +58,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     };
     let state = StateDir::of(root)?;
     state.ensure()?;
+    leftovers::remove(registry, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

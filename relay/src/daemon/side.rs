@@ -259,7 +259,8 @@ impl RelaySide {
         for action in actions {
             match action {
                 Action::Start { agent, job, epoch } => {
-                    let spec = std::fs::read_to_string(self.registry.spec(&job)).unwrap_or_default();
+                    let spec =
+                        self.registry.spec(&job).read_text(crate::registry::read::MOST).unwrap_or_default();
                     self.queue.push_back(Command::Offer { job: job.clone(), agent: agent.clone() });
                     self.tell(&agent, RelayFrame::Start { job, epoch, spec }, said);
                 }

@@ -1,5 +1,7 @@
 //! The relay's TLS identity: a key and a self-signed certificate, made once for a project and pinned by its agents.
 
+#![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
+
 use std::fs;
 use std::io;
 use std::sync::Arc;

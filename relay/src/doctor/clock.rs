@@ -1,11 +1,12 @@
 //! Whether all clocks agree: times of records come from two machines.
 
-use std::path::Path;
 use std::time::SystemTime;
 
 use super::ask::ask;
 use super::finding::Finding;
+use super::place;
 use super::scene::Scene;
+use crate::registry::Registry;
 use crate::registry::lease::PlatformStatus;
 
 const CLOCK: &str = "clock";
@@ -22,11 +23,11 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     };
     let (other, there) = match container {
         Some(name) => ("the container", inside(scene.engine.as_str(), &name)),
-        None => ("the registry's disk", of_files(scene.registry.dir())),
+        None => ("the registry's disk", of_files(&scene.registry)),
     };
     vec![match there {
         Some(ahead) => judge(other, ahead),
-        None if scene.registry.dir().exists() => {
+        None if scene.registry.folder().is_there().unwrap_or(true) => {
             Finding::skipped(CLOCK, format!("the time of {other} could not be read"))
         }
         None => Finding::skipped(CLOCK, "there is no registry yet to compare with"),
@@ -60,9 +61,8 @@ fn inside(engine: &str, container: &str) -> Option<Off> {
 
 const HALF_SECOND: std::time::Duration = std::time::Duration::from_millis(500);
 
-fn of_files(dir: &Path) -> Option<Off> {
-    let file = tempfile::Builder::new().prefix(".doctor-").tempfile_in(dir).ok()?;
-    let there = file.as_file().metadata().ok()?.modified().ok()?;
+fn of_files(registry: &Registry) -> Option<Off> {
+    let there = place::probe(registry).ok()?;
     Some(off(there, SystemTime::now()))
 }
 

@@ -12,11 +12,8 @@ const MOST: usize = 1000;
 
 /// Looks through the outbox.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let Ok(entries) = std::fs::read_dir(scene.registry.outbox()) else {
-        return vec![Finding::ok(DELIVERIES, "none yet")];
-    };
-    let names = entries.flatten().take(MOST).filter_map(|entry| entry.file_name().into_string().ok());
-    let jobs = names.filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
+    let names = scene.registry.outbox().names().unwrap_or_default();
+    let jobs = names.iter().take(MOST).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
     let entries: Vec<Entry> =
         jobs.filter_map(|job| outbox::read(&scene.registry, &job).ok().flatten()).collect();
     vec![judge(&entries)]

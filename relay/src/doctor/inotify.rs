@@ -1,5 +1,7 @@
 //! Whether files can be watched: without, whoever waits looks a few times a second instead of being woken.
 
+#![expect(clippy::disallowed_methods, reason = "files of /proc")]
+
 use super::finding::Finding;
 use super::scene::Scene;
 

@@ -26,6 +26,7 @@ mod run;
 pub mod scene;
 mod settings;
 mod shell;
+mod strangers;
 mod trust;
 mod version;
 

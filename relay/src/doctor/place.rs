@@ -1,11 +1,14 @@
 //! The registry's folder and the room on its disk.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::finding::Finding;
 use super::scene::Scene;
+use super::strangers;
 use crate::registry::Registry;
+use crate::registry::staged::Staged;
 
 const REGISTRY: &str = "registry";
 const DISK: &str = "disk";
@@ -17,25 +20,37 @@ const FULL: u64 = 16 << 20;
 /// Whether this process can write it.
 pub(super) fn registry(scene: &Scene) -> Vec<Finding> {
     let dir = scene.registry.dir();
-    if !dir.exists() {
-        let writable = nearest(dir).is_some_and(|dir| probe(dir).is_ok());
-        return vec![if writable {
-            Finding::ok(REGISTRY, format!("{} is made by the first launch", dir.display()))
-        } else {
-            let denied = io::ErrorKind::PermissionDenied.into();
-            unwritable(&scene.registry, &denied)
-        }];
+    match scene.registry.folder().is_there() {
+        Ok(true) => {}
+        Err(e) => return vec![unwritable(&scene.registry, &e)],
+        Ok(false) => {
+            let writable = nearest(dir).is_some_and(|dir| probe_new(dir).is_ok());
+            return vec![if writable {
+                Finding::ok(REGISTRY, format!("{} is made by the first launch", dir.display()))
+            } else {
+                unwritable(&scene.registry, &io::ErrorKind::PermissionDenied.into())
+            }];
+        }
     }
-    vec![match probe(dir) {
-        Ok(()) => Finding::ok(REGISTRY, format!("{} can be written", dir.display())),
+    let writable = match probe(&scene.registry) {
+        Ok(_) => Finding::ok(REGISTRY, format!("{} can be written", dir.display())),
         Err(e) => unwritable(&scene.registry, &e),
-    }]
+    };
+    let strangers = strangers::words(&strangers::find(&scene.registry));
+    let strangers = strangers.map(|(what, todo)| Finding::warn(REGISTRY, what, todo));
+    [Some(writable), strangers].into_iter().flatten().collect()
 }
 
-/// Writes a file that nobody sees.
-fn probe(dir: &Path) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".doctor-").tempfile_in(dir)?;
-    io::Write::write_all(&mut file, b"x")
+/// Writes a file that nobody sees, and returns its time.
+pub(super) fn probe(registry: &Registry) -> io::Result<SystemTime> {
+    let mut staged = Staged::begin(&registry.folder().file("doctor"))?;
+    staged.file().write_all(b"x")?;
+    staged.file().metadata()?.modified()
+}
+
+/// The same in a folder outside of a registry.
+fn probe_new(dir: &Path) -> io::Result<()> {
+    tempfile::Builder::new().prefix(".doctor-").tempfile_in(dir)?.write_all(b"x")
 }
 
 /// What `relay launch` would say, cut where the remedy begins.
@@ -104,6 +119,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("platform/workers");
         assert_eq!(nearest(&missing), Some(dir.path()));
-        assert!(probe(dir.path()).is_ok() && probe(&missing).is_err());
+        assert!(probe_new(dir.path()).is_ok() && probe_new(&missing).is_err());
     }
 }

@@ -112,6 +112,7 @@ mod tests {
     fn debug_output_holds_no_value() {
         let config = AgentConfig {
             url: "ws://h/agent".to_owned(),
+            certificate: "pem".to_owned(),
             token: "s3cret-token".to_owned(),
             max_jobs: 1,
             user: None,

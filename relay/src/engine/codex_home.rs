@@ -4,6 +4,8 @@
 //! settings that a worker left there would be read by the next one. Nothing there is opened by root or by this process:
 //! the worker's own user does it, under a time limit, and a new file gets its place by a rename.
 
+#![expect(clippy::disallowed_methods, reason = "the person's own folder, which no session may write")]
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -1,5 +1,7 @@
 //! Engines `docker` and `podman`, through their commands.
 
+#![expect(clippy::disallowed_methods, reason = "the person's own files")]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -156,7 +158,7 @@ impl Container<'_> {
         format!("{}-{}-{what}", self.platform.name, &digest[..8])
     }
 
-    /// Lets a container of an engine under SELinux use a folder of the host.
+    /// Lets a container of an engine under `SELinux` use a folder of the host.
     fn relabel(&self) -> &'static str {
         let format = match self.engine {
             EngineKind::Podman => "{{.Host.Security.SELinuxEnabled}}",

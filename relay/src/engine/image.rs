@@ -1,5 +1,10 @@
 //! The platform image. Its recipe is part of this program, so that `relay up --build` works in any project.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a temporary folder of its own, and certificates of the person"
+)]
+
 use std::fs;
 use std::io;
 use std::path::Path;

@@ -3,6 +3,8 @@
 //! Its state is in the person's state folder, where no sandbox writes; its configuration, with token and model key, is in
 //! its memory alone. So an agent that outlives its relay keeps both, and the next relay can only tell it a new address.
 
+#![expect(clippy::disallowed_methods, reason = "the agent's state")]
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;

@@ -134,6 +134,7 @@ impl Drop for Staged {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "what a person names, not what lies in a project")]
 fn open_base(path: &Path, make: bool) -> io::Result<OwnedFd> {
     if make {
         std::fs::create_dir_all(path)?;

@@ -1,10 +1,9 @@
 //! A new job: number, spec, record, in this order, each durable before the next is visible.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::event::Queued;
 use common::ids::{JobId, JobName};
@@ -14,8 +13,17 @@ use common::record::JobRecord;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::atomic::{self, Staged};
+use super::file_ref::FileRef;
+use super::staged::{self, Staged};
 use super::{Registry, layout, read, reserve};
+
+/// Longest file of a counter or a key, in bytes.
+const SMALL: u64 = 4096;
+/// How long another process may hold the counter of a name: as many launches at once as a machine can start, each with two
+/// syncs of a slow disk.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two tries to lock it: a file lock has no timed wait.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// What is known of a job before it has a number.
 pub struct Draft<'a> {
@@ -53,10 +61,10 @@ pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
     if reserve::is_given_up(registry) {
         return Err(io::ErrorKind::StorageFull.into());
     }
+    staged::sweep(&registry.staging(), SystemTime::now());
     let Some(key) = draft.key else { return create_new(registry, draft).map(Created::New) };
     let mut file = open_locked(&key_file(registry, key))?;
-    let mut known = String::new();
-    file.read_to_string(&mut known)?;
+    let known = small_text(&mut file)?;
     if let Ok(job) = known.trim().parse() {
         return Ok(Created::Existing(job));
     }
@@ -71,7 +79,7 @@ pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
 /// # Errors
 /// When the key's file can't be read.
 pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
-    match fs::read_to_string(key_file(registry, key)) {
+    match key_file(registry, key).read_text(SMALL) {
         Ok(known) => Ok(known.trim().parse().ok()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -79,9 +87,9 @@ pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
 }
 
 /// Keys are any text, so their files are named by a digest.
-fn key_file(registry: &Registry, key: &str) -> PathBuf {
+fn key_file(registry: &Registry, key: &str) -> FileRef {
     let digest = hex::encode(Sha256::digest(key.as_bytes()));
-    registry.names().join(format!("key.{}", &digest[..32]))
+    registry.names().file(format!("key.{}", &digest[..32]))
 }
 
 fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
@@ -97,16 +105,18 @@ fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
         origin: draft.origin.clone(),
     };
     let record = JobRecord::queued(job.clone(), draft.at, &queued);
-    let spec = Staged::write(&registry.spec(&job), &serde_json::to_vec(&spec)?)?;
-    let record = Staged::write(&registry.record(&job), &record.to_bytes()?)?;
+    let staging = registry.staging();
+    let spec = Staged::write_in(&staging, &registry.spec(&job), &serde_json::to_vec(&spec)?)?;
+    let record = Staged::write_in(&staging, &registry.record(&job), &record.to_bytes()?)?;
     let latest = Latest::stage(registry, &job)?;
     spec.sync()?;
     record.sync()?;
-    spec.publish()?;
-    if let Err(e) = record.publish().and_then(|()| atomic::sync_dir(registry.dir())) {
+    // Locked until the record is there too: without one it would be taken for left behind.
+    let _spec = spec.publish()?;
+    if let Err(e) = record.publish().and_then(|_| registry.folder().sync()) {
         // Nothing half-made: a spec without a record would hold a prompt that nobody ever runs.
-        for path in [registry.record(&job), registry.spec(&job)] {
-            let _ = fs::remove_file(path);
+        for file in [registry.record(&job), registry.spec(&job)] {
+            let _ = file.remove();
         }
         return Err(e);
     }
@@ -118,25 +128,30 @@ fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
 /// The next number of a name. Counted in a locked file per name, so that it costs the same with 10,000 jobs; a lost
 /// counter is made again from the files that are there.
 fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
-    let mut file = open_locked(&registry.names().join(name.as_str()))?;
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
+    let mut file = open_locked(&registry.names().file(name.as_str()))?;
+    let text = small_text(&mut file)?;
     let last = match text.trim().parse::<u32>() {
         Ok(last) => last,
         Err(_) => read::highest_number(registry, name)?,
     };
     let mut job = JobId::new(name.clone(), last.saturating_add(1));
     // After a power loss the counter can be older than the records.
-    while registry.record(&job).exists() || registry.archived().record(&job).exists() {
+    let archived = registry.archived();
+    while is_taken(&registry.record(&job)) || is_taken(&archived.record(&job)) {
         job = JobId::new(name.clone(), job.number().saturating_add(1));
     }
     overwrite(&mut file, &job.number().to_string())?;
     Ok(job)
 }
 
+/// Whether a record is there. What is none is in the way of one and no reason to pass a number over.
+fn is_taken(record: &FileRef) -> bool {
+    record.size().is_some()
+}
+
 /// The last number that a name was given; 0 for none.
 pub fn last_number(registry: &Registry, name: &JobName) -> u32 {
-    let counted = fs::read_to_string(registry.names().join(name.as_str())).unwrap_or_default();
+    let counted = registry.names().file(name.as_str()).read_text(SMALL).unwrap_or_default();
     // A lost counter is made again from the files that are there; without those there is no number either.
     counted.trim().parse().unwrap_or_else(|_| read::highest_number(registry, name).unwrap_or(0))
 }
@@ -152,9 +167,8 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
         *number = job.number().max(*number);
     }
     for (name, number) in highest {
-        let mut file = open_locked(&registry.names().join(name.as_str()))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
+        let mut file = open_locked(&registry.names().file(name.as_str()))?;
+        let text = small_text(&mut file)?;
         if text.trim().parse::<u32>().map_or(true, |last| last < number) {
             // A lost counter is made of the jobs that are there, and these will not be.
             let last = read::highest_number(registry, name)?.max(number);
@@ -170,25 +184,39 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
 /// # Errors
 /// When the folder can't be read or a key not be removed.
 pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
-    for entry in fs::read_dir(registry.names())? {
-        let entry = entry?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b"key.") {
-            continue;
-        }
-        let job = fs::read_to_string(entry.path())?.trim().parse::<JobId>();
+    let folder = registry.names();
+    for name in folder.names()?.into_iter().filter(|name| name.starts_with("key.")) {
+        // One that can't be read names no job.
+        let job = folder.file(&name).read_text(SMALL).unwrap_or_default().trim().parse::<JobId>();
         if job.is_ok_and(|job| jobs.contains(&job)) {
-            fs::remove_file(entry.path())?;
+            folder.file(&name).remove()?;
         }
     }
     Ok(())
 }
 
 /// Opens a small file and locks it for as long as the handle lives.
-fn open_locked(path: &Path) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    file.lock()?;
-    Ok(file)
+fn open_locked(small: &FileRef) -> io::Result<File> {
+    let file = small.open_or_make()?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                let text = format!("another process holds {} locked", small.display());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::park_timeout(LOCK_PAUSE),
+        }
+    }
+}
+
+/// What an open counter or key says: one that says too much says nothing.
+fn small_text(file: &mut File) -> io::Result<String> {
+    let mut text = Vec::new();
+    file.take(SMALL).read_to_end(&mut text)?;
+    Ok(String::from_utf8(text).unwrap_or_default())
 }
 
 fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
@@ -200,26 +228,34 @@ fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
 /// The link to the new job, under a name that nobody looks for yet: on a full disk it is this that fails, and not a link
 /// that is missing in the end.
 struct Latest {
-    temporary: PathBuf,
-    path: PathBuf,
+    temporary: FileRef,
+    link: FileRef,
 }
 
 impl Latest {
     fn stage(registry: &Registry, job: &JobId) -> io::Result<Self> {
-        let temporary = registry.dir().join(format!(".latest.{}", job.stem()));
-        std::os::unix::fs::symlink(format!("{}.json", job.stem()), &temporary)?;
-        Ok(Self { temporary, path: registry.latest() })
+        let temporary = registry.staging().file(format!("latest.{}", job.stem()));
+        let target = format!("{}.json", job.stem());
+        match temporary.make_link(&target) {
+            // No other job has this number: what has the name is left behind, or was put there.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                temporary.remove()?;
+                temporary.make_link(&target)?;
+            }
+            made => made?,
+        }
+        Ok(Self { temporary, link: registry.latest() })
     }
 
     fn publish(&self) -> io::Result<()> {
-        fs::rename(&self.temporary, &self.path)
+        self.temporary.rename_link(&self.link)
     }
 }
 
 impl Drop for Latest {
     fn drop(&mut self) {
         // Best effort, and nothing is there any more after it was published.
-        let _ = fs::remove_file(&self.temporary);
+        let _ = self.temporary.remove();
     }
 }
 
@@ -228,10 +264,8 @@ impl Drop for Latest {
 /// # Errors
 /// When there is no such link.
 pub fn latest(registry: &Registry) -> io::Result<JobId> {
-    let target = fs::read_link(registry.latest())?;
-    target
-        .to_str()
-        .and_then(layout::job_of_record)
+    let target = registry.latest().read_link()?;
+    layout::job_of_record(&target)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "'latest' points to no record"))
 }
 

@@ -1,6 +1,7 @@
 //! Launching into the registry.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use common::job::{CodexSettings, Limits, Runner, SPEC_SCHEMA};
 use common::rule::OnLimit;
@@ -64,9 +65,9 @@ fn a_number_is_never_reused_whatever_was_lost() {
     launch(&registry, "a", None);
     fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
     // An old counter, as after a power loss.
-    fs::write(registry.names().join("a"), "0").unwrap();
+    fs::write(registry.names().file("a"), "0").unwrap();
     assert_eq!(launch(&registry, "a", None), Created::New(id("a#3")));
-    fs::remove_file(registry.names().join("a")).unwrap();
+    fs::remove_file(registry.names().file("a")).unwrap();
     assert_eq!(launch(&registry, "a", None), Created::New(id("a#4")));
 }
 

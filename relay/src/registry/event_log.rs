@@ -1,11 +1,11 @@
 //! Reading event logs.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use common::event_line::{EventLine, LineError, MAX_LINE, checked_id};
+
+use super::file_ref::FileRef;
 
 /// Bytes per read: a few hundred lines.
 const BUFFER: usize = 64 * 1024;
@@ -29,7 +29,7 @@ pub struct Log {
 ///
 /// # Errors
 /// When the file can't be read.
-pub fn read(path: &Path) -> io::Result<Log> {
+pub fn read(path: &FileRef) -> io::Result<Log> {
     let mut lines = Vec::new();
     let found = scan(path, |_, line| lines.push(line))?;
     let Found { good_bytes, torn_bytes, bad, .. } = found;
@@ -55,8 +55,8 @@ pub struct Found {
 ///
 /// # Errors
 /// When the file can't be read.
-pub fn scan(path: &Path, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<Found> {
-    let mut reader = BufReader::with_capacity(BUFFER, File::open(path)?);
+pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<Found> {
+    let mut reader = BufReader::with_capacity(BUFFER, path.open()?);
     let mut found = Found::default();
     let mut suspects = Suspects::default();
     let mut raw = Vec::new();
@@ -144,7 +144,7 @@ impl Follower {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub fn lines(&mut self, path: &Path, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
+    pub fn lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(line) = EventLine::parse(raw)
                 && line.id > *newest
@@ -159,7 +159,7 @@ impl Follower {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub fn next_lines(&mut self, path: &Path) -> io::Result<Vec<(Vec<u8>, EventLine)>> {
+    pub fn next_lines(&mut self, path: &FileRef) -> io::Result<Vec<(Vec<u8>, EventLine)>> {
         let mut found = Vec::new();
         self.lines(path, |raw, line| found.push((raw.to_vec(), line)))?;
         Ok(found)
@@ -169,7 +169,7 @@ impl Follower {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub fn raw_lines(&mut self, path: &Path, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
+    pub fn raw_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(id) = checked_id(raw)
                 && id > *newest
@@ -180,8 +180,8 @@ impl Follower {
         })
     }
 
-    fn advance(&mut self, path: &Path, mut visit: impl FnMut(&mut u64, &[u8])) -> io::Result<()> {
-        let mut file = match File::open(path) {
+    fn advance(&mut self, path: &FileRef, mut visit: impl FnMut(&mut u64, &[u8])) -> io::Result<()> {
+        let mut file = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };

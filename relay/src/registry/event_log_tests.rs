@@ -15,7 +15,7 @@ fn line(seq: u64) -> Vec<u8> {
 fn log_of(bytes: &[u8]) -> Log {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    read(file.path()).unwrap()
+    read(&FileRef::given(file.path())).unwrap()
 }
 
 #[test]
@@ -45,9 +45,9 @@ fn damage_in_the_middle_is_listed_and_a_bad_tail_is_torn() {
 }
 
 /// The sequence numbers of what is new.
-fn news(follower: &mut Follower, path: &Path) -> Vec<u64> {
+fn news(follower: &mut Follower, path: &std::path::Path) -> Vec<u64> {
     let mut seqs = Vec::new();
-    follower.lines(path, |_, line| seqs.push(line.seq)).unwrap();
+    follower.lines(&FileRef::given(path), |_, line| seqs.push(line.seq)).unwrap();
     seqs
 }
 
@@ -75,7 +75,7 @@ fn a_follower_misses_and_repeats_nothing_when_the_log_is_written_anew() {
     std::fs::rename(&new, &path).unwrap();
     assert_eq!(news(&mut follower, &path), [4]);
     let mut raw = Vec::new();
-    Follower::since(2).raw_lines(&path, |bytes, id| raw.push((bytes.to_vec(), id))).unwrap();
+    Follower::since(2).raw_lines(&FileRef::given(&path), |bytes, id| raw.push((bytes.to_vec(), id))).unwrap();
     assert_eq!(raw, [(line(3), 3), (line(4), 4)]);
 }
 

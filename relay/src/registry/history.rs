@@ -1,13 +1,13 @@
 //! All logs as one: every event behind a cursor in the order of their ids, in memory that does not grow with their number.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 
 use common::ids::JobId;
 
 use super::chunk::Chunk;
 use super::log_place::LogPlace;
+use super::refused::Refused;
 use super::{Registry, layout};
 
 /// Logs that are open at once. Events alternate between jobs that run side by side; of more than these, a log is
@@ -17,7 +17,8 @@ const OPEN: usize = 16;
 /// The events up to some id, read on demand.
 #[derive(Debug)]
 pub struct History {
-    registry: Registry,
+    /// The registry, then its archive: the daemon may have moved a log there.
+    homes: [Registry; 2],
     cursor: u64,
     until: u64,
     /// Each log under the id of its next event, so the first is whose turn it is.
@@ -40,13 +41,18 @@ impl History {
     /// # Errors
     /// When a folder or a log can't be read.
     pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, until: u64) -> io::Result<Self> {
-        let mut history = Self { registry: registry.clone(), cursor: since, until, logs: BTreeMap::new() };
+        let mut history = Self {
+            homes: [registry.clone(), registry.archived()],
+            cursor: since,
+            until,
+            logs: BTreeMap::new(),
+        };
         let mut jobs: BTreeSet<JobId> = job.into_iter().cloned().collect();
         if job.is_none() {
             // The registry first: a job that moves in between is found at least once.
             jobs = logs(registry)?;
             if since > 0 {
-                jobs.extend(logs(&registry.archived())?);
+                jobs.extend(logs(&history.homes[1])?);
             }
         }
         for job in jobs {
@@ -112,11 +118,11 @@ impl History {
         }
     }
 
-    /// A job's log at its first event behind `since`. Looked for in the archive too: the daemon may have moved it.
+    /// A job's log at its first event behind `since`. One that may not be opened has nothing to read.
     fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogPlace>> {
-        for home in [&self.registry, &self.registry.archived()] {
+        for home in &self.homes {
             match LogPlace::behind(&home.events(job), since) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => {}
                 found => return found,
             }
         }
@@ -126,15 +132,11 @@ impl History {
 
 /// The jobs with a log in this folder.
 fn logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
-    let entries = match fs::read_dir(home.dir()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        entries => entries?,
+    let names = match home.folder().names() {
+        Err(e) if Refused::of(&e).is_some() => Vec::new(),
+        names => names?,
     };
-    let mut jobs = BTreeSet::new();
-    for entry in entries {
-        jobs.extend(entry?.file_name().to_str().and_then(layout::job_of_events));
-    }
-    Ok(jobs)
+    Ok(names.iter().filter_map(|name| layout::job_of_events(name)).collect())
 }
 
 #[cfg(test)]

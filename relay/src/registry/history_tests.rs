@@ -1,5 +1,7 @@
 //! Many logs read as one.
 
+use std::fs;
+
 use common::event::{Event, EventBody};
 use common::event_line::{EventLine, Source};
 use proptest::prelude::*;

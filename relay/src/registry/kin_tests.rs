@@ -25,7 +25,7 @@ impl Line {
             std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
         }
         let last = jobs.iter().map(|(number, _)| *number).max().unwrap_or(0);
-        std::fs::write(registry.names().join("abe"), last.to_string()).unwrap();
+        std::fs::write(registry.names().file("abe"), last.to_string()).unwrap();
         line
     }
 

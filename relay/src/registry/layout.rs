@@ -1,182 +1,242 @@
 //! Which file is where.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::ids::JobId;
 
+use super::dir::Dir;
+use super::file_ref::FileRef;
+use super::refused::{self, Reason, Refused};
 use crate::exit::Failure;
 use crate::sandbox;
 
-/// The registry's folder, relative to the project root.
-pub const FOLDER: &str = "platform/workers";
+const REQUESTS: &str = "requests";
+const ARCHIVE: &str = "archive";
+const NAMES: &str = "names";
+const OUTBOX: &str = "outbox";
+const SESSIONS: &str = "sessions";
+const STAGING: &str = ".new";
+/// The folders that are there from the first launch on.
+const FOLDERS: [&str; 5] = [REQUESTS, ARCHIVE, NAMES, OUTBOX, STAGING];
 
 /// A handle on the registry. It may not exist yet: reading an absent registry finds nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
-    dir: PathBuf,
+    folder: Dir,
 }
 
 impl Registry {
     /// The registry of the project at `root`.
     pub fn of(root: &Path) -> Self {
-        Self { dir: root.join(FOLDER) }
+        Self { folder: Dir::of_project(root) }
     }
 
-    /// Makes the folders, private to their owner and ignored by git.
+    /// The same registry as its path leads to it now.
+    pub fn anew(&self) -> Self {
+        Self { folder: self.folder.anew() }
+    }
+
+    /// Makes the folders, private to their owner and ignored by git. What stands in the place of one is set aside.
     ///
     /// # Errors
-    /// One line that says which folder can't be written and why.
+    /// One line that says which folder can't be written and why, or whose the registry is.
     pub fn ensure(&self) -> Result<(), Failure> {
-        if self.names().is_dir() && self.requests().is_dir() && self.outbox().is_dir() {
-            return Ok(());
-        }
         let make = || -> io::Result<()> {
-            let mut builder = fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700);
-            for dir in [self.dir.clone(), self.requests(), self.archive(), self.names(), self.outbox()] {
-                builder.create(dir)?;
+            self.folder.ensure()?;
+            if self.folder.has_folders(&FOLDERS) {
+                return Ok(());
+            }
+            for name in FOLDERS {
+                self.folder.sub(name).ensure()?;
             }
             // Ignores itself, so that no .gitignore of the user's has to be touched.
-            let ignore = self.dir.join(".gitignore");
-            if ignore.exists() { Ok(()) } else { fs::write(ignore, "*\n") }
+            let ignore = self.folder.file(".gitignore");
+            if ignore.exists() { Ok(()) } else { ignore.create(b"*\n", super::atomic::Durability::Cached) }
         };
         make().map_err(|e| self.not_writable(&e))
     }
 
+    /// Refuses the registry of another user: it may be read and not be changed.
+    ///
+    /// # Errors
+    /// One line that says whose it is.
+    pub fn own(&self) -> Result<(), Failure> {
+        match self.folder.is_own() {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.not_writable(&e)),
+            _ => Ok(()),
+        }
+    }
+
     /// The failure of a write into the registry.
     pub fn not_writable(&self, error: &io::Error) -> Failure {
+        let dir = self.dir().display();
+        if let Some(refused) = Refused::of(error) {
+            return Failure::unreachable(match refused.reason {
+                Reason::Foreign(uid) => {
+                    let owner = refused::user(uid);
+                    format!("the registry {dir} belongs to {owner}: nothing was changed; run this as {owner}")
+                }
+                _ => refused.to_string(),
+            });
+        }
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return Failure::unreachable(format!(
-                "the disk of the registry {} is full: nothing was changed; free some space and try again",
-                self.dir.display()
+                "the disk of the registry {dir} is full: nothing was changed; free some space and try again"
             ));
         }
         if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
             && sandbox::here().is_some()
         {
-            return Failure::unreachable(sandbox::not_writable(&self.dir));
+            return Failure::unreachable(sandbox::not_writable(self.dir()));
         }
         Failure::unreachable(format!(
-            "the registry {} can't be written ({error}): make the folder writable or name another project with --root",
-            self.dir.display()
+            "the registry {dir} can't be written ({error}): make the folder writable or name another project with --root"
         ))
     }
 
-    /// Its folder.
+    /// The failure of a read from the registry.
+    pub fn not_readable(&self, error: &io::Error) -> Failure {
+        Failure::unreachable(match Refused::of(error) {
+            Some(refused) => refused.to_string(),
+            None => format!("the registry {} can't be read: {error}", self.dir().display()),
+        })
+    }
+
+    /// Where its folder is, to be shown.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.folder.path()
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Dir {
+        &self.folder
+    }
+
+    /// The folders in which it may have files, its own first.
+    pub fn folders(&self) -> Vec<Dir> {
+        let subs = [ARCHIVE, NAMES, OUTBOX, REQUESTS, SESSIONS, STAGING].map(|name| self.folder.sub(name));
+        [vec![self.folder.clone()], subs.to_vec()].concat()
+    }
+
+    /// The folders whose names it needs.
+    pub fn is_folder(name: &str) -> bool {
+        FOLDERS.contains(&name) || name == SESSIONS
+    }
+
+    fn of_job(&self, job: &JobId, extension: &str) -> FileRef {
+        self.folder.file(format!("{}.{extension}", job.stem()))
     }
 
     /// A job's record.
-    pub fn record(&self, job: &JobId) -> PathBuf {
-        self.dir.join(format!("{}.json", job.stem()))
+    pub fn record(&self, job: &JobId) -> FileRef {
+        self.of_job(job, "json")
     }
 
     /// A job's spec.
-    pub fn spec(&self, job: &JobId) -> PathBuf {
-        self.dir.join(format!("{}.spec", job.stem()))
+    pub fn spec(&self, job: &JobId) -> FileRef {
+        self.of_job(job, "spec")
     }
 
     /// A job's event log.
-    pub fn events(&self, job: &JobId) -> PathBuf {
-        self.dir.join(format!("{}.events.jsonl", job.stem()))
+    pub fn events(&self, job: &JobId) -> FileRef {
+        self.of_job(job, "events.jsonl")
     }
 
     /// A job's streamed log.
-    pub fn log(&self, job: &JobId) -> PathBuf {
-        self.dir.join(format!("{}.log", job.stem()))
+    pub fn log(&self, job: &JobId) -> FileRef {
+        self.of_job(job, "log")
     }
 
     /// Link to the newest record.
-    pub fn latest(&self) -> PathBuf {
-        self.dir.join("latest")
+    pub fn latest(&self) -> FileRef {
+        self.folder.file("latest")
     }
 
     /// Requests to the daemon.
-    pub fn requests(&self) -> PathBuf {
-        self.dir.join("requests")
+    pub fn requests(&self) -> Dir {
+        self.folder.sub(REQUESTS)
     }
 
     /// Ended jobs beyond the newest.
-    pub fn archive(&self) -> PathBuf {
-        self.dir.join("archive")
+    pub fn archive(&self) -> Dir {
+        self.folder.sub(ARCHIVE)
     }
 
     /// The archive as a registry of its own: the same files, one folder further down.
     pub fn archived(&self) -> Self {
-        Self { dir: self.archive() }
+        Self { folder: self.archive() }
     }
 
     /// The last number given to each job name, and the job of each idempotency key.
-    pub fn names(&self) -> PathBuf {
-        self.dir.join("names")
+    pub fn names(&self) -> Dir {
+        self.folder.sub(NAMES)
+    }
+
+    /// What launches are about to publish: apart from the rest, so that what one of them left behind is found at once.
+    pub fn staging(&self) -> Dir {
+        self.folder.sub(STAGING)
     }
 
     /// Ends that are to be delivered.
-    pub fn outbox(&self) -> PathBuf {
-        self.dir.join("outbox")
+    pub fn outbox(&self) -> Dir {
+        self.folder.sub(OUTBOX)
     }
 
     /// How far the delivery of a job's end is.
-    pub fn outbox_entry(&self, job: &JobId) -> PathBuf {
-        self.outbox().join(format!("{}.json", job.stem()))
+    pub fn outbox_entry(&self, job: &JobId) -> FileRef {
+        self.outbox().file(format!("{}.json", job.stem()))
     }
 
     /// Who was shown a job's end.
-    pub fn outbox_shown(&self, job: &JobId) -> PathBuf {
-        self.outbox().join(format!("{}.shown", job.stem()))
+    pub fn outbox_shown(&self, job: &JobId) -> FileRef {
+        self.outbox().file(format!("{}.shown", job.stem()))
     }
 
-    /// What is known of the sessions of host agents.
-    pub fn sessions(&self) -> PathBuf {
-        self.dir.join("sessions")
+    /// What is known of the sessions of host agents. Nothing but hooks needs the folder: they make it.
+    pub fn sessions(&self) -> Dir {
+        self.folder.sub(SESSIONS)
     }
 
     /// What is known of one session. The id is one: [`super::sessions::is_id`].
-    pub fn session(&self, id: &str) -> PathBuf {
-        self.sessions().join(format!("{id}.json"))
-    }
-
-    /// Makes their folder: nothing but hooks needs it.
-    ///
-    /// # Errors
-    /// When it can't be made.
-    pub fn make_sessions(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(self.sessions())
+    pub fn session(&self, id: &str) -> FileRef {
+        self.sessions().file(format!("{id}.json"))
     }
 
     /// The daemon's lease.
-    pub fn lease(&self) -> PathBuf {
-        self.dir.join("relay.json")
+    pub fn lease(&self) -> FileRef {
+        self.folder.file("relay.json")
     }
 
     /// The file that the daemon holds locked.
-    pub fn lock(&self) -> PathBuf {
-        self.dir.join("relay.lock")
+    pub fn lock(&self) -> FileRef {
+        self.folder.file("relay.lock")
     }
 
     /// The token of programs that subscribe to events.
-    pub fn api_token(&self) -> PathBuf {
-        self.dir.join("api-token")
+    pub fn api_token(&self) -> FileRef {
+        self.folder.file("api-token")
     }
 
     /// What the daemon says.
-    pub fn daemon_log(&self) -> PathBuf {
-        self.dir.join("relay.log")
+    pub fn daemon_log(&self) -> FileRef {
+        self.folder.file("relay.log")
     }
 
     /// An upper bound of the event ids in use.
-    pub fn event_ids(&self) -> PathBuf {
-        self.dir.join("event-ids")
+    pub fn event_ids(&self) -> FileRef {
+        self.folder.file("event-ids")
     }
 
     /// Room that is kept for the ends of jobs.
-    pub fn reserve(&self) -> PathBuf {
-        self.dir.join("reserve")
+    pub fn reserve(&self) -> FileRef {
+        self.folder.file("reserve")
     }
+}
+
+/// Whether a name in the registry's folder belongs to another program: the agent of engine `local` and its folder.
+pub fn is_others(file_name: &str) -> bool {
+    file_name == "agent"
 }
 
 /// The job whose record has this file name.

@@ -4,22 +4,25 @@
 //! `relay.json` says who it is.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 
 use common::ids::JobId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::atomic::{self, Durability};
+use super::atomic::Durability;
 use crate::engine::EngineKind;
 use crate::engine::vitals::Vitals;
 
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
+
+/// Longest lease, in bytes: a death may name fifty jobs.
+const MOST: u64 = 256 << 10;
 
 /// What the daemon says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +129,7 @@ fn one() -> usize {
 
 /// Reads the lease, of a daemon that may be gone.
 pub fn read(registry: &Registry) -> Option<Lease> {
-    let bytes = std::fs::read(registry.lease()).ok()?;
+    let bytes = registry.lease().read(MOST).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -135,13 +138,13 @@ pub fn read(registry: &Registry) -> Option<Lease> {
 /// # Errors
 /// When it can't be written.
 pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
-    atomic::replace(&registry.lease(), &serde_json::to_vec(lease)?, durability)
+    registry.lease().replace(&serde_json::to_vec(lease)?, durability)
 }
 
 /// Whether a daemon holds the registry.
 pub fn is_held(registry: &Registry) -> bool {
     // A shared try-lock of an instant: it can't keep a starting daemon out, which tries for longer.
-    match File::open(registry.lock()) {
+    match registry.lock().open() {
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
         Err(_) => false,
     }
@@ -155,7 +158,7 @@ pub fn of_living(registry: &Registry) -> Option<Lease> {
 /// Whether `lock` is still the registry's: not when somebody has removed or replaced the folder.
 pub fn is_mine(registry: &Registry, lock: &File) -> bool {
     let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    let (mine, there) = (lock.metadata().map(place), std::fs::metadata(registry.lock()).map(place));
+    let (mine, there) = (lock.metadata().map(place), registry.anew().lock().metadata().map(place));
     matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
 }
 
@@ -164,13 +167,7 @@ pub fn is_mine(registry: &Registry, lock: &File) -> bool {
 /// # Errors
 /// `None` inside when somebody else has it.
 pub fn take(registry: &Registry) -> io::Result<Option<File>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(registry.lock())?;
+    let file = registry.lock().open_or_make()?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

@@ -7,15 +7,20 @@
 //! Offsets count the bytes that the worker printed, so the file's own length and its marker tell how many of them it
 //! has seen; nothing else has to be remembered.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+
+use super::atomic::Durability;
+use super::file_ref::FileRef;
+use super::refused::Refused;
 
 /// Bytes kept of a log's beginning.
 pub const HEAD: u64 = 4 * 1024 * 1024;
 /// Bytes kept at least of a log's end.
 pub const TAIL: u64 = 4 * 1024 * 1024;
+/// More than a log ever has: one is shortened before that.
+const LONGEST: u64 = HEAD + 3 * TAIL;
 /// `\n[… 00000000000000000000 bytes left out …]\n`
 const MARKER: usize = 47;
 
@@ -37,7 +42,7 @@ fn left_out(file: &File, len: u64) -> io::Result<u64> {
 
 /// The writing end. It holds no descriptor: a thousand jobs may have one each.
 pub struct LogWriter {
-    path: PathBuf,
+    path: FileRef,
     len: u64,
     left_out: u64,
     /// The newest output that could not be written.
@@ -51,20 +56,20 @@ struct Gap {
 }
 
 impl LogWriter {
-    /// Looks at the log; it is created by the first output.
+    /// Looks at the log; it is created by the first output. What is none is set aside then.
     ///
     /// # Errors
     /// When it can't be opened.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let (len, left_out) = match File::open(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => (0, 0),
+    pub fn open(path: &FileRef) -> io::Result<Self> {
+        let (len, left_out) = match path.open() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => (0, 0),
             file => {
                 let file = file?;
                 let len = file.metadata()?.len();
                 (len, left_out(&file, len)?)
             }
         };
-        Ok(Self { path: path.to_owned(), len, left_out, gap: None })
+        Ok(Self { path: path.clone(), len, left_out, gap: None })
     }
 
     /// How many bytes of the worker's output it has seen.
@@ -81,7 +86,7 @@ impl LogWriter {
         if new.is_empty() {
             return Ok(());
         }
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let mut file = self.path.open_to_append()?;
         if let Err(e) = file.write_all(new) {
             // Half of it would make every later offset wrong.
             file.set_len(self.len)?;
@@ -109,7 +114,7 @@ impl LogWriter {
         if new == 0 {
             return Ok(());
         }
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let file = self.path.open_to_append()?;
         file.set_len(self.len + new)?;
         match &mut self.gap {
             Some(gap) if gap.at + gap.len == self.len => gap.len += new,
@@ -135,13 +140,13 @@ impl LogWriter {
         let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
         // A gap too short for words is told by its line breaks alone.
         text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-        let file = OpenOptions::new().write(true).open(&self.path);
+        let file = self.path.open_to_write();
         file.and_then(|file| file.write_all_at(&text, at)).is_ok()
     }
 
     /// Rewrites the log with its head and its newest [`TAIL`] bytes.
     fn compact(&mut self) -> io::Result<()> {
-        let file = File::open(&self.path)?;
+        let file = self.path.open()?;
         let seen = self.offset();
         let left_out = seen - HEAD - TAIL;
         let mut kept = vec![0; usize::try_from(HEAD).unwrap_or(0)];
@@ -150,7 +155,7 @@ impl LogWriter {
         let mut tail = vec![0; usize::try_from(TAIL).unwrap_or(0)];
         file.read_exact_at(&mut tail, self.len - TAIL)?;
         kept.extend_from_slice(&tail);
-        super::atomic::replace(&self.path, &kept, super::atomic::Durability::Cached)?;
+        self.path.replace(&kept, Durability::Cached)?;
         *self = Self::open(&self.path)?;
         Ok(())
     }
@@ -167,8 +172,10 @@ impl LogReader {
     ///
     /// # Errors
     /// When the file can't be read; an absent one is empty.
-    pub fn tail(path: &Path, lines: usize) -> io::Result<(Self, Vec<u8>)> {
-        let mut reader = Self::default();
+    pub fn tail(path: &FileRef, lines: usize) -> io::Result<(Self, Vec<u8>)> {
+        let len = path.size().unwrap_or(0);
+        // Longer than any writer leaves it: its end alone is looked at.
+        let mut reader = Self { offset: len.saturating_sub(LONGEST) };
         let mut text = Vec::new();
         while let Some(piece) = reader.read(path)? {
             text.extend_from_slice(&piece);
@@ -186,8 +193,8 @@ impl LogReader {
     ///
     /// # Errors
     /// When the file can't be read; an absent one is empty.
-    pub fn read(&mut self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        let mut file = match File::open(path) {
+    pub fn read(&mut self, path: &FileRef) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };

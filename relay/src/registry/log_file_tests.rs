@@ -14,7 +14,7 @@ fn the_marker_has_the_length_that_offsets_are_computed_with() {
 #[test]
 fn a_long_log_keeps_its_head_and_tail_and_knows_its_offset_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.1.log");
+    let path = FileRef::given(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     let mut offset = 0;
     for chunk in 0..32 {
@@ -34,7 +34,7 @@ fn a_long_log_keeps_its_head_and_tail_and_knows_its_offset_after_a_restart() {
 #[test]
 fn repeated_output_is_dropped_and_a_gap_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.1.log");
+    let path = FileRef::given(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     writer.append(0, b"hello ").unwrap();
     writer.append(3, b"lo world").unwrap();
@@ -46,7 +46,7 @@ fn repeated_output_is_dropped_and_a_gap_is_refused() {
 #[test]
 fn a_follower_reads_everything_once_and_after_a_rewrite_only_what_is_new() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.1.log");
+    let path = FileRef::given(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     let mut reader = LogReader::default();
     let mut seen = Vec::new();
@@ -65,7 +65,7 @@ fn a_follower_reads_everything_once_and_after_a_rewrite_only_what_is_new() {
 #[test]
 fn output_without_room_leaves_a_gap_that_is_told_and_keeps_offsets_right() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.1.log");
+    let path = FileRef::given(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     writer.append(0, b"before\n").unwrap();
     writer.leave_out(7, &[b'x'; 60]).unwrap();

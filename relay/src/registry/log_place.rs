@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
 
 use common::event_line::LineHead;
 
 use super::event_log::read_line;
+use super::file_ref::FileRef;
 
 /// Bytes that one open log has in memory. The usual line has 200.
 const BUFFER: usize = 8 * 1024;
@@ -27,8 +27,8 @@ impl LogPlace {
     ///
     /// # Errors
     /// When the file can't be opened or read.
-    pub fn behind(path: &Path, since: u64) -> io::Result<Option<Self>> {
-        let mut file = File::open(path)?;
+    pub fn behind(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
+        let mut file = path.open()?;
         let len = file.metadata()?.len();
         if last_id(&mut file, len)?.is_some_and(|last| last <= since) {
             return Ok(None);

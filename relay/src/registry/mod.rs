@@ -6,6 +6,8 @@
 //! relay status │ logs │ events │ wait ◄─ read, watch ─┘
 //! ```
 //!
+//! * [`dir`]: the folder, held open; [`file_ref`]: a file in it. Nothing here is opened in another way. [`refused`]: what is
+//!   not opened, and why. [`staged`]: a file that is written beside its place.
 //! * [`layout`]: which file is where.
 //! * [`create`]: a new job, durable before it has a number that anybody sees.
 //! * [`requests`]: what the command line asks of the daemon.
@@ -13,30 +15,36 @@
 //! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_place`]: the place behind a cursor in one of them.
 //! * [`kin`]: jobs that go on from one another.
 //! * [`lease`]: who is the daemon, and does it live.
-//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file in one step. [`write_back`]: writing ahead.
+//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file of nobody else's in one step. [`write_back`]: writing ahead.
 //! * [`outbox`]: ends that are to be delivered, and who was shown them.
 //! * [`sessions`]: what is known of the sessions of host agents.
 //! * [`ends`]: those that nobody was told of yet.
 //! * [`prune`]: removing archived jobs for good.
+//! * [`leftovers`]: what was left behind by writers that were killed.
 //! * [`reserve`]: room for the ends of jobs on a full disk.
 
 pub mod atomic;
 pub mod chunk;
 pub mod create;
+pub mod dir;
 pub mod ends;
 pub mod event_log;
+pub mod file_ref;
 pub mod history;
 pub mod kin;
 pub mod layout;
 pub mod lease;
+pub mod leftovers;
 pub mod log_file;
 pub mod log_place;
 pub mod outbox;
 pub mod prune;
 pub mod read;
+pub mod refused;
 pub mod requests;
 pub mod reserve;
 pub mod sessions;
+pub mod staged;
 pub mod watch;
 pub mod write_back;
 

@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 
 use common::ids::JobId;
@@ -16,10 +15,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::atomic::{self, Durability};
+use super::atomic::Durability;
 
 /// Version of an entry's JSON.
 pub const SCHEMA: u32 = 1;
+
+/// Longest file, in bytes: an entry has four ways, each with one line of text.
+const MOST: u64 = 256 << 10;
 
 /// An end on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +80,7 @@ pub struct Shown {
 /// The first failing call.
 pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
     let durability = if entry.ways.is_empty() { Durability::Cached } else { Durability::Synced };
-    atomic::replace(&registry.outbox_entry(&entry.job), &serde_json::to_vec(entry)?, durability)
+    registry.outbox_entry(&entry.job).replace(&serde_json::to_vec(entry)?, durability)
 }
 
 /// The entry of a job; `None` where there is none.
@@ -86,7 +88,7 @@ pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
 /// # Errors
 /// When it can't be read, or is none.
 pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
-    match fs::read(registry.outbox_entry(job)) {
+    match registry.outbox_entry(job).read(MOST) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -98,15 +100,8 @@ pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
 /// # Errors
 /// When the folder can't be read; one that is not there is empty.
 pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let entries = match fs::read_dir(registry.outbox()) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e),
-    };
     let mut seen: BTreeMap<JobId, bool> = BTreeMap::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        let Some(name) = name.to_str() else { continue };
+    for name in registry.outbox().names()? {
         if let Some(job) = name.strip_suffix(".shown").and_then(|stem| stem.parse().ok()) {
             seen.insert(job, true);
         } else if let Some(job) = name.strip_suffix(".json").and_then(|stem| stem.parse().ok()) {
@@ -121,7 +116,7 @@ pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
 /// # Errors
 /// When the folder can't be written.
 pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool> {
-    match atomic::create(&registry.outbox_shown(job), &serde_json::to_vec(shown)?, Durability::Cached) {
+    match registry.outbox_shown(job).create(&serde_json::to_vec(shown)?, Durability::Cached) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(e),
@@ -133,15 +128,12 @@ pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool
 /// # Errors
 /// When it can't be removed; one that is not there is fine.
 pub fn unclaim(registry: &Registry, job: &JobId) -> io::Result<()> {
-    match fs::remove_file(registry.outbox_shown(job)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    registry.outbox_shown(job).remove()
 }
 
 /// Who was shown the end of a job; `None` while nobody was, or where that can't be read.
 pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
-    fs::read(registry.outbox_shown(job)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    registry.outbox_shown(job).read(MOST).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
 /// Forgets a job unless one of its ways is still to go: the daemon forgets it behind that one.
@@ -162,13 +154,8 @@ pub fn remove_done(registry: &Registry, job: &JobId) -> io::Result<()> {
 /// # Errors
 /// When a file can't be removed; one that is not there is fine.
 pub fn remove(registry: &Registry, job: &JobId) -> io::Result<()> {
-    for path in [registry.outbox_entry(job), registry.outbox_shown(job)] {
-        match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-    }
-    Ok(())
+    registry.outbox_entry(job).remove()?;
+    registry.outbox_shown(job).remove()
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Removing archived jobs for good. Called by whoever is the registry's sole writer: the daemon, or who holds its lock.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 
 use common::ids::JobId;
@@ -33,11 +32,8 @@ pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
     create::remember_numbers(registry, &victims)?;
     create::forget_keys(registry, &victims.iter().collect())?;
     for job in &victims {
-        for path in [archive.spec(job), archive.log(job), archive.events(job), archive.record(job)] {
-            match fs::remove_file(path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+        for file in [archive.spec(job), archive.log(job), archive.events(job), archive.record(job)] {
+            file.remove()?;
         }
         outbox::remove_done(registry, job)?;
     }

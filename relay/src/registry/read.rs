@@ -1,13 +1,16 @@
 //! Records, references to jobs, listings. Readers never lock.
 
-use std::fs;
 use std::io;
 
 use common::ids::{JobId, JobName};
 use common::record::{JobRecord, SCHEMA};
 
+use super::refused::Refused;
 use super::{Registry, create, layout};
 use crate::exit::Failure;
+
+/// Longest spec, in bytes: a prompt travels in one frame of 1 MiB, and JSON escapes take some more. No record is longer.
+pub const MOST: u64 = 8 << 20;
 
 /// A record as it lies on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,10 +36,9 @@ pub fn load(registry: &Registry, job: &JobId) -> io::Result<Stored> {
 }
 
 fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
-    let path = home.record(job);
-    let bytes = fs::read(&path)?;
-    let mut record: JobRecord = serde_json::from_slice(&bytes)
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))?;
+    let file = home.record(job);
+    let mut record: JobRecord = serde_json::from_slice(&file.read(MOST)?)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", file.display())))?;
     if record.schema <= SCHEMA {
         record.log_path = home.log(job).display().to_string();
         record.events_path = home.events(job).display().to_string();
@@ -49,15 +51,18 @@ fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
 /// # Errors
 /// When the folder can't be read; an absent one holds no jobs.
 pub fn jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let entries = match fs::read_dir(registry.dir()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut jobs = Vec::new();
-    for entry in entries {
-        jobs.extend(entry?.file_name().to_str().and_then(layout::job_of_record));
+    let names = registry.folder().names()?;
+    Ok(names.iter().filter_map(|name| layout::job_of_record(name)).collect())
+}
+
+/// Those of the archive too. An archive that is none has no jobs.
+fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
+    let mut all = jobs(registry)?;
+    match jobs(&registry.archived()) {
+        Err(e) if Refused::of(&e).is_some() => {}
+        archived => all.extend(archived?),
     }
-    Ok(jobs)
+    Ok(all)
 }
 
 /// Every readable record in the registry (not the archive), newest launch first.
@@ -76,8 +81,7 @@ pub fn records(registry: &Registry) -> io::Result<Vec<Stored>> {
 /// # Errors
 /// When a folder can't be read.
 pub fn highest_number(registry: &Registry, name: &JobName) -> io::Result<u32> {
-    let mut jobs = jobs(registry)?;
-    jobs.extend(self::jobs(&registry.archived())?);
+    let jobs = all_jobs(registry)?;
     Ok(jobs.iter().filter(|job| job.name() == name).map(JobId::number).max().unwrap_or(0))
 }
 
@@ -90,9 +94,7 @@ pub fn resolve(registry: &Registry, text: &str) -> Result<JobId, Failure> {
         let shown = common::text::one_line(text, 60);
         Failure::no_such_job(format!("no job '{shown}': `relay status -a` lists them"))
     };
-    let unreadable = |e: &io::Error| {
-        Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
-    };
+    let unreadable = |e: &io::Error| registry.not_readable(e);
     if let Ok(job) = text.parse::<JobId>() {
         return match load(registry, &job) {
             Ok(_) => Ok(job),
@@ -123,8 +125,7 @@ pub fn resolve(registry: &Registry, text: &str) -> Result<JobId, Failure> {
 }
 
 fn names(registry: &Registry) -> io::Result<Vec<JobName>> {
-    let mut jobs = jobs(registry)?;
-    jobs.extend(self::jobs(&registry.archived())?);
+    let jobs = all_jobs(registry)?;
     let mut names: Vec<JobName> = jobs.iter().map(|job| job.name().clone()).collect();
     names.sort();
     names.dedup();

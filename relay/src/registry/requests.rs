@@ -1,6 +1,5 @@
 //! What the command line asks of the daemon: one file a request, removed once applied.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +8,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::atomic::{self, Durability};
+use super::atomic::Durability;
+use super::dir::Dir;
+use super::file_ref::FileRef;
 use super::prune::Keep;
+use super::refused::Refused;
+
+/// Longest request, in bytes.
+const MOST: u64 = 16 << 10;
+/// Most requests that are read at once: more are looked at when these are done.
+const MOST_FILED: usize = 4096;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,9 +78,9 @@ pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
         if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
     // Time orders them, the process id keeps two of the same nanosecond apart.
     let name = format!("{:024}-{}.json", Timestamp::now().as_nanosecond(), std::process::id());
-    let path = registry.requests().join(name);
-    atomic::create(&path, &serde_json::to_vec(request)?, durability)?;
-    Ok(path)
+    let file = registry.requests().file(name);
+    file.create(&serde_json::to_vec(request)?, durability)?;
+    Ok(file.path().to_owned())
 }
 
 /// Every request, oldest first.
@@ -81,38 +88,41 @@ pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
 /// # Errors
 /// When the folder can't be read.
 pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(registry.requests())? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "json") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths.into_iter().map(read).collect())
+    let folder = registry.requests();
+    let mut names = folder.names()?;
+    names.retain(|name| !name.starts_with('.') && name.ends_with(".json"));
+    names.sort();
+    names.truncate(MOST_FILED);
+    Ok(names.iter().map(|name| read(&folder, name)).collect())
 }
 
-fn read(path: PathBuf) -> Filed {
-    let request = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    Filed { path, request }
+fn read(folder: &Dir, name: &str) -> Filed {
+    let file = folder.file(name);
+    let request = file.read(MOST).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    Filed { path: file.path().to_owned(), request }
+}
+
+/// The file of a request: its name counts, and no path.
+pub fn file_of(registry: &Registry, path: &Path) -> FileRef {
+    registry.requests().file(path.file_name().unwrap_or_default())
 }
 
 /// Replaces what a request asks, durably, before something is done about it that must not be done twice.
 ///
 /// # Errors
 /// When the file can't be replaced.
-pub fn amend(path: &Path, request: &Request) -> io::Result<()> {
-    atomic::replace(path, &serde_json::to_vec(request)?, Durability::Synced)
+pub fn amend(registry: &Registry, path: &Path, request: &Request) -> io::Result<()> {
+    file_of(registry, path).replace(&serde_json::to_vec(request)?, Durability::Synced)
 }
 
-/// Removes a request that was applied or can't be read.
+/// Removes a request that was applied or can't be read; sets aside what may not be opened.
 ///
 /// # Errors
 /// When the file can't be removed; one that is gone is fine.
-pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+pub fn remove(registry: &Registry, path: &Path) -> io::Result<()> {
+    let file = file_of(registry, path);
+    match file.problem()? {
+        Some(reason) => file.set_aside(&Refused::error(path, reason)),
+        None => file.remove(),
     }
 }

@@ -5,7 +5,6 @@
 //! idle ──────────────────────────► busy ──────────────────────────────────────► idle ─ the session ends ─► over
 //! ```
 
-use std::fs;
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -13,12 +12,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::atomic::{self, Durability};
+use super::atomic::Durability;
 
 /// Version of a session's JSON.
 pub const SCHEMA: u32 = 1;
 /// Longest id of a session, in bytes: those of Codex and Claude Code are UUIDs.
 const MAX_ID: usize = 64;
+/// Longest file of a session, in bytes.
+const MOST: u64 = 64 << 10;
 /// How long a session is remembered after its last hook.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -73,31 +74,25 @@ pub fn note(registry: &Registry, state: &State) -> io::Result<()> {
     if !is_id(&state.id) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let (path, bytes) = (registry.session(&state.id), serde_json::to_vec(state)?);
-    match atomic::replace(&path, &bytes, Durability::Cached) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            registry.make_sessions()?;
-            atomic::replace(&path, &bytes, Durability::Cached)
-        }
-        written => written,
-    }
+    registry.session(&state.id).replace(&serde_json::to_vec(state)?, Durability::Cached)
 }
 
 /// What is known of a session; `None` where nothing is, or where it can't be read.
 pub fn read(registry: &Registry, id: &str) -> Option<State> {
-    let bytes = is_id(id).then(|| fs::read(registry.session(id)).ok()).flatten()?;
+    let bytes = is_id(id).then(|| registry.session(id).read(MOST).ok()).flatten()?;
     serde_json::from_slice(&bytes).ok()
 }
 
 /// Forgets the sessions that were not heard of for a week. What can't be removed stays until the next time.
 pub fn forget_old(registry: &Registry, now: SystemTime) {
-    let Ok(entries) = fs::read_dir(registry.sessions()) else { return };
-    for entry in entries.flatten() {
-        let written = entry.metadata().and_then(|metadata| metadata.modified());
+    let folder = registry.sessions();
+    for name in folder.names().unwrap_or_default() {
+        let file = folder.file(name);
+        let written = file.metadata().and_then(|metadata| metadata.modified());
         let age = written.ok().and_then(|written| now.duration_since(written).ok());
         if age.is_some_and(|age| age > KEPT) {
             // Another hook may have removed it first.
-            let _ = fs::remove_file(entry.path());
+            let _ = file.remove();
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use notify::{RecursiveMode, Watcher};
 
+use super::dir::Dir;
+
 /// How often files are looked at where the system can't watch the folder.
 const FALLBACK: Duration = Duration::from_millis(200);
 
@@ -17,8 +19,18 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches a folder (not what is below its folders). Falls back to looking regularly.
+    /// Watches a folder of the registry (not what is below its folders). Falls back to looking regularly.
+    pub fn folder(dir: &Dir) -> Self {
+        // The system watches by path, so what stands there is looked at first: a link leads to a folder of others.
+        Self::of(dir.path(), dir.anew().is_there().unwrap_or(false))
+    }
+
+    /// The same for a folder that nobody else may write.
     pub fn new(dir: &Path) -> Self {
+        Self::of(dir, true)
+    }
+
+    fn of(dir: &Path, is_real: bool) -> Self {
         // One place is enough: a wake-up that finds another one waiting has nothing to add.
         let (sender, changes) = sync_channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -28,6 +40,7 @@ impl Watch {
         });
         let watcher = watcher
             .ok()
+            .filter(|_| is_real)
             .and_then(|mut watcher| watcher.watch(dir, RecursiveMode::NonRecursive).ok().map(|()| watcher));
         Self { changes, watcher }
     }

@@ -11,6 +11,8 @@
 //!
 //! The registry lies inside the project, where a session writes. Nothing that decides who may connect is read from there.
 
+#![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
+
 pub mod memory;
 pub mod tokens;
 

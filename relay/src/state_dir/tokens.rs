@@ -144,9 +144,8 @@ impl AgentTokens {
 
     fn all(&self) -> Vec<(TokenId, Issued)> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let ids = entries.filter_map(|entry| {
-            Some(TokenId(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned()))
-        });
+        let ids = entries
+            .filter_map(|entry| Some(TokenId(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned())));
         ids.filter_map(|id| self.load(&id).map(|issued| (id, issued))).collect()
     }
 
@@ -194,8 +193,7 @@ mod tests {
     #[test]
     fn a_revoked_token_is_worth_nothing_and_others_stay() {
         let (_dir, tokens) = tokens();
-        let [old, new, other] =
-            [PLATFORM, PLATFORM, "box"].map(|holder| tokens.mint(holder).unwrap());
+        let [old, new, other] = [PLATFORM, PLATFORM, "box"].map(|holder| tokens.mint(holder).unwrap());
         let id = tokens.find(&old).unwrap();
         tokens.revoke_older(PLATFORM, Some(&new));
         assert_eq!((tokens.find(&old), tokens.bind(&id, "a")), (None, Err(Denied::Revoked)));

@@ -1,7 +1,6 @@
 //! The loop: one typed input at a time, one place that acts on it.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crossterm::event::{Event, EventStream};
@@ -15,6 +14,7 @@ use super::model::{Effect, Model};
 use super::screen::{self, Screen};
 use super::{keys, orders};
 use crate::registry::Registry;
+use crate::registry::dir::Dir;
 use crate::registry::watch::Watch;
 use crate::render::Paint;
 
@@ -99,7 +99,7 @@ impl<'a> Top<'a> {
         let [term, int, hang_up] = kinds.map(signal);
         let inputs = Inputs {
             terminal: EventStream::new(),
-            changes: watch(setting.registry.dir().to_owned()),
+            changes: watch(setting.registry.folder().clone()),
             rested_at: Instant::now(),
             ends: [term?, int?, hang_up?],
             stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
@@ -161,11 +161,11 @@ impl<'a> Top<'a> {
 }
 
 /// Says whenever something in a folder may have changed, and every second.
-fn watch(dir: PathBuf) -> mpsc::Receiver<()> {
+fn watch(dir: Dir) -> mpsc::Receiver<()> {
     // One place: whoever reads slowly finds one wake-up waiting, and the watch waits with it.
     let (sender, changes) = mpsc::channel(1);
     std::thread::spawn(move || {
-        let watch = Watch::new(&dir);
+        let watch = Watch::folder(&dir);
         while sender.blocking_send(()).is_ok() {
             watch.wait(None);
         }

@@ -26,7 +26,7 @@ impl Records {
     pub(super) fn look(&mut self, registry: &Registry, most: usize) -> io::Result<Vec<JobRecord>> {
         let mut now = BTreeMap::new();
         for job in read::jobs(registry)? {
-            let Ok(file) = std::fs::metadata(registry.record(&job)) else { continue };
+            let Ok(file) = registry.record(&job).metadata() else { continue };
             let mark = (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
             let known = self.known.remove(&job).filter(|(known, _)| *known == mark);
             // A record that can't be read at the moment is looked at again.

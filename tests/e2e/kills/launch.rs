@@ -1,6 +1,8 @@
 //! `relay launch` is killed at each system call that changes a file.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::record::{JobRecord, State};
@@ -22,6 +24,12 @@ fn killed(site: &Site, call: &str, nth: u32) -> Option<String> {
     (!output.status.success()).then_some(stdout)
 }
 
+/// The names in a folder that should not be there any more.
+fn left_behind(folder: &Path, is_left: impl Fn(&str) -> bool) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| is_left(name)).collect()
+}
+
 #[test]
 fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
     let site = Site::new(Engine::Local);
@@ -38,6 +46,13 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
     // What comes after a crash is as if nothing had been.
     let last = site.launch_shell("true", &[]);
     assert_eq!(site.ended(&last).state, State::Completed);
+    assert_eq!(left_behind(&site.registry().join(".new"), |name| name.starts_with('.')), [""; 0]);
+    site.relay(&["down"]);
+    site.relay(&["up"]);
+    let without_record = |name: &str| {
+        name.strip_suffix(".spec").is_some_and(|stem| !site.registry().join(format!("{stem}.json")).exists())
+    };
+    assert_eq!(left_behind(&site.registry(), without_record), [""; 0], "a spec of no job");
     let listed = site.relay(&["status", "-a", "-n", "1000", "--json"]);
     let jobs: Vec<JobRecord> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let there: BTreeSet<String> = jobs.iter().map(|record| record.job.to_string()).collect();

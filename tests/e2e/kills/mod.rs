@@ -18,7 +18,7 @@ use relay_tests::harness::Site;
 
 /// The calls after each of which another state is on the disk.
 const CALLS: [&str; 9] =
-    ["write", "fdatasync", "fsync", "rename", "openat", "ftruncate", "unlink", "mkdir", "linkat"];
+    ["write", "fdatasync", "fsync", "renameat", "renameat2", "openat", "ftruncate", "unlinkat", "mkdirat"];
 
 /// An instant within `most`, another one in each round: the golden ratio spreads them evenly however many there are.
 fn instant(round: u32, most: Duration) -> Duration {

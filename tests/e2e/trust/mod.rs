@@ -2,5 +2,8 @@
 
 mod consent;
 mod engine;
+mod planted;
 mod policy;
+mod registry;
 mod secrets;
+mod tries;

@@ -48,7 +48,16 @@ impl Scene {
         assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
         let command = format!("sleep 1000; : {MARK}");
         let args = [
-            "launch", "-q", "-n", "other", "-w", "workspace-projects/other", "--runner", "shell", "--env", "OTHER_SECRET",
+            "launch",
+            "-q",
+            "-n",
+            "other",
+            "-w",
+            "workspace-projects/other",
+            "--runner",
+            "shell",
+            "--env",
+            "OTHER_SECRET",
             &command,
         ];
         let launched = self.site.command(&args).env("OTHER_SECRET", OTHER.concat()).output().unwrap();
@@ -61,7 +70,8 @@ impl Scene {
         let root = self.site.root();
         let lease: serde_json::Value =
             serde_json::from_slice(&fs::read(self.site.registry().join("relay.json")).unwrap()).unwrap();
-        let port = lease["listen"][0].as_str().and_then(|address| address.rsplit(':').next()).map(str::parse::<u16>);
+        let port =
+            lease["listen"][0].as_str().and_then(|address| address.rsplit(':').next()).map(str::parse::<u16>);
         let context = json!({
             "secrets": {"key": KEY, "other": OTHER},
             "outside": self.outside,
@@ -88,7 +98,8 @@ impl Scene {
 
     /// Nothing outside of the workspace has changed.
     fn check_outside(&self) {
-        let names: Vec<_> = fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["victim"]);
         assert_eq!(fs::read_to_string(self.outside.join("victim")).unwrap(), "untouched\n");
         let root = self.site.root();

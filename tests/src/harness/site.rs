@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use common::event_line::EventLine;
 use common::record::{JobRecord, State};
@@ -363,8 +363,7 @@ impl Site {
 pub fn mint(state: &Path) -> String {
     static MINTED: AtomicU32 = AtomicU32::new(0);
     let token = format!("test-{}-{}", std::process::id(), MINTED.fetch_add(1, Ordering::Relaxed));
-    let hash: String =
-        Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let path = state.join("tokens").join(format!("{hash}.json"));
     fs::write(&path, r#"{"holder":"test"}"#).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     token

@@ -52,7 +52,7 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     let context = desk.context(call)?;
     let jobs = find::jobs(&context, &typed)?;
     let deadline = Instant::now() + wanted.min(LONGEST);
-    let watch = Watch::new(context.registry.dir());
+    let watch = Watch::folder(context.registry.folder());
     loop {
         let (ended, running) = look(&context, &jobs)?;
         let done = running.is_empty() || (input.any && !ended.is_empty());

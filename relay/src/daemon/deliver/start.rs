@@ -1,6 +1,5 @@
 //! What the pump finds when it begins.
 
-use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -21,12 +20,10 @@ const RECENT: Duration = Duration::from_secs(24 * 3600);
 /// When the folder can't be read.
 pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
     let mut pending = Vec::new();
-    for entry in fs::read_dir(registry.outbox())? {
-        let name = entry?.file_name();
-        let Some((stem, is_entry)) = name.to_str().and_then(|name| {
-            let entry = name.strip_suffix(".json").map(|stem| (stem, true));
-            entry.or_else(|| name.strip_suffix(".shown").map(|stem| (stem, false)))
-        }) else {
+    for name in registry.outbox().names()? {
+        let entry = name.strip_suffix(".json").map(|stem| (stem, true));
+        let Some((stem, is_entry)) = entry.or_else(|| name.strip_suffix(".shown").map(|stem| (stem, false)))
+        else {
             continue;
         };
         let Ok(job) = stem.parse::<JobId>() else { continue };

@@ -1,15 +1,17 @@
 //! The token of programs that subscribe: 256 random bits in a file that its owner alone can read.
 
-use std::fs::{self, Permissions};
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::daemon::token::Gate;
 use crate::registry::Registry;
-use crate::registry::atomic::{self, Durability};
+use crate::registry::atomic::Durability;
 
 /// Length of a token, in hexadecimal digits.
 const LEN: usize = 64;
+/// Most that is read, in bytes: what is longer is no token.
+const MOST: u64 = 4096;
 
 /// A gate for the token in the registry, which is made where there is none. It stays the same over restarts, so that
 /// programs may keep it; who removes the file gets a new one at the next start.
@@ -17,20 +19,22 @@ const LEN: usize = 64;
 /// # Errors
 /// When the file can't be written, or the system has no randomness.
 pub(super) fn gate(registry: &Registry) -> io::Result<Gate> {
-    let path = registry.api_token();
-    let stored = fs::read_to_string(&path).unwrap_or_default();
+    let file = registry.api_token();
+    let stored = file.read_text(MOST).unwrap_or_default();
     let stored = stored.trim();
     if stored.len() == LEN && stored.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        file.open()?.set_permissions(Permissions::from_mode(0o600))?;
         return Ok(Gate::of(stored));
     }
     let gate = Gate::new().map_err(|e| io::Error::other(e.to_string()))?;
-    atomic::replace(&path, format!("{}\n", gate.token()).as_bytes(), Durability::Synced)?;
+    file.replace(format!("{}\n", gate.token()).as_bytes(), Durability::Synced)?;
     Ok(gate)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,6 @@
 //! Ended jobs beyond the newest move to `archive/`, so that listings stay as fast with 10,000 jobs as with ten.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 
 use common::ids::JobId;
@@ -47,7 +46,7 @@ fn put_away(registry: &Registry, job: &JobId) -> io::Result<()> {
         (registry.record(job), archive.record(job)),
     ];
     for (from, to) in moves {
-        match fs::rename(from, to) {
+        match from.rename(&to) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }

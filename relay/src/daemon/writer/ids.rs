@@ -2,14 +2,17 @@
 //!
 //! A file holds an upper bound that is raised in large blocks, so an id costs nothing; a crash skips the rest of a block.
 
-use std::fs;
 use std::io;
 
-use crate::registry::atomic::{self, Durability};
+use crate::registry::atomic::Durability;
+use crate::registry::refused::Refused;
 use crate::registry::{Registry, event_log, layout};
 
 /// Ids per write of the bound: at 100,000 events a second, less than one write a second.
 const BLOCK: u64 = 1 << 17;
+
+/// Longest file of the bound, in bytes.
+const MOST: u64 = 4096;
 
 pub(super) struct EventIds {
     registry: Registry,
@@ -20,9 +23,9 @@ pub(super) struct EventIds {
 impl EventIds {
     /// Begins above every id in use. A lost bound is made again from the logs that are there.
     pub(super) fn load(registry: &Registry) -> io::Result<Self> {
-        let stored = match fs::read_to_string(registry.event_ids()) {
+        let stored = match registry.event_ids().read_text(MOST) {
             Ok(text) => text.trim().parse().ok(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => None,
             Err(e) => return Err(e),
         };
         let next = match stored {
@@ -41,9 +44,9 @@ impl EventIds {
     pub(super) fn next(&mut self) -> io::Result<u64> {
         if self.next == self.bound {
             let bound = self.bound + BLOCK;
-            atomic::replace(&self.registry.event_ids(), bound.to_string().as_bytes(), Durability::Synced)?;
+            self.registry.event_ids().replace(bound.to_string().as_bytes(), Durability::Synced)?;
             // Its name too: a power loss must not bring back the bound before, whose ids are in use by then.
-            atomic::sync_dir(self.registry.dir())?;
+            self.registry.folder().sync()?;
             self.bound = bound;
         }
         self.next += 1;
@@ -54,24 +57,24 @@ impl EventIds {
 impl Drop for EventIds {
     fn drop(&mut self) {
         // After an orderly end no id is skipped; without this write some are, which is fine too.
-        let _ =
-            atomic::replace(&self.registry.event_ids(), self.next.to_string().as_bytes(), Durability::Cached);
+        let next = self.next.to_string();
+        let _ = self.registry.event_ids().replace(next.as_bytes(), Durability::Cached);
     }
 }
 
 /// The highest id in a folder's logs.
 fn highest(registry: &Registry) -> io::Result<u64> {
-    let entries = match fs::read_dir(registry.dir()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
+    let names = match registry.folder().names() {
+        Err(e) if Refused::of(&e).is_some() => Vec::new(),
+        names => names?,
     };
     let mut highest = 0;
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name().to_str().and_then(layout::job_of_events).is_some() {
-            let log = event_log::read(&entry.path())?;
-            highest = log.lines.iter().map(|line| line.id).max().unwrap_or(0).max(highest);
-        }
+    for job in names.iter().filter_map(|name| layout::job_of_events(name)) {
+        let log = match event_log::read(&registry.events(&job)) {
+            Err(e) if Refused::of(&e).is_some() => continue,
+            log => log?,
+        };
+        highest = log.lines.iter().map(|line| line.id).max().unwrap_or(0).max(highest);
     }
     Ok(highest)
 }

@@ -14,7 +14,7 @@ use super::log::EventFile;
 use super::repair;
 use super::sums::Sums;
 use crate::registry::Registry;
-use crate::registry::atomic::{self, Durability};
+use crate::registry::atomic::Durability;
 use crate::registry::log_file::LogWriter;
 
 /// A record whose state has not changed is written at most this often: far more often than anybody looks, and rarely
@@ -56,7 +56,7 @@ impl OpenJob {
         let found = repair::open(registry, job, ids)?;
         if found.record.state.is_final() {
             if found.stale {
-                atomic::replace(&registry.record(job), &found.record.to_bytes()?, Durability::Cached)?;
+                registry.record(job).replace(&found.record.to_bytes()?, Durability::Cached)?;
             }
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -259,7 +259,7 @@ impl OpenJob {
             return Ok(Some(at + REFRESH));
         }
         let bytes = self.record.to_bytes()?;
-        atomic::replace(&registry.record(&self.record.job), &bytes, Durability::Cached)?;
+        registry.record(&self.record.job).replace(&bytes, Durability::Cached)?;
         (self.stale, self.shown) = (false, Some((state, link, now)));
         Ok(None)
     }

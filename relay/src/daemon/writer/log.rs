@@ -15,15 +15,15 @@
 //! reading the file shows what will be gone after a power loss. So the log is written anew, from lines whose checksums
 //! hold, into another file, which is synced before it takes the old one's name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
-use crate::registry::{atomic, event_log, write_back};
+use crate::registry::file_ref::FileRef;
+use crate::registry::staged::Staged;
+use crate::registry::{event_log, write_back};
 
 pub(super) struct EventFile {
-    path: PathBuf,
+    path: FileRef,
     /// Closed while many jobs are open and this one has nothing to say.
     file: Option<File>,
     /// Bytes that hold whole lines that may be acknowledged.
@@ -39,7 +39,7 @@ pub(super) struct EventFile {
 
 impl EventFile {
     /// The log at `path`, which holds `len` bytes of good lines and nothing else. It may be absent.
-    pub(super) fn new(path: PathBuf, len: u64) -> Self {
+    pub(super) fn new(path: FileRef, len: u64) -> Self {
         Self { path, file: None, settled: len, synced: len == 0, named: len > 0, pending: 0, poisoned: false }
     }
 
@@ -65,8 +65,7 @@ impl EventFile {
             return Ok(());
         }
         if self.file.is_none() {
-            let mut options = OpenOptions::new();
-            self.file = Some(options.append(true).create(true).mode(0o600).open(&self.path)?);
+            self.file = Some(self.path.open_to_append()?);
         }
         if let Some(file) = &mut self.file {
             self.pending += lines.len() as u64;
@@ -93,7 +92,7 @@ impl EventFile {
         if self.pending == 0 && self.synced {
             return Ok(());
         }
-        let synced = file.sync_data().and_then(|()| if self.named { Ok(()) } else { sync_name(&self.path) });
+        let synced = file.sync_data().and_then(|()| if self.named { Ok(()) } else { self.path.dir().sync() });
         if synced.is_err() {
             self.poisoned = true;
             return synced;
@@ -125,15 +124,8 @@ impl EventFile {
     pub(super) fn renew(&mut self, lines: &[u8]) -> io::Result<()> {
         self.poisoned = true;
         self.file = None;
-        let temporary = atomic::temporary(&self.path);
-        let renewed = copy(&self.path, self.settled, lines, &temporary)
-            .and_then(|()| fs::rename(&temporary, &self.path))
-            .and_then(|()| sync_name(&self.path));
-        if let Err(e) = renewed {
-            // Best effort: the name is reused by the next attempt.
-            let _ = fs::remove_file(&temporary);
-            return Err(e);
-        }
+        copy(&self.path, self.settled, lines)?.replace()?;
+        self.path.dir().sync()?;
         *self = Self::new(self.path.clone(), self.settled + lines.len() as u64);
         (self.synced, self.named) = (true, true);
         Ok(())
@@ -148,9 +140,9 @@ impl EventFile {
 }
 
 /// Copies the first `len` bytes of a log, which have to be good lines, and `lines` behind them.
-fn copy(log: &Path, len: u64, lines: &[u8], to: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut new = BufWriter::new(options.write(true).create(true).truncate(true).mode(0o600).open(to)?);
+fn copy(log: &FileRef, len: u64, lines: &[u8]) -> io::Result<Staged> {
+    let mut staged = Staged::begin(log)?;
+    let mut new = BufWriter::new(staged.file());
     let (mut copied, mut written) = (0, Ok(()));
     let mut take = |raw: &[u8]| {
         if written.is_ok() && copied < len {
@@ -166,9 +158,8 @@ fn copy(log: &Path, len: u64, lines: &[u8], to: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its earlier lines can't be read back"));
     }
     new.write_all(lines)?;
-    new.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-}
-
-fn sync_name(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), atomic::sync_dir)
+    new.flush()?;
+    drop(new);
+    staged.sync()?;
+    Ok(staged)
 }

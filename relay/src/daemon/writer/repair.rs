@@ -3,9 +3,7 @@
 //! Everything here may be cut off anywhere and done again: the tail is cut in one call, and a damaged log is replaced in
 //! one step by its good lines and the warning that tells of the rest, after a copy of it was made.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Write};
 
 use common::event::{Event, EventBody};
 use common::event_line::{EventLine, Source};
@@ -14,8 +12,11 @@ use common::record::{JobRecord, SCHEMA};
 
 use super::ids::EventIds;
 use super::sums::Sums;
-use crate::registry::atomic::{self, Durability};
 use crate::registry::event_log::{self, Found};
+use crate::registry::file_ref::FileRef;
+use crate::registry::read;
+use crate::registry::refused::Refused;
+use crate::registry::staged::Staged;
 use crate::registry::{Registry, layout};
 
 /// A job as its files tell it.
@@ -38,7 +39,7 @@ pub(super) struct Opened {
 /// `NotFound` for an unknown job; `Unsupported` for a record or a log of a newer program, which are left as they are;
 /// otherwise the failing call.
 pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::Result<Opened> {
-    let on_disk = fs::read(registry.record(job)).ok();
+    let on_disk = registry.record(job).read(read::MOST).ok();
     let stored: Option<JobRecord> = on_disk.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
     if stored.as_ref().is_some_and(|record| record.schema > SCHEMA) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "its record was written by a newer relay"));
@@ -47,6 +48,11 @@ pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::
     let mut fold = Fold::new(stored);
     let found = match event_log::scan(&path, |_, line| fold.take(&line)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Found::default(),
+        // The record is all that is left of its events.
+        Err(e) if Refused::of(&e).is_some() => {
+            path.set_aside(&e)?;
+            Found::default()
+        }
         found => found?,
     };
     if let Some(version) = found.newer {
@@ -54,7 +60,7 @@ pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::
         return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
     }
     if found.torn_bytes > 0 {
-        OpenOptions::new().write(true).open(&path)?.set_len(found.good_bytes)?;
+        path.open_to_write()?.set_len(found.good_bytes)?;
         tracing::warn!("{job}: {} torn bytes were cut off its log", found.torn_bytes);
     }
     let mut len = found.good_bytes;
@@ -169,22 +175,43 @@ fn set_aside(
 }
 
 /// Copies a damaged log to the first free `.corrupt-N`, unless the last one is that copy: a crash came in between.
-fn keep(path: &Path) -> io::Result<PathBuf> {
-    let name = |n: u32| path.with_extension(format!("jsonl.corrupt-{n}"));
-    let free = (1..u32::MAX).find(|n| !name(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;
-    let damaged = fs::read(path)?;
-    if free > 1 && fs::read(name(free - 1)).is_ok_and(|kept| kept == damaged) {
-        return Ok(name(free - 1));
+fn keep(log: &FileRef) -> io::Result<FileRef> {
+    let copy = |n: u32| log.sibling(format!("{}.corrupt-{n}", log.name().display()));
+    let free = (1..u32::MAX).find(|n| !copy(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;
+    if free > 1 && is_same(log, &copy(free - 1)).unwrap_or(false) {
+        return Ok(copy(free - 1));
     }
-    atomic::replace(&name(free), &damaged, Durability::Synced)?;
-    Ok(name(free))
+    let mut staged = Staged::begin(&copy(free))?;
+    io::copy(&mut log.open()?, staged.file())?;
+    staged.sync()?;
+    staged.replace()?;
+    Ok(copy(free))
 }
 
-fn replace_with_good_lines(path: &Path, more: &[u8]) -> io::Result<u64> {
-    let temporary = atomic::temporary(path);
-    let mut new = io::BufWriter::new(atomic::open_new(&temporary)?);
+fn is_same(one: &FileRef, other: &FileRef) -> io::Result<bool> {
+    if one.size() != other.size() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (BufReader::new(one.open()?), BufReader::new(other.open()?));
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let len = left.len().min(right.len());
+        if left[..len] != right[..len] {
+            return Ok(false);
+        }
+        if len == 0 {
+            return Ok(left.len() == right.len());
+        }
+        one.consume(len);
+        other.consume(len);
+    }
+}
+
+fn replace_with_good_lines(log: &FileRef, more: &[u8]) -> io::Result<u64> {
+    let mut staged = Staged::begin(log)?;
+    let mut new = io::BufWriter::new(staged.file());
     let (mut len, mut written) = (more.len() as u64, Ok(()));
-    event_log::scan(path, |raw, _| {
+    event_log::scan(log, |raw, _| {
         if written.is_ok() {
             len += raw.len() as u64;
             written = new.write_all(raw);
@@ -192,9 +219,11 @@ fn replace_with_good_lines(path: &Path, more: &[u8]) -> io::Result<u64> {
     })?;
     written?;
     new.write_all(more)?;
-    new.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), atomic::sync_dir)?;
+    new.flush()?;
+    drop(new);
+    staged.sync()?;
+    staged.replace()?;
+    log.dir().sync()?;
     Ok(len)
 }
 
@@ -203,9 +232,6 @@ fn replace_with_good_lines(path: &Path, more: &[u8]) -> io::Result<u64> {
 /// # Errors
 /// When the folder can't be read.
 pub(super) fn jobs_with_logs(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let mut jobs = Vec::new();
-    for entry in fs::read_dir(registry.dir())? {
-        jobs.extend(entry?.file_name().to_str().and_then(layout::job_of_events));
-    }
-    Ok(jobs)
+    let names = registry.folder().names()?;
+    Ok(names.iter().filter_map(|name| layout::job_of_events(name)).collect())
 }

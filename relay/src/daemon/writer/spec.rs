@@ -1,26 +1,25 @@
 //! What changes in a job's spec after its launch.
 
-use std::fs;
 use std::io;
 
 use common::ids::JobId;
 use common::job::JobSpec;
 
-use crate::registry::Registry;
-use crate::registry::atomic::{self, Durability};
+use crate::registry::atomic::Durability;
+use crate::registry::{Registry, read};
 
 /// Forgets the environment values in a job's spec, and keeps their names: a retry asks for them again.
 ///
 /// # Errors
 /// When the spec can't be read or replaced.
 pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
-    let path = registry.spec(job);
-    let mut spec: JobSpec = serde_json::from_slice(&fs::read(&path)?)?;
+    let file = registry.spec(job);
+    let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MOST)?)?;
     if spec.env.is_empty() {
         return Ok(());
     }
     spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
-    atomic::replace(&path, &serde_json::to_vec(&spec)?, Durability::Synced)
+    file.replace(&serde_json::to_vec(&spec)?, Durability::Synced)
 }
 
 /// The same for a job that has ended or is with an agent; one whose spec is gone has no values. A failure is logged: the
@@ -39,8 +38,8 @@ pub(super) fn forget_env(registry: &Registry, job: &JobId) {
 /// # Errors
 /// When the spec can't be read or replaced.
 pub(super) fn move_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
-    let path = registry.spec(job);
-    let mut spec: JobSpec = serde_json::from_slice(&fs::read(&path)?)?;
+    let file = registry.spec(job);
+    let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MOST)?)?;
     spec.limits.job_ms = job_ms;
-    atomic::replace(&path, &serde_json::to_vec(&spec)?, Durability::Synced)
+    file.replace(&serde_json::to_vec(&spec)?, Durability::Synced)
 }

@@ -16,7 +16,7 @@ use super::*;
 use crate::daemon::board::Board;
 use crate::daemon::input::Caller;
 use crate::daemon::subscribe::Feed;
-use crate::registry::atomic::{self, Durability};
+use crate::registry::atomic::Durability;
 use crate::registry::{Registry, event_log, read};
 
 fn registry() -> (tempfile::TempDir, Registry) {
@@ -38,7 +38,7 @@ fn launch(registry: &Registry, job: &str) -> JobId {
         origin: common::origin::Origin::default(),
     };
     let record = JobRecord::queued(job.clone(), crate::time::now(), &queued);
-    atomic::replace(&registry.record(&job), &record.to_bytes().unwrap(), Durability::Cached).unwrap();
+    registry.record(&job).replace(&record.to_bytes().unwrap(), Durability::Cached).unwrap();
     job
 }
 
@@ -166,15 +166,15 @@ fn damage_in_the_middle_is_set_aside_once_with_a_warning_that_says_what_is_lost(
     let damaged = fs::read_to_string(&log).unwrap().replace("two", "TWO");
     fs::write(&log, &damaged).unwrap();
     // A crash between the copy and the repair: the copy is there already.
-    fs::write(log.with_extension("jsonl.corrupt-1"), &damaged).unwrap();
+    fs::write(log.path().with_extension("jsonl.corrupt-1"), &damaged).unwrap();
     for _ in 0..2 {
         let (mut writer, _) = open(&registry);
         assert_eq!(texts(&registry, &job), ["queued", "one", "three", "warning"]);
-        assert!(!log.with_extension("jsonl.corrupt-2").exists());
+        assert!(!log.path().with_extension("jsonl.corrupt-2").exists());
         let record = read::load(&registry, &job).unwrap().record;
         let warning = record.warning.unwrap();
         assert!(warning.ends_with("corrupt-1; the agent's events 2 to 2 of epoch 1 are lost"), "{warning}");
-        let at = fs::read(log.with_extension("jsonl.corrupt-1")).unwrap();
+        let at = fs::read(log.path().with_extension("jsonl.corrupt-1")).unwrap();
         assert_eq!(String::from_utf8(at).unwrap(), damaged);
         assert_eq!(send(&mut writer, &job, 1, 3, vec![said("three")]).unwrap().seq, 3);
     }

@@ -1,0 +1,96 @@
+//! What lies in the registry and is never opened.
+
+use crate::registry::dir::{ASIDE, Dir};
+use crate::registry::refused::{Reason, Refused};
+use crate::registry::{Registry, layout};
+
+/// What is named one by one; of more only the number is told.
+const NAMED: usize = 3;
+
+/// What was set aside, or stands in the place of a file or a folder: in words, and where.
+pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for folder in registry.folders() {
+        match folder.names() {
+            Ok(names) => names.iter().for_each(|name| found.extend(look(registry, &folder, name))),
+            Err(e) => found.extend(Refused::of(&e).map(|refused| describe(&folder, None, refused.reason))),
+        }
+    }
+    found
+}
+
+fn look(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String)> {
+    let is_top = folder == registry.folder();
+    if is_top && (Registry::is_folder(name) || layout::is_others(name)) {
+        // Each is looked into by itself.
+        return None;
+    }
+    let reason = folder.file(name).problem().ok().flatten();
+    let is_link = name == "latest" || name.starts_with("latest.");
+    match reason {
+        Some(Reason::Link) if is_link => None,
+        Some(reason) => Some(describe(folder, Some(name), reason)),
+        None if name.starts_with(ASIDE) => {
+            let path = folder.file(name).path().to_owned();
+            Some((format!("{name} was set aside"), path.display().to_string()))
+        }
+        None => None,
+    }
+}
+
+fn describe(folder: &Dir, name: Option<&str>, reason: Reason) -> (String, String) {
+    let path = name.map_or_else(|| folder.path().to_owned(), |name| folder.file(name).path().to_owned());
+    let shown = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    (format!("{shown} {reason}"), path.display().to_string())
+}
+
+/// One line of detail and one of advice; `None` where there is nothing of the kind.
+pub(super) fn words(found: &[(String, String)]) -> Option<(String, String)> {
+    if found.is_empty() {
+        return None;
+    }
+    let join = |texts: Vec<&str>, between: &str| {
+        let more = match found.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!("{between}{more} more"),
+        };
+        format!("{}{more}", texts.join(between))
+    };
+    let what = join(found.iter().take(NAMED).map(|(what, _)| what.as_str()).collect(), ", ");
+    let places = join(found.iter().take(NAMED).map(|(_, place)| place.as_str()).collect(), " ");
+    Some((
+        format!("not opened, because they are no files of the registry: {what}"),
+        format!("look at and remove {places}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_set_aside_or_in_the_way_is_named_and_what_belongs_there_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(dir.path());
+        registry.ensure().unwrap();
+        symlink("a.1.json", registry.latest()).unwrap();
+        std::fs::write(registry.folder().file("a.1.json"), "{}").unwrap();
+        std::fs::create_dir(registry.folder().file("agent")).unwrap();
+        assert_eq!(words(&find(&registry)), None);
+        symlink("/nowhere", registry.folder().file("a.1.log")).unwrap();
+        symlink("/nowhere", registry.requests().file(".refused-b.json-1")).unwrap();
+        std::fs::remove_dir(registry.archive()).unwrap();
+        symlink("/nowhere", registry.archive()).unwrap();
+        let (what, todo) = words(&find(&registry)).unwrap();
+        for said in [
+            "a.1.log is a symbolic link",
+            ".refused-b.json-1 is a symbolic link",
+            "archive is a symbolic link",
+        ] {
+            assert!(what.contains(said), "{what}");
+        }
+        assert!(todo.contains("platform/workers/requests/.refused-b.json-1"), "{todo}");
+    }
+}

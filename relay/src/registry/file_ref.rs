@@ -1,0 +1,249 @@
+//! A file of the registry: a name in a [`Dir`]. Everything that is done with such a file begins here.
+
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, OFlags};
+use rustix::io::Errno;
+
+use super::dir::{Dir, rename_new};
+use super::refused::{Reason, Refused};
+
+/// A name in a folder. Nothing is opened yet, and nothing need be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRef {
+    dir: Dir,
+    path: PathBuf,
+}
+
+impl AsRef<Path> for FileRef {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl FileRef {
+    pub(super) fn new(dir: Dir, path: PathBuf) -> Self {
+        Self { dir, path }
+    }
+
+    /// A file in any folder, for tests.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn given(path: &Path) -> Self {
+        Dir::given(path.parent().unwrap_or(Path::new("."))).file(path.file_name().unwrap_or_default())
+    }
+
+    /// Where it is, to be shown.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same, to be printed.
+    pub fn display(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The last component, which is all that is ever looked up.
+    pub fn name(&self) -> &Path {
+        Path::new(self.path.file_name().unwrap_or_default())
+    }
+
+    /// A file in the same folder.
+    pub fn sibling(&self, name: impl AsRef<OsStr>) -> Self {
+        self.dir.file(Path::new(name.as_ref()))
+    }
+
+    /// Opens it to read it.
+    ///
+    /// # Errors
+    /// When it is absent, or none that may be opened.
+    pub fn open(&self) -> io::Result<File> {
+        self.dir.open_to_read(self.name())
+    }
+
+    /// Opens what is there to change it.
+    ///
+    /// # Errors
+    /// When it is absent, or none that may be opened.
+    pub fn open_to_write(&self) -> io::Result<File> {
+        self.dir.open_to_change(self.name(), OFlags::RDWR)
+    }
+
+    /// Opens it to append to it; makes it where there is none.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn open_to_append(&self) -> io::Result<File> {
+        self.dir.open_to_change(self.name(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+    }
+
+    /// Opens it to read and write it; makes it where there is none.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn open_or_make(&self) -> io::Result<File> {
+        self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE)
+    }
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when anything has the name; otherwise the failing call.
+    pub fn make(&self) -> io::Result<File> {
+        self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    /// What the system knows of it.
+    ///
+    /// # Errors
+    /// When it is absent, or none that may be opened.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.open()?.metadata()
+    }
+
+    /// Its length; `None` for one that is absent or may not be opened. Quicker than [`FileRef::metadata`].
+    pub fn size(&self) -> Option<u64> {
+        self.dir.len_of(self.name()).ok()
+    }
+
+    /// Whether anything has this name, whatever it is.
+    pub fn exists(&self) -> bool {
+        self.dir.stat(self.name()).is_ok()
+    }
+
+    /// What is wrong with what has this name, as it stands.
+    ///
+    /// # Errors
+    /// When the folder can't be opened.
+    pub fn problem(&self) -> io::Result<Option<Reason>> {
+        self.dir.problem(self.name())
+    }
+
+    /// Reads all of it, up to `most` bytes.
+    ///
+    /// # Errors
+    /// `FileTooLarge` for more; otherwise as [`FileRef::open`].
+    pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
+        self.read_opened(self.open()?, most)
+    }
+
+    /// The same for a file that may be anybody's, as text.
+    ///
+    /// # Errors
+    /// When it is absent, no regular file, too large, or no text.
+    pub fn read_any_text(&self, most: u64) -> io::Result<String> {
+        let bytes = self.read_opened(self.dir.open_any(self.name())?, most)?;
+        String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    }
+
+    fn read_opened(&self, file: File, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        file.take(most + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
+            let text = format!("{} has more than {most} bytes and is not read: remove it", self.display());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+        Ok(bytes)
+    }
+
+    /// The same as text.
+    ///
+    /// # Errors
+    /// `InvalidData` for what is none; otherwise as [`FileRef::read`].
+    pub fn read_text(&self, most: u64) -> io::Result<String> {
+        String::from_utf8(self.read(most)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    }
+
+    /// Removes what has this name; that nothing has it is fine. What is no file is set aside.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn remove(&self) -> io::Result<()> {
+        let fd = match self.dir.fd_to_change() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            fd => fd?,
+        };
+        match rustix::fs::unlinkat(fd, self.name(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => match self.problem()? {
+                Some(reason) => self.set_aside(&Refused::error(&self.path, reason)),
+                None => Err(e.into()),
+            },
+        }
+    }
+
+    /// Gives it another name, in the place of what has that.
+    ///
+    /// # Errors
+    /// The failing call.
+    pub fn rename(&self, to: &Self) -> io::Result<()> {
+        let (from_dir, to_dir) = (self.dir.fd_to_change()?, to.dir.fd_to_change()?);
+        // What is not ours in the new place is kept for a look.
+        if let Some(reason) = to.problem()? {
+            to.set_aside(&Refused::error(&to.path, reason))?;
+        }
+        Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
+    }
+
+    /// Gives it another name that nothing has yet. What is in the way and is no file of the registry is set aside.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when a file has the name; otherwise the failing call.
+    pub fn rename_new(&self, to: &Self) -> io::Result<()> {
+        let (from_dir, to_dir) = (self.dir.fd_to_change()?, to.dir.fd_to_change()?);
+        match rename_new(from_dir, self.name(), to_dir, to.name()) {
+            Err(Errno::EXIST) => match to.problem()? {
+                Some(reason) => {
+                    to.set_aside(&Refused::error(&to.path, reason))?;
+                    Ok(rename_new(from_dir, self.name(), to_dir, to.name())?)
+                }
+                None => Err(Errno::EXIST.into()),
+            },
+            renamed => Ok(renamed?),
+        }
+    }
+
+    /// Makes it a link to a name in the same folder.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when anything has the name; otherwise the failing call.
+    pub fn make_link(&self, target: &str) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, self.dir.fd_to_change()?, self.name())?)
+    }
+
+    /// Gives it another name, in the place of a link or a file.
+    ///
+    /// # Errors
+    /// The failing call.
+    pub fn rename_link(&self, to: &Self) -> io::Result<()> {
+        if let Ok(Some(reason @ (Reason::Directory | Reason::HardLink))) = to.problem() {
+            to.set_aside(&Refused::error(&to.path, reason))?;
+        }
+        let (from_dir, to_dir) = (self.dir.fd_to_change()?, to.dir.fd_to_change()?);
+        Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
+    }
+
+    /// What it points to, when it is a link. That is only text: nothing is looked up.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read_link(&self) -> io::Result<String> {
+        let target = self.dir.read_link(self.name())?;
+        target.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Gives what has this name one that nobody needs.
+    ///
+    /// # Errors
+    /// When it can't be renamed.
+    pub fn set_aside(&self, why: &io::Error) -> io::Result<()> {
+        self.dir.set_aside(self.name(), why)
+    }
+}

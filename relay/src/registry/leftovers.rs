@@ -1,0 +1,56 @@
+//! What launches and other writers have left behind that were killed: it may hold values of a job's environment.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use common::ids::JobId;
+
+use super::{Registry, layout, staged};
+
+/// Removes it, wherever it is. Called by a daemon that starts; what can't be removed stays until the next time.
+pub fn remove(registry: &Registry, now: SystemTime) {
+    for folder in registry.folders() {
+        staged::sweep(&folder, now);
+    }
+    let names = registry.folder().names().unwrap_or_default();
+    let recorded: BTreeSet<JobId> = names
+        .iter()
+        .filter_map(|name| layout::job_of_record(name).or_else(|| layout::job_of_events(name)))
+        .collect();
+    let specs = names.iter().filter_map(|name| name.strip_suffix(".spec")?.parse::<JobId>().ok());
+    for job in specs.filter(|job| !recorded.contains(job)) {
+        // Its launch holds it locked until the record is there, which it may be by now.
+        if registry.spec(&job).is_left_behind(now) && !registry.record(&job).exists() {
+            let _ = registry.spec(&job).remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::staged::Staged;
+    use super::*;
+
+    #[test]
+    fn a_spec_without_a_record_goes_unless_its_launch_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(dir.path());
+        registry.ensure().unwrap();
+        let job = |text: &str| text.parse::<JobId>().unwrap();
+        let living = Staged::write(&registry.spec(&job("a#1")), b"{}").unwrap().publish().unwrap();
+        for dead in ["a#2", "a#3"] {
+            drop(Staged::write(&registry.spec(&job(dead)), b"{}").unwrap().publish().unwrap());
+        }
+        std::fs::write(registry.record(&job("a#3")), "{}").unwrap();
+        std::fs::write(registry.folder().file(".a.4.spec.77"), "{}").unwrap();
+        std::fs::write(registry.staging().file(".a.5.spec.77"), "{}").unwrap();
+        remove(&registry, SystemTime::now());
+        let left = |name: &str| registry.spec(&job(name)).exists();
+        assert_eq!((left("a#1"), left("a#2"), left("a#3")), (true, false, true));
+        assert!(!registry.folder().file(".a.4.spec.77").exists());
+        assert_eq!(registry.staging().names().unwrap(), [""; 0]);
+        drop(living);
+        remove(&registry, SystemTime::now());
+        assert!(!left("a#1"));
+    }
+}

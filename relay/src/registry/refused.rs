@@ -1,0 +1,156 @@
+//! What the registry never opens, and why.
+//!
+//! Everybody who may write in the project folder may put anything in the place of a registry file: what is none is not
+//! opened, so that nothing outside is read, changed or waited for.
+
+#![expect(clippy::disallowed_methods, reason = "/etc/passwd is no file of the registry")]
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Stat};
+
+/// Most of `/etc/passwd` that is searched for a name, in bytes.
+const PASSWD: u64 = 1 << 20;
+
+/// Something in the registry that is not opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub reason: Reason,
+}
+
+/// Why something in the registry is not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// A symbolic link.
+    Link,
+    /// A file with a second name, which may be outside.
+    HardLink,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A device.
+    Device,
+    /// A directory in the place of a file.
+    Directory,
+    /// Something else in the place of a directory.
+    NotDirectory,
+    /// A file or folder of another user, by number.
+    Owner(u32),
+    /// A file that its mode closes to its own owner.
+    Mode,
+    /// The whole registry is another user's, by number: it may be read and not be changed.
+    Foreign(u32),
+}
+
+impl Reason {
+    /// What is wrong with a file; `None` for a regular one of `owner` that has one name.
+    pub(super) fn of_file(stat: &Stat, owner: u32) -> Option<Self> {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if stat.st_uid != owner => Some(Self::Owner(stat.st_uid)),
+            FileType::RegularFile if stat.st_nlink > 1 => Some(Self::HardLink),
+            FileType::RegularFile => None,
+            FileType::Directory => Some(Self::Directory),
+            other => Some(Self::of_special(other)),
+        }
+    }
+
+    /// What is wrong with a folder; `None` for one of `owner`.
+    pub(super) fn of_folder(stat: &Stat, owner: u32) -> Option<Self> {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if stat.st_uid != owner => Some(Self::Owner(stat.st_uid)),
+            FileType::Directory => None,
+            FileType::RegularFile => Some(Self::NotDirectory),
+            other => Some(Self::of_special(other)),
+        }
+    }
+
+    fn of_special(kind: FileType) -> Self {
+        match kind {
+            FileType::Symlink => Self::Link,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
+            _ => Self::Device,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link => f.write_str("is a symbolic link"),
+            Self::HardLink => f.write_str("has a second name (hard link)"),
+            Self::Fifo => f.write_str("is a FIFO"),
+            Self::Socket => f.write_str("is a socket"),
+            Self::Device => f.write_str("is a device"),
+            Self::Directory => f.write_str("is a directory"),
+            Self::NotDirectory => f.write_str("is not a directory"),
+            Self::Owner(uid) | Self::Foreign(uid) => write!(f, "belongs to {}", user(*uid)),
+            Self::Mode => f.write_str("can't be opened by its owner (mode)"),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} and is not opened: ", self.path.display(), self.reason)?;
+        match self.reason {
+            Reason::Foreign(uid) => write!(f, "run this as {}", user(uid)),
+            _ => f.write_str("remove it"),
+        }
+    }
+}
+
+impl Error for Refused {}
+
+impl Refused {
+    /// The error of a call that was refused.
+    pub(super) fn error(path: &Path, reason: Reason) -> io::Error {
+        io::Error::other(Self { path: path.to_owned(), reason })
+    }
+
+    /// What was refused; `None` for a call that failed in another way.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+/// The name of a user; the number of one that has none here.
+pub fn user(uid: u32) -> String {
+    name_in(&passwd(), uid).unwrap_or_else(|| format!("user {uid}"))
+}
+
+fn passwd() -> String {
+    let mut text = Vec::new();
+    // Without the file there are numbers.
+    let _ = std::fs::File::open("/etc/passwd").and_then(|file| file.take(PASSWD).read_to_end(&mut text));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_named_as_in_passwd_and_otherwise_by_number() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbad\nada:x:1000:1000::/home/ada:/bin/sh\n";
+        assert_eq!(name_in(passwd, 1000), Some("ada".to_owned()));
+        assert_eq!(name_in(passwd, 1), None);
+        assert_eq!(user(0), "root");
+        assert_eq!(user(3_999_999_999), "user 3999999999");
+    }
+}

@@ -1,0 +1,139 @@
+//! Things put in the place of the registry's files, and a folder outside that must stay as it is.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use relay_tests::harness::Site;
+use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
+
+/// Generous: none of these commands waits for anything.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Nobody's number.
+pub(super) const STRANGER: u32 = 12345;
+
+/// What is put in the place of a file or a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plant {
+    Link,
+    HardLink,
+    Fifo,
+    /// A folder in the place of a file, a file in that of a folder.
+    WrongKind,
+    /// The twin of `/dev/zero`, which never ends.
+    Device,
+    OtherOwner,
+}
+
+impl Plant {
+    /// Only root can make some.
+    pub(super) fn can_be_made(self) -> bool {
+        !matches!(self, Self::Device | Self::OtherOwner) || rustix::process::geteuid().is_root()
+    }
+}
+
+/// Makes the folder outside, with a file for each plant and a few that a daemon would remove from its own folders.
+pub(super) fn outside(site: &Site) -> PathBuf {
+    let outside = site.root().join("outside");
+    for name in ["a.json", "demo", "old.1.json", "old.1.shown", ".x.1.spec.77", "s1.json"] {
+        site.write(&format!("outside/{name}"), "what is outside\n");
+        // Old enough to be forgotten where it is taken for a session's.
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(30 * 24 * 3600);
+        fs::File::options().append(true).open(outside.join(name)).unwrap().set_modified(long_ago).unwrap();
+    }
+    outside
+}
+
+/// Puts it there, in the place of what may be there.
+pub(super) fn put(plant: Plant, at: &Path, outside: &Path, is_folder: bool) {
+    let _ = fs::remove_file(at);
+    let _ = fs::remove_dir_all(at);
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    let victim = outside.join(format!("victim-of-{}", at.file_name().unwrap().to_string_lossy()));
+    if !victim.exists() {
+        fs::write(&victim, "what is outside\n").unwrap();
+    }
+    match plant {
+        Plant::Link => symlink(if is_folder { outside } else { &victim }, at).unwrap(),
+        Plant::HardLink => fs::hard_link(&victim, at).unwrap(),
+        Plant::Fifo => mkfifoat(CWD, at, Mode::RWXU).unwrap(),
+        Plant::Device => {
+            mknodat(CWD, at, FileType::CharacterDevice, Mode::RWXU, makedev(1, 5)).unwrap();
+        }
+        Plant::WrongKind | Plant::OtherOwner => {
+            if is_folder == (plant == Plant::OtherOwner) {
+                fs::create_dir(at).unwrap();
+            } else {
+                fs::write(at, "1").unwrap();
+            }
+            if plant == Plant::OtherOwner {
+                chown(at, Some(STRANGER), Some(STRANGER)).unwrap();
+            }
+        }
+    }
+}
+
+/// Removes everything of the kind below a folder, so that the site can look at its own files.
+pub(super) fn remove(below: &Path) {
+    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
+        let (path, meta) = (entry.path(), entry.metadata().unwrap());
+        if meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() {
+            if entry.file_name().to_string_lossy().contains('.') {
+                fs::remove_dir_all(&path).unwrap();
+            } else {
+                remove(&path);
+            }
+        } else if meta.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        } else if !meta.is_file() || meta.nlink() > 1 || meta.uid() == STRANGER {
+            fs::remove_file(&path).unwrap();
+        }
+    }
+}
+
+/// Everything that can be seen of a folder: names, contents, modes, owners, times of change.
+pub(super) fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>, u32, u32, i64)> {
+    let mut seen = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let meta = entry.metadata().unwrap();
+        let content = if meta.is_file() { fs::read(entry.path()).unwrap() } else { Vec::new() };
+        seen.push((entry.path(), content, meta.mode(), meta.uid(), meta.mtime()));
+        if meta.is_dir() {
+            seen.extend(snapshot(&entry.path()));
+        }
+    }
+    seen.sort();
+    seen
+}
+
+/// Runs a `relay` command, which has to end by itself and soon.
+pub(super) fn bounded(site: &Site, args: &[&str], input: &str) -> Output {
+    let mut command = site.command(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    // A command that reads no input may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let (sender, ended) = channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = ended.recv_timeout(LIMIT) else {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        panic!("relay {args:?} does not end\n{}", site.daemon_log());
+    };
+    let output = output.unwrap();
+    let code = output.status.code();
+    assert!(code.is_some_and(|code| code != 101), "relay {args:?}: {output:?}");
+    output
+}
+
+/// What it printed, when it succeeded.
+pub(super) fn succeeds(site: &Site, args: &[&str]) -> String {
+    let output = bounded(site, args, "");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "relay {args:?}: {stderr}\n{}", site.daemon_log());
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
