@@ -1,7 +1,5 @@
 //! Engines `docker` and `podman`, through their commands.
 
-#![expect(clippy::disallowed_methods, reason = "the person's own files")]
-
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
