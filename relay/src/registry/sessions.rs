@@ -116,6 +116,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::of(dir.path());
         assert_eq!(read(&registry, "s1"), None);
+        registry.ensure().unwrap();
         for phase in [Phase::Busy, Phase::Idle, Phase::Over] {
             note(&registry, &state("s1", phase)).unwrap();
             assert_eq!(read(&registry, "s1"), Some(state("s1", phase)));
@@ -143,6 +144,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::of(dir.path());
         forget_old(&registry, SystemTime::now());
+        registry.ensure().unwrap();
         note(&registry, &state("s1", Phase::Idle)).unwrap();
         forget_old(&registry, SystemTime::now() + KEPT - Duration::from_secs(60));
         assert!(read(&registry, "s1").is_some());
