@@ -90,6 +90,14 @@ pub(crate) fn looks_secret(name: &str) -> bool {
     SECRET.iter().any(|part| name.contains(part))
 }
 
+/// Whether a variable is one of those that any program may have: paths and the like, which fill its output. Addresses of
+/// proxies are not, since they may hold a password.
+pub(crate) fn is_common(name: &str) -> bool {
+    let is_proxy = name.to_ascii_uppercase().ends_with("_PROXY");
+    let is_user = ["HOME", "USER", "LOGNAME", "SHELL"].contains(&name) || name.starts_with("LC_");
+    is_user || ALLOWED.contains(&name) && !is_proxy
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +138,7 @@ mod tests {
     fn secrets_are_known_by_their_names() {
         assert!(looks_secret("MY_TOKEN") && looks_secret("aws_secret_access_key"));
         assert!(!looks_secret("PATH"));
+        assert!(is_common("PATH") && is_common("LC_ALL") && is_common("SHELL"));
+        assert!(!is_common("HTTP_PROXY") && !is_common("https_proxy") && !is_common("DATABASE_URL"));
     }
 }

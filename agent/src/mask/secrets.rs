@@ -1,12 +1,12 @@
 //! Which values are secrets.
 //!
 //! Not masked: values shorter than [`SHORTEST`] bytes, plain words (`production`) unless the variable's name says that it
-//! is a secret, and values the caller excludes, such as the workspace's path. Masking those would garble the output and
+//! is a secret, values of common variables such as `PATH`, and values the caller excludes, such as the workspace's path. Masking those would garble the output and
 //! hide nothing.
 
 use std::collections::BTreeSet;
 
-use crate::environment::{Variables, looks_secret};
+use crate::environment::{Variables, is_common, looks_secret};
 
 /// Shorter values are not masked: they occur in any text.
 pub(super) const SHORTEST: usize = 6;
@@ -45,7 +45,10 @@ impl Secrets {
     pub(crate) fn add(&mut self, name: &str, value: &str) {
         let whole = value.trim_matches(['\r', '\n']);
         let is_setting = is_plain_word(whole) && !looks_secret(name);
-        if is_setting || self.excluded.iter().any(|other| other == whole.trim_end_matches('/')) {
+        if is_setting
+            || is_common(name)
+            || self.excluded.iter().any(|other| other == whole.trim_end_matches('/'))
+        {
             return;
         }
         let lines = whole.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
@@ -117,6 +120,7 @@ mod tests {
             ("E", "/home/worker"),
             ("F", "/work/space"),
             ("G", ""),
+            ("PATH", "/usr/bin:/opt/bin"),
         ];
         assert_eq!(values(&settings), [""; 0]);
         let secrets = [("A", "123456"), ("MY_PASSWORD", "production"), ("B", "abcdefG")];
