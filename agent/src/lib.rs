@@ -14,6 +14,7 @@ mod cli;
 mod clock;
 mod codex;
 mod config;
+mod confine;
 mod descriptors;
 mod environment;
 mod exit;
@@ -27,6 +28,8 @@ mod spool;
 mod stat;
 mod state;
 mod steps;
+#[cfg(test)]
+mod test_spec;
 mod transcript;
 mod uplink;
 mod user;

@@ -15,11 +15,14 @@
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning text that comes from outside.
 //! * [`duration`]: limits as people write them. * [`bounded`]: lists that can't be too long.
+//! * [`codex_args`], [`env_policy`]: arguments and variables that reach around Codex's sandbox.
 //!
 //! Nothing here does I/O or reads a clock.
 
 pub mod bounded;
+pub mod codex_args;
 pub mod duration;
+pub mod env_policy;
 pub mod event;
 pub mod event_line;
 pub mod ids;

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use common::job::Sandbox;
+
 use super::EngineKind;
 
 /// The agent's configuration. Its reader is `worker-agent configure`.
@@ -24,6 +26,14 @@ pub struct AgentConfig {
     pub codex: String,
     /// Environment of its workers.
     pub env: BTreeMap<String, String>,
+    /// Paths that no job in a sandbox may see.
+    pub hidden: Vec<String>,
+    /// Folders that workspaces have to lie in.
+    pub roots: Vec<String>,
+    /// Codex's arguments of `relay.toml`.
+    pub trusted_args: Vec<String>,
+    /// The sandbox of `relay.toml`.
+    pub sandbox: Sandbox,
 }
 
 /// Handed to workers of engine `local`, besides `LC_*`: what Codex and the usual tools need to find their way.

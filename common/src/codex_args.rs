@@ -1,0 +1,146 @@
+//! Arguments for `codex exec` that a job may bring along where Codex's sandbox is the only one. Pure.
+//!
+//! Everything that is not named here is refused: an argument can switch the sandbox off, widen it, name a program that
+//! Codex starts outside of it (MCP servers, notifiers, hooks, credential commands) or make Codex itself write a file.
+
+/// Flags without a value.
+const FLAGS: [&str; 3] = ["--search", "--ephemeral", "--strict-config"];
+
+/// Flags with a value that reaches the model's server or the output alone.
+const VALUES: [&str; 3] = ["-m", "--model", "--color"];
+
+/// Flags that set one configuration value.
+const CONFIG: [&str; 2] = ["-c", "--config"];
+
+/// Configuration values that concern the model and what it says.
+const KEYS: [&str; 15] = [
+    "model",
+    "model_reasoning_effort",
+    "model_reasoning_summary",
+    "model_supports_reasoning_summaries",
+    "model_verbosity",
+    "model_context_window",
+    "model_max_output_tokens",
+    "model_auto_compact_token_limit",
+    "plan_mode_reasoning_effort",
+    "personality",
+    "service_tier",
+    "hide_agent_reasoning",
+    "show_raw_agent_reasoning",
+    "web_search",
+    "tools.web_search",
+];
+
+/// The first argument that a job may not bring along; `None` when all of them are harmless.
+///
+/// For a known flag with a forbidden value the value is named: `sandbox_mode=…` tells more than `-c`.
+pub fn first_forbidden<S: AsRef<str>>(args: &[S]) -> Option<&str> {
+    let mut args = args.iter().map(AsRef::as_ref);
+    while let Some(arg) = args.next() {
+        if !is_plain(arg) {
+            return Some(arg);
+        }
+        if FLAGS.contains(&arg) {
+            continue;
+        }
+        let Some((flag, attached)) = split(arg) else { return Some(arg) };
+        if !VALUES.contains(&flag) && !CONFIG.contains(&flag) {
+            return Some(arg);
+        }
+        let Some(value) = attached.or_else(|| args.next()) else { return Some(arg) };
+        let is_allowed = is_plain(value)
+            && !(attached.is_none() && value.starts_with('-'))
+            && (VALUES.contains(&flag) || sets_known_key(value));
+        if !is_allowed {
+            return Some(if attached.is_some() { arg } else { value });
+        }
+    }
+    None
+}
+
+/// The flag, and its value where it stands in the same word: `--model=x`, `-mx`, `-m=x`.
+fn split(arg: &str) -> Option<(&str, Option<&str>)> {
+    if arg.starts_with("--") {
+        return Some(match arg.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            None => (arg, None),
+        });
+    }
+    let flag = arg.get(..2).filter(|flag| flag.starts_with('-'))?;
+    let rest = arg.get(2..)?;
+    Some((flag, (!rest.is_empty()).then(|| rest.strip_prefix('=').unwrap_or(rest))))
+}
+
+fn sets_known_key(assignment: &str) -> bool {
+    assignment.split_once('=').is_some_and(|(key, _)| KEYS.contains(&key))
+}
+
+/// A value is read as TOML, where a line break could begin another key.
+fn is_plain(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_the_model_alone_may_be_brought_along() {
+        for args in [
+            &[][..],
+            &["--search"],
+            &["-m", "gpt-6", "--ephemeral"],
+            &["--model=gpt-6", "-mgpt-6", "-m=gpt-6"],
+            &["-c", "model_reasoning_effort=\"high\"", "--config", "web_search=live"],
+            &["-cmodel_verbosity=low", "--config=personality=\"friendly\""],
+        ] {
+            assert_eq!(first_forbidden(args), None, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn what_widens_the_sandbox_or_names_a_program_is_refused_in_every_spelling() {
+        for (args, named) in [
+            (
+                &["--dangerously-bypass-approvals-and-sandbox"][..],
+                "--dangerously-bypass-approvals-and-sandbox",
+            ),
+            (&["--dangerously-bypass-hook-trust"], "--dangerously-bypass-hook-trust"),
+            (&["--yolo"], "--yolo"),
+            (&["-s", "danger-full-access"], "-s"),
+            (&["-sdanger-full-access"], "-sdanger-full-access"),
+            (&["--sandbox=danger-full-access"], "--sandbox=danger-full-access"),
+            (
+                &["--search", "-c", "sandbox_mode=\"danger-full-access\""],
+                "sandbox_mode=\"danger-full-access\"",
+            ),
+            (&["-csandbox_mode=x"], "-csandbox_mode=x"),
+            (&["-c=sandbox_mode=x"], "-c=sandbox_mode=x"),
+            (&["--config=mcp_servers.a.command=\"sh\""], "--config=mcp_servers.a.command=\"sh\""),
+            (&["-c", "notify=[\"sh\"]"], "notify=[\"sh\"]"),
+            (&["-c", "model_provider=evil"], "model_provider=evil"),
+            (&["-c", " model=x"], " model=x"),
+            (&["-c", "\"model\"=x"], "\"model\"=x"),
+            (&["-c", "model"], "model"),
+            (&["-c", "model=1\nsandbox_mode=2"], "model=1\nsandbox_mode=2"),
+            (&["-p", "mine"], "-p"),
+            (&["--add-dir", "/"], "--add-dir"),
+            (&["-C", "/"], "-C"),
+            (&["-o", "/root/.bashrc"], "-o"),
+            (&["--enable", "x"], "--enable"),
+            (&["--disable=x"], "--disable=x"),
+            (&["--trust"], "--trust"),
+            (&["--ignore-rules"], "--ignore-rules"),
+            (&["--ignore-user-config"], "--ignore-user-config"),
+            (&["resume"], "resume"),
+            (&["--"], "--"),
+            (&["-"], "-"),
+            (&[""], ""),
+            (&["-m"], "-m"),
+            (&["-m", "--yolo"], "--yolo"),
+            (&["-é"], "-é"),
+        ] {
+            assert_eq!(first_forbidden(args), Some(named), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Environment variables that a job may not bring along where Codex's sandbox is the only one. Pure.
+//!
+//! Codex itself, its helpers and what it starts before its sandbox exists (git, node, shells) read them outside of it: a
+//! library to load, a program to run, a configuration to believe, a server to send the key to.
+
+/// Whole names, in upper case.
+const NAMES: [&str; 46] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PWD",
+    "OLDPWD",
+    "TMPDIR",
+    "TMP",
+    "TEMP",
+    "ENV",
+    "BASH_ENV",
+    "BASHOPTS",
+    "SHELLOPTS",
+    "IFS",
+    "PS4",
+    "PROMPT_COMMAND",
+    "ZDOTDIR",
+    "FPATH",
+    "CDPATH",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "BROWSER",
+    "LESSOPEN",
+    "LESSCLOSE",
+    "LOCALDOMAIN",
+    "RES_OPTIONS",
+    "HOSTALIASES",
+    "GCONV_PATH",
+    "LOCPATH",
+    "NLSPATH",
+    "TERMINFO",
+    "TERMINFO_DIRS",
+    "RUST_LOG",
+    "RUST_LOG_FORMAT",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "SSLKEYLOGFILE",
+    "SSH_ASKPASS",
+    "SUDO_ASKPASS",
+    "DISPLAY",
+    "CURL_HOME",
+    "WGETRC",
+    "TZDIR",
+];
+
+/// Beginnings of names, in upper case.
+const PREFIXES: [&str; 20] = [
+    "CODEX_",
+    "OPENAI_",
+    "RELAY_",
+    "LD_",
+    "DYLD_",
+    "BASH_FUNC_",
+    "MALLOC_",
+    "GLIBC_",
+    "GIT_",
+    "SSH_",
+    "NODE_",
+    "NPM_CONFIG_",
+    "PYTHON",
+    "PERL5",
+    "PERLLIB",
+    "RUBY",
+    "XDG_",
+    "OPENSSL_",
+    "SSL_CERT_",
+    "OTEL_",
+];
+
+/// Ends of names, in upper case.
+const SUFFIXES: [&str; 3] = ["_BASE_URL", "_PROXY", "_CA_BUNDLE"];
+
+/// Known to be harmless, in upper case, though they begin like others that are not.
+const HARMLESS: [&str; 2] = ["NODE_ENV", "NODE_AUTH_TOKEN"];
+
+/// Whether this variable acts on programs outside of the job's sandbox.
+pub fn acts_outside(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let is_known = NAMES.contains(&name.as_str())
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || SUFFIXES.iter().any(|suffix| name.ends_with(suffix));
+    is_known && !HARMLESS.contains(&name.as_str())
+}
+
+/// The first of these names that acts on programs outside of the job's sandbox.
+pub fn first_forbidden<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+    names.into_iter().map(String::as_str).find(|name| acts_outside(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_load_code_name_programs_or_redirect_codex_are_refused() {
+        for name in [
+            "PATH",
+            "HOME",
+            "CODEX_HOME",
+            "CODEX_API_KEY",
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "DYLD_INSERT_LIBRARIES",
+            "BASH_ENV",
+            "ENV",
+            "SHELLOPTS",
+            "ZDOTDIR",
+            "BASH_FUNC_git%%",
+            "NODE_OPTIONS",
+            "GIT_SSH_COMMAND",
+            "GIT_CONFIG_COUNT",
+            "PYTHONSTARTUP",
+            "PERL5OPT",
+            "XDG_CONFIG_HOME",
+            "OPENAI_BASE_URL",
+            "ANTHROPIC_BASE_URL",
+            "https_proxy",
+            "RELAY_JOB",
+        ] {
+            assert!(acts_outside(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_for_the_job_s_own_programs_are_not() {
+        for name in ["NPM_TOKEN", "DATABASE_URL", "GITHUB_TOKEN", "CI", "LANG", "MY_KEY", "NODE_ENV", "DEBUG"]
+        {
+            assert!(!acts_outside(name), "{name}");
+        }
+    }
+}
