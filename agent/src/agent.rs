@@ -40,6 +40,7 @@ pub(crate) async fn run(state: &State, source: Source) -> io::Result<()> {
     let obituary = recover(&spool);
     let place = Place {
         agent: state.agent.clone(),
+        state: state.dir.canonicalize()?,
         env: environment::own(),
         container: in_container(),
         root: rustix::process::geteuid().is_root(),

@@ -1,25 +1,40 @@
 //! What a job changed in its workspace, as git counts it.
 //!
-//! git runs as the worker's user and below a shim, like any command: the workspace's configuration can name programs.
+//! The workspace's configuration can name programs, so git runs like any command of the job, as the worker's user or in
+//! its sandbox, and is told to start none of them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::event::Changes;
+use common::job::JobSpec;
 use tokio::time::timeout;
 
-use crate::environment::Variables;
+use crate::confine::place::Folder;
+use crate::confine::repository;
+use crate::confine::sandbox::Sandboxed;
+use crate::environment::{Variables, without_secrets};
 use crate::process::{Exit, Source, Streams, capture};
 use crate::shim::protocol::{Command, Ids};
 
-/// For each call: a huge or slow workspace gets no count rather than a late end.
+/// For each look: a huge or slow workspace gets no count rather than a late end.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What is run; it says itself how.
+const SCRIPT: &str = include_str!("changes.sh");
+/// There is no repository.
+const NONE: i32 = 3;
+/// The repository around the workspace ignores it, so nothing in it is the repository's.
+const IGNORED: i32 = 4;
+/// Stands between the two lists; no entry of theirs looks like it.
+const BETWEEN: &[u8] = b"\x01";
 
 /// How git is called for one job.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
-    workspace: String,
     env: Variables,
     user: Option<Ids>,
+    folder: Folder,
+    sandbox: Option<Sandboxed>,
 }
 
 /// What the job began with: a commit, or the empty tree of a repository without one.
@@ -29,73 +44,86 @@ pub(crate) struct Before {
 }
 
 impl Git {
-    /// git in a job's workspace.
-    pub(crate) fn new(workspace: &str, env: &Variables, user: Option<Ids>) -> Self {
-        let mut env = env.clone();
-        // No lock files, and no questions.
-        env.insert("GIT_OPTIONAL_LOCKS".to_owned(), "0".to_owned());
-        env.insert("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned());
-        Self { workspace: workspace.to_owned(), env, user }
+    /// git in a job's workspace. `workers` is the environment without the job's own values: git takes programs from it.
+    pub(crate) fn new(
+        workers: &Variables,
+        spec: &JobSpec,
+        user: Option<Ids>,
+        folder: Folder,
+        sandbox: Option<Sandboxed>,
+    ) -> Self {
+        let mut env = without_secrets(workers, &Variables::new());
+        env.insert("RELAY_JOB".to_owned(), spec.job.to_string());
+        Self { env, user, folder, sandbox }
     }
 
-    /// What a call prints; none if it fails or takes too long (dropping it then ends it).
-    async fn call(&self, arguments: &[&str]) -> Option<Vec<u8>> {
-        let fixed = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
-        let argv = fixed.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
-        let command = Command {
+    /// What a call prints, and how it ended.
+    ///
+    /// # Errors
+    /// Why it did not come to an end.
+    async fn call(&self, arguments: &[&str]) -> Result<(i32, Vec<u8>), String> {
+        let argv =
+            ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+        let mut command = Command {
             testament: None,
+            confine: None,
             argv,
             env: self.env.clone(),
-            cwd: self.workspace.clone(),
+            cwd: ".".to_owned(),
             user: self.user,
             stdin: String::new(),
             interrupt_first: false,
         };
-        match timeout(PATIENCE, capture(command, Streams::Split, Source::Stdout)).await {
-            Ok(Ok((Some(Exit::Code(0)), output))) => Some(output),
-            _ => None,
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.wrap(&mut command);
+        }
+        let call = capture(command, Streams::Split, Source::Stdout, Some(&self.folder));
+        match timeout(PATIENCE, call).await {
+            // Dropping it has ended it.
+            Err(_) => Err(format!("git took longer than {} s", PATIENCE.as_secs())),
+            Ok(Ok((Some(Exit::Code(code)), output))) => Ok((code, output)),
+            Ok(Ok(_)) => Err("git was killed".to_owned()),
+            Ok(Err(event)) => Err(format!("git could not be run ({event:?})")),
         }
     }
 }
 
 /// The state at the begin; none where the workspace is no repository.
-pub(crate) async fn before(git: Git) -> Option<Before> {
-    let output = if let Some(head) = git.call(&["rev-parse", "--verify", "--quiet", "HEAD"]).await {
-        head
-    } else {
-        git.call(&["rev-parse", "--is-inside-work-tree"]).await?;
-        git.call(&["hash-object", "-t", "tree", "/dev/null"]).await?
-    };
-    // A folder that a repository around it ignores is none of that repository's.
-    if git.call(&["check-ignore", "--quiet", "."]).await.is_some() {
-        return None;
+///
+/// # Errors
+/// Why it can't be told.
+pub(crate) async fn before(git: Git) -> Result<Option<Before>, String> {
+    if !repository::is_inside(Path::new(git.folder.path())) {
+        return Ok(None);
     }
-    let tree = String::from_utf8(output).ok()?.trim().to_owned();
-    let whole = tree.len() >= 40 && tree.bytes().all(|byte| byte.is_ascii_hexdigit());
-    whole.then_some(Before { tree })
+    match git.call(&["begin"]).await? {
+        (0, output) => {
+            let tree = String::from_utf8_lossy(&output).trim().to_owned();
+            let whole = tree.len() >= 40 && tree.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if whole { Ok(Some(Before { tree })) } else { Err("git names no commit".to_owned()) }
+        }
+        // A machine without git has no repositories to count in.
+        (NONE | IGNORED | 127, _) => Ok(None),
+        (code, _) => Err(format!("git ended with exit code {code}")),
+    }
 }
 
 /// What differs from the begin, new files included.
-pub(crate) async fn since(git: &Git, before: &Before) -> Option<Changes> {
-    let diff = [
-        "diff",
-        "--numstat",
-        "-z",
-        "--no-renames",
-        "--no-ext-diff",
-        "--no-textconv",
-        "--relative",
-        &before.tree,
-    ];
-    let new = ["ls-files", "--others", "--exclude-standard", "-z"];
-    let (diff, new) = tokio::join!(git.call(&diff), git.call(&new));
-    Some(count(&diff?, &new?))
+///
+/// # Errors
+/// Why it can't be told.
+pub(crate) async fn since(git: &Git, before: &Before) -> Result<Changes, String> {
+    match git.call(&["count", &before.tree]).await? {
+        (0, output) => Ok(count(&output)),
+        (code, _) => Err(format!("git ended with exit code {code}")),
+    }
 }
 
-/// Counts the output of `diff --numstat -z --no-renames` and `ls-files -z`. Pure.
-fn count(diff: &[u8], new: &[u8]) -> Changes {
+/// Counts the output of `diff --numstat -z --no-renames`, and behind [`BETWEEN`] that of `ls-files -z`. Pure.
+fn count(output: &[u8]) -> Changes {
     let mut changes = Changes::default();
-    for entry in diff.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
+    let mut entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+    for entry in entries.by_ref().take_while(|entry| *entry != BETWEEN) {
         let mut fields = entry.split(|byte| *byte == b'\t');
         // Binary files have a dash in the place of a number.
         let mut number = || {
@@ -106,8 +134,7 @@ fn count(diff: &[u8], new: &[u8]) -> Changes {
         changes.deletions = changes.deletions.saturating_add(number());
         changes.files = changes.files.saturating_add(1);
     }
-    let untracked = new.split(|byte| *byte == 0).filter(|path| !path.is_empty()).count();
-    changes.files = changes.files.saturating_add(u32::try_from(untracked).unwrap_or(u32::MAX));
+    changes.files = changes.files.saturating_add(u32::try_from(entries.count()).unwrap_or(u32::MAX));
     changes
 }
 
@@ -118,7 +145,8 @@ mod tests {
     #[test]
     fn tracked_binary_and_new_files_are_counted() {
         let diff = b"3\t1\ta b\x00-\t-\tpic.png\x000\t7\tgone\x00";
-        assert_eq!(count(diff, b"new\x00new2\x00"), Changes { files: 5, insertions: 3, deletions: 8 });
-        assert_eq!(count(b"", b""), Changes::default());
+        let output = [&diff[..], b"\x01\x00new\x00new2\x00"].concat();
+        assert_eq!(count(&output), Changes { files: 5, insertions: 3, deletions: 8 });
+        assert_eq!(count(b"\x01\x00"), Changes::default());
     }
 }

@@ -38,18 +38,26 @@ enum Command {
     },
     /// Run one command for the agent
     #[command(hide = true)]
-    Shim,
+    Shim {
+        /// In a sandbox: what it runs writes to descriptors that come over stdin
+        #[arg(long)]
+        inside: bool,
+    },
 }
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Shim { inside: false }) {
+        shim::go_first();
+    }
     // The token and the workers' environments are in this memory. Without the call it would only be readable by the
     // same user, which is what a worker may be.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    match Cli::parse().command {
+    match command {
         Command::Run { state, config_stdin } => run(&state, config_stdin),
         Command::Configure { state } => configure(&state),
-        Command::Shim => match shim::run::run() {
+        Command::Shim { inside } => match shim::run::run(inside) {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => exit::with_line(exit::FAILED, &format!("shim: {error}")),
         },

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use common::job::MOST_JOBS;
+use common::job::{MOST_JOBS, Sandbox};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,18 @@ pub(crate) struct Config {
     /// Environment values for every worker.
     #[serde(default)]
     pub(crate) env: Variables,
+    /// Paths that no job in a sandbox may see.
+    #[serde(default)]
+    pub(crate) hidden: Vec<String>,
+    /// Folders that workspaces have to lie in; anywhere where none is given.
+    #[serde(default)]
+    pub(crate) roots: Vec<String>,
+    /// Codex's arguments that a person agreed to.
+    #[serde(default)]
+    pub(crate) trusted_args: Vec<String>,
+    /// The least sandbox that a person agreed to; a job's own word counts where none is given.
+    #[serde(default)]
+    pub(crate) sandbox: Option<Sandbox>,
 }
 
 fn codex() -> String {

@@ -77,6 +77,12 @@ pub(crate) fn build(
     env
 }
 
+/// An environment without the model's key and whatever else looks secret in it, but for what the job itself sets.
+pub(crate) fn without_secrets(env: &Variables, job: &Variables) -> Variables {
+    let keep = |name: &str| job.contains_key(name) || !looks_secret(name);
+    env.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// The agent's own environment, as far as it is text.
 pub(crate) fn own() -> Variables {
     std::env::vars_os()
@@ -132,6 +138,14 @@ mod tests {
         ]);
         similar_asserts::assert_eq!(env, expected);
         assert_eq!(build(&own, None, &vars(&[]), &vars(&[]))["HOME"], "/root");
+    }
+
+    #[test]
+    fn commands_get_no_secret_but_the_job_s_own() {
+        let env =
+            vars(&[("CODEX_API_KEY", "k"), ("OPENAI_API_KEY", "k"), ("MY_TOKEN", "t"), ("PATH", "/bin")]);
+        let job = vars(&[("MY_TOKEN", "t")]);
+        assert_eq!(without_secrets(&env, &job), vars(&[("MY_TOKEN", "t"), ("PATH", "/bin")]));
     }
 
     #[test]

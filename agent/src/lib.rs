@@ -15,6 +15,7 @@ mod clock;
 mod codex;
 mod config;
 mod config_source;
+mod confine;
 mod descriptors;
 mod environment;
 mod exit;
@@ -29,6 +30,8 @@ mod spool;
 mod stat;
 mod state;
 mod steps;
+#[cfg(test)]
+mod test_spec;
 mod transcript;
 mod uplink;
 mod user;

@@ -22,6 +22,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until};
 
+use crate::confine::place::Folder;
 use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
 
 /// How long output is waited for after the leader's exit: something it left behind may hold the pipes for ever.
@@ -179,11 +180,11 @@ enum Input {
 }
 
 impl Process {
-    /// Starts a shim and hands it the command.
+    /// Starts a shim and hands it the command. In a `folder` its working folder `.` is that one, wherever the path leads by now.
     ///
     /// # Errors
     /// The shim could not be started. Why the *command* could not is said by [`Event::SpawnFailed`].
-    pub(crate) fn spawn(command: Command, streams: Streams) -> io::Result<Self> {
+    pub(crate) fn spawn(command: Command, streams: Streams, folder: Option<&Folder>) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -194,6 +195,7 @@ impl Process {
         let shim = tokio::process::Command::new("/proc/self/exe")
             .arg("shim")
             .env_clear()
+            .current_dir(folder.map_or("/".to_owned(), Folder::inherited))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(out))
             .stderr(Stdio::from(err))
@@ -372,8 +374,9 @@ pub(crate) async fn capture(
     command: Command,
     streams: Streams,
     wanted: Source,
+    folder: Option<&Folder>,
 ) -> Result<(Option<Exit>, Vec<u8>), Event> {
-    let spawned = Process::spawn(command, streams);
+    let spawned = Process::spawn(command, streams, folder);
     let mut process = spawned.map_err(|error| Event::SpawnFailed { message: error.to_string() })?;
     let (mut exit, mut output) = (None, Vec::new());
     loop {

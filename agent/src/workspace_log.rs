@@ -5,12 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 
 use common::ids::JobId;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, openat, symlinkat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, openat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -62,10 +61,8 @@ impl WorkspaceLog {
     ///
     /// # Errors
     /// What the file system says, also about whatever stands where the folder should be.
-    pub(crate) fn open(workspace: &Path, job: &JobId, owner: Option<Ids>) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let workspace = openat(CWD, workspace, flags, Mode::empty())?;
-        let outer = folder(&workspace, FOLDER, owner)?;
+    pub(crate) fn open(workspace: impl AsFd, job: &JobId, owner: Option<Ids>) -> io::Result<Self> {
+        let outer = folder(workspace, FOLDER, owner)?;
         match create(&outer, ".gitignore", owner) {
             Ok(mut file) => file.write_all(b"*\n")?,
             // Whatever it is, it was there before.
@@ -120,14 +117,14 @@ impl WorkspaceLog {
 
 /// Opens a folder, making it if it is missing. A folder that we made is handed to its owner; one that was there keeps
 /// whoever has it.
-fn folder(parent: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<OwnedFd> {
-    let made = match mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+fn folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<OwnedFd> {
+    let made = match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(error) => return Err(error.into()),
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = openat(parent, name, flags, Mode::empty())?;
+    let dir = openat(&parent, name, flags, Mode::empty())?;
     if made {
         // Somebody may have put another folder there in the meantime: only one of our own is given away.
         let ours = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
@@ -168,6 +165,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    use rustix::fs::CWD;
+
     fn job() -> JobId {
         "abe-smoke#1".parse().unwrap()
     }
@@ -175,7 +174,7 @@ mod tests {
     #[test]
     fn the_folder_ignores_itself_and_the_newest_log_is_linked() {
         let ws = tempfile::tempdir().unwrap();
-        let mut log = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         log.append(Part::Log, b"hello\n").unwrap();
         log.append(Part::Message, b"done").unwrap();
         let dir = ws.path().join(".codex-worker");
@@ -186,7 +185,7 @@ mod tests {
         assert_eq!(modes, [0o700, 0o700, 0o600, 0o600], "only the worker reads what it said");
         assert_eq!(fs::read(dir.join("abe-smoke.1/last-message.txt")).unwrap(), b"done");
         assert_eq!(fs::read(ws.path().join(log.path())).unwrap(), b"hello\n");
-        let mut again = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
+        let mut again = WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         again.append(Part::Log, b"new").unwrap();
         assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"new");
     }
@@ -198,7 +197,7 @@ mod tests {
         fs::write(&victim, "safe").unwrap();
         let ws = tempfile::tempdir().unwrap();
         symlink(outside.path(), ws.path().join(".codex-worker")).unwrap();
-        assert!(WorkspaceLog::open(ws.path(), &job(), None).is_err());
+        assert!(WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).is_err());
 
         let ws = tempfile::tempdir().unwrap();
         let dir = ws.path().join(".codex-worker/abe-smoke.1");
@@ -209,7 +208,7 @@ mod tests {
         symlink(outside.path().join("new"), ws.path().join(".codex-worker/.gitignore")).unwrap();
         rustix::fs::mknodat(CWD, dir.join("last-message.txt"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .unwrap();
-        let mut log = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         for part in [Part::Log, Part::Codex, Part::Message] {
             log.append(part, b"x").unwrap();
         }
@@ -221,13 +220,13 @@ mod tests {
     fn a_folder_in_the_place_of_a_file_is_an_error_and_no_harm() {
         let ws = tempfile::tempdir().unwrap();
         fs::create_dir_all(ws.path().join(".codex-worker/abe-smoke.1/log.txt")).unwrap();
-        assert!(WorkspaceLog::open(ws.path(), &job(), None).is_err());
+        assert!(WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).is_err());
     }
 
     #[test]
     fn each_file_is_bounded_and_says_so() {
         let ws = tempfile::tempdir().unwrap();
-        let mut log = WorkspaceLog::open(ws.path(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         for _ in 0..20 {
             log.append(Part::Codex, &vec![b'x'; 1024 * 1024]).unwrap();
         }

@@ -181,8 +181,10 @@ pub struct Queued {
 pub enum Isolation {
     /// A container, and a user of its own inside.
     Container,
-    /// Nothing but what the worker itself brings (engine `local`, or a single user).
+    /// Nothing: the worker can do whatever the agent's user can.
     None,
+    /// Codex's own sandbox around every command, as the agent's user.
+    Sandbox,
 }
 
 /// How a step ended.

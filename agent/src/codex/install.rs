@@ -51,6 +51,15 @@ pub(crate) struct Finder {
 impl Finder {
     /// Looks for `program` (a name on the worker's PATH, or a path) as the worker would find it.
     pub(crate) async fn find(&self, program: &str, env: &Variables, user: Option<Ids>) -> Found {
+        let mut found = self.program(program, env, user).await;
+        if found.problem.is_none() {
+            found.problem = (!has_credentials(env)).then(|| format!("codex has no credentials: {LOGIN}"));
+        }
+        found
+    }
+
+    /// The same where its model is not needed.
+    pub(crate) async fn program(&self, program: &str, env: &Variables, user: Option<Ids>) -> Found {
         let Some(path) = look_up(program, env) else {
             let shown = common::text::one_line(program, 200);
             let problem = format!("{shown} was not found on the platform: {INSTALL}");
@@ -63,10 +72,7 @@ impl Finder {
                 found.problem = Some(format!("codex {version} is older than {oldest}: {INSTALL}"));
                 found.version = Some(version);
             }
-            Ok(version) => {
-                found.version = version;
-                found.problem = (!has_credentials(env)).then(|| format!("codex has no credentials: {LOGIN}"));
-            }
+            Ok(version) => found.version = version,
             Err(problem) => found.problem = Some(problem),
         }
         found
@@ -113,6 +119,7 @@ async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, 
     let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
     let command = Command {
         testament: None,
+        confine: None,
         argv,
         env: env.clone(),
         cwd: "/".to_owned(),
@@ -120,7 +127,7 @@ async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, 
         stdin: String::new(),
         interrupt_first: false,
     };
-    match crate::process::capture(command, Streams::Split, Source::Stdout).await {
+    match crate::process::capture(command, Streams::Split, Source::Stdout, None).await {
         Ok((Some(Exit::Code(0)), output)) => {
             let text = String::from_utf8_lossy(&output).into_owned();
             let version = text.split_whitespace().find(|word| parse(word).is_some());

@@ -1,7 +1,7 @@
 //! Takes jobs or refuses them, and knows which run.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{fmt, io};
 
@@ -17,6 +17,10 @@ use super::secrets;
 use super::supervisor::{Equipment, Supervisor};
 use crate::codex::install::{Finder, Found};
 use crate::config::Config;
+use crate::confine::place::Folder;
+use crate::confine::proof::Proven;
+use crate::confine::sandbox::Sandboxed;
+use crate::confine::{admission, ground};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
 use crate::observe::Observer;
@@ -29,6 +33,8 @@ use crate::workspace_log::WorkspaceLog;
 pub(crate) struct Place {
     /// The agent's id.
     pub(crate) agent: String,
+    /// Its state folder.
+    pub(crate) state: PathBuf,
     /// Its own environment.
     pub(crate) env: Variables,
     /// Whether it runs in a container.
@@ -50,6 +56,9 @@ pub(crate) struct Jobs {
     place: Place,
     spool: Arc<Spool>,
     codex: Finder,
+    proven: Proven,
+    /// One start at a time: each may have to wait for Codex, and frames go on meanwhile.
+    starts: tokio::sync::Mutex<()>,
     /// Looks with the rights of the workers' user, who is known with the first job.
     observer: OnceLock<Observer>,
     state: Mutex<State>,
@@ -60,7 +69,28 @@ pub(crate) struct Jobs {
 struct State {
     config: Option<Arc<Config>>,
     running: HashMap<RunId, watch::Sender<Told>>,
+    /// Runs that are being looked at, and the graces of those that were cancelled meanwhile.
+    starting: HashMap<RunId, Option<u64>>,
     stopping: bool,
+}
+
+/// A run that is being looked at.
+struct Starting<'a> {
+    jobs: &'a Jobs,
+    run: RunId,
+}
+
+impl<'a> Starting<'a> {
+    fn new(jobs: &'a Jobs, run: &RunId) -> Self {
+        jobs.state().starting.entry(run.clone()).or_default();
+        Self { jobs, run: run.clone() }
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.jobs.state().starting.remove(&self.run);
+    }
 }
 
 /// Why a job is not taken.
@@ -76,9 +106,12 @@ enum Refusal {
 struct Prepared {
     spec: JobSpec,
     env: Variables,
+    workers: Variables,
     user: Option<User>,
     codex: String,
     rules: Rules,
+    folder: Folder,
+    sandbox: Option<Sandboxed>,
 }
 
 impl Jobs {
@@ -88,6 +121,8 @@ impl Jobs {
             place,
             spool,
             codex: Finder::default(),
+            proven: Proven::default(),
+            starts: tokio::sync::Mutex::default(),
             observer: OnceLock::new(),
             state: Mutex::default(),
             ended: Notify::new(),
@@ -157,6 +192,9 @@ impl Jobs {
     /// Takes a job or refuses it. A run that is known already is accepted again.
     pub(crate) async fn start(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
         let RunId { job, epoch } = run.clone();
+        // Known from now on, so that a cancel is not missed; forgotten also where this is dropped with its connection.
+        let _starting = Starting::new(self, &run);
+        let _turn = self.starts.lock().await;
         if self.spool.get(&run).is_some() {
             return AgentFrame::Accepted { job, epoch };
         }
@@ -165,6 +203,8 @@ impl Jobs {
             Ok(()) => self.prepare(&run, &spec).await,
             Err(refusal) => Err(refusal),
         };
+        // The agent may have been told to stop while Codex was looked at.
+        let taken = taken.and_then(|prepared| self.admit(&run).map(|()| prepared));
         match taken.and_then(|prepared| self.launch(run, prepared, &mask)) {
             Ok(()) => AgentFrame::Accepted { job, epoch },
             Err(Refusal::Busy(reason)) => AgentFrame::Refused { job, epoch, reason, busy: true },
@@ -200,11 +240,22 @@ impl Jobs {
         let bad = |reason: String| Refusal::Bad(reason);
         let spec: JobSpec = serde_json::from_str(spec).map_err(|error| bad(secrets::unreadable(&error)))?;
         check(run, &spec).map_err(bad)?;
-        let (env, user) = self.environment(&spec.env).map_err(bad)?;
-        if !Path::new(&spec.workspace).is_dir() {
-            let shown = common::text::one_line(&spec.workspace, 300);
-            return Err(bad(format!("the workspace {shown} does not exist on the platform")));
+        let (mut env, user) = self.environment(&spec.env).map_err(bad)?;
+        let (workers, _) = self.environment(&Variables::new()).map_err(bad)?;
+        env.insert("RELAY_JOB".to_owned(), run.job.to_string());
+        let config = self.state().config.clone();
+        let config = config.ok_or_else(|| bad("the agent is not configured yet".to_owned()))?;
+        let confined = admission::admit(&spec, &config).map_err(bad)?;
+        let folder = Folder::open(&spec.workspace, &config.roots).map_err(bad)?;
+        if self.is_home(&folder, user.as_ref()) {
+            return Err(bad("the workspace is a home folder: choose a folder in it with -w".to_owned()));
         }
+        let sandbox = if confined {
+            Some(self.sandbox(&config, &folder).await.map_err(bad)?)
+        } else {
+            admission::without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
+            None
+        };
         let mut codex = String::new();
         if spec.runner == Runner::Codex {
             let found = self.codex.find(&spec.codex.program, &env, user.as_ref().map(|user| user.ids)).await;
@@ -214,22 +265,39 @@ impl Jobs {
             }
         }
         let rules = Rules::new(&spec.rules).map_err(bad)?;
-        Ok(Prepared { spec, env, user, codex, rules })
+        Ok(Prepared { spec, env, workers, user, codex, rules, folder, sandbox })
+    }
+
+    /// The sandbox of a job in this folder.
+    async fn sandbox(&self, config: &Config, folder: &Folder) -> Result<Sandboxed, String> {
+        let (workers, user) = self.environment(&Variables::new())?;
+        let env = crate::confine::sandbox::Ground::launcher_env(&workers);
+        let found = self.codex.program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
+        let ground = ground::ground(config, &self.place.state, &self.place.env, &workers, &found)?;
+        self.proven.prove(&ground).await?;
+        let temporary = self.place.env.get("TMPDIR").filter(|folder| Path::new(folder).is_absolute());
+        ground.sandbox(folder, temporary.map_or("/tmp", String::as_str))
+    }
+
+    /// Whether this is the home folder of the agent's or the workers' user.
+    fn is_home(&self, folder: &Folder, user: Option<&User>) -> bool {
+        let homes = [self.place.env.get("HOME"), user.map(|user| &user.home)];
+        homes.into_iter().flatten().any(|home| folder.is(Path::new(home)))
     }
 
     /// Disk first: once this returns, the job survives whatever happens to the connection.
     fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, mask: &Arc<Masker>) -> Result<(), Refusal> {
-        let Prepared { spec: job, env, user, codex, rules } = prepared;
+        let Prepared { spec: job, env, workers, user, codex, rules, folder, sandbox } = prepared;
         let spool = self.spool.create(run.clone(), &secrets::without_values(&job), Arc::clone(mask));
         let spool = spool.map_err(|error| self.unwritable(&error))?;
         let ids = user.as_ref().map(|user| user.ids);
-        let (copy, problem) = match WorkspaceLog::open(Path::new(&job.workspace), &run.job, ids) {
+        let (copy, problem) = match WorkspaceLog::open(&folder, &run.job, ids) {
             Ok(copy) => (Some(copy), None),
             Err(error) => (None, Some(format!("the workspace gets no copy of the log: {error}"))),
         };
         spool.append(EventBody::Accepted {
             agent: self.place.agent.clone(),
-            isolation: self.isolation(user.as_ref()),
+            isolation: if sandbox.is_some() { Isolation::Sandbox } else { self.isolation(user.as_ref()) },
             workspace_log: copy.as_ref().map(WorkspaceLog::path),
         });
         if !spool.is_durable() {
@@ -241,11 +309,18 @@ impl Jobs {
         }
         tracing::info!("{} begins", run.job);
         let (sender, orders) = watch::channel(Told::default());
-        self.state().running.insert(run.clone(), sender);
+        {
+            let mut state = self.state();
+            if let Some(grace_ms) = state.starting.get(&run).copied().flatten() {
+                give(&sender, Order::Cancel { grace_ms });
+            }
+            state.running.insert(run.clone(), sender);
+        }
         let log = Log::new(Arc::clone(&spool), copy, Arc::clone(mask));
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
         let rules = rules.with_mask(Arc::clone(mask));
-        let equipment = Equipment { env, user: ids, codex, rules, observer, mask: Arc::clone(mask) };
+        let mask = Arc::clone(mask);
+        let equipment = Equipment { env, workers, user: ids, codex, rules, observer, mask, folder, sandbox };
         let supervisor = Supervisor::new(job, spool, log, orders, equipment);
         let jobs = Arc::clone(self);
         tokio::spawn(async move {
@@ -269,10 +344,14 @@ impl Jobs {
 
     /// Ends a job. One that does not run is ignored.
     pub(crate) fn cancel(&self, job: &JobId, grace_ms: u64) {
-        for (run, sender) in &self.state().running {
+        let mut state = self.state();
+        for (run, sender) in &state.running {
             if run.job == *job {
                 give(sender, Order::Cancel { grace_ms });
             }
+        }
+        for (_, cancelled) in state.starting.iter_mut().filter(|(run, _)| run.job == *job) {
+            *cancelled = Some(grace_ms);
         }
     }
 

@@ -3,7 +3,8 @@
 use common::job::{JobSpec, Runner, StepKind};
 
 use crate::codex::pulse::Pulse;
-use crate::environment::Variables;
+use crate::confine::sandbox::Sandboxed;
+use crate::environment::{Variables, without_secrets};
 use crate::process::Streams;
 use crate::shim::protocol::{Command, Ids};
 use crate::steps::rules::{Rules, Work};
@@ -47,21 +48,37 @@ impl Stage {
         if self.is_codex(spec) { Streams::Split } else { Streams::Merged }
     }
 
-    /// What to run. `codex` is Codex's program, as it was found.
-    pub(crate) fn command(&self, spec: &JobSpec, env: &Variables, user: Option<Ids>, codex: &str) -> Command {
+    /// What to run, in the workspace. `codex` is Codex's program, as it was found: only it gets the model's key.
+    pub(crate) fn command(
+        &self,
+        spec: &JobSpec,
+        env: &Variables,
+        user: Option<Ids>,
+        codex: &str,
+        sandbox: Option<&Sandboxed>,
+    ) -> Command {
         let (argv, stdin) = match (self, spec.runner) {
             (Self::Worker, Runner::Codex) => {
-                (crate::codex::command::argv(codex, spec, env), spec.prompt.clone())
+                (crate::codex::command::argv(codex, spec, env, sandbox), spec.prompt.clone())
             }
             (Self::Worker, Runner::Shell) => (shell(&spec.prompt), String::new()),
             (Self::Setup(line) | Self::Check(line), _) => (shell(line), String::new()),
         };
         let interrupt_first = self.is_codex(spec);
-        let mut env = env.clone();
+        let mut env = if interrupt_first { env.clone() } else { without_secrets(env, &spec.env) };
         if interrupt_first {
             Pulse::ask(&mut env);
         }
-        Command { argv, env, cwd: spec.workspace.clone(), user, stdin, interrupt_first, testament: None }
+        if let Some(sandbox) = sandbox {
+            sandbox.lead(&mut env, spec);
+        }
+        let cwd = ".".to_owned();
+        let mut command =
+            Command { argv, env, cwd, user, stdin, interrupt_first, testament: None, confine: None };
+        if let Some(sandbox) = sandbox.filter(|_| !interrupt_first) {
+            sandbox.wrap(&mut command);
+        }
+        command
     }
 }
 

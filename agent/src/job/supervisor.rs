@@ -6,6 +6,7 @@ use std::time::Duration;
 use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
 use common::job::JobSpec;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::log::Log;
@@ -18,6 +19,8 @@ use super::worker::Worker;
 use crate::changes::{self, Before, Git};
 use crate::clock::{TICK, WorkTime};
 use crate::codex::pulse::Pulse;
+use crate::confine::place::Folder;
+use crate::confine::sandbox::Sandboxed;
 use crate::environment::Variables;
 use crate::mask::Masker;
 use crate::memory::MemoryWatch;
@@ -30,6 +33,9 @@ use crate::steps::rules::Rules;
 
 /// How long after the grace a shim may still be busy: 3 s for what can't be killed, and the last output.
 const OVERTIME: Duration = Duration::from_secs(5);
+
+/// The workspace at the begin, or why it is not known.
+type BeforeOrReason = Result<Option<Before>, String>;
 
 /// One job.
 pub(crate) struct Supervisor {
@@ -53,6 +59,8 @@ pub(crate) struct Supervisor {
 pub(crate) struct Equipment {
     /// Its environment.
     pub(crate) env: Variables,
+    /// The same without its own values.
+    pub(crate) workers: Variables,
     /// Whom it runs as; the agent's own user where none is given.
     pub(crate) user: Option<Ids>,
     /// Codex's program, as it was found.
@@ -63,6 +71,10 @@ pub(crate) struct Equipment {
     pub(crate) observer: Observer,
     /// Finds its secrets.
     pub(crate) mask: Arc<Masker>,
+    /// Its workspace.
+    pub(crate) folder: Folder,
+    /// The sandbox around its commands.
+    pub(crate) sandbox: Option<Sandboxed>,
 }
 
 /// What the loop waited for.
@@ -103,7 +115,8 @@ impl Supervisor {
 
     /// Carries the job out.
     pub(crate) async fn run(mut self) {
-        let git = Git::new(&self.spec.workspace, &self.equipment.env, self.equipment.user);
+        let Equipment { workers, user, folder, sandbox, .. } = &self.equipment;
+        let git = Git::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
         // Beside the first command: it takes some milliseconds that nobody has to wait for.
         let before = tokio::spawn(changes::before(git.clone()));
         let result = self.stages().await;
@@ -131,18 +144,29 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn changes(&self, git: &Git, before: tokio::task::JoinHandle<Option<Before>>) -> Option<Changes> {
+    async fn changes(&mut self, git: &Git, before: JoinHandle<BeforeOrReason>) -> Option<Changes> {
         if self.ending == Some(Ending::Stopped) {
             before.abort();
             return None;
         }
-        let before = before.await.ok().flatten()?;
-        changes::since(git, &before).await
+        let counted = match before.await {
+            Ok(Ok(Some(before))) => changes::since(git, &before).await,
+            Ok(Err(reason)) => Err(reason),
+            // No repository, or the agent is going down.
+            Ok(Ok(None)) | Err(_) => return None,
+        };
+        match counted {
+            Ok(changes) => Some(changes),
+            Err(reason) => {
+                self.emit([EventBody::Warning { message: format!("changes: not counted: {reason}") }]);
+                None
+            }
+        }
     }
 
     async fn command(&mut self, stage: Stage) -> Result<(), JobError> {
-        let Equipment { env, user, codex, .. } = &self.equipment;
-        let mut command = stage.command(&self.spec, env, *user, codex);
+        let Equipment { env, user, codex, folder, sandbox, .. } = &self.equipment;
+        let mut command = stage.command(&self.spec, env, *user, codex, sandbox.as_ref());
         command.testament = Some(self.spool.testament().display().to_string());
         let worker = match stage.step(&self.spec, self.steps.rules()) {
             Some(work) => Worker::shell(work),
@@ -152,7 +176,7 @@ impl Supervisor {
             self.log.write_line(&format!("$ {line}"));
         }
         let memory = MemoryWatch::begin();
-        let process = match Process::spawn(command, stage.streams(&self.spec)) {
+        let process = match Process::spawn(command, stage.streams(&self.spec), Some(folder)) {
             Ok(process) => process,
             Err(error) => {
                 let message = format!("a process could not be started: {error}");

@@ -14,10 +14,13 @@
 //!
 //! * [`protocol`]: what agent and shim say to each other. * [`run`]: the loop. * [`ladder`]: INT, TERM, KILL by time
 //!   (pure). * [`tree`]: who is there. * [`kill`]: how they are signalled. * [`spawn`]: the command itself.
-//!   [`testament`]: what is left to the next agent.
+//!   [`testament`]: what is left to the next agent. [`outer`]: a command in a sandbox,
+//!   [`outputs`]: whose output does not go through the sandbox's own programs.
 
 mod kill;
 pub(crate) mod ladder;
+mod outer;
+mod outputs;
 pub(crate) mod protocol;
 pub(crate) mod run;
 mod spawn;
@@ -25,3 +28,20 @@ pub(crate) mod testament;
 mod tree;
 
 pub(crate) use kill::pause;
+
+/// How ready the kernel is to end a process for its memory.
+const OOM: &str = "/proc/self/oom_score_adj";
+/// How much readier for a command than for its agent: as if it used half of all memory more.
+const EASIER: i32 = 500;
+
+/// Makes this process and all that it starts end before its agent when the memory runs out. Of a shim and its command
+/// the larger one goes first, which is the command.
+///
+/// Call it before the process is made unreadable: that takes its own `/proc` away from whoever is not root.
+pub(crate) fn go_first() {
+    let own = std::fs::read_to_string(OOM).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if let Some(own) = own {
+        // Where it can't be set, size alone decides.
+        let _ = std::fs::write(OOM, (own + EASIER).min(1000).to_string());
+    }
+}

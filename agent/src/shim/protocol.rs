@@ -10,6 +10,8 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::confine::cage::Cage;
+
 /// Longest message, in bytes: a spec of 1 MiB, each byte of which JSON may write as six, and the agent's own
 /// environment beside it.
 pub(crate) const MAX_MESSAGE: usize = 8 * 1024 * 1024;
@@ -40,6 +42,20 @@ pub(crate) struct Command {
     pub(crate) interrupt_first: bool,
     /// The file that tells the next agent how the end went, should this one be gone by then; see [`super::testament`].
     pub(crate) testament: Option<String>,
+    /// The sandbox around it.
+    #[serde(default)]
+    pub(crate) confine: Option<Box<Confine>>,
+}
+
+/// A sandbox around a command. Its own programs see nothing of the command's environment or arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confine {
+    /// What starts it, with a shim as the program to run in it.
+    pub(crate) argv: Vec<String>,
+    /// The environment of what starts it.
+    pub(crate) env: BTreeMap<String, String>,
+    /// What has to hold inside.
+    pub(crate) cage: Cage,
 }
 
 // By hand, so that no environment value can get into a log.
@@ -75,6 +91,8 @@ pub(crate) enum Request {
         /// When it was started, in clock ticks since the machine was: field 22 of `/proc/PID/stat`.
         started: u64,
     },
+    /// Run this where this shim is in a sandbox already, if all of that holds; the first message there.
+    Enter(Box<Command>, Cage),
 }
 
 /// From the shim.

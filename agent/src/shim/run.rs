@@ -29,30 +29,55 @@ const REAP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 ///
 /// # Errors
 /// Only before the command runs: what the kernel refused, or a first message that is none.
-pub(crate) fn run() -> io::Result<()> {
+pub(crate) fn run(inside: bool) -> io::Result<()> {
     isolate()?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    if inside {
+        super::outputs::receive(&control)?;
+    }
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     let mut shim = Shim { control, decoder: Decoder::default(), gone: false, testament: None };
-    let Some(Request::Run(command)) = shim.first()? else { return Ok(()) };
+    let mut command = match shim.first()? {
+        Some(Request::Run(command)) => command,
+        Some(Request::Enter(command, cage)) => {
+            if let Err(message) = cage.enter() {
+                shim.report(&Report::SpawnFailed { message });
+                return Ok(());
+            }
+            command
+        }
+        _ => return Ok(()),
+    };
     // Without it the command runs as well; only its next agent knows less.
     shim.testament = command.testament.as_deref().and_then(|path| Testament::open(path).ok());
+    if let Some(confine) = command.confine.take() {
+        leave_folder();
+        super::outer::run(shim.control, shim.decoder, shim.testament, *command, *confine);
+        return Ok(());
+    }
     match super::spawn::spawn(&command) {
         Err(error) => shim.report(&Report::SpawnFailed { message: explain(&command, &error) }),
         Ok(leader) => {
             shim.report(&Report::Spawned { pid: leader.pid.as_raw_nonzero().get().unsigned_abs() });
             let interrupt_first = command.interrupt_first;
             drop(command);
+            leave_folder();
             shim.supervise(&leader, interrupt_first);
         }
     }
     Ok(())
 }
 
+/// A shim works nowhere: whoever looks for processes in a workspace finds the command alone.
+fn leave_folder() {
+    let _ = rustix::process::chdir("/");
+}
+
 /// Puts a wall around what follows: an own session, all orphans adopted, no privileges gained, memory unreadable.
 fn isolate() -> io::Result<()> {
     crate::descriptors::close_on_exec();
-    rustix::process::setsid()?;
+    // Inside of a sandbox it has one of its own already.
+    let _ = rustix::process::setsid();
     // Any process id turns it on; it is always about the caller.
     rustix::process::set_child_subreaper(Some(Pid::INIT))?;
     rustix::thread::set_no_new_privs(true)?;
@@ -225,6 +250,6 @@ fn take(course: &mut Course, request: &Request, now: Duration) {
             kill::kill_below(Name { pid, started });
         }
         // There is one command a shim.
-        Request::Run(_) => {}
+        Request::Run(_) | Request::Enter(..) => {}
     }
 }

@@ -29,6 +29,8 @@ enum Input {
     Room,
     /// Something was appended to the spool.
     Appended,
+    /// A job was taken or refused.
+    Started(Result<(), LinkError>),
 }
 
 /// Says `Hello`, waits for `Welcome`, then serves until the connection ends. `welcomed` is called in between with what
@@ -66,6 +68,7 @@ pub(super) async fn serve(
                 message = socket.next() => Input::Message(message),
                 () = sleep_until(dead) => Input::Silent,
                 _ = look.tick() => Input::Look,
+                started = session.started() => Input::Started(started),
                 () = std::future::ready(()), if more => Input::Room,
                 () = spool.changed(), if !more => Input::Appended,
             };
@@ -73,7 +76,7 @@ pub(super) async fn serve(
                 Input::Message(message) => {
                     dead = Instant::now() + DEAD_AFTER;
                     if let Some(frame) = frame(message)? {
-                        session.take(frame).await?;
+                        session.take(frame)?;
                         more = true;
                     }
                 }
@@ -89,6 +92,10 @@ pub(super) async fn serve(
                     }
                 }
                 Input::Appended => more = true,
+                Input::Started(started) => {
+                    started?;
+                    more = true;
+                }
             }
         }
     };

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use common::wire::{self, AgentFrame, BATCH_BYTES, CodecError, Durable, JobProgress, MAX_BATCH, RelayFrame};
 
+use tokio::task::JoinSet;
+
 use super::LinkError;
 use super::flow::{Extent, Flow, Piece};
 use crate::job::Jobs;
@@ -22,6 +24,8 @@ pub(super) struct Session<'a> {
     /// The run that sent last: the next one is tried first, so that none keeps the others waiting.
     turn: Option<RunId>,
     replies: VecDeque<AgentFrame>,
+    /// Jobs that are looked at beside everything else. They are forgotten with the connection: the relay asks again.
+    starts: JoinSet<AgentFrame>,
 }
 
 /// Everything in the spool, for `Hello`.
@@ -39,7 +43,14 @@ pub(super) fn progress(spool: &Spool) -> Vec<JobProgress> {
 impl<'a> Session<'a> {
     /// Begins with what the relay holds.
     pub(super) fn new(spool: &'a Spool, jobs: &'a Arc<Jobs>, durable: Vec<Durable>) -> Self {
-        let mut session = Self { spool, jobs, flows: BTreeMap::new(), turn: None, replies: VecDeque::new() };
+        let mut session = Self {
+            spool,
+            jobs,
+            flows: BTreeMap::new(),
+            turn: None,
+            replies: VecDeque::new(),
+            starts: JoinSet::new(),
+        };
         for held in durable {
             session.resume(held);
         }
@@ -67,11 +78,15 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The relay broke the protocol.
-    pub(super) async fn take(&mut self, frame: RelayFrame) -> Result<(), LinkError> {
+    pub(super) fn take(&mut self, frame: RelayFrame) -> Result<(), LinkError> {
         match frame {
             RelayFrame::Start { job, epoch, spec } => {
-                let reply = self.jobs.start(RunId { job, epoch }, spec).await;
-                self.reply(reply)
+                if self.starts.len() >= MAX_REPLIES {
+                    return Err(LinkError::Protocol("it starts jobs without reading the answers".to_owned()));
+                }
+                let jobs = Arc::clone(self.jobs);
+                self.starts.spawn(async move { jobs.start(RunId { job, epoch }, spec).await });
+                Ok(())
             }
             RelayFrame::Extend { job, step, by_ms } => {
                 self.jobs.extend(&job, step, by_ms);
@@ -93,6 +108,20 @@ impl<'a> Session<'a> {
             }),
             RelayFrame::Ping { nonce } => self.reply(AgentFrame::Pong { nonce }),
             RelayFrame::Welcome { .. } => Err(LinkError::Protocol("it welcomed twice".to_owned())),
+        }
+    }
+
+    /// Waits for the answer to a start, and keeps it for sending; for ever while there is none to come. Cancel-safe: an answer
+    /// is taken out with no wait behind it.
+    ///
+    /// # Errors
+    /// Too many answers wait.
+    pub(super) async fn started(&mut self) -> Result<(), LinkError> {
+        match self.starts.join_next().await {
+            Some(Ok(frame)) => self.reply(frame),
+            // Cut off by the runtime's end.
+            Some(Err(_)) => Ok(()),
+            None => std::future::pending().await,
         }
     }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use common::event::{Event, EventBody, Isolation};
 use common::ids::JobId;
 use common::wire::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame};
-use futures_util::FutureExt;
 
 use super::session::{Session, progress};
 use crate::job::{Jobs, Place};
@@ -45,7 +44,9 @@ impl AgentSide {
     /// The spool can't be opened.
     pub fn open(state: &Path, name: &str) -> io::Result<Self> {
         let spool = Arc::new(Spool::open(state)?);
-        let place = Place { agent: name.to_owned(), env: BTreeMap::default(), container: false, root: false };
+        let state = std::path::PathBuf::from("/");
+        let place =
+            Place { agent: name.to_owned(), state, env: BTreeMap::default(), container: false, root: false };
         let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
         Ok(Self { name: name.to_owned(), spool, jobs })
     }
@@ -156,10 +157,7 @@ impl Link<'_> {
     /// # Errors
     /// The relay broke the protocol: the connection is over.
     pub fn take(&mut self, frame: RelayFrame) -> Result<(), String> {
-        match self.0.take(frame).now_or_never() {
-            Some(taken) => taken.map_err(|error| error.to_string()),
-            None => Err("the session waits for something".to_owned()),
-        }
+        self.0.take(frame).map_err(|error| error.to_string())
     }
 
     /// The bytes of the next frame to send.

@@ -1,9 +1,10 @@
 //! The engine's slow calls, away from the core.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use common::job::CodexSettings;
 use tokio::net::TcpListener;
 
 use super::listen;
@@ -23,7 +24,7 @@ use crate::state_dir::tokens::{AgentTokens, PLATFORM};
 pub(super) struct Platform {
     engine: EngineKind,
     config: PlatformConfig,
-    codex: String,
+    codex: CodexSettings,
     registry: PathBuf,
     state: PathBuf,
     port: u16,
@@ -44,7 +45,7 @@ impl Platform {
         Self {
             engine,
             config: config.platform.clone(),
-            codex: config.codex.program.clone(),
+            codex: config.codex.settings(engine),
             registry: registry.dir().to_owned(),
             state: state.agent(),
             port,
@@ -128,13 +129,34 @@ impl Platform {
             token: token.to_owned(),
             max_jobs: self.config.max_jobs,
             user: self.engine.is_container().then_some("worker"),
-            codex: self.codex.clone(),
+            codex: self.codex.program.clone(),
             env: worker_env(self.engine, std::env::vars()),
+            hidden: self.hidden(),
+            roots: self.roots(),
+            trusted_args: self.codex.args.clone(),
+            sandbox: self.codex.sandbox,
         };
         match self.engine {
             EngineKind::Local => local::start(&self.state, &config, &self.files),
             EngineKind::Docker | EngineKind::Podman => self.container().ensure(&config),
         }
+    }
+
+    /// The project's `platform/`: settings, registry and the agent's state. A container has none of it.
+    fn hidden(&self) -> Vec<String> {
+        let folder = self.registry.parent().filter(|_| !self.engine.is_container());
+        folder.map(|folder| folder.display().to_string()).into_iter().collect()
+    }
+
+    /// Where workspaces lie, as the agent sees it.
+    fn roots(&self) -> Vec<String> {
+        if self.engine.is_container() {
+            return vec!["/workspaces".to_owned()];
+        }
+        let project = self.registry.parent().and_then(Path::parent);
+        let folders = project.into_iter().chain([self.config.workspaces.as_path()]);
+        let real = folders.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
+        real.map(|folder| folder.display().to_string()).collect()
     }
 
     /// Listens where containers reach this host, if that is needed and possible here.

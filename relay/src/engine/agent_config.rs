@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use common::job::Sandbox;
+
 use super::EngineKind;
 
 /// The agent's configuration. Its readers are `worker-agent configure` and `run --config-stdin`.
@@ -27,6 +29,14 @@ pub struct AgentConfig {
     pub codex: String,
     /// Environment of its workers.
     pub env: BTreeMap<String, String>,
+    /// Paths that no job in a sandbox may see.
+    pub hidden: Vec<String>,
+    /// Folders that workspaces have to lie in.
+    pub roots: Vec<String>,
+    /// Codex's arguments of `relay.toml`.
+    pub trusted_args: Vec<String>,
+    /// The sandbox of `relay.toml`.
+    pub sandbox: Sandbox,
 }
 
 // By hand, so that neither token nor values can get into a log.
@@ -118,6 +128,10 @@ mod tests {
             user: None,
             codex: "codex".to_owned(),
             env: [("CODEX_API_KEY".to_owned(), "s3cret-key".to_owned())].into(),
+            hidden: Vec::new(),
+            roots: Vec::new(),
+            trusted_args: Vec::new(),
+            sandbox: common::job::Sandbox::Off,
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");

@@ -81,6 +81,7 @@ fn place(record: &JobRecord) -> String {
     let isolation = match record.isolation {
         Some(common::event::Isolation::Container) => ", isolation: container",
         Some(common::event::Isolation::None) => ", isolation: none",
+        Some(common::event::Isolation::Sandbox) => ", isolation: sandbox",
         None => "",
     };
     format!("{} (engine {}{isolation})", record.workspace, record.engine)

@@ -76,7 +76,23 @@ impl Site {
         self.write("platform/relay.toml", &self.settings(more));
     }
 
+    /// The same with the sandbox that a person gets who says nothing of it: the real Codex's.
+    pub fn configure_in_sandbox(&self, more: &str) {
+        let codex = programs::codex();
+        self.configure(&format!(
+            "[codex]\nsandbox = \"workspace-write\"\nprogram = \"{}\"\n{more}",
+            codex.display()
+        ));
+    }
+
     fn settings(&self, more: &str) -> String {
+        // A plain machine has no Codex whose sandbox could be around shell jobs.
+        let open = if self.engine == Engine::Local && !more.contains("[codex]") {
+            format!("[codex]\nsandbox = \"off\"\n{more}")
+        } else {
+            more.to_owned()
+        };
+        let more = &open;
         match self.engine {
             Engine::Local => format!("[platform]\nengine = \"local\"\n{more}\n"),
             Engine::Docker => format!(

@@ -1,0 +1,49 @@
+# Counts what a job changed. The repository's own settings can name programs: none of them is started here.
+#
+#   sh -c SCRIPT sh begin            prints the tree that the job begins with
+#   sh -c SCRIPT sh count TREE       prints what differs from it, an entry that is no path, and the new files
+#
+# Exit codes: 3 no repository, 4 a folder that the repository around it ignores.
+
+export GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1 GIT_NO_LAZY_FETCH=1
+export GIT_ALLOW_PROTOCOL=none GIT_SSH_COMMAND=false GIT_ASKPASS=false GIT_PAGER=cat GIT_EDITOR=false
+
+n=0
+set_config() {
+    eval "export GIT_CONFIG_KEY_$n=\$1 GIT_CONFIG_VALUE_$n=\$2"
+    n=$((n + 1))
+    export GIT_CONFIG_COUNT=$n
+}
+set_config core.fsmonitor false
+set_config core.hooksPath /dev/null
+set_config core.sshCommand false
+set_config core.alternateRefsCommand false
+set_config credential.helper ''
+set_config diff.external ''
+set_config safe.bareRepository explicit
+
+case $1 in
+begin)
+    if git rev-parse --verify --quiet HEAD; then
+        :
+    elif [ "$(git rev-parse --is-inside-work-tree 2>/dev/null)" = true ]; then
+        git hash-object -t tree /dev/null || exit
+    else
+        exit 3
+    fi
+    git check-ignore --quiet . && exit 4
+    exit 0
+    ;;
+count)
+    named='^(filter\..*\.(clean|smudge|process|required)|diff\..*\.(command|textconv)|merge\..*\.driver)$'
+    while IFS= read -r name; do
+        [ -z "$name" ] || set_config "$name" ''
+    done <<END
+$(git config --name-only --get-regexp "$named")
+END
+    git diff --numstat -z --no-color --no-renames --no-ext-diff --no-textconv --ignore-submodules=dirty --relative "$2" ||
+        exit
+    printf '\001\000'
+    git ls-files --others --exclude-standard -z
+    ;;
+esac

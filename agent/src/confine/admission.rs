@@ -1,0 +1,122 @@
+//! What a job may bring along where a sandbox is the only thing between it and the person: its spec is a file that a
+//! sandboxed session may have written. Pure.
+
+use std::path::Path;
+
+use common::job::{JobSpec, Runner, Sandbox};
+use common::text::one_line;
+use common::{codex_args, env_policy};
+
+use crate::config::Config;
+
+/// Holds a job against what a person agreed to; gives whether it runs in a sandbox.
+///
+/// # Errors
+/// One line that says what a person has to agree to.
+pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
+    if spec.codex.sandbox == Sandbox::Off {
+        if config.sandbox == Some(Sandbox::WorkspaceWrite) {
+            return Err(
+                "the job asks for no sandbox: set [codex] sandbox = \"off\" in relay.toml and agree to it with relay up"
+                    .to_owned(),
+            );
+        }
+        return Ok(false);
+    }
+    if spec.codex.program != config.codex {
+        return Err(format!(
+            "the job names another Codex ({}) than relay up was told of ({}): run relay up",
+            one_line(&spec.codex.program, 100),
+            one_line(&config.codex, 100)
+        ));
+    }
+    if spec.runner == Runner::Codex {
+        let trusted = &config.trusted_args;
+        let own = spec.codex.args.strip_prefix(trusted.as_slice()).unwrap_or(&spec.codex.args);
+        if let Some(argument) = codex_args::first_forbidden(own) {
+            return Err(format!(
+                "the argument {} could reach around Codex's sandbox: put it into [codex] args in relay.toml and agree to it \
+                 with relay up",
+                one_line(argument, 100)
+            ));
+        }
+        if let Some(name) = env_policy::first_forbidden(spec.env.keys()) {
+            return Err(format!(
+                "the variable {} would act on Codex outside of its sandbox: set it in the task's own commands",
+                one_line(name, 100)
+            ));
+        }
+    }
+    Ok(true)
+}
+
+/// Refuses a workspace that shows a hidden path to a job without a sandbox.
+///
+/// # Errors
+/// One line that says where to work instead.
+pub(crate) fn without_sandbox(workspace: &str, hidden: &[String]) -> Result<(), String> {
+    let workspace = Path::new(workspace);
+    let meets = |hidden: &&String| workspace.starts_with(hidden) || Path::new(hidden).starts_with(workspace);
+    match hidden.iter().find(meets) {
+        Some(hidden) => Err(format!(
+            "the workspace and {} lie in each other, and without a sandbox nothing keeps a job out of there: choose another \
+             folder with -w",
+            one_line(hidden, 300)
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> Config {
+        Config::parse(format!(r#"{{"url":"ws://h/agent","token":"t"{more}}}"#).as_bytes()).unwrap()
+    }
+
+    fn spec(sandbox: Sandbox) -> JobSpec {
+        let mut spec: JobSpec = crate::test_spec::spec();
+        spec.codex.sandbox = sandbox;
+        spec
+    }
+
+    #[test]
+    fn what_a_person_agreed_to_passes_and_nothing_else() {
+        let write = spec(Sandbox::WorkspaceWrite);
+        assert_eq!(admit(&write, &config("")), Ok(true));
+        assert_eq!(admit(&spec(Sandbox::Off), &config("")), Ok(false));
+        let agreed = r#","sandbox":"workspace-write","trusted_args":["--add-dir","/srv"]"#;
+        assert!(admit(&spec(Sandbox::Off), &config(agreed)).unwrap_err().contains("relay up"));
+
+        let with = |args: &[&str]| {
+            let mut spec = write.clone();
+            spec.codex.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+            admit(&spec, &config(agreed))
+        };
+        assert_eq!(with(&["--add-dir", "/srv", "--search"]), Ok(true));
+        assert!(with(&["--add-dir", "/srv", "--add-dir", "/srv"]).unwrap_err().contains("[codex] args"));
+        assert!(with(&["--search", "--add-dir", "/srv"]).is_err());
+
+        let mut other = write.clone();
+        other.codex.program = "/tmp/codex".to_owned();
+        assert!(admit(&other, &config("")).unwrap_err().contains("/tmp/codex"));
+
+        let mut loads = write;
+        loads.env.insert("LD_PRELOAD".to_owned(), "x".to_owned());
+        assert!(admit(&loads, &config("")).unwrap_err().contains("LD_PRELOAD"));
+        loads.runner = Runner::Shell;
+        assert_eq!(admit(&loads, &config("")), Ok(true), "a shell job's variables stay inside");
+    }
+
+    #[test]
+    fn without_a_sandbox_hidden_paths_and_workspaces_are_apart() {
+        let hidden = ["/p/platform".to_owned()];
+        for bad in ["/p", "/p/platform", "/p/platform/x", "/"] {
+            assert!(without_sandbox(bad, &hidden).is_err(), "{bad}");
+        }
+        assert!(
+            without_sandbox("/p/ws", &hidden).is_ok() && without_sandbox("/p/platform2", &hidden).is_ok()
+        );
+    }
+}

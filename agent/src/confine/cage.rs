@@ -1,0 +1,168 @@
+//! What must hold inside of a sandbox before the first line of a command runs there, looked at from the inside.
+//!
+//! A sandbox is made from paths, and whoever may write beside a workspace can put a link in its place between the look at
+//! it and the sandbox's own. Therefore the mounts are held against the profile once they are made.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, openat, statx};
+use serde::{Deserialize, Serialize};
+
+use super::profile::Profile;
+
+/// Mounts that every sandbox has of its own, with nothing of the machine's in them.
+const OWN: [&str; 2] = ["/dev", "/proc"];
+
+/// Which file something is, whatever its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    /// The device.
+    pub(crate) dev: u64,
+    /// Its number there.
+    pub(crate) ino: u64,
+}
+
+/// The inside of a sandbox, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cage {
+    /// The working folder's path, and which folder it has to be.
+    pub(crate) workspace: (String, Identity),
+    /// What can be written and read.
+    pub(crate) profile: Profile,
+    /// The agent's own process namespace, as its link in `/proc` names it.
+    pub(crate) processes: String,
+}
+
+/// This process's own process namespace.
+pub(crate) fn process_namespace() -> io::Result<String> {
+    Ok(fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned())
+}
+
+impl Cage {
+    /// Looks around, and enters the working folder.
+    ///
+    /// # Errors
+    /// One line that says what is not as it was asked for.
+    pub(crate) fn enter(&self) -> Result<(), String> {
+        let broken = |what: String| format!("the sandbox does not hold what was asked of it: {what}");
+        if process_namespace().map_err(|error| broken(error.to_string()))? == self.processes {
+            return Err(broken("processes outside of it can be seen".to_owned()));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| broken(error.to_string()))?;
+        if let Some(path) = writable(&mounts, reachable).into_iter().find(|path| !self.allows(path)) {
+            return Err(broken(format!("{} can be written", common::text::one_line(&path, 300))));
+        }
+        if let Some(path) = self.profile.hidden.iter().find(|path| visible(Path::new(path))) {
+            return Err(broken(format!("{} can be read", common::text::one_line(path, 300))));
+        }
+        let (path, identity) = &self.workspace;
+        let moved = |error: String| {
+            format!("the workspace {} was replaced: {error}", common::text::one_line(path, 300))
+        };
+        let folder = open_without_links(Path::new(path)).map_err(|error| moved(error.to_string()))?;
+        let stat = fstat(&folder).map_err(|error| moved(error.to_string()))?;
+        if (stat.st_dev, stat.st_ino) != (identity.dev, identity.ino) {
+            return Err(moved("another folder is there now".to_owned()));
+        }
+        rustix::process::fchdir(&folder).map_err(|error| moved(error.to_string()))
+    }
+
+    fn allows(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let roots = self.profile.writable.iter().map(String::as_str).chain(OWN);
+        roots.into_iter().any(|root| path.starts_with(root))
+    }
+}
+
+/// Opens a folder by an absolute path of which no part is a link.
+pub(crate) fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut folder = openat(CWD, "/", flags, Mode::empty())?;
+    for component in path.components() {
+        match component {
+            Component::RootDir => {}
+            Component::Normal(name) => folder = openat(&folder, name, flags, Mode::empty())?,
+            _ => return Err(io::Error::other("it is no plain absolute path")),
+        }
+    }
+    Ok(folder)
+}
+
+/// Mount points that can be written, of those that `reachable` says are not covered by another.
+fn writable(mountinfo: &str, reachable: impl Fn(&str, u64) -> bool) -> Vec<String> {
+    let mount = |line: &str| {
+        let mut fields = line.split(' ');
+        let id = fields.next()?.parse().ok()?;
+        let point = unescape(fields.nth(3)?);
+        let read_only = fields.next()?.split(',').any(|option| option == "ro");
+        (!read_only && reachable(&point, id)).then_some(point)
+    };
+    mountinfo.lines().filter_map(mount).collect()
+}
+
+/// Whether the topmost mount there is the one with this number. Where the kernel doesn't tell, it may be.
+fn reachable(point: &str, id: u64) -> bool {
+    match statx(CWD, point, AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID) {
+        Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => found.stx_mnt_id == id,
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
+/// The kernel writes what would end a field as `\` and three octal digits.
+fn unescape(field: &str) -> String {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| *first == b'\\').and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn visible(path: &Path) -> bool {
+    fs::read_dir(path).is_ok() || File::options().read(true).open(path).is_ok_and(|file| !empty(&file))
+}
+
+/// An empty file in the place of a hidden one hides it as well.
+fn empty(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_that_can_be_written_are_found_unless_they_are_covered() {
+        let mountinfo = "109 44 254:0 / / ro,nosuid - ext4 /dev/vda rw\n\
+                         129 128 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
+                         143 109 254:0 /tmp /tmp rw,nosuid shared:1 - ext4 /dev/vda rw\n\
+                         150 109 254:0 /w /w\\040s rw - ext4 /dev/vda rw\nbroken\n";
+        assert_eq!(writable(mountinfo, |_, id| id != 129), ["/tmp", "/w s"]);
+    }
+
+    #[test]
+    fn no_part_of_a_path_may_be_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(dir.join("a/b")).unwrap();
+        std::os::unix::fs::symlink("a", dir.join("l")).unwrap();
+        assert!(open_without_links(&dir.join("a/b")).is_ok());
+        for bad in ["l", "l/b", "a/../a", "missing"] {
+            assert!(open_without_links(&dir.join(bad)).is_err(), "{bad}");
+        }
+    }
+}

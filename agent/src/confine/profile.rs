@@ -1,0 +1,103 @@
+//! The permission profile of a sandbox: what its commands may write, and what they can't see. Pure.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// Folders of a writable one that Codex keeps read-only unless they are named, since programs outside of the sandbox take
+/// their settings from there.
+const KEPT: [&str; 3] = [".codex", ".agents", ".aws"];
+
+/// Paths by what may be done there. Everything else can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    /// Can be written.
+    pub(crate) writable: Vec<String>,
+    /// Can neither be read nor written, wherever they lie.
+    pub(crate) hidden: Vec<String>,
+    /// Can be read only, though they lie in a writable one.
+    pub(crate) readable: Vec<String>,
+}
+
+impl Profile {
+    /// Makes a folder writable, with the folders in it that Codex would keep read-only, if `whole`.
+    pub(crate) fn write(&mut self, path: &str, whole: bool) {
+        self.add(path.to_owned());
+        self.add(format!("{}/.git", path.trim_end_matches('/')));
+        if whole {
+            for kept in KEPT {
+                self.add(format!("{}/{kept}", path.trim_end_matches('/')));
+            }
+        }
+    }
+
+    fn add(&mut self, path: String) {
+        if !self.writable.contains(&path) {
+            self.writable.push(path);
+        }
+    }
+
+    /// Hides a path. The folders between it and a writable one are named as well: what is named can't be renamed, so
+    /// nothing takes the path away from under its cover.
+    pub(crate) fn hide(&mut self, path: &str) {
+        if self.hidden.iter().any(|hidden| hidden == path) {
+            return;
+        }
+        self.hidden.push(path.to_owned());
+        self.pin(path);
+    }
+
+    /// Keeps a path readable only.
+    pub(crate) fn keep(&mut self, path: &str) {
+        self.readable.push(path.to_owned());
+        self.pin(path);
+    }
+
+    fn pin(&mut self, path: &str) {
+        let mut between = Vec::new();
+        for folder in Path::new(path).ancestors().skip(1) {
+            if self.writable.iter().any(|root| Path::new(root) == folder) {
+                for folder in between {
+                    self.write(folder, false);
+                }
+                return;
+            }
+            between.extend(folder.to_str());
+        }
+    }
+
+    /// As the value of Codex's `permissions.NAME.filesystem`.
+    pub(crate) fn toml(&self) -> String {
+        let mut entries = vec![(":root", "read")];
+        let with = |paths: &'_ [String], access| {
+            paths.iter().map(move |path| (path.clone(), access)).collect::<Vec<_>>()
+        };
+        let lists = [with(&self.writable, "write"), with(&self.readable, "read"), with(&self.hidden, "none")]
+            .concat();
+        entries.extend(lists.iter().map(|(path, access)| (path.as_str(), *access)));
+        let texts = entries.iter().map(|(path, access)| format!("{}=\"{access}\"", quoted(path)));
+        format!("{{{}}}", texts.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// What JSON writes between quotes TOML reads as the same text.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hidden_folder_is_named_last_with_everything_above_it() {
+        let mut profile = Profile::default();
+        profile.write("/w s", false);
+        profile.write("/tmp", true);
+        profile.hide("/w s/a/platform");
+        profile.hide("/w s/a/platform");
+        profile.hide("/home/x/auth.json");
+        let expected = r#"{":root"="read","/w s"="write","/w s/.git"="write","/tmp"="write","/tmp/.git"="write","/tmp/.codex"="write","/tmp/.agents"="write","/tmp/.aws"="write","/w s/a"="write","/w s/a/.git"="write","/w s/a/platform"="none","/home/x/auth.json"="none"}"#;
+        similar_asserts::assert_eq!(profile.toml(), expected);
+    }
+}

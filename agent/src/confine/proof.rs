@@ -1,0 +1,111 @@
+//! The proof that this Codex's sandbox holds on this machine, asked for once for each program that is Codex.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::place::Folder;
+use super::sandbox::Ground;
+use crate::process::{Event, Exit, Source, Streams, capture};
+use crate::shim::protocol::Command;
+
+/// For a sandbox that takes 0.2 s to start; a cold disk takes longer to read Codex.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Tries what a job must and must not be able to do. The shim in the sandbox has looked at the mounts before.
+const SCRIPT: &str = r#"
+echo x >written || { echo "the workspace can't be written"; exit 1; }
+if ls hidden || cat hidden/file || echo x >hidden/new || rm -rf hidden || mv hidden moved; then
+    echo "a hidden folder can be reached"; exit 1
+fi 2>/dev/null
+[ -d hidden ] || { echo "a hidden folder can be removed"; exit 1; }
+if [ "$(tr '\0' '\n' </proc/$1/cmdline 2>/dev/null | head -n 1)" = "$2" ]; then
+    echo "the agent's process can be seen"; exit 1
+fi
+if echo x >"$3"; then echo "$3 can be written"; exit 1; fi 2>/dev/null
+"#;
+/// What a person does about it.
+const WAY_ON: &str = "let it make user namespaces or update it, or set [codex] sandbox = \"off\" in relay.toml and agree \
+                      to it with relay up";
+
+/// A program by its file.
+type Program = (PathBuf, u64, u64, i64, i64, u64);
+
+/// The Codex programs whose sandbox was seen to hold.
+#[derive(Debug, Default)]
+pub(crate) struct Proven {
+    known: Mutex<HashSet<Program>>,
+}
+
+impl Proven {
+    /// Tries the sandbox, unless that was done with this very program.
+    ///
+    /// # Errors
+    /// One line that says what does not hold, and what to do.
+    pub(crate) async fn prove(&self, ground: &Ground) -> Result<(), String> {
+        let program = identify(Path::new(&ground.codex))
+            .ok_or_else(|| format!("{} can't be read", common::text::one_line(&ground.codex, 200)))?;
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&program) {
+            return Ok(());
+        }
+        attempt(ground)
+            .await
+            .map_err(|reason| format!("Codex's sandbox does not hold here: {reason}; {WAY_ON}"))?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(program);
+        Ok(())
+    }
+}
+
+fn identify(program: &Path) -> Option<Program> {
+    let real = fs::canonicalize(program).ok()?;
+    let meta = fs::metadata(&real).ok()?;
+    Some((real, meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
+}
+
+async fn attempt(ground: &Ground) -> Result<(), String> {
+    let place = ground.state.join("proof");
+    let (workspace, outside) = (place.join("workspace"), place.join("outside"));
+    let hidden = workspace.join("hidden");
+    let broken = |error: std::io::Error| error.to_string();
+    let _ = fs::remove_dir_all(&place);
+    DirBuilder::new().recursive(true).mode(0o700).create(&hidden).map_err(broken)?;
+    fs::write(hidden.join("file"), "hidden").map_err(broken)?;
+    let mut ground = ground.clone();
+    // The state folder is hidden from jobs; this once a part of it is the workspace.
+    ground.hidden = vec![hidden];
+    let folder = Folder::open(&workspace.to_string_lossy(), &[])?;
+    let own = std::fs::read("/proc/self/cmdline").map_err(broken)?;
+    let own = String::from_utf8_lossy(own.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    let pid = std::process::id().to_string();
+    let words = ["sh", "-c", SCRIPT, "sh", &pid, &own, &outside.to_string_lossy()];
+    let mut command = Command {
+        testament: None,
+        confine: None,
+        argv: words.map(str::to_owned).into(),
+        env: ground.env.clone(),
+        cwd: ".".to_owned(),
+        user: None,
+        stdin: String::new(),
+        interrupt_first: false,
+    };
+    ground.sandbox(&folder, "/tmp")?.wrap(&mut command);
+    let ended = timeout(PATIENCE, capture(command, Streams::Merged, Source::Stdout, Some(&folder))).await;
+    let said = |output: &[u8]| {
+        let text = String::from_utf8_lossy(output).into_owned();
+        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+        common::text::one_line(&last, 200)
+    };
+    let result = match ended {
+        Err(_) => Err(format!("it did not start within {} s", PATIENCE.as_secs())),
+        Ok(Ok((Some(Exit::Code(0)), _))) if !outside.exists() => Ok(()),
+        Ok(Ok((_, output))) => Err(said(&output)),
+        Ok(Err(Event::SpawnFailed { message })) => Err(message),
+        Ok(Err(_)) => Err("it was killed".to_owned()),
+    };
+    let _ = fs::remove_dir_all(&place);
+    result
+}

@@ -1,0 +1,126 @@
+//! The folders of the git repository that a workspace belongs to, found without git: its own `.git`, the one around it, or
+//! those of a linked worktree or a submodule.
+//!
+//! All of it may be written by an earlier worker, so it is read as data, and a folder elsewhere counts only if it lies
+//! where jobs may work and names this workspace itself.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Most bytes of a file that names a folder.
+const MAX_LINE: u64 = 4096;
+
+/// Folders outside of the workspace's own that git writes to; empty where it is no repository or has all of its own.
+pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
+    let below_roots = |path: &Path| roots.iter().any(|root| path.starts_with(root));
+    for folder in workspace.ancestors() {
+        let git = folder.join(".git");
+        let Ok(meta) = git.symlink_metadata() else { continue };
+        if meta.is_dir() {
+            // A sandbox leaves an empty one.
+            if !git.join("HEAD").exists() {
+                continue;
+            }
+            let outside = folder != workspace && below_roots(&git);
+            return if outside { vec![git] } else { Vec::new() };
+        }
+        let found = if meta.is_file() { linked(folder, &git) } else { Vec::new() };
+        let all = found.iter().all(|path| below_roots(path));
+        return if all { found } else { Vec::new() };
+    }
+    Vec::new()
+}
+
+/// Whether git would see a repository there at all.
+pub(crate) fn is_inside(workspace: &Path) -> bool {
+    workspace.ancestors().any(|folder| folder.join(".git").symlink_metadata().is_ok())
+}
+
+/// What a file `.git` leads to.
+fn linked(folder: &Path, file: &Path) -> Vec<PathBuf> {
+    let Some(target) = read_line(file).and_then(|line| Some(line.strip_prefix("gitdir:")?.trim().to_owned()))
+    else {
+        return Vec::new();
+    };
+    let Ok(git) = folder.join(target).canonicalize() else { return Vec::new() };
+    let common = read_line(&git.join("commondir")).and_then(|line| git.join(line).canonicalize().ok());
+    match common {
+        // A worktree: its folder in the repository names the workspace.
+        Some(common) => {
+            let named = read_line(&git.join("gitdir")).map(PathBuf::from);
+            let own = named.is_some_and(|named| named == file) && git.starts_with(common.join("worktrees"));
+            if own { vec![git, common] } else { Vec::new() }
+        }
+        // A submodule: its folder lies in the repository around it.
+        None => {
+            let around = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
+            let mut around = around.filter(|git| git.is_dir());
+            let own = around.any(|around| git.starts_with(around.join("modules")));
+            if own { vec![git] } else { Vec::new() }
+        }
+    }
+}
+
+/// The first line of a small regular file.
+fn read_line(path: &Path) -> Option<String> {
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
+    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let mut text = String::new();
+    file.take(MAX_LINE).read_to_string(&mut text).ok()?;
+    text.lines().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn write(path: PathBuf, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn worktrees_submodules_and_subfolders_lead_to_their_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let roots = [dir.display().to_string()];
+        let main = dir.join("main");
+        write(main.join(".git/HEAD"), "ref: refs/heads/main\n");
+        fs::create_dir_all(main.join("sub/deep")).unwrap();
+        assert_eq!(folders(&main, &roots), Vec::<PathBuf>::new());
+        assert_eq!(folders(&main.join("sub/deep"), &roots), [main.join(".git")]);
+        assert_eq!(
+            folders(&main.join("sub/deep"), &[dir.join("other").display().to_string()]),
+            [] as [PathBuf; 0]
+        );
+
+        let (tree, own) = (dir.join("tree"), main.join(".git/worktrees/tree"));
+        write(tree.join(".git"), &format!("gitdir: {}\n", own.display()));
+        write(own.join("commondir"), "../..\n");
+        write(own.join("gitdir"), &format!("{}\n", tree.join(".git").display()));
+        assert_eq!(folders(&tree, &roots), [own.clone(), main.join(".git")]);
+
+        write(main.join("mod/.git"), "gitdir: ../.git/modules/mod\n");
+        write(main.join(".git/modules/mod/HEAD"), "x\n");
+        assert_eq!(folders(&main.join("mod"), &roots), [main.join(".git/modules/mod")]);
+    }
+
+    #[test]
+    fn a_file_that_a_worker_wrote_opens_no_folder_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let roots = [dir.display().to_string()];
+        let (ws, victim) = (dir.join("ws"), dir.join("victim"));
+        write(victim.join(".git/HEAD"), "x\n");
+        write(victim.join(".git/worktrees/other/commondir"), "../..\n");
+        write(victim.join(".git/worktrees/other/gitdir"), "/elsewhere/.git\n");
+        for target in [".git", ".", ".git/worktrees/other"] {
+            write(ws.join(".git"), &format!("gitdir: ../victim/{target}\n"));
+            assert_eq!(folders(&ws, &roots), [] as [PathBuf; 0], "{target}");
+        }
+    }
+}

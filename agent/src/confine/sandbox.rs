@@ -1,0 +1,154 @@
+//! One job's sandbox: how each of its commands is started in Codex's own, and which profile Codex gets for itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use common::job::JobSpec;
+
+use super::caches::Caches;
+use super::cage::{Cage, process_namespace};
+use super::place::Folder;
+use super::profile::{Profile, quoted};
+use super::repository;
+use crate::environment::Variables;
+use crate::shim::protocol::{Command, Confine};
+
+/// The profile's name in Codex's configuration.
+const NAME: &str = "relay";
+/// What Codex's launcher needs to find itself, its sandbox program and its folder. Nothing that a job brings along.
+const LAUNCHER: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
+
+/// What all sandboxes of an agent have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Ground {
+    /// Codex's program, as it was found.
+    pub(crate) codex: String,
+    /// The environment of its launcher.
+    pub(crate) env: Variables,
+    /// Paths that no job may see.
+    pub(crate) hidden: Vec<PathBuf>,
+    /// Folders that jobs may work in.
+    pub(crate) roots: Vec<String>,
+    /// The agent's state folder.
+    pub(crate) state: PathBuf,
+    /// The caches of package managers.
+    pub(crate) caches: Caches,
+}
+
+/// The sandbox of one job.
+#[derive(Debug, Clone)]
+pub(crate) struct Sandboxed {
+    argv: Vec<String>,
+    env: Variables,
+    /// Around shell commands.
+    shell: Cage,
+    /// Around those of Codex's model.
+    model: Profile,
+    caches: Caches,
+}
+
+impl Ground {
+    /// The environment of the launcher, out of the workers'.
+    pub(crate) fn launcher_env(workers: &Variables) -> Variables {
+        let known = workers.iter().filter(|(name, _)| LAUNCHER.contains(&name.as_str()));
+        known.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// A job's sandbox in this folder.
+    ///
+    /// # Errors
+    /// One line that says why there can't be one.
+    pub(crate) fn sandbox(&self, folder: &Folder, temporary: &str) -> Result<Sandboxed, String> {
+        let workspace = folder.path();
+        if workspace.chars().any(char::is_control) {
+            return Err(
+                "the workspace's path has control characters: no sandbox can be made there".to_owned()
+            );
+        }
+        if let Some(hidden) = self.hidden.iter().find(|hidden| Path::new(workspace).starts_with(hidden)) {
+            return Err(format!(
+                "the workspace lies in {}, which no job may see: choose another folder with -w",
+                hidden.display()
+            ));
+        }
+        let repository = repository::folders(Path::new(workspace), &self.roots);
+        // A folder that is not a repository yet may become one, with whatever that brings along.
+        let fresh = !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
+        let model = self.profile(workspace, temporary, &repository, false);
+        let shell = self.profile(workspace, temporary, &repository, fresh);
+        let broken = |error: io::Error| format!("no sandbox can be made: {error}");
+        let own = std::env::current_exe().map_err(broken)?;
+        let cage = Cage {
+            workspace: (workspace.to_owned(), folder.identity()),
+            profile: shell,
+            processes: process_namespace().map_err(broken)?,
+        };
+        let argv = self.argv(&cage.profile, &own.to_string_lossy());
+        Ok(Sandboxed { argv, env: self.env.clone(), shell: cage, model, caches: self.caches.clone() })
+    }
+
+    fn profile(&self, workspace: &str, temporary: &str, repository: &[PathBuf], fresh: bool) -> Profile {
+        let mut profile = Profile::default();
+        profile.write(workspace, fresh);
+        for folder in repository.iter().filter_map(|folder| folder.to_str()) {
+            profile.write(folder, false);
+        }
+        for folder in ["/tmp", temporary] {
+            profile.write(folder, true);
+        }
+        profile.write(&self.caches.folder().to_string_lossy(), true);
+        for path in self.hidden.iter().filter(|path| path.symlink_metadata().is_ok()) {
+            if path.to_str().is_none_or(|path| path.chars().any(char::is_control)) {
+                continue;
+            }
+            profile.hide(&path.to_string_lossy());
+        }
+        profile
+    }
+
+    /// The launcher with a shim as its program. It takes no settings from the workspace: it never goes there.
+    fn argv(&self, profile: &Profile, own: &str) -> Vec<String> {
+        let mut argv: Vec<String> = [&self.codex, "sandbox", "-P", NAME].map(str::to_owned).into();
+        argv.extend(settings(profile));
+        argv.extend(["-C", "/", "--", own, "shim", "--inside"].map(str::to_owned));
+        argv
+    }
+}
+
+impl Sandboxed {
+    /// Puts the sandbox around a command.
+    pub(crate) fn wrap(&self, command: &mut Command) {
+        command.confine = Some(Box::new(Confine {
+            argv: self.argv.clone(),
+            env: self.env.clone(),
+            cage: self.shell.clone(),
+        }));
+    }
+
+    /// Leads a command's tools to what they can write.
+    pub(crate) fn lead(&self, env: &mut Variables, spec: &JobSpec) {
+        self.caches.lead(env, &spec.env);
+    }
+
+    /// Arguments that give `codex exec` the same sandbox for what its model runs, and nothing of the workspace's own
+    /// settings: those name programs that Codex starts outside of it.
+    pub(crate) fn codex_arguments(&self) -> Vec<String> {
+        let workspace = &self.shell.workspace.0;
+        let mut words = vec!["-c".to_owned(), format!("default_permissions={}", quoted(NAME))];
+        words.extend(settings(&self.model));
+        let folders = Path::new(workspace).ancestors().filter_map(Path::to_str);
+        let untrusted: Vec<String> =
+            folders.map(|folder| format!("{}={{trust_level=\"untrusted\"}}", quoted(folder))).collect();
+        words.extend(["-c".to_owned(), format!("projects={{{}}}", untrusted.join(","))]);
+        words
+    }
+}
+
+fn settings(profile: &Profile) -> [String; 4] {
+    [
+        "-c".to_owned(),
+        format!("permissions.{NAME}.filesystem={}", profile.toml()),
+        "-c".to_owned(),
+        format!("permissions.{NAME}.network.enabled=true"),
+    ]
+}

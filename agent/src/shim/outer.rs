@@ -1,0 +1,364 @@
+//! The outside of a sandbox: starts it with a second shim in it, and stands between that one and the agent.
+//!
+//! ```text
+//!  agent ◄──► outer shim ──► codex sandbox ──► bwrap ──► its first process ──► inner shim ──► the command
+//!                 ▲                                                                 ▲
+//!                 └──────────────────── a socket, as the inner shim's stdin ────────┘
+//! ```
+//!
+//! The inner shim does what a shim does: it finds, ends and counts what the command starts, and tells how its leader
+//! ended. Numbers of processes are others in there, so they are translated here. The programs of the sandbox are nobody's
+//! command: they are ended without being counted, and only once nothing of the command is left.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use super::kill::{self, Toll};
+use super::outputs;
+use super::protocol::{Command, Confine, Decoder, Report, Request, encode};
+use super::testament::Testament;
+use super::tree::{self, Leader};
+
+/// How much longer than the grace the inner shim may take: its own limit for what can't be killed, and a bit.
+const OVERTIME: Duration = Duration::from_millis(3500);
+/// The grace that the inner shim gives when nobody is left to tell it, and the one of a sweep.
+const ORPHANED: Duration = Duration::from_secs(2);
+/// How long the sandbox's own programs may take to end after the command. They need 20 ms.
+const UNPACKED: Duration = Duration::from_secs(2);
+/// Longest wait for something to happen; dead orphans are reaped in between.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How much of what the sandbox's programs said is looked at.
+const WORDS: u64 = 4096;
+
+/// Starts the sandbox and stands between until nothing is left.
+pub(super) fn run(
+    control: UnixStream,
+    decoder: Decoder,
+    testament: Option<Testament>,
+    command: Command,
+    confine: Confine,
+) {
+    let mut outer = Outer {
+        control,
+        requests: decoder,
+        gone: false,
+        testament,
+        heard: Heard::default(),
+        deadline: None,
+        toll: Toll::default(),
+    };
+    match start(command, confine) {
+        Ok((leader, link)) => outer.stand(leader, link),
+        Err(error) => {
+            outer.report(&Report::SpawnFailed { message: format!("the sandbox can't be started: {error}") });
+        }
+    }
+}
+
+/// What the inner shim has said.
+#[derive(Debug, Default)]
+struct Heard {
+    spawned: bool,
+    exited: bool,
+    /// Killed and survivors.
+    ended: Option<(u32, u32)>,
+    failed: bool,
+}
+
+struct Outer {
+    control: UnixStream,
+    requests: Decoder,
+    /// The agent has died or let go.
+    gone: bool,
+    testament: Option<Testament>,
+    heard: Heard,
+    /// When everything is killed, whatever the inner shim is at.
+    deadline: Option<Instant>,
+    toll: Toll,
+}
+
+/// The sandbox's first program, and the way to the inner shim.
+struct Link {
+    socket: Option<UnixStream>,
+    reports: Decoder,
+    /// What the sandbox's own programs have to say.
+    words: File,
+}
+
+fn start(command: Command, confine: Confine) -> io::Result<(Leader, Link)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // What the sandbox's programs say is no output of the command, and neither do they hold its pipes.
+    let words = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
+    let [program, arguments @ ..] = confine.argv.as_slice() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
+    };
+    let mut builder = std::process::Command::new(program);
+    builder
+        .args(arguments)
+        .env_clear()
+        .envs(&confine.env)
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(words.try_clone()?)
+        .process_group(0);
+    if let Some(ids) = command.user {
+        builder.gid(ids.gid).uid(ids.uid);
+    }
+    let child = builder.spawn()?;
+    drop(builder);
+    outputs::send(&ours)?;
+    let null = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
+    let leader = Leader { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
+    let order = Request::Enter(Box::new(Command { user: None, testament: None, ..command }), confine.cage);
+    let mut socket = ours;
+    // Whoever reads it may be gone by then, which its end tells.
+    let _ = socket.write_all(&encode(&order)?);
+    Ok((leader, Link { socket: Some(socket), reports: Decoder::default(), words }))
+}
+
+impl Outer {
+    fn stand(&mut self, leader: Leader, mut link: Link) {
+        let mut lives = true;
+        let mut unpacked = None;
+        let mut code = None;
+        loop {
+            let reaped = kill::reap(lives.then_some(leader.pid));
+            if let Some(status) = reaped.leader {
+                lives = false;
+                code = status.exit_status();
+            }
+            self.obey(&mut link);
+            self.listen(&mut link);
+            let over = self.heard.ended.is_some() || self.heard.failed;
+            if !reaped.left {
+                break;
+            }
+            let now = Instant::now();
+            if over || !lives {
+                let until = *unpacked.get_or_insert(now + UNPACKED);
+                if now >= until {
+                    break;
+                }
+            }
+            if self.deadline.is_some_and(|deadline| now >= deadline) {
+                break;
+            }
+            self.wait(&leader, lives, &mut link);
+        }
+        let pid = lives.then_some(leader.pid);
+        let over = self.heard.ended.is_some() || self.heard.failed;
+        let survivors = kill::sweep(|status| code = status.exit_status(), pid, &mut self.toll);
+        self.listen(&mut link);
+        let killed = if over { 0 } else { self.toll.count() };
+        self.close(&mut link, code, killed, survivors);
+    }
+
+    /// Tells the agent what the inner shim could not.
+    fn close(&mut self, link: &mut Link, code: Option<i32>, killed: u32, survivors: u32) {
+        if self.heard.failed {
+            return;
+        }
+        if !self.heard.spawned {
+            let how = code.map_or("it was killed".to_owned(), |code| format!("exit code {code}"));
+            let message = format!("the sandbox can't be started ({how}): {}", link.last_words());
+            return self.report(&Report::SpawnFailed { message });
+        }
+        if !self.heard.exited {
+            self.report(&Report::Exited { code: None, signal: Some(Signal::KILL.as_raw()) });
+        }
+        let (inner_killed, inner_survivors) = self.heard.ended.unwrap_or_default();
+        let (killed, survivors) = (inner_killed + killed, inner_survivors.max(survivors));
+        if let Some(testament) = self.testament.as_mut().filter(|_| self.gone) {
+            testament.write(killed, survivors);
+        }
+        self.report(&Report::Ended { killed, survivors });
+    }
+
+    fn report(&mut self, report: &Report) {
+        let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
+        if sent.is_err() {
+            self.gone = true;
+        }
+    }
+
+    /// Hands on what the agent asks.
+    fn obey(&mut self, link: &mut Link) {
+        loop {
+            let request = match self.requests.next() {
+                Ok(None) => break,
+                Ok(Some(request)) => request,
+                Err(_) => {
+                    self.gone = true;
+                    break;
+                }
+            };
+            let translated = match request {
+                Request::End { grace_ms, .. } => {
+                    self.hasten(Duration::from_millis(grace_ms));
+                    Some(request)
+                }
+                Request::Sweep => {
+                    self.hasten(ORPHANED);
+                    Some(request)
+                }
+                Request::Kill { pid, started } => inner_number(pid).map(|pid| Request::Kill { pid, started }),
+                Request::Run(_) | Request::Enter(..) => None,
+            };
+            if let Some(request) = translated {
+                link.send(&request);
+            }
+        }
+        if self.gone {
+            self.hasten(ORPHANED);
+            // The inner shim takes it as its agent's death, and ends everything.
+            if let Some(socket) = &link.socket {
+                let _ = socket.shutdown(std::net::Shutdown::Write);
+            }
+        }
+    }
+
+    fn hasten(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace + OVERTIME;
+        self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
+    }
+
+    /// Hands on what the inner shim tells.
+    fn listen(&mut self, link: &mut Link) {
+        while let Some(report) = link.next() {
+            match report {
+                Report::Spawned { pid } => {
+                    self.heard.spawned = true;
+                    let pid = outer_number(pid).unwrap_or(pid);
+                    self.report(&Report::Spawned { pid });
+                }
+                Report::SpawnFailed { .. } => {
+                    self.heard.failed = true;
+                    self.report(&report);
+                }
+                Report::Exited { .. } => {
+                    self.heard.exited = true;
+                    self.report(&report);
+                }
+                Report::Ended { killed, survivors } => self.heard.ended = Some((killed, survivors)),
+            }
+        }
+    }
+
+    fn wait(&mut self, leader: &Leader, lives: bool, link: &mut Link) {
+        let now = Instant::now();
+        let left = self.deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(now).min(LOOK));
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+        let (mut control, mut socket) = (None, None);
+        let mut fds = Vec::with_capacity(3);
+        if !self.gone {
+            control = Some(fds.len());
+            fds.push(PollFd::new(&self.control, PollFlags::IN));
+        }
+        if let Some(inner) = &link.socket {
+            socket = Some(fds.len());
+            fds.push(PollFd::from_borrowed_fd(inner.as_fd(), PollFlags::IN));
+        }
+        if lives {
+            fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
+        }
+        // Cut short by a signal: the caller looks again anyway.
+        let _ = poll(&mut fds, Some(&timeout));
+        let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
+        let (control, socket) = (ready(control), ready(socket));
+        drop(fds);
+        if control && !receive(&mut self.control, &mut self.requests) {
+            self.gone = true;
+        }
+        if socket && link.socket.as_mut().is_some_and(|inner| !receive(inner, &mut link.reports)) {
+            link.socket = None;
+        }
+    }
+}
+
+impl Link {
+    fn send(&mut self, request: &Request) {
+        let Some(socket) = &mut self.socket else { return };
+        // A socket that nobody reads any more tells so by its end.
+        if let Ok(bytes) = encode(request) {
+            let _ = socket.write_all(&bytes);
+        }
+    }
+
+    /// The last line that the sandbox's programs have said.
+    fn last_words(&mut self) -> String {
+        let mut text = Vec::new();
+        // The end is what counts, and a worker can write there, too.
+        let from = self.words.metadata().map_or(0, |meta| meta.len().saturating_sub(WORDS));
+        let _ = self.words.seek(SeekFrom::Start(from));
+        let _ = (&self.words).take(WORDS).read_to_end(&mut text);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let last = text.lines().rev().find(|line| !line.trim().is_empty());
+        common::text::one_line(last.unwrap_or("it said nothing"), 300)
+    }
+
+    fn next(&mut self) -> Option<Report> {
+        let Ok(report) = self.reports.next() else {
+            self.socket = None;
+            return None;
+        };
+        report
+    }
+}
+
+/// Reads what is there; gives whether more can come.
+fn receive(socket: &mut UnixStream, decoder: &mut Decoder) -> bool {
+    let mut buffer = [0; 16 * 1024];
+    match socket.read(&mut buffer) {
+        Ok(0) => false,
+        Ok(n) => {
+            decoder.push(&buffer[..n]);
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::Interrupted,
+    }
+}
+
+/// The number that a process of the sandbox has outside of it.
+fn outer_number(inner: u32) -> Option<u32> {
+    let mut living = tree::living().into_iter().map(|entry| entry.name.pid);
+    living.find(|pid| inner_number(*pid) == Some(inner))
+}
+
+/// The number that a process has in the sandbox; none for one that is not in there.
+fn inner_number(outer: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{outer}/status")).ok()?;
+    nested(&status)
+}
+
+/// `NSpid:` lists the numbers from the outermost namespace that can be seen to the innermost.
+fn nested(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_of_the_sandbox_has_a_second_number() {
+        assert_eq!(nested("Name:\tsh\nNSpid:\t28665\t2\nVmPeak:\n"), Some(2));
+        assert_eq!(nested("Name:\tsh\nNSpid:\t28665\t2\t1\n"), Some(2));
+        assert_eq!(nested("Name:\tsh\nNSpid:\t28665\n"), None);
+    }
+}

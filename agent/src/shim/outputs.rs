@@ -1,0 +1,50 @@
+//! A command's stdout and stderr, handed into a sandbox over a socket. The sandbox's own programs so never hold them, and
+//! their end means the same as without a sandbox.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+
+/// Sends this process's own.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn send(socket: &UnixStream) -> io::Result<()> {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let descriptors = [stdout.as_fd(), stderr.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    // Descriptors travel with a byte at least.
+    sendmsg(socket, &[IoSlice::new(b"d")], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Takes them as this process's own.
+///
+/// # Errors
+/// What the kernel says, or something else came.
+pub(super) fn receive(socket: &UnixStream) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0; 1];
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut received: Vec<OwnedFd> = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            received.extend(descriptors);
+        }
+    }
+    let [stdout, stderr] = received.as_slice() else {
+        return Err(io::Error::other("no descriptors came for the output"));
+    };
+    rustix::stdio::dup2_stdout(stdout)?;
+    rustix::stdio::dup2_stderr(stderr)?;
+    Ok(())
+}

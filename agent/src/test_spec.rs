@@ -1,0 +1,26 @@
+//! A job for unit tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::job::{CodexSettings, JobSpec, Limits, Runner};
+use common::rule::OnLimit;
+
+/// A job of Codex with nothing special.
+pub(crate) fn spec() -> JobSpec {
+    JobSpec {
+        schema: 1,
+        job: "a#1".parse().unwrap(),
+        runner: Runner::Codex,
+        prompt: "do it".into(),
+        workspace: "/w s".into(),
+        env: BTreeMap::new(),
+        env_names: BTreeSet::new(),
+        setup: vec![],
+        checks: vec![],
+        limits: Limits::default(),
+        rules: vec![],
+        on_limit: OnLimit::Fail,
+        codex: CodexSettings::default(),
+        thread: None,
+    }
+}

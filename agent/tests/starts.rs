@@ -1,0 +1,90 @@
+//! A Codex that takes long to tell its version keeps nothing else waiting.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
+
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use common::event::FinalState;
+use common::job::{JobSpec, Runner};
+use common::wire::RelayFrame;
+use support::{Agent, Relay, eventually};
+
+/// Less than the agent waits for an answer: whatever happens by then did not wait for it.
+const SOON: Duration = Duration::from_secs(4);
+
+/// A job of a Codex that says nothing before there is a file `go`.
+fn slow(agent: &Agent, job: &str) -> JobSpec {
+    let body = "touch asked-$$; while ! test -e \"$(dirname \"$0\")/go\"; do sleep 0.05; done";
+    let mut spec = support::codex::job(agent, job, "");
+    let program = std::path::Path::new(&spec.codex.program);
+    let asked = agent.dir.path().join("asked");
+    let script = format!(
+        "#!/bin/sh\ncd {}\n{}\n",
+        agent.dir.path().display(),
+        body.replace("asked-$$", &asked.display().to_string())
+    );
+    fs::write(program, script).unwrap();
+    spec.runner = Runner::Codex;
+    spec
+}
+
+async fn asked(agent: &Agent) {
+    let asked = agent.dir.path().join("asked");
+    eventually("Codex is asked for its version", || asked.exists()).await;
+}
+
+#[tokio::test]
+async fn frames_are_answered_while_codex_is_asked_for_its_version() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.start(&slow(&agent, "slow#1")).await;
+    asked(&agent).await;
+    let begun = Instant::now();
+    relay.send(&RelayFrame::Ping { nonce: 7 }).await;
+    relay.until("the ping is answered", |relay| relay.pongs > 0).await;
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert_eq!(relay.runs.len(), 0, "the job was answered first");
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_while_codex_is_asked_is_cancelled() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.start(&slow(&agent, "slow#1")).await;
+    asked(&agent).await;
+    relay.cancel("slow#1", 100).await;
+    let run = relay.until_finished("slow#1").await;
+    assert_eq!(run.finished().unwrap().0, FinalState::Cancelled);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_told_to_stop_takes_no_job_that_it_was_looking_at() {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.start(&agent.shell("runs#1", "trap '' TERM; while :; do sleep 0.05; done")).await;
+    relay.until("the job runs", |relay| relay.runs.values().any(|run| run.started().is_some())).await;
+    relay.start(&slow(&agent, "slow#1")).await;
+    asked(&agent).await;
+    agent.signal(rustix::process::Signal::TERM);
+    let slow = "slow#1".parse().unwrap();
+    relay
+        .until("it stops", |relay| {
+            relay.runs.values().any(|run| run.kinds().contains(&"stopping".to_owned()))
+        })
+        .await;
+    fs::write(agent.dir.path().join("go"), "").unwrap();
+    relay
+        .until_closed("the job is refused", |relay| {
+            relay.runs.get(&slow).is_some_and(|run| run.refused.is_some())
+        })
+        .await;
+    let (reason, busy) = relay.runs[&slow].refused.clone().unwrap();
+    assert!(busy && reason.contains("stopping"), "{reason}");
+    assert_eq!(relay.runs[&slow].accepted, 0);
+}

@@ -1,0 +1,303 @@
+//! Everything that a job runs on this machine is in Codex's own sandbox.
+
+use std::fs;
+
+use common::event::{FailureKind, Isolation};
+use common::record::State;
+use relay_tests::harness::model::Model;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site};
+
+/// A site whose jobs are in the sandbox, and its scripted model.
+fn site() -> (Model, Site) {
+    let site = Site::new(Engine::Local);
+    let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1");
+    model.write_codex_home(site.codex_home());
+    site.configure_in_sandbox("");
+    site.write("home/.bashrc", "# mine\n");
+    (model, site)
+}
+
+/// What a job of any kind tries, and nothing of which may work.
+const EVIL: &str = "echo evil >> ~/.bashrc; echo evil > ../outside; echo inside > inside";
+
+fn untouched(site: &Site) {
+    assert_eq!(fs::read_to_string(site.root().join("home/.bashrc")).unwrap(), "# mine\n");
+    assert!(!site.root().join("workspace-projects/outside").exists());
+    assert_eq!(fs::read_to_string(site.workspace().join("inside")).unwrap(), "inside\n");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_command_that_is_run_writes_nothing_outside_of_its_workspace() {
+    let (_model, site) = site();
+    site.relay(&["up"]);
+    let output = site.run(&["run", "-w", "workspace-projects/demo", "--", &format!("{EVIL}; exit 7")]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(7), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+    untouched(&site);
+    let record = site.record("demo");
+    assert_eq!(record.isolation, Some(Isolation::Sandbox));
+    assert!(record.steps[0].title.starts_with("echo evil"), "{}", record.steps[0].title);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn setup_and_checks_are_in_the_sandbox_also_a_check_that_the_worker_wrote() {
+    let (_model, site) = site();
+    site.write("workspace-projects/demo/check.sh", "exit 0\n");
+    let rewrite = format!("printf '%s\\n' '{EVIL}' 'exit 3' > check.sh");
+    let job = site.launch_shell(&rewrite, &["--setup", EVIL, "--check", "sh check.sh"]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::CheckFailed)), "{}", site.log(&job));
+    assert_eq!(site.log(&job).matches("Read-only file system").count(), 4, "{}", site.log(&job));
+    untouched(&site);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_job_in_the_project_root_has_platform_out_of_its_reach() {
+    let (_model, site) = site();
+    site.relay(&["up"]);
+    let line = "ls platform; cat platform/relay.toml; echo x > platform/workers/x; mv platform p; rmdir platform; \
+                chmod 777 platform; echo inside > workspace-projects/demo/inside; git init -q . && echo git works";
+    let output = site.run(&["run", "-w", ".", "--", line]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("git works") && !said.contains("engine"), "{said}");
+    untouched(&site);
+    assert!(site.registry().is_dir() && !site.registry().join("x").exists());
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn the_models_key_is_in_no_command_s_reach() {
+    let (_model, site) = site();
+    let up = site.command(&["up"]).env("OPENAI_API_KEY", "sk-canary-1234").output().unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let look = "env; cat /proc/*/environ /proc/*/cmdline /proc/*/fd/0 2>/dev/null | tr '\\0' '\\n'; echo looked; \
+                echo oom=$(cat /proc/self/oom_score_adj)";
+    let job = site.launch_shell(look, &["--setup", look, "--check", look]);
+    let record = site.ended(&job);
+    let log = site.log(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{log}");
+    assert!(log.matches("looked").count() >= 3 && log.contains("RELAY_JOB=demo#1"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    assert!(log.contains(&format!("oom={}", (own + 500).min(1000))), "{log}");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_term_reaches_the_command_through_the_sandbox_and_nothing_is_left() {
+    let (_model, site) = site();
+    let line = "trap 'echo got it; touch traced; exit 9' TERM; touch ready; (setsid sleep 999 &) ; while :; do sleep 0.05; done";
+    let job = site.launch_shell(line, &[]);
+    relay_tests::harness::until("the command runs", || site.workspace().join("ready").exists().then_some(()));
+    site.relay(&["cancel", "--grace", "5s", &job]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Cancelled, None));
+    assert!(site.workspace().join("traced").exists(), "{}", site.log(&job));
+    let cleanup = record.cleanup.unwrap();
+    assert_eq!((cleanup.survivors, cleanup.killed > 1), (0, true), "{cleanup:?}");
+    assert_eq!(site.workers(), []);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn ends_of_commands_are_told_as_without_a_sandbox() {
+    let (_model, site) = site();
+    for (line, code) in [("no-such-program", 127), ("kill -9 $$", 137), ("exit 42", 42)] {
+        let job = site.launch_shell(line, &[]);
+        assert_eq!(site.ended(&job).exit_code, Some(code), "{line}: {}", site.log(&job));
+    }
+    let job = site.launch_shell("(setsid sleep 999 >/dev/null 2>&1 &) ; echo done", &[]);
+    let record = site.ended(&job);
+    assert_eq!(record.cleanup.map(|cleanup| (cleanup.killed, cleanup.survivors)), Some((1, 0)));
+}
+
+/// The real Codex with a script of its own.
+fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
+    let site = Site::new(Engine::Local);
+    let turns: Vec<serde_json::Value> =
+        commands.iter().map(|cmd| serde_json::json!({"commands": [{"cmd": cmd}]})).collect();
+    let turns = [turns, vec![serde_json::json!({"message": "Done."})]].concat();
+    let script = serde_json::json!({"name": "trust", "turns": turns});
+    site.write("scripts/trust.json", &script.to_string());
+    let scripts = site.root().join("scripts");
+    let model = Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1", &scripts);
+    model.write_codex_home(site.codex_home());
+    site.configure_in_sandbox("");
+    site.write("home/.bashrc", "# mine\n");
+    let launch = ["launch", "-q", "-w"].map(str::to_owned).into();
+    (model, site, launch)
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_worker_in_the_project_root_sees_nothing_of_platform_and_works_in_its_repository() {
+    let line = "ls platform; cat platform/relay.toml; echo x > platform/workers/x; mv platform p; cat codex-home/auth.json; \
+                echo evil >> ~/.bashrc; cat /proc/*/environ | tr '\\0' '\\n' | grep canary; env | grep canary; \
+                git init -q . && git -c user.name=w -c user.email=w@e commit -q --allow-empty -m worked; \
+                echo \"job=$RELAY_JOB\"; ";
+    let (_model, site, launch) = codex_job(&[line.to_owned()]);
+    site.write("codex-home/auth.json", "{\"tokens\": \"a-login\"}");
+    let up = site.command(&["up"]).env("OPENAI_API_KEY", "sk-canary-1234").output().unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let launch: Vec<&str> =
+        launch.iter().map(String::as_str).chain([".", "-n", "root", "[script:trust] Go."]).collect();
+    let job = site.relay(&launch).trim().to_owned();
+    let record = site.ended(&job);
+    let log = site.log(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{log}");
+    assert_eq!(record.isolation, Some(Isolation::Sandbox));
+    for secret in ["engine", "a-login", "sk-canary-1234"] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+    assert!(log.contains("job=root#1"), "{log}");
+    assert!(site.registry().is_dir() && !site.registry().join("x").exists());
+    assert_eq!(fs::read_to_string(site.root().join("home/.bashrc")).unwrap(), "# mine\n");
+    assert!(fs::read_dir(site.root().join(".git/refs/heads")).unwrap().count() > 0, "{log}");
+    // A follow-up in the same thread is in the same sandbox.
+    let next = site.relay(&["resume", "-q", "root", "[script:trust] Again."]).trim().to_owned();
+    let record = site.ended(&next);
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&next));
+    assert_eq!(fs::read_to_string(site.root().join("home/.bashrc")).unwrap(), "# mine\n");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn settings_that_a_worker_leaves_in_its_workspace_start_no_program() {
+    let (_model, site, launch) = codex_job(&["true".to_owned()]);
+    let mark = site.root().join("MARK");
+    site.write("evil.sh", &format!("#!/bin/sh\necho $1 >> {}\n", mark.display()));
+    let evil = site.root().join("evil.sh");
+    std::os::unix::fs::chown(&evil, None, None).unwrap();
+    fs::set_permissions(&evil, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let settings = format!(
+        "notify = [\"{0}\", \"notify\"]\n[mcp_servers.evil]\ncommand = \"{0}\"\nargs = [\"mcp\"]\n",
+        evil.display()
+    );
+    site.write("workspace-projects/demo/.codex/config.toml", &settings);
+    // The person works in that folder, too, and told Codex so.
+    let config = site.codex_home().join("config.toml");
+    let workspace = site.workspace().canonicalize().unwrap();
+    let trusted = format!("\n[projects.\"{}\"]\ntrust_level = \"trusted\"\n", workspace.display());
+    fs::write(&config, fs::read_to_string(&config).unwrap() + &trusted).unwrap();
+    let launch: Vec<&str> =
+        launch.iter().map(String::as_str).chain(["workspace-projects/demo", "[script:trust] Go."]).collect();
+    let job = site.relay(&launch).trim().to_owned();
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
+    assert_eq!(fs::read_to_string(&mark).unwrap_or_default(), "");
+}
+
+/// Fills all slots, queues a job, puts a link in the place of its folder, and lets it start.
+pub(crate) fn swapped(site: &Site, target: &str) {
+    site.write("workspace-projects/swap/file", "");
+    let wait = "until test -e go; do sleep 0.05; done";
+    for n in 0..4 {
+        site.launch_shell(wait, &["-n", &format!("blocker{n}")]);
+    }
+    let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/swap", "touch here"];
+    let job = site.relay(&launch).trim().to_owned();
+    site.record_when(&job, "is queued", |record| record.state == State::Queued);
+    let folder = site.root().join("workspace-projects/swap");
+    fs::rename(&folder, site.root().join("workspace-projects/was")).unwrap();
+    std::os::unix::fs::symlink(target, &folder).unwrap();
+    site.write("workspace-projects/demo/go", "");
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Refused)));
+    let message = record.error.unwrap().message;
+    assert!(message.contains("leads through the link"), "{message}");
+}
+
+#[test]
+fn a_folder_that_became_a_link_while_its_job_was_queued_is_refused() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    site.write("other/file", "");
+    swapped(&site, "../other");
+    assert_eq!(fs::read_dir(site.root().join("other")).unwrap().count(), 1);
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn in_a_container_a_folder_that_became_a_link_is_refused_and_nothing_is_made_behind_it() {
+    let site = Site::new(Engine::Docker);
+    site.relay(&["up"]);
+    swapped(&site, "/etc");
+    let exec = ["exec", &site.container(), "ls", "-a", "/etc"].map(str::to_owned);
+    let listed = std::process::Command::new("docker").args(exec).output().unwrap();
+    assert!(!String::from_utf8_lossy(&listed.stdout).contains(".codex-worker"));
+}
+
+#[test]
+fn without_codex_a_shell_job_is_refused_with_what_to_do() {
+    let site = Site::new(Engine::Local);
+    site.configure("[codex]\nprogram = \"no-such-codex\"\nsandbox = \"workspace-write\"\n");
+    let job = site.launch_shell("true", &[]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Refused)));
+    let message = record.error.unwrap().message;
+    assert!(message.contains("sandbox = \"off\"") && message.contains("relay up"), "{message}");
+}
+
+#[test]
+fn a_spec_that_a_session_wrote_can_not_switch_the_sandbox_off() {
+    let site = Site::new(Engine::Local);
+    site.configure("[codex]\nprogram = \"no-such-codex\"\nsandbox = \"workspace-write\"\n");
+    site.relay(&["up"]);
+    site.relay(&["down", "--force"]);
+    let job = site.launch_shell("touch ran", &[]);
+    let path = site.file(&job, "spec");
+    let spec = fs::read_to_string(&path).unwrap();
+    assert!(spec.contains("\"workspace-write\""), "{spec}");
+    fs::write(&path, spec.replace("\"workspace-write\"", "\"off\"")).unwrap();
+    site.relay(&["up"]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Refused)));
+    assert!(!site.workspace().join("ran").exists());
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn worktrees_submodules_and_subfolders_of_a_repository_can_be_committed_in() {
+    let (_model, site) = site();
+    let make = "git init -q -b main main; cd main; mkdir sub; echo a > sub/a; git add .; C commit -qm x; \
+                git worktree add -q ../tree; C -c protocol.file.allow=always submodule --quiet add ../main mod; C commit -qm y";
+    let make = format!("set -e; C() {{ git -c user.name=w -c user.email=w@e \"$@\"; }}; {make}");
+    let projects = site.root().join("workspace-projects");
+    let made =
+        std::process::Command::new("bash").args(["-c", &make]).current_dir(&projects).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    site.relay(&["up"]);
+    for folder in ["tree", "main/sub", "main/mod", "main"] {
+        let folder = format!("workspace-projects/{folder}");
+        let commit = "echo new > new && git add new && git -c user.name=w -c user.email=w@e commit -qm job && git log --format=%s -1";
+        let output = site.run(&["run", "-w", &folder, "--", commit]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!((output.status.code(), said.trim()), (Some(0), "job"), "{folder}");
+    }
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {
+    let (_model, site) = site();
+    for folder in [".npm", ".cache", ".cargo/registry"] {
+        site.write(&format!("home/{folder}/mine"), "");
+    }
+    site.write("home/.cargo/config.toml", "[term]\nquiet = true\n");
+    site.relay(&["up"]);
+    let line = "for f in ~/.npm ~/.cache ~/.cargo/registry; do touch $f/evil && echo poisoned; done; \
+                touch $XDG_CACHE_HOME/x $PIP_CACHE_DIR/x $CARGO_HOME/x $npm_config_cache/x && echo cached; \
+                test -z \"$(command -v npm)\" || npm config get cache; cat $CARGO_HOME/config.toml";
+    let output = site.run(&["run", "-w", "workspace-projects/demo", "--", line]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("cached") && !said.contains("poisoned") && said.contains("quiet = true"), "{said}");
+    assert!(said.contains("home/.cache/relay/"), "{said}");
+    for folder in [".npm", ".cache", ".cargo/registry"] {
+        assert!(!site.root().join("home").join(folder).join("evil").exists());
+    }
+}

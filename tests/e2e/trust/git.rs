@@ -1,0 +1,173 @@
+//! Every setting and attribute of git that can name a program, written by a worker: none runs with the agent's rights.
+
+use std::fs;
+use std::path::Path;
+
+use common::record::State;
+use relay_tests::harness::model::Model;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site};
+
+/// Keys whose value is a program; `MARK` stands for one that leaves a mark.
+const KEYS: [&str; 44] = [
+    "core.fsmonitor",
+    "core.sshCommand",
+    "core.gitProxy",
+    "core.pager",
+    "core.editor",
+    "core.askPass",
+    "core.alternateRefsCommand",
+    "core.hooksPath",
+    "sequence.editor",
+    "credential.helper",
+    "credential.https://example.com.helper",
+    "diff.external",
+    "diff.e.command",
+    "diff.e.textconv",
+    "filter.e.clean",
+    "filter.e.smudge",
+    "filter.e.process",
+    "merge.e.driver",
+    "merge.tool",
+    "mergetool.e.cmd",
+    "difftool.e.cmd",
+    "gpg.program",
+    "gpg.openpgp.program",
+    "gpg.ssh.program",
+    "gpg.x509.program",
+    "gpg.ssh.defaultKeyCommand",
+    "alias.diff",
+    "alias.ls-files",
+    "alias.rev-parse",
+    "pager.diff",
+    "pager.ls-files",
+    "interactive.diffFilter",
+    "remote.origin.uploadpack",
+    "remote.origin.receivepack",
+    "remote.origin.proxy",
+    "uploadpack.packObjectsHook",
+    "receive.procReceiveRefs",
+    "submodule.sub.update",
+    "trailer.e.command",
+    "trailer.e.cmd",
+    "man.e.cmd",
+    "web.browser",
+    "browser.e.cmd",
+    "instaweb.httpd",
+];
+
+/// Hooks that git knows.
+const HOOKS: [&str; 14] = [
+    "applypatch-msg",
+    "fsmonitor-watchman",
+    "post-checkout",
+    "post-commit",
+    "post-index-change",
+    "post-merge",
+    "post-rewrite",
+    "pre-auto-gc",
+    "pre-commit",
+    "pre-push",
+    "query-watchman",
+    "reference-transaction",
+    "sendemail-validate",
+    "update",
+];
+
+/// A shell line that turns the workspace into a trap. Each program marks outside of the workspace, where the agent could
+/// write, and inside, which tells whether it ran at all.
+fn trap(site: &Site) -> String {
+    let outside = site.root().join("MARKS").display().to_string();
+    let mut lines = vec![
+        "git init -q -b main .".to_owned(),
+        "printf 'a\\n' > f; git add f; git -c user.name=w -c user.email=w@e commit -qm x".to_owned(),
+        format!("printf '%s\\n' '#!/bin/sh' 'echo \"$0 $*\" >> {outside}' 'cat' > mark.sh; chmod +x mark.sh"),
+    ];
+    for key in KEYS {
+        let bang = if key.starts_with("alias.") || key.starts_with("submodule.") { "!" } else { "" };
+        let name = key.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let value = if key == "core.hooksPath" {
+            "$PWD/hooks".to_owned()
+        } else {
+            format!("{bang}$PWD/mark.sh {name}")
+        };
+        lines.push(format!("git config '{key}' \"{value}\""));
+    }
+    lines.push("mkdir -p hooks .git/hooks".to_owned());
+    for hook in HOOKS {
+        lines.push(format!("cp mark.sh hooks/{hook}; cp mark.sh .git/hooks/{hook}"));
+    }
+    lines.extend(
+        [
+            "cp .git/config included; git config include.path ../included",
+            "git config includeIf.gitdir:/.path ../included",
+            "git config extensions.partialClone origin; git config remote.origin.promisor true",
+            "git config remote.origin.url 'ext::sh -c ./mark.sh% ext'; git config protocol.ext.allow always",
+            "git config diff.algorithm histogram; git config commit.gpgSign true; git config filter.e.required true",
+            "printf '* filter=e diff=e merge=e ident\\n' > .gitattributes; cp .gitattributes .git/info/attributes",
+            "printf 'b\\n' >> f; printf 'new\\n' > new; touch f; true",
+        ]
+        .map(str::to_owned),
+    );
+    lines.join("\n")
+}
+
+/// What a trap leaves behind: nothing outside, and its changes counted.
+fn sprung(site: &Site, job: &str) {
+    let record = site.ended(job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(job));
+    let marks = fs::read_to_string(site.root().join("MARKS")).unwrap_or_default();
+    assert_eq!(marks, "", "{}", site.log(job));
+}
+
+fn begin(site: &Site, setup: &str) -> String {
+    // The first job sets the trap; the second walks into it at its begin and at its end.
+    sprung(site, &site.launch_shell(setup, &[]));
+    site.launch_shell("printf 'c\\n' >> f", &[])
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn no_setting_of_git_runs_a_program_outside_of_the_sandbox() {
+    let site = Site::new(Engine::Local);
+    let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1");
+    model.write_codex_home(site.codex_home());
+    site.configure_in_sandbox("");
+    let job = begin(&site, &trap(&site));
+    sprung(&site, &job);
+    counted(&site, &job);
+}
+
+#[test]
+fn no_setting_of_git_runs_a_program_where_there_is_no_sandbox_either() {
+    let site = Site::new(Engine::Local);
+    // Set from the outside: here the job's own git commands would run what they are told to.
+    run(&site.workspace(), &trap(&site));
+    let _ = fs::remove_file(site.root().join("MARKS"));
+    let job = site.launch_shell("printf 'c\\n' >> f", &[]);
+    sprung(&site, &job);
+    counted(&site, &job);
+}
+
+#[test]
+fn a_repository_that_git_takes_too_long_for_is_not_counted_and_that_is_told() {
+    let site = Site::new(Engine::Local);
+    // git reads the list of ignored files from a pipe that nobody writes to.
+    run(&site.workspace(), "git init -q . && mkfifo pipe && git config core.excludesFile $PWD/pipe");
+    let job = site.launch_shell("true", &[]);
+    let record = site.ended(&job);
+    assert_eq!((outcome(&record), record.changes), ((State::Completed, None), None));
+    let events = site.relay(&["events", &job]);
+    assert!(events.contains("changes: not counted: git took longer than 5 s"), "{events}");
+}
+
+fn counted(site: &Site, job: &str) {
+    let record = site.record(job);
+    let events = site.relay(&["events", job]);
+    assert!(record.changes.is_some_and(|changes| changes.files >= 1), "{:?} {events}", record.changes);
+}
+
+fn run(folder: &Path, script: &str) {
+    let done = std::process::Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
