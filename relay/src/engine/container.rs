@@ -156,7 +156,7 @@ impl Container<'_> {
         format!("{}-{}-{what}", self.platform.name, &digest[..8])
     }
 
-    /// Lets a container of an engine under SELinux use a folder of the host.
+    /// Lets a container of an engine under `SELinux` use a folder of the host.
     fn relabel(&self) -> &'static str {
         let format = match self.engine {
             EngineKind::Podman => "{{.Host.Security.SELinuxEnabled}}",
