@@ -4,7 +4,7 @@
 //! library to load, a program to run, a configuration to believe, a server to send the key to.
 
 /// Whole names, in upper case.
-const NAMES: [&str; 46] = [
+const NAMES: [&str; 51] = [
     "PATH",
     "HOME",
     "USER",
@@ -51,13 +51,17 @@ const NAMES: [&str; 46] = [
     "CURL_HOME",
     "WGETRC",
     "TZDIR",
+    "RELAY_JOB",
+    "RELAY_ROOT",
+    "RELAY_SESSION",
+    "RELAY_DELIVERY",
+    "RELAY_OUTPUT",
 ];
 
 /// Beginnings of names, in upper case.
-const PREFIXES: [&str; 20] = [
+const PREFIXES: [&str; 19] = [
     "CODEX_",
     "OPENAI_",
-    "RELAY_",
     "LD_",
     "DYLD_",
     "BASH_FUNC_",

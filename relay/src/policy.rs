@@ -176,11 +176,14 @@ fn is_model(name: &str) -> bool {
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
     let places = Places::of(&config.root);
+    let notify = &config.notify;
     let of_codex = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
-    let of_notify = config.notify.command.iter().map(|word| ("[notify] command", word));
-    for (setting, word) in
-        of_codex.into_iter().chain(of_notify).chain([("[notify] codex", &config.notify.codex)])
-    {
+    // A program's name without a slash is looked up on PATH; an argument is a path from the project's root.
+    let programs = of_codex.into_iter().chain([("[notify] codex", &notify.codex)]);
+    let programs = programs.chain(notify.command.first().map(|program| ("[notify] command", program)));
+    let programs = programs.filter(|(_, program)| program.contains('/'));
+    let arguments = notify.command.iter().skip(1).map(|argument| ("[notify] command", argument));
+    for (setting, word) in programs.chain(arguments) {
         let file = places::resolved(&config.root.join(word));
         if file.is_file() && places.is_in_project(&file) {
             return Err(Failure::usage(format!(

@@ -14,7 +14,7 @@ fn spec(workspace: &str) -> JobSpec {
     let spec: JobSpec = serde_json::from_str(golden).unwrap();
     JobSpec {
         workspace: workspace.to_owned(),
-        env: std::collections::BTreeMap::default(),
+        env: std::collections::BTreeMap::new(),
         codex: CodexSettings::default(),
         ..spec
     }

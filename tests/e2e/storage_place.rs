@@ -77,6 +77,7 @@ fn s13_a_registry_that_is_read_only_or_missing_or_somebody_elses_gets_one_clear_
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
     fs::copy(programs::dir().join("relay"), root.join("relay")).unwrap();
     fs::create_dir_all(root.join("platform/workers")).unwrap();
+    fs::create_dir(root.join("demo")).unwrap();
     fs::write(root.join("platform/relay.toml"), "[platform]\nengine = \"local\"\n").unwrap();
     fs::set_permissions(root.join("platform/workers"), fs::Permissions::from_mode(0o700)).unwrap();
     chown(root.join("platform/workers"), Some(0), Some(0)).unwrap();
@@ -92,7 +93,9 @@ fn s13_a_registry_that_is_read_only_or_missing_or_somebody_elses_gets_one_clear_
             .unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
     };
-    for args in [&["launch", "-q", "--runner", "shell", "-w", ".", "true"][..], &["status"], &["serve"]] {
+    for args in
+        [&["launch", "-q", "--runner", "shell", "-w", "demo", "true"][..], &["status"], &["serve", "--yes"]]
+    {
         let (code, said) = nobody(args);
         assert_eq!((code, said.lines().count()), (Some(5), 1), "{args:?}: {said}");
         assert!(said.contains("Permission denied"), "{args:?}: {said}");

@@ -141,8 +141,8 @@ fn all_settings_can_be_set_together() {
 fn the_rules_allow_what_needs_the_outside_and_nothing_else() {
     let pattern = format!("pattern = [\"relay\", {OUTSIDE:?}]");
     assert!(RULES_TEXT.contains(&pattern), "{pattern}");
-    let rules: Vec<&str> = RULES_TEXT.lines().filter(|line| line.starts_with("prefix_rule")).collect();
-    assert_eq!(rules.len(), 1);
+    let decisions = |decision: &str| RULES_TEXT.matches(&format!("decision = \"{decision}\"")).count();
+    assert_eq!((decisions("allow"), decisions("forbidden"), decisions("prompt")), (1, 1, 0));
     let home = Path::new("/h/.codex");
     let expected =
         [PathBuf::from("/p/.codex/rules/relay.rules"), PathBuf::from("/h/.codex/rules/relay.rules")];
