@@ -134,7 +134,11 @@ fn nothing_in_the_container_holds_the_canary(site: &Site) {
 
 /// Launches with the canaries in the caller's environment, handed on by their names.
 fn launch(site: &Site, args: &[&str]) -> String {
-    let mut command = site.command(&["launch", "-q", "-w", "workspace-projects/demo"]);
+    launch_in(site, "workspace-projects/demo", args)
+}
+
+fn launch_in(site: &Site, workspace: &str, args: &[&str]) -> String {
+    let mut command = site.command(&["launch", "-q", "-w", workspace]);
     command.args(["--env", "CANARY", "--env", "FILE_CANARY"]).args(args);
     let output = command.env("CANARY", CANARY).env("FILE_CANARY", FILE).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -226,13 +230,19 @@ fn spec(site: &Site, job: &str) -> String {
     fs::read_to_string(site.file(job, "spec")).unwrap()
 }
 
-#[test]
-fn environment_values_leave_the_disk_when_a_job_is_cancelled_in_the_queue() {
+/// A platform whose only slot is taken until the file `go` is there.
+fn busy_site() -> (Site, String) {
     let site = Site::new(Engine::Local);
     site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
     site.relay(&["up"]);
     let first = site.launch_shell("until test -e go; do sleep 0.05; done", &["-n", "first"]);
     site.record_when(&first, "running", |record| record.state == State::Running);
+    (site, first)
+}
+
+#[test]
+fn environment_values_leave_the_disk_when_a_job_is_cancelled_in_the_queue() {
+    let (site, first) = busy_site();
     let job = launch(&site, &["--runner", "shell", "echo never"]);
     assert!(spec(&site, &job).contains(FILE), "the queue keeps the values");
     site.relay(&["cancel", &job]);
@@ -246,10 +256,13 @@ fn environment_values_leave_the_disk_when_a_job_is_cancelled_in_the_queue() {
 
 #[test]
 fn environment_values_leave_the_disk_when_the_agent_refuses_a_job() {
-    let site = Site::new(Engine::Local);
-    site.configure("[codex]\nprogram = \"/nowhere/codex\"\n");
-    site.relay(&["up"]);
-    let job = launch(&site, &["a task"]);
+    let (site, first) = busy_site();
+    site.write("workspace-projects/gone/file", "");
+    let job = launch_in(&site, "workspace-projects/gone", &["--runner", "shell", "echo never"]);
+    assert!(spec(&site, &job).contains(FILE), "the queue keeps the values");
+    fs::remove_dir_all(site.root().join("workspace-projects/gone")).unwrap();
+    site.write("workspace-projects/demo/go", "");
+    site.ended(&first);
     assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::Refused)));
     let spec = spec(&site, &job);
     assert!(!spec.contains(FILE) && spec.contains("FILE_CANARY"), "{spec}");
