@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn the_folder_ignores_itself_and_the_newest_log_is_linked() {
         let ws = tempfile::tempdir().unwrap();
-        let mut log = WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         log.append(Part::Log, b"hello\n").unwrap();
         log.append(Part::Message, b"done").unwrap();
         let dir = ws.path().join(".codex-worker");
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(modes, [0o700, 0o700, 0o600, 0o600], "only the worker reads what it said");
         assert_eq!(fs::read(dir.join("abe-smoke.1/last-message.txt")).unwrap(), b"done");
         assert_eq!(fs::read(ws.path().join(log.path())).unwrap(), b"hello\n");
-        let mut again = WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
+        let mut again = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         again.append(Part::Log, b"new").unwrap();
         assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"new");
     }
@@ -197,7 +197,7 @@ mod tests {
         fs::write(&victim, "safe").unwrap();
         let ws = tempfile::tempdir().unwrap();
         symlink(outside.path(), ws.path().join(".codex-worker")).unwrap();
-        assert!(WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).is_err());
+        assert!(WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).is_err());
 
         let ws = tempfile::tempdir().unwrap();
         let dir = ws.path().join(".codex-worker/abe-smoke.1");
@@ -208,7 +208,7 @@ mod tests {
         symlink(outside.path().join("new"), ws.path().join(".codex-worker/.gitignore")).unwrap();
         rustix::fs::mknodat(CWD, dir.join("last-message.txt"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .unwrap();
-        let mut log = WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         for part in [Part::Log, Part::Codex, Part::Message] {
             log.append(part, b"x").unwrap();
         }
@@ -220,13 +220,13 @@ mod tests {
     fn a_folder_in_the_place_of_a_file_is_an_error_and_no_harm() {
         let ws = tempfile::tempdir().unwrap();
         fs::create_dir_all(ws.path().join(".codex-worker/abe-smoke.1/log.txt")).unwrap();
-        assert!(WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).is_err());
+        assert!(WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).is_err());
     }
 
     #[test]
     fn each_file_is_bounded_and_says_so() {
         let ws = tempfile::tempdir().unwrap();
-        let mut log = WorkspaceLog::open(&fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         for _ in 0..20 {
             log.append(Part::Codex, &vec![b'x'; 1024 * 1024]).unwrap();
         }

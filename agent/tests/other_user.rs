@@ -48,3 +48,34 @@ async fn a_worker_has_its_own_user_no_groups_and_no_way_to_the_agent() {
         assert_eq!(std::fs::metadata(agent.workspace().join(path)).unwrap().uid(), uid, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_root_agent_makes_nothing_behind_a_link_in_a_workspace_s_place() {
+    let Some((uid, gid)) = ids() else { return };
+    let mut relay = Relay::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let real = dir.path().canonicalize().unwrap();
+    let agent = Agent::start_with(&relay.url(), &serde_json::json!({"user": USER, "roots": [real]}));
+    relay.accept().await;
+    let victim = agent.dir.path().join("victim");
+    std::fs::create_dir(&victim).unwrap();
+    std::os::unix::fs::symlink(&victim, real.join("link")).unwrap();
+    std::os::unix::fs::symlink(agent.dir.path(), real.join("up")).unwrap();
+    std::fs::create_dir(real.join("plain")).unwrap();
+    chown(real.join("plain"), Some(uid), Some(gid)).unwrap();
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (n, bad) in ["link", "up/victim", "../victim", "plain/../link", ".."].into_iter().enumerate() {
+        let mut spec = agent.shell(&format!("bad{n}#1"), "touch here");
+        spec.workspace = real.join(bad).display().to_string();
+        relay.start(&spec).await;
+        let id = spec.job.clone();
+        relay
+            .until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some()))
+            .await;
+    }
+    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+    let mut spec = agent.shell("good#1", "touch here");
+    spec.workspace = real.join("plain").display().to_string();
+    relay.start(&spec).await;
+    assert_eq!(relay.until_finished("good#1").await.finished().unwrap().0, FinalState::Completed);
+}

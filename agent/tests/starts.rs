@@ -17,15 +17,11 @@ const SOON: Duration = Duration::from_secs(4);
 
 /// A job of a Codex that says nothing before there is a file `go`.
 fn slow(agent: &Agent, job: &str) -> JobSpec {
-    let body = "touch asked-$$; while ! test -e \"$(dirname \"$0\")/go\"; do sleep 0.05; done";
     let mut spec = support::codex::job(agent, job, "");
     let program = std::path::Path::new(&spec.codex.program);
-    let asked = agent.dir.path().join("asked");
-    let script = format!(
-        "#!/bin/sh\ncd {}\n{}\n",
-        agent.dir.path().display(),
-        body.replace("asked-$$", &asked.display().to_string())
-    );
+    let dir = agent.dir.path().display();
+    let wait = "touch asked; until test -e go; do sleep 0.05; done; echo codex-cli 0.169.0";
+    let script = format!("#!/bin/sh\ncd {dir}\n{wait}\n");
     fs::write(program, script).unwrap();
     spec.runner = Runner::Codex;
     spec

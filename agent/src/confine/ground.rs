@@ -35,11 +35,20 @@ pub(crate) fn ground(
     Ok(Ground {
         codex: found.program.clone(),
         env,
+        kept: kept(workers, &caches),
         hidden: hidden(config, state, own, workers),
         roots: config.roots.clone(),
         state: state.to_owned(),
         caches,
     })
+}
+
+/// Folders that Codex starts programs from, or takes settings from that name some.
+fn kept(workers: &Variables, caches: &Caches) -> Vec<PathBuf> {
+    let home = workers.get("HOME").map(|home| Path::new(home).join(".codex"));
+    let codex = workers.get("CODEX_HOME").map(PathBuf::from).or(home);
+    let real = codex.and_then(|codex| codex.canonicalize().ok());
+    real.into_iter().chain([caches.launcher().to_owned()]).collect()
 }
 
 /// What no job may see: what the configuration names, relay's state, Codex's login, and sockets that lead out.

@@ -47,18 +47,25 @@ impl Profile {
         self.pin(path);
     }
 
-    /// Keeps a path readable only.
+    /// Keeps a path readable only, where it lies in a writable folder.
     pub(crate) fn keep(&mut self, path: &str) {
-        self.readable.push(path.to_owned());
-        self.pin(path);
+        if self.writable.iter().any(|root| Path::new(path).starts_with(root)) {
+            if !self.readable.iter().any(|readable| readable == path) {
+                self.readable.push(path.to_owned());
+            }
+            self.pin(path);
+        }
     }
 
+    /// Names the folders between a path and the writable one around it.
     fn pin(&mut self, path: &str) {
         let mut between = Vec::new();
         for folder in Path::new(path).ancestors().skip(1) {
             if self.writable.iter().any(|root| Path::new(root) == folder) {
                 for folder in between {
-                    self.write(folder, false);
+                    if !self.readable.iter().any(|readable| Path::new(folder).starts_with(readable)) {
+                        self.write(folder, false);
+                    }
                 }
                 return;
             }
@@ -68,13 +75,18 @@ impl Profile {
 
     /// As the value of Codex's `permissions.NAME.filesystem`.
     pub(crate) fn toml(&self) -> String {
-        let mut entries = vec![(":root", "read")];
-        let with = |paths: &'_ [String], access| {
-            paths.iter().map(move |path| (path.clone(), access)).collect::<Vec<_>>()
+        let with = |paths: &[String], access| {
+            paths.iter().map(move |path| (path.clone(), access)).collect::<Vec<(String, &str)>>()
         };
-        let lists = [with(&self.writable, "write"), with(&self.readable, "read"), with(&self.hidden, "none")]
-            .concat();
-        entries.extend(lists.iter().map(|(path, access)| (path.as_str(), *access)));
+        // A path has one entry, and the strictest counts.
+        let open = |path: &&String| !self.hidden.contains(path) && !self.readable.contains(path);
+        let writable: Vec<String> = self.writable.iter().filter(open).cloned().collect();
+        let readable = self.readable.iter().filter(|path| !self.hidden.contains(path));
+        let readable: Vec<String> = readable.cloned().collect();
+        let mut entries = vec![(":root".to_owned(), "read")];
+        entries.extend(with(&writable, "write"));
+        entries.extend(with(&readable, "read"));
+        entries.extend(with(&self.hidden, "none"));
         let texts = entries.iter().map(|(path, access)| format!("{}=\"{access}\"", quoted(path)));
         format!("{{{}}}", texts.collect::<Vec<_>>().join(","))
     }
@@ -88,6 +100,18 @@ pub(crate) fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_path_has_one_entry_and_the_strictest_counts() {
+        let mut profile = Profile::default();
+        profile.write("/w", false);
+        profile.keep("/w/codex");
+        profile.keep("/w/codex");
+        profile.keep("/elsewhere");
+        profile.hide("/w/codex/auth.json");
+        let expected = r#"{":root"="read","/w"="write","/w/.git"="write","/w/codex"="read","/w/codex/auth.json"="none"}"#;
+        similar_asserts::assert_eq!(profile.toml(), expected);
+    }
 
     #[test]
     fn a_hidden_folder_is_named_last_with_everything_above_it() {

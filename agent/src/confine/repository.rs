@@ -46,21 +46,17 @@ fn linked(folder: &Path, file: &Path) -> Vec<PathBuf> {
     };
     let Ok(git) = folder.join(target).canonicalize() else { return Vec::new() };
     let common = read_line(&git.join("commondir")).and_then(|line| git.join(line).canonicalize().ok());
-    match common {
+    if let Some(common) = common {
         // A worktree: its folder in the repository names the workspace.
-        Some(common) => {
-            let named = read_line(&git.join("gitdir")).map(PathBuf::from);
-            let own = named.is_some_and(|named| named == file) && git.starts_with(common.join("worktrees"));
-            if own { vec![git, common] } else { Vec::new() }
-        }
-        // A submodule: its folder lies in the repository around it.
-        None => {
-            let around = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
-            let mut around = around.filter(|git| git.is_dir());
-            let own = around.any(|around| git.starts_with(around.join("modules")));
-            if own { vec![git] } else { Vec::new() }
-        }
+        let named = read_line(&git.join("gitdir")).map(PathBuf::from);
+        let own = named.is_some_and(|named| named == file) && git.starts_with(common.join("worktrees"));
+        return if own { vec![git, common] } else { Vec::new() };
     }
+    // A submodule: its folder lies in the repository around it.
+    let around = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
+    let mut around = around.filter(|git| git.is_dir());
+    let own = around.any(|around| git.starts_with(around.join("modules")));
+    if own { vec![git] } else { Vec::new() }
 }
 
 /// The first line of a small regular file.

@@ -27,6 +27,8 @@ pub(crate) struct Ground {
     pub(crate) env: Variables,
     /// Paths that no job may see.
     pub(crate) hidden: Vec<PathBuf>,
+    /// Folders that the sandbox's own programs take settings or programs from.
+    pub(crate) kept: Vec<PathBuf>,
     /// Folders that jobs may work in.
     pub(crate) roots: Vec<String>,
     /// The agent's state folder.
@@ -97,6 +99,9 @@ impl Ground {
             profile.write(folder, true);
         }
         profile.write(&self.caches.folder().to_string_lossy(), true);
+        for path in &self.kept {
+            profile.keep(&path.to_string_lossy());
+        }
         for path in self.hidden.iter().filter(|path| path.symlink_metadata().is_ok()) {
             if path.to_str().is_none_or(|path| path.chars().any(char::is_control)) {
                 continue;
@@ -151,4 +156,80 @@ fn settings(profile: &Profile) -> [String; 4] {
         "-c".to_owned(),
         format!("permissions.{NAME}.network.enabled=true"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn ground(dir: &Path) -> Ground {
+        let env = Variables::from([("HOME".to_owned(), dir.join("home").display().to_string())]);
+        Ground {
+            codex: "/opt/codex".to_owned(),
+            env: Ground::launcher_env(&env),
+            hidden: vec![dir.join("p/platform"), dir.join("missing")],
+            kept: vec![dir.join("p/codex-home"), dir.join("home")],
+            roots: vec![dir.join("p").display().to_string()],
+            state: dir.join("p/platform/state"),
+            caches: Caches::open(&env, Path::new("/state")).unwrap(),
+        }
+    }
+
+    #[test]
+    fn commands_and_codex_get_one_profile_and_a_job_s_words_stay_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for folder in ["p/platform", "p/codex-home", "p/.git", "home"] {
+            fs::create_dir_all(dir.join(folder)).unwrap();
+        }
+        fs::write(dir.join("p/.git/HEAD"), "x\n").unwrap();
+        let workspace = dir.join("p").display().to_string();
+        let folder = Folder::open(&workspace, &[]).unwrap();
+        let sandboxed = ground(&dir).sandbox(&folder, "/tmp").unwrap();
+        let mut spec = crate::test_spec::spec();
+        spec.env.insert("LD_PRELOAD".to_owned(), "evil.so".to_owned());
+        spec.prompt = "echo secret".to_owned();
+        spec.runner = common::job::Runner::Shell;
+        let mut command = Command {
+            argv: vec!["sh".to_owned(), "-c".to_owned(), spec.prompt.clone()],
+            env: spec.env.clone(),
+            cwd: ".".to_owned(),
+            user: None,
+            stdin: String::new(),
+            interrupt_first: false,
+            testament: None,
+            confine: None,
+        };
+        sandboxed.wrap(&mut command);
+        let confine = command.confine.unwrap();
+        assert!(!confine.env.contains_key("LD_PRELOAD"), "{:?}", confine.env);
+        let words = confine.argv.join(" ");
+        assert!(!words.contains("echo secret"), "{words}");
+        assert!(
+            words.starts_with("/opt/codex sandbox -P relay -c permissions.relay.filesystem={"),
+            "{words}"
+        );
+        assert!(words.ends_with(" shim --inside") && words.contains(" -C / -- "), "{words}");
+        let profile = |access: &str, path: &str| format!("\"{}\"=\"{access}\"", dir.join(path).display());
+        let codex = sandboxed.codex_arguments().join(" ");
+        for words in [&words, &codex] {
+            assert!(words.contains(&profile("none", "p/platform")), "{words}");
+            assert!(words.contains(&profile("read", "p/codex-home")), "{words}");
+            assert!(words.contains(&profile("write", "p/.git")), "{words}");
+            assert!(!words.contains("missing") && !words.contains(&profile("write", "home")), "{words}");
+        }
+        assert!(codex.starts_with("-c default_permissions=\"relay\" "), "{codex}");
+        assert!(codex.contains(&format!("\"{workspace}\"={{trust_level=\"untrusted\"}}")), "{codex}");
+    }
+
+    #[test]
+    fn no_job_works_in_a_hidden_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(dir.join("p/platform/ws")).unwrap();
+        let folder = Folder::open(&dir.join("p/platform/ws").display().to_string(), &[]).unwrap();
+        let refused = ground(&dir).sandbox(&folder, "/tmp").unwrap_err();
+        assert!(refused.contains("no job may see"), "{refused}");
+    }
 }

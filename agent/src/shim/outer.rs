@@ -58,7 +58,7 @@ pub(super) fn run(
         toll: Toll::default(),
     };
     match start(command, confine) {
-        Ok((leader, link)) => outer.stand(leader, link),
+        Ok((leader, link)) => outer.stand(&leader, link),
         Err(error) => {
             outer.report(&Report::SpawnFailed { message: format!("the sandbox can't be started: {error}") });
         }
@@ -132,7 +132,7 @@ fn start(command: Command, confine: Confine) -> io::Result<(Leader, Link)> {
 }
 
 impl Outer {
-    fn stand(&mut self, leader: Leader, mut link: Link) {
+    fn stand(&mut self, leader: &Leader, mut link: Link) {
         let mut lives = true;
         let mut unpacked = None;
         let mut code = None;
@@ -158,7 +158,7 @@ impl Outer {
             if self.deadline.is_some_and(|deadline| now >= deadline) {
                 break;
             }
-            self.wait(&leader, lives, &mut link);
+            self.wait(leader, lives, &mut link);
         }
         let pid = lives.then_some(leader.pid);
         let over = self.heard.ended.is_some() || self.heard.failed;

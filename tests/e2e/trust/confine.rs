@@ -76,7 +76,7 @@ fn the_models_key_is_in_no_command_s_reach() {
     let (_model, site) = site();
     let up = site.command(&["up"]).env("OPENAI_API_KEY", "sk-canary-1234").output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
-    let look = "env; cat /proc/*/environ /proc/*/cmdline /proc/*/fd/0 2>/dev/null | tr '\\0' '\\n'; echo looked; \
+    let look = "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; echo looked; \
                 echo oom=$(cat /proc/self/oom_score_adj)";
     let job = site.launch_shell(look, &["--setup", look, "--check", look]);
     let record = site.ended(&job);
@@ -137,9 +137,9 @@ fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
 #[test]
 #[ignore = "needs the real Codex"]
 fn a_worker_in_the_project_root_sees_nothing_of_platform_and_works_in_its_repository() {
-    let line = "ls platform; cat platform/relay.toml; echo x > platform/workers/x; mv platform p; cat codex-home/auth.json; \
-                echo evil >> ~/.bashrc; cat /proc/*/environ | tr '\\0' '\\n' | grep canary; env | grep canary; \
-                git init -q . && git -c user.name=w -c user.email=w@e commit -q --allow-empty -m worked; \
+    let line = "ls platform; cat platform/relay.toml; echo x > platform/workers/x; mv platform p; \
+                cat codex-home/auth.json; touch codex-home/evil; cat /proc/*/environ | tr '\\0' '\\n' | grep canary; \
+                env | grep canary; git init -q . && git -c user.name=w -c user.email=w@e commit -q --allow-empty -m w; \
                 echo \"job=$RELAY_JOB\"; ";
     let (_model, site, launch) = codex_job(&[line.to_owned()]);
     site.write("codex-home/auth.json", "{\"tokens\": \"a-login\"}");
@@ -157,13 +157,13 @@ fn a_worker_in_the_project_root_sees_nothing_of_platform_and_works_in_its_reposi
     }
     assert!(log.contains("job=root#1"), "{log}");
     assert!(site.registry().is_dir() && !site.registry().join("x").exists());
-    assert_eq!(fs::read_to_string(site.root().join("home/.bashrc")).unwrap(), "# mine\n");
+    assert!(!site.codex_home().join("evil").exists());
     assert!(fs::read_dir(site.root().join(".git/refs/heads")).unwrap().count() > 0, "{log}");
     // A follow-up in the same thread is in the same sandbox.
     let next = site.relay(&["resume", "-q", "root", "[script:trust] Again."]).trim().to_owned();
     let record = site.ended(&next);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&next));
-    assert_eq!(fs::read_to_string(site.root().join("home/.bashrc")).unwrap(), "# mine\n");
+    assert!(site.log(&next).contains("Permission denied"), "{}", site.log(&next));
 }
 
 #[test]
@@ -289,7 +289,8 @@ fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {
         site.write(&format!("home/{folder}/mine"), "");
     }
     site.write("home/.cargo/config.toml", "[term]\nquiet = true\n");
-    site.relay(&["up"]);
+    let up = site.command(&["up"]).env_remove("CARGO_HOME").output().unwrap();
+    assert!(up.status.success());
     let line = "for f in ~/.npm ~/.cache ~/.cargo/registry; do touch $f/evil && echo poisoned; done; \
                 touch $XDG_CACHE_HOME/x $PIP_CACHE_DIR/x $CARGO_HOME/x $npm_config_cache/x && echo cached; \
                 test -z \"$(command -v npm)\" || npm config get cache; cat $CARGO_HOME/config.toml";
