@@ -87,8 +87,11 @@ fn bad_usage_is_one_clear_line() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), br#"{"url":"ws://h/agent","certificate":"","token":"t"}"#)
-        .unwrap();
+    std::io::Write::write_all(
+        &mut child.stdin.take().unwrap(),
+        br#"{"url":"ws://h/agent","certificate":"","token":"t"}"#,
+    )
+    .unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let line = String::from_utf8(output.stderr).unwrap();

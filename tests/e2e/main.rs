@@ -40,3 +40,4 @@ mod storage_many;
 mod storage_place;
 mod subscribers;
 mod top;
+mod trust;

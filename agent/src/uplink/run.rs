@@ -79,7 +79,8 @@ impl Uplink {
         let (source, current) = (&mut self.source, &mut self.config);
         let reconfigured = || {
             adopt(source, current, &jobs);
-            let link = |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
+            let link =
+                |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
             current.as_ref().is_some_and(|new| link(new) != link(config))
         };
         serve::serve(socket, &spool, &jobs, platform, &mut look, welcomed, reconfigured).await

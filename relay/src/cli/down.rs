@@ -93,7 +93,9 @@ fn running(context: &Context) -> Result<Vec<String>, Failure> {
 /// What a relay that died has left running.
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
-    if lease::read(registry).is_none() {
+    let state = StateDir::of(&context.root);
+    let agent = state.as_ref().ok().map(StateDir::agent).filter(|agent| local::is_running(agent));
+    if lease::read(registry).is_none() && agent.is_none() {
         return Ok(());
     }
     let (config, settings) = Config::read(&context.root)?;
@@ -103,11 +105,12 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
         let matter = Matter { root: &context.root, engine, settings: &settings };
         consent::settle(Asker::Session, &matter)?;
     }
-    let state = StateDir::of(&context.root)?;
-    state.tokens().revoke_all();
+    state?.tokens().revoke_all();
+    if agent.is_some_and(|agent| !local::stop(&agent)) {
+        return Err(Failure::unreachable("the agent did not stop in time"));
+    }
     match engine {
-        EngineKind::Local if local::stop(&state.agent()) => Ok(()),
-        EngineKind::Local => Err(Failure::unreachable("the agent did not stop in time")),
+        EngineKind::Local => Ok(()),
         engine => Container { engine, platform: &config.platform, registry: registry.dir() }
             .stop()
             .map_err(Failure::unreachable),

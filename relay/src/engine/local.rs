@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::agent_config::{AgentConfig, MODEL_KEYS};
@@ -35,6 +36,15 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn tell_address(state: &Path, url: &str) -> Result<(), String> {
     atomic::replace(&state.join(ADDRESS), format!("{url}\n").as_bytes(), Durability::Cached)
         .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state.display()))
+}
+
+/// Removes the configuration, with token and model key, that earlier versions kept in the registry. Returns whether there
+/// was one: its agent, if it still runs, can't speak to this relay.
+pub fn retire_old(registry: &Path) -> bool {
+    // A session may have put anything there: no link is followed, and nothing is read.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(dir) = openat(CWD, registry.join("agent"), flags, Mode::empty()) else { return false };
+    unlinkat(dir, "config.json", AtFlags::empty()).is_ok()
 }
 
 /// Whether an agent holds the state folder.

@@ -336,8 +336,7 @@ impl Site {
 pub fn mint(state: &Path) -> String {
     static MINTED: AtomicU32 = AtomicU32::new(0);
     let token = format!("test-{}-{}", std::process::id(), MINTED.fetch_add(1, Ordering::Relaxed));
-    let hash: String =
-        Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let path = state.join("tokens").join(format!("{hash}.json"));
     fs::write(&path, r#"{"holder":"test"}"#).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     token

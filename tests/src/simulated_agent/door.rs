@@ -30,8 +30,14 @@ impl Door {
     /// When it has no certificate.
     pub fn of(site: &Site) -> Self {
         let path = site.state().join("relay.pem");
-        let pinned = CertificateDer::from_pem_file(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self { registry: site.registry(), state: site.state(), tls: Arc::new(tls(pinned)), tokens: Arc::default() }
+        let pinned =
+            CertificateDer::from_pem_file(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self {
+            registry: site.registry(),
+            state: site.state(),
+            tls: Arc::new(tls(pinned)),
+            tokens: Arc::default(),
+        }
     }
 
     /// The address, as it is now.

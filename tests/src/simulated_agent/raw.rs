@@ -87,8 +87,11 @@ impl Raw {
         while begun.elapsed() < patience {
             let mut head = [0; 2];
             let left = patience.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
-            let read =
-                self.stream.sock.set_read_timeout(Some(left)).and_then(|()| self.stream.read_exact(&mut head));
+            let read = self
+                .stream
+                .sock
+                .set_read_timeout(Some(left))
+                .and_then(|()| self.stream.read_exact(&mut head));
             let mut body = vec![0; usize::from(head[1])];
             if read.and_then(|()| self.stream.read_exact(&mut body)).is_err() {
                 break;

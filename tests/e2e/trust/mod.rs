@@ -1,0 +1,3 @@
+//! What is protected from whom.
+
+mod proof;
