@@ -229,7 +229,7 @@ fn what_is_forged_in_the_registry_lets_nobody_in_and_ends_no_job() {
 
 fn sha256(text: &str) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(sha2::Sha256::digest(text.as_bytes()))
 }
 
 /// Every file below a folder that holds one of these texts.
