@@ -11,8 +11,11 @@ use rustls::{ClientConnection, StreamOwned};
 /// Asks in clear, or over TLS as an agent of this relay does.
 fn ask(door: &Door, tls: bool, path: &str, host: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(door.address()).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
+    let connection = if headers.contains("Upgrade") { "Upgrade" } else { "close" };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n{headers}\r\n");
     let mut answer = String::new();
+    // An upgraded connection stays open until it is given up.
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
     if tls {
         let mut stream = StreamOwned::new(ClientConnection::new(door.tls(), server_name()).unwrap(), stream);
         stream.write_all(request.as_bytes()).unwrap();

@@ -159,6 +159,10 @@ fn frame(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<
             || "no reason given".to_owned(),
             |frame| common::text::one_line(&format!("{} {}", u16::from(frame.code), frame.reason), 200),
         ))),
+        // A relay that is killed does not take leave of TLS.
+        Some(Err(tungstenite::Error::Io(error))) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(LinkError::Closed("end of the connection".to_owned()))
+        }
         Some(Err(error)) => Err(LinkError::Closed(error.to_string())),
         None => Err(LinkError::Closed("end of the connection".to_owned())),
     }

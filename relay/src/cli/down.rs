@@ -7,7 +7,7 @@ use common::record::State;
 
 use super::{Context, up};
 use crate::consent;
-use crate::engine::{EngineKind, container, local};
+use crate::engine::{container, local};
 use crate::exit::{Code, Failure};
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
@@ -89,16 +89,22 @@ fn running(context: &Context) -> Result<Vec<String>, Failure> {
 /// What a relay that died has left running.
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
-    // It was started with what a person has agreed to, whatever the settings are by now.
-    let Some(agreed) = consent::agreed(&context.root) else { return Ok(()) };
-    if lease::read(registry).is_none() {
+    let state = StateDir::of(&context.root)?;
+    // One of this machine may be left however it came about.
+    let agent = Some(state.agent()).filter(|agent| local::is_running(agent));
+    // The rest was started with what a person has agreed to, whatever the settings are by now.
+    let agreed = consent::agreed(&context.root).filter(|_| lease::read(registry).is_some());
+    if agent.is_none() && agreed.is_none() {
         return Ok(());
     }
-    let state = StateDir::of(&context.root)?;
     state.tokens().revoke_all();
-    match agreed.engine {
-        EngineKind::Local if local::stop(&state.agent()) => Ok(()),
-        EngineKind::Local => Err(Failure::unreachable("the agent did not stop in time")),
-        engine => container::stop(engine, &agreed.name, registry.dir()).map_err(Failure::unreachable),
+    if agent.is_some_and(|agent| !local::stop(&agent)) {
+        return Err(Failure::unreachable("the agent did not stop in time"));
+    }
+    match agreed {
+        Some(agreed) if agreed.engine.is_container() => {
+            container::stop(agreed.engine, &agreed.name, registry.dir()).map_err(Failure::unreachable)
+        }
+        Some(_) | None => Ok(()),
     }
 }

@@ -161,6 +161,11 @@ impl Core {
     pub(super) async fn tick(&mut self) -> Flow {
         if !lease::is_mine(&self.registry, &self.lock) {
             tracing::error!("the registry was removed or replaced: ending");
+            // Its jobs are jobs of the registry that is gone, and nobody would look for it.
+            if self.platform.engine() == crate::engine::EngineKind::Local {
+                let _ = self.platform.stop().await;
+                self.door.tokens.revoke_all();
+            }
             return Flow::Down;
         }
         self.lease.heartbeat_at = time::now();

@@ -21,7 +21,13 @@ const MAX_ID: usize = 64;
 /// Binds the token of a connection to the agent that speaks on it.
 pub(super) fn bind(door: &Door, token: &TokenId, hello: &Hello) -> Result<(), End> {
     door.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
-        Denied::Foreign | Denied::Revoked => End::Refused(wire::CLOSE_PROTOCOL, denied.to_string()),
+        Denied::Foreign { first } => {
+            if first {
+                tracing::warn!("agent {} came with the token of another agent: refused", hello.agent);
+            }
+            End::Denied(denied.to_string())
+        }
+        Denied::Revoked => End::Denied(denied.to_string()),
         // It is not the agent's fault, so that it may try again.
         Denied::Unstored(_) => End::Lost(denied.to_string()),
     })

@@ -26,7 +26,7 @@ use super::subscribe::{Feed, Subscribers};
 use super::tls::Identity;
 use super::{follower, listen, pulse, writer};
 use crate::config::Config;
-use crate::engine::EngineKind;
+use crate::engine::{EngineKind, local};
 use crate::exit::Failure;
 use crate::policy::Policy;
 use crate::registry::Registry;
@@ -59,6 +59,13 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     let state = StateDir::of(root)?;
     state.ensure()?;
     leftovers::remove(registry, SystemTime::now());
+    if local::retire_old(registry) {
+        tracing::warn!(
+            "an earlier version kept its agent's token and the model's key in {}/agent: removed; if its agent still \
+             runs, end it by hand",
+            registry.dir().display()
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -44,6 +44,8 @@ pub(super) enum End {
     Lost(String),
     /// This side: close code and reason.
     Refused(u16, String),
+    /// This side, because of the agent's token. Who tries again and again is not logged again.
+    Denied(String),
 }
 
 /// What can happen on a connection.
@@ -61,8 +63,15 @@ pub(super) async fn run(mut socket: WebSocket, door: Door, token: TokenId) {
         Ok(never) => match never {},
         Err(end) => end,
     };
-    if let End::Refused(code, reason) = end {
-        tracing::warn!("an agent's connection was closed: {reason}");
+    let refusal = match end {
+        End::Refused(code, reason) => {
+            tracing::warn!("an agent's connection was closed: {reason}");
+            Some((code, reason))
+        }
+        End::Denied(reason) => Some((wire::CLOSE_PROTOCOL, reason)),
+        End::Lost(_) => None,
+    };
+    if let Some((code, reason)) = refusal {
         // A close frame's reason has room for 123 bytes.
         let reason = common::text::truncate(&reason, 120);
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
@@ -82,7 +91,7 @@ async fn serve(
     let durable = greet::durable(&caller, &mut hello, door).await?;
     let end = welcomed(socket, door, &caller, hello, RelayFrame::Welcome { protocol, durable, fate }).await;
     let reason = match &end {
-        Err(End::Lost(reason) | End::Refused(_, reason)) => reason.clone(),
+        Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),
         Ok(_) => String::new(),
     };
     let _ = door.core.send(Input::Gone { caller, reason }).await;
@@ -117,6 +126,10 @@ pub(super) fn broken(error: axum::Error) -> End {
     let error = error.into_inner();
     match error.downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(e)) => End::Refused(CloseCode::Size.into(), e.to_string()),
+        // What a process that dies leaves of TLS.
+        Some(tungstenite::Error::Io(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            End::Lost("the agent closed the connection".to_owned())
+        }
         _ => End::Lost(error.to_string()),
     }
 }

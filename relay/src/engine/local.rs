@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::command;
 use crate::descriptors::Inherited;
+use crate::registry::Registry;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::watch::Watch;
 
@@ -37,6 +38,13 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn tell_address(state: &Path, url: &str) -> Result<(), String> {
     atomic::replace(&state.join(ADDRESS), format!("{url}\n").as_bytes(), Durability::Cached)
         .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state.display()))
+}
+
+/// Removes the configuration, with token and model key, that earlier versions kept in the registry. Returns whether there
+/// was one: its agent, if it still runs, can't speak to this relay.
+pub fn retire_old(registry: &Registry) -> bool {
+    let config = registry.folder().sub("agent").file("config.json");
+    config.exists() && config.remove().is_ok()
 }
 
 /// Whether an agent holds the state folder.

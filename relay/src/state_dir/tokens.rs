@@ -7,9 +7,11 @@
 //!
 //! One file a token, named after its hash: a token is valid as long as its file is there, for every process at once.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -30,7 +32,7 @@ struct Issued {
 }
 
 /// A token that is valid at the moment, without the token itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenId(String);
 
 impl TokenId {
@@ -47,7 +49,10 @@ pub enum Denied {
     Revoked,
     /// Another agent used it first.
     #[error("this token belongs to another agent")]
-    Foreign,
+    Foreign {
+        /// Whether this is the first time that it was tried.
+        first: bool,
+    },
     /// The binding can't be stored.
     #[error("the token can't be bound to its agent: {0}")]
     Unstored(io::ErrorKind),
@@ -57,12 +62,14 @@ pub enum Denied {
 #[derive(Debug, Clone)]
 pub struct AgentTokens {
     dir: PathBuf,
+    /// Those that another agent than their own has tried: at most as many as were ever valid.
+    misused: Arc<Mutex<BTreeSet<TokenId>>>,
 }
 
 impl AgentTokens {
     /// The tokens in a folder.
     pub fn in_folder(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, misused: Arc::default() }
     }
 
     /// Makes a token, valid before anybody knows it.
@@ -91,7 +98,10 @@ impl AgentTokens {
         let issued = self.load(id).ok_or(Denied::Revoked)?;
         match &issued.agent {
             Some(owner) if owner == agent => Ok(()),
-            Some(_) => Err(Denied::Foreign),
+            Some(_) => {
+                let mut misused = self.misused.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(Denied::Foreign { first: misused.insert(id.clone()) })
+            }
             None => self
                 .store(id, &Issued { agent: Some(agent.to_owned()), ..issued })
                 .map_err(|e| Denied::Unstored(e.kind())),
@@ -182,7 +192,8 @@ mod tests {
         assert_eq!(tokens.find(""), None);
         assert_eq!(tokens.find(&id.0), None, "a hash is no token");
         assert_eq!(tokens.bind(&id, "a"), Ok(()));
-        assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign));
+        assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { first: true }));
+        assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { first: false }));
         assert_eq!(tokens.bind(&id, "a"), Ok(()));
         for entry in fs::read_dir(dir.path()).unwrap().flatten() {
             let text = format!("{entry:?} {}", fs::read_to_string(entry.path()).unwrap());

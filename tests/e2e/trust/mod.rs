@@ -6,6 +6,7 @@ mod engine;
 mod git;
 mod planted;
 mod policy;
+mod proof;
 mod registry;
 mod secrets;
 mod tries;

@@ -127,9 +127,8 @@ impl Site {
 
     /// Its state folder.
     pub fn state(&self) -> PathBuf {
-        let key = Sha256::digest(self.root().as_os_str().as_encoded_bytes());
-        let key: String = key.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        self.state_home().join("relay").join(key)
+        let key = hex::encode(Sha256::digest(self.root().as_os_str().as_encoded_bytes()));
+        self.state_home().join("relay").join(&key[..32])
     }
 
     /// State of its agent with engine `local`.
@@ -379,7 +378,7 @@ impl Site {
 pub fn mint(state: &Path) -> String {
     static MINTED: AtomicU32 = AtomicU32::new(0);
     let token = format!("test-{}-{}", std::process::id(), MINTED.fetch_add(1, Ordering::Relaxed));
-    let hash: String = Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(token.as_bytes()));
     let path = state.join("tokens").join(format!("{hash}.json"));
     fs::write(&path, r#"{"holder":"test"}"#).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     token

@@ -1,5 +1,6 @@
 //! One connection.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::event::{Event, EventBody, FinalState, Isolation};
@@ -60,7 +61,14 @@ impl Link {
     /// # Errors
     /// [`Ended`] when the relay is not there or does not let it in.
     pub async fn dial_with(door: &Door, token: &str) -> Result<Self, Ended> {
-        let address = door.address();
+        Self::dial_to(door, door.address(), token).await
+    }
+
+    /// Connects to this address with this token and says nothing.
+    ///
+    /// # Errors
+    /// [`Ended`] when the relay is not there or does not let it in.
+    pub async fn dial_to(door: &Door, address: SocketAddr, token: &str) -> Result<Self, Ended> {
         let broken = |e: String| Ended::Broken(e);
         let stream = TcpStream::connect(address).await.map_err(|e| broken(e.to_string()))?;
         let _ = stream.set_nodelay(true);
