@@ -13,15 +13,16 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file_ref::FileRef;
+use super::opened::{self, Open};
 use super::refused::{Reason, Refused};
 
 /// The names below the project root that lead to the registry.
@@ -34,13 +35,6 @@ pub const ASIDE: &str = ".refused-";
 const KEPT_NAME: usize = 200;
 /// Things of one name that are set aside before that is given up.
 const MOST_ASIDE: u32 = 1000;
-/// A file that is published where renaming can't refuse to replace has two names for an instant.
-const LOOKS: usize = 20;
-
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const CAUTIOUS: OFlags =
-    OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
-
 /// A folder, opened when it is first needed and from then on the same one, whatever its path leads to.
 #[derive(Debug, Clone)]
 pub struct Dir(Arc<Inner>);
@@ -61,12 +55,6 @@ enum Place {
     /// Any folder, as given.
     #[cfg(any(test, feature = "internals"))]
     Given,
-}
-
-#[derive(Debug)]
-struct Open {
-    fd: OwnedFd,
-    owner: u32,
 }
 
 impl PartialEq for Dir {
@@ -135,22 +123,10 @@ impl Dir {
             return Ok(open);
         }
         let opened = match &self.0.place {
-            Place::Project(root, names) => open_way(root, &WAY[..*names])?,
-            Place::Below(parent, name) => {
-                let parent = parent.open()?;
-                let fd = open_folder(parent.fd.as_fd(), name, &self.0.path)?;
-                let stat = rustix::fs::fstat(&fd)?;
-                if let Some(reason) = Reason::of_folder(&stat, parent.owner) {
-                    return Err(Refused::error(&self.0.path, reason));
-                }
-                Open { fd, owner: parent.owner }
-            }
+            Place::Project(root, names) => Open::way(root, &WAY[..*names])?,
+            Place::Below(parent, name) => parent.open()?.folder(name, &self.0.path)?,
             #[cfg(any(test, feature = "internals"))]
-            Place::Given => {
-                let fd = rustix::fs::open(&self.0.path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-                // Those of the system for temporary files are root's, and everybody's to use.
-                Open { fd, owner: rustix::process::geteuid().as_raw() }
-            }
+            Place::Given => Open::given(&self.0.path)?,
         };
         // Another thread may have been faster: its descriptor is as good.
         Ok(self.0.open.get_or_init(|| opened))
@@ -177,7 +153,7 @@ impl Dir {
             Place::Below(parent, name) => self.ensure_below(parent, name),
             Place::Project(root, names) => {
                 match self.open() {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => make_way(root, &WAY[..*names])?,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => opened::make_way(root, &WAY[..*names])?,
                     opened => {
                         opened?;
                     }
@@ -290,61 +266,25 @@ impl Dir {
 
     /// Opens a file to read it.
     pub(super) fn open_to_read(&self, name: &Path) -> io::Result<File> {
-        let open = self.open()?;
-        self.open_file(open, name, OFlags::RDONLY)
+        self.open()?.file(name, OFlags::RDONLY, &self.0.path)
     }
 
     /// Opens a file to read it, whosever it is and however many names it has.
     pub(super) fn open_any(&self, name: &Path) -> io::Result<File> {
-        let open = self.open()?;
-        match rustix::fs::openat(&open.fd, name, OFlags::RDONLY | CAUTIOUS, Mode::empty()) {
-            Ok(fd) => {
-                let stat = rustix::fs::fstat(&fd)?;
-                match Reason::of_file(&stat, stat.st_uid).filter(|reason| *reason != Reason::HardLink) {
-                    None => Ok(File::from(fd)),
-                    Some(reason) => Err(Refused::error(&self.0.path.join(name), reason)),
-                }
-            }
-            // Why it could not be opened is told as for any other.
-            Err(_) => self.open_file(open, name, OFlags::RDONLY),
-        }
+        self.open()?.any_file(name, &self.0.path)
     }
 
     /// Opens a file to change it. What stands in its place is set aside where a new file may be made.
     pub(super) fn open_to_change(&self, name: &Path, flags: OFlags) -> io::Result<File> {
         self.fd_to_change()?;
         let open = self.open()?;
-        match self.open_file(open, name, flags) {
+        match open.file(name, flags, &self.0.path) {
             Err(e) if flags.contains(OFlags::CREATE) && Refused::of(&e).is_some() => {
                 self.set_aside(name, &e)?;
-                self.open_file(open, name, flags)
+                open.file(name, flags, &self.0.path)
             }
             opened => opened,
         }
-    }
-
-    fn open_file(&self, open: &Open, name: &Path, flags: OFlags) -> io::Result<File> {
-        let refused = |reason| Refused::error(&self.0.path.join(name), reason);
-        let fd = match rustix::fs::openat(&open.fd, name, flags | CAUTIOUS, Mode::RUSR | Mode::WUSR) {
-            Err(e @ (Errno::NOENT | Errno::EXIST)) => return Err(e.into()),
-            Err(e) => {
-                // What it is tells more than why it could not be opened.
-                let reason = self.stat(name).ok().and_then(|stat| {
-                    let closed = e == Errno::ACCESS && stat.st_mode & 0o600 != 0o600;
-                    Reason::of_file(&stat, open.owner).or(closed.then_some(Reason::Mode))
-                });
-                return Err(reason.map_or_else(|| e.into(), refused));
-            }
-            Ok(fd) => fd,
-        };
-        for _ in 0..LOOKS {
-            match Reason::of_file(&rustix::fs::fstat(&fd)?, open.owner) {
-                None => return Ok(File::from(fd)),
-                Some(Reason::HardLink) => std::thread::yield_now(),
-                Some(reason) => return Err(refused(reason)),
-            }
-        }
-        Err(refused(Reason::HardLink))
     }
 
     /// The length of a file.
@@ -378,7 +318,7 @@ impl Dir {
         for n in 1..MOST_ASIDE {
             let aside = [ASIDE.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
             let aside = PathBuf::from(OsString::from_vec(aside));
-            match rename_new(fd, name, fd, &aside) {
+            match opened::rename_new(fd, name, fd, &aside) {
                 Ok(()) => {
                     tracing::warn!("{why}; it was set aside as {}", self.0.path.join(aside).display());
                     return Ok(());
@@ -389,66 +329,6 @@ impl Dir {
             }
         }
         Err(io::Error::other(why.to_string()))
-    }
-}
-
-fn open_folder(above: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<OwnedFd> {
-    match rustix::fs::openat(above, name, FOLDER, Mode::empty()) {
-        Err(e @ (Errno::NOTDIR | Errno::LOOP | Errno::MLINK)) => {
-            let stat = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            let reason = Reason::of_folder(&stat, stat.st_uid);
-            Err(reason.map_or_else(|| e.into(), |reason| Refused::error(path, reason)))
-        }
-        opened => Ok(opened?),
-    }
-}
-
-fn open_way(root: &Path, names: &[&str]) -> io::Result<Open> {
-    let mut fd = rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut path = root.to_owned();
-    for name in names {
-        path.push(name);
-        fd = open_folder(fd.as_fd(), name, &path)?;
-    }
-    let owner = rustix::fs::fstat(&fd)?.st_uid;
-    Ok(Open { fd, owner })
-}
-
-fn make_way(root: &Path, names: &[&str]) -> io::Result<()> {
-    let mut fd = rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut path = root.to_owned();
-    for &name in names {
-        path.push(name);
-        match rustix::fs::mkdirat(&fd, name, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
-        }
-        fd = open_folder(fd.as_fd(), name, &path)?;
-    }
-    Ok(())
-}
-
-/// Renames what must not replace anything.
-pub(super) fn rename_new(
-    from_dir: BorrowedFd<'_>,
-    from: &Path,
-    to_dir: BorrowedFd<'_>,
-    to: &Path,
-) -> rustix::io::Result<()> {
-    match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
-        // A file system that can't: NFS, some FUSE.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-        renamed => return renamed,
-    }
-    match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
-        Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
-        Err(e @ (Errno::EXIST | Errno::NOENT)) => Err(e),
-        // No file, or no links at all: between the look and the rename a name may be lost, nothing outside.
-        Err(_) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
-            Ok(_) => Err(Errno::EXIST),
-            Err(e) => Err(e),
-        },
     }
 }
 

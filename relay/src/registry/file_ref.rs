@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
-use super::dir::{Dir, rename_new};
+use super::dir::Dir;
+use super::opened::rename_new;
 use super::refused::{Reason, Refused};
 
 /// A name in a folder. Nothing is opened yet, and nothing need be there.

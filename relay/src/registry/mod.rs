@@ -6,7 +6,7 @@
 //! relay status │ logs │ events │ wait ◄─ read, watch ─┘
 //! ```
 //!
-//! * [`dir`]: the folder, held open; [`file_ref`]: a file in it. Nothing here is opened in another way. [`refused`]: what is
+//! * [`dir`]: the folder, held open (`opened`: what is opened below it); [`file_ref`]: a file in it. Nothing here is opened in another way. [`refused`]: what is
 //!   not opened, and why. [`staged`]: a file that is written beside its place.
 //! * [`layout`]: which file is where.
 //! * [`create`]: a new job, durable before it has a number that anybody sees.
@@ -37,6 +37,7 @@ pub mod lease;
 pub mod leftovers;
 pub mod log_file;
 pub mod log_place;
+mod opened;
 pub mod outbox;
 pub mod prune;
 pub mod read;

@@ -90,7 +90,7 @@ pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
 pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
     let folder = registry.requests();
     let mut names = folder.names()?;
-    names.retain(|name| !name.starts_with('.') && name.ends_with(".json"));
+    names.retain(|name| !name.starts_with('.') && name.strip_suffix(".json").is_some());
     names.sort();
     names.truncate(MOST_FILED);
     Ok(names.iter().map(|name| read(&folder, name)).collect())
