@@ -194,7 +194,11 @@ fn tokens_end_with_down_and_when_their_agent_is_replaced() {
     // Also where no daemon is left to revoke them.
     let kept = door.fresh_token();
     kill(site.daemon_pid());
+    let lock = fs::File::open(site.registry().join("relay.lock")).unwrap();
+    until("the relay is dead", || lock.try_lock_shared().ok());
+    drop(lock);
     site.relay(&["down"]);
+    assert_eq!(tokens(&site), BTreeSet::new());
     site.relay(&["up"]);
     assert!(!lets_in(&Door::of(&site), &kept));
 }
