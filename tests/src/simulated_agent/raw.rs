@@ -79,6 +79,23 @@ impl Raw {
         self.stream.write_all(&frame)
     }
 
+    /// Fills `bytes` without sending what is left to send: a relay that has closed takes nothing more.
+    fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.stream.conn.reader().read(&mut bytes[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(more) => filled += more,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.stream.conn.read_tls(&mut self.stream.sock)?;
+                    self.stream.conn.process_new_packets().map_err(io::Error::other)?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads until the connection ends; gives the code of the close frame, if one came, and how long that took. Frames
     /// of the relay are short.
     pub fn closed(mut self, patience: Duration) -> (Option<u16>, Duration) {
@@ -87,13 +104,9 @@ impl Raw {
         while begun.elapsed() < patience {
             let mut head = [0; 2];
             let left = patience.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
-            let read = self
-                .stream
-                .sock
-                .set_read_timeout(Some(left))
-                .and_then(|()| self.stream.read_exact(&mut head));
+            let read = self.stream.sock.set_read_timeout(Some(left)).and_then(|()| self.take(&mut head));
             let mut body = vec![0; usize::from(head[1])];
-            if read.and_then(|()| self.stream.read_exact(&mut body)).is_err() {
+            if read.and_then(|()| self.take(&mut body)).is_err() {
                 break;
             }
             if head[0] & 0xf == CLOSE
