@@ -104,8 +104,9 @@ pub(super) fn spellings(c: char, depth: u8) -> Vec<Vec<u8>> {
     }
     let mut units = [0; 2];
     let units = c.encode_utf16(&mut units);
-    spellings.push(units.iter().map(|unit| format!("\\u{unit:04x}")).collect());
-    spellings.push(units.iter().map(|unit| format!("\\u{unit:04X}")).collect());
+    let lower: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+    let upper: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04X}")).collect();
+    spellings.extend([lower.concat(), upper.concat()]);
     for _ in 1..depth {
         for spelling in &mut spellings {
             *spelling = spelling.replace('\\', "\\\\").replace('"', "\\\"");
