@@ -268,9 +268,9 @@ fn worktrees_submodules_and_subfolders_of_a_repository_can_be_committed_in() {
                 git worktree add -q ../tree; C -c protocol.file.allow=always submodule --quiet add ../main mod; C commit -qm y";
     let make = format!("set -e; C() {{ git -c user.name=w -c user.email=w@e \"$@\"; }}; {make}");
     let projects = site.root().join("workspace-projects");
-    let made =
+    let prepared =
         std::process::Command::new("bash").args(["-c", &make]).current_dir(&projects).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
     site.relay(&["up"]);
     for folder in ["tree", "main/sub", "main/mod", "main"] {
         let folder = format!("workspace-projects/{folder}");

@@ -38,6 +38,9 @@ fn forge(spec: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(spec, value.to_string()).unwrap();
 }
 
+/// What it is called, what it makes of a spec, and what the refusal names.
+type Forgery = (&'static str, fn(&mut Value, &Path), &'static str);
+
 #[test]
 fn a_forged_spec_gets_no_more_than_the_settings_allow() {
     let site = Site::new(Engine::Local);
@@ -47,7 +50,7 @@ fn a_forged_spec_gets_no_more_than_the_settings_allow() {
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", outside.join("agreed").display()));
     let link = site.root().join("workspace-projects/link");
     symlink(&outside, &link).unwrap();
-    let refused: [(&str, fn(&mut Value, &Path), &str); 19] = [
+    let refused: [Forgery; 19] = [
         (
             "bypass",
             |spec, _| spec["codex"]["args"] = json!(["--dangerously-bypass-approvals-and-sandbox"]),

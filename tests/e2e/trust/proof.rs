@@ -267,7 +267,7 @@ fn with_engine_local_neither_the_models_key_nor_the_agents_token_is_on_disk() {
     fs::write(&wrapper, script).unwrap();
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     let mut up = site.environment(Command::new(bin.path().join("relay")));
-    up.arg("up").current_dir(site.root()).env("CODEX_HOME", site.codex_home());
+    up.args(["up", "--yes"]).current_dir(site.root()).env("CODEX_HOME", site.codex_home());
     let up = up.env("CODEX_API_KEY", KEY).env("OPENAI_API_KEY", KEY).output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
     let config: serde_json::Value = serde_json::from_slice(&fs::read(&seen).unwrap()).unwrap();
@@ -281,11 +281,11 @@ fn with_engine_local_neither_the_models_key_nor_the_agents_token_is_on_disk() {
     }
     let mut agents = 0;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let read = |file: &str| {
+        let shown = |file: &str| {
             let bytes = fs::read(entry.path().join(file)).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let (cmdline, environ) = (read("cmdline"), read("environ"));
+        let (cmdline, environ) = (shown("cmdline"), shown("environ"));
         assert!(!cmdline.contains(token) && !environ.contains(token) && !cmdline.contains(KEY), "{cmdline}");
         if cmdline.contains("worker-agent") && cmdline.contains(&*site.agent().to_string_lossy()) {
             agents += 1;
