@@ -232,10 +232,19 @@ fn nothing_breaks_a_host() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.stdout.len(), said.lines().count()), (0, 1), "{said}");
     }
-    // A registry that can't be written: said, and the end is kept for later.
+    // A file in the place of a folder is set aside.
     std::fs::write(site.registry().join("sessions"), "no folder").unwrap();
+    quiet("SessionEnd", &json(&site.root().to_string_lossy()));
+    assert!(site.registry().join("sessions/s1.json").exists());
+    assert_eq!(std::fs::read(site.registry().join(".refused-sessions-1")).unwrap(), b"no folder");
+    // A registry that can't be opened: said, and the end is kept for later.
+    let elsewhere = site.root().join("elsewhere");
+    std::fs::rename(site.registry(), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, site.registry()).unwrap();
     let output = call(&site, "SessionEnd", json(&site.root().to_string_lossy()).as_bytes(), &[]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("can't be written"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is a symbolic link"), "{output:?}");
+    std::fs::remove_file(site.registry()).unwrap();
+    std::fs::rename(&elsewhere, site.registry()).unwrap();
 }
 
 /// Claude Code is not on the machine of the tests: these are the calls that its reference of hooks documents.
