@@ -61,7 +61,9 @@ impl RelaySide {
     ///
     /// # Errors
     /// The registry can't be read or repaired.
+    #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
     pub fn open(root: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(root)?;
         let registry = Registry::of(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
         let changes = Changes::new();
