@@ -315,8 +315,8 @@ fn an_agent_is_connected_within_milliseconds_tls_included() {
     });
     let half = percentile(times, 50);
     figure(&format!("TCP, TLS and upgrade of an agent on loopback: p50 {} µs of {TRIES}", half.as_micros()));
-    // Without optimisation everything is some times slower.
-    let most = Duration::from_millis(if cfg!(debug_assertions) { 25 } else { 5 });
+    // The figure holds for optimised programs. Without, this only finds a handshake that waits for a timer.
+    let most = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 5 });
     assert!(half <= most, "{half:?}");
 }
 
