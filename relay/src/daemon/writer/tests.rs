@@ -253,7 +253,7 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
         });
         fs::write(registry.spec(job), spec.to_string()).unwrap();
     };
-    jobs.each_ref().map(write);
+    jobs.iter().for_each(write);
     let holds =
         || jobs.each_ref().map(|job| fs::read_to_string(registry.spec(job)).unwrap().contains("s3cret"));
     let (mut writer, _changes) = open(&registry);
