@@ -23,12 +23,12 @@ const FILE: &str = "c4nary-in-a-file-name";
 
 /// Prints the canary in every encoding, in two pieces and on stderr.
 const PRINT: &str = r#"
-import base64, json, os, sys, urllib.parse
+import base64, json, os, re, sys, urllib.parse
 v = os.environ["CANARY"]
 b = v.encode()
 basic = ("user:" + v).encode()
 for text in [v, json.dumps(v), json.dumps(v, ensure_ascii=False), json.dumps(json.dumps(v)), json.dumps(json.dumps(json.dumps(v))),
-             urllib.parse.quote(v), urllib.parse.quote(v, safe=""), urllib.parse.quote_plus(v), urllib.parse.quote(v).lower(),
+             urllib.parse.quote(v), urllib.parse.quote(v, safe=""), urllib.parse.quote_plus(v), re.sub("%..", lambda m: m[0].lower(), urllib.parse.quote(v)),
              base64.b64encode(b).decode(), base64.b64encode(basic).decode(), base64.urlsafe_b64encode(b"x" + basic).decode(),
              base64.urlsafe_b64encode(b"xy" + basic).decode().rstrip("="), base64.encodebytes(b"-" * 40 + basic).decode(),
              b.hex(), b.hex().upper(), b.hex(" ")]:
@@ -49,15 +49,18 @@ fn needles(value: &str) -> Vec<String> {
     };
     let ascii = json(value).replace('ä', "\\u00e4");
     let mut all = vec![value.to_owned(), json(value), json(&json(value)), ascii.clone(), json(&ascii)];
-    let percent = |plain: &str| -> String {
+    let percent = |plain: &str, upper: bool| -> String {
         let spelled = |byte: u8| match char::from(byte) {
             c if c.is_ascii_alphanumeric() || plain.contains(c) => c.to_string(),
-            _ => format!("%{byte:02X}"),
+            _ if upper => format!("%{byte:02X}"),
+            _ => format!("%{byte:02x}"),
         };
         value.bytes().map(spelled).collect()
     };
-    all.extend([percent("-_.~"), percent("-_.~/"), percent("-_.~").replace("%20", "+")]);
-    all.extend([percent("-_.~").to_lowercase(), percent("-_.~/").to_lowercase()]);
+    for upper in [true, false] {
+        all.extend([percent("-_.~", upper), percent("-_.~/", upper)]);
+        all.push(percent("-_.~", upper).replace("%20", "+"));
+    }
     for (shift, shared) in [(0, 0), (1, 2), (2, 3)] {
         let text = format!("{}{value}", "x".repeat(shift));
         let whole = text.len() * 8 / 6;
@@ -148,9 +151,9 @@ fn launch_in(site: &Site, workspace: &str, args: &[&str]) -> String {
 fn shell_jobs(site: &Site) {
     site.write("workspace-projects/demo/print.py", PRINT);
     let check = "echo \"the key is $CANARY\"; false";
-    let setup = format!("echo '{CANARY}'");
+    let setup = "echo \"set up with $CANARY\"";
     let job =
-        launch(site, &["--runner", "shell", "--setup", &setup, "--check", check, "python3 print.py; env"]);
+        launch(site, &["--runner", "shell", "--setup", setup, "--check", check, "python3 print.py; env"]);
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::CheckFailed)), "{}", site.log(&job));
     let message = record.error.unwrap().message;
@@ -158,7 +161,7 @@ fn shell_jobs(site: &Site) {
     let log = site.log(&job);
     assert!(log.contains("printed all") && log.contains("complaint about ***CANARY***"), "{log}");
     assert_eq!(log.matches("two pieces ***CANARY***\n").count(), 4, "{log}");
-    assert!(log.contains("CANARY=***CANARY***") && log.contains("$ echo '***CANARY***'"), "{log}");
+    assert!(log.contains("CANARY=***CANARY***") && log.contains("set up with ***CANARY***"), "{log}");
     nothing_holds_the_canary(site, &job);
 }
 
@@ -167,8 +170,7 @@ fn model_scripts() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let patch = format!("*** Begin Patch\n*** Add File: {FILE}.txt\n+{CANARY}\n*** End Patch");
     let script = json!({"name": "spills", "turns": [
-        {"reasoning": format!("The key is {CANARY}.")},
-        {"commands": [{"cmd": "python3 print.py"}]},
+        {"reasoning": format!("The key is {CANARY}."), "commands": [{"cmd": "python3 print.py"}]},
         {"commands": [{"cmd": format!("git clone -q 'file:///nowhere/{CANARY}'; echo cloned")}]},
         {"patch": patch},
         {"message": format!("All done with {CANARY} and {FILE}.")},
