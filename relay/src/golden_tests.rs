@@ -67,7 +67,13 @@ fn keeps(name: &str, golden: &Value, loaded: &Value) {
 fn load<T: DeserializeOwned + Serialize>(end: &str) -> Vec<(String, T)> {
     let load = |(name, text): (String, String)| {
         let value: T = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-        keeps(&name, &serde_json::from_str(&text).unwrap(), &serde_json::to_value(&value).unwrap());
+        let mut golden: Value = serde_json::from_str(&text).unwrap();
+        if end == ".lease.json" {
+            // Who may connect is no longer said in the lease, which a session may write.
+            let lease = golden.as_object_mut().unwrap();
+            lease.retain(|key, _| !["token_sha256", "older_tokens_sha256"].contains(&key.as_str()));
+        }
+        keeps(&name, &golden, &serde_json::to_value(&value).unwrap());
         (name, value)
     };
     files("v1", end).into_iter().map(load).collect()

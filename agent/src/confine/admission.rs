@@ -72,7 +72,9 @@ mod tests {
     use super::*;
 
     fn config(more: &str) -> Config {
-        Config::parse(format!(r#"{{"url":"ws://h/agent","token":"t"{more}}}"#).as_bytes()).unwrap()
+        let certificate = r"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let text = format!(r#"{{"url":"wss://h/agent","token":"t","certificate":"{certificate}"{more}}}"#);
+        Config::parse(text.as_bytes()).unwrap()
     }
 
     fn spec(sandbox: Sandbox) -> JobSpec {

@@ -75,19 +75,19 @@ struct State {
 }
 
 /// A run that is being looked at.
-struct Starting<'a> {
-    jobs: &'a Jobs,
+struct Starting {
+    jobs: Arc<Jobs>,
     run: RunId,
 }
 
-impl<'a> Starting<'a> {
-    fn new(jobs: &'a Jobs, run: &RunId) -> Self {
+impl Starting {
+    fn new(jobs: &Arc<Jobs>, run: &RunId) -> Self {
         jobs.state().starting.entry(run.clone()).or_default();
-        Self { jobs, run: run.clone() }
+        Self { jobs: Arc::clone(jobs), run: run.clone() }
     }
 }
 
-impl Drop for Starting<'_> {
+impl Drop for Starting {
     fn drop(&mut self) {
         self.jobs.state().starting.remove(&self.run);
     }
@@ -190,10 +190,20 @@ impl Jobs {
     }
 
     /// Takes a job or refuses it. A run that is known already is accepted again.
-    pub(crate) async fn start(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
+    ///
+    /// A cancel that comes right behind the start finds the run, whether the future was polled by then or not; it is
+    /// forgotten also where the future is dropped with its connection.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        run: RunId,
+        spec: String,
+    ) -> impl Future<Output = AgentFrame> + Send + use<> {
+        let starting = Starting::new(self, &run);
+        async move { starting.jobs.start_in_turn(run, spec).await }
+    }
+
+    async fn start_in_turn(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
         let RunId { job, epoch } = run.clone();
-        // Known from now on, so that a cancel is not missed; forgotten also where this is dropped with its connection.
-        let _starting = Starting::new(self, &run);
         let _turn = self.starts.lock().await;
         if self.spool.get(&run).is_some() {
             return AgentFrame::Accepted { job, epoch };

@@ -84,8 +84,7 @@ impl<'a> Session<'a> {
                 if self.starts.len() >= MAX_REPLIES {
                     return Err(LinkError::Protocol("it starts jobs without reading the answers".to_owned()));
                 }
-                let jobs = Arc::clone(self.jobs);
-                self.starts.spawn(async move { jobs.start(RunId { job, epoch }, spec).await });
+                self.starts.spawn(self.jobs.start(RunId { job, epoch }, spec));
                 Ok(())
             }
             RelayFrame::Extend { job, step, by_ms } => {
