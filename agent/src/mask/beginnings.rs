@@ -69,7 +69,7 @@ fn json(value: &str, depth: u8) -> Vec<Vec<u8>> {
             let special = all && !c.is_ascii_alphanumeric()
                 || html && "<>&'".contains(c)
                 || unicode > 0 && !c.is_ascii();
-            let at = if slash && c == '/' { 1 } else { 0 };
+            let at = usize::from(slash && c == '/');
             let usual = spellings.into_iter().nth(at).filter(|_| !special);
             start.extend(usual.or(escaped).unwrap_or_default());
         }

@@ -104,8 +104,8 @@ pub(super) fn spellings(c: char, depth: u8) -> Vec<Vec<u8>> {
     }
     let mut units = [0; 2];
     let units = c.encode_utf16(&mut units);
-    spellings.push(units.iter().map(|unit| format!("\\u{unit:04x}")).collect());
-    spellings.push(units.iter().map(|unit| format!("\\u{unit:04X}")).collect());
+    spellings.push(units.iter().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat());
+    spellings.push(units.iter().map(|unit| format!("\\u{unit:04X}")).collect::<Vec<_>>().concat());
     for _ in 1..depth {
         for spelling in &mut spellings {
             *spelling = spelling.replace('\\', "\\\\").replace('"', "\\\"");

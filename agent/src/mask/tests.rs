@@ -305,13 +305,9 @@ fn no_event_in_the_spool_holds_a_secret_whatever_field_it_stood_in() {
 
 #[test]
 fn many_long_secrets_are_built_quickly_and_stay_small() {
-    let values: Vec<String> = (0..100_u32)
-        .map(|n| {
-            (0..128_u32)
-                .map(|k| format!("{:032x}", u128::from(n * 7919 + k) * 0x9E37_79B9_7F4A_7C15))
-                .collect()
-        })
-        .collect();
+    let piece = |n: u64, k: u64| format!("{:032x}", u128::from(n * 7919 + k) * 0x9E37_79B9_7F4A_7C15);
+    let value = |n: u64| (0..128).map(|k| piece(n, k)).collect::<Vec<_>>().concat();
+    let values: Vec<String> = (0..100).map(value).collect();
     let mut secrets = Secrets::new(&[]);
     for value in &values {
         assert_eq!(value.len(), 4096);

@@ -69,9 +69,8 @@ fn needles(value: &str) -> Vec<String> {
                 .map(|e| e[shared..whole].to_owned()),
         );
     }
-    let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
     let spaced: Vec<String> = value.bytes().map(|byte| format!("{byte:02x}")).collect();
-    all.extend([hex.to_uppercase(), hex, spaced.join(" ")]);
+    all.extend([spaced.concat().to_uppercase(), spaced.concat(), spaced.join(" ")]);
     all
 }
 
