@@ -19,7 +19,7 @@ fn shell(site: &Site, shell: &[&str], script: &str) -> String {
     let path = format!("{}:{}", programs::dir().display(), std::env::var("PATH").unwrap());
     let mut command = Command::new(shell[0]);
     command.args(&shell[1..]).arg(script).current_dir(site.root()).env("PATH", path);
-    command.env("HOME", site.root().join("home")).env_remove("RELAY_ROOT");
+    command.env("HOME", site.home()).env_remove("RELAY_ROOT");
     let output = command.output().unwrap_or_else(|e| panic!("{shell:?}: {e}"));
     assert!(output.status.success(), "{shell:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -18,7 +18,7 @@ const RULES: &str = "prefix_rule(pattern = [\"relay\", [\"up\", \"down\"]], deci
 /// A project in which nothing is missing; its relay does not run yet.
 fn healthy() -> (Model, Site) {
     let (model, site) = codex::site(Engine::Local, "127.0.0.1");
-    site.write("home/.bash_profile", &format!("PATH={}:$PATH\n", programs::dir().display()));
+    site.write_home(".bash_profile", &format!("PATH={}:$PATH\n", programs::dir().display()));
     site.write(".codex/rules/relay.rules", RULES);
     let config = site.codex_home().join("config.toml");
     let trust = format!("\n[projects.\"{}\"]\ntrust_level = \"trusted\"\n", site.root().display());

@@ -312,13 +312,13 @@ async fn session(site: &Site, model: &ScriptedModel, bin: &Path, prompt: &str) -
     let own = fs::read_to_string(&path).unwrap();
     fs::write(&path, own + &trusted).unwrap();
     // Codex runs commands in a login shell.
-    site.write("home/.profile", &format!("PATH={}:$PATH\n", bin.display()));
+    site.write_home(".profile", &format!("PATH={}:$PATH\n", bin.display()));
     let path = std::env::var("PATH").unwrap();
     let mut codex = tokio::process::Command::new(programs::codex());
     codex
         .args(["--dangerously-bypass-hook-trust", "exec", "-s", "workspace-write", prompt])
         .current_dir(site.root());
-    codex.env("CODEX_HOME", site.codex_home()).env("HOME", site.root().join("home"));
+    codex.env("CODEX_HOME", site.codex_home()).env("HOME", site.home());
     codex.env("XDG_STATE_HOME", site.state_home());
     codex.env("PATH", format!("{}:{path}", bin.display()));
     codex.env_remove("RELAY_ROOT").stdin(std::process::Stdio::null());

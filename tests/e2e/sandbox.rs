@@ -318,7 +318,7 @@ fn a_model_delegates_with_pipes_heredocs_and_variables_without_a_rule_or_an_appr
     site.write("scripts/delegate.json", &script);
     site.write("workspace-projects/demo/package.json", r#"{"scripts": {"test": "echo tested; exit 3"}}"#);
     // A login shell sets a PATH of its own.
-    site.write("home/.bash_profile", &format!("PATH={}:$PATH\n", programs::dir().display()));
+    site.write_home(".bash_profile", &format!("PATH={}:$PATH\n", programs::dir().display()));
     let model =
         Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1", &site.root().join("scripts"));
     model.write_codex_home(site.codex_home());

@@ -145,7 +145,9 @@ def memory_of(wanted):
 
 
 def is_agent(pid):
-    return b"worker-agent" in read(f"/proc/{pid}/cmdline")
+    # The shims of a job are the same program, and the job's own.
+    words = read(f"/proc/{pid}/cmdline").split(b"\0")
+    return words[0].endswith(b"worker-agent") and b"run" in words
 
 
 def memory_of_the_agent():
@@ -457,8 +459,8 @@ def attempt(function):
     return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 7
 
 
-with open(sys.argv[2], "w") as results:
-    for function in TRIES:
-        word = "broke" if attempt(function) else "held"
+for function in TRIES:
+    word = "broke" if attempt(function) else "held"
+    # Opened anew each time: a try may move what is open.
+    with open(sys.argv[2], "a") as results:
         results.write(f"{function.__name__} {word}\n")
-        results.flush()

@@ -32,7 +32,7 @@ fn host(site: &Site, prompt: &str) -> Vec<Value> {
         .args(["exec", "--json", "--skip-git-repo-check", "-s", "workspace-write", prompt])
         .current_dir(site.root())
         .env("CODEX_HOME", site.codex_home())
-        .env("HOME", site.root().join("home"))
+        .env("HOME", site.home())
         .env("XDG_STATE_HOME", site.state_home())
         .stdin(Stdio::null())
         .output()
@@ -82,7 +82,7 @@ fn python(site: &Site, calls: &Value, thread: &str) -> (BTreeSet<String>, Vec<St
     let told = json!({
         "cwd": site.root(),
         "env": {
-            "HOME": site.root().join("home"),
+            "HOME": site.home(),
             "XDG_STATE_HOME": site.state_home(),
             "CODEX_HOME": site.codex_home(),
         },

@@ -14,7 +14,7 @@ fn site() -> (Model, Site) {
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1");
     model.write_codex_home(site.codex_home());
     site.configure_in_sandbox("");
-    site.write("home/.bashrc", "# mine\n");
+    site.write_home(".bashrc", "# mine\n");
     (model, site)
 }
 
@@ -22,7 +22,7 @@ fn site() -> (Model, Site) {
 const EVIL: &str = "echo evil >> ~/.bashrc; echo evil > ../outside; echo inside > inside";
 
 fn untouched(site: &Site) {
-    assert_eq!(fs::read_to_string(site.root().join("home/.bashrc")).unwrap(), "# mine\n");
+    assert_eq!(fs::read_to_string(site.home().join(".bashrc")).unwrap(), "# mine\n");
     assert!(!site.root().join("workspace-projects/outside").exists());
     assert_eq!(fs::read_to_string(site.workspace().join("inside")).unwrap(), "inside\n");
 }
@@ -129,7 +129,7 @@ fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
     let model = Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1", &scripts);
     model.write_codex_home(site.codex_home());
     site.configure_in_sandbox("");
-    site.write("home/.bashrc", "# mine\n");
+    site.write_home(".bashrc", "# mine\n");
     let launch = ["launch", "-q", "-w"].map(str::to_owned).into();
     (model, site, launch)
 }
@@ -209,7 +209,7 @@ pub(crate) fn swapped(site: &Site, target: &str) {
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Refused)));
     let message = record.error.unwrap().message;
-    assert!(message.contains("leads through the link"), "{message}");
+    assert!(message.contains("it leads to"), "{message}");
 }
 
 #[test]
@@ -286,9 +286,9 @@ fn worktrees_submodules_and_subfolders_of_a_repository_can_be_committed_in() {
 fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {
     let (_model, site) = site();
     for folder in [".npm", ".cache", ".cargo/registry"] {
-        site.write(&format!("home/{folder}/mine"), "");
+        site.write_home(&format!("{folder}/mine"), "");
     }
-    site.write("home/.cargo/config.toml", "[term]\nquiet = true\n");
+    site.write_home(".cargo/config.toml", "[term]\nquiet = true\n");
     let up = site.command(&["up"]).env_remove("CARGO_HOME").output().unwrap();
     assert!(up.status.success());
     let line = "for f in ~/.npm ~/.cache ~/.cargo/registry; do touch $f/evil && echo poisoned; done; \
@@ -299,6 +299,6 @@ fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {
     assert!(said.contains("cached") && !said.contains("poisoned") && said.contains("quiet = true"), "{said}");
     assert!(said.contains("home/.cache/relay/"), "{said}");
     for folder in [".npm", ".cache", ".cargo/registry"] {
-        assert!(!site.root().join("home").join(folder).join("evil").exists());
+        assert!(!site.home().join(folder).join("evil").exists());
     }
 }

@@ -91,7 +91,10 @@ fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
 #[test]
 fn the_engine_is_that_of_the_settings_or_the_consent_whatever_the_lease_says() {
     let site = Site::new(Engine::Local);
-    site.write("platform/relay.toml", "[platform]\nname = \"relay-test-lease\"\n");
+    site.write(
+        "platform/relay.toml",
+        "[platform]\nname = \"relay-test-lease\"\n[codex]\nsandbox = \"off\"\n",
+    );
     site.relay(&["up", "--engine", "local"]);
     site.relay(&["down"]);
     let lease = site.registry().join("relay.json");

@@ -71,7 +71,7 @@ fn a_forged_spec_gets_no_more_than_the_settings_allow() {
         ("model", |spec, _| spec["codex"]["model"] = json!("--yolo"), "name of a model"),
         ("root", |spec, _| spec["workspace"] = json!("/"), "root of the file system"),
         ("roothome", |spec, _| spec["workspace"] = json!("/root"), "home"),
-        ("home", |spec, root| spec["workspace"] = json!(root.join("home")), "home"),
+        ("above", |spec, _| spec["workspace"] = json!("/home"), "home"),
         ("out", |spec, _| spec["workspace"] = json!("/usr/lib"), "outside of the project"),
         ("registry", |spec, root| spec["workspace"] = json!(root.join("platform/workers")), "platform/"),
         (
@@ -131,10 +131,11 @@ fn a_launch_into_a_place_that_is_not_a_workers_is_refused_with_the_way_on() {
     let site = Site::new(Engine::Local);
     let outside = tempfile::tempdir().unwrap();
     let outside = outside.path().to_str().unwrap();
+    let home = site.home().display().to_string();
     for (dir, words) in [
         ("/", "root of the file system"),
         ("/root", "home"),
-        ("home", "home"),
+        (&home, "home"),
         ("platform", "platform/"),
         (outside, "name its folder in [platform] workspaces"),
     ] {
@@ -145,7 +146,7 @@ fn a_launch_into_a_place_that_is_not_a_workers_is_refused_with_the_way_on() {
     }
     site.write(
         "platform/relay.toml",
-        &format!("[platform]\nengine = \"local\"\nworkspaces = \"{outside}\"\n"),
+        &format!("[platform]\nengine = \"local\"\nworkspaces = \"{outside}\"\n[codex]\nsandbox = \"off\"\n"),
     );
     site.relay(&["run", "-w", outside, "--", "true"]);
 }
@@ -153,6 +154,7 @@ fn a_launch_into_a_place_that_is_not_a_workers_is_refused_with_the_way_on() {
 #[test]
 fn an_argument_or_a_variable_that_reaches_around_the_sandbox_is_refused_at_the_launch() {
     let site = Site::new(Engine::Local);
+    site.configure("[codex]\nsandbox = \"workspace-write\"\n");
     for (more, words) in [
         (&["--", "--dangerously-bypass-approvals-and-sandbox"][..], "[codex] args"),
         (&["--", "-c", "sandbox_mode=\"danger-full-access\""], "sandbox_mode"),
@@ -179,13 +181,14 @@ fn workspaces_that_hold_the_registry_or_lead_to_a_home_are_refused_at_up_and_by_
     let site = Site::new(Engine::Local);
     let docker =
         |workspaces: &str| format!("[platform]\nengine = \"docker\"\nworkspaces = \"{workspaces}\"\n");
+    let home = site.home().display().to_string();
     for (workspaces, words) in [
         (".", "contains"),
         ("..", "contains"),
         ("platform", "lies in platform/"),
         ("platform/workers", "lies in platform/"),
         ("/", "root of the file system"),
-        ("home", "home"),
+        (&home, "home"),
         ("/root", "home"),
         ("/home", "home"),
     ] {
@@ -202,7 +205,7 @@ fn workspaces_that_hold_the_registry_or_lead_to_a_home_are_refused_at_up_and_by_
     site.write("platform/relay.toml", &docker("workspace-projects"));
     site.agree();
     fs::rename(site.root().join("workspace-projects"), site.root().join("w")).unwrap();
-    symlink(site.root().join("home"), site.root().join("workspace-projects")).unwrap();
+    symlink(site.home(), site.root().join("workspace-projects")).unwrap();
     let said = site.refused(2, &["up"]);
     assert!(said.contains("home"), "{said}");
     fs::remove_file(site.root().join("workspace-projects")).unwrap();

@@ -148,7 +148,7 @@ fn a_file_or_folder_of_another_user_is_set_aside() {
 #[test]
 fn a_log_that_was_planted_before_the_launch_is_set_aside_and_the_job_has_its_own() {
     let site = site();
-    let bashrc = site.root().join("home/.bashrc");
+    let bashrc = site.home().join(".bashrc");
     fs::write(&bashrc, "# mine\n").unwrap();
     fs::create_dir_all(site.registry()).unwrap();
     for ending in ["log", "events.jsonl"] {

@@ -235,7 +235,10 @@ fn spec(site: &Site, job: &str) -> String {
 /// A platform whose only slot is taken until the file `go` is there.
 fn busy_site() -> (Site, String) {
     let site = Site::new(Engine::Local);
-    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
+    site.write(
+        "platform/relay.toml",
+        "[platform]\nengine = \"local\"\nmax_jobs = 1\n[codex]\nsandbox = \"off\"\n",
+    );
     site.relay(&["up"]);
     let first = site.launch_shell("until test -e go; do sleep 0.05; done", &["-n", "first"]);
     site.record_when(&first, "running", |record| record.state == State::Running);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::record::State;
 use relay_tests::harness::figures::figure;
+use relay_tests::harness::model::Model;
 use relay_tests::harness::{Engine, Site, docker, programs};
 use serde_json::json;
 
@@ -76,9 +77,9 @@ impl Scene {
             "secrets": {"key": KEY, "other": OTHER},
             "outside": self.outside,
             "victim": self.outside.join("victim"),
-            "home": root.join("home"),
+            "home": self.site.home(),
             "project": root,
-            "state": root.join("home/.local/state/relay"),
+            "state": self.site.state_home().join("relay"),
             "codex_home": root.join("codex-home"),
             "other": Path::new(&self.workspace).with_file_name("other"),
             "other_mark": MARK,
@@ -103,7 +104,8 @@ impl Scene {
         assert_eq!(names, ["victim"]);
         assert_eq!(fs::read_to_string(self.outside.join("victim")).unwrap(), "untouched\n");
         let root = self.site.root();
-        for planted in ["home/.bashrc", "codex-home/AGENTS.md", "codex-home/hooks.json"] {
+        assert!(!self.site.home().join(".bashrc").exists());
+        for planted in ["codex-home/AGENTS.md", "codex-home/hooks.json"] {
             assert!(!root.join(planted).exists(), "{planted}");
         }
         for settings in ["platform/relay.toml", "codex-home/config.toml"] {
@@ -138,7 +140,7 @@ fn attack(scene: &Scene) -> BTreeSet<String> {
 #[ignore = "needs the real Codex"]
 fn a_hostile_worker_on_this_machine_breaks_out_in_no_way() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
-    site.configure(&format!("[codex]\nprogram = \"{}\"\n", programs::codex().display()));
+    site.configure_in_sandbox("");
     let broke = attack(&Scene::new(site));
     figure("trust: tries of a hostile worker on this machine that broke through: 0 of 42, twice");
     assert_eq!(broke, BTreeSet::new());
@@ -160,9 +162,18 @@ const SHARED: [&str; 8] = [
 #[test]
 #[ignore = "needs Docker and the real Codex"]
 fn a_hostile_worker_in_a_container_breaks_out_in_no_way() {
-    let (_model, site) = codex::site(Engine::Docker, &docker::gateway());
+    // Workers run as the owner of their folder, who is not root.
+    let site = Site::with_own_image("relay-test-tries:1");
+    let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), &docker::gateway());
+    model.write_codex_home(site.codex_home());
     let mut scene = Scene::new(site);
     scene.workspace = "/workspaces/demo".to_owned();
+    for folder in ["", "demo", "demo/tries.py", "other"] {
+        let path = scene.site.root().join("workspace-projects").join(folder);
+        std::os::unix::fs::chown(path, Some(1234), Some(1234)).unwrap();
+    }
+    scene.site.relay(&["up", "--build"]);
+    scene.site.relay(&["down"]);
     let broke = attack(&scene);
     let beyond: Vec<_> = broke.iter().filter(|name| !SHARED.contains(&name.as_str())).collect();
     figure(&format!(

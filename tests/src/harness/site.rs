@@ -67,7 +67,7 @@ impl Site {
         let site = Self { dir, state_home, engine, codex_home, own_image, agreed: Mutex::default() };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
-        site.write("home/.npmrc", "update-notifier=false\n");
+        site.write_home(".npmrc", "update-notifier=false\n");
         site
     }
 
@@ -125,6 +125,19 @@ impl Site {
         self.state_home.path()
     }
 
+    /// The home of its person: beside the project, since no worker may work in a folder that holds one.
+    pub fn home(&self) -> PathBuf {
+        self.state_home().join("home")
+    }
+
+    /// Writes a file below that home.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn write_home(&self, path: &str, text: &str) {
+        write_file(&self.home().join(path), text);
+    }
+
     /// Its state folder.
     pub fn state(&self) -> PathBuf {
         let key = hex::encode(Sha256::digest(self.root().as_os_str().as_encoded_bytes()));
@@ -169,10 +182,7 @@ impl Site {
     /// # Panics
     /// When it can't be written.
     pub fn write(&self, path: &str, text: &str) {
-        let path = self.root().join(path);
-        let written =
-            fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| fs::write(&path, text));
-        written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        write_file(&self.root().join(path), text);
     }
 
     /// A `relay` command in this project, ready to run, of a person who agrees to the settings as they are.
@@ -190,7 +200,9 @@ impl Site {
     /// # Panics
     /// When `relay` can't be run.
     pub fn agree(&self) {
-        let settings = fs::read(self.root().join("platform/relay.toml")).ok();
+        let path = self.root().join("platform/relay.toml");
+        // Reading a pipe in its place would never end.
+        let settings = path.is_file().then(|| fs::read(&path).ok()).flatten();
         let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
         if settings.is_some() && *agreed != settings {
             let output = self.plain_command(&["up", "--yes", "--no-start"]).output();
@@ -210,7 +222,7 @@ impl Site {
     #[must_use]
     pub fn environment(&self, mut command: Command) -> Command {
         // Codex runs commands in a login shell: what the person at this machine has in theirs is not under test.
-        command.env("HOME", self.root().join("home")).env("XDG_STATE_HOME", self.state_home());
+        command.env("HOME", self.home()).env("XDG_STATE_HOME", self.state_home());
         for name in ["RELAY_ROOT", "RELAY_JOB", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
             command.env_remove(name);
         }
@@ -382,6 +394,11 @@ pub fn mint(state: &Path) -> String {
     let path = state.join("tokens").join(format!("{hash}.json"));
     fs::write(&path, r#"{"holder":"test"}"#).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     token
+}
+
+fn write_file(path: &Path, text: &str) {
+    let written = fs::create_dir_all(path.parent().unwrap_or(path)).and_then(|()| fs::write(path, text));
+    written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
 fn by_epoch(lines: &[EventLine]) -> std::collections::BTreeMap<u32, Vec<u64>> {
