@@ -27,7 +27,7 @@ fn a_worker_that_fled_into_other_sessions_is_ended_whole() {
 #[test]
 fn a_queued_job_is_cancelled_without_ever_running() {
     let site = Site::new(Engine::Local);
-    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
+    site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
     let first = site.launch_shell("sleep 1000", &[]);
     site.record_when(&first, "runs", |record| record.state == State::Running);
     let second = site.launch_shell("touch never", &[]);

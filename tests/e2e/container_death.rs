@@ -108,6 +108,10 @@ fn a_container_whose_agent_the_kernel_kills_for_memory_ends_its_jobs_as_oom_kill
     // The kernel prefers the agent to what eats the memory; without its agent the container is over. What was started
     // before does not inherit that.
     fs::write(format!("/proc/{}/oom_score_adj", agent(&site)), "1000").unwrap();
+    for worker in processes::running("echo hungry") {
+        // Workers are preferred otherwise.
+        fs::write(format!("/proc/{}/oom_score_adj", worker.pid), "0").unwrap();
+    }
     docker(&["update", "--memory", "200m", "--memory-swap", "200m", &site.container()]);
     site.write("workspace-projects/demo/eat", "");
     let record = site.ended(&job);

@@ -24,7 +24,7 @@ fn a_failed_check_is_explained_with_its_output_for_people_and_programs() {
 #[test]
 fn a_job_that_runs_or_waits_is_explained_too() {
     let site = Site::new(Engine::Local);
-    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
+    site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
     let first = site.launch_shell("sleep 1000", &[]);
     site.record_when(&first, "has a step", |record| record.step.is_some());
     let second = site.launch_shell("true", &[]);

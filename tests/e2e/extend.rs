@@ -27,7 +27,7 @@ fn job_limit(site: &Site, job: &str) -> u64 {
 /// A project that runs one job at once, with one that runs and one that waits behind it.
 fn crowded() -> (Site, String, String) {
     let site = Site::new(Engine::Local);
-    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
+    site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
     let first = site.launch_shell("sleep 1000", &[]);
     site.record_when(&first, "runs", |record| record.state == State::Running);
     let second = site.launch_shell("true", &["--timeout", "1m"]);

@@ -22,10 +22,10 @@ fn project() -> Site {
     site
 }
 
-/// Every file with its rights and bytes, git's own left out.
+/// Every file of the project and of `CODEX_HOME` with its rights and bytes, git's own left out.
 fn tree(site: &Site) -> BTreeMap<String, (u32, String)> {
     let mut all = BTreeMap::new();
-    let mut folders = vec![site.root().to_owned()];
+    let mut folders = vec![site.root().to_owned(), site.codex_home().to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap().flatten() {
             let path = entry.path();
@@ -36,7 +36,8 @@ fn tree(site: &Site) -> BTreeMap<String, (u32, String)> {
             if !kind.is_file() {
                 continue;
             }
-            let name = path.strip_prefix(site.root()).unwrap().display().to_string();
+            let name = path.strip_prefix(site.root()).or_else(|_| path.strip_prefix(site.state_home()));
+            let name = name.unwrap().display().to_string();
             let mode = entry.metadata().unwrap().permissions().mode();
             all.insert(name, (mode, String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned()));
         }
@@ -75,7 +76,7 @@ fn of_a_person(site: &Site) {
         ".claude/settings.json",
         "{\n  \"permissions\": { \"allow\": [\"Bash(ls:*)\"], \"deny\": [] },\n  \"z\": 1\n}\n",
     );
-    site.write("codex-home/config.toml", "[projects.\"/a\"]\ntrust_level = \"trusted\"\n");
+    site.write_codex("config.toml", "[projects.\"/a\"]\ntrust_level = \"trusted\"\n");
     let private = fs::Permissions::from_mode(0o600);
     fs::set_permissions(site.codex_home().join("config.toml"), private).unwrap();
 }
@@ -109,9 +110,10 @@ fn a_second_init_changes_nothing_and_a_removal_leaves_every_byte_as_it_was() {
         let would = outcomes(&site, &["--remove", "--user", "--dry-run"]);
         assert_eq!(outcomes(&site, &["--remove", "--user"]), would);
         similar_asserts::assert_eq!(tree(&site), before);
-        for folder in [".agents", ".codex/rules", "platform", "codex-home/rules"] {
+        for folder in [".agents", ".codex/rules", "platform"] {
             assert!(!site.root().join(folder).exists(), "{folder}");
         }
+        assert!(!site.codex_home().join("rules").exists());
         assert_eq!(outcomes(&site, &["--remove", "--user"]), BTreeMap::new());
     }
 }

@@ -90,7 +90,7 @@ fn setup_runs_before_and_checks_after_the_worker_and_a_failed_check_fails_the_jo
 #[test]
 fn a_job_beyond_the_limit_waits_its_turn_and_says_why() {
     let site = Site::new(Engine::Local);
-    site.write("platform/relay.toml", "[platform]\nengine = \"local\"\nmax_jobs = 1\n");
+    site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
     let first = site.launch_shell("until test -e go; do sleep 0.02; done", &[]);
     site.record_when(&first, "runs", |record| record.state == State::Running);
     let second = site.launch_shell("true", &[]);

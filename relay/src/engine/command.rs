@@ -96,7 +96,9 @@ fn run(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Resu
     if status?.success() {
         return Ok(stdout.unwrap_or_default());
     }
-    Err(io::Error::other(last_line(&stderr.unwrap_or_default())))
+    // Docker says on stdout what kept it from starting a program in a container.
+    let said = stderr.ok().filter(|stderr| !stderr.trim_ascii().is_empty()).or(stdout.ok());
+    Err(io::Error::other(last_line(&said.unwrap_or_default())))
 }
 
 fn wait(mut child: Child) -> Receiver<io::Result<ExitStatus>> {

@@ -34,13 +34,13 @@ pub(crate) const JOBS: u32 = 3;
 /// A site on this machine whose Codex is the talker.
 pub(crate) fn site() -> Site {
     let site = Site::new(Engine::Local);
-    let program = site.root().join("talker");
+    let program = site.state_home().join("talker");
     fs::write(&program, SCRIPT).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let codex = format!("program = \"{}\"\nsandbox = \"off\"", program.display());
     site.configure(&format!("max_jobs = {JOBS}\n[codex]\n{codex}\n"));
     // A provider of one's own counts as credentials.
-    site.write("codex-home/config.toml", "model_provider = \"none\"\n");
+    site.write_codex("config.toml", "model_provider = \"none\"\n");
     site
 }
 

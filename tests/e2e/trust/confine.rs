@@ -117,11 +117,18 @@ fn ends_of_commands_are_told_as_without_a_sandbox() {
     assert_eq!(record.cleanup.map(|cleanup| (cleanup.killed, cleanup.survivors)), Some((1, 0)));
 }
 
+/// Names the folder that `CODEX_HOME/` stands for in a command.
+fn in_codex_home(site: &Site, command: &str) -> String {
+    command.replace("CODEX_HOME/", &format!("{}/", site.codex_home().display()))
+}
+
 /// The real Codex with a script of its own.
 fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
     let site = Site::new(Engine::Local);
-    let turns: Vec<serde_json::Value> =
-        commands.iter().map(|cmd| serde_json::json!({"commands": [{"cmd": cmd}]})).collect();
+    let turns: Vec<serde_json::Value> = commands
+        .iter()
+        .map(|cmd| serde_json::json!({"commands": [{"cmd": in_codex_home(&site, cmd)}]}))
+        .collect();
     let turns = [turns, vec![serde_json::json!({"message": "Done."})]].concat();
     let script = serde_json::json!({"name": "trust", "turns": turns});
     site.write("scripts/trust.json", &script.to_string());
@@ -138,11 +145,11 @@ fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
 #[ignore = "needs the real Codex"]
 fn a_worker_in_the_project_root_sees_nothing_of_platform_and_works_in_its_repository() {
     let line = "ls platform; cat platform/relay.toml; echo x > platform/workers/x; mv platform p; \
-                cat codex-home/auth.json; touch codex-home/evil; cat /proc/*/environ | tr '\\0' '\\n' | grep canary; \
+                cat CODEX_HOME/auth.json; touch CODEX_HOME/evil; cat /proc/*/environ | tr '\\0' '\\n' | grep canary; \
                 env | grep canary; git init -q . && git -c user.name=w -c user.email=w@e commit -q --allow-empty -m w; \
                 echo \"job=$RELAY_JOB\"; ";
     let (_model, site, launch) = codex_job(&[line.to_owned()]);
-    site.write("codex-home/auth.json", "{\"tokens\": \"a-login\"}");
+    site.write_codex("auth.json", "{\"tokens\": \"a-login\"}");
     let up = site.command(&["up"]).env("OPENAI_API_KEY", "sk-canary-1234").output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
     let launch: Vec<&str> =

@@ -38,7 +38,8 @@ impl Scene {
         fs::write(outside.join("victim"), "untouched\n").unwrap();
         site.write("workspace-projects/demo/tries.py", TRIES);
         site.write("workspace-projects/other/README", "another workspace\n");
-        site.write("codex-home/auth.json", &json!({ "OPENAI_API_KEY": KEY.concat() }).to_string());
+        let login = json!({ "OPENAI_API_KEY": KEY.concat() }).to_string();
+        site.write_codex("auth.json", &login);
         let workspace = site.workspace().display().to_string();
         Self { site, outside, workspace }
     }
@@ -80,7 +81,7 @@ impl Scene {
             "home": self.site.home(),
             "project": root,
             "state": self.site.state_home().join("relay"),
-            "codex_home": root.join("codex-home"),
+            "codex_home": self.site.codex_home(),
             "other": Path::new(&self.workspace).with_file_name("other"),
             "other_mark": MARK,
             "other_job": "other#1",
@@ -105,11 +106,12 @@ impl Scene {
         assert_eq!(fs::read_to_string(self.outside.join("victim")).unwrap(), "untouched\n");
         let root = self.site.root();
         assert!(!self.site.home().join(".bashrc").exists());
-        for planted in ["codex-home/AGENTS.md", "codex-home/hooks.json"] {
-            assert!(!root.join(planted).exists(), "{planted}");
+        let codex = self.site.codex_home();
+        for planted in ["AGENTS.md", "hooks.json"] {
+            assert!(!codex.join(planted).exists(), "{planted}");
         }
-        for settings in ["platform/relay.toml", "codex-home/config.toml"] {
-            assert!(!fs::read_to_string(root.join(settings)).unwrap().contains("broke"), "{settings}");
+        for settings in [root.join("platform/relay.toml"), codex.join("config.toml")] {
+            assert!(!fs::read_to_string(&settings).unwrap().contains("broke"), "{}", settings.display());
         }
         assert!(!root.join("workspace-projects/other/broke").exists() || self.shares_a_container());
     }

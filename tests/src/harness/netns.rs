@@ -5,8 +5,8 @@
 //!   relay on 127.0.0.1 ◄─nft─ wire 10.99.0.1 ◄── wire.py ──► 10.99.0.2 wire ◄─nft: may drop─ worker-agent
 //! ```
 //!
-//! The relay believes in an agent of engine `local`: a script stands in for that, which turns the address around and
-//! starts the real one in its namespace. Needs root, iproute2, nftables and python3.
+//! The relay believes in an agent of engine `local`: a script stands in for that, which
+//! starts the real one in its namespace, where loopback leads to the relay. Needs root, iproute2, nftables and python3.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -69,6 +69,16 @@ impl Net {
             &net.relay,
             &format!(
                 "table ip door {{ chain in {{ type nat hook prerouting priority -100; ip daddr {RELAY} dnat to 127.0.0.1\n}}\n}}"
+            ),
+        );
+        // The agent is told that the relay is on its own loopback.
+        run(inside(&net.agent, "ip").args(["link", "set", "lo", "up"]));
+        run(inside(&net.agent, "sysctl").args(["-q", "-w", "net.ipv4.conf.all.route_localnet=1"]));
+        rules(
+            &net.agent,
+            &format!(
+                "table ip door {{ chain out {{ type nat hook output priority -100; ip daddr 127.0.0.1 dnat to {RELAY}\n}}\n\
+                 chain from {{ type nat hook postrouting priority 100; oifname wire snat to {AGENT}\n}}\n}}"
             ),
         );
         net
@@ -135,8 +145,7 @@ impl Apart {
         site.write(
             "bin/worker-agent",
             &format!(
-                "#!/bin/sh\ncase $1 in\nconfigure) sed 's#//127.0.0.1:#//{RELAY}:#' | '{real}' \"$@\" ;;\n\
-                 run) exec ip netns exec {} '{real}' \"$@\" ;;\n*) exec '{real}' \"$@\" ;;\nesac\n",
+                "#!/bin/sh\ncase $1 in\nrun) exec ip netns exec {} '{real}' \"$@\" ;;\n*) exec '{real}' \"$@\" ;;\nesac\n",
                 net.agent
             ),
         );

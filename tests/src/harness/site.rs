@@ -63,7 +63,7 @@ impl Site {
             dir.unwrap_or_else(|e| panic!("{}: {e}", parent.display()))
         };
         let (dir, state_home) = (folder("site-"), folder("state-"));
-        let codex_home = dir.path().join("codex-home");
+        let codex_home = state_home.path().join("codex-home");
         let site = Self { dir, state_home, engine, codex_home, own_image, agreed: Mutex::default() };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
@@ -136,6 +136,14 @@ impl Site {
     /// When it can't be written.
     pub fn write_home(&self, path: &str, text: &str) {
         write_file(&self.home().join(path), text);
+    }
+
+    /// Writes a file below its `CODEX_HOME`.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn write_codex(&self, path: &str, text: &str) {
+        write_file(&self.codex_home().join(path), text);
     }
 
     /// Its state folder.
