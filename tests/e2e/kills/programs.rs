@@ -35,7 +35,12 @@ impl Program {
         let mut configure = Command::new(&program);
         configure.args(["configure", "--state"]).arg(site.agent()).stdin(Stdio::piped());
         let mut configure = configure.spawn().unwrap();
-        let config = serde_json::to_vec(&site.agent_config()).unwrap();
+        let mut config = site.agent_config();
+        // As the relay would tell it.
+        config["codex"] = serde_json::json!(site.state_home().join("talker"));
+        config["sandbox"] = serde_json::json!("off");
+        config["env"] = serde_json::json!({"CODEX_HOME": site.codex_home(), "HOME": site.home()});
+        let config = serde_json::to_vec(&config).unwrap();
         configure.stdin.take().unwrap().write_all(&config).unwrap();
         assert!(configure.wait().unwrap().success());
         let mut command = Command::new(program);

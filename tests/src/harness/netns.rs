@@ -93,7 +93,7 @@ impl Net {
             &format!(
                 "table ip cut {{}}\ndelete table ip cut\ntable ip cut {{\n\
                  chain come {{ type filter hook input priority 0; iifname wire {come}\n}}\n\
-                 chain go {{ type filter hook output priority 0; oifname wire {go}\n}}\n}}"
+                 chain go {{ type filter hook output priority 0; ip daddr {RELAY} {go}\n}}\n}}"
             ),
         );
     }
@@ -166,7 +166,7 @@ fn serve(site: &Site, net: &Net) -> Child {
     let log = fs::File::create(site.registry().join("relay.log")).unwrap_or_else(|e| panic!("{e}"));
     let like = site.command(&[]);
     let mut daemon = net.in_relay(&site.root().join("bin/relay").to_string_lossy());
-    daemon.args(["serve", "--engine", "local"]).current_dir(site.root());
+    daemon.args(["serve", "--yes", "--engine", "local"]).current_dir(site.root());
     for (name, value) in like.get_envs() {
         match value {
             Some(value) => daemon.env(name, value),

@@ -88,7 +88,7 @@ impl Site {
     fn settings(&self, more: &str) -> String {
         // A plain machine has no Codex whose sandbox could be around shell jobs.
         let open = if self.engine == Engine::Local && !more.contains("[codex]") {
-            format!("[codex]\nsandbox = \"off\"\n{more}")
+            format!("{more}\n[codex]\nsandbox = \"off\"\n")
         } else {
             more.to_owned()
         };
