@@ -20,13 +20,13 @@ mod engine;
 pub mod finding;
 mod inotify;
 mod place;
+mod refused_files;
 mod relay;
 mod rules;
 mod run;
 pub mod scene;
 mod settings;
 mod shell;
-mod strangers;
 mod trust;
 mod version;
 

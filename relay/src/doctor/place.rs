@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::finding::Finding;
+use super::refused_files;
 use super::scene::Scene;
-use super::strangers;
 use crate::registry::Registry;
 use crate::registry::staged::Staged;
 
@@ -36,9 +36,9 @@ pub(super) fn registry(scene: &Scene) -> Vec<Finding> {
         Ok(_) => Finding::ok(REGISTRY, format!("{} can be written", dir.display())),
         Err(e) => unwritable(&scene.registry, &e),
     };
-    let strangers = strangers::words(&strangers::find(&scene.registry));
-    let strangers = strangers.map(|(what, todo)| Finding::warn(REGISTRY, what, todo));
-    [Some(writable), strangers].into_iter().flatten().collect()
+    let refused = refused_files::words(&refused_files::find(&scene.registry));
+    let refused = refused.map(|(what, todo)| Finding::warn(REGISTRY, what, todo));
+    [Some(writable), refused].into_iter().flatten().collect()
 }
 
 /// Writes a file that nobody sees, and returns its time.

@@ -1,4 +1,4 @@
-//! What lies in the registry and is never opened.
+//! Files in the registry that are refused or were set aside, for display.
 
 use crate::registry::dir::{ASIDE, Dir};
 use crate::registry::refused::{Reason, Refused};
