@@ -19,7 +19,7 @@ use crate::shim::protocol::{Command, Ids};
 
 /// For each look: a huge or slow workspace gets no count rather than a late end.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What is run; it says itself how.
+/// Script that counts the changes; its header documents its arguments.
 const SCRIPT: &str = include_str!("changes.sh");
 /// There is no repository.
 const NONE: i32 = 3;
@@ -57,7 +57,7 @@ impl Git {
         Self { env, user, folder, sandbox }
     }
 
-    /// What a call prints, and how it ended.
+    /// Output of a call, and its exit.
     ///
     /// # Errors
     /// Why it did not come to an end.

@@ -22,7 +22,7 @@ pub(crate) enum Source {
         config: Box<Config>,
         /// Holds the newest address.
         address: PathBuf,
-        /// Whether it was handed out.
+        /// Set once the configuration has been handed out.
         taken: bool,
     },
 }

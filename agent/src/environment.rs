@@ -96,7 +96,7 @@ pub(crate) fn looks_secret(name: &str) -> bool {
     SECRET.iter().any(|part| name.contains(part))
 }
 
-/// Whether a variable is one of those that any program may have: paths and the like, which fill its output. Addresses of
+/// Recognises variables that any program may have: paths and the like, which fill its output. Addresses of
 /// proxies are not, since they may hold a password.
 pub(crate) fn is_common(name: &str) -> bool {
     let is_proxy = name.to_ascii_uppercase().ends_with("_PROXY");

@@ -87,7 +87,7 @@ const SUFFIXES: [&str; 3] = ["_BASE_URL", "_PROXY", "_CA_BUNDLE"];
 /// Known to be harmless, in upper case, though they begin like others that are not.
 const HARMLESS: [&str; 2] = ["NODE_ENV", "NODE_AUTH_TOKEN"];
 
-/// Whether this variable acts on programs outside of the job's sandbox.
+/// True for a variable that acts on programs outside of the job's sandbox.
 pub fn acts_outside(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let is_known = NAMES.contains(&name.as_str())

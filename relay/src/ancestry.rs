@@ -1,4 +1,4 @@
-//! Whether a program that runs models started this process, over however many others.
+//! Detection of a host agent among the ancestors of this process.
 //!
 //! The environment of a command can be changed by the command line; its ancestors can't.
 
@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 64;
 /// Programs that run the commands of a model.
 const HOSTS: [&str; 2] = ["codex", "claude"];
 
-/// Whether an ancestor of this process is a host agent. Only Linux shows them without a further program.
+/// True if an ancestor of this process is a host agent. Linux only: elsewhere it takes a further program to list them.
 pub fn is_below_host_agent() -> bool {
     let mut pid = std::process::id();
     for _ in 0..MAX_DEPTH {

@@ -1,4 +1,4 @@
-//! What a person has agreed to: nothing else is started outside of a sandbox.
+//! Settings that a person has agreed to: no others are started outside of a sandbox.
 //!
 //! A session may write `platform/relay.toml`, and the relay does outside of every sandbox what stands there: engine, image,
 //! folders that are mounted, programs that are run. So that the file is no way out, the settings that a person has agreed
@@ -50,7 +50,7 @@ const MAX_LINE: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     schema: u32,
-    /// What the platform runs on.
+    /// Engine of the platform.
     pub engine: EngineKind,
     /// The container's name.
     pub name: String,
@@ -96,7 +96,7 @@ impl Settings {
         Self { schema: SCHEMA, engine, name: platform.name.clone(), lines }
     }
 
-    /// What tells these settings from others.
+    /// Digest that identifies these settings.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for line in &self.lines {
@@ -110,7 +110,7 @@ impl Settings {
         one_line(line, MAX_LINE)
     }
 
-    /// What a person has to know who has agreed to nothing yet.
+    /// All settings, for a person who has not agreed to any yet.
     fn all(&self) -> Vec<String> {
         self.lines.iter().map(|line| Self::shown(line)).collect()
     }
@@ -131,7 +131,7 @@ pub fn standing(root: &Path, settings: &Settings) -> Standing {
     }
 }
 
-/// What a person has agreed to last.
+/// Settings that a person agreed to last.
 pub fn agreed(root: &Path) -> Option<Settings> {
     let bytes = bounded(&place_here(root)?).ok()?;
     serde_json::from_slice(&bytes).ok().filter(|settings: &Settings| settings.schema == SCHEMA)

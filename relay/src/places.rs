@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// What a folder is compared with.
+/// Folders that a workspace is compared with.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// The project's root, without links.
@@ -70,7 +70,7 @@ impl Places {
     /// Checks `folder`, a path without links, as the place of one job or of all jobs.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence that begins with its name.
+    /// Problem with the folder, as the end of a sentence that begins with its name.
     pub fn check(&self, folder: &Path, confinement: Confinement) -> Result<(), String> {
         let platform = self.root.join("platform");
         if folder.parent().is_none() {
@@ -97,7 +97,7 @@ impl Places {
         Ok(())
     }
 
-    /// Whether `folder` lies in the project.
+    /// True if `folder` lies in the project.
     pub fn is_in_project(&self, folder: &Path) -> bool {
         folder.starts_with(&self.root)
     }

@@ -1,4 +1,4 @@
-//! What a job may ask for: its spec, held against the settings that a person has agreed to.
+//! Job policy: a spec, checked against the settings that a person has agreed to.
 //!
 //! ```text
 //! relay launch ─► spec ─settle─► registry (anybody who may write the project may write here) ─► daemon ─settle─► agent

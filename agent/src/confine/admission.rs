@@ -1,4 +1,4 @@
-//! What a job may bring along where a sandbox is the only thing between it and the person: its spec is a file that a
+//! Checks on what a job may bring along where a sandbox is the only thing between it and the person: its spec is a file that a
 //! sandboxed session may have written. Pure.
 
 use std::path::Path;

@@ -22,7 +22,7 @@ const FOLDERS: [(&str, &str); 8] = [
     ("GRADLE_USER_HOME", "gradle"),
     ("BUN_INSTALL_CACHE_DIR", "bun"),
 ];
-/// What cargo reads in its home beside its caches. A login to a registry is none of a worker's.
+/// Files that cargo reads in its home beside its caches. Credentials of a registry stay out.
 const CARGO: [&str; 2] = ["config.toml", "config"];
 
 /// The caches of one agent's workers.
@@ -36,7 +36,7 @@ impl Caches {
     /// Those in the cache folder of the person whose environment this is, by the agent's state folder; made if missing.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The failing call.
     pub(crate) fn open(own: &Variables, state: &Path) -> io::Result<Self> {
         let home = own.get("HOME").map(Path::new);
         let base = own.get("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache")));

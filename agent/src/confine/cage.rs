@@ -1,4 +1,4 @@
-//! What must hold inside of a sandbox before the first line of a command runs there, looked at from the inside.
+//! Properties of a sandbox, verified from the inside before the first line of a command runs.
 //!
 //! A sandbox is made from paths, and whoever may write beside a workspace can put a link in its place between the look at
 //! it and the sandbox's own. Therefore the mounts are held against the profile once they are made.
@@ -30,7 +30,7 @@ pub(crate) struct Identity {
 pub(crate) struct Cage {
     /// The working folder's path, and which folder it has to be.
     pub(crate) workspace: (String, Identity),
-    /// What can be written and read.
+    /// Paths that can be written and read.
     pub(crate) profile: Profile,
     /// The agent's own process namespace, as its link in `/proc` names it.
     pub(crate) processes: String,
@@ -103,7 +103,7 @@ fn writable(mountinfo: &str, reachable: impl Fn(&str, u64) -> bool) -> Vec<Strin
     mountinfo.lines().filter_map(mount).collect()
 }
 
-/// Whether the topmost mount there is the one with this number. Where the kernel doesn't tell, it may be.
+/// True if the topmost mount there has this number, or if the kernel doesn't tell.
 fn reachable(point: &str, id: u64) -> bool {
     match statx(CWD, point, AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID) {
         Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => found.stx_mnt_id == id,

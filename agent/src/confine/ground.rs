@@ -1,4 +1,4 @@
-//! What an agent needs to know of its machine before it can put a sandbox around a job.
+//! Properties of the machine that every sandbox of an agent depends on.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::codex::install::Found;
 use crate::config::Config;
 use crate::environment::Variables;
 
-/// What a machine without a usable Codex is told.
+/// Advice for a machine without a usable Codex.
 const WAY_ON: &str =
     "install it, or set [codex] sandbox = \"off\" in relay.toml and agree to it with relay up";
 
@@ -51,7 +51,7 @@ fn kept(workers: &Variables, caches: &Caches) -> Vec<PathBuf> {
     real.into_iter().chain([caches.launcher().to_owned()]).collect()
 }
 
-/// What no job may see: what the configuration names, relay's state, Codex's login, and sockets that lead out.
+/// Paths hidden from every job: those of the configuration, relay's state, Codex's login, and sockets that lead out.
 fn hidden(config: &Config, state: &Path, own: &Variables, workers: &Variables) -> Vec<PathBuf> {
     let mut hidden: Vec<PathBuf> = config.hidden.iter().map(PathBuf::from).collect();
     hidden.push(state.to_owned());

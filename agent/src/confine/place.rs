@@ -61,7 +61,7 @@ impl Folder {
         self.identity
     }
 
-    /// Whether a path leads to it.
+    /// True if a path leads to it.
     pub(crate) fn is(&self, path: &Path) -> bool {
         stat(path).is_ok_and(|stat| Identity { dev: stat.st_dev, ino: stat.st_ino } == self.identity)
     }

@@ -92,7 +92,7 @@ impl Profile {
     }
 }
 
-/// What JSON writes between quotes TOML reads as the same text.
+/// TOML reads a JSON string as the same text.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

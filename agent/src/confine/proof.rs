@@ -28,7 +28,7 @@ if [ "$(tr '\0' '\n' </proc/$1/cmdline 2>/dev/null | head -n 1)" = "$2" ]; then
 fi
 if echo x >"$3"; then echo "$3 can be written"; exit 1; fi 2>/dev/null
 "#;
-/// What a person does about it.
+/// Advice for the person.
 const WAY_ON: &str = "let it make user namespaces or update it, or set [codex] sandbox = \"off\" in relay.toml and agree \
                       to it with relay up";
 

@@ -33,12 +33,12 @@ pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// Whether git would see a repository there at all.
+/// True if git would see a repository there.
 pub(crate) fn is_inside(workspace: &Path) -> bool {
     workspace.ancestors().any(|folder| folder.join(".git").symlink_metadata().is_ok())
 }
 
-/// What a file `.git` leads to.
+/// Folder that a file `.git` leads to.
 fn linked(folder: &Path, file: &Path) -> Vec<PathBuf> {
     let Some(target) = read_line(file).and_then(|line| Some(line.strip_prefix("gitdir:")?.trim().to_owned()))
     else {

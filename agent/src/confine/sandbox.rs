@@ -15,10 +15,10 @@ use crate::shim::protocol::{Command, Confine};
 
 /// The profile's name in Codex's configuration.
 const NAME: &str = "relay";
-/// What Codex's launcher needs to find itself, its sandbox program and its folder. Nothing that a job brings along.
+/// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. A job's own are not among them.
 const LAUNCHER: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
 
-/// What all sandboxes of an agent have in common.
+/// Settings shared by all sandboxes of an agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Ground {
     /// Codex's program, as it was found.

@@ -102,7 +102,7 @@ enum Refusal {
     Bad(String),
 }
 
-/// What a job needs beside its spec. It has no `Debug`: environments hold secrets.
+/// Resources of a job beside its spec. No `Debug`: environments hold secrets.
 struct Prepared {
     spec: JobSpec,
     env: Variables,
@@ -289,7 +289,7 @@ impl Jobs {
         ground.sandbox(folder, temporary.map_or("/tmp", String::as_str))
     }
 
-    /// Whether this is the home folder of the agent's or the workers' user.
+    /// True for the home folder of the agent's or the workers' user.
     fn is_home(&self, folder: &Folder, user: Option<&User>) -> bool {
         let homes = [self.place.env.get("HOME"), user.map(|user| &user.home)];
         homes.into_iter().flatten().any(|home| folder.is(Path::new(home)))

@@ -42,7 +42,7 @@ impl Masked {
         (self.stdout.waits() || self.stderr.waits()).then(|| self.newest + PATIENCE)
     }
 
-    /// What is held back and need not be any longer; at the end of the output, all.
+    /// Releases output that need not be held back any longer; at its end, all.
     pub(super) fn release(&mut self, end: bool) -> [(Source, Vec<u8>); 2] {
         let due = self.due().is_some_and(|due| due <= Instant::now());
         let rest = |stream: &mut Stream| match (end, due) {

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::environment::Variables;
 use crate::mask::{Masker, Secrets};
 
-/// What of a spec is needed before the rest of it is known to be good.
+/// Part of a spec that is needed before the rest of it is validated.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Given {

@@ -48,7 +48,7 @@ impl Stage {
         if self.is_codex(spec) { Streams::Split } else { Streams::Merged }
     }
 
-    /// What to run, in the workspace. `codex` is Codex's program, as it was found: only it gets the model's key.
+    /// Command to run in the workspace. `codex` is Codex's program, as it was found: only it gets the model's key.
     pub(crate) fn command(
         &self,
         spec: &JobSpec,

@@ -55,7 +55,7 @@ pub(crate) struct Supervisor {
     exit_code: Option<i32>,
 }
 
-/// What a job works with. It has no `Debug`: environments hold secrets.
+/// Resources of a job. No `Debug`: environments hold secrets.
 pub(crate) struct Equipment {
     /// Its environment.
     pub(crate) env: Variables,

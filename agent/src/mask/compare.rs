@@ -1,4 +1,4 @@
-//! Whether a text goes on with a value in some encoding.
+//! Comparison of a text with a value in some encoding.
 
 /// An encoding of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +15,7 @@ pub(super) enum Encoding {
     Hex,
 }
 
-/// What a comparison showed.
+/// Result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
     /// The text is something else.

@@ -12,7 +12,7 @@ use super::secrets::{Secret, Secrets};
 /// So much of a secret at the end of a text is masked, too, though the rest of it is missing.
 const PART: usize = 8;
 
-/// What may begin somewhere: a secret, by its index, in an encoding.
+/// Candidate match: a secret, by its index, in an encoding.
 type Candidate = (usize, Encoding);
 
 /// Masks the secrets of one job.
@@ -29,7 +29,7 @@ impl fmt::Debug for Masker {
     }
 }
 
-/// What a search found.
+/// Result of a search.
 enum Next<'a> {
     /// Nothing more: all of the text is known.
     Nothing,
@@ -59,7 +59,7 @@ impl Masker {
         self.secrets.iter().map(|secret| secret.value.len()).sum::<usize>() + self.index.size()
     }
 
-    /// Whether nothing is masked.
+    /// True if there is nothing to mask.
     pub(crate) fn is_empty(&self) -> bool {
         self.index.is_empty()
     }

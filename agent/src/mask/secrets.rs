@@ -20,9 +20,9 @@ const NAME: usize = 40;
 /// A value to be masked.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Secret {
-    /// What is masked.
+    /// Value that is masked.
     pub(super) value: String,
-    /// What stands in its place.
+    /// Replacement text.
     pub(super) marker: String,
 }
 

@@ -28,7 +28,7 @@ impl Stream {
         self.take(bytes, false)
     }
 
-    /// Whether something waits that need not, if nothing follows for a moment.
+    /// True if output is held back that can be released when nothing follows for a moment.
     pub(crate) fn waits(&self) -> bool {
         (self.shown + 1..=SHOWN).contains(&self.held.len())
     }

@@ -65,7 +65,7 @@ pub(super) fn run(
     }
 }
 
-/// What the inner shim has said.
+/// Reports of the inner shim.
 #[derive(Debug, Default)]
 struct Heard {
     spawned: bool,
@@ -91,7 +91,7 @@ struct Outer {
 struct Link {
     socket: Option<UnixStream>,
     reports: Decoder,
-    /// What the sandbox's own programs have to say.
+    /// Error output of the sandbox's own programs.
     words: File,
 }
 

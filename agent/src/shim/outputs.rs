@@ -14,7 +14,7 @@ use rustix::net::{
 /// Sends this process's own.
 ///
 /// # Errors
-/// What the kernel says.
+/// The failing call.
 pub(super) fn send(socket: &UnixStream) -> io::Result<()> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let descriptors = [stdout.as_fd(), stderr.as_fd()];
@@ -29,7 +29,7 @@ pub(super) fn send(socket: &UnixStream) -> io::Result<()> {
 /// Takes them as this process's own.
 ///
 /// # Errors
-/// What the kernel says, or something else came.
+/// The failing call, or an unexpected message.
 pub(super) fn receive(socket: &UnixStream) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -50,11 +50,11 @@ pub(crate) struct Command {
 /// A sandbox around a command. Its own programs see nothing of the command's environment or arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Confine {
-    /// What starts it, with a shim as the program to run in it.
+    /// Launcher of the sandbox, with a shim as the program to run in it.
     pub(crate) argv: Vec<String>,
     /// The environment of what starts it.
     pub(crate) env: BTreeMap<String, String>,
-    /// What has to hold inside.
+    /// Properties to verify inside.
     pub(crate) cage: Cage,
 }
 

@@ -35,7 +35,7 @@ impl Identity {
     }
 }
 
-/// That of this process's relays.
+/// Certificate of this process's relays.
 pub(crate) fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(Identity::new)

@@ -31,14 +31,14 @@ pub fn main() -> ExitCode {
     code.into()
 }
 
-/// Whether a job's own command calls: the agent sets the variable for all of them. The command of `[notify]` has it, too, and
+/// True if a job's own command calls: the agent sets the variable for all of them. The command of `[notify]` has it, too, and
 /// is a person's.
 fn within_job() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     is_set("RELAY_JOB") && !is_set("RELAY_DELIVERY")
 }
 
-/// Whether a command does more than to read.
+/// True for a command that does more than read.
 fn changes_something(command: &Command) -> bool {
     match command {
         Command::Up(_)

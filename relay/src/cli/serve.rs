@@ -12,7 +12,7 @@ use crate::{daemon, policy, start};
 /// Flags of `relay serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// What workers run on [default: relay.toml's, else that of the last relay, else docker]
+    /// Engine for the workers [default: relay.toml's, else the one that you agreed to last, else docker]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
     /// Agree to the settings without being asked

@@ -17,7 +17,7 @@ use crate::{start, time};
 pub struct Target {
     /// The engine: of the relay that lives, else the one that the next relay will have.
     pub engine: EngineKind,
-    /// What a relay is started with.
+    /// Settings that a relay is started with.
     pub settings: Settings,
     /// Whether a relay holds the registry.
     pub lives: bool,

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Flags of `relay up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// What workers run on [default: relay.toml's, else the one that you agreed to last, else docker]
+    /// Engine for the workers [default: relay.toml's, else the one that you agreed to last, else docker]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
     /// Build the platform image first

@@ -54,7 +54,7 @@ pub struct PlatformConfig {
     pub certs: PathBuf,
     /// How many jobs run at once.
     pub max_jobs: u32,
-    /// What the container may use.
+    /// Resource limits of the container.
     pub resources: Resources,
 }
 

@@ -1,10 +1,10 @@
-//! What the platform container may use: `[platform] memory`, `cpus`, `pids`.
+//! Resource limits of the platform container: `[platform] memory`, `cpus`, `pids`.
 
 use toml::Spanned;
 
 use super::form::Mistake;
 
-/// What a container may use, with everything in it.
+/// Resource limits of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resources {
     /// Memory, in bytes.

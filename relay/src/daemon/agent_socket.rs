@@ -26,7 +26,7 @@ const BUFFER: usize = 4 * 1024;
 pub(super) struct Door {
     /// Knows the agents' tokens.
     pub(super) tokens: AgentTokens,
-    /// What agents know this relay by.
+    /// TLS identity that agents know this relay by.
     pub(super) identity: Identity,
     /// Takes events.
     pub(super) writer: WriterHandle,

@@ -59,13 +59,13 @@ pub(super) struct Core {
     pub(super) lease: Lease,
     /// Where the next relay finds what it needs to know of this one.
     pub(super) state: StateDir,
-    /// What was stored there last.
+    /// State that was stored there last.
     pub(super) memory: Memory,
     /// Held locked for as long as the daemon lives.
     pub(super) lock: std::fs::File,
     pub(super) door: Door,
     pub(super) platform: Platform,
-    /// What jobs may ask for.
+    /// Limits on what a job's spec may ask for.
     pub(super) policy: Policy,
     pub(super) dispatch: Dispatch,
     pub(super) agents: Connections,

@@ -100,7 +100,7 @@ impl Drop for Stranger {
     }
 }
 
-/// What is served.
+/// Routes by transport.
 #[derive(Debug, Clone)]
 pub(super) struct Routes {
     /// Over TLS.

@@ -73,7 +73,7 @@ fn make() -> Result<String, rcgen::Error> {
     Ok(format!("{}{}", key.serialize_pem(), certificate.pem()))
 }
 
-/// What went wrong in a handshake, for the log.
+/// Reason of a failed handshake, for the log.
 pub(super) fn reason(error: &io::Error) -> String {
     common::text::one_line(&error.to_string(), 200)
 }

@@ -4,10 +4,10 @@ use crate::registry::dir::{ASIDE, Dir};
 use crate::registry::refused::{Reason, Refused};
 use crate::registry::{Registry, layout};
 
-/// What is named one by one; of more only the number is told.
+/// Files that are named one by one; of more only the number is shown.
 const NAMED: usize = 3;
 
-/// What was set aside, or stands in the place of a file or a folder: in words, and where.
+/// Files that were set aside or are refused: a description and a path each.
 pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in registry.folders() {

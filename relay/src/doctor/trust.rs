@@ -1,4 +1,4 @@
-//! What is protected from whom: consent, places, limits, sandbox, secrets.
+//! Checks of what protects the parties from each other: consent, places, limits, sandbox, secrets.
 
 use common::job::Sandbox;
 
@@ -7,7 +7,7 @@ use super::scene::Scene;
 use crate::consent::Standing;
 use crate::policy;
 
-/// What a person has agreed to, and what keeps workers where they belong.
+/// Checks the consent of the person and the confinement of workers.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let consent = scene.standing.as_ref().map(|standing| consent(standing, &scene.up()));
     let Ok(config) = &scene.config else { return consent.into_iter().collect() };

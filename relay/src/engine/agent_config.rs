@@ -1,6 +1,6 @@
 //! What the agent is told: where the relay is, its token, the environment of its workers.
 //!
-//! It travels through stdin, never in an argument or an environment that `docker inspect` or `ps` shows. With engine
+//! The configuration travels through stdin, never in an argument or an environment that `docker inspect` or `ps` shows. With engine
 //! `local` the agent keeps it in memory alone; in a container it lies in a file that only root can read.
 
 use std::collections::BTreeMap;

@@ -69,7 +69,7 @@ const KEYS: [&str; 25] = [
     "analytics",
 ];
 
-/// What the container gets of the host's Codex home: names and contents. A login is copied only when it is an API key: a
+/// Files of the host's Codex home for the container: names and contents. A login is copied only when it is an API key: a
 /// copied `ChatGPT` login would rotate the refresh token and log the host out. Without settings the image's defaults hold.
 pub fn of_host() -> Vec<(&'static str, Vec<u8>)> {
     let Some(home) = host() else { return Vec::new() };

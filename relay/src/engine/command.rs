@@ -48,7 +48,7 @@ pub fn feed(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<
     run(command, Some(input), limit).map(|_| ())
 }
 
-/// What a command printed within `limit`, without the line break at its end.
+/// Runs a command for at most `limit`; returns its stdout without the line break at its end.
 ///
 /// # Errors
 /// The command's last words when it fails, or that it took too long.

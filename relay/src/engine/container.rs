@@ -23,7 +23,7 @@ pub const HOST_NAME: &str = "host.docker.internal";
 const LABEL: &str = "relay.registry";
 /// Marks what the container was made with, so that another setting makes a new one.
 const LABEL_ARGUMENTS: &str = "relay.arguments";
-/// What the agent and the entry point need of root's rights: to run workers as their user, to end them, and to use what
+/// Capabilities that the agent and the entry point need: to run workers as their user, to end them, and to use what
 /// belongs to them.
 const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
 

@@ -92,7 +92,7 @@ impl Folder {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Whether something may be removed here.
+    /// Checks that something may be removed here.
     ///
     /// # Errors
     /// When it may not, as on a file system that is read-only.

@@ -144,7 +144,7 @@ fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     Ok(job)
 }
 
-/// Whether a record is there. What is none is in the way of one and no reason to pass a number over.
+/// True if a record is there. Anything else under that name is set aside later and does not use up the number.
 fn is_taken(record: &FileRef) -> bool {
     record.size().is_some()
 }
@@ -212,7 +212,7 @@ fn open_locked(small: &FileRef) -> io::Result<File> {
     }
 }
 
-/// What an open counter or key says: one that says too much says nothing.
+/// Content of an open counter or key file; an oversized one counts as empty.
 fn small_text(file: &mut File) -> io::Result<String> {
     let mut text = Vec::new();
     file.take(SMALL).read_to_end(&mut text)?;

@@ -27,7 +27,7 @@ use super::refused::{Reason, Refused};
 
 /// The names below the project root that lead to the registry.
 const WAY: [&str; 2] = ["platform", "workers"];
-/// What leads to the settings.
+/// Path to the settings.
 const PLATFORM: usize = 1;
 /// How the names of what was set aside begin.
 pub const ASIDE: &str = ".refused-";
@@ -132,7 +132,7 @@ impl Dir {
         Ok(self.0.open.get_or_init(|| opened))
     }
 
-    /// Whether it is there, a folder and its owner's.
+    /// True if it exists, is a folder and belongs to the registry's owner.
     ///
     /// # Errors
     /// When it is something else, or can't be opened.
@@ -180,7 +180,7 @@ impl Dir {
         }
     }
 
-    /// Whether it is there and this process may change it.
+    /// True if it exists and this process may change it.
     ///
     /// # Errors
     /// When it is absent, no folder, or another user's.
@@ -188,7 +188,7 @@ impl Dir {
         self.fd_to_change().map(drop)
     }
 
-    /// Whether all of these are folders in it, of its owner.
+    /// True if all of these are folders in it, of its owner.
     pub(super) fn has_folders(&self, names: &[&str]) -> bool {
         let Ok(open) = self.open() else { return false };
         let is_one = |name: &&str| {
@@ -254,12 +254,12 @@ impl Dir {
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// What a link points to.
+    /// Target of a link, as text.
     pub(super) fn read_link(&self, name: &Path) -> io::Result<std::ffi::CString> {
         Ok(rustix::fs::readlinkat(self.fd()?, name, Vec::new())?)
     }
 
-    /// What has this name, if anything; links are not followed.
+    /// Metadata of the entry with this name; links are not followed.
     pub(super) fn stat(&self, name: &Path) -> io::Result<Stat> {
         Ok(rustix::fs::statat(self.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -296,7 +296,7 @@ impl Dir {
         }
     }
 
-    /// What is wrong with what has this name, as it stands; `None` for a file that is opened, and for nothing at all.
+    /// Reason to refuse the entry with this name; `None` for a file that may be opened, and for no entry.
     pub(super) fn problem(&self, name: &Path) -> io::Result<Option<Reason>> {
         let owner = self.open()?.owner;
         match self.stat(name) {

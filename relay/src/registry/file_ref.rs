@@ -101,7 +101,7 @@ impl FileRef {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
-    /// What the system knows of it.
+    /// Metadata of the file.
     ///
     /// # Errors
     /// When it is absent, or none that may be opened.
@@ -114,12 +114,12 @@ impl FileRef {
         self.dir.len_of(self.name()).ok()
     }
 
-    /// Whether anything has this name, whatever it is.
+    /// True if any entry has this name, of whatever type.
     pub fn exists(&self) -> bool {
         self.dir.stat(self.name()).is_ok()
     }
 
-    /// What is wrong with what has this name, as it stands.
+    /// Reason to refuse the entry with this name, if any.
     ///
     /// # Errors
     /// When the folder can't be opened.
@@ -231,7 +231,7 @@ impl FileRef {
         Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
     }
 
-    /// What it points to, when it is a link. That is only text: nothing is looked up.
+    /// Target of a link, as text: nothing is looked up.
     ///
     /// # Errors
     /// When it is none.

@@ -173,7 +173,7 @@ impl Registry {
         self.folder.sub(NAMES)
     }
 
-    /// What launches are about to publish: apart from the rest, so that what one of them left behind is found at once.
+    /// Staging folder of launches: apart from the rest, so that leftovers are found at once.
     pub fn staging(&self) -> Dir {
         self.folder.sub(STAGING)
     }
@@ -193,7 +193,7 @@ impl Registry {
         self.outbox().file(format!("{}.shown", job.stem()))
     }
 
-    /// What is known of the sessions of host agents. Nothing but hooks needs the folder: they make it.
+    /// Folder for the state of host agents' sessions. Only hooks need it, and they make it.
     pub fn sessions(&self) -> Dir {
         self.folder.sub(SESSIONS)
     }
@@ -234,7 +234,7 @@ impl Registry {
     }
 }
 
-/// Whether a name in the registry's folder belongs to another program: the agent of engine `local` and its folder.
+/// True for the state folder that an earlier version's local agent kept in the registry.
 pub fn is_others(file_name: &str) -> bool {
     file_name == "agent"
 }

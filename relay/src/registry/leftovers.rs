@@ -1,4 +1,4 @@
-//! What launches and other writers have left behind that were killed: it may hold values of a job's environment.
+//! Temporary files of killed launches and other writers: they may hold values of a job's environment.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;

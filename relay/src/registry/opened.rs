@@ -1,4 +1,4 @@
-//! What is opened below a descriptor: never through a link, never blocking, and looked at before it is used.
+//! Opening files below a descriptor: never through a link, never blocking, and checked before use.
 
 use std::fs::File;
 use std::io;
@@ -21,7 +21,7 @@ const CAUTIOUS: OFlags =
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) fd: OwnedFd,
-    /// Whose everything in it has to be.
+    /// Required owner of everything in it.
     pub(super) owner: u32,
 }
 

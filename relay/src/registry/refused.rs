@@ -1,4 +1,4 @@
-//! What the registry never opens, and why.
+//! Entries that the registry never opens, and the reasons.
 //!
 //! Everybody who may write in the project folder may put anything in the place of a registry file: what is none is not
 //! opened, so that nothing outside is read, changed or waited for.
@@ -20,7 +20,7 @@ const PASSWD: u64 = 1 << 20;
 pub struct Refused {
     /// Where it is.
     pub path: PathBuf,
-    /// What it is.
+    /// Reason of the refusal.
     pub reason: Reason,
 }
 
@@ -50,7 +50,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// What is wrong with a file; `None` for a regular one of `owner` that has one name.
+    /// Reason to refuse a file; `None` for a regular one of `owner` that has one name.
     pub(super) fn of_file(stat: &Stat, owner: u32) -> Option<Self> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_uid != owner => Some(Self::Owner(stat.st_uid)),
@@ -61,7 +61,7 @@ impl Reason {
         }
     }
 
-    /// What is wrong with a folder; `None` for one of `owner`.
+    /// Reason to refuse a folder; `None` for one of `owner`.
     pub(super) fn of_folder(stat: &Stat, owner: u32) -> Option<Self> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if stat.st_uid != owner => Some(Self::Owner(stat.st_uid)),
@@ -115,7 +115,7 @@ impl Refused {
         io::Error::other(Self { path: path.to_owned(), reason })
     }
 
-    /// What was refused; `None` for a call that failed in another way.
+    /// The refusal inside an error; `None` for a call that failed in another way.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }

@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 100;
 /// Together as long as such a look takes on a busy machine.
 const LOCK_TRIES: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
-/// What can't be locked is taken for one that is in use this long, and so is one that is still empty.
+/// Age below which a temporary file that can't be locked, or is still empty, counts as in use.
 const SPARED: Duration = Duration::from_secs(3600);
 
 /// A file that is written and has no name that anybody looks for yet; dropping it takes it back.
@@ -168,7 +168,7 @@ impl FileRef {
         staged.publish().map(drop)
     }
 
-    /// Whether the process that wrote it has died: what it writes it holds locked.
+    /// True if the writer has died: writers hold their files locked.
     pub fn is_left_behind(&self, now: SystemTime) -> bool {
         let Ok(file) = self.open() else { return false };
         let Ok(known) = file.metadata() else { return false };
@@ -192,7 +192,7 @@ pub fn sweep(dir: &Dir, now: SystemTime) {
     }
 }
 
-/// Whether a name is one that [`Staged`] gives: hidden, and with a process id at its end.
+/// True for a name that [`Staged`] gives: hidden, with a process id at its end.
 fn is_temporary(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.starts_with('.')

@@ -1,4 +1,4 @@
-//! What a relay needs to know of the one before it.
+//! State that a relay leaves for the next one.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use super::StateDir;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::lease::Death;
 
-/// What a relay needs to know of the one before it.
+/// State that a relay leaves for the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// The port it listened on: its agents come back there.
@@ -24,7 +24,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What is stored; nothing where that can't be read.
+    /// Loads the stored state; the default where it can't be read.
     pub fn load(state: &StateDir) -> Self {
         let bytes = fs::read(state.memory()).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()

@@ -21,10 +21,10 @@ use crate::registry::atomic::{self, Durability};
 /// Holder of the tokens that a relay gives to the agent of its platform.
 pub const PLATFORM: &str = "platform";
 
-/// What is known of a token.
+/// Stored facts about a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Issued {
-    /// What it was made for. A new one for the same holder replaces it.
+    /// Purpose of the token. A new one for the same holder replaces it.
     holder: String,
     /// The agent that used it first: no other one may.
     #[serde(default)]
@@ -44,13 +44,13 @@ impl TokenId {
 /// Why an agent may not use a token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// It has been revoked.
+    /// Revoked, or never issued.
     #[error("this token is no longer valid: `relay up` gives the agent a new one")]
     Revoked,
     /// Another agent used it first.
     #[error("this token belongs to another agent")]
     Foreign {
-        /// Whether this is the first time that it was tried.
+        /// Set for the first attempt, which alone is logged.
         first: bool,
     },
     /// The binding can't be stored.
@@ -108,7 +108,7 @@ impl AgentTokens {
         }
     }
 
-    /// Whether a holder has a valid token.
+    /// True if a holder has a valid token.
     pub fn has(&self, holder: &str) -> bool {
         self.all().iter().any(|(_, issued)| issued.holder == holder)
     }

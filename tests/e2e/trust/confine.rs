@@ -18,7 +18,7 @@ fn site() -> (Model, Site) {
     (model, site)
 }
 
-/// What a job of any kind tries, and nothing of which may work.
+/// Attempts of a job of any kind, none of which may work.
 const EVIL: &str = "echo evil >> ~/.bashrc; echo evil > ../outside; echo inside > inside";
 
 fn untouched(site: &Site) {

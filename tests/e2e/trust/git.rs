@@ -112,7 +112,7 @@ fn trap(site: &Site) -> String {
     lines.join("\n")
 }
 
-/// What a trap leaves behind: nothing outside, and its changes counted.
+/// Checks that a trap left nothing outside, and that its changes were counted.
 fn sprung(site: &Site, job: &str) {
     let record = site.ended(job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(job));

@@ -1,4 +1,4 @@
-//! What a less trusted party may write or ask for is data, and runs with no more rights than it has.
+//! Input of a less trusted party is data, and runs with no more rights than that party has.
 
 mod confine;
 mod consent;

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Nobody's number.
 pub(super) const STRANGER: u32 = 12345;
 
-/// What is put in the place of a file or a folder.
+/// Things put in the place of a file or a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plant {
     Link,
@@ -130,7 +130,7 @@ pub(super) fn bounded(site: &Site, args: &[&str], input: &str) -> Output {
     output
 }
 
-/// What it printed, when it succeeded.
+/// Output of the command, if it succeeded.
 pub(super) fn succeeds(site: &Site, args: &[&str]) -> String {
     let output = bounded(site, args, "");
     let stderr = String::from_utf8_lossy(&output.stderr);

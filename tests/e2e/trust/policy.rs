@@ -38,7 +38,7 @@ fn forge(spec: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(spec, value.to_string()).unwrap();
 }
 
-/// What it is called, what it makes of a spec, and what the refusal names.
+/// Name, change to a spec, and words of the refusal.
 type Forgery = (&'static str, fn(&mut Value, &Path), &'static str);
 
 #[test]

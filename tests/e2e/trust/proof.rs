@@ -161,7 +161,7 @@ fn a_stolen_token_gets_nothing_with_another_agents_id() {
     assert_eq!(said.matches("came with the token of another agent").count(), 1, "{said}");
 }
 
-/// Whether a token is let through to the hello.
+/// True if a token is let through to the hello.
 fn lets_in(door: &Door, token: &str) -> bool {
     match block_on(Link::dial_with(door, token)) {
         Ok(_) => true,

@@ -227,7 +227,7 @@ fn no_file_and_no_command_shows_a_secret_that_codex_in_a_container_reports() {
     nothing_in_the_container_holds_the_canary(&site);
 }
 
-/// What the spec of a job holds.
+/// Content of a job's spec.
 fn spec(site: &Site, job: &str) -> String {
     fs::read_to_string(site.file(job, "spec")).unwrap()
 }

@@ -40,7 +40,7 @@ impl Rules {
         Self { mask, ..self }
     }
 
-    /// What a command line does, by what it really says. Its title is that of the masked line: a title is cut, and half
+    /// Classifies a command line by its unmasked text. Its title is that of the masked line: a title is cut, and half
     /// of a secret would not be found in it.
     pub(crate) fn of_line(&self, command: &str) -> Work {
         let work = self.line_work(command);
@@ -50,7 +50,7 @@ impl Rules {
         }
     }
 
-    /// What a process does; none for shells, for wrappers (`sudo`, `timeout`, `xargs`: what they run is a process too),
+    /// Classifies a process; none for shells, for wrappers (`sudo`, `timeout`, `xargs`: what they run is a process too),
     /// for filters, and for everything that neither the table nor a rule of `relay.toml` knows.
     pub(crate) fn of_process(&self, argv: &[String]) -> Option<Work> {
         let work = self.process_work(argv)?;
@@ -63,7 +63,7 @@ impl Rules {
         Some(Work { title: text::one_line(&title, MAX_TITLE), ..work })
     }
 
-    /// Whether these arguments are those of a command line whose secrets were masked before it was split.
+    /// True if these arguments are those of a command line whose secrets were masked before it was split.
     pub(crate) fn shows_as(&self, argv: &[String], masked: &[String]) -> bool {
         argv.len() == masked.len()
             && argv.iter().zip(masked).all(|(word, shown)| self.mask.text(word) == *shown)
