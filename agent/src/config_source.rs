@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, ConfigFile, check_url};
 
 /// File in the state folder that holds the relay's address when the configuration came through stdin. It is no secret:
-/// whoever listens there still needs the relay's certificate.
+/// a program that listens there still needs the relay's certificate.
 const ADDRESS: &str = "relay-url";
 /// Longest address that is read, in bytes.
 const MAX_ADDRESS: u64 = 1024;

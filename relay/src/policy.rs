@@ -1,7 +1,7 @@
 //! Job policy: a spec, checked against the settings that a person has agreed to.
 //!
 //! ```text
-//! relay launch ─► spec ─settle─► registry (anybody who may write the project may write here) ─► daemon ─settle─► agent
+//! relay launch ─► spec ─settle─► registry (a session may write here) ─► daemon ─settle─► agent
 //! ```
 //!
 //! A spec chooses task, folder, limits and model. Program and sandbox of Codex come from the settings alone, and nothing

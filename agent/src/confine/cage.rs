@@ -1,6 +1,6 @@
 //! Properties of a sandbox, verified from the inside before the first line of a command runs.
 //!
-//! A sandbox is made from paths, and whoever may write beside a workspace can put a link in its place between the look at
+//! A sandbox is made from paths, and a process that may write beside a workspace can put a link in its place between the look at
 //! it and the sandbox's own. Therefore the mounts are held against the profile once they are made.
 
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
-//! Sockets of programs outside of a sandbox that start programs for whoever connects: container engines, the user's
-//! session, terminals. A read-only file system keeps nobody from connecting.
+//! Sockets of programs outside of a sandbox that start programs for any client: container engines, the user's
+//! session, terminals. A read-only file system does not prevent a connection.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -34,7 +34,7 @@ pub(super) fn masker(config: Option<&Config>, own: &Variables, spec: &str) -> Ma
 pub(super) fn without_values(spec: &JobSpec) -> String {
     let mut spec = spec.clone();
     spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
-    // A spec that came as JSON can be written as JSON; and the file is there to be found, nobody reads it.
+    // A spec that came as JSON can be written as JSON; and only the file's presence matters: its content is never read back.
     serde_json::to_string(&spec).unwrap_or_default()
 }
 

@@ -37,7 +37,7 @@ const EASIER: i32 = 500;
 /// Makes this process and all that it starts end before its agent when the memory runs out. Of a shim and its command
 /// the larger one goes first, which is the command.
 ///
-/// Call it before the process is made unreadable: that takes its own `/proc` away from whoever is not root.
+/// Call it before the process is made unreadable: that takes its own `/proc` away from a process that is not root.
 pub(crate) fn go_first() {
     let own = std::fs::read_to_string(OOM).ok().and_then(|text| text.trim().parse::<i32>().ok());
     if let Some(own) = own {

@@ -30,7 +30,7 @@ use super::tree::{self, Leader};
 
 /// How much longer than the grace the inner shim may take: its own limit for what can't be killed, and a bit.
 const OVERTIME: Duration = Duration::from_millis(3500);
-/// The grace that the inner shim gives when nobody is left to tell it, and the one of a sweep.
+/// The grace that the inner shim gives when the agent is gone, and the one of a sweep.
 const ORPHANED: Duration = Duration::from_secs(2);
 /// How long the sandbox's own programs may take to end after the command. They need 20 ms.
 const UNPACKED: Duration = Duration::from_secs(2);
@@ -126,7 +126,7 @@ fn start(command: Command, confine: Confine) -> io::Result<(Leader, Link)> {
     let leader = Leader { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
     let order = Request::Enter(Box::new(Command { user: None, testament: None, ..command }), confine.cage);
     let mut socket = ours;
-    // Whoever reads it may be gone by then, which its end tells.
+    // The reader may be gone by then; the end of the socket shows that.
     let _ = socket.write_all(&encode(&order)?);
     Ok((leader, Link { socket: Some(socket), reports: Decoder::default(), words }))
 }
@@ -293,7 +293,7 @@ impl Outer {
 impl Link {
     fn send(&mut self, request: &Request) {
         let Some(socket) = &mut self.socket else { return };
-        // A socket that nobody reads any more tells so by its end.
+        // The end of the socket shows that its reader is gone.
         if let Ok(bytes) = encode(request) {
             let _ = socket.write_all(&bytes);
         }

@@ -68,7 +68,7 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// A shim works nowhere: whoever looks for processes in a workspace finds the command alone.
+/// A shim's working folder is `/`: a search for processes in a workspace finds the command alone.
 fn leave_folder() {
     let _ = rustix::process::chdir("/");
 }

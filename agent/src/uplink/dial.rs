@@ -59,7 +59,7 @@ pub(super) async fn dial(config: &Config) -> Result<Socket, LinkError> {
     }
 }
 
-/// The TLS handshake. It fails with anybody who does not hold the key of the pinned certificate, and nothing but the
+/// The TLS handshake. It fails with a peer that does not hold the key of the pinned certificate, and nothing but the
 /// handshake is said before.
 async fn secure(config: &Config, stream: TcpStream) -> Result<TlsStream<TcpStream>, LinkError> {
     let tls = tls(config).map_err(LinkError::Handshake)?;

@@ -12,7 +12,7 @@ const MOST: usize = 10;
 /// Goes on with settings that a person has agreed to, before or now: by `--yes`, or when asked at a terminal.
 ///
 /// # Errors
-/// Exit code 5 for settings that nobody has agreed to, in a session, off a terminal, or when the answer is no.
+/// Exit code 5 for settings that no person has agreed to, in a session, off a terminal, or when the answer is no.
 pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Result<(), Failure> {
     let asker = context.asker();
     if yes && asker == Asker::Session {

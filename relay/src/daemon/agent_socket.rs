@@ -79,7 +79,7 @@ pub(super) fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), Refusal> {
     if gate.admits(bearer(headers)) { Ok(()) } else { Err(NO_TOKEN) }
 }
 
-/// Refuses browser pages, and whoever asks for another host.
+/// Refuses browser pages and requests for another host.
 fn asked_properly(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(ORIGIN) {
         return Err((StatusCode::FORBIDDEN, "pages have no business here\n"));

@@ -161,7 +161,7 @@ impl Core {
     pub(super) async fn tick(&mut self) -> Flow {
         if !lease::is_mine(&self.registry, &self.lock) {
             tracing::error!("the registry was removed or replaced: ending");
-            // Its jobs are jobs of the registry that is gone, and nobody would look for it.
+            // Its jobs are jobs of the registry that is gone, and no other relay would look for it.
             if self.platform.engine() == crate::engine::EngineKind::Local {
                 let _ = self.platform.stop().await;
                 self.door.tokens.revoke_all();
@@ -398,7 +398,7 @@ impl Core {
     async fn spec(&self, job: &JobId) -> Option<String> {
         let read = self.registry.spec(job).read_text(read::MOST);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
-        // Anybody who may write the project may have written it.
+        // A session may have written it.
         match read.and_then(|spec| self.policy.settle_text(job, &spec)) {
             Ok(spec) => Some(spec),
             Err(reason) => {

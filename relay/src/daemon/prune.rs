@@ -18,7 +18,7 @@ pub(super) fn begin(registry: &Registry, request: &Path, keep: Keep) {
     tokio::task::spawn_blocking(move || {
         // Held while it is carried out: further looks find it filed until then.
         let Ok(turn) = requests::file_of(&registry, &request).open() else { return };
-        // Whoever filed it lets go of it an instant after it is there; who carries it out holds it for longer.
+        // Its writer releases the lock an instant after creating it; a relay that prunes holds it for longer.
         let mut tries = (0..LOCK_TRIES).map(|_| turn.try_lock().is_ok());
         if !tries.any(|locked| {
             if !locked {

@@ -1,4 +1,4 @@
-//! One token that everybody who knows it may use: 256 random bits.
+//! A token that is not bound to one client: 256 random bits.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// A gate with a token that nobody has yet.
+    /// A gate with a new token.
     ///
     /// # Errors
     /// When the system has no randomness.

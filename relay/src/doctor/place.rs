@@ -41,7 +41,7 @@ pub(super) fn registry(scene: &Scene) -> Vec<Finding> {
     [Some(writable), refused].into_iter().flatten().collect()
 }
 
-/// Writes a file that nobody sees, and returns its time.
+/// Writes a hidden file, removes it, and returns its time.
 pub(super) fn probe(registry: &Registry) -> io::Result<SystemTime> {
     let mut staged = Staged::begin(&registry.folder().file("doctor"))?;
     staged.file().write_all(b"x")?;

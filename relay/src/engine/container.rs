@@ -90,7 +90,7 @@ impl Container<'_> {
             Some(found) => self.reuse(&found, &args)?,
         }
         self.check_workspaces(places::check_unlinked).inspect_err(|_| {
-            // It may see what nobody has agreed to; without it no job starts.
+            // It may see folders that no person has agreed to; without it no job starts.
             let _ = self.query(&["rm", "-f", &self.platform.name]);
         })?;
         self.renew_codex_home()?;

@@ -19,7 +19,7 @@ const TRIES: u32 = 16;
 #[derive(Debug)]
 pub(super) struct Folder(OwnedFd);
 
-/// A file that has been written and has no name yet that anybody looks for.
+/// A file that has been written and has only a temporary name yet.
 #[derive(Debug)]
 pub(super) struct Staged {
     folder: Folder,
@@ -76,7 +76,7 @@ impl Folder {
         Ok(staged)
     }
 
-    /// A new file under a name that nobody can have foreseen.
+    /// A new file under a name that can't be predicted.
     fn make_temporary(&self, name: &str) -> io::Result<(String, File)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..TRIES {

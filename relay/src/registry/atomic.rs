@@ -1,8 +1,8 @@
 //! Replacing a file in one step, so that readers see the old or the new one and never half of it.
 //!
-//! For files that nobody else may write. Those of the registry go through [`super::file_ref`].
+//! For files that only their owner may write. Those of the registry go through [`super::file_ref`].
 
-#![expect(clippy::disallowed_methods, reason = "for files that nobody else may write")]
+#![expect(clippy::disallowed_methods, reason = "for files that only their owner may write")]
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

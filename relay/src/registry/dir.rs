@@ -306,7 +306,7 @@ impl Dir {
         }
     }
 
-    /// Gives what has this name a name that nobody needs, and says so in the log. Something that is gone is fine.
+    /// Renames the entry with this name to an unused one, and says so in the log. Something that is gone is fine.
     ///
     /// # Errors
     /// `why` itself, when it can't be renamed.

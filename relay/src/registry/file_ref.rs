@@ -135,7 +135,7 @@ impl FileRef {
         self.read_opened(self.open()?, most)
     }
 
-    /// The same for a file that may be anybody's, as text.
+    /// The same for a file of any owner, as text.
     ///
     /// # Errors
     /// When it is absent, no regular file, too large, or no text.
@@ -240,7 +240,7 @@ impl FileRef {
         target.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
-    /// Gives what has this name one that nobody needs.
+    /// Renames the entry with this name to an unused one.
     ///
     /// # Errors
     /// When it can't be renamed.

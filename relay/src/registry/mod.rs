@@ -15,7 +15,7 @@
 //! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_place`]: the place behind a cursor in one of them.
 //! * [`kin`]: jobs that go on from one another.
 //! * [`lease`]: who is the daemon, and does it live.
-//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file of nobody else's in one step. [`write_back`]: writing ahead.
+//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file that only its owner may write. [`write_back`]: writing ahead.
 //! * [`outbox`]: ends that are to be delivered, and who was shown them.
 //! * [`sessions`]: what is known of the sessions of host agents.
 //! * [`ends`]: those that nobody was told of yet.

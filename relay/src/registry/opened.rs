@@ -42,7 +42,7 @@ impl Open {
     #[cfg(any(test, feature = "internals"))]
     pub(super) fn given(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        // Those of the system for temporary files are root's, and everybody's to use.
+        // Those of the system for temporary files are root's, and every user may write there.
         Ok(Self { fd, owner: rustix::process::geteuid().as_raw() })
     }
 

@@ -1,6 +1,6 @@
 //! Entries that the registry never opens, and the reasons.
 //!
-//! Everybody who may write in the project folder may put anything in the place of a registry file: what is none is not
+//! A session may put anything in the place of a registry file: what is none is not
 //! opened, so that nothing outside is read, changed or waited for.
 
 #![expect(clippy::disallowed_methods, reason = "/etc/passwd is no file of the registry")]

@@ -36,7 +36,7 @@ fn has_room(registry: &Registry) -> bool {
 /// When there is none.
 pub fn make(registry: &Registry) -> io::Result<()> {
     let reserve = registry.reserve();
-    // Dropped where that fails: half a reserve takes room and serves nobody.
+    // Dropped where that fails: half a reserve takes room and is of no use.
     if reserve.size() == Some(SIZE as u64) {
         return write(&reserve, SIZE).map(drop);
     }

@@ -22,7 +22,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Age below which a temporary file that can't be locked, or is still empty, counts as in use.
 const SPARED: Duration = Duration::from_secs(3600);
 
-/// A file that is written and has no name that anybody looks for yet; dropping it takes it back.
+/// A file that is written and has only a temporary name yet; dropping it takes it back.
 ///
 /// Files that belong together are written first and synced then: the second sync finds most of its work done.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Staged {
     }
 }
 
-/// Locks a file that was just made. Whoever looks for what was left behind may hold it for an instant; where the disk knows
+/// Locks a file that was just made. A search for leftovers may hold it for an instant; where the disk knows
 /// no locks, nothing of it is ever taken for that.
 fn lock(file: &File) {
     for _ in 0..LOCK_TRIES {

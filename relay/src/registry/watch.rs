@@ -25,7 +25,7 @@ impl Watch {
         Self::of(dir.path(), dir.anew().is_there().unwrap_or(false))
     }
 
-    /// The same for a folder that nobody else may write.
+    /// The same for a folder that only its owner may write.
     pub fn new(dir: &Path) -> Self {
         Self::of(dir, true)
     }

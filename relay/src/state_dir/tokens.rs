@@ -72,7 +72,7 @@ impl AgentTokens {
         Self { dir, misused: Arc::default() }
     }
 
-    /// Makes a token, valid before anybody knows it.
+    /// Makes a token, which is stored and valid before it is returned.
     ///
     /// # Errors
     /// When the system has no randomness or the folder can't be written.

@@ -152,7 +152,7 @@ fn no_setting_of_git_runs_a_program_where_there_is_no_sandbox_either() {
 #[test]
 fn a_repository_that_git_takes_too_long_for_is_not_counted_and_that_is_told() {
     let site = Site::new(Engine::Local);
-    // git reads the list of ignored files from a pipe that nobody writes to.
+    // git reads the list of ignored files from a pipe without a writer.
     run(&site.workspace(), "git init -q . && mkfifo pipe && git config core.excludesFile $PWD/pipe");
     let job = site.launch_shell("true", &[]);
     let record = site.ended(&job);

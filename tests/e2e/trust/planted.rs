@@ -13,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 
 /// Generous: none of these commands waits for anything.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Nobody's number.
+/// A user id without an account.
 pub(super) const STRANGER: u32 = 12345;
 
 /// Things put in the place of a file or a folder.

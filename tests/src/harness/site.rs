@@ -219,7 +219,7 @@ impl Site {
         }
     }
 
-    /// A `relay` command of somebody who has agreed to nothing.
+    /// A `relay` command without consent.
     pub fn plain_command(&self, args: &[&str]) -> Command {
         let mut command = self.environment(Command::new(programs::dir().join("relay")));
         command.args(args).current_dir(self.root()).env("CODEX_HOME", &self.codex_home);

@@ -92,7 +92,7 @@ impl Writer {
             let Some(open) = self.open.get_mut(job) else { continue };
             let is_final = open.record().state.is_final();
             if is_final {
-                // However it ended: cancelled in the queue, refused, lost. Before anybody sees that it did.
+                // However it ended: cancelled in the queue, refused, lost. Before the end is visible.
                 spec::forget_env(&self.registry, job);
             }
             let mut refreshed = open.refresh(&self.registry, now);
