@@ -13,8 +13,8 @@
 
 use std::collections::BTreeSet;
 use std::env::VarError;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ use common::text::one_line;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::bounded_file;
 use crate::config::{self, Config};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
@@ -41,8 +42,6 @@ pub enum Asker {
 const HARMLESS: [&str; 2] = ["limits", "step"];
 /// Version of the file.
 const SCHEMA: u32 = 1;
-/// Most bytes of a file whose content is part of the settings, such as a certificate.
-const MAX_FILE: u64 = 1024 * 1024;
 /// Longest line that is shown, in bytes.
 const MAX_LINE: usize = 200;
 
@@ -133,7 +132,7 @@ pub fn standing(root: &Path, settings: &Settings) -> Standing {
 
 /// Settings that a person agreed to last.
 pub fn agreed(root: &Path) -> Option<Settings> {
-    let bytes = bounded(&place_here(root)?).ok()?;
+    let bytes = bounded_file::read(&place_here(root)?).ok()?;
     serde_json::from_slice(&bytes).ok().filter(|settings: &Settings| settings.schema == SCHEMA)
 }
 
@@ -227,26 +226,10 @@ fn contents(folder: &Path) -> Vec<(PathBuf, String)> {
 }
 
 fn digest_of(file: &Path) -> String {
-    match bounded(file) {
+    match bounded_file::read(file) {
         Ok(bytes) => format!("sha256 {}", &hex::encode(Sha256::digest(bytes))[..16]),
         Err(e) => format!("unreadable ({})", e.kind()),
     }
-}
-
-/// Reads a regular file of bounded size; never waits for one that is something else.
-fn bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut options = File::options();
-    std::os::unix::fs::OpenOptionsExt::custom_flags(
-        options.read(true),
-        i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits()).unwrap_or_default(),
-    );
-    let file = options.open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests look at files and put some in place"))]
 
 mod ancestry;
+mod bounded_file;
 mod cli;
 mod config;
 mod consent;

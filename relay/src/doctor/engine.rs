@@ -54,7 +54,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 
 fn local() -> Vec<Finding> {
     let engine = if cfg!(target_os = "linux") {
-        Finding::ok(ENGINE, "local: workers run on this machine, without isolation")
+        Finding::ok(ENGINE, "local: workers run on this machine")
     } else {
         Finding::fail(ENGINE, "engine local needs Linux", "`relay up --engine docker`")
     };

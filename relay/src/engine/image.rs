@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{EngineKind, command};
+use crate::bounded_file;
 use crate::config::PlatformConfig;
 use crate::exit::Failure;
 
@@ -67,7 +68,7 @@ fn assemble(dir: &Path, agent: &Path, certs: &Path) -> io::Result<()> {
     for entry in entries {
         let entry = entry?;
         if entry.path().extension().is_some_and(|extension| extension == "crt") {
-            fs::copy(entry.path(), target.join(entry.file_name()))?;
+            fs::write(target.join(entry.file_name()), bounded_file::read(&entry.path())?)?;
         }
     }
     Ok(())

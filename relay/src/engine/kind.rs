@@ -13,7 +13,7 @@ pub enum EngineKind {
     Docker,
     /// A container of Podman.
     Podman,
-    /// This machine, without isolation.
+    /// This machine.
     Local,
 }
 

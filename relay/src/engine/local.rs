@@ -1,4 +1,4 @@
-//! Engine `local`: the agent runs on this machine, without isolation.
+//! Engine `local`: the agent runs on this machine, and puts its workers into Codex's sandbox.
 //!
 //! Its state is in the person's state folder, where no sandbox writes; its configuration, with token and model key, is in
 //! its memory alone. So an agent that outlives its relay keeps both, and the next relay can only tell it a new address.

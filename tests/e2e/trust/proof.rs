@@ -62,17 +62,22 @@ fn own_tls() -> Arc<ServerConfig> {
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                          Sec-WebSocket-Protocol: worker-relay.v1\r\n\r\n";
 
+/// Answers a request for an upgrade, says `start`, and keeps all that is said on the other side.
+fn converse(mut stream: impl Read + Write, start: &[u8], heard: &mut Vec<u8>) {
+    let mut piece = [0; 4096];
+    let read = stream.read(&mut piece).unwrap_or(0);
+    heard.extend(&piece[..read]);
+    let _ = stream.write_all(SWITCHING.as_bytes()).and_then(|()| stream.write_all(start));
+    let _ = stream.read_to_end(heard);
+}
+
 /// Takes so many connections of an agent as a relay in clear would, and gives all that was said there.
 fn listen_in_clear(listener: &TcpListener, connections: usize, start: &[u8]) -> Vec<u8> {
     let mut heard = Vec::new();
     for _ in 0..connections {
-        let (mut stream, _) = listener.accept().unwrap();
+        let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        let mut piece = [0; 4096];
-        let read = stream.read(&mut piece).unwrap_or(0);
-        heard.extend(&piece[..read]);
-        let _ = stream.write_all(SWITCHING.as_bytes()).and_then(|()| stream.write_all(start));
-        let _ = stream.read_to_end(&mut heard);
+        converse(stream, start, &mut heard);
     }
     heard
 }
@@ -83,12 +88,8 @@ fn listen_over_tls(listener: &TcpListener, connections: usize, start: &[u8]) -> 
     for _ in 0..connections {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&tls)).unwrap(), stream);
-        let mut piece = [0; 4096];
-        let read = stream.read(&mut piece).unwrap_or(0);
-        heard.extend(&piece[..read]);
-        let _ = stream.write_all(SWITCHING.as_bytes()).and_then(|()| stream.write_all(start));
-        let _ = stream.read_to_end(&mut heard);
+        let stream = StreamOwned::new(ServerConnection::new(Arc::clone(&tls)).unwrap(), stream);
+        converse(stream, start, &mut heard);
     }
     heard
 }

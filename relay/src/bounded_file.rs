@@ -1,0 +1,55 @@
+//! Reading small files that a setting names: certificates, secrets, consent.
+//!
+//! A session may put anything in their place. Links are followed, since people use them here and consent covers what is
+//! read; a pipe or device is refused, and never waited for.
+
+#![expect(clippy::disallowed_methods, reason = "files that settings name, outside of the registry")]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Most bytes of such a file.
+const MAX: u64 = 1024 * 1024;
+
+/// Reads a regular file.
+///
+/// # Errors
+/// `InvalidInput` for anything but a file, `FileTooLarge` for one of more than 1 MiB, else the failing call.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_a_folder_and_a_large_file_are_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for (name, kind) in [("pipe", io::ErrorKind::InvalidInput), (".", io::ErrorKind::InvalidInput)] {
+            assert_eq!(read(&path(name)).unwrap_err().kind(), kind, "{name}");
+        }
+        File::create(path("large")).unwrap().set_len(MAX + 1).unwrap();
+        assert_eq!(read(&path("large")).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        std::fs::write(path("small"), "text").unwrap();
+        assert_eq!(read(&path("small")).unwrap(), b"text");
+    }
+}
