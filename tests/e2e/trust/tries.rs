@@ -16,6 +16,8 @@ use serde_json::json;
 use crate::codex;
 
 const TRIES: &str = include_str!("../../hostile/tries.py");
+/// How many tries there are.
+const COUNT: usize = 42;
 /// The model's key.
 const KEY: [&str; 2] = ["sk-proj-canary", "-of-the-model-4711"];
 /// The `--env` value of the other job.
@@ -94,7 +96,7 @@ impl Scene {
     /// The tries of one run that broke through.
     fn broke(&self, results: &str) -> BTreeSet<String> {
         let text = fs::read_to_string(self.site.workspace().join(results)).unwrap();
-        assert!(text.lines().count() >= 40, "{results}: {text}");
+        assert_eq!(text.lines().count(), COUNT, "{results}: {text}");
         text.lines().filter_map(|line| line.strip_suffix(" broke")).map(str::to_owned).collect()
     }
 
@@ -144,7 +146,10 @@ fn a_hostile_worker_on_this_machine_breaks_out_in_no_way() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     site.configure_in_sandbox("");
     let broke = attack(&Scene::new(site));
-    figure("trust: tries of a hostile worker on this machine that broke through: 0 of 42, twice");
+    figure(&format!(
+        "trust: tries of a hostile worker on this machine that broke through: {} of {COUNT}, by a shell job or the model",
+        broke.len()
+    ));
     assert_eq!(broke, BTreeSet::new());
 }
 
@@ -179,7 +184,7 @@ fn a_hostile_worker_in_a_container_breaks_out_in_no_way() {
     let broke = attack(&scene);
     let beyond: Vec<_> = broke.iter().filter(|name| !SHARED.contains(&name.as_str())).collect();
     figure(&format!(
-        "trust: tries of a hostile worker in a container that broke through: {} of 42, beside {} at what all jobs of it share",
+        "trust: tries of a hostile worker in a container that broke through: {} of {COUNT}, beside {} at what all jobs of it share",
         beyond.len(),
         broke.len() - beyond.len()
     ));
