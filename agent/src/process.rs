@@ -342,7 +342,7 @@ impl Process {
                 self.phase = Phase::Running;
                 Some(Event::Spawned { pid })
             }
-            Report::SpawnFailed { message } => {
+            Report::SpawnFailed { message } | Report::NotConfined { message } => {
                 self.over(Event::SpawnFailed { message });
                 None
             }

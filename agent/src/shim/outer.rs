@@ -23,7 +23,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::kill::{self, Toll};
-use super::outputs;
+use super::outputs::Outputs;
 use super::protocol::{Command, Confine, Decoder, Report, Request, encode};
 use super::testament::Testament;
 use super::tree::{self, Leader};
@@ -34,6 +34,9 @@ const OVERTIME: Duration = Duration::from_millis(3500);
 const ORPHANED: Duration = Duration::from_secs(2);
 /// How long the sandbox's own programs may take to end after the command. They need 20 ms.
 const UNPACKED: Duration = Duration::from_secs(2);
+/// Sandboxes that are made for one command. A mount that appears on the machine while one is made can be written in there:
+/// it is given up, and the next one has the mount read-only. Docker mounts something with each container it starts.
+const ATTEMPTS: u32 = 5;
 /// Longest wait for something to happen; dead orphans are reaped in between.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -45,23 +48,29 @@ pub(super) fn run(
     control: UnixStream,
     decoder: Decoder,
     testament: Option<Testament>,
-    command: Command,
-    confine: Confine,
+    command: &Command,
+    confine: &Confine,
 ) {
     let mut outer = Outer {
         control,
         requests: decoder,
         gone: false,
         testament,
+        outputs: None,
         heard: Heard::default(),
         deadline: None,
         toll: Toll::default(),
     };
-    match start(command, confine) {
-        Ok((leader, link)) => outer.stand(&leader, link),
-        Err(error) => {
-            outer.report(&Report::SpawnFailed { message: format!("the sandbox can't be started: {error}") });
+    for attempt in 1..=ATTEMPTS {
+        if let Err(error) = outer.attempt(command, confine) {
+            let message = format!("the sandbox can't be started: {error}");
+            return outer.report(&Report::SpawnFailed { message });
         }
+        let Some(message) = outer.heard.not_confined.take() else { return };
+        if attempt == ATTEMPTS || outer.gone || outer.deadline.is_some() {
+            return outer.report(&Report::SpawnFailed { message });
+        }
+        outer.heard = Heard::default();
     }
 }
 
@@ -73,6 +82,8 @@ struct Heard {
     /// Killed and survivors.
     ended: Option<(u32, u32)>,
     failed: bool,
+    /// Why the sandbox was given up before anything was started in it.
+    not_confined: Option<String>,
 }
 
 struct Outer {
@@ -81,6 +92,8 @@ struct Outer {
     /// The agent has died or let go.
     gone: bool,
     testament: Option<Testament>,
+    /// Kept until the command has them.
+    outputs: Option<Outputs>,
     heard: Heard,
     /// When everything is killed, whatever the inner shim is at.
     deadline: Option<Instant>,
@@ -95,7 +108,7 @@ struct Link {
     words: File,
 }
 
-fn start(command: Command, confine: Confine) -> io::Result<(Leader, Link)> {
+fn start(command: &Command, confine: &Confine, outputs: &Outputs) -> io::Result<(Leader, Link)> {
     let (ours, theirs) = UnixStream::pair()?;
     // What the sandbox's programs say is no output of the command, and neither do they hold its pipes.
     let words = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
@@ -117,14 +130,12 @@ fn start(command: Command, confine: Confine) -> io::Result<(Leader, Link)> {
     }
     let child = builder.spawn()?;
     drop(builder);
-    outputs::send(&ours)?;
-    let null = File::options().write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
+    outputs.send(&ours)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
     let leader = Leader { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
-    let order = Request::Enter(Box::new(Command { user: None, testament: None, ..command }), confine.cage);
+    let inner = Command { user: None, testament: None, ..command.clone() };
+    let order = Request::Enter(Box::new(inner), confine.cage.clone());
     let mut socket = ours;
     // The reader may be gone by then; the end of the socket shows that.
     let _ = socket.write_all(&encode(&order)?);
@@ -132,6 +143,18 @@ fn start(command: Command, confine: Confine) -> io::Result<(Leader, Link)> {
 }
 
 impl Outer {
+    /// Makes one sandbox, and stands between until nothing of it is left.
+    fn attempt(&mut self, command: &Command, confine: &Confine) -> io::Result<()> {
+        let outputs = match self.outputs.take() {
+            Some(outputs) => outputs,
+            None => Outputs::take()?,
+        };
+        let (leader, link) = start(command, confine, &outputs)?;
+        self.outputs = Some(outputs);
+        self.stand(&leader, link);
+        Ok(())
+    }
+
     fn stand(&mut self, leader: &Leader, mut link: Link) {
         let mut lives = true;
         let mut unpacked = None;
@@ -243,12 +266,18 @@ impl Outer {
             match report {
                 Report::Spawned { pid } => {
                     self.heard.spawned = true;
+                    // The end of its output is then its own.
+                    self.outputs = None;
                     let pid = outer_number(pid).unwrap_or(pid);
                     self.report(&Report::Spawned { pid });
                 }
                 Report::SpawnFailed { .. } => {
                     self.heard.failed = true;
                     self.report(&report);
+                }
+                Report::NotConfined { message } => {
+                    self.heard.failed = true;
+                    self.heard.not_confined = Some(message);
                 }
                 Report::Exited { .. } => {
                     self.heard.exited = true;

@@ -1,6 +1,7 @@
 //! A command's stdout and stderr, handed into a sandbox over a socket. The sandbox's own programs so never hold them, and
 //! their end means the same as without a sandbox.
 
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,19 +12,40 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends this process's own.
-///
-/// # Errors
-/// The failing call.
-pub(super) fn send(socket: &UnixStream) -> io::Result<()> {
-    let (stdout, stderr) = (io::stdout(), io::stderr());
-    let descriptors = [stdout.as_fd(), stderr.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    // Descriptors travel with a byte at least.
-    sendmsg(socket, &[IoSlice::new(b"d")], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+/// Stdout and stderr of a command that has not been started yet.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Outputs {
+    /// Takes this process's own; it has `/dev/null` in their place from then on.
+    ///
+    /// # Errors
+    /// The failing call.
+    pub(super) fn take() -> io::Result<Self> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+        let stderr = io::stderr().as_fd().try_clone_to_owned()?;
+        let null = File::options().write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        Ok(Self { stdout, stderr })
+    }
+
+    /// Sends them.
+    ///
+    /// # Errors
+    /// The failing call.
+    pub(super) fn send(&self, socket: &UnixStream) -> io::Result<()> {
+        let descriptors = [self.stdout.as_fd(), self.stderr.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        // Descriptors travel with a byte at least.
+        sendmsg(socket, &[IoSlice::new(b"d")], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
 }
 
 /// Takes them as this process's own.

@@ -108,6 +108,11 @@ pub(crate) enum Report {
         /// Why, in one line.
         message: String,
     },
+    /// The sandbox around this shim is not as it was asked for, and nothing was started in it. The last message.
+    NotConfined {
+        /// Why, in one line.
+        message: String,
+    },
     /// The leader exited.
     Exited {
         /// Its exit code, or none when a signal killed it.

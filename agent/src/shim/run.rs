@@ -41,7 +41,7 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
         Some(Request::Run(command)) => command,
         Some(Request::Enter(command, cage)) => {
             if let Err(message) = cage.enter() {
-                shim.report(&Report::SpawnFailed { message });
+                shim.report(&Report::NotConfined { message });
                 return Ok(());
             }
             command
@@ -52,7 +52,7 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
     shim.testament = command.testament.as_deref().and_then(|path| Testament::open(path).ok());
     if let Some(confine) = command.confine.take() {
         leave_folder();
-        super::outer::run(shim.control, shim.decoder, shim.testament, *command, *confine);
+        super::outer::run(shim.control, shim.decoder, shim.testament, &command, &confine);
         return Ok(());
     }
     match super::spawn::spawn(&command) {
