@@ -34,8 +34,8 @@ const OVERTIME: Duration = Duration::from_millis(3500);
 const ORPHANED: Duration = Duration::from_secs(2);
 /// How long the sandbox's own programs may take to end after the command. They need 20 ms.
 const UNPACKED: Duration = Duration::from_secs(2);
-/// Sandboxes that are made for one command. A mount that appears on the machine while one is made can be written in there:
-/// it is given up, and the next one has the mount read-only. Docker mounts something with each container it starts.
+/// Sandboxes that are made for one command. A mount that appears on the machine while one is made can be written in there,
+/// and one that goes breaks it: the next one is right. Docker mounts something with each container it starts.
 const ATTEMPTS: u32 = 5;
 /// Longest wait for something to happen; dead orphans are reaped in between.
 const LOOK: Duration = Duration::from_millis(200);
@@ -66,7 +66,7 @@ pub(super) fn run(
             let message = format!("the sandbox can't be started: {error}");
             return outer.report(&Report::SpawnFailed { message });
         }
-        let Some(message) = outer.heard.not_confined.take() else { return };
+        let Some(message) = outer.heard.given_up.take() else { return };
         if attempt == ATTEMPTS || outer.gone || outer.deadline.is_some() {
             return outer.report(&Report::SpawnFailed { message });
         }
@@ -82,8 +82,8 @@ struct Heard {
     /// Killed and survivors.
     ended: Option<(u32, u32)>,
     failed: bool,
-    /// Why the sandbox was given up before anything was started in it.
-    not_confined: Option<String>,
+    /// Why the sandbox ended before anything was started in it.
+    given_up: Option<String>,
 }
 
 struct Outer {
@@ -130,7 +130,6 @@ fn start(command: &Command, confine: &Confine, outputs: &Outputs) -> io::Result<
     }
     let child = builder.spawn()?;
     drop(builder);
-    outputs.send(&ours)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
     let leader = Leader { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
@@ -138,6 +137,7 @@ fn start(command: &Command, confine: &Confine, outputs: &Outputs) -> io::Result<
     let order = Request::Enter(Box::new(inner), confine.cage.clone());
     let mut socket = ours;
     // The reader may be gone by then; the end of the socket shows that.
+    let _ = outputs.send(&socket);
     let _ = socket.write_all(&encode(&order)?);
     Ok((leader, Link { socket: Some(socket), reports: Decoder::default(), words }))
 }
@@ -198,8 +198,9 @@ impl Outer {
         }
         if !self.heard.spawned {
             let how = code.map_or("it was killed".to_owned(), |code| format!("exit code {code}"));
-            let message = format!("the sandbox can't be started ({how}): {}", link.last_words());
-            return self.report(&Report::SpawnFailed { message });
+            self.heard.given_up =
+                Some(format!("the sandbox can't be started ({how}): {}", link.last_words()));
+            return;
         }
         if !self.heard.exited {
             self.report(&Report::Exited { code: None, signal: Some(Signal::KILL.as_raw()) });
@@ -277,7 +278,7 @@ impl Outer {
                 }
                 Report::NotConfined { message } => {
                     self.heard.failed = true;
-                    self.heard.not_confined = Some(message);
+                    self.heard.given_up = Some(message);
                 }
                 Report::Exited { .. } => {
                     self.heard.exited = true;
@@ -328,7 +329,7 @@ impl Link {
         }
     }
 
-    /// The last line that the sandbox's programs have said.
+    /// The last two lines that the sandbox's programs have said: the reason is often in the one before the last.
     fn last_words(&mut self) -> String {
         let mut text = Vec::new();
         // The end is what counts, and a worker can write there, too.
@@ -336,8 +337,11 @@ impl Link {
         let _ = self.words.seek(SeekFrom::Start(from));
         let _ = (&self.words).take(WORDS).read_to_end(&mut text);
         let text = String::from_utf8_lossy(&text).into_owned();
-        let last = text.lines().rev().find(|line| !line.trim().is_empty());
-        common::text::one_line(last.unwrap_or("it said nothing"), 300)
+        let mut lines: Vec<&str> =
+            text.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
+        lines.reverse();
+        let said = if lines.is_empty() { "it said nothing".to_owned() } else { lines.join("; ") };
+        common::text::one_line(&said, 400)
     }
 
     fn next(&mut self) -> Option<Report> {

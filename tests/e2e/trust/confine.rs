@@ -310,14 +310,19 @@ fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {
     }
 }
 
-/// A Codex whose sandbox lets its commands write `/opt`, each time or every other time.
-fn leaky_codex(site: &Site, always: bool) {
+/// What a faulty Codex does in the place of a sandbox.
+const LEAK: &str = r#"set -- "${@/filesystem=\{/filesystem=\{\"/opt\"=\"write\",}""#;
+const BREAK: &str = "echo broken >&2; exit 1";
+/// When it does so.
+const ALWAYS: &str = "true";
+const EVERY_OTHER_TIME: &str = r#"[ $(($(wc -c <"$count") % 2)) = 1 ]"#;
+
+/// A Codex whose sandboxes have this fault.
+fn faulty_codex(site: &Site, when: &str, fault: &str) {
     let program = site.state_home().join("codex");
     let count = site.state_home().join("count");
-    let due = if always { "true" } else { "[ $(($(wc -c <\"$count\") % 2)) = 1 ]" };
     let script = format!(
-        "#!/bin/bash\ncount='{}'\n[ \"$1\" != sandbox ] || printf x >>\"$count\"\n\
-         if [ \"$1\" = sandbox ] && {due}; then set -- \"${{@/filesystem=\\{{/filesystem=\\{{\\\"/opt\\\"=\\\"write\\\",}}\"; fi\n\
+        "#!/bin/bash\ncount='{}'\nif [ \"$1\" = sandbox ]; then\n  printf x >>\"$count\"\n  if {when}; then {fault}; fi\nfi\n\
          exec '{}' \"$@\"\n",
         count.display(),
         relay_tests::harness::programs::codex().display()
@@ -330,16 +335,19 @@ fn leaky_codex(site: &Site, always: bool) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_sandbox_that_can_write_too_much_is_made_anew_and_refused_in_the_end() {
+fn a_sandbox_with_a_passing_fault_is_made_anew_and_one_with_a_lasting_fault_is_refused() {
     let (_model, site) = site();
-    leaky_codex(&site, false);
     let run = ["run", "-w", "workspace-projects/demo", "--", "echo ran; echo failed >&2"];
-    let output = site.run(&run);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"ran\nfailed\n"[..]), "{said}");
-    site.relay(&["down"]);
-    leaky_codex(&site, true);
-    let output = site.run(&run);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && said.contains("/opt can be written"), "{said}");
+    for (fault, reason) in [(LEAK, "/opt can be written"), (BREAK, "broken")] {
+        faulty_codex(&site, EVERY_OTHER_TIME, fault);
+        let output = site.run(&run);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"ran\nfailed\n"[..]), "{said}");
+        site.relay(&["down"]);
+        faulty_codex(&site, ALWAYS, fault);
+        let output = site.run(&run);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(reason), "{said}");
+        site.relay(&["down"]);
+    }
 }
