@@ -30,6 +30,15 @@ pub fn printable_lines(text: &str) -> String {
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| c == '\n' || !is_dangerous(c)).collect()
 }
 
+/// `text` with every control, bidirectional or invisible formatting character written as `\\u{HEX}`: nothing of it is hidden.
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_dangerous(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    shown
+}
+
 /// C0 and C1 controls, bidirectional overrides and isolates, line and paragraph separators, zero-width marks, and the
 /// invisible tags and selectors in which text can be hidden from people and not from language models.
 fn is_dangerous(c: char) -> bool {
@@ -41,6 +50,11 @@ fn is_dangerous(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_escaped_text_hides_nothing() {
+        assert_eq!(escaped("a\n\u{202e}b\u{200b} ä"), "a\\u{a}\\u{202e}b\\u{200b} ä");
+    }
 
     #[test]
     fn a_cut_keeps_whole_characters_and_the_bound() {

@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use common::text::one_line;
+use common::text::escaped;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -41,9 +41,13 @@ pub enum Asker {
 /// Settings that reach no further than a job: a session may choose them.
 const HARMLESS: [&str; 2] = ["limits", "step"];
 /// Version of the file.
-const SCHEMA: u32 = 1;
-/// Longest line that is shown, in bytes.
-const MAX_LINE: usize = 200;
+const SCHEMA: u32 = 2;
+/// What is shown first: settings of what runs, and of what leaves the machine.
+const FOREMOST: [&str; 4] = ["codex.", "notify.", "engine", "workspaces"];
+/// Beginning of the lines of certificates, of which there may be many.
+const CERTIFICATE: &str = "certificate ";
+/// Most certificates that are shown.
+const MAX_CERTIFICATES: usize = 5;
 
 /// Settings in a form that can be compared and shown: the same for the same effects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,17 +86,20 @@ impl Settings {
             lines.insert(format!("{key} = {value}"));
         };
         add("engine", engine.as_str());
-        add("workspaces", &platform.workspaces.display().to_string());
+        add("workspaces (resolved)", &platform.workspaces.display().to_string());
         let sandbox = serde_json::to_value(config.codex.settings(engine).sandbox).unwrap_or_default();
-        add("sandbox of Codex", sandbox.as_str().unwrap_or_default());
+        add("codex.sandbox (in effect)", sandbox.as_str().unwrap_or_default());
         if engine.is_container() {
             add("image", &platform.image);
-            add("base of the image", &platform.base);
-            for (file, digest) in contents(&platform.certs) {
-                add(&format!("certificate {}", file.display()), &digest);
-            }
+            add("base image", &platform.base);
+            lines.extend(certificates(&platform.certs));
         }
         Self { schema: SCHEMA, engine, name: platform.name.clone(), lines }
+    }
+
+    /// Whether a certificate with these bytes is part of these settings.
+    pub fn covers_certificate(&self, file: &Path, bytes: &[u8]) -> bool {
+        self.lines.contains(&certificate(file, Ok(bytes)))
     }
 
     /// Digest that identifies these settings.
@@ -105,20 +112,33 @@ impl Settings {
         hex::encode(hash.finalize())
     }
 
-    fn shown(line: &str) -> String {
-        one_line(line, MAX_LINE)
-    }
-
     /// All settings, for a person who has not agreed to any yet.
     fn all(&self) -> Vec<String> {
-        self.lines.iter().map(|line| Self::shown(line)).collect()
+        shown(self.lines.iter().map(|line| ("", line.as_str())).collect())
     }
 
     fn changed_since(&self, agreed: &Self) -> Vec<String> {
-        let gone = agreed.lines.difference(&self.lines).map(|line| format!("- {}", Self::shown(line)));
-        let new = self.lines.difference(&agreed.lines).map(|line| format!("+ {}", Self::shown(line)));
-        gone.chain(new).collect()
+        let gone = agreed.lines.difference(&self.lines).map(|line| ("- ", line.as_str()));
+        let new = self.lines.difference(&agreed.lines).map(|line| ("+ ", line.as_str()));
+        shown(gone.chain(new).collect())
     }
+}
+
+/// Lines as a person sees them: whole, with nothing hidden, what matters most first. Only certificates are counted when
+/// there are many, and those of a setting's old and new value stand together.
+fn shown(mut lines: Vec<(&str, &str)>) -> Vec<String> {
+    let rank = |line: &str| FOREMOST.iter().position(|key| line.starts_with(key)).unwrap_or(FOREMOST.len());
+    let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
+    lines.sort_by_key(|(sign, line)| (line.starts_with(CERTIFICATE), rank(line), key(line), *sign == "+ "));
+    let certificates = lines.iter().filter(|(_, line)| line.starts_with(CERTIFICATE)).count();
+    let left_out = certificates.saturating_sub(MAX_CERTIFICATES);
+    lines.truncate(lines.len() - left_out);
+    let mut shown: Vec<String> =
+        lines.into_iter().map(|(sign, line)| format!("{sign}{}", escaped(line))).collect();
+    if left_out > 0 {
+        shown.push(format!("and {left_out} more certificates"));
+    }
+    shown
 }
 
 /// How these settings stand to what a person has agreed to.
@@ -170,19 +190,17 @@ pub fn check(root: &Path, asker: Asker, settings: &Settings) -> Result<(), Failu
 /// The line for who can't agree.
 pub fn refusal(root: &Path, asker: Asker, has_changed: bool) -> Failure {
     let what = if has_changed {
-        format!("{} or the engine has changed since a person agreed to the settings", config::FILE)
+        format!("{} or the engine has changed since the settings were approved", config::FILE)
     } else {
-        "no person has agreed to the settings of this project yet".to_owned()
+        "the settings of this project have not been approved yet".to_owned()
     };
     let root = shell_words::quote(&root.to_string_lossy()).into_owned();
     Failure::unreachable(match asker {
         Asker::Session => {
-            format!(
-                "{what}: ask the person to look at them and to run `relay up --root {root}` in a terminal"
-            )
+            format!("{what}: ask the user to run `relay up --root {root}` in a terminal")
         }
         Asker::Person => format!(
-            "{what}: run `relay up --root {root}` in a terminal, or `relay up --yes` to agree without being asked"
+            "{what}: run `relay up --root {root}` in a terminal, or with --yes to approve them unasked"
         ),
     })
 }
@@ -219,17 +237,18 @@ fn flatten(key: &str, value: &toml::Value, lines: &mut BTreeSet<String>) {
 }
 
 /// Certificates of a folder, each with the digest of its content.
-fn contents(folder: &Path) -> Vec<(PathBuf, String)> {
+fn certificates(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "crt"));
-    files.map(|path| (path.clone(), digest_of(&path))).collect()
+    files.map(|path| certificate(&path, bounded_file::read(&path).as_deref())).collect()
 }
 
-fn digest_of(file: &Path) -> String {
-    match bounded_file::read(file) {
-        Ok(bytes) => format!("sha256 {}", &hex::encode(Sha256::digest(bytes))[..16]),
+fn certificate(file: &Path, bytes: Result<&[u8], &io::Error>) -> String {
+    let content = match bytes {
+        Ok(bytes) => format!("sha256 {}", hex::encode(Sha256::digest(bytes))),
         Err(e) => format!("unreadable ({})", e.kind()),
-    }
+    };
+    format!("{CERTIFICATE}{} = {content}", file.display())
 }
 
 #[cfg(test)]

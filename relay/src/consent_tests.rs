@@ -20,19 +20,40 @@ fn comments_order_and_limits_change_nothing_and_everything_else_does() {
     }
     for (other, line) in [
         ("", "- platform.name = \"a\""),
-        ("[platform]\nname = \"a\"\nworkspaces = \"/srv\"\n", "+ workspaces = /srv"),
+        ("[platform]\nname = \"a\"\nworkspaces = \"/srv\"\n", "+ workspaces (resolved) = /srv"),
         ("[platform]\nname = \"a\"\nimage = \"x\"\n", "+ image = x"),
         ("[platform]\nname = \"a\"\nengine = \"local\"\n", "+ engine = local"),
         ("[platform]\nname = \"a\"\n[notify]\ncommand = [\"sh\"]\n", "+ notify.command = [\"sh\"]"),
         ("[platform]\nname = \"a\"\n[codex]\nprogram = \"/tmp/codex\"\n", "+ codex.program = \"/tmp/codex\""),
         (
             "[platform]\nname = \"a\"\n[codex]\nsandbox = \"workspace-write\"\n",
-            "+ sandbox of Codex = workspace-write",
+            "+ codex.sandbox (in effect) = workspace-write",
         ),
     ] {
         let changed = settings(&root, other).changed_since(&agreed);
         assert!(changed.iter().any(|changed| changed == line), "{other}: {changed:?}");
     }
+}
+
+#[test]
+fn nothing_of_a_setting_is_hidden_and_what_runs_comes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    fs::create_dir_all(root.join("docker/certs")).unwrap();
+    let agreed = settings(&root, "");
+    for number in 0..20 {
+        fs::write(root.join(format!("docker/certs/{number}.crt")), "a").unwrap();
+    }
+    let long = "a".repeat(5000);
+    let text = format!(
+        "[platform]\nbase = \"x\"\n[notify]\ncommand = [\"/bin/echo\", \"{long}\\n\\u202Ehidden\", \"end\"]\n"
+    );
+    let shown = settings(&root, &text).changed_since(&agreed);
+    assert!(shown[0].starts_with("+ notify.command = ") && shown[0].ends_with("\"end\"]"), "{shown:?}");
+    assert!(shown[0].contains("\\u{202e}hidden"), "{shown:?}");
+    assert!(shown.iter().any(|line| line == "+ platform.base = \"x\""), "{shown:?}");
+    assert_eq!(shown.last().unwrap(), "and 15 more certificates");
+    assert!(shown.iter().all(|line| !line.chars().any(char::is_control)), "{shown:?}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Places {
     homes: Vec<PathBuf>,
     /// Folders of the person who runs the relay that no worker may reach.
     private: Vec<PathBuf>,
+    /// Caches that workers share.
+    caches: Option<PathBuf>,
 }
 
 /// How a worker is kept in its folder.
@@ -54,8 +56,10 @@ impl Places {
         let below_home = |below: &str| home.as_ref().map(|home| home.join(below));
         let state = absolute("XDG_STATE_HOME").or_else(|| below_home(".local/state"));
         let codex = absolute("CODEX_HOME").or_else(|| below_home(".codex"));
+        let caches = absolute("XDG_CACHE_HOME").or_else(|| below_home(".cache"));
         let homes = home.clone().into_iter().chain(ROOT_HOMES.map(PathBuf::from)).chain(people(passwd));
         Self {
+            caches: caches.map(|caches| resolved(&caches.join("relay"))),
             root: resolved(root),
             homes: homes.map(|home| resolved(&home)).filter(|home| home.parent().is_some()).collect(),
             private: state
@@ -97,6 +101,22 @@ impl Places {
         Ok(())
     }
 
+    /// The place of `file`, a path without links, if a session or a worker can write there: as the end of a sentence.
+    pub fn shared(&self, file: &Path, workspaces: &Path) -> Option<&'static str> {
+        let temporary = ["/tmp".into(), std::env::temp_dir()];
+        if self.is_in_project(file) {
+            Some("the project")
+        } else if file.starts_with(workspaces) {
+            Some("the workspaces folder")
+        } else if self.caches.as_ref().is_some_and(|caches| file.starts_with(caches)) {
+            Some("the workers' caches")
+        } else if temporary.iter().any(|folder| file.starts_with(resolved(folder))) {
+            Some("a folder for temporary files")
+        } else {
+            None
+        }
+    }
+
     /// True if `folder` lies in the project.
     pub fn is_in_project(&self, folder: &Path) -> bool {
         folder.starts_with(&self.root)
@@ -117,6 +137,15 @@ fn people(passwd: &str) -> Vec<PathBuf> {
         (is_person && home.is_absolute()).then_some(home)
     };
     passwd.lines().filter_map(home).collect()
+}
+
+/// The file of a program: by its path, or by its name as `PATH` has it.
+pub fn program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(name.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// A path without links, as far as it exists; what does not exist yet is appended as it is written.

@@ -94,8 +94,8 @@ impl Policy {
         match codex_args::first_forbidden(args) {
             None => Ok(()),
             Some(arg) => Err(format!(
-                "the Codex argument '{}' could reach around the worker's sandbox: a person can add it to [codex] args in \
-                 platform/relay.toml",
+                "the Codex argument '{}' could disable the worker's sandbox: to allow it, add it to [codex] args in \
+                 platform/relay.toml and approve it with relay up",
                 one_line(arg, 80)
             )),
         }
@@ -124,7 +124,7 @@ impl Policy {
         if let Some(part) = path.components().find(|part| OTHERS.iter().any(|name| part.as_os_str() == *name))
         {
             return Err(format!(
-                "workspace {shown} lies in {}, which others believe: choose a folder of its own below the project with -w",
+                "workspace {shown} lies in {}, whose files git and coding agents act on: choose another folder with -w",
                 part.as_os_str().display()
             ));
         }
@@ -157,8 +157,8 @@ fn check_environment(spec: &JobSpec) -> Result<(), String> {
     match env_policy::first_forbidden(spec.env.keys()) {
         None => Ok(()),
         Some(name) => Err(format!(
-            "--env {}: it acts on programs outside of the worker's sandbox: set it where `relay up` is run, or in the \
-             task's own commands",
+            "--env {} is not allowed, since it acts on programs outside of the worker's sandbox: set it where `relay up` \
+             is run, or in the task's own commands",
             one_line(name, 60)
         )),
     }
@@ -178,17 +178,18 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
     let places = Places::of(&config.root);
     let notify = &config.notify;
     let of_codex = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
-    // A program's name without a slash is looked up on PATH; an argument is a path from the project's root.
     let programs = of_codex.into_iter().chain([("[notify] codex", &notify.codex)]);
     let programs = programs.chain(notify.command.first().map(|program| ("[notify] command", program)));
-    let programs = programs.filter(|(_, program)| program.contains('/'));
-    let arguments = notify.command.iter().skip(1).map(|argument| ("[notify] command", argument));
-    for (setting, word) in programs.chain(arguments) {
-        let file = places::resolved(&config.root.join(word));
-        if file.is_file() && places.is_in_project(&file) {
+    let programs = programs.filter_map(|(setting, program)| Some((setting, places::program(program)?)));
+    // An argument is a path from the project's root.
+    let arguments = notify.command.iter().skip(1).map(|argument| config.root.join(argument));
+    let arguments = arguments.filter(|file| file.is_file()).map(|file| ("[notify] command", file));
+    for (setting, file) in programs.chain(arguments) {
+        let file = places::resolved(&file);
+        if let Some(place) = places.shared(&file, &config.platform.workspaces) {
             return Err(Failure::usage(format!(
-                "{setting}: {} lies in the project, where a session or a worker can change it, and it runs outside of \
-                 every sandbox: move it out of the project",
+                "{setting}: {} lies in {place}, where a session or a worker can change it, and it runs outside of \
+                 every sandbox: move it elsewhere",
                 file.display()
             )));
         }

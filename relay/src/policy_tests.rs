@@ -108,3 +108,27 @@ fn programs_that_a_session_could_replace_are_refused() {
         check_settings(EngineKind::Local, &config(&root, "[notify]\ncommand = [\"sh\", \"x\"]\n")).is_ok()
     );
 }
+
+#[test]
+fn programs_where_workers_or_sessions_write_are_refused_also_those_that_are_not_there_yet() {
+    let (_dir, root) = site();
+    let elsewhere = places::resolved(Path::new("/var/lib/workspaces"));
+    for (program, place) in [
+        ("/var/lib/workspaces/demo/codex", "the workspaces folder"),
+        ("/tmp/no-such-program", "a folder for temporary files"),
+        ("/opt/no-such-program", ""),
+    ] {
+        let text = format!(
+            "[platform]\nworkspaces = \"{}\"\n[notify]\ncommand = [\"{program}\"]\n",
+            elsewhere.display()
+        );
+        let said =
+            check_settings(EngineKind::Local, &config(&root, &text)).map_err(|failure| failure.message);
+        match said {
+            Ok(()) => assert_eq!(place, "", "{program}"),
+            Err(said) => {
+                assert!(!place.is_empty() && said.contains(&format!("{program} lies in {place}")), "{said}");
+            }
+        }
+    }
+}

@@ -69,7 +69,7 @@ fn where_nothing_is_missing_nothing_stands_in_the_way() {
         .collect();
     let expected = [
         "settings: ok",
-        "consent: ok",
+        "approval: ok",
         "workspaces: ok",
         "limits: skipped",
         // These tests run where Codex's sandbox can't.
@@ -150,10 +150,11 @@ fn a_codex_that_is_missing_or_not_whole_is_named() {
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "codex");
     assert_eq!((&state[..], &detail[..]), ("fail", "no-such-codex was not found: only shell jobs can run"));
     assert!(fix.contains("npm install -g @openai/codex") && code == Some(5), "{fix}");
-    let alone = site.root().join("codex");
+    let alone = site.state_home().join("codex");
     let real = programs::codex();
     std::fs::hard_link(&real, &alone).or_else(|_| std::fs::copy(&real, &alone).map(drop)).unwrap();
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", alone.display()));
+    site.agree();
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "code-mode-host");
     assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
     assert!(
@@ -186,6 +187,7 @@ fn kill(pid: u32) {
 #[ignore = "needs the real Codex"]
 fn a_mistake_in_the_rules_that_keeps_codex_from_starting_is_named_with_its_place() {
     let (_model, site) = healthy();
+    site.agree();
     site.write(".codex/rules/mine.rules", "prefix_rule(pattern=[\n");
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "rules");
     assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");

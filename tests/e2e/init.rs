@@ -358,7 +358,7 @@ async fn a_session_brings_up_by_the_rule_what_a_person_has_started_before_and_no
         input(model.seen().last().unwrap())
     };
     let early = last("[script:early] Delegate.").await;
-    assert!(early.contains("has changed since a person agreed to the settings"), "{early}");
+    assert!(early.contains("has changed since the settings were approved"), "{early}");
     site.relay(&["up"]);
     site.relay(&["down"]);
     let answer = last("[script:delegates] Delegate.").await;
@@ -366,7 +366,7 @@ async fn a_session_brings_up_by_the_rule_what_a_person_has_started_before_and_no
     assert!(answer.contains("from the worker"), "{answer}");
     let widened = last("[script:widens] Change the settings.").await;
     assert!(widened.contains("relay is down"), "{widened}");
-    assert!(widened.contains("has changed since a person agreed to the settings"), "{widened}");
+    assert!(widened.contains("has changed since the settings were approved"), "{widened}");
 }
 
 /// What Codex complains of, but for what the machine lacks and what the test itself has asked for.

@@ -12,12 +12,12 @@ use crate::config::Config;
 /// Holds a job against what a person agreed to; gives whether it runs in a sandbox.
 ///
 /// # Errors
-/// One line that says what a person has to agree to.
+/// One line that says what a person has to approve.
 pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
     if spec.codex.sandbox == Sandbox::Off {
         if config.sandbox == Some(Sandbox::WorkspaceWrite) {
             return Err(
-                "the job asks for no sandbox: set [codex] sandbox = \"off\" in relay.toml and agree to it with relay up"
+                "the job asks for no sandbox: set [codex] sandbox = \"off\" in relay.toml and approve it with relay up"
                     .to_owned(),
             );
         }
@@ -25,7 +25,7 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
     }
     if spec.codex.program != config.codex {
         return Err(format!(
-            "the job names another Codex ({}) than relay up was told of ({}): run relay up",
+            "the job's Codex program ({}) is not the approved one ({}): run relay up",
             one_line(&spec.codex.program, 100),
             one_line(&config.codex, 100)
         ));
@@ -35,8 +35,8 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
         let own = spec.codex.args.strip_prefix(trusted.as_slice()).unwrap_or(&spec.codex.args);
         if let Some(argument) = codex_args::first_forbidden(own) {
             return Err(format!(
-                "the argument {} could reach around Codex's sandbox: put it into [codex] args in relay.toml and agree to it \
-                 with relay up",
+                "the argument {} could disable Codex's sandbox: put it into [codex] args in relay.toml and approve it with \
+                 relay up",
                 one_line(argument, 100)
             ));
         }

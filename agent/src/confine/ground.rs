@@ -11,7 +11,7 @@ use crate::environment::Variables;
 
 /// Advice for a machine without a usable Codex.
 const WAY_ON: &str =
-    "install it, or set [codex] sandbox = \"off\" in relay.toml and agree to it with relay up";
+    "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with relay up";
 
 /// Puts together what all sandboxes share. `own` is the agent's environment, `workers` that of its workers without any
 /// job's values.
@@ -28,7 +28,7 @@ pub(crate) fn ground(
     if let Some(problem) = &found.problem {
         return Err(format!("no sandbox for the job's commands without Codex: {problem}; {WAY_ON}"));
     }
-    let caches = Caches::open(workers, state)
+    let caches = Caches::open(own, state)
         .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
     let mut env = Ground::launcher_env(workers);
     env.insert("CODEX_HOME".to_owned(), caches.launcher().display().to_string());

@@ -29,8 +29,8 @@ fi
 if echo x >"$3"; then echo "$3 can be written"; exit 1; fi 2>/dev/null
 "#;
 /// Advice for the person.
-const WAY_ON: &str = "let it make user namespaces or update it, or set [codex] sandbox = \"off\" in relay.toml and agree \
-                      to it with relay up";
+const WAY_ON: &str = "allow unprivileged user namespaces or update Codex, or set [codex] sandbox = \"off\" in relay.toml \
+                      and approve it with relay up";
 
 /// A program by its file.
 type Program = (PathBuf, u64, u64, i64, i64, u64);

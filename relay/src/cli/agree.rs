@@ -6,9 +6,6 @@ use super::Context;
 use crate::consent::{self, Asker, Settings, Standing};
 use crate::exit::Failure;
 
-/// Most lines of settings that are shown before the question.
-const MOST: usize = 10;
-
 /// Goes on with settings that a person has agreed to, before or now: by `--yes`, or when asked at a terminal.
 ///
 /// # Errors
@@ -17,7 +14,7 @@ pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Resul
     let asker = context.asker();
     if yes && asker == Asker::Session {
         return Err(Failure::unreachable(
-            "--yes is for a person: ask them to look at the settings and to run `relay up` in a terminal",
+            "--yes is not allowed in a coding agent's session: ask the user to run `relay up` in a terminal",
         ));
     }
     let (has_changed, lines) = match consent::standing(&context.root, settings) {
@@ -30,7 +27,7 @@ pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Resul
         return Err(consent::refusal(&context.root, asker, has_changed));
     }
     if !yes && !is_agreed(context, has_changed, &lines) {
-        return Err(Failure::unreachable("nothing was started: the settings were not agreed to"));
+        return Err(Failure::unreachable("not approved: nothing was started"));
     }
     consent::record(&context.root, settings)
 }
@@ -38,18 +35,16 @@ pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Resul
 /// Shows the lines and asks.
 fn is_agreed(context: &Context, has_changed: bool, lines: &[String]) -> bool {
     let output = &context.output;
-    output.note(if has_changed {
-        "settings changed since you last agreed to them (- before, + now):"
+    let project = context.root.display();
+    output.note(&if has_changed {
+        format!("the settings of {project} changed since they were approved (- old, + new):")
     } else {
-        "coding agents may start relay with the settings that you agree to:"
+        format!("the settings of {project} have not been approved yet:")
     });
-    for line in lines.iter().take(MOST) {
+    for line in lines {
         output.note(&format!("  {line}"));
     }
-    if let Some(more @ 1..) = lines.len().checked_sub(MOST) {
-        output.note(&format!("  and {more} more: see platform/relay.toml"));
-    }
-    output.note("Start with these settings? [y/N]");
+    output.note("Approve them? Coding agents may then start relay with these settings. [y/N]");
     let mut answer = String::new();
     // An answer that can't be read is none.
     let _ = io::stdin().lock().read_line(&mut answer);

@@ -71,12 +71,13 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
     let request = Request { codex: args.codex, claude: args.claude, user: args.user, wish };
     let homes = Homes::of(&|name| std::env::var(name), &cwd);
     let plan = init::plan(request, &root, &homes)?;
+    let mut approved = false;
     if !args.dry_run {
         init::carry_out(&plan).map_err(|failed| explained(&failed))?;
         if wish == Wish::Remove {
             consent::forget(&root);
         } else {
-            consent(&plan, &root)?;
+            approved = consent(&plan, &root)?;
         }
     }
     let output = Output::new(global.color, global.json);
@@ -87,6 +88,9 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
         }
     } else {
         output.print(&told(&plan, &root, args.dry_run));
+        if approved {
+            output.print("approved   these settings: `relay up` asks again when they change");
+        }
         if wish != Wish::Remove && !args.dry_run {
             output.print(&next(args, &homes));
         }
@@ -94,15 +98,17 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
     output.finish().map(|()| Code::Done)
 }
 
-/// Sessions may start what init itself has written. What somebody else has, a person starts first.
-fn consent(plan: &Plan, root: &Path) -> Result<(), Failure> {
+/// Approves the settings that init itself has written for a person; returns whether it did. What somebody else has written,
+/// `relay up` shows first.
+fn consent(plan: &Plan, root: &Path) -> Result<bool, Failure> {
     let ours = |file: &Planned| file.shown == config::FILE && file.outcome != Outcome::Kept;
     let by_session = caller::session(&|name| std::env::var(name)).is_some();
     if by_session || ancestry::is_below_host_agent() || !plan.files.iter().any(ours) {
-        return Ok(());
+        return Ok(false);
     }
     let config = Config::load(root)?;
-    consent::record(root, &Settings::of(start::engine(None, &config), &config))
+    consent::record(root, &Settings::of(start::engine(None, &config), &config))?;
+    Ok(true)
 }
 
 fn explained(failed: &Failed) -> Failure {

@@ -61,7 +61,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         if !engine.is_container() {
             return Err(Failure::usage("engine local has no image to build: leave --build out"));
         }
-        image::build(engine, &config.platform)?;
+        image::build(engine, &config.platform, &settings)?;
     }
     if lives {
         ask_again(context)?;

@@ -24,6 +24,6 @@ pub mod stall;
 #[cfg(test)]
 pub use notify::Webhook;
 pub use notify::{NotifyConfig, SecretPlace};
-pub use read::FILE;
+pub use read::{CODEX, FILE};
 pub use resolved::{Config, PlatformConfig};
 pub use resources::{Resources, cpus_text};

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::form::Mistake;
+use super::read::CODEX;
 
 /// `[notify]`, without options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +45,7 @@ pub enum SecretPlace {
 
 impl Default for NotifyConfig {
     fn default() -> Self {
-        Self {
-            codex: "codex".to_owned(),
-            desktop: false,
-            command: Vec::new(),
-            webhook: None,
-            on: every_end(),
-        }
+        Self { codex: CODEX.to_owned(), desktop: false, command: Vec::new(), webhook: None, on: every_end() }
     }
 }
 
@@ -121,7 +116,7 @@ impl RawNotify {
             *first = program(root, std::mem::take(first));
         }
         Ok(NotifyConfig {
-            codex: self.codex.map_or_else(|| "codex".to_owned(), |codex| program(root, codex.into_inner())),
+            codex: self.codex.map_or_else(|| CODEX.to_owned(), |codex| program(root, codex.into_inner())),
             desktop: self.desktop,
             command,
             webhook,
@@ -131,7 +126,7 @@ impl RawNotify {
 }
 
 /// A path is relative to the project; a name is looked up when it is run.
-fn program(root: &Path, name: String) -> String {
+pub(super) fn program(root: &Path, name: String) -> String {
     if name.contains('/') { root.join(name).to_string_lossy().into_owned() } else { name }
 }
 

@@ -9,7 +9,8 @@ use toml::Spanned;
 
 use super::form::Mistake;
 use super::limits::RawLimits;
-use super::notify::RawNotify;
+use super::notify::{RawNotify, program};
+use super::read::CODEX;
 use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::resources;
 use super::rules::{self, RawRule};
@@ -75,7 +76,7 @@ impl Raw {
             platform: self.platform.resolve(root)?,
             port: self.relay.port.filter(|port| *port != 0),
             codex: CodexConfig {
-                program: self.codex.program.unwrap_or_else(|| "codex".to_owned()),
+                program: self.codex.program.map_or_else(|| CODEX.to_owned(), |codex| program(root, codex)),
                 model: self.codex.model,
                 sandbox: self.codex.sandbox,
                 args: self.codex.args,

@@ -13,6 +13,8 @@ use crate::registry::refused::Refused;
 
 /// The file, relative to the project root.
 pub const FILE: &str = "platform/relay.toml";
+/// Codex's program where the settings name none: it is looked up on `PATH`.
+pub const CODEX: &str = "codex";
 /// Its name in its folder.
 const NAME: &str = "relay.toml";
 /// Longest file, in bytes: a thousand rules take a tenth of that.

@@ -17,9 +17,11 @@ const OLDEST: version::Version = (0, 100, 0);
 
 /// The Codex that workers run.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let Ok(config) = &scene.config else {
-        let why = "relay.toml can't be read";
-        return vec![Finding::skipped(CODEX, why), Finding::skipped(HOST, why)];
+    let config = match &scene.config {
+        Ok(config) => config,
+        Err(unusable) => {
+            return vec![Finding::skipped(CODEX, unusable.why()), Finding::skipped(HOST, unusable.why())];
+        }
     };
     if scene.engine.is_container() {
         return vec![
@@ -33,6 +35,10 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
             Finding::fail(CODEX, format!("{program} was not found: only shell jobs can run"), INSTALL);
         return vec![missing, Finding::skipped(HOST, "there is no codex")];
     };
+    if !scene.may_run(program, &path) {
+        let why = format!("{program} was not run: the settings are not approved");
+        return vec![Finding::skipped(CODEX, &why), Finding::skipped(HOST, why)];
+    }
     let real = path.canonicalize().unwrap_or(path);
     let said = ask(&real.to_string_lossy(), &["--version"]);
     let version = said.answer().and_then(version::word);

@@ -21,15 +21,17 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         let why = "inside a sandbox";
         return vec![Finding::skipped(ENGINE, why), Finding::skipped(IMAGE, why)];
     }
-    let Ok(config) = &scene.config else {
-        let why = "relay.toml can't be read";
-        return vec![Finding::skipped(ENGINE, why), Finding::skipped(IMAGE, why)];
+    let config = match &scene.config {
+        Ok(config) => config,
+        Err(unusable) => {
+            return vec![Finding::skipped(ENGINE, unusable.why()), Finding::skipped(IMAGE, unusable.why())];
+        }
     };
     let image = config.platform.image.clone();
     // Side by side: each may hang for as long as it may.
     let inspected = std::thread::spawn({
         let image = image.clone();
-        move || ask(engine.as_str(), &["image", "inspect", "--format", LABELS, &image])
+        move || ask(engine.as_str(), &["image", "inspect", "--format", LABELS, "--", &image])
     });
     let way = std::thread::spawn(move || {
         let format = "{{.Name}} {{.Endpoints.docker.Host}}";

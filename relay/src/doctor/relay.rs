@@ -22,11 +22,8 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
             let waiting = records.iter().filter(|stored| stored.record.state == JobState::Queued).count();
             queue(waiting, scene.platform(), &scene.up())
         }
-        Err(e) => Finding::fail(
-            QUEUE,
-            format!("the registry can't be read: {e}"),
-            format!("make {} readable", scene.registry.dir().display()),
-        ),
+        // The check of the registry says what to do.
+        Err(e) => Finding::skipped(QUEUE, format!("the registry can't be read: {e}")),
     };
     vec![daemon, queue]
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::ask::{Said, ask};
 use super::finding::Finding;
 use super::scene::Scene;
+use crate::config::CODEX;
 use crate::init;
 
 const RULES: &str = "rules";
@@ -27,9 +28,15 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         let why = "none of relay's: `relay init` writes them, for a `relay up` out of Codex's sandbox";
         return vec![Finding::skipped(RULES, why)];
     }
-    let program = scene.config.as_ref().map_or("codex", |config| &config.codex.program);
-    let Some(codex) = scene.find(program).or_else(|| scene.find("codex")) else {
-        return vec![Finding::skipped(RULES, "there is no codex on this machine to judge them")];
+    let named = scene.config.as_ref().map_or(CODEX, |config| &config.codex.program);
+    let find = |program: &str| scene.find(program).filter(|found| scene.may_run(program, found));
+    let Some(codex) = find(named).or_else(|| find(CODEX)) else {
+        let why = if scene.find(named).is_some() {
+            "not judged: the settings, which name Codex's program, are not approved"
+        } else {
+            "there is no codex on this machine to judge them"
+        };
+        return vec![Finding::skipped(RULES, why)];
     };
     let mut args = vec!["execpolicy".to_owned(), "check".to_owned()];
     for file in &all {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::consent::{self, Asker, Settings, Standing};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
+use crate::places;
 use crate::registry::Registry;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::sandbox::{self, Sandbox};
@@ -22,9 +23,11 @@ pub struct Scene {
     /// Its registry.
     pub registry: Registry,
     /// `relay.toml`.
-    pub config: Result<Config, Failure>,
+    pub config: Result<Config, Unusable>,
     /// How the settings stand to what a person has agreed to.
     pub standing: Option<Standing>,
+    /// Who asks.
+    pub asker: Asker,
     /// The engine: of the last relay, or the one that the next relay will have.
     pub engine: EngineKind,
     /// The lease of the last relay.
@@ -38,6 +41,25 @@ pub struct Scene {
     env: HashMap<String, String>,
 }
 
+/// Why the settings are not looked at.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The file can't be read or makes no sense.
+    Unreadable(Failure),
+    /// A session asks, and they are not approved.
+    NotApproved,
+}
+
+impl Unusable {
+    /// For a check that needs the settings.
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "relay.toml can't be read",
+            Self::NotApproved => "the settings are not approved",
+        }
+    }
+}
+
 impl Scene {
     /// Looks at files and the environment only.
     pub fn new(root: &Path, registry: &Registry, asker: Asker) -> Self {
@@ -49,14 +71,18 @@ impl Scene {
         });
         let settings = read.as_ref().ok().map(|config| Settings::of(engine, config));
         let standing = settings.as_ref().map(|settings| consent::standing(root, settings));
-        // What the settings name is looked at, and run: for a session only what a person has agreed to.
-        let config = read.and_then(|config| match (asker, &settings) {
-            (Asker::Session, Some(settings)) => consent::check(root, asker, settings).map(|()| config),
-            _ => Ok(config),
-        });
+        let config = match read {
+            Err(failure) => Err(Unusable::Unreadable(failure)),
+            // A session would see files through them that its sandbox hides.
+            Ok(_) if asker == Asker::Session && standing != Some(Standing::Agreed) => {
+                Err(Unusable::NotApproved)
+            }
+            Ok(config) => Ok(config),
+        };
         Self {
             root: root.to_owned(),
             registry: registry.clone(),
+            asker,
             config,
             engine,
             lives,
@@ -78,6 +104,21 @@ impl Scene {
     /// The platform of the relay that lives.
     pub(super) fn platform(&self) -> Option<&PlatformStatus> {
         self.lease.as_ref().filter(|_| self.lives).map(|lease| &lease.platform)
+    }
+
+    /// True if a program that the settings name may be run: they are approved, or it is the default one and no file that
+    /// the project could have brought along.
+    pub(super) fn may_run(&self, program: &str, found: &Path) -> bool {
+        let is_own = program == config::CODEX && !places::resolved(found).starts_with(&self.root);
+        self.standing == Some(Standing::Agreed) || is_own
+    }
+
+    /// The command that approves the settings.
+    pub(super) fn approve(&self) -> String {
+        match self.asker {
+            Asker::Session => format!("ask the user to run {} in a terminal", self.up()),
+            Asker::Person => format!("{} shows them and asks", self.up()),
+        }
     }
 
     /// The command that starts the relay from here.

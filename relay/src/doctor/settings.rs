@@ -1,14 +1,21 @@
 //! `platform/relay.toml`.
 
 use super::finding::Finding;
-use super::scene::Scene;
+use super::scene::{Scene, Unusable};
+use crate::config;
 
 /// Whether it can be read and makes sense.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let there = scene.root.join("platform/relay.toml").exists();
+    let file = scene.root.join(config::FILE);
+    let there = file.exists();
+    let is_file = file.symlink_metadata().is_ok_and(|meta| meta.is_file());
     vec![match &scene.config {
         Ok(_) if there => Finding::ok("settings", format!("platform/relay.toml of {}", scene.root.display())),
         Ok(_) => Finding::ok("settings", format!("the defaults ({} has none)", scene.root.display())),
-        Err(failure) => Finding::fail("settings", &failure.message, "correct that line"),
+        Err(unusable @ Unusable::NotApproved) => Finding::skipped("settings", unusable.why()),
+        Err(Unusable::Unreadable(failure)) => {
+            let fix = if is_file { "correct that line" } else { "remove it, then run relay init" };
+            Finding::fail("settings", &failure.message, fix)
+        }
     }]
 }

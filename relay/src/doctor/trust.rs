@@ -7,10 +7,10 @@ use super::scene::Scene;
 use crate::consent::Standing;
 use crate::policy;
 
-/// Checks the consent of the person and the confinement of workers.
+/// Checks the approval of the settings and the confinement of workers.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let consent = scene.standing.as_ref().map(|standing| consent(standing, &scene.up()));
-    let Ok(config) = &scene.config else { return consent.into_iter().collect() };
+    let approval = scene.standing.as_ref().map(|standing| approval(standing, &scene.approve()));
+    let Ok(config) = &scene.config else { return approval.into_iter().collect() };
     let is_container = scene.engine.is_container();
     let workspaces = match policy::check_workspaces(scene.engine, config) {
         Ok(()) => Finding::ok("workspaces", config.platform.workspaces.display().to_string()),
@@ -22,7 +22,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         Finding::skipped("limits", "engine local has none: workers share this machine's memory and processes")
     };
     let sandbox = config.codex.settings(scene.engine).sandbox;
-    let mut found: Vec<Finding> = consent.into_iter().collect();
+    let mut found: Vec<Finding> = approval.into_iter().collect();
     found.extend([workspaces, limits, confinement(is_container, sandbox)]);
     if is_container {
         found.push(Finding::warn(
@@ -35,19 +35,17 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     found
 }
 
-fn consent(standing: &Standing, up: &str) -> Finding {
-    const CONSENT: &str = "consent";
+fn approval(standing: &Standing, fix: &str) -> Finding {
+    const APPROVAL: &str = "approval";
     match standing {
-        Standing::Agreed => Finding::ok(CONSENT, "a person has agreed to these settings"),
-        Standing::New(_) => Finding::warn(
-            CONSENT,
-            "no person has agreed to the settings of this project yet",
-            format!("{up} shows them and asks"),
-        ),
+        Standing::Agreed => Finding::ok(APPROVAL, "these settings are approved"),
+        Standing::New(_) => {
+            Finding::warn(APPROVAL, "the settings of this project have not been approved yet", fix)
+        }
         Standing::Changed(lines) => Finding::warn(
-            CONSENT,
-            format!("the settings changed since a person agreed to them: {}", lines.join("; ")),
-            format!("{up} shows them and asks"),
+            APPROVAL,
+            format!("the settings changed since they were approved: {}", lines.join("; ")),
+            fix,
         ),
     }
 }
@@ -61,7 +59,7 @@ fn confinement(is_container: bool, sandbox: Sandbox) -> Finding {
         (true, Sandbox::WorkspaceWrite) => Finding::ok(SANDBOX, "the container, and Codex's own within it"),
         (false, Sandbox::WorkspaceWrite) => Finding::ok(
             SANDBOX,
-            "Codex's own: workers write their workspace alone, and read what you can read",
+            "Codex's own: workers write their workspace, /tmp and caches of their own, and read most of what you can read",
         ),
         (false, Sandbox::Off) => Finding::warn(
             SANDBOX,
@@ -77,13 +75,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consent_is_given_missing_or_outdated() {
+    fn settings_are_approved_or_new_or_changed() {
         for (standing, state, words) in [
-            (Standing::Agreed, State::Ok, "a person has agreed"),
-            (Standing::New(vec!["engine = docker".into()]), State::Warn, "no person has agreed"),
+            (Standing::Agreed, State::Ok, "these settings are approved"),
+            (
+                Standing::New(vec!["engine = docker".into()]),
+                State::Warn,
+                "the settings of this project have not been approved",
+            ),
             (Standing::Changed(vec!["+ a = 1".into()]), State::Warn, "the settings changed since"),
         ] {
-            let found = consent(&standing, "`relay up`");
+            let found = approval(&standing, "`relay up`");
             assert!(found.state == state && found.detail.starts_with(words), "{found:?}");
         }
         assert_eq!(confinement(false, Sandbox::Off).state, State::Warn);

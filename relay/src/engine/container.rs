@@ -105,9 +105,8 @@ impl Container<'_> {
 
     fn check_workspaces(&self, check: fn(&Path) -> io::Result<()>) -> Result<(), String> {
         let folder = &self.platform.workspaces;
-        check(folder).map_err(|e| {
-            format!("the workspaces folder {} is not the one that was agreed to ({e})", folder.display())
-        })
+        check(folder)
+            .map_err(|e| format!("the workspaces folder {} is not the approved one ({e})", folder.display()))
     }
 
     fn reuse(&self, found: &Found, args: &[String]) -> Result<(), String> {

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use super::{EngineKind, command};
 use crate::bounded_file;
 use crate::config::PlatformConfig;
+use crate::consent::Settings;
 use crate::exit::Failure;
 
 const RECIPE: [(&str, &str); 3] = [
@@ -21,14 +22,14 @@ const RECIPE: [(&str, &str); 3] = [
     (".dockerignore", include_str!("../../../docker/.dockerignore")),
 ];
 
-/// Builds the image; the engine's own progress goes to stderr.
+/// Builds the image out of agreed settings; the engine's own progress goes to stderr.
 ///
 /// # Errors
-/// Exit code 5 with what to do when the agent or the engine is missing or the build fails.
-pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failure> {
+/// Exit code 5 with what to do when the agent or the engine is missing, a certificate has changed or the build fails.
+pub fn build(engine: EngineKind, platform: &PlatformConfig, agreed: &Settings) -> Result<(), Failure> {
     let agent = command::agent_program().map_err(Failure::unreachable)?;
     let context = tempfile::tempdir()
-        .and_then(|dir| assemble(dir.path(), &agent, &platform.certs).map(|()| dir))
+        .and_then(|dir| assemble(dir.path(), &agent, &platform.certs, agreed).map(|()| dir))
         .map_err(|e| Failure::unreachable(format!("the image's files could not be put together: {e}")))?;
     let (uid, gid) = platform.worker;
     let mut build = Command::new(engine.as_str());
@@ -52,7 +53,7 @@ pub fn build(engine: EngineKind, platform: &PlatformConfig) -> Result<(), Failur
     Err(Failure::unreachable(format!("{engine} could not build {}: see its output above", platform.image)))
 }
 
-fn assemble(dir: &Path, agent: &Path, certs: &Path) -> io::Result<()> {
+fn assemble(dir: &Path, agent: &Path, certs: &Path, agreed: &Settings) -> io::Result<()> {
     for (name, text) in RECIPE {
         fs::write(dir.join(name), text)?;
     }
@@ -66,10 +67,16 @@ fn assemble(dir: &Path, agent: &Path, certs: &Path) -> io::Result<()> {
         entries => entries?,
     };
     for entry in entries {
-        let entry = entry?;
-        if entry.path().extension().is_some_and(|extension| extension == "crt") {
-            fs::write(target.join(entry.file_name()), bounded_file::read(&entry.path())?)?;
+        let path = entry?.path();
+        let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|e| e == "crt")) else {
+            continue;
+        };
+        let bytes = bounded_file::read(&path)?;
+        if !agreed.covers_certificate(&path, &bytes) {
+            let changed = format!("{} has changed since it was approved: run relay up again", path.display());
+            return Err(io::Error::other(changed));
         }
+        fs::write(target.join(name), bytes)?;
     }
     Ok(())
 }

@@ -31,10 +31,13 @@ fn a_notifier_that_a_session_adds_does_not_run_when_a_person_launches_later() {
     let launch = ["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"];
     let output = site.plain_command(&launch).output().unwrap();
     let told = said(&output);
-    assert!(output.status.success() && told.contains("has changed since a person agreed"), "{told}");
+    assert!(
+        output.status.success() && told.contains("has changed since the settings were approved"),
+        "{told}"
+    );
     assert!(told.contains("relay up"), "{told}");
-    assert!(refused(site.plain_command(&["up"])).contains("relay up --yes"));
-    assert!(refused(site.plain_command(&["serve"])).contains("relay up --yes"));
+    assert!(refused(site.plain_command(&["up"])).contains("--yes"));
+    assert!(refused(site.plain_command(&["serve"])).contains("--yes"));
     assert!(!site.root().join("ran").exists());
     assert_eq!(site.record("demo#1").state, common::record::State::Queued);
     // Settings for jobs are a session's to choose.
@@ -47,12 +50,12 @@ fn a_notifier_that_a_session_adds_does_not_run_when_a_person_launches_later() {
 fn nobody_agrees_off_a_terminal_or_in_a_session() {
     let site = Site::new(Engine::Local);
     let off = refused(site.plain_command(&["up"]));
-    assert!(off.contains("no person has agreed") && off.contains("relay up --yes"), "{off}");
+    assert!(off.contains("have not been approved yet") && off.contains("--yes"), "{off}");
     for args in [&["up"][..], &["up", "--yes"], &["up", "--yes", "--no-start"], &["serve", "--yes"]] {
         let mut command = site.plain_command(args);
         command.env(THREAD.0, THREAD.1);
         let said = refused(command);
-        assert!(said.contains("person"), "{args:?}: {said}");
+        assert!(said.contains("ask the user"), "{args:?}: {said}");
     }
     // A command line can take a variable away, but not its ancestors.
     let host = site.root().join("codex");
@@ -61,7 +64,7 @@ fn nobody_agrees_off_a_terminal_or_in_a_session() {
     let mut below = site.environment(Command::new(&host));
     let relay = programs::dir().join("relay");
     below.args(["-c", &format!("{} up --yes; exit $?", relay.display())]).current_dir(site.root());
-    assert!(refused(below).contains("person"));
+    assert!(refused(below).contains("ask the user"));
     assert!(!site.registry().join("relay.json").exists());
     site.relay(&["up"]);
     let mut session = site.plain_command(&["up"]);
@@ -78,7 +81,7 @@ fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
     let asked = terminal.shows("the question", |screen| screen.contains("[y/N]"));
     assert!(asked.contains("+ notify.desktop = true"), "{asked}");
     terminal.press(&["n", "Enter"]);
-    terminal.shows("the refusal", |screen| screen.contains("not agreed to"));
+    terminal.shows("the refusal", |screen| screen.contains("not approved"));
     assert!(!site.registry().join("relay.json").exists());
     terminal.press(&["relay up", "Enter"]);
     terminal.shows("the second question", |screen| screen.matches("[y/N]").count() == 2);
@@ -86,6 +89,32 @@ fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
     terminal.shows("the relay", |screen| screen.contains("relay is up: engine local"));
     // Once is enough.
     assert!(site.plain_command(&["up"]).output().unwrap().status.success());
+}
+
+#[test]
+fn doctor_runs_no_program_that_settings_name_before_they_are_approved() {
+    let site = Site::new(Engine::Local);
+    site.agree();
+    let ran = site.root().join("ran");
+    let program = site.state_home().join("planted");
+    let script = format!("#!/bin/sh\ntouch '{}'\necho codex-cli 0.169.0\n", ran.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = format!("[codex]\nprogram = \"{0}\"\n[notify]\ncodex = \"{0}\"\n", program.display());
+    site.configure(&text);
+    fs::create_dir_all(site.root().join(".codex/rules")).unwrap();
+    fs::write(site.root().join(".codex/rules/relay.rules"), "").unwrap();
+    let doctor = site.plain_command(&["doctor"]).output().unwrap();
+    let told = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(told.contains("was not run: the settings are not approved"), "{told}");
+    assert!(!ran.exists(), "{told}");
+    let mut session = site.plain_command(&["doctor"]);
+    let told = session.env(THREAD.0, THREAD.1).output().unwrap().stdout;
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(told.contains("settings are not approved") && told.contains("ask the user to run"), "{told}");
+    site.agree();
+    site.plain_command(&["doctor"]).output().unwrap();
+    assert!(ran.exists());
 }
 
 #[test]
@@ -118,6 +147,6 @@ fn a_daemon_is_started_with_the_settings_that_were_agreed_to_or_not_at_all() {
     site.configure("[codex]\nprogram = \"./evil\"\n");
     let listed = session.env(THREAD.0, THREAD.1).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    assert!(listed.contains("has changed since a person agreed"), "{listed}");
+    assert!(listed.contains("the settings changed since they were approved"), "{listed}");
     site.configure("");
 }

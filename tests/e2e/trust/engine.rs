@@ -78,6 +78,9 @@ fn the_platform_has_limits_few_rights_and_volumes_of_its_own_registry() {
     let job = site.launch_shell("grep -E 'NoNewPrivs|CapEff' /proc/self/status | tr '\\t' ' '", &[]);
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
     assert!(site.log(&job).contains("NoNewPrivs: 1"), "{}", site.log(&job));
+    // What the jobs of one container can't be kept from is told.
+    let doctor = String::from_utf8(site.plain_command(&["doctor"]).output().unwrap().stdout).unwrap();
+    assert!(doctor.contains("one job can read the environment of another"), "{doctor}");
     site.configure("");
 }
 

@@ -44,7 +44,7 @@ type Forgery = (&'static str, fn(&mut Value, &Path), &'static str);
 #[test]
 fn a_forged_spec_gets_no_more_than_the_settings_allow() {
     let site = Site::new(Engine::Local);
-    let outside = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir_in(site.root().parent().unwrap()).unwrap();
     let outside = outside.path().canonicalize().unwrap();
     let seen = stand_in(&outside.join("agreed"));
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", outside.join("agreed").display()));
