@@ -303,7 +303,7 @@ impl Core {
                     true
                 }
                 None => {
-                    tracing::warn!("{} is no request: removed", filed.path.display());
+                    tracing::warn!("{} is no request", filed.path.display());
                     true
                 }
             };

@@ -49,18 +49,16 @@ pub(super) fn words(found: &[(String, String)]) -> Option<(String, String)> {
     if found.is_empty() {
         return None;
     }
-    let join = |texts: Vec<&str>, between: &str| {
-        let more = match found.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!("{between}{more} more"),
-        };
-        format!("{}{more}", texts.join(between))
+    let more = match found.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
     };
-    let what = join(found.iter().take(NAMED).map(|(what, _)| what.as_str()).collect(), ", ");
-    let places = join(found.iter().take(NAMED).map(|(_, place)| place.as_str()).collect(), " ");
+    let named = found.iter().take(NAMED);
+    let what: Vec<&str> = named.clone().map(|(what, _)| what.as_str()).collect();
+    let places: Vec<&str> = named.map(|(_, place)| place.as_str()).collect();
     Some((
-        format!("not opened, because they are no files of the registry: {what}"),
-        format!("look at and remove {places}"),
+        format!("unexpected files, not opened: {}{more}", what.join(", ")),
+        format!("inspect and remove {}{more}", places.join(" ")),
     ))
 }
 
