@@ -45,7 +45,7 @@ enum Next<'a> {
 impl Masker {
     /// Masks these.
     pub(crate) fn new(secrets: Secrets) -> Self {
-        let secrets: Vec<Secret> = secrets.secrets.into_iter().collect();
+        let secrets: Vec<Secret> = secrets.values.into_iter().collect();
         let mut found: BTreeMap<_, Vec<Candidate>> = BTreeMap::new();
         for (index, secret) in secrets.iter().enumerate() {
             let forms = if found.len() < ALL_FORMS { beginnings(&secret.value) } else { bare(&secret.value) };

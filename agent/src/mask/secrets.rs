@@ -34,7 +34,7 @@ pub(super) struct Secret {
 /// The secrets of a job.
 #[derive(Default)]
 pub(crate) struct Secrets {
-    pub(super) secrets: BTreeSet<Secret>,
+    pub(super) values: BTreeSet<Secret>,
     /// Values that are no secrets.
     excluded: Vec<String>,
     /// Parts that were added.
@@ -73,7 +73,7 @@ impl Secrets {
     fn insert(&mut self, name: &str, value: &str, is_part: bool) {
         let is_excluded = self.excluded.iter().any(|other| other == value.trim_end_matches('/'));
         if value.len() >= SHORTEST && !is_excluded {
-            self.secrets.insert(Secret { is_part, value: value.to_owned(), marker: marker(name) });
+            self.values.insert(Secret { is_part, value: value.to_owned(), marker: marker(name) });
         }
     }
 
@@ -119,7 +119,7 @@ mod tests {
         for (name, value) in pairs {
             secrets.add(name, value);
         }
-        let values: BTreeSet<_> = secrets.secrets.into_iter().map(|secret| secret.value).collect();
+        let values: BTreeSet<_> = secrets.values.into_iter().map(|secret| secret.value).collect();
         values.into_iter().collect()
     }
 
@@ -157,7 +157,7 @@ mod tests {
             ("MY_TOKEN", "abc.def.ghi"),
         ];
         secrets.add_named(&env.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        let values: Vec<_> = secrets.secrets.iter().map(|secret| secret.value.as_str()).collect();
+        let values: Vec<_> = secrets.values.iter().map(|secret| secret.value.as_str()).collect();
         assert_eq!(values, ["abc.def.ghi", "hunter22"]);
     }
 
