@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::compare::{Encoding, nibble, sextet, skipped_bits, spellings};
+use super::compare::{Encoding, PERCENT, nibble, sextet, skipped_bits, wide};
 use super::index::{Beginning, WINDOW};
+use super::spelling::{FORMS, Form, spellings};
 
 /// JSON inside JSON inside JSON: a tool's answer in a command's output in Codex's own lines.
 const JSON_DEPTH: u8 = 3;
 /// Line breaks of `base64` and `xxd`, as they are and inside JSON.
 const BREAKS: [&str; 3] = ["\n", "\\n", "\r\n"];
+
+/// What follows the `ESC [` of a colour.
+const COLOUR: &[u8] = b"0123456789;mK";
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -17,33 +21,46 @@ const HEX: [&[u8; 16]; 2] = [b"0123456789abcdef", b"0123456789ABCDEF"];
 const UNRESERVED: [&[u8]; 5] = [b"-_.~", b"-_.", b"-_.~/", b"-_.~!'()*", b"-_.~!'()*/:@&=+$,;"];
 
 /// The beginnings of a value, each with the encodings that begin with it.
-pub(super) fn beginnings(value: &str) -> BTreeMap<Beginning, Vec<Encoding>> {
-    let mut found: BTreeMap<Beginning, Vec<Encoding>> = BTreeMap::new();
-    let mut add = |beginning: &[u8], encoding| {
-        // A value is longer than a beginning, in any encoding.
-        let Some(beginning) = beginning.first_chunk() else { return };
-        let encodings = found.entry(*beginning).or_default();
-        if !encodings.contains(&encoding) {
-            encodings.push(encoding);
-        }
-    };
-    add(value.as_bytes(), Encoding::Plain);
-    if value.chars().any(|c| !c.is_ascii() || c.is_ascii_control() || "\"\\/<>&'".contains(c)) {
-        for depth in 1..=JSON_DEPTH {
-            for start in json(value, depth) {
-                add(&start, Encoding::Json(depth));
-            }
+type Found = BTreeMap<Beginning, Vec<Encoding>>;
+
+/// Adds a beginning; longer ones are cut, and a value is longer than one in any encoding.
+fn add(found: &mut Found, beginning: &[u8], encoding: Encoding) {
+    let Some(beginning) = beginning.first_chunk() else { return };
+    let encodings = found.entry(*beginning).or_default();
+    if !encodings.contains(&encoding) {
+        encodings.push(encoding);
+    }
+}
+
+/// The beginnings of a value as it is.
+pub(super) fn bare(value: &str) -> Found {
+    let mut found = Found::new();
+    text(value, Form::Bare, 0, &[], &mut |start| add(&mut found, start, Encoding::Text(Form::Bare, 0)));
+    found
+}
+
+/// The beginnings of a value in every encoding.
+pub(super) fn beginnings(value: &str) -> Found {
+    let mut found = bare(value);
+    let mut add = |beginning: &[u8], encoding| add(&mut found, beginning, encoding);
+    for form in FORMS.into_iter().filter(|form| form.changes(value)) {
+        for depth in u8::from(form == Form::Backslashes)..=JSON_DEPTH {
+            text(value, form, depth, &[], &mut |start| add(start, Encoding::Text(form, depth)));
         }
     }
-    for start in percent(value.as_bytes()) {
-        add(&start, Encoding::Percent);
+    for times in 1..=2 {
+        for start in percent(value.as_bytes(), PERCENT[usize::from(times > 1)]) {
+            add(&start, Encoding::Percent(times));
+        }
     }
+    let wide = wide(value);
     for shift in 0..3 {
         for alphabet in [STANDARD, URL_SAFE] {
             for start in broken(&base64(value.as_bytes(), shift, alphabet), &[]) {
                 add(&start, Encoding::Base64(shift));
             }
         }
+        add(&base64(&wide, shift, STANDARD), Encoding::Wide(shift));
     }
     for digits in HEX {
         let count = WINDOW.min(value.len() * 2);
@@ -55,41 +72,44 @@ pub(super) fn beginnings(value: &str) -> BTreeMap<Beginning, Vec<Encoding>> {
     found
 }
 
-/// The beginnings that JSON encoders give it: each escapes in a way of its own.
-fn json(value: &str, depth: u8) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    for style in 0..24_u8 {
-        let (unicode, html, slash, all) =
-            (style % 3, style / 3 % 2 == 1, style / 6 % 2 == 1, style / 12 == 1);
-        let mut start = Vec::new();
-        for c in value.chars().take(WINDOW) {
-            let mut spellings = spellings(c, depth);
-            let (upper, lower) = (spellings.pop(), spellings.pop());
-            let escaped = if unicode == 2 { upper } else { lower };
-            let special = all && !c.is_ascii_alphanumeric()
-                || html && "<>&'".contains(c)
-                || unicode > 0 && !c.is_ascii();
-            let at = usize::from(slash && c == '/');
-            let usual = spellings.into_iter().nth(at).filter(|_| !special);
-            start.extend(usual.or(escaped).unwrap_or_default());
+/// Gives `add` every beginning that spellings of the characters and colours between them make.
+fn text(rest: &str, form: Form, depth: u8, start: &[u8], add: &mut dyn FnMut(&[u8])) {
+    let mut chars = rest.chars();
+    let Some(c) = chars.next().filter(|_| start.len() < WINDOW) else { return add(start) };
+    // `\\\\` begins too much to be looked at for a letter's sake.
+    let bare_only = c.is_ascii_alphanumeric() && start.is_empty() && (form != Form::Backslashes || depth > 2);
+    spellings(c, form, depth, &mut |spelling| {
+        if bare_only && spelling.as_bytes().len() > 1 {
+            return true;
         }
-        found.push(start);
+        let start = [start, spelling.as_bytes()].concat();
+        text(chars.as_str(), form, depth, &start, add);
+        false
+    });
+    if start.is_empty() {
+        return;
     }
-    found
+    let escape = if depth == 0 { "\x1b[".to_owned() } else { "\\".repeat(1 << (depth - 1)) + "u001b[" };
+    for next in COLOUR {
+        add(&[start, escape.as_bytes(), &[*next]].concat());
+    }
 }
 
 /// The beginnings that percent-encoders give it, with every byte encoded too.
-fn percent(value: &[u8]) -> Vec<Vec<u8>> {
+fn percent(value: &[u8], mark: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     for digits in HEX {
-        let encoded = |byte: u8| [b'%', digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]];
+        let encoded = |byte: u8| {
+            let digits = [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]];
+            [mark, &digits].concat()
+        };
         let start = &value[..value.len().min(WINDOW)];
         found.push(start.iter().copied().flat_map(encoded).collect());
         for (kept, plus) in UNRESERVED.iter().flat_map(|kept| [(kept, false), (kept, true)]) {
             let spelled = |byte: &u8| match byte {
                 b' ' if plus => vec![b'+'],
                 byte if is_unreserved(*byte, kept) => vec![*byte],
-                byte => encoded(*byte).to_vec(),
+                byte => encoded(*byte),
             };
             found.push(start.iter().flat_map(spelled).collect());
         }
@@ -104,7 +124,8 @@ fn is_unreserved(byte: u8, kept: &[u8]) -> bool {
 fn base64(value: &[u8], shift: u8, alphabet: &[u8; 64]) -> Vec<u8> {
     let skip = skipped_bits(shift);
     let count = WINDOW.min((value.len() * 8 - skip) / 6);
-    (0..count).map(|n| alphabet[usize::from(sextet(value, skip + 6 * n))]).collect()
+    let byte = |at: usize| value.get(at).copied().unwrap_or(0);
+    (0..count).map(|n| alphabet[usize::from(sextet(&byte, skip + 6 * n))]).collect()
 }
 
 /// The digits in one piece, with a line break at each place, and with a separator behind each pair.

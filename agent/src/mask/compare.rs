@@ -1,16 +1,18 @@
 //! Comparison of a text with a value in some encoding.
 
+use super::spelling::{self, Form};
+
 /// An encoding of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Encoding {
-    /// As it is.
-    Plain,
-    /// Inside JSON strings so many levels deep.
-    Json(u8),
-    /// Percent-encoded, the characters that need no encoding either way; `+` for a space too.
-    Percent,
+    /// Character by character, inside JSON strings so many levels deep.
+    Text(Form, u8),
+    /// Percent-encoded so many times, the characters that need no encoding either way; `+` for a space too.
+    Percent(u8),
     /// Base64 of either alphabet, behind so many bytes (0 to 2) of the last group before it.
     Base64(u8),
+    /// The same of UTF-16, little end first: the commands of PowerShell.
+    Wide(u8),
     /// Hex of either case, with or without spaces or colons in between.
     Hex,
 }
@@ -31,15 +33,22 @@ const BREAKS: [&[u8]; 8] = [b"\n", b"\r", b"\\n", b"\\r", b"\\\\n", b"\\\\r", b"
 /// Line breaks in a row: CR and LF. More would let a text hold back as much output as it likes.
 const BREAKS_IN_A_ROW: usize = 2;
 
+/// What a byte's two digits stand behind, encoded once and twice.
+pub(super) const PERCENT: [&[u8]; 2] = [b"%", b"%25"];
+
 /// Compares the beginning of a text with a value.
 pub(super) fn compare(encoding: Encoding, value: &str, text: &[u8]) -> Seen {
     match encoding {
-        Encoding::Plain => plain(value.as_bytes(), text),
-        Encoding::Json(depth) => json(value, depth, text),
-        Encoding::Percent => percent(value.as_bytes(), text),
-        Encoding::Base64(shift) => {
-            let (value, skip) = (value.as_bytes(), skipped_bits(shift));
-            digits((value.len() * 8 - skip) / 6, |n| sextet(value, skip + 6 * n), sextet_of, false, text)
+        Encoding::Text(form, depth) => spelling::compare(value, form, depth, text),
+        Encoding::Percent(times) => percent(value.as_bytes(), times, text),
+        Encoding::Base64(shift) => base64(value.len(), |at| value.as_bytes()[at], shift, text),
+        Encoding::Wide(shift) if value.is_ascii() => {
+            let byte = |at: usize| if at.is_multiple_of(2) { value.as_bytes()[at / 2] } else { 0 };
+            base64(value.len() * 2, byte, shift, text)
+        }
+        Encoding::Wide(shift) => {
+            let wide = wide(value);
+            base64(wide.len(), |at| wide[at], shift, text)
         }
         Encoding::Hex => {
             let value = value.as_bytes();
@@ -48,89 +57,38 @@ pub(super) fn compare(encoding: Encoding, value: &str, text: &[u8]) -> Seen {
     }
 }
 
-fn plain(value: &[u8], text: &[u8]) -> Seen {
-    let common = value.len().min(text.len());
-    match (value[..common] == text[..common], common == value.len()) {
-        (false, _) => Seen::Other,
-        (true, true) => Seen::Whole(common),
-        (true, false) => Seen::Part,
-    }
+fn base64(length: usize, byte: impl Fn(usize) -> u8, shift: u8, text: &[u8]) -> Seen {
+    let skip = skipped_bits(shift);
+    let byte = |at: usize| if at < length { byte(at) } else { 0 };
+    digits((length * 8 - skip) / 6, |n| sextet(&byte, skip + 6 * n), sextet_of, false, text)
 }
 
-fn json(value: &str, depth: u8, text: &[u8]) -> Seen {
-    let mut at = 0;
-    for c in value.chars() {
-        let rest = &text[at..];
-        if rest.is_empty() {
-            return Seen::Part;
-        }
-        if c.is_ascii_alphanumeric() && rest[0] == c as u8 {
-            at += 1;
-            continue;
-        }
-        let mut part = false;
-        let whole = spellings(c, depth).into_iter().find(|spelling| {
-            part |= spelling.starts_with(rest);
-            rest.starts_with(spelling)
-        });
-        match whole {
-            Some(spelling) => at += spelling.len(),
-            None if part => return Seen::Part,
-            None => return Seen::Other,
-        }
-    }
-    Seen::Whole(at)
+/// A value in UTF-16, little end first.
+pub(super) fn wide(value: &str) -> Vec<u8> {
+    value.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
 
-/// How JSON may spell a character so many levels deep, the usual ways first.
-pub(super) fn spellings(c: char, depth: u8) -> Vec<Vec<u8>> {
-    let mut spellings: Vec<String> = Vec::new();
-    let short = match c {
-        '"' => "\\\"",
-        '\\' => "\\\\",
-        '\n' => "\\n",
-        '\r' => "\\r",
-        '\t' => "\\t",
-        '\u{8}' => "\\b",
-        '\u{c}' => "\\f",
-        '/' => "\\/",
-        _ => "",
-    };
-    if !matches!(c, '"' | '\\' | '\0'..'\x20') {
-        spellings.push(c.to_string());
-    }
-    if !short.is_empty() {
-        spellings.push(short.to_owned());
-    }
-    let mut units = [0; 2];
-    let units = c.encode_utf16(&mut units);
-    let lower: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
-    let upper: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04X}")).collect();
-    spellings.extend([lower.concat(), upper.concat()]);
-    for _ in 1..depth {
-        for spelling in &mut spellings {
-            *spelling = spelling.replace('\\', "\\\\").replace('"', "\\\"");
-        }
-    }
-    spellings.into_iter().map(String::into_bytes).collect()
-}
-
-fn percent(value: &[u8], text: &[u8]) -> Seen {
+fn percent(value: &[u8], times: u8, text: &[u8]) -> Seen {
+    let mark = PERCENT[usize::from(times > 1)];
     let mut at = 0;
     for byte in value {
-        match &text[at..] {
-            [] | [b'%'] => return Seen::Part,
-            [b'%', high] => {
+        let rest = &text[at..];
+        if mark.starts_with(rest) {
+            return Seen::Part;
+        }
+        match rest.strip_prefix(mark) {
+            Some([]) => return Seen::Part,
+            Some([high]) => {
                 return if nibble_of(*high) == Some(byte >> 4) { Seen::Part } else { Seen::Other };
             }
-            [b'%', high, low, ..] => {
+            Some([high, low, ..]) => {
                 if (nibble_of(*high), nibble_of(*low)) != (Some(byte >> 4), Some(byte & 15)) {
                     return Seen::Other;
                 }
-                at += 3;
+                at += mark.len() + 2;
             }
-            [other, ..] if other == byte || (*byte == b' ' && *other == b'+') => at += 1,
-            _ => return Seen::Other,
+            None if rest[0] == *byte && *byte != b'%' || (*byte == b' ' && rest[0] == b'+') => at += 1,
+            None => return Seen::Other,
         }
     }
     Seen::Whole(at)
@@ -172,10 +130,9 @@ pub(super) fn skipped_bits(shift: u8) -> usize {
     [0, 4, 2][usize::from(shift % 3)]
 }
 
-/// Six bits of a value.
-pub(super) fn sextet(value: &[u8], bit: usize) -> u8 {
-    let byte = |at: usize| u16::from(value.get(at).copied().unwrap_or(0));
-    let pair = byte(bit / 8) << 8 | byte(bit / 8 + 1);
+/// Six bits of a value whose bytes behind its end are 0.
+pub(super) fn sextet(byte: &impl Fn(usize) -> u8, bit: usize) -> u8 {
+    let pair = u16::from(byte(bit / 8)) << 8 | u16::from(byte(bit / 8 + 1));
     u8::try_from(pair >> (10 - bit % 8) & 63).unwrap_or(0)
 }
 

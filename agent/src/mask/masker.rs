@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::beginnings::beginnings;
+use super::beginnings::{bare, beginnings};
 use super::compare::{Encoding, Seen, compare};
 use super::index::Index;
 use super::secrets::{Secret, Secrets};
 
 /// So much of a secret at the end of a text is masked, too, though the rest of it is missing.
 const PART: usize = 8;
+
+/// Beginnings of all secrets, 1 to 2 MiB; secrets that come behind are found as they are and in no other form.
+const ALL_FORMS: usize = 32 * 1024;
 
 /// Candidate match: a secret, by its index, in an encoding.
 type Candidate = (usize, Encoding);
@@ -42,10 +45,11 @@ enum Next<'a> {
 impl Masker {
     /// Masks these.
     pub(crate) fn new(secrets: Secrets) -> Self {
-        let secrets: Vec<Secret> = secrets.secrets.into_iter().collect();
+        let secrets: Vec<Secret> = secrets.values.into_iter().collect();
         let mut found: BTreeMap<_, Vec<Candidate>> = BTreeMap::new();
         for (index, secret) in secrets.iter().enumerate() {
-            for (beginning, encodings) in beginnings(&secret.value) {
+            let forms = if found.len() < ALL_FORMS { beginnings(&secret.value) } else { bare(&secret.value) };
+            for (beginning, encodings) in forms {
                 let candidates = encodings.into_iter().map(|encoding| (index, encoding));
                 found.entry(beginning).or_default().extend(candidates);
             }
@@ -105,7 +109,12 @@ impl Masker {
         }
         while let Some((start, candidates)) = self.index.find(text, at) {
             let (mut longest, mut part) = (None, None);
+            let letter = escaped_letter(&text[start..]);
             for (index, encoding) in candidates {
+                let first = self.secrets[*index].value.as_bytes()[0];
+                if letter.is_some_and(|letter| first != letter && first != b'\\') {
+                    continue;
+                }
                 match compare(*encoding, &self.secrets[*index].value, &text[start..]) {
                     Seen::Other => {}
                     Seen::Part => part = Some(*index),
@@ -128,4 +137,12 @@ impl Masker {
         let begun = if last { None } else { self.index.begun(text, at) };
         begun.map_or(Next::Nothing, Next::Undecided)
     }
+}
+
+/// The character behind `\u00`. Every value may begin with such an escape, and coloured output in JSON has many: looking at
+/// them once is much faster than a comparison with each value.
+fn escaped_letter(text: &[u8]) -> Option<u8> {
+    let digits = text.strip_prefix(b"\\u00")?.first_chunk::<2>()?;
+    let byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+    byte.is_ascii().then_some(byte)
 }

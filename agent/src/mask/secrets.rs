@@ -6,20 +6,25 @@
 
 use std::collections::BTreeSet;
 
+use super::parts::{in_addresses, parts};
 use crate::environment::{Variables, is_common, looks_secret};
 
 /// Shorter values are not masked: they occur in any text.
 pub(super) const SHORTEST: usize = 6;
-/// Shortest line of a multi-line value that is masked by itself.
-const SHORTEST_LINE: usize = 8;
+/// Parts of one value that are masked by themselves: twenty keys' lines.
+const PARTS: usize = 1024;
+/// Parts of all values.
+const ALL_PARTS: usize = 4096;
 /// A single word of letters up to this length is a setting unless its name says otherwise.
 const PLAIN_WORD: usize = 16;
 /// Longest name in a marker, in bytes.
 const NAME: usize = 40;
 
-/// A value to be masked.
+/// A value to be masked. Whole ones come first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Secret {
+    /// Part of a value that was given.
+    is_part: bool,
     /// Value that is masked.
     pub(super) value: String,
     /// Replacement text.
@@ -29,16 +34,18 @@ pub(super) struct Secret {
 /// The secrets of a job.
 #[derive(Default)]
 pub(crate) struct Secrets {
-    pub(super) secrets: BTreeSet<Secret>,
+    pub(super) values: BTreeSet<Secret>,
     /// Values that are no secrets.
     excluded: Vec<String>,
+    /// Parts that were added.
+    parts: usize,
 }
 
 impl Secrets {
     /// No secrets. Values equal to one of `excluded` are not taken.
     pub(crate) fn new(excluded: &[&str]) -> Self {
         let excluded = excluded.iter().map(|value| value.trim_end_matches('/').to_owned());
-        Self { secrets: BTreeSet::new(), excluded: excluded.collect() }
+        Self { excluded: excluded.collect(), ..Self::default() }
     }
 
     /// Adds one secret.
@@ -51,10 +58,22 @@ impl Secrets {
         {
             return;
         }
-        let lines = whole.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
-        let parts = lines.chain(password(whole)).chain([whole]);
-        for part in parts.filter(|part| part.len() >= SHORTEST) {
-            self.secrets.insert(Secret { value: part.to_owned(), marker: marker(name) });
+        self.insert(name, whole, false);
+        self.add_parts(name, parts(whole).into_iter().filter(|part| part != whole));
+    }
+
+    fn add_parts(&mut self, name: &str, parts: impl Iterator<Item = String>) {
+        let room = ALL_PARTS.saturating_sub(self.parts).min(PARTS);
+        for part in parts.take(room) {
+            self.parts += 1;
+            self.insert(name, &part, true);
+        }
+    }
+
+    fn insert(&mut self, name: &str, value: &str, is_part: bool) {
+        let is_excluded = self.excluded.iter().any(|other| other == value.trim_end_matches('/'));
+        if value.len() >= SHORTEST && !is_excluded {
+            self.values.insert(Secret { is_part, value: value.to_owned(), marker: marker(name) });
         }
     }
 
@@ -65,13 +84,13 @@ impl Secrets {
         }
     }
 
-    /// Adds the variables whose name says that they are secrets, and the passwords in addresses.
+    /// Adds the variables whose name says that they are secrets, and what is secret in addresses.
     pub(crate) fn add_named(&mut self, env: &Variables) {
         for (name, value) in env {
             if looks_secret(name) {
                 self.add(name, value);
-            } else if let Some(password) = password(value) {
-                self.add(name, password);
+            } else if !is_common(name) {
+                self.add_parts(name, in_addresses(value).into_iter().filter(|part| !is_plain_word(part)));
             }
         }
     }
@@ -83,19 +102,12 @@ fn marker(name: &str) -> String {
     format!("***{}***", name.chars().take(NAME).map(plain).collect::<String>())
 }
 
-fn is_plain_word(value: &str) -> bool {
+/// A single word of letters, in one case or with a capital.
+pub(super) fn is_plain_word(value: &str) -> bool {
     let mut rest = value.chars().skip(1);
     value.len() <= PLAIN_WORD
         && value.chars().all(|c| c.is_ascii_alphabetic())
         && (rest.all(|c| c.is_ascii_lowercase()) || value.chars().all(|c| c.is_ascii_uppercase()))
-}
-
-/// The password in `scheme://user:password@host`.
-fn password(value: &str) -> Option<&str> {
-    let (_, rest) = value.split_once("://")?;
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (user, _) = rest[..end].rsplit_once('@')?;
-    user.split_once(':').map(|(_, password)| password)
 }
 
 #[cfg(test)]
@@ -107,7 +119,8 @@ mod tests {
         for (name, value) in pairs {
             secrets.add(name, value);
         }
-        secrets.secrets.into_iter().map(|secret| secret.value).collect()
+        let values: BTreeSet<_> = secrets.values.into_iter().map(|secret| secret.value).collect();
+        values.into_iter().collect()
     }
 
     #[test]
@@ -144,7 +157,7 @@ mod tests {
             ("MY_TOKEN", "abc.def.ghi"),
         ];
         secrets.add_named(&env.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        let values: Vec<_> = secrets.secrets.iter().map(|secret| secret.value.as_str()).collect();
+        let values: Vec<_> = secrets.values.iter().map(|secret| secret.value.as_str()).collect();
         assert_eq!(values, ["abc.def.ghi", "hunter22"]);
     }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Masker;
+use super::colour::shows_at_most;
 
-/// So few bytes at the end of what was written are shown though a secret may begin with them: a prompt that ends like a
+/// So few bytes, colours not counted, at the end of what was written are shown though a secret may begin with them: a prompt that ends like a
 /// secret begins is more likely than a secret.
 const SHOWN: usize = 3;
 
@@ -30,7 +31,7 @@ impl Stream {
 
     /// True if output is held back that can be released when nothing follows for a moment.
     pub(crate) fn waits(&self) -> bool {
-        (self.shown + 1..=SHOWN).contains(&self.held.len())
+        self.shown < self.held.len() && shows_at_most(SHOWN, &self.held)
     }
 
     /// Nothing has followed for a moment: what is held back and too short to tell anything.

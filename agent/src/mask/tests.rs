@@ -67,6 +67,16 @@ fn spellings(value: &str) -> Vec<String> {
             all.push(percent(value, upper, form));
         }
     }
+    let escaped =
+        value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let coloured: Vec<String> = value.chars().map(String::from).collect();
+    all.extend([
+        percent(&percent(value, true, false), true, false),
+        value.replace('"', "\"\""),
+        escaped,
+        coloured.join("\x1b[31m"),
+        json(&coloured.join("\x1b[m")),
+    ]);
     for before in ["", "a", "ab", "user:", "a longer beginning: "] {
         for behind in ["", "\n", "@host"] {
             let text = format!("{before}{value}{behind}");

@@ -1,0 +1,46 @@
+//! Colours and other terminal sequences (`ESC [ … m`, `ESC [ K`) that stand within a value.
+
+use super::compare::Seen;
+
+/// Longest sequence; true colour takes 19 bytes.
+const LONGEST: usize = 32;
+/// Sequences within one value: two for each character of a long token. More would let a text hold back as much output as it likes.
+pub(super) const MOST: usize = 256;
+
+/// Reads one sequence at the beginning of a text; its ESC is spelled as inside JSON strings so many levels deep.
+pub(super) fn sequence(depth: u8, text: &[u8]) -> Seen {
+    let mut at = 0;
+    let slashes = if depth == 0 { 0 } else { 1 << (depth - 1) };
+    let escape = if depth == 0 { b"\x1b[".as_slice() } else { b"u001b[" };
+    for n in 0..slashes + escape.len() {
+        let wanted = if n < slashes { b'\\' } else { escape[n - slashes] };
+        match text.get(at) {
+            None => return Seen::Part,
+            Some(byte) if byte.to_ascii_lowercase() == wanted => at += 1,
+            Some(_) => return Seen::Other,
+        }
+    }
+    let start = at;
+    for byte in text[start..].iter().take(LONGEST) {
+        at += 1;
+        match byte {
+            b'0'..=b'?' => {}
+            b'@'..=b'~' => return Seen::Whole(at),
+            _ => return Seen::Other,
+        }
+    }
+    if text[start..].len() < LONGEST { Seen::Part } else { Seen::Other }
+}
+
+/// Whether a terminal shows at most so many bytes of a text; an unfinished sequence at its end is not shown.
+pub(super) fn shows_at_most(most: usize, text: &[u8]) -> bool {
+    let (mut at, mut count) = (0, 0);
+    while at < text.len() && count <= most {
+        match sequence(0, &text[at..]) {
+            Seen::Whole(length) => at += length,
+            Seen::Part => break,
+            Seen::Other => (at, count) = (at + 1, count + 1),
+        }
+    }
+    count <= most
+}
