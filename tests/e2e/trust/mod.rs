@@ -2,6 +2,7 @@
 
 mod confine;
 mod consent;
+mod delivery;
 mod engine;
 mod git;
 mod planted;
