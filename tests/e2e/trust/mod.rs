@@ -8,6 +8,7 @@ mod git;
 mod planted;
 mod policy;
 mod proof;
+mod reading;
 mod registry;
 mod secrets;
 mod tries;
