@@ -11,4 +11,5 @@ mod proof;
 mod reading;
 mod registry;
 mod secrets;
+mod state;
 mod tries;
