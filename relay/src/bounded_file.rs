@@ -1,4 +1,4 @@
-//! Reading small files that a setting names: certificates, secrets, consent.
+//! Reading small files that a setting or a session names: certificates, secrets, consent, the head of a session's file.
 //!
 //! A session may put anything in their place. Links are followed, since people use them here and consent covers what is
 //! read; a pipe or device is refused, and never waited for.
@@ -20,16 +20,25 @@ const MAX: u64 = 1024 * 1024;
 /// # Errors
 /// `InvalidInput` for anything but a file, `FileTooLarge` for one of more than 1 MiB, else the failing call.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = begin(path, MAX + 1)?;
+    if bytes.len() as u64 > MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// Reads at most the first `most` bytes of a regular file.
+///
+/// # Errors
+/// `InvalidInput` for anything but a file, else the failing call.
+pub fn begin(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
-    }
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

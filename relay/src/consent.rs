@@ -152,7 +152,7 @@ pub fn standing(root: &Path, settings: &Settings) -> Standing {
 
 /// Settings that a person agreed to last.
 pub fn agreed(root: &Path) -> Option<Settings> {
-    let bytes = bounded_file::read(&place_here(root)?).ok()?;
+    let bytes = bounded_file::read(&state_dir::own(place_here(root)?)?).ok()?;
     serde_json::from_slice(&bytes).ok().filter(|settings: &Settings| settings.schema == SCHEMA)
 }
 

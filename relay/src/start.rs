@@ -14,6 +14,7 @@ use crate::registry::Registry;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::watch::Watch;
 use crate::sandbox;
+use crate::state_dir::StateDir;
 
 /// How long a daemon may take until it holds the registry. It does nothing slow before that.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,6 +52,8 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
     if let Some(sandbox) = sandbox::here() {
         return Err(Failure::unreachable(sandbox.no_relay(root)));
     }
+    // What is wrong with the place of the consent is told before that there is none.
+    StateDir::of(root)?;
     consent::check(root, asker, settings)?;
     registry.ensure()?;
     let watch = Watch::folder(registry.folder());
@@ -114,6 +117,8 @@ pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
             }
             Some(PlatformStatus::Failed { detail }) => return Err(Failure::unreachable(detail.clone())),
             Some(PlatformStatus::Starting { .. } | PlatformStatus::Stopped) => {}
+            // One that has just begun has not said anything yet.
+            None if lease::is_held(registry) => {}
             None => {
                 let log = registry.daemon_log();
                 return Err(Failure::unreachable(format!("the relay ended: see {}", log.display())));

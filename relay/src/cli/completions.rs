@@ -1,8 +1,5 @@
 //! `relay completions SHELL`, `relay completions --man [DIR]`
 
-#![expect(clippy::disallowed_methods, reason = "what is written is where the caller says")]
-
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory};
@@ -13,6 +10,7 @@ use clap_mangen::Man;
 use super::args::{Cli, Global};
 use super::complete;
 use crate::exit::{Code, Failure};
+use crate::init::folder::Folder;
 use crate::render::Output;
 
 /// Flags of `relay completions`.
@@ -46,7 +44,7 @@ pub fn run(args: &CompletionsArgs, global: &Global) -> Result<Code, Failure> {
             })?;
             output.note(&format!("{written} pages written to {}", dir.display()));
         }
-        (None, _) => output.raw(&page(Cli::command()).map_err(failed)?),
+        (None, _) => output.raw(page(Cli::command()).map_err(failed)?.as_bytes()),
     }
     output.finish().map(|()| Code::Done)
 }
@@ -65,29 +63,32 @@ fn script(shell: Shell) -> std::io::Result<Vec<u8>> {
 
 /// Writes every page; returns how many.
 fn pages(dir: &Path) -> std::io::Result<usize> {
-    fs::create_dir_all(dir)?;
     let mut relay = Cli::command();
     relay.build();
     let commands = relay.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let mut written = 0;
     for command in commands.chain([relay.clone()]) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
-        fs::write(dir.join(format!("{name}.1")), page(command)?)?;
+        let file = format!("{name}.1");
+        // The folder may be one that a session writes.
+        Folder::of(&dir.join(&file), dir, true)?.stage(&file, &page(command)?)?.publish()?;
         written += 1;
     }
     Ok(written)
 }
 
-fn page(command: clap::Command) -> std::io::Result<Vec<u8>> {
+fn page(command: clap::Command) -> std::io::Result<String> {
     let mut page = Vec::new();
     let version = format!("relay {}", env!("CARGO_PKG_VERSION"));
     // An empty date would be left out, and the version take its place.
     Man::new(command).date(" ").source(version).manual("relay").render(&mut page)?;
-    Ok(page)
+    String::from_utf8(page).map_err(std::io::Error::other)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::fs::Mode;
 
 use super::args::{Cli, Command};
 use super::{
@@ -14,6 +15,7 @@ use crate::render::output;
 
 /// Runs `relay`.
 pub fn main() -> ExitCode {
+    keep_others_from_writing();
     if let Some(code) = complete::answer() {
         return code;
     }
@@ -29,6 +31,14 @@ pub fn main() -> ExitCode {
         failure.code as u8
     });
     code.into()
+}
+
+/// Takes care that no file of this process, or of one that it starts, can be written by others, whatever the caller's umask.
+fn keep_others_from_writing() {
+    let others = Mode::WGRP | Mode::WOTH;
+    // Asking for it sets it.
+    let asked = rustix::process::umask(others);
+    rustix::process::umask(asked | others);
 }
 
 /// True if a job's own command calls: the agent sets the variable for all of them. The command of `[notify]` has it, too, and

@@ -9,6 +9,7 @@ use super::{Context, up};
 use crate::consent;
 use crate::engine::{container, local};
 use crate::exit::{Code, Failure};
+use crate::registry::read::Stored;
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{lease, read};
@@ -67,8 +68,9 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
 /// Says that it is done, and what waits for the next relay.
 fn done(context: &Context) -> Code {
     context.output.print("relay is down");
-    let stored = read::records(&context.registry).unwrap_or_default();
-    let queued = stored.iter().filter(|stored| stored.record.state == State::Queued).count();
+    let is_queued = |stored: &Stored| stored.record.state == State::Queued;
+    let queued =
+        read::records(&context.registry).map_or(0, |records| records.iter().filter(is_queued).count());
     if queued > 0 {
         context.output.note(&format!("{queued} queued: they start after the next `relay up`"));
     }

@@ -14,6 +14,7 @@ use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::read;
+use crate::registry::refused::Refused;
 use crate::registry::watch::Watch;
 use crate::render::event_text::{self, Setting};
 use crate::render::{View, health};
@@ -141,7 +142,11 @@ fn news(
                     news.push(New { id: line.id, raw: raw.to_vec(), line: Some(line) });
                 })
             };
-            read.map_err(|e| find::unreadable(&job, "event log", &e))?;
+            match read {
+                // The events of other jobs are as good as ever.
+                Err(e) if Refused::of(&e).is_some() => context.output.note(&format!("{job} left out: {e}")),
+                read => read.map_err(|e| find::unreadable(&job, "event log", &e))?,
+            }
         }
     }
     Ok(news)

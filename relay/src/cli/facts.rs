@@ -1,13 +1,11 @@
 //! What is known beside a record: the relay, its platform, a job's place in the queue.
 
-use common::ids::JobId;
 use common::record::{JobRecord, State};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Context;
 use crate::registry::lease::{self, PlatformStatus};
-use crate::registry::read::Stored;
 use crate::registry::{Registry, outbox, read};
 use crate::render::{Relay, View, delivery};
 
@@ -26,15 +24,7 @@ pub fn ahead(registry: &Registry, record: &JobRecord) -> usize {
         other.state == State::Queued && (other.created_at, &other.job) < (record.created_at, &record.job)
     };
     // Without a listing there is no place to tell; the reason for waiting is still right.
-    read::records(registry).unwrap_or_default().iter().filter(|other| earlier(&other.record)).count()
-}
-
-/// The jobs among these that are queued, the next one first.
-pub fn queue(stored: &[Stored]) -> Vec<JobId> {
-    let mut queued: Vec<&JobRecord> =
-        stored.iter().map(|stored| &stored.record).filter(|record| record.state == State::Queued).collect();
-    queued.sort_by(|a, b| (a.created_at, &a.job).cmp(&(b.created_at, &b.job)));
-    queued.into_iter().map(|record| record.job.clone()).collect()
+    read::records(registry).map_or(0, |all| all.iter().filter(|other| earlier(&other.record)).count())
 }
 
 /// The view of a reader who looks now.

@@ -139,8 +139,8 @@ fn ends_for(registry: &Registry, call: &Call, give: Give, now: Timestamp) -> io:
 /// Whether a session is a worker of this project: its hooks are those of the person who launched it, but it is not the
 /// one to be told.
 fn is_worker(registry: &Registry, session: &str) -> bool {
-    let stored = read::records(registry).unwrap_or_default();
-    let mut running = stored.into_iter().filter(|stored| !stored.record.state.is_final());
+    let Ok(records) = read::records(registry) else { return false };
+    let mut running = records.iter().filter(|stored| !stored.record.state.is_final());
     running.any(|stored| stored.record.thread_id.as_deref() == Some(session))
 }
 

@@ -1,17 +1,23 @@
 //! `relay status`
 
 use clap::Args;
-use common::record::{JobRecord, State};
+use common::event::{JobError, Queued};
+use common::ids::JobId;
+use common::origin::Origin;
+use common::record::{JobRecord, MAX_STEPS, State};
+use common::text::truncate;
+use jiff::Timestamp;
 
 use super::{Context, complete, facts, find, outcome};
 use crate::exit::{Code, Failure};
-use crate::registry::kin;
-use crate::registry::read::{self, Stored};
+use crate::registry::{Registry, kin, read};
 use crate::render::health::{self, Word};
 use crate::render::{Relay, View, history, list, status, table};
 
 /// How many jobs are listed unless -n or -a says otherwise.
 const LISTED: usize = 10;
+/// Bytes of a text that are kept for a list, which shows far fewer.
+const SHOWN: usize = 1024;
 
 /// Flags of `relay status`.
 #[derive(Debug, Args)]
@@ -104,22 +110,26 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     let unreadable = |e: std::io::Error| {
         Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
     };
-    let mut stored = read::records(registry).map_err(unreadable)?;
+    let mut rows = rows(registry).map_err(unreadable)?;
     let mut view = facts::view(context);
-    view.queue = facts::queue(&stored);
+    view.queue = queue(&rows);
     if args.all {
-        stored.extend(read::records(&registry.archived()).map_err(unreadable)?);
+        rows.extend(self::rows(&registry.archived()).map_err(unreadable)?);
     }
     let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { LISTED });
-    let (records, hidden) = choose(stored, limit);
-    if context.output.json {
-        for record in &records {
-            context.output.json(record);
+    let (chosen, hidden) = choose(rows, limit);
+    let mut records = Vec::new();
+    // One that has gone meanwhile is gone.
+    for record in chosen.iter().filter_map(|job| read::load(registry, job).ok()).map(|stored| stored.record) {
+        if context.output.json {
+            context.output.json(&record);
+        } else {
+            context.output.fact(&record);
+            records.push(lean(record));
         }
-        return Ok(Code::Done);
     }
-    for record in &records {
-        context.output.fact(record);
+    if context.output.json {
+        return Ok(Code::Done);
     }
     if records.is_empty() {
         context.output.note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
@@ -151,40 +161,109 @@ fn advise(context: &Context, records: &[JobRecord], view: &View) {
     }
 }
 
+/// What decides on the place of a job in a list.
+struct Row {
+    job: JobId,
+    state: State,
+    created_at: Timestamp,
+}
+
+/// The jobs of a registry or its archive, newest launch first.
+fn rows(home: &Registry) -> std::io::Result<Vec<Row>> {
+    let row = |record: JobRecord| Row { job: record.job, state: record.state, created_at: record.created_at };
+    let mut rows: Vec<Row> = read::records(home)?.iter().map(|stored| row(stored.record)).collect();
+    rows.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
+    Ok(rows)
+}
+
+/// The jobs among these, newest first, that are queued, the next one first.
+fn queue(rows: &[Row]) -> Vec<JobId> {
+    rows.iter().rev().filter(|row| row.state == State::Queued).map(|row| row.job.clone()).collect()
+}
+
 /// The jobs to list, and how many that have not ended find no room: first what runs, then what is queued, then the newest
 /// ends.
-fn choose(stored: Vec<Stored>, limit: usize) -> (Vec<JobRecord>, usize) {
-    let (ended, mut active): (Vec<_>, Vec<_>) =
-        stored.into_iter().map(|stored| stored.record).partition(|record| record.state.is_final());
-    active.sort_by_key(|record| record.state == State::Queued);
+fn choose(rows: Vec<Row>, limit: usize) -> (Vec<JobId>, usize) {
+    let (ended, mut active): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.state.is_final());
+    active.sort_by_key(|row| row.state == State::Queued);
     let hidden = active.len().saturating_sub(limit);
-    (active.into_iter().chain(ended).take(limit).collect(), hidden)
+    (active.into_iter().chain(ended).take(limit).map(|row| row.job).collect(), hidden)
+}
+
+/// What a list shows of a record: `-a` lists any number of them.
+fn lean(record: JobRecord) -> JobRecord {
+    let cut = |text: &str| truncate(text, SHOWN);
+    let queued = Queued {
+        workspace: String::new(),
+        prompt_summary: cut(&record.prompt_summary),
+        runner: record.runner,
+        engine: String::new(),
+        log_path: String::new(),
+        events_path: String::new(),
+        origin: Origin::default(),
+    };
+    let mut steps = record.steps;
+    // Those of a job that has ended are not told.
+    steps.truncate(if record.state.is_final() { 0 } else { MAX_STEPS });
+    let mut step = record.step;
+    for title in
+        steps.iter_mut().map(|step| &mut step.title).chain(step.iter_mut().map(|step| &mut step.title))
+    {
+        *title = cut(title);
+    }
+    JobRecord {
+        state: record.state,
+        link: record.link,
+        started_at: record.started_at,
+        finished_at: record.finished_at,
+        last_event_at: record.last_event_at,
+        agent: record.agent.as_deref().map(cut),
+        thread_id: record.thread_id.as_deref().map(cut),
+        warning: record.warning.as_deref().map(cut),
+        error: record.error.map(|error| JobError { message: cut(&error.message), ..error }),
+        step,
+        steps,
+        ..JobRecord::queued(record.job, record.created_at, &queued)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Registry;
     use crate::render::samples;
 
-    fn stored(job: &str, state: State) -> Stored {
-        Stored { record: samples::bare(job, state), home: Registry::of("/r".as_ref()) }
+    fn row(job: &str, state: State) -> Row {
+        Row { job: job.parse().unwrap(), state, created_at: Timestamp::UNIX_EPOCH }
     }
 
     #[test]
     fn what_has_not_ended_is_listed_before_the_newest_ends() {
         let chosen = |limit| {
             let all = vec![
-                stored("d#1", State::Completed),
-                stored("c#1", State::Queued),
-                stored("b#1", State::Failed),
-                stored("a#1", State::Running),
+                row("d#1", State::Completed),
+                row("c#1", State::Queued),
+                row("b#1", State::Failed),
+                row("a#1", State::Running),
             ];
-            let (records, hidden) = choose(all, limit);
-            (records.iter().map(|record| record.job.to_string()).collect::<Vec<_>>().join(" "), hidden)
+            let (jobs, hidden) = choose(all, limit);
+            (jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(" "), hidden)
         };
         assert_eq!(chosen(3), ("a#1 c#1 d#1".to_owned(), 0));
         assert_eq!(chosen(1), ("a#1".to_owned(), 1));
         assert_eq!(chosen(usize::MAX), ("a#1 c#1 d#1 b#1".to_owned(), 0));
+    }
+
+    #[test]
+    fn a_list_shows_the_same_of_what_is_kept_of_a_record() {
+        let view = samples::view(700);
+        for record in [samples::running(), samples::completed(), samples::failed()] {
+            let all = |record: &JobRecord| {
+                [
+                    table::of(std::slice::from_ref(record), &view),
+                    list::of(std::slice::from_ref(record), &view, 120),
+                ]
+            };
+            assert_eq!(all(&lean(record.clone())), all(&record));
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
+use crate::state_dir::StateDir;
 use crate::{policy, sandbox, start};
 
 /// How long a relay may take to hear a request; it looks every few seconds even where nothing tells it to.
@@ -51,6 +52,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     let settings = Settings::of(engine, &config);
     if args.build || args.no_start || !lives {
         outside_of_sandboxes(context, "up")?;
+        StateDir::of(&context.root)?;
         policy::check_settings(engine, &config)?;
         agree::settle(context, &settings, args.yes)?;
     }

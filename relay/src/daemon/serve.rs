@@ -56,6 +56,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
         let dir = registry.dir().display();
         return Err(Failure::usage(format!("{holder} serves {dir} already: stop it with `relay down`")));
     };
+    lease::take_back(registry).map_err(broken)?;
     let state = StateDir::of(root)?;
     state.ensure()?;
     leftovers::remove(registry, SystemTime::now());

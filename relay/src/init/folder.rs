@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Names of temporary files that are tried before that is given up.
@@ -17,11 +17,11 @@ const TRIES: u32 = 16;
 
 /// An open folder.
 #[derive(Debug)]
-pub(super) struct Folder(OwnedFd);
+pub struct Folder(OwnedFd);
 
 /// A file that has been written and has only a temporary name yet.
 #[derive(Debug)]
-pub(super) struct Staged {
+pub struct Staged {
     folder: Folder,
     temporary: String,
     name: String,
@@ -32,7 +32,7 @@ impl Folder {
     ///
     /// # Errors
     /// When a component is missing and not to be made, is a link or no folder, or can't be opened.
-    pub(super) fn of(target: &Path, base: &Path, make: bool) -> io::Result<Self> {
+    pub fn of(target: &Path, base: &Path, make: bool) -> io::Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
         let (start, below) = match parent.strip_prefix(base) {
             Ok(below) => (base, below),
@@ -58,17 +58,20 @@ impl Folder {
         Ok(Self(fd))
     }
 
-    /// Writes a file beside `name`, with the rights of what has that name, else those of a new file.
+    /// Writes a file beside `name`, with the rights of the file that has that name, else those of a new one.
     ///
     /// # Errors
     /// The first failing call; nothing is left then.
-    pub(super) fn stage(self, name: &str, text: &str) -> io::Result<Staged> {
+    pub fn stage(self, name: &str, text: &str) -> io::Result<Staged> {
         let (temporary, mut file) = self.make_temporary(name)?;
         let staged = Staged { folder: self, temporary, name: name.to_owned() };
         match rustix::fs::statat(&staged.folder.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             // Never wider than it was, not for a moment.
-            Ok(there) => rustix::fs::fchmod(&file, Mode::from_raw_mode(there.st_mode & 0o7777))?,
-            Err(Errno::NOENT) => {}
+            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => {
+                rustix::fs::fchmod(&file, Mode::from_raw_mode(there.st_mode & 0o7777))?;
+            }
+            // A link, which every user may write by its own rights, goes, as anything else that is no file.
+            Ok(_) | Err(Errno::NOENT) => {}
             Err(e) => return Err(e.into()),
         }
         file.write_all(text.as_bytes())?;
@@ -122,7 +125,7 @@ impl Staged {
     ///
     /// # Errors
     /// When it can't be renamed.
-    pub(super) fn publish(&self) -> io::Result<()> {
+    pub fn publish(&self) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.folder.0, &self.temporary, &self.folder.0, &self.name)?)
     }
 }
@@ -150,7 +153,7 @@ fn open_below(above: &OwnedFd, name: &Path) -> rustix::io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -182,6 +185,8 @@ mod tests {
         drop(staged);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "safe");
         assert_eq!(fs::read_to_string(root.join("AGENTS.md")).unwrap(), "new");
+        let rights = fs::symlink_metadata(root.join("AGENTS.md")).unwrap().permissions().mode();
+        assert_eq!(rights & 0o022, 0, "not those of the link");
         assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "no temporary file is left");
     }
 }

@@ -15,7 +15,7 @@
 //! * [`mod@write`]: doing it. [`folder`]: without following a link.
 
 mod block;
-mod folder;
+pub mod folder;
 mod ignore;
 mod json_entry;
 mod pieces;

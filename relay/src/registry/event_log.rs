@@ -1,16 +1,26 @@
 //! Reading event logs.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 
 use common::event_line::{EventLine, LineError, MAX_LINE, checked_id};
 
 use super::file_ref::FileRef;
+use super::refused::{Reason, Refused};
 
 /// Bytes per read: a few hundred lines.
 const BUFFER: usize = 64 * 1024;
 /// Most bad lines that are told one by one: enough to find out what has happened.
 pub const LISTED: usize = 100;
+
+/// Longest damage that is passed over in search of the next line, in bytes: a lost line break makes one of two lines, and a
+/// power loss leaves some MiB of zeros. What is longer was no log: reading ends there.
+const MOST_PASSED: u64 = 8 * MAX_LINE as u64;
+/// Logs up to this size are read whatever they are made of, in bytes.
+const SMALL: u64 = 64 << 20;
+/// So many times its room on the disk may a log be long. File systems that compress make about a twentieth of one.
+const MOST_COMPRESSED: u64 = 100;
 
 /// A log as it was found.
 #[derive(Debug, Default, PartialEq)]
@@ -23,6 +33,20 @@ pub struct Log {
     pub torn_bytes: u64,
     /// Lines in the middle that can't be believed, by number from 1.
     pub bad: Vec<(usize, LineError)>,
+}
+
+/// Opens a log to read it.
+///
+/// # Errors
+/// As [`FileRef::open`], and for a file that is nearly all holes: one of some TiB costs nobody anything, but its readers.
+pub(super) fn open(path: &FileRef) -> io::Result<File> {
+    let file = path.open()?;
+    let meta = file.metadata()?;
+    let room = meta.blocks().saturating_mul(512).saturating_mul(MOST_COMPRESSED);
+    if meta.len() > SMALL && meta.len() > room {
+        return Err(Refused::error(path.path(), Reason::Holes));
+    }
+    Ok(file)
 }
 
 /// Reads a whole log. A bad last line counts as torn; one in the middle is listed.
@@ -56,13 +80,13 @@ pub struct Found {
 /// # Errors
 /// When the file can't be read.
 pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<Found> {
-    let mut reader = BufReader::with_capacity(BUFFER, path.open()?);
+    let mut reader = BufReader::with_capacity(BUFFER, open(path)?);
     let mut found = Found::default();
     let mut suspects = Suspects::default();
     let mut raw = Vec::new();
     for number in 1.. {
         raw.clear();
-        let len = read_line(&mut reader, &mut raw)?;
+        let len = read_line(&mut reader, &mut raw, path)?;
         if len == 0 {
             break;
         }
@@ -110,13 +134,20 @@ impl Suspects {
 }
 
 /// Reads up to and with the next `\n`, keeping at most one byte more than [`MAX_LINE`]; the length counts all of them.
-pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
+///
+/// # Errors
+/// When the file can't be read, and for a line beyond all bounds.
+pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &FileRef) -> io::Result<u64> {
     let most = MAX_LINE as u64 + 1;
     let len = reader.by_ref().take(most).read_until(b'\n', line)? as u64;
     if len < most || line.ends_with(b"\n") {
         return Ok(len);
     }
-    Ok(len + reader.skip_until(b'\n')? as u64)
+    let passed = reader.take(MOST_PASSED).skip_until(b'\n')? as u64;
+    if passed == MOST_PASSED {
+        return Err(Refused::error(path.path(), Reason::Endless));
+    }
+    Ok(len + passed)
 }
 
 /// Follows a log from a place in it.
@@ -181,7 +212,7 @@ impl Follower {
     }
 
     fn advance(&mut self, path: &FileRef, mut visit: impl FnMut(&mut u64, &[u8])) -> io::Result<()> {
-        let mut file = match path.open() {
+        let mut file = match open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
@@ -200,7 +231,7 @@ impl Follower {
         let mut raw = Vec::new();
         loop {
             raw.clear();
-            let len = read_line(&mut reader, &mut raw)?;
+            let len = read_line(&mut reader, &mut raw, path)?;
             if !raw.ends_with(b"\n") && len <= MAX_LINE as u64 {
                 return Ok(());
             }

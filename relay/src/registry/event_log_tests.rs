@@ -85,3 +85,33 @@ fn a_line_longer_than_the_longest_is_one_bad_line() {
     let log = log_of(&[line(1), endless, line(2)].concat());
     assert_eq!((log.lines.len(), log.bad.len(), log.torn_bytes), (2, 1, 0));
 }
+
+#[test]
+fn a_line_beyond_all_bounds_ends_the_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    std::fs::write(&path, line(1)).unwrap();
+    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL).unwrap();
+    let path = FileRef::given(&path);
+    let mut seqs = Vec::new();
+    let reasons = [
+        scan(&path, |_, line| seqs.push(line.seq)).unwrap_err(),
+        Follower::new().lines(&path, |_, _| {}).unwrap_err(),
+        super::super::log_place::LogPlace::behind(&path, 1).unwrap_err(),
+    ];
+    for error in reasons {
+        assert_eq!(Refused::of(&error).map(|refused| refused.reason), Some(Reason::Endless), "{error}");
+    }
+    assert_eq!(seqs, [1]);
+}
+
+#[test]
+fn a_large_log_that_is_nearly_all_holes_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    std::fs::write(&path, line(1)).unwrap();
+    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL + 1).unwrap();
+    let error = read(&FileRef::given(&path)).unwrap_err();
+    assert_eq!(Refused::of(&error).map(|refused| refused.reason), Some(Reason::Holes), "{error}");
+    assert!(error.to_string().ends_with("is nearly all holes and is not read: remove it"), "{error}");
+}

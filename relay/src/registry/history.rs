@@ -98,8 +98,11 @@ impl History {
         // Behind `until` nothing is durable yet.
         while place.id() <= turn && !chunk.is_full() {
             chunk.push(place.id(), place.line());
-            if !place.advance()? {
-                return Ok(());
+            match place.advance() {
+                Ok(true) => {}
+                Err(e) if Refused::of(&e).is_none() => return Err(e),
+                // Behind what is no line there is nothing to read.
+                Ok(false) | Err(_) => return Ok(()),
             }
         }
         if place.id() <= self.until {

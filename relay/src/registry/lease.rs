@@ -141,6 +141,19 @@ pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::
     registry.lease().replace(&serde_json::to_vec(lease)?, durability)
 }
 
+/// Takes back what an earlier daemon said of its platform: whoever holds the registry now has not looked at it yet.
+///
+/// # Errors
+/// When it can't be written.
+pub fn take_back(registry: &Registry) -> io::Result<()> {
+    let Some(mut lease) = read(registry) else { return Ok(()) };
+    if matches!(lease.platform, PlatformStatus::Ready { .. } | PlatformStatus::Failed { .. }) {
+        lease.platform = PlatformStatus::Starting { detail: "the relay reads its registry".to_owned() };
+        write(registry, &lease, Durability::Cached)?;
+    }
+    Ok(())
+}
+
 /// Whether a daemon holds the registry.
 pub fn is_held(registry: &Registry) -> bool {
     // A shared try-lock of an instant: it can't keep a starting daemon out, which tries for longer.

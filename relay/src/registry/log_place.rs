@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use common::event_line::LineHead;
 
-use super::event_log::read_line;
+use super::event_log::{self, read_line};
 use super::file_ref::FileRef;
 
 /// Bytes that one open log has in memory. The usual line has 200.
@@ -16,6 +16,7 @@ const NEAR: u64 = 4 * BUFFER as u64;
 /// A log, open at a line that can be believed.
 #[derive(Debug)]
 pub struct LogPlace {
+    path: FileRef,
     reader: BufReader<File>,
     line: Vec<u8>,
     /// The line's id.
@@ -28,12 +29,13 @@ impl LogPlace {
     /// # Errors
     /// When the file can't be opened or read.
     pub fn behind(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
-        let mut file = path.open()?;
+        let mut file = event_log::open(path)?;
         let len = file.metadata()?.len();
         if last_id(&mut file, len)?.is_some_and(|last| last <= since) {
             return Ok(None);
         }
-        let mut place = Self { reader: BufReader::with_capacity(BUFFER, file), line: Vec::new(), id: 0 };
+        let reader = BufReader::with_capacity(BUFFER, file);
+        let mut place = Self { path: path.clone(), reader, line: Vec::new(), id: 0 };
         let start = place.halve(len, since)?;
         place.reader.seek(SeekFrom::Start(start))?;
         while place.advance()? {
@@ -61,7 +63,7 @@ impl LogPlace {
     pub fn advance(&mut self) -> io::Result<bool> {
         loop {
             self.line.clear();
-            if read_line(&mut self.reader, &mut self.line)? == 0 {
+            if read_line(&mut self.reader, &mut self.line, &self.path)? == 0 {
                 return Ok(false);
             }
             // A line without its break is being written.
@@ -82,7 +84,7 @@ impl LogPlace {
             self.reader.seek(SeekFrom::Start(middle))?;
             // Almost always in the middle of a line, so that the next one is looked at.
             let mut skipped = Vec::new();
-            let start = middle + read_line(&mut self.reader, &mut skipped)?;
+            let start = middle + read_line(&mut self.reader, &mut skipped, &self.path)?;
             if start < high && self.advance()? && self.id <= since {
                 low = start;
             } else {

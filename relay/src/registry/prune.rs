@@ -26,8 +26,11 @@ pub struct Keep {
 /// When the archive can't be read or a file can't be removed.
 pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
     let archive = registry.archived();
-    let ended = read::records(&archive)?.into_iter().map(|stored| stored.record);
-    let ended = ended.filter(|record| record.schema <= SCHEMA && record.state.is_final());
+    let records = read::records(&archive)?;
+    let ended = records
+        .iter()
+        .map(|stored| stored.record)
+        .filter(|record| record.schema <= SCHEMA && record.state.is_final());
     let victims = choose(ended.filter_map(|record| Some((record.finished_at?, record.job))).collect(), keep);
     create::remember_numbers(registry, &victims)?;
     create::forget_keys(registry, &victims.iter().collect())?;

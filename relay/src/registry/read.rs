@@ -9,8 +9,11 @@ use super::refused::Refused;
 use super::{Registry, create, layout};
 use crate::exit::Failure;
 
-/// Longest spec, in bytes: a prompt travels in one frame of 1 MiB, and JSON escapes take some more. No record is longer.
+/// Longest spec, in bytes: a prompt travels in one frame of 1 MiB, and JSON escapes take some more.
 pub const MOST: u64 = 8 << 20;
+/// Longest record, in bytes: its plan is all of the largest event, which needs some 1.2 MiB of a line's bound, and the
+/// rest of a record is far smaller than what is left of that.
+pub const MOST_OF_RECORD: u64 = common::event_line::MAX_LINE as u64;
 
 /// A record as it lies on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +40,7 @@ pub fn load(registry: &Registry, job: &JobId) -> io::Result<Stored> {
 
 fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
     let file = home.record(job);
-    let mut record: JobRecord = serde_json::from_slice(&file.read(MOST)?)
+    let mut record: JobRecord = serde_json::from_slice(&file.read(MOST_OF_RECORD)?)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", file.display())))?;
     if record.schema <= SCHEMA {
         record.log_path = home.log(job).display().to_string();
@@ -65,15 +68,27 @@ fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     Ok(all)
 }
 
-/// Every readable record in the registry (not the archive), newest launch first.
+/// The records of the registry (not the archive). A session may put any number of large ones there: each is read when its
+/// turn comes, and who keeps something keeps no more than it needs.
 ///
 /// # Errors
 /// When the folder can't be read.
-pub fn records(registry: &Registry) -> io::Result<Vec<Stored>> {
-    let mut found: Vec<Stored> =
-        jobs(registry)?.iter().filter_map(|job| load_from(registry, job).ok()).collect();
-    found.sort_by(|a, b| (b.record.created_at, &b.record.job).cmp(&(a.record.created_at, &a.record.job)));
-    Ok(found)
+pub fn records(registry: &Registry) -> io::Result<Records> {
+    Ok(Records { home: registry.clone(), jobs: jobs(registry)? })
+}
+
+/// Records that are read one by one.
+#[derive(Debug)]
+pub struct Records {
+    home: Registry,
+    jobs: Vec<JobId>,
+}
+
+impl Records {
+    /// Every readable one, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Stored> {
+        self.jobs.iter().filter_map(|job| load_from(&self.home, job).ok())
+    }
 }
 
 /// The highest number that the name has in the registry and its archive; 0 for none.
@@ -140,7 +155,42 @@ pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
     create::latest(registry)
         .and_then(|job| load(registry, &job))
         .or_else(|_| {
-            records(registry)?.into_iter().next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+            let all = records(registry)?;
+            let newest = all.iter().max_by(|a, b| {
+                (a.record.created_at, &a.record.job).cmp(&(b.record.created_at, &b.record.job))
+            });
+            newest.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
         })
         .map_err(|_| Failure::no_such_job("no job yet: start one with `relay launch -w DIR \"task\"`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use common::event::{MAX_LIST, MAX_TEXT, MAX_TITLE, PlanItem};
+    use common::record::MAX_STEPS;
+
+    use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn the_largest_record_is_read() {
+        let mut record = samples::failed();
+        // JSON writes each of these as six bytes.
+        let text = |bytes: usize| "\u{1}".repeat(bytes);
+        record.plan = vec![PlanItem { text: text(MAX_TEXT), completed: false }; MAX_LIST];
+        let mut step = record.steps[0].clone();
+        step.title = text(MAX_TITLE);
+        record.steps = vec![step; MAX_STEPS];
+        let mut error = record.error.unwrap();
+        error.message = text(MAX_TEXT);
+        record.error = Some(error);
+        for words in [&mut record.message, &mut record.warning, &mut record.summary] {
+            *words = Some(text(MAX_TEXT));
+        }
+        for path in [&mut record.workspace, &mut record.log_path, &mut record.events_path] {
+            *path = text(4096);
+        }
+        let len = record.to_bytes().unwrap().len() as u64;
+        assert!(len > MOST_OF_RECORD / 2 && len < MOST_OF_RECORD * 3 / 4, "{len}");
+    }
 }

@@ -45,6 +45,10 @@ pub enum Reason {
     Owner(u32),
     /// A file that its mode closes to its own owner.
     Mode,
+    /// A log that is nearly all holes.
+    Holes,
+    /// A log with a line that no event could be.
+    Endless,
     /// The whole registry is another user's, by number: it may be read and not be changed.
     Foreign(u32),
 }
@@ -93,13 +97,19 @@ impl fmt::Display for Reason {
             Self::NotDirectory => f.write_str("is not a directory"),
             Self::Owner(uid) | Self::Foreign(uid) => write!(f, "belongs to {}", user(*uid)),
             Self::Mode => f.write_str("can't be opened by its owner (mode)"),
+            Self::Holes => f.write_str("is nearly all holes"),
+            Self::Endless => f.write_str("has a line longer than any event"),
         }
     }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} and is not opened: ", self.path.display(), self.reason)?;
+        let undone = match self.reason {
+            Reason::Holes | Reason::Endless => "read",
+            _ => "opened",
+        };
+        write!(f, "{} {} and is not {undone}: ", self.path.display(), self.reason)?;
         match self.reason {
             Reason::Foreign(uid) => write!(f, "run this as {}", user(uid)),
             _ => f.write_str("remove it"),

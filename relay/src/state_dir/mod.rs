@@ -9,11 +9,14 @@
 //!   agent/         state of the agent of engine `local`
 //! ```
 //!
+//! [`owned`]: whether anybody else could have put something there.
+//!
 //! The registry lies inside the project, where a session writes. Nothing that decides who may connect is read from there.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
 
 pub mod memory;
+mod owned;
 pub mod tokens;
 
 use std::env::VarError;
@@ -39,7 +42,7 @@ impl StateDir {
     /// The state folder of the project at `root`. It may not exist yet.
     ///
     /// # Errors
-    /// Exit code 5 when the environment names no place for it.
+    /// Exit code 5 when the environment names no place for it, and when somebody else could have filled it.
     pub fn of(root: &Path) -> Result<Self, Failure> {
         let base = base(&|name| std::env::var(name)).ok_or_else(|| {
             Failure::unreachable(
@@ -47,7 +50,11 @@ impl StateDir {
             )
         })?;
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-        Ok(Self { dir: base.join(key(&root)), root })
+        let state = Self { dir: base.join(key(&root)), root };
+        for folder in [state.tokens_dir(), state.agent(), base.join("consent")] {
+            owned::check(&base, &folder)?;
+        }
+        Ok(state)
     }
 
     /// Makes the folder, private to its owner.
@@ -69,6 +76,7 @@ impl StateDir {
         }
         for dir in [self.dir.clone(), self.tokens_dir(), self.agent()] {
             builder.create(&dir).map_err(unusable)?;
+            owned::check(self.dir.parent().unwrap_or(&self.dir), &dir)?;
             let meta = fs::symlink_metadata(&dir).map_err(unusable)?;
             if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
                 let dir = dir.display();
@@ -117,6 +125,12 @@ pub fn base(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathB
     let absolute = |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(state.join("relay"))
+}
+
+/// A file below [`base`], if nobody else could have put it there.
+pub fn own(path: PathBuf) -> Option<PathBuf> {
+    let base = base(&|name| std::env::var(name))?;
+    owned::check(&base, &path).is_ok().then_some(path)
 }
 
 /// The name of a project's files below [`base`].

@@ -2,11 +2,14 @@
 
 mod confine;
 mod consent;
+mod delivery;
 mod engine;
 mod git;
 mod planted;
 mod policy;
 mod proof;
+mod reading;
 mod registry;
 mod secrets;
+mod state;
 mod tries;

@@ -1,14 +1,14 @@
 //! Things put in the place of the registry's files, and a folder outside that must stay as it is.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use relay_tests::harness::Site;
+use relay_tests::harness::{Site, until};
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 
 /// Generous: none of these commands waits for anything.
@@ -48,31 +48,43 @@ pub(super) fn outside(site: &Site) -> PathBuf {
     outside
 }
 
-/// Puts it there, in the place of what may be there.
+/// Puts it there, in the place of what may be there: also while a daemon makes what it misses again and again.
 pub(super) fn put(plant: Plant, at: &Path, outside: &Path, is_folder: bool) {
-    let _ = fs::remove_file(at);
-    let _ = fs::remove_dir_all(at);
     fs::create_dir_all(at.parent().unwrap()).unwrap();
     let victim = outside.join(format!("victim-of-{}", at.file_name().unwrap().to_string_lossy()));
     if !victim.exists() {
         fs::write(&victim, "what is outside\n").unwrap();
     }
-    match plant {
-        Plant::Link => symlink(if is_folder { outside } else { &victim }, at).unwrap(),
-        Plant::HardLink => fs::hard_link(&victim, at).unwrap(),
-        Plant::Fifo => mkfifoat(CWD, at, Mode::RWXU).unwrap(),
-        Plant::Device => {
-            mknodat(CWD, at, FileType::CharacterDevice, Mode::RWXU, makedev(1, 5)).unwrap();
+    until(&format!("{plant:?} stands at {}", at.display()), || {
+        let _ = fs::remove_file(at);
+        let _ = fs::remove_dir_all(at);
+        match make(plant, at, if is_folder { outside } else { &victim }, is_folder) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => None,
+            made => {
+                assert!(made.is_ok(), "{}: {made:?}", at.display());
+                Some(())
+            }
         }
+    });
+}
+
+/// Makes it where nothing is.
+fn make(plant: Plant, at: &Path, target: &Path, is_folder: bool) -> io::Result<()> {
+    match plant {
+        Plant::Link => symlink(target, at),
+        Plant::HardLink => fs::hard_link(target, at),
+        Plant::Fifo => Ok(mkfifoat(CWD, at, Mode::RWXU)?),
+        Plant::Device => Ok(mknodat(CWD, at, FileType::CharacterDevice, Mode::RWXU, makedev(1, 5))?),
         Plant::WrongKind | Plant::OtherOwner => {
             if is_folder == (plant == Plant::OtherOwner) {
-                fs::create_dir(at).unwrap();
+                fs::create_dir(at)?;
             } else {
-                fs::write(at, "1").unwrap();
+                fs::File::create_new(at)?.write_all(b"1")?;
             }
             if plant == Plant::OtherOwner {
-                chown(at, Some(STRANGER), Some(STRANGER)).unwrap();
+                chown(at, Some(STRANGER), Some(STRANGER))?;
             }
+            Ok(())
         }
     }
 }

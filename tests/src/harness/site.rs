@@ -1,6 +1,8 @@
 //! A project with a registry.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,10 +10,14 @@ use std::sync::{Mutex, PoisonError};
 
 use common::event_line::EventLine;
 use common::record::{JobRecord, State};
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::{docker, processes, programs, until};
+
+/// Most of a log that the message of a failed test shows, in bytes.
+const MOST_SAID: u64 = 4 * 1024 * 1024;
 
 /// What a site's platform runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,7 +350,7 @@ impl Site {
 
     /// What the daemon said, for the message of a failed test.
     pub fn daemon_log(&self) -> String {
-        fs::read_to_string(self.registry().join("relay.log")).unwrap_or_default()
+        said(&self.registry().join("relay.log"))
     }
 
     /// The daemon's process id.
@@ -368,7 +374,7 @@ impl Site {
     fn tell(&self) {
         eprintln!("the relay said:\n{}", self.daemon_log());
         let agent = self.agent().join("agent.log");
-        eprintln!("the agent said:\n{}", fs::read_to_string(agent).unwrap_or_default());
+        eprintln!("the agent said:\n{}", said(&agent));
     }
 
     /// Holds every ended job's record against the fold of its event log, byte for byte.
@@ -402,6 +408,23 @@ pub fn mint(state: &Path) -> String {
     let path = state.join("tokens").join(format!("{hash}.json"));
     fs::write(&path, r#"{"holder":"test"}"#).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     token
+}
+
+/// The end of a program's log. A test may have put a pipe or a device in its place, which is never read.
+fn said(log: &Path) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).bits().cast_signed();
+        let mut file = fs::File::options().read(true).custom_flags(flags).open(log)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Ok(format!("{} is no file", log.display()).into_bytes());
+        }
+        file.seek(SeekFrom::Start(meta.len().saturating_sub(MOST_SAID)))?;
+        let mut end = Vec::new();
+        file.take(MOST_SAID).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
 fn write_file(path: &Path, text: &str) {

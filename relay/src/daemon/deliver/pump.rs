@@ -124,9 +124,8 @@ impl Pump {
             Ok(entries) => entries.into_iter().for_each(|entry| self.book.resume(entry)),
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
-        match start::without_entry(&registry, time::now()) {
-            Ok(records) => records.iter().for_each(|record| self.ended(record)),
-            Err(e) => tracing::error!("ends that nobody was told of can't be looked for: {e}"),
+        if let Err(e) = start::without_entry(&registry, time::now(), |record| self.ended(record)) {
+            tracing::error!("ends that nobody was told of can't be looked for: {e}");
         }
     }
 

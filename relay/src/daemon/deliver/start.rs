@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::record::SCHEMA;
+use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
 use crate::registry::outbox::{self, Entry, WayState};
@@ -54,16 +54,21 @@ pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
     }
 }
 
-/// Records of jobs that have ended lately and have no entry.
+/// Hands out the records of jobs that have ended lately and have no entry, one at a time.
 ///
 /// # Errors
 /// When the registry can't be read.
 pub(super) fn without_entry(
     registry: &Registry,
     now: Timestamp,
-) -> io::Result<Vec<common::record::JobRecord>> {
-    let jobs = read::jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists());
-    let records = jobs.filter_map(|job| read::load(registry, &job).ok()).map(|stored| stored.record);
+    mut visit: impl FnMut(&JobRecord),
+) -> io::Result<()> {
     let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < RECENT;
-    Ok(records.filter(|record| record.schema <= SCHEMA && record.finished_at.is_some_and(recent)).collect())
+    for job in read::jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists()) {
+        let Ok(record) = read::load(registry, &job).map(|stored| stored.record) else { continue };
+        if record.schema <= SCHEMA && record.finished_at.is_some_and(recent) {
+            visit(&record);
+        }
+    }
+    Ok(())
 }

@@ -70,11 +70,11 @@ fn highest(registry: &Registry) -> io::Result<u64> {
     };
     let mut highest = 0;
     for job in names.iter().filter_map(|name| layout::job_of_events(name)) {
-        let log = match event_log::read(&registry.events(&job)) {
-            Err(e) if Refused::of(&e).is_some() => continue,
-            log => log?,
-        };
-        highest = log.lines.iter().map(|line| line.id).max().unwrap_or(0).max(highest);
+        let found = event_log::scan(&registry.events(&job), |_, line| highest = highest.max(line.id));
+        match found {
+            Err(e) if Refused::of(&e).is_some() => {}
+            found => drop(found?),
+        }
     }
     Ok(highest)
 }

@@ -39,7 +39,7 @@ pub(super) struct Opened {
 /// `NotFound` for an unknown job; `Unsupported` for a record or a log of a newer program, which are left as they are;
 /// otherwise the failing call.
 pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::Result<Opened> {
-    let on_disk = registry.record(job).read(read::MOST).ok();
+    let on_disk = registry.record(job).read(read::MOST_OF_RECORD).ok();
     let stored: Option<JobRecord> = on_disk.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
     if stored.as_ref().is_some_and(|record| record.schema > SCHEMA) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "its record was written by a newer relay"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::record::JobRecord;
+use tokio::time::timeout;
 
 use super::{codex, command, desktop, webhook};
 use crate::config::NotifyConfig;
@@ -15,6 +16,9 @@ use crate::registry::{Registry, read};
 
 /// How long a try may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
+/// How long all of it may take, reading and writing down included: a way that has overlooked its own limit holds its place
+/// no longer than that.
+const WHOLE: Duration = Duration::from_secs(60);
 
 /// What every way needs.
 pub(in crate::daemon::deliver) struct Ways {
@@ -60,12 +64,16 @@ pub(in crate::daemon::deliver) async fn carry_out(ways: &Ways, job: &JobId, kind
     if !record.state.is_final() {
         return Outcome::Failed("its record does not tell of the end yet".to_owned());
     }
-    match kind {
-        Kind::Codex => codex::tell(ways, &record).await,
-        Kind::Desktop => desktop::show(&record).await,
-        Kind::Command => command::run(ways, &record).await,
-        Kind::Webhook => webhook::post(ways, &record).await,
-    }
+    let tried = async {
+        match kind {
+            Kind::Codex => codex::tell(ways, &record).await,
+            Kind::Desktop => desktop::show(&record).await,
+            Kind::Command => command::run(ways, &record).await,
+            Kind::Webhook => webhook::post(ways, &record).await,
+        }
+    };
+    let late = |_| Outcome::Failed(format!("{kind} was not done within {} s", WHOLE.as_secs()));
+    timeout(WHOLE, tried).await.unwrap_or_else(late)
 }
 
 /// What tells this end from every other, in this project and in others, the same at each try.

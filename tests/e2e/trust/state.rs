@@ -1,0 +1,111 @@
+//! Consent, keys and tokens are believed where nobody else can have put them; what relay writes, others can't.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use relay_tests::harness::{Engine, Site, programs};
+use rustix::fs::{CWD, Mode, mkfifoat};
+
+use super::planted::{STRANGER, bounded, succeeds};
+
+/// `relay up` and the daemon itself refuse in one line with these words.
+fn refused(site: &Site, words: &str) {
+    for args in [&["up"][..], &["serve"], &["up", "--yes"]] {
+        let output = site.plain_command(args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    }
+}
+
+/// The folders that are believed, outermost first.
+fn folders(site: &Site) -> [std::path::PathBuf; 4] {
+    let base = site.state_home().join("relay");
+    [base.clone(), base.join("consent"), site.state(), site.state().join("tokens")]
+}
+
+#[test]
+fn consent_and_keys_that_others_can_write_are_not_believed() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    site.relay(&["down"]);
+    for folder in folders(&site) {
+        let mode = fs::metadata(&folder).unwrap().permissions();
+        fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+        refused(&site, &format!("others may write the state folder {}", folder.display()));
+        fs::set_permissions(&folder, mode).unwrap();
+    }
+    succeeds(&site, &["up"]);
+}
+
+#[test]
+fn consent_and_keys_of_another_user_are_not_believed() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    site.relay(&["down"]);
+    for folder in folders(&site) {
+        chown(&folder, Some(STRANGER), None).unwrap();
+        refused(&site, &format!("the state folder {} belongs to user {STRANGER}", folder.display()));
+        chown(&folder, Some(0), None).unwrap();
+    }
+    succeeds(&site, &["up"]);
+}
+
+#[test]
+fn man_pages_go_through_no_link_and_wait_for_no_pipe() {
+    let site = Site::new(Engine::Local);
+    let (pages, victim) = (site.root().join("man1"), site.home().join(".bashrc"));
+    fs::create_dir(&pages).unwrap();
+    fs::write(&victim, "mine\n").unwrap();
+    symlink(&victim, pages.join("relay.1")).unwrap();
+    mkfifoat(CWD, pages.join("relay-up.1"), Mode::RWXU).unwrap();
+    let written = bounded(&site, &["completions", "--man", "man1"], "");
+    assert!(written.status.success(), "{written:?}");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "mine\n");
+    for page in ["relay.1", "relay-up.1"] {
+        let meta = fs::symlink_metadata(pages.join(page)).unwrap();
+        assert!(meta.is_file() && meta.mode() & 0o022 == 0, "{page}: {meta:?}");
+    }
+    let left = fs::read_dir(&pages)
+        .unwrap()
+        .flatten()
+        .filter(|entry| !entry.file_name().to_string_lossy().ends_with(".1"));
+    assert_eq!(left.count(), 0, "a temporary file is left");
+}
+
+/// Everything below a folder that others may write.
+fn open_to_others(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let meta = entry.metadata().unwrap();
+        if !meta.is_symlink() && meta.mode() & 0o022 != 0 {
+            found.push(format!("{:o} {}", meta.mode(), entry.path().display()));
+        }
+        if meta.is_dir() {
+            found.extend(open_to_others(&entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_relay_writes_is_closed_to_others_whatever_the_umask() {
+    let site = Site::new(Engine::Local);
+    let project = site.state_home().join("fresh");
+    fs::create_dir(&project).unwrap();
+    let relay = programs::dir().join("relay");
+    let line =
+        format!("umask 0; exec {} --root {} init --codex --claude", relay.display(), project.display());
+    let mut shell = site.environment(Command::new("sh"));
+    let output = shell.args(["-c", &line]).env("CODEX_HOME", site.codex_home()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(project.join("platform/relay.toml").exists());
+    assert_eq!(open_to_others(&project), [""; 0]);
+    assert_eq!(open_to_others(&site.state_home().join("relay")), [""; 0]);
+}
