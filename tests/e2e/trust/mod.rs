@@ -4,6 +4,7 @@ mod confine;
 mod consent;
 mod engine;
 mod git;
+mod hidden;
 mod planted;
 mod policy;
 mod proof;
