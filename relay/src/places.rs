@@ -56,7 +56,7 @@ impl Places {
         let below_home = |below: &str| home.as_ref().map(|home| home.join(below));
         let state = absolute("XDG_STATE_HOME").or_else(|| below_home(".local/state"));
         let codex = absolute("CODEX_HOME").or_else(|| below_home(".codex"));
-        let caches = absolute("XDG_CACHE_HOME").or_else(|| below_home(".cache"));
+        let caches = below_home(".cache");
         let homes = home.clone().into_iter().chain(ROOT_HOMES.map(PathBuf::from)).chain(people(passwd));
         Self {
             caches: caches.map(|caches| resolved(&caches.join("relay"))),

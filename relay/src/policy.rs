@@ -21,7 +21,7 @@ use crate::exit::Failure;
 use crate::places::{self, Confinement, Places};
 
 /// Folders whose content git and host agents act upon.
-const OTHERS: [&str; 4] = [".git", ".codex", ".agents", ".claude"];
+const OTHERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
 
 /// The settings that jobs are held to.
 #[derive(Debug, Clone)]

@@ -1,12 +1,16 @@
 //! Caches of package managers that belong to workers alone. In the person's own a worker could leave what that person
 //! builds with later.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with, statat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
 
 use super::cage::open_without_links;
 use crate::environment::Variables;
@@ -24,6 +28,12 @@ const FOLDERS: [(&str, &str); 8] = [
 ];
 /// Files that cargo reads in its home beside its caches. Credentials of a registry stay out.
 const CARGO: [&str; 2] = ["config.toml", "config"];
+/// In the launcher's folder.
+const TEMPORARY: &str = "temporary";
+/// Opens a folder that is there, and no link.
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Most folders of one name that are set aside before a person has to look.
+const MOST_ASIDE: u32 = 10_000;
 
 /// The caches of one agent's workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,18 +54,22 @@ impl Caches {
         let base = base.ok_or_else(|| io::Error::other("HOME is not set"))?;
         let name = format!("{:08x}", crc32c::crc32c(state.as_os_str().as_encoded_bytes()));
         let folder = base.join("relay").join(name);
-        for (_, name) in FOLDERS {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder.join(name))?;
-        }
+        let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        make(&folder)?;
         let folder = folder.canonicalize()?;
+        // In every sandbox it is a mount, which no job can replace. Whatever is in there may be of a job's making.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        let opened = open_without_links(&folder)?;
+        for (_, name) in FOLDERS {
+            make_folder(&opened, name)?;
+        }
         let launcher = folder.with_extension("codex");
-        DirBuilder::new().recursive(true).mode(0o700).create(&launcher)?;
+        make(&launcher.join(TEMPORARY))?;
         let cargo = own.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cargo")));
         if let Some(cargo) = cargo {
-            // A worker may have put anything there, a link in the folder's own place too.
-            let own = open_without_links(&folder.join("cargo"))?;
+            let own = openat(&opened, "cargo", FOLDER, Mode::empty())?;
             for name in CARGO {
-                let _ = unlinkat(&own, name, AtFlags::empty());
+                set_aside(&own, name)?;
                 if cargo.join(name).exists() {
                     let _ = symlinkat(cargo.join(name), &own, name);
                 }
@@ -74,6 +88,11 @@ impl Caches {
         &self.launcher
     }
 
+    /// The launcher's folder for temporary files.
+    pub(crate) fn launcher_temporary(&self) -> PathBuf {
+        self.launcher.join(TEMPORARY)
+    }
+
     /// Leads tools there, unless the job itself says where to.
     pub(crate) fn lead(&self, env: &mut Variables, job: &Variables) {
         for (name, folder) in FOLDERS {
@@ -84,10 +103,68 @@ impl Caches {
     }
 }
 
+/// Makes a folder in an opened one, in the place of anything that can't be used as such.
+fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() && stat.st_mode & 0o700 == 0o700 => {
+            return Ok(());
+        }
+        Ok(_) => set_aside(parent, name)?,
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(mkdirat(parent, name, Mode::from_raw_mode(0o700))?)
+}
+
+/// Takes a name away: what is no folder is removed, a folder gets another name.
+fn set_aside(parent: &OwnedFd, name: &str) -> io::Result<()> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut tried = 0_u32;
+    loop {
+        match renameat_with(parent, name, parent, format!("{name}.unusable-{tried}"), RenameFlags::NOREPLACE)
+        {
+            Err(Errno::EXIST) if tried < MOST_ASIDE => tried += 1,
+            done => return Ok(done?),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+
+    #[test]
+    fn whatever_a_worker_leaves_in_the_place_of_a_cache_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        fs::create_dir(home.join(".cargo")).unwrap();
+        fs::write(home.join(".cargo/config.toml"), "[net]\n").unwrap();
+        let own = Variables::from([("HOME".to_owned(), home.display().to_string())]);
+        let open = || Caches::open(&own, Path::new("/state"));
+        let folder = open().unwrap().folder().to_owned();
+        for round in 0..2 {
+            fs::remove_dir_all(folder.join("pip")).unwrap();
+            std::os::unix::fs::symlink("/nope/x", folder.join("pip")).unwrap();
+            fs::remove_dir_all(folder.join("npm")).unwrap();
+            fs::write(folder.join("npm"), "").unwrap();
+            fs::set_permissions(folder.join("go"), fs::Permissions::from_mode(0)).unwrap();
+            fs::remove_file(folder.join("cargo/config.toml")).unwrap();
+            fs::create_dir(folder.join("cargo/config.toml")).unwrap();
+            fs::remove_dir_all(folder.join("xdg")).unwrap();
+            std::os::unix::fs::symlink(&home, folder.join("xdg")).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0)).unwrap();
+            open().unwrap();
+            for (_, name) in FOLDERS {
+                let meta = folder.join(name).symlink_metadata().unwrap();
+                assert!(meta.is_dir() && meta.permissions().mode() & 0o777 == 0o700, "{name} {round}");
+            }
+            assert_eq!(fs::read_to_string(folder.join("cargo/config.toml")).unwrap(), "[net]\n");
+        }
+    }
 
     #[test]
     fn tools_are_led_to_caches_of_their_own_and_cargo_keeps_its_settings() {

@@ -1,10 +1,14 @@
 //! Properties of the machine that every sandbox of an agent depends on.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::caches::Caches;
+use super::helpers::Helpers;
 use super::sandbox::Ground;
 use super::sockets;
+use super::temporary;
 use crate::codex::install::Found;
 use crate::config::Config;
 use crate::environment::Variables;
@@ -28,41 +32,84 @@ pub(crate) fn ground(
     if let Some(problem) = &found.problem {
         return Err(format!("no sandbox for the job's commands without Codex: {problem}; {WAY_ON}"));
     }
-    let caches = Caches::open(own, state)
+    let homes = codex_homes(own, workers);
+    for home in &homes {
+        // One that came later would not be hidden from the jobs that run.
+        let _ = DirBuilder::new().recursive(true).mode(0o700).create(home);
+    }
+    let caches = Caches::open(workers, state)
         .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
     let mut env = Ground::launcher_env(workers);
     env.insert("CODEX_HOME".to_owned(), caches.launcher().display().to_string());
+    // Codex keeps no helpers in a home below the temporary folder, where all of a person's may lie.
+    env.insert("TMPDIR".to_owned(), caches.launcher_temporary().display().to_string());
+    let temporary =
+        temporary::choose(own.get("TMPDIR").map(String::as_str), &others(config, state, own, workers));
     Ok(Ground {
         codex: found.program.clone(),
         env,
-        kept: kept(workers, &caches),
-        hidden: hidden(config, state, own, workers),
+        kept: vec![caches.launcher().to_owned()],
+        hidden: hidden(config, state, own, workers, &homes)?,
+        helpers: Helpers::new(codex_home(workers), Path::new(&found.program)),
+        // What is hidden of a project is its `platform/`.
+        projects: config
+            .hidden
+            .iter()
+            .filter_map(|hidden| Path::new(hidden).parent())
+            .map(Path::to_owned)
+            .collect(),
+        temporary,
         roots: config.roots.clone(),
         state: state.to_owned(),
         caches,
     })
 }
 
-/// Folders that Codex starts programs from, or takes settings from that name some.
-fn kept(workers: &Variables, caches: &Caches) -> Vec<PathBuf> {
-    let home = workers.get("HOME").map(|home| Path::new(home).join(".codex"));
-    let codex = workers.get("CODEX_HOME").map(PathBuf::from).or(home);
-    let real = codex.and_then(|codex| codex.canonicalize().ok());
-    real.into_iter().chain([caches.launcher().to_owned()]).collect()
+/// Folders that must not become writable with the temporary one.
+fn others(config: &Config, state: &Path, own: &Variables, workers: &Variables) -> Vec<PathBuf> {
+    let homes = [own, workers].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
+    let named = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
+    let fixed = [PathBuf::from("/root"), state.to_owned()];
+    homes.chain(named).chain(fixed).chain(codex_homes(own, workers)).collect()
 }
 
-/// Paths hidden from every job: those of the configuration, relay's state, Codex's login, and sockets that lead out.
-fn hidden(config: &Config, state: &Path, own: &Variables, workers: &Variables) -> Vec<PathBuf> {
+/// The home folder of a Codex with this environment.
+fn codex_home(env: &Variables) -> Option<PathBuf> {
+    let home = env.get("HOME").map(|home| Path::new(home).join(".codex"));
+    env.get("CODEX_HOME").map(PathBuf::from).or(home).filter(|home| home.is_absolute())
+}
+
+/// Folders in which Codex keeps its login and what it was told and did in each thread, of workers and of the person. Whole
+/// folders, since a file that is replaced, or comes later, is not covered by what was put over its name.
+fn codex_homes(own: &Variables, workers: &Variables) -> Vec<PathBuf> {
+    let mut homes = Vec::new();
+    for env in [own, workers] {
+        homes.extend(codex_home(env));
+        homes.extend(env.get("HOME").map(|home| Path::new(home).join(".codex")));
+        homes.extend(env.get("CODEX_SQLITE_HOME").map(PathBuf::from));
+    }
+    homes.retain(|home| home.is_absolute());
+    homes
+}
+
+/// Paths hidden from every job: those of the configuration, relay's state, Codex's homes, and sockets that lead
+/// out.
+fn hidden(
+    config: &Config,
+    state: &Path,
+    own: &Variables,
+    workers: &Variables,
+    homes: &[PathBuf],
+) -> Result<Vec<PathBuf>, String> {
     let mut hidden: Vec<PathBuf> = config.hidden.iter().map(PathBuf::from).collect();
     hidden.push(state.to_owned());
     for env in [own, workers] {
         let home = env.get("HOME").map(Path::new);
         let states = env.get("XDG_STATE_HOME").map(PathBuf::from);
         hidden.extend(states.or_else(|| Some(home?.join(".local/state"))).map(|state| state.join("relay")));
-        let codex = env.get("CODEX_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".codex")));
-        hidden.extend(codex.map(|codex| codex.join("auth.json")));
     }
-    hidden.extend(sockets::doors(own));
+    hidden.extend_from_slice(homes);
+    hidden.extend(sockets::doors(own)?);
     let real = hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path));
     let mut paths: Vec<PathBuf> = real.filter(|path| path.is_absolute()).collect();
     paths.sort();
@@ -70,5 +117,5 @@ fn hidden(config: &Config, state: &Path, own: &Variables, workers: &Variables) -
     // What lies in a hidden folder is hidden with it.
     let all = paths.clone();
     paths.retain(|path| !all.iter().any(|other| other != path && path.starts_with(other)));
-    paths
+    Ok(paths)
 }

@@ -47,6 +47,15 @@ impl Profile {
         self.pin(path);
     }
 
+    /// Opens a folder in a hidden one, in which these entries can be read only. In a hidden folder Codex opens nothing that
+    /// can't be written.
+    pub(crate) fn give_back(&mut self, folder: &str, entries: &[String]) {
+        self.write(folder, true);
+        for entry in entries {
+            self.keep(entry);
+        }
+    }
+
     /// Keeps a path readable only, where it lies in a writable folder.
     pub(crate) fn keep(&mut self, path: &str) {
         if self.writable.iter().any(|root| Path::new(path).starts_with(root)) {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::place::Folder;
 use super::sandbox::Ground;
+use super::temporary;
 use crate::process::{Event, Exit, Source, Streams, capture};
 use crate::shim::protocol::Command;
 
@@ -77,6 +78,7 @@ async fn attempt(ground: &Ground) -> Result<(), String> {
     let mut ground = ground.clone();
     // The state folder is hidden from jobs; this once a part of it is the workspace.
     ground.hidden = vec![hidden];
+    temporary::USUAL.clone_into(&mut ground.temporary);
     let folder = Folder::open(&workspace.to_string_lossy(), &[])?;
     let own = std::fs::read("/proc/self/cmdline").map_err(broken)?;
     let own = String::from_utf8_lossy(own.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
@@ -92,7 +94,7 @@ async fn attempt(ground: &Ground) -> Result<(), String> {
         stdin: String::new(),
         interrupt_first: false,
     };
-    ground.sandbox(&folder, "/tmp")?.wrap(&mut command);
+    ground.sandbox(&folder)?.wrap(&mut command);
     let ended = timeout(PATIENCE, capture(command, Streams::Merged, Source::Stdout, Some(&folder))).await;
     let said = |output: &[u8]| {
         let text = String::from_utf8_lossy(output).into_owned();

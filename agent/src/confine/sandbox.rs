@@ -4,17 +4,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use common::job::JobSpec;
+use common::text::one_line;
 
 use super::caches::Caches;
 use super::cage::{Cage, process_namespace};
+use super::helpers::Helpers;
 use super::place::Folder;
 use super::profile::{Profile, quoted};
-use super::repository;
+use super::{repository, temporary};
 use crate::environment::Variables;
 use crate::shim::protocol::{Command, Confine};
 
 /// The profile's name in Codex's configuration.
 const NAME: &str = "relay";
+/// Names in a project's root from which programs outside of the sandbox take settings and commands.
+const SETTINGS: [&str; 5] = [".codex", ".agents", ".claude", ".mcp.json", ".vscode"];
+/// The same in its repository.
+const GIT_SETTINGS: [&str; 2] = ["hooks", "config"];
 /// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. A job's own are not among them.
 const LAUNCHER: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
 
@@ -29,8 +35,14 @@ pub(crate) struct Ground {
     pub(crate) hidden: Vec<PathBuf>,
     /// Folders that the sandbox's own programs take settings or programs from.
     pub(crate) kept: Vec<PathBuf>,
+    /// What has to be seen of them all the same.
+    pub(crate) helpers: Helpers,
+    /// Roots of projects whose settings jobs may read only.
+    pub(crate) projects: Vec<PathBuf>,
     /// Folders that jobs may work in.
     pub(crate) roots: Vec<String>,
+    /// The folder for temporary files that jobs may write.
+    pub(crate) temporary: String,
     /// The agent's state folder.
     pub(crate) state: PathBuf,
     /// The caches of package managers.
@@ -47,6 +59,7 @@ pub(crate) struct Sandboxed {
     /// Around those of Codex's model.
     model: Profile,
     caches: Caches,
+    temporary: String,
 }
 
 impl Ground {
@@ -60,7 +73,7 @@ impl Ground {
     ///
     /// # Errors
     /// One line that says why there can't be one.
-    pub(crate) fn sandbox(&self, folder: &Folder, temporary: &str) -> Result<Sandboxed, String> {
+    pub(crate) fn sandbox(&self, folder: &Folder) -> Result<Sandboxed, String> {
         let workspace = folder.path();
         if workspace.chars().any(char::is_control) {
             return Err(
@@ -76,8 +89,9 @@ impl Ground {
         let repository = repository::folders(Path::new(workspace), &self.roots);
         // A folder that is not a repository yet may become one, with whatever that brings along.
         let fresh = !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
-        let model = self.profile(workspace, temporary, &repository, false);
-        let shell = self.profile(workspace, temporary, &repository, fresh);
+        let mut model = self.profile(workspace, &repository, false)?;
+        self.helpers.give_aliases(&mut model)?;
+        let shell = self.profile(workspace, &repository, fresh)?;
         let broken = |error: io::Error| format!("no sandbox can be made: {error}");
         let own = std::env::current_exe().map_err(broken)?;
         let cage = Cage {
@@ -86,29 +100,42 @@ impl Ground {
             processes: process_namespace().map_err(broken)?,
         };
         let argv = self.argv(&cage.profile, &own.to_string_lossy());
-        Ok(Sandboxed { argv, env: self.env.clone(), shell: cage, model, caches: self.caches.clone() })
+        let (env, caches, temporary) = (self.env.clone(), self.caches.clone(), self.temporary.clone());
+        Ok(Sandboxed { argv, env, shell: cage, model, caches, temporary })
     }
 
-    fn profile(&self, workspace: &str, temporary: &str, repository: &[PathBuf], fresh: bool) -> Profile {
+    fn profile(&self, workspace: &str, repository: &[PathBuf], fresh: bool) -> Result<Profile, String> {
         let mut profile = Profile::default();
-        profile.write(workspace, fresh);
+        let is_project = self.projects.iter().any(|project| project.starts_with(workspace));
+        profile.write(workspace, fresh && !is_project);
         for folder in repository.iter().filter_map(|folder| folder.to_str()) {
             profile.write(folder, false);
         }
-        for folder in ["/tmp", temporary] {
+        for folder in [temporary::USUAL, &self.temporary] {
             profile.write(folder, true);
         }
         profile.write(&self.caches.folder().to_string_lossy(), true);
-        for path in &self.kept {
+        for path in self.kept.iter().chain(&self.settings()) {
             profile.keep(&path.to_string_lossy());
         }
         for path in self.hidden.iter().filter(|path| path.symlink_metadata().is_ok()) {
-            if path.to_str().is_none_or(|path| path.chars().any(char::is_control)) {
-                continue;
-            }
-            profile.hide(&path.to_string_lossy());
+            profile.hide(plain(path)?);
         }
-        profile
+        self.helpers.give_program(&mut profile)?;
+        Ok(profile)
+    }
+
+    /// What a session in the project has to leave alone, and a job of that session, too. A name that is missing can't be
+    /// made either, but a repository can.
+    fn settings(&self) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for project in &self.projects {
+            paths.extend(SETTINGS.map(|name| project.join(name)));
+            let own = Some(project.join(".git")).filter(|git| git.join("HEAD").exists());
+            let git = own.into_iter().chain(repository::folders(project, &self.roots));
+            paths.extend(git.flat_map(|git| GIT_SETTINGS.map(|name| git.join(name))));
+        }
+        paths
     }
 
     /// The launcher with a shim as its program. It takes no settings from the workspace: it never goes there.
@@ -133,6 +160,9 @@ impl Sandboxed {
     /// Leads a command's tools to what they can write.
     pub(crate) fn lead(&self, env: &mut Variables, spec: &JobSpec) {
         self.caches.lead(env, &spec.env);
+        if env.contains_key("TMPDIR") && !spec.env.contains_key("TMPDIR") {
+            env.insert("TMPDIR".to_owned(), self.temporary.clone());
+        }
     }
 
     /// Arguments that give `codex exec` the same sandbox for what its model runs, and nothing of the workspace's own
@@ -147,6 +177,16 @@ impl Sandboxed {
         words.extend(["-c".to_owned(), format!("projects={{{}}}", untrusted.join(","))]);
         words
     }
+}
+
+/// A path that can be named in a profile. One that can't would not be hidden.
+fn plain(path: &Path) -> Result<&str, String> {
+    path.to_str().filter(|path| !path.chars().any(char::is_control)).ok_or_else(|| {
+        format!(
+            "{} must be hidden from jobs, and a path with such characters can't be: rename it or end what made it",
+            one_line(&path.to_string_lossy(), 300)
+        )
+    })
 }
 
 fn settings(profile: &Profile) -> [String; 4] {
@@ -170,7 +210,10 @@ mod tests {
             env: Ground::launcher_env(&env),
             hidden: vec![dir.join("p/platform"), dir.join("missing")],
             kept: vec![dir.join("p/codex-home"), dir.join("home")],
+            helpers: Helpers::default(),
+            projects: vec![dir.join("p")],
             roots: vec![dir.join("p").display().to_string()],
+            temporary: "/tmp".to_owned(),
             state: dir.join("p/platform/state"),
             caches: Caches::open(&env, Path::new("/state")).unwrap(),
         }
@@ -186,7 +229,7 @@ mod tests {
         fs::write(dir.join("p/.git/HEAD"), "x\n").unwrap();
         let workspace = dir.join("p").display().to_string();
         let folder = Folder::open(&workspace, &[]).unwrap();
-        let sandboxed = ground(&dir).sandbox(&folder, "/tmp").unwrap();
+        let sandboxed = ground(&dir).sandbox(&folder).unwrap();
         let mut spec = crate::test_spec::spec();
         spec.env.insert("LD_PRELOAD".to_owned(), "evil.so".to_owned());
         spec.prompt = "echo secret".to_owned();
@@ -229,7 +272,7 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("p/platform/ws")).unwrap();
         let folder = Folder::open(&dir.join("p/platform/ws").display().to_string(), &[]).unwrap();
-        let refused = ground(&dir).sandbox(&folder, "/tmp").unwrap_err();
+        let refused = ground(&dir).sandbox(&folder).unwrap_err();
         assert!(refused.contains("no job may see"), "{refused}");
     }
 }

@@ -1,15 +1,24 @@
 //! Sockets of programs outside of a sandbox that start programs for any client: container engines, the user's
 //! session, terminals. A read-only file system does not prevent a connection.
+//!
+//! What stays open: an abstract socket (it has no file), a socket that a program makes after the job has started, and one
+//! that was moved or linked to a folder that is not looked through here.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use super::listeners::{self, Listener};
 use crate::environment::Variables;
 
 /// Where the usual services keep them.
-const SERVICES: [&str; 14] = [
+const SERVICES: [&str; 16] = [
     "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/var/run/podman",
     "/run/docker",
     "/run/podman",
     "/run/containerd",
@@ -24,59 +33,174 @@ const SERVICES: [&str; 14] = [
     "/tmp/.X11-unix",
     "/tmp/.ICE-unix",
 ];
-/// Most further ones that are hidden one by one; each is a mount in every sandbox.
-const MOST: usize = 64;
+/// The same below a home.
+const HOME_SERVICES: [&str; 2] = [".docker/run", ".docker/desktop"];
+/// Addresses of container engines.
+const ENGINES: [&str; 2] = ["DOCKER_HOST", "CONTAINER_HOST"];
+/// Most further ones that are hidden one by one: each is a mount in every sandbox, and a part of an argument that the kernel
+/// takes up to 128 KiB of.
+const MOST: usize = 400;
+/// Most entries of one folder, and most processes, that are looked at for a socket that is not where it was bound.
+const LOOKS: usize = 10_000;
 
 /// Those that are there. `env` is the environment of the person.
-pub(super) fn doors(env: &Variables) -> Vec<PathBuf> {
+///
+/// # Errors
+/// One line that says what to do if there are more than can be hidden.
+pub(super) fn doors(env: &Variables) -> Result<Vec<PathBuf>, String> {
     let user = rustix::process::geteuid().as_raw();
     let mut doors: Vec<PathBuf> = SERVICES.map(PathBuf::from).into();
     doors.push(PathBuf::from(format!("/run/user/{user}")));
     doors.push(PathBuf::from(format!("/tmp/tmux-{user}")));
-    for name in ["XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"] {
-        let value = env.get(name).map(PathBuf::from);
-        // A runtime folder is never one that holds everything else.
-        doors.extend(value.filter(|path| path.is_absolute() && path.components().count() > 2));
+    if let Some(home) = env.get("HOME") {
+        doors.extend(HOME_SERVICES.map(|name| Path::new(home).join(name)));
     }
-    let listening = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let own = |path: &PathBuf| {
-        fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == user && meta.file_type().is_socket())
-    };
-    doors.extend(paths(&listening).into_iter().filter(own).take(MOST));
+    let folders = ["XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"].into_iter().filter_map(|name| env.get(name));
+    let engines =
+        ENGINES.into_iter().filter_map(|name| env.get(name)?.strip_prefix("unix://").map(str::to_owned));
+    let named = folders.cloned().chain(engines).map(PathBuf::from);
+    // A runtime folder is never one that holds everything else.
+    doors.extend(named.filter(|path| path.is_absolute() && path.components().count() > 2));
     doors.retain(|path| path.symlink_metadata().is_ok());
-    doors
+    let covered = |path: &Path| doors.iter().any(|door| path.starts_with(door));
+    let mut others = BTreeSet::new();
+    for path in found(&listeners::all(), env) {
+        let path = path.canonicalize().unwrap_or(path);
+        if !covered(&path) {
+            others.insert(path);
+        }
+    }
+    check_number(others.len())?;
+    doors.extend(others);
+    Ok(doors)
 }
 
-/// The paths of sockets that listen, as `/proc/net/unix` tells them.
-fn paths(table: &str) -> Vec<PathBuf> {
-    let path = |line: &str| {
-        let mut fields = line.split_ascii_whitespace();
-        let accepts = u32::from_str_radix(fields.nth(3)?, 16).ok()? & 0x1_0000 != 0;
-        let path = Path::new(fields.nth(3)?);
-        (accepts && path.is_absolute()).then(|| path.to_owned())
+fn check_number(number: usize) -> Result<(), String> {
+    if number <= MOST {
+        return Ok(());
+    }
+    Err(format!(
+        "{number} sockets of other programs listen on this machine, and no more than {MOST} can be hidden from a job: end some of \
+         those programs (`ss -xl` lists the sockets)"
+    ))
+}
+
+/// The files of these sockets that this process could connect to.
+fn found(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let (mut lost, mut relative) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        let meta = listener.path.symlink_metadata().ok().filter(|_| listener.path.is_absolute());
+        let here = meta.as_ref().is_some_and(|meta| meta.file_type().is_socket());
+        // Also by its name alone: some file systems give a file two numbers.
+        if here {
+            found.insert(listener.path.clone());
+        }
+        let in_place = meta
+            .is_some_and(|meta| listener.file.is_none_or(|file| is_file(&meta, file)) && meta.nlink() == 1);
+        if !in_place {
+            lost.push(listener);
+        }
+        if listener.path.is_relative() {
+            relative.push(listener);
+        }
+    }
+    if !relative.is_empty() {
+        found.extend(by_working_folder(&relative));
+    }
+    if !lost.is_empty() {
+        found.extend(by_file(&lost, env));
+    }
+    // Who may write a socket's file may connect to it, whoever owns it.
+    found.retain(|path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok());
+    found
+}
+
+/// Sockets with a relative name, in the folders that processes work in now.
+fn by_working_folder(relative: &[&Listener]) -> Vec<PathBuf> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().take(LOOKS);
+    let folders: BTreeSet<PathBuf> =
+        processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok()).collect();
+    let places = folders.iter().flat_map(|folder| relative.iter().map(move |listener| (folder, listener)));
+    let at = |(folder, listener): (&PathBuf, &&Listener)| {
+        let path = folder.join(&listener.path);
+        let meta = path.symlink_metadata().ok().filter(|meta| meta.file_type().is_socket())?;
+        listener.file.is_none_or(|file| is_file(&meta, file)).then_some(path)
     };
-    table.lines().skip(1).filter_map(path).collect()
+    places.filter_map(at).collect()
+}
+
+/// Sockets that were moved or linked, in the folders where sockets usually are.
+fn by_file(lost: &[&Listener], env: &Variables) -> Vec<PathBuf> {
+    let files: BTreeSet<u32> = lost.iter().filter_map(|listener| listener.file).collect();
+    let own = lost.iter().filter_map(|listener| listener.path.parent()).filter(|folder| folder.is_absolute());
+    let named = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(|name| env.get(name)).map(PathBuf::from);
+    let ssh = env.get("HOME").map(|home| Path::new(home).join(".ssh"));
+    let usual = ["/tmp", "/run", "/var/tmp"].map(PathBuf::from);
+    let folders: BTreeSet<PathBuf> = own.map(Path::to_owned).chain(named).chain(ssh).chain(usual).collect();
+    let entries =
+        folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten().take(LOOKS));
+    let is_lost = |entry: &fs::DirEntry| {
+        entry.file_type().is_ok_and(|kind| kind.is_socket())
+            && entry.metadata().is_ok_and(|meta| files.iter().any(|file| is_file(&meta, *file)))
+    };
+    entries.filter(is_lost).map(|entry| entry.path()).collect()
+}
+
+fn is_file(meta: &fs::Metadata, file: u32) -> bool {
+    meta.ino() & u64::from(u32::MAX) == u64::from(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixListener;
 
-    #[test]
-    fn only_sockets_that_listen_at_a_path_are_found() {
-        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
-                     0000000000000000: 00000002 00000000 00010000 0001 01 20563 /run/a.sock\n\
-                     0000000000000000: 00000003 00000000 00000000 0001 03 20564 /run/b.sock\n\
-                     0000000000000000: 00000002 00000000 00010000 0001 01 20565 @abstract\n\
-                     0000000000000000: 00000002 00000000 00010000 0001 01 20566\n";
-        assert_eq!(paths(table), [PathBuf::from("/run/a.sock")]);
+    fn seen(path: &Path, env: &Variables) -> bool {
+        doors(env).unwrap().contains(&path.canonicalize().unwrap())
     }
 
     #[test]
-    fn a_socket_that_listens_is_among_them() {
+    fn a_socket_that_listens_is_hidden_whatever_its_name_is() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert!(doors(&Variables::new()).contains(&path));
+        for name in ["s", "with a space", "with\na line"] {
+            let path = dir.path().join(name);
+            let _listener = UnixListener::bind(&path).unwrap();
+            assert!(seen(&path, &Variables::new()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_was_moved_or_linked_is_hidden_in_the_usual_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Variables::from([(
+            "XDG_RUNTIME_DIR".to_owned(),
+            dir.path().join("runtime").display().to_string(),
+        )]);
+        fs::create_dir(dir.path().join("bound")).unwrap();
+        let _moved = UnixListener::bind(dir.path().join("bound/a")).unwrap();
+        fs::rename(dir.path().join("bound/a"), dir.path().join("bound/b")).unwrap();
+        assert!(seen(&dir.path().join("bound/b"), &env));
+        let _linked = UnixListener::bind(dir.path().join("bound/c")).unwrap();
+        fs::hard_link(dir.path().join("bound/c"), dir.path().join("bound/d")).unwrap();
+        assert!(seen(&dir.path().join("bound/c"), &env) && seen(&dir.path().join("bound/d"), &env));
+    }
+
+    #[test]
+    fn engines_are_hidden_where_variables_lead_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.sock");
+        fs::write(&path, "").unwrap();
+        for name in ENGINES {
+            let env = Variables::from([(name.to_owned(), format!("unix://{}", path.display()))]);
+            assert!(doors(&env).unwrap().contains(&path), "{name}");
+        }
+    }
+
+    #[test]
+    fn more_sockets_than_can_be_hidden_are_refused() {
+        assert_eq!(check_number(MOST), Ok(()));
+        let refused = check_number(MOST + 1).unwrap_err();
+        assert!(refused.contains("401 sockets") && refused.contains("end some"), "{refused}");
     }
 }

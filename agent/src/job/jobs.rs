@@ -285,8 +285,7 @@ impl Jobs {
         let found = self.codex.program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
         let ground = ground::ground(config, &self.place.state, &self.place.env, &workers, &found)?;
         self.proven.prove(&ground).await?;
-        let temporary = self.place.env.get("TMPDIR").filter(|folder| Path::new(folder).is_absolute());
-        ground.sandbox(folder, temporary.map_or("/tmp", String::as_str))
+        ground.sandbox(folder)
     }
 
     /// True for the home folder of the agent's or the workers' user.

@@ -9,7 +9,7 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
 /// A site whose jobs are in the sandbox, and its scripted model.
-fn site() -> (Model, Site) {
+pub(super) fn site() -> (Model, Site) {
     let site = Site::new(Engine::Local);
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1");
     model.write_codex_home(site.codex_home());
@@ -123,7 +123,7 @@ fn in_codex_home(site: &Site, command: &str) -> String {
 }
 
 /// The real Codex with a script of its own.
-fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
+pub(super) fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
     let site = Site::new(Engine::Local);
     let turns: Vec<serde_json::Value> = commands
         .iter()

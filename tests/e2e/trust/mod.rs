@@ -5,6 +5,7 @@ mod consent;
 mod delivery;
 mod engine;
 mod git;
+mod hidden;
 mod planted;
 mod policy;
 mod proof;

@@ -1,0 +1,165 @@
+//! Listening Unix sockets of this network namespace, by the name that they were bound to and the file that they are.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
+
+/// The kernel answers at once; this is for the day it does not.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The kernel never writes more into one message of a dump.
+const MESSAGE: usize = 32 * 1024;
+/// Numbers, lengths and places in `linux/netlink.h` and `linux/unix_diag.h`.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const REQUEST_DUMP: u16 = 0x0301;
+const DONE: u16 = 3;
+const LISTENING: u32 = 1 << 10;
+const SHOW_NAME_AND_FILE: u32 = 0b11;
+const NAME: u16 = 0;
+const FILE: u16 = 1;
+const HEADER: usize = 16;
+const REQUEST: usize = 24;
+const SOCKET: usize = 16;
+const ATTRIBUTE: usize = 4;
+/// The flag of a socket that listens, in `/proc/net/unix`.
+const ACCEPTS: u32 = 0x1_0000;
+
+/// One that is bound to a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listener {
+    /// As its program gave it: maybe relative, and maybe no longer there.
+    pub(super) path: PathBuf,
+    /// The lower half of its file's number, where the kernel tells.
+    pub(super) file: Option<u32>,
+}
+
+/// All of them. The kernel's `unix_diag` tells more than its table, and is not in every kernel.
+pub(super) fn all() -> Vec<Listener> {
+    dump().unwrap_or_else(|_| table(&fs::read("/proc/net/unix").unwrap_or_default()))
+}
+
+fn dump() -> rustix::io::Result<Vec<Listener>> {
+    let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
+    let kernel = socket_with(family, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
+    set_socket_timeout(&kernel, Timeout::Recv, Some(PATIENCE))?;
+    send(&kernel, &request(), SendFlags::empty())?;
+    let mut found = Vec::new();
+    let mut buffer = vec![0; MESSAGE];
+    loop {
+        let (length, _) = recv(&kernel, &mut buffer[..], RecvFlags::empty())?;
+        if !read(buffer.get(..length).unwrap_or_default(), &mut found)? {
+            return Ok(found);
+        }
+    }
+}
+
+fn request() -> Vec<u8> {
+    let length = u32::try_from(HEADER + REQUEST).unwrap_or(0);
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend(REQUEST_DUMP.to_ne_bytes());
+    bytes.extend([0; 8]);
+    let family = u8::try_from(AddressFamily::UNIX.as_raw()).unwrap_or(0);
+    bytes.extend([family, 0, 0, 0]);
+    for word in [LISTENING, 0, SHOW_NAME_AND_FILE, 0, 0] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes
+}
+
+/// Reads the messages of one answer; false behind the last.
+fn read(mut answer: &[u8], found: &mut Vec<Listener>) -> rustix::io::Result<bool> {
+    while let (Some(length), Some(kind)) = (word(answer, 0), half(answer, 4)) {
+        let length = length as usize;
+        match kind {
+            SOCK_DIAG_BY_FAMILY if length >= HEADER + SOCKET => {
+                found.extend(listener(answer.get(HEADER + SOCKET..length).unwrap_or_default()));
+            }
+            DONE => return Ok(false),
+            _ => return Err(rustix::io::Errno::INVAL),
+        }
+        answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(true)
+}
+
+fn listener(mut attributes: &[u8]) -> Option<Listener> {
+    let (mut path, mut file) = (None, None);
+    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
+        let length = usize::from(length).max(ATTRIBUTE);
+        let value = attributes.get(ATTRIBUTE..length).unwrap_or_default();
+        match kind {
+            NAME => path = bound(value),
+            FILE => file = word(value, 0),
+            _ => {}
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(Listener { path: path?, file })
+}
+
+/// A path ends at its zero; an abstract name begins with one.
+fn bound(name: &[u8]) -> Option<PathBuf> {
+    let path = name.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
+    Some(Path::new(OsStr::from_bytes(path)).to_owned())
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// The same from `/proc/net/unix`, in which a path is the rest of its line.
+fn table(text: &[u8]) -> Vec<Listener> {
+    let one = |line: &[u8]| {
+        let mut rest = line;
+        let mut flags = None;
+        for field in 0..7 {
+            let end = rest.iter().position(|byte| *byte == b' ')?;
+            if field == 3 {
+                flags = u32::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?, 16).ok();
+            }
+            // Numbers are filled up with spaces in front.
+            rest = rest[end..].trim_ascii_start();
+        }
+        let path = (!rest.starts_with(b"@") && flags? & ACCEPTS != 0).then(|| bound(rest))??;
+        Some(Listener { path, file: None })
+    };
+    text.split(|byte| *byte == b'\n').skip(1).filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sockets_that_listen_at_a_path_are_found() {
+        let text = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+                    0000000000000000: 00000002 00000000 00010000 0001 01 20563 /run/a b.sock\n\
+                    0000000000000000: 00000003 00000000 00000000 0001 03 20564 /run/b.sock\n\
+                    0000000000000000: 00000002 00000000 00010000 0001 01 20565 @abstract\n\
+                    0000000000000000: 00000002 00000000 00010000 0001 01   566 c.sock\n\
+                    0000000000000000: 00000002 00000000 00010000 0001 01 20566\n";
+        let found: Vec<PathBuf> = table(text.as_bytes()).into_iter().map(|listener| listener.path).collect();
+        assert_eq!(found, [PathBuf::from("/run/a b.sock"), PathBuf::from("c.sock")]);
+    }
+
+    #[test]
+    fn the_kernel_tells_names_and_files() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a b\nc");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let file = u32::try_from(path.symlink_metadata().unwrap().ino() & u64::from(u32::MAX)).unwrap();
+        assert!(dump().unwrap().contains(&Listener { path, file: Some(file) }));
+    }
+}
