@@ -7,6 +7,7 @@ use super::{Context, agree};
 use crate::consent::{self, Settings};
 use crate::engine::EngineKind;
 use crate::exit::{Code, Failure};
+use crate::state_dir::StateDir;
 use crate::{daemon, policy, start};
 
 /// Flags of `relay serve`.
@@ -39,6 +40,7 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
         .init();
     let config = context.config()?;
     let engine = start::engine(args.engine, &config);
+    StateDir::of(&context.root)?;
     policy::check_settings(engine, &config)?;
     let settings = Settings::of(engine, &config);
     match &args.agreed {
