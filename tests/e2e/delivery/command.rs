@@ -10,8 +10,8 @@ use super::{entry, way_is};
 #[test]
 fn a_command_gets_the_record_and_one_that_hangs_holds_nobody_up() {
     let site = Site::new(Engine::Local);
-    // Not in the project, where a session could change it.
-    let outside = tempfile::tempdir().unwrap();
+    // Not where a session could change it: in the project or in a folder for temporary files.
+    let outside = tempfile::tempdir_in(site.root().parent().unwrap()).unwrap();
     let told = outside.path().join("told");
     std::fs::write(
         &told,

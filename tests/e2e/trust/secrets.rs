@@ -227,6 +227,62 @@ fn no_file_and_no_command_shows_a_secret_that_codex_in_a_container_reports() {
     nothing_in_the_container_holds_the_canary(&site);
 }
 
+/// Values of which programs print parts, or spellings of their own.
+const ACCIDENTS: [(&str, &str); 4] = [
+    (
+        "ACCOUNT",
+        r#"{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\nMIIEvQc4n4ry+kqhkiG9w0\n-----END PRIVATE KEY-----\n", "client_secret": "GOCSPX-c4n4ry"}"#,
+    ),
+    ("DATABASE_URL", "postgres://me:p%40ss%2Fc4n4ry@db/shop"),
+    ("CLONE_URL", "https://ghp_16C7e42Fc4n4ry6912E7710c838347@github.example/x"),
+    ("PHRASE", r#"it's "c4n4ry" & more"#),
+];
+
+/// Prints each of them the way that programs do.
+const SPILL: &str = r#"
+import base64, html, json, os, sys, urllib.parse
+account = json.loads(os.environ["ACCOUNT"])
+print(account["type"], account["private_key"], account["client_secret"])
+print(urllib.parse.unquote(urllib.parse.urlsplit(os.environ["DATABASE_URL"]).password))
+print(urllib.parse.urlsplit(os.environ["CLONE_URL"]).username)
+v = os.environ["PHRASE"]
+for text in [v.replace("c4n", "c4\x1b[01;31m\x1b[Kn\x1b[m\x1b[K"), html.escape(v), v.replace("'", "''"), v.replace('"', '""'),
+             urllib.parse.quote(urllib.parse.quote(v)), "".join("\\u%04x" % ord(c) for c in v),
+             base64.b64encode(v.encode("utf-16-le")).decode()]:
+    print("<" + text + ">")
+print("spilled all")
+"#;
+
+#[test]
+fn no_part_and_no_spelling_that_a_program_prints_shows_a_secret() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    site.write("workspace-projects/demo/spill.py", SPILL);
+    let mut command = site.command(&["launch", "-q", "-w", "workspace-projects/demo", "--runner", "shell"]);
+    for (name, value) in ACCIDENTS {
+        command.args(["--env", name]).env(name, value);
+    }
+    let output = command
+        .arg("python3 spill.py; bash -xc ': \"$PHRASE\"; printf \"<%q>\\n\" \"$PHRASE\"'")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let job = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
+    let log = site.log(&job);
+    assert!(log.contains("service_account ") && log.contains("spilled all"), "{log}");
+    for (name, value) in ACCIDENTS {
+        assert!(log.contains(&format!("***{name}***")), "{name}: {log}");
+        assert!(!log.contains(value), "{name}: {log}");
+    }
+    // All seven spellings and that of printf; base64 of UTF-16 keeps the end of its padding.
+    assert_eq!(log.matches("<***PHRASE***").count(), 8, "{log}");
+    assert!(log.matches("'***PHRASE***'").count() >= 2, "{log}");
+    for needle in ["4n4ry", "\\u0063", "c4\u{1b}", "MIIEvQ", "ghp_", "yADQAbgA0"] {
+        assert!(!log.contains(needle), "{needle}: {log}");
+    }
+}
+
 /// Content of a job's spec.
 fn spec(site: &Site, job: &str) -> String {
     fs::read_to_string(site.file(job, "spec")).unwrap()
