@@ -151,12 +151,12 @@ mod tests {
             std::os::unix::fs::symlink("/nope/x", folder.join("pip")).unwrap();
             fs::remove_dir_all(folder.join("npm")).unwrap();
             fs::write(folder.join("npm"), "").unwrap();
-            fs::set_permissions(folder.join("go"), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(folder.join("go"), fs::Permissions::from_mode(0o0)).unwrap();
             fs::remove_file(folder.join("cargo/config.toml")).unwrap();
             fs::create_dir(folder.join("cargo/config.toml")).unwrap();
             fs::remove_dir_all(folder.join("xdg")).unwrap();
             std::os::unix::fs::symlink(&home, folder.join("xdg")).unwrap();
-            fs::set_permissions(&folder, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
             open().unwrap();
             for (_, name) in FOLDERS {
                 let meta = folder.join(name).symlink_metadata().unwrap();
