@@ -24,7 +24,7 @@ pub(crate) fn empty(max_jobs: u32) -> Fallible<Site> {
     let codex = format!("program = \"{}\"\nsandbox = \"off\"", own.display());
     site.configure(&format!("max_jobs = {max_jobs}\n[codex]\n{codex}\n"));
     // A provider of one's own counts as credentials.
-    site.write("codex-home/config.toml", "model_provider = \"none\"\n");
+    site.write_codex("config.toml", "model_provider = \"none\"\n");
     Ok(site)
 }
 
