@@ -197,9 +197,8 @@ fn a_command_that_is_followed_does_not_wait_for_a_platform_that_cannot_come() {
 fn a_codex_that_is_too_old_is_named_with_its_version() {
     let site = Site::new(Engine::Local);
     // An old Codex can't be had any more; all that is asked of it is its version.
-    let outside = tempfile::tempdir().unwrap();
-    let old = outside.path().join("codex");
-    fs::write(&old, "#!/bin/sh\necho codex-cli 0.42.0\n").unwrap();
+    site.write_home("codex-0.42/codex", "#!/bin/sh\necho codex-cli 0.42.0\n");
+    let old = site.home().join("codex-0.42/codex");
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", old.display()));
     site.relay(&["up"]);
