@@ -23,6 +23,7 @@ mod follow_ups;
 mod following;
 mod freeze;
 mod hooks;
+mod inheritance;
 mod init;
 mod kills;
 mod limits;

@@ -28,6 +28,7 @@ use super::{follower, listen, pulse, writer};
 use crate::config::Config;
 use crate::engine::{EngineKind, local};
 use crate::exit::Failure;
+use crate::inheritance;
 use crate::policy::Policy;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
@@ -47,6 +48,8 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 /// # Errors
 /// One line when the registry is taken or not writable, a port is taken, or the system refuses something.
 pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+    inheritance::settle_daemon(root)
+        .map_err(|e| Failure::unreachable(format!("{} can't be entered: {e}", root.display())))?;
     registry.ensure()?;
     let broken = |e: io::Error| registry.not_writable(&e);
     let Some(lock) = take_lock(registry).map_err(broken)? else {
