@@ -44,3 +44,4 @@ mod storage_place;
 mod subscribers;
 mod top;
 mod trust;
+mod waiting;
