@@ -24,6 +24,7 @@ mod engine;
 mod exit;
 mod explain;
 mod hook;
+mod inheritance;
 mod init;
 mod mcp;
 mod places;

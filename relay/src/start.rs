@@ -13,8 +13,8 @@ use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::watch::Watch;
-use crate::sandbox;
 use crate::state_dir::StateDir;
+use crate::{inheritance, sandbox};
 
 /// How long a daemon may take until it holds the registry. It does nothing slow before that.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,11 +67,14 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
             return Ok(());
         }
         if let Ok(Some(_)) = child.try_wait() {
-            // Somebody else was faster: as good.
+            // Another process started it first.
             if lease::of_living(registry).is_some() {
                 return Ok(());
             }
-            return Err(Failure::unreachable(last_words(registry, said_before)));
+            // It still has to write its lease while it holds the registry.
+            if !lease::is_held(registry) {
+                return Err(Failure::unreachable(last_words(registry, said_before)));
+            }
         }
         if !watch.wait(Some(deadline)) {
             return Err(Failure::unreachable(format!(
@@ -85,6 +88,7 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
 
 fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Child> {
     let log = registry.daemon_log().open_to_append()?;
+    inheritance::keep_descriptors();
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("serve")

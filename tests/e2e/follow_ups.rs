@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::future::pending;
+use std::process::Stdio;
 use std::sync::mpsc;
 
 use common::event::FailureKind;
@@ -154,4 +155,27 @@ fn a_failed_job_is_retried_with_all_it_had_and_succeeds() {
     assert!(site.log("demo#2").contains("mode=slow"), "{}", site.log("demo#2"));
     let status = site.relay(&["status", &job]);
     assert!(status.contains("history    followed by demo#2 (completed)"), "{status}");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn of_many_that_resume_a_job_at_once_one_goes_on_in_its_thread() {
+    let (_model, site) = site();
+    let first = site.ended(&launch(&site, "[script:quick] Count the apples."));
+    let resume = || {
+        let mut command = site.command(&["resume", "-q", &first.job.to_string(), "[script:quick] Go on."]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let all: Vec<_> = (0..8).map(|_| resume()).collect();
+    let outputs: Vec<_> = all.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let launched: Vec<_> = outputs.iter().filter(|output| output.status.success()).collect();
+    assert_eq!(launched.len(), 1, "{outputs:?}");
+    for output in outputs.iter().filter(|output| !output.status.success()) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && said.contains("goes on in the same Codex thread"),
+            "{said}"
+        );
+    }
+    site.ended(String::from_utf8_lossy(&launched[0].stdout).trim());
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use common::event::EventBody;
 use common::record::{Link, State};
 use relay_tests::harness::figures::{figure, ms};
-use relay_tests::harness::mount::{Mounted, fill};
+use relay_tests::harness::mount::{Mounted, crowd, fill};
 use relay_tests::harness::strace::Strace;
 use relay_tests::harness::{Engine, Site, until};
 
@@ -97,6 +97,51 @@ fn s01_a_full_disk_refuses_launches_records_ends_and_heals_by_itself() {
         ms(healed)
     ));
     assert_eq!(corrupt, 0);
+}
+
+#[test]
+#[ignore = "mounts a file system"]
+fn a_disk_without_inodes_refuses_launches_records_ends_and_lets_a_relay_start() {
+    let mounted = Mounted::few_files(Site::new(Engine::Local), 400);
+    let site = &mounted.site;
+    let jobs = ["one", "two"].map(|name| site.launch_shell(&wait_for(name), &[]));
+    for job in &jobs {
+        site.record_when(job, "runs", |record| record.state == State::Running);
+    }
+    let crowded = site.registry().join("crowd");
+    crowd(&crowded);
+    let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"];
+    let said = site.refused(5, &launch);
+    assert!(said.contains("no free inodes") && said.lines().count() == 1, "{said}");
+    site.write("workspace-projects/demo/one", "");
+    assert_eq!(site.ended(&jobs[0]).state, State::Completed);
+    let said = site.refused(5, &launch);
+    assert!(said.contains("no free inodes"), "{said}");
+
+    kill(site.daemon_pid());
+    crowd(&crowded);
+    site.relay(&["up"]);
+    site.write("workspace-projects/demo/two", "");
+    assert_eq!(site.ended(&jobs[1]).state, State::Completed);
+    fs::remove_dir_all(&crowded).unwrap();
+    until("jobs are taken again", || site.run(&launch).status.success().then_some(()));
+}
+
+#[test]
+#[ignore = "mounts a file system"]
+fn a_relay_starts_on_a_full_disk_and_records_ends_there() {
+    let mounted = Mounted::tmpfs(Site::new(Engine::Local), "2m");
+    let site = &mounted.site;
+    let job = site.launch_shell(&wait_for("end"), &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    kill(site.daemon_pid());
+    // The next event begins a new block of ids.
+    let filler = site.registry().join("filler");
+    fill(&filler);
+    site.relay(&["up"]);
+    fill(&filler.with_extension("more"));
+    site.write("workspace-projects/demo/end", "");
+    assert_eq!(site.ended(&job).state, State::Completed);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::record::State;
 use relay_tests::harness::figures::{figure, ms};
+use relay_tests::harness::strace::Strace;
 use relay_tests::harness::{Engine, Site, processes, programs, until};
 
 use crate::storage::kill;
@@ -31,6 +32,25 @@ fn s12_the_lock_is_free_at_once_when_the_relay_is_killed_beside_its_living_child
     assert!(free <= Duration::from_millis(200), "{free:?}");
     site.relay(&["up"]);
     site.relay(&["cancel", "--grace", "1s", &job]);
+}
+
+#[test]
+fn the_lock_is_free_only_when_the_last_write_is_done() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("true", &[]);
+    site.ended(&job);
+    let newest = site.events(&job).iter().map(|line| line.id).max().unwrap();
+    let calls = "renameat,renameat2";
+    let options = ["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:delay_enter=200000")];
+    let options = options.map(str::to_owned);
+    let strace = Strace::attach(site.daemon_pid(), &options, &site.root().join("trace"));
+    let relay = i32::try_from(site.daemon_pid()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(relay, rustix::process::Signal::TERM).unwrap();
+    let lock = fs::File::open(site.registry().join("relay.lock")).unwrap();
+    until("the lock is free", || lock.try_lock_shared().ok());
+    let next = fs::read_to_string(site.registry().join("event-ids")).unwrap();
+    assert_eq!(next.trim().parse(), Ok(newest + 1), "{:?}", strace.lines());
+    lock.unlock().unwrap();
 }
 
 fn mount(args: &[&str]) {

@@ -11,10 +11,12 @@ use super::{
     mcp, notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
+use crate::inheritance;
 use crate::render::output;
 
 /// Runs `relay`.
 pub fn main() -> ExitCode {
+    inheritance::reset_signals();
     keep_others_from_writing();
     if let Some(code) = complete::answer() {
         return code;

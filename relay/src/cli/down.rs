@@ -9,14 +9,19 @@ use super::{Context, up};
 use crate::consent;
 use crate::engine::{container, local};
 use crate::exit::{Code, Failure};
+use crate::registry::atomic::Durability;
+use crate::registry::lease::Holder;
 use crate::registry::read::Stored;
-use crate::registry::requests::{self, Request};
+use crate::registry::requests::{Awaited, Request};
 use crate::registry::watch::Watch;
-use crate::registry::{lease, read};
+use crate::registry::{Registry, lease, read};
 use crate::state_dir::StateDir;
+use crate::state_dir::memory::Memory;
 
 /// The platform has 10 s to stop, its last events 5 s, the rest is room for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two looks: a lock that is released tells nobody.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Flags of `relay down`.
 #[derive(Debug, Args)]
@@ -45,17 +50,7 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
         stop_platform(context)?;
         return Ok(done(context));
     }
-    let watch = Watch::folder(registry.folder());
-    requests::file(registry, &Request::Down).map_err(|e| registry.not_writable(&e))?;
-    let deadline = Instant::now() + PATIENCE;
-    while lease::is_held(registry) {
-        if !watch.wait(Some(deadline.min(Instant::now() + Duration::from_millis(100))))
-            && Instant::now() >= deadline
-        {
-            let log = registry.daemon_log();
-            return Err(Failure::unreachable(format!("the relay does not stop: see {}", log.display())));
-        }
-    }
+    stop_daemon(registry)?;
     // Without a state folder there is no agent in it.
     let agent = StateDir::of(&context.root).ok().map(|state| state.agent());
     if let Some(agent) = agent.filter(|agent| local::is_running(agent)) {
@@ -63,6 +58,32 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
         return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
     }
     Ok(done(context))
+}
+
+/// Has the daemon that holds the registry stop, and waits for its end. One that takes its place meanwhile was started by
+/// another command and goes on.
+fn stop_daemon(registry: &Registry) -> Result<(), Failure> {
+    let watch = Watch::folder(registry.folder());
+    let deadline = Instant::now() + PATIENCE;
+    let mut asked: Option<(Holder, Awaited)> = None;
+    while lease::is_held(registry) {
+        let holder = lease::holder(registry);
+        match (&asked, holder) {
+            (Some((meant, _)), Some(holder)) if *meant != holder => return Ok(()),
+            // A daemon that has just started still has to write its lease.
+            (None, Some(holder)) => {
+                let request = Request::Down { relay: Some(holder.clone()) };
+                let request = Awaited::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
+                asked = Some((holder, request));
+            }
+            _ => {}
+        }
+        if !watch.wait(Some(deadline.min(Instant::now() + LOOK))) && Instant::now() >= deadline {
+            let log = registry.daemon_log();
+            return Err(Failure::unreachable(format!("the relay does not stop: see {}", log.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Says that it is done, and what waits for the next relay.
@@ -94,19 +115,24 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
     let state = StateDir::of(&context.root)?;
     // One of this machine may be left however it came about.
     let agent = Some(state.agent()).filter(|agent| local::is_running(agent));
-    // The rest was started with what a person has agreed to, whatever the settings are by now.
+    // Of the rest, the engines are remembered, and what a person has agreed to: settings may have changed since.
+    let mut memory = Memory::load(&state);
+    let mut engines = std::mem::take(&mut memory.engines);
     let agreed = consent::agreed(&context.root).filter(|_| lease::read(registry).is_some());
-    if agent.is_none() && agreed.is_none() {
+    let agreed = agreed.map(|agreed| agreed.engine).filter(|engine| engine.is_container());
+    engines.extend(agreed.filter(|agreed| !engines.contains(agreed)));
+    if agent.is_none() && engines.is_empty() {
         return Ok(());
     }
     state.tokens().revoke_all();
     if agent.is_some_and(|agent| !local::stop(&agent)) {
         return Err(Failure::unreachable("the agent did not stop in time"));
     }
-    match agreed {
-        Some(agreed) if agreed.engine.is_container() => {
-            container::stop(agreed.engine, &agreed.name, registry.dir()).map_err(Failure::unreachable)
+    for engine in engines {
+        for name in container::names(engine, registry.dir()).map_err(Failure::unreachable)? {
+            container::stop(engine, &name, registry.dir()).map_err(Failure::unreachable)?;
         }
-        Some(_) | None => Ok(()),
     }
+    let forgotten = memory.store(&state, Durability::Cached);
+    forgotten.map_err(|e| Failure::unreachable(format!("the state folder can't be written: {e}")))
 }

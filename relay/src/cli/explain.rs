@@ -8,7 +8,7 @@ use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::explain;
 use crate::registry::{event_log, read};
-use crate::render::{self, Relay};
+use crate::render;
 
 /// Flags of `relay explain`.
 #[derive(Debug, Args)]
@@ -47,6 +47,6 @@ pub fn run(args: &ExplainArgs, context: &Context) -> Result<Code, Failure> {
 
 /// Nothing is known of a running job beyond its last event where nobody hears from it.
 fn known_until(record: &common::record::JobRecord, view: &render::View) -> Timestamp {
-    let blind = view.relay == Relay::Down || record.link == Some(Link::Lost);
+    let blind = !view.relay.is_heard() || record.link == Some(Link::Lost);
     if blind && record.agent.is_some() { record.last_event_at } else { view.now }
 }

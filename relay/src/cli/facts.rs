@@ -11,11 +11,7 @@ use crate::render::{Relay, View, delivery};
 
 /// Whether a relay holds the registry, and how its platform is.
 pub fn relay(registry: &Registry) -> Relay {
-    if !lease::is_held(registry) {
-        return Relay::Down;
-    }
-    let starting = || PlatformStatus::Starting { detail: "the relay has just been started".to_owned() };
-    Relay::Up(lease::read(registry).map_or_else(starting, |lease| lease.platform))
+    Relay::of(lease::is_held(registry), lease::read(registry), Timestamp::now())
 }
 
 /// How many jobs were queued before this one and still are.

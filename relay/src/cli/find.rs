@@ -1,5 +1,6 @@
 //! What users type → a job.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use common::ids::JobId;
@@ -14,10 +15,10 @@ use crate::registry::read::{self, Stored};
 /// # Errors
 /// Exit code 3 for the first that does not exist, 2 for one that is ambiguous.
 pub fn jobs(context: &Context, typed: &[String]) -> Result<Vec<JobId>, Failure> {
-    let mut jobs = Vec::new();
+    let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
     for text in typed {
         let job = read::resolve(&context.registry, text)?;
-        if !jobs.contains(&job) {
+        if seen.insert(job.clone()) {
             jobs.push(job);
         }
     }

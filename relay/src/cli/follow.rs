@@ -1,6 +1,6 @@
 //! Waiting for a job: woken by the registry's folder, never by the clock alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use common::ids::JobId;
@@ -8,26 +8,62 @@ use common::record::{JobRecord, State};
 
 use super::{Context, facts, find};
 use crate::exit::Failure;
+use crate::registry::layout;
 use crate::registry::log_file::LogReader;
 use crate::registry::read::Stored;
-use crate::registry::watch::Watch;
+use crate::registry::watch::{Changed, Watch};
 use crate::render::{Relay, queue};
 
 /// How long a job may wait before its reader is told why, and how often the reason is looked at: a job that starts
 /// at once needs no words.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest time between two looks at a reason: each reads every record for the place in the queue.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Jobs whose reasons are told: nobody reads those of a hundred.
+const TOLD: usize = 5;
+/// Between two looks at every job: a queue of the system's may lose a change.
+const FULL_LOOK: Duration = Duration::from_secs(10);
 
 /// A wait for one or more jobs.
 pub struct Follow<'a> {
     context: &'a Context,
     watch: Watch,
-    said: BTreeMap<JobId, (Instant, Option<String>)>,
+    said: BTreeMap<JobId, Reason>,
+    /// When every job was last looked at.
+    looked_at: Instant,
+}
+
+/// Why a job makes no progress, as it was last told.
+struct Reason {
+    looked_at: Instant,
+    pause: Duration,
+    text: Option<String>,
 }
 
 impl<'a> Follow<'a> {
     /// Begins to watch; look at the jobs after this.
     pub fn new(context: &'a Context) -> Self {
-        Self { context, watch: Watch::folder(context.registry.folder()), said: BTreeMap::new() }
+        let watch = Watch::folder(context.registry.folder());
+        Self { context, watch, said: BTreeMap::new(), looked_at: Instant::now() }
+    }
+
+    /// Those of `jobs` that may have changed since the last call, or whose reason for waiting is to be looked at.
+    pub fn changed(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
+        let now = Instant::now();
+        let all = now.duration_since(self.looked_at) >= FULL_LOOK;
+        match self.watch.changed() {
+            Changed::Names(names) if !all => {
+                let changed = names.iter().filter_map(|name| layout::job_of_record(name.to_str()?));
+                let waiting = self.said.iter().filter(|(_, reason)| reason.is_due(now));
+                let mut changed: BTreeSet<JobId> = changed.filter(|job| jobs.contains(job)).collect();
+                changed.extend(waiting.map(|(job, _)| job.clone()).filter(|job| jobs.contains(job)));
+                changed.into_iter().collect()
+            }
+            Changed::Names(_) | Changed::All => {
+                self.looked_at = now;
+                jobs.iter().cloned().collect()
+            }
+        }
     }
 
     /// Reads a job's record, and says on stderr why it makes no progress when the reason is new.
@@ -36,7 +72,9 @@ impl<'a> Follow<'a> {
     /// Exit code 3 when the job is gone, 5 when its record can't be read.
     pub fn record(&mut self, job: &JobId) -> Result<Stored, Failure> {
         let stored = find::record(&self.context.registry, job)?;
-        if !stored.record.state.is_final() {
+        if stored.record.state.is_final() {
+            self.said.remove(job);
+        } else {
             self.explain(&stored.record);
         }
         Ok(stored)
@@ -49,25 +87,40 @@ impl<'a> Follow<'a> {
 
     fn explain(&mut self, record: &JobRecord) {
         let now = Instant::now();
-        let (looked_at, said) = self.said.entry(record.job.clone()).or_insert((now, None));
-        if now.duration_since(*looked_at) < PATIENCE {
+        if self.said.len() >= TOLD && !self.said.contains_key(&record.job) {
             return;
         }
-        *looked_at = now;
+        let first = Reason { looked_at: now, pause: PATIENCE, text: None };
+        let said = self.said.entry(record.job.clone()).or_insert(first);
+        if !said.is_due(now) {
+            return;
+        }
+        said.looked_at = now;
         let view = facts::view_of(self.context, record);
         let reason = match (record.state, &view.relay) {
             (State::Queued, _) => Some(format!("{} is queued: {}", record.job, queue::reason(&view))),
+            (_, Relay::Silent { pid, for_ms }) => {
+                Some(format!("{}: {}", record.job, queue::silent(*pid, *for_ms)))
+            }
             (_, Relay::Down) => {
                 Some(format!("no relay is running, {} is followed blindly: `relay up`", record.job))
             }
             _ => None,
         };
-        if *said != reason {
-            if let Some(reason) = &reason {
-                self.context.output.note(reason);
-            }
-            *said = reason;
+        if said.text == reason {
+            said.pause = (said.pause * 2).min(LONGEST);
+            return;
         }
+        if let Some(reason) = &reason {
+            self.context.output.note(reason);
+        }
+        (said.text, said.pause) = (reason, PATIENCE);
+    }
+}
+
+impl Reason {
+    fn is_due(&self, now: Instant) -> bool {
+        now.duration_since(self.looked_at) >= self.pause
     }
 }
 

@@ -86,6 +86,14 @@ impl Earlier {
                 around.engine
             )));
         }
+        self.check_idle()
+    }
+
+    /// Refuses to go on in a thread in which another job is.
+    ///
+    /// # Errors
+    /// Exit code 2 with that job.
+    pub fn check_idle(&self) -> Result<(), Failure> {
         match &self.busy {
             Some(busy) => Err(Failure::usage(format!(
                 "{busy} goes on in the same Codex thread and has not ended: `relay wait {busy}` or `relay cancel \

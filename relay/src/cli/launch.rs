@@ -17,7 +17,7 @@ use super::resolve::{self, Launch, Surroundings};
 use super::submit::{self, Target};
 use super::{Context, facts, find, wait};
 use crate::exit::{Code, Failure};
-use crate::registry::create::Created;
+use crate::registry::create::{self, Created};
 use crate::registry::lease::PlatformStatus;
 use crate::registry::watch::Watch;
 use crate::render::{View, health, status};
@@ -158,7 +158,31 @@ pub(super) fn follow(
     let around =
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let earlier = Earlier::find(&context.registry, job)?;
-    start(context, &resolve(&earlier, &around)?, &target, how)
+    let launch = resolve(&earlier, &around)?;
+    if launch.thread.is_none() {
+        return start(context, &launch, &target, how);
+    }
+    refuse_without_codex(&launch, &target)?;
+    let created = go_on_alone(context, &earlier, &launch, how)?;
+    report(context, &created, &target, how)
+}
+
+/// Launches a job that goes on in a thread, unless another command has done so since `earlier` was looked at: one command at
+/// a time looks and launches.
+fn go_on_alone(
+    context: &Context,
+    earlier: &Earlier,
+    launch: &Launch,
+    how: &Start,
+) -> Result<Created, Failure> {
+    let registry = &context.registry;
+    registry.ensure()?;
+    let _turn = create::turn_to_follow(registry).map_err(|e| registry.not_writable(&e))?;
+    if let Some(job) = follow_up::known(registry, how.key.as_deref())? {
+        return Ok(Created::Existing(job));
+    }
+    Earlier::find(registry, &earlier.record.job.to_string())?.check_idle()?;
+    submit::submit(context, launch, how.key.as_deref())
 }
 
 /// Tells of a job that was launched, now or by the same key before.

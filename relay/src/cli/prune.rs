@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::Context;
 use crate::exit::{Code, Failure};
+use crate::registry::lease::Holder;
 use crate::registry::prune::{Keep, prune};
-use crate::registry::requests::{self, Request};
+use crate::registry::requests::{Awaited, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
 use crate::time;
@@ -56,14 +57,14 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
         since: args.older_than.and_then(|age| time::now().checked_sub(age).ok()),
     };
     let before = archived(registry)?;
-    match if before.is_empty() {
-        None
-    } else {
-        lease::take(registry).map_err(|e| registry.not_writable(&e))?
-    } {
-        Some(_lock) => drop(prune(registry, &keep).map_err(|e| registry.not_writable(&e))?),
-        None if before.is_empty() => {}
-        None => ask(registry, &keep)?,
+    if !before.is_empty() {
+        match lease::holder(registry) {
+            Some(relay) => ask(registry, relay, keep)?,
+            None if lease::is_held(registry) => {
+                return Err(Failure::unreachable("a relay is just being started: try again"));
+            }
+            None => drop(prune(registry, &keep).map_err(|e| registry.not_writable(&e))?),
+        }
     }
     let after = archived(registry)?;
     let gone: Vec<&JobId> = before.difference(&after).collect();
@@ -84,15 +85,18 @@ fn archived(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
 }
 
 /// Has the relay do it, which removes the request when it has.
-fn ask(registry: &Registry, keep: &Keep) -> Result<(), Failure> {
+fn ask(registry: &Registry, relay: Holder, keep: Keep) -> Result<(), Failure> {
     let watch = Watch::folder(&registry.requests());
-    let request = requests::file(registry, &Request::Prune { keep: keep.clone() })
-        .map_err(|e| registry.not_writable(&e))?;
+    let request = Request::Prune { relay: Some(relay.clone()), keep };
+    let request = Awaited::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + PATIENCE;
-    while requests::file_of(registry, &request).exists() {
+    while request.is_filed() {
+        if lease::holder(registry).is_some_and(|holder| holder != relay) || !lease::is_held(registry) {
+            return Err(Failure::unreachable("the relay ended meanwhile: run `relay prune` again"));
+        }
         if !watch.wait(Some(deadline)) {
             return Err(Failure::unreachable(
-                "the relay has not removed anything yet; the request stays filed: `relay status` tells how it is",
+                "the relay has not removed anything yet: `relay status` tells how it is",
             ));
         }
     }

@@ -10,9 +10,11 @@ use jiff::Timestamp;
 
 use super::{Context, complete, facts, find, outcome};
 use crate::exit::{Code, Failure};
-use crate::registry::{Registry, kin, read};
+use crate::registry::lease::PlatformStatus;
+use crate::registry::read::{self, Stored};
+use crate::registry::{Registry, kin};
 use crate::render::health::{self, Word};
-use crate::render::{Relay, View, history, list, status, table};
+use crate::render::{Relay, View, history, list, queue, status, table};
 
 /// How many jobs are listed unless -n or -a says otherwise.
 const LISTED: usize = 10;
@@ -156,7 +158,14 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
 fn advise(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::of(record, view).word).peekable();
     let fine = |word: Word| matches!(word, Word::Healthy | Word::Queued | Word::Ended);
-    if words.all(fine) && records.iter().any(|record| !record.state.is_final()) {
+    let goes_on = match &view.relay {
+        Relay::Up(PlatformStatus::Ready { .. } | PlatformStatus::Starting { .. }) => true,
+        Relay::Up(_) | Relay::Silent { .. } | Relay::Down => false,
+    };
+    let is_queued = |record: &JobRecord| record.state == State::Queued;
+    if !goes_on && view.relay != Relay::Down && records.iter().any(is_queued) {
+        context.output.note(&format!("queued jobs wait: {}", queue::reason(view)));
+    } else if words.all(fine) && records.iter().any(|record| !record.state.is_final()) {
         context.output.note("nothing to do now: what is healthy or queued goes on by itself");
     }
 }

@@ -1,5 +1,6 @@
 //! `relay wait`
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -44,7 +45,7 @@ pub fn run(args: &WaitArgs, context: &Context) -> Result<Code, Failure> {
 const TOLD: usize = 5;
 
 /// Says how the jobs are that a reader has stopped waiting for, so that none of them is ended for being slow.
-fn tell(context: &Context, running: &[JobId]) -> Result<(), Failure> {
+fn tell(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
     for job in running.iter().take(TOLD) {
         let record = find::record(&context.registry, job)?.record;
         let health = health::of(&record, &facts::view_of(context, &record));
@@ -59,22 +60,22 @@ fn tell(context: &Context, running: &[JobId]) -> Result<(), Failure> {
 /// When a record disappears or can't be read.
 pub fn until_ended(
     context: &Context,
-    mut jobs: Vec<JobId>,
+    jobs: Vec<JobId>,
     timeout: Option<Duration>,
     any: bool,
 ) -> Result<Code, Failure> {
     // A time that no clock can hold is no limit.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut follow = Follow::new(context);
-    let mut codes = Vec::new();
+    let (mut running, mut codes) = (jobs.iter().cloned().collect::<BTreeSet<JobId>>(), Vec::new());
+    let (mut to_look_at, mut last) = (jobs, false);
     loop {
-        let mut running = Vec::new();
-        for job in jobs {
+        for job in to_look_at {
             let record = follow.record(&job)?.record;
             if !record.state.is_final() {
-                running.push(job);
                 continue;
             }
+            running.remove(&job);
             told(context, &record, "wait", || {
                 if context.output.json {
                     context.output.json(&record);
@@ -93,13 +94,15 @@ pub fn until_ended(
         if running.is_empty() {
             return Ok(outcome::worst(codes));
         }
-        if !follow.pause(deadline) {
+        if last {
             let list: Vec<_> = running.iter().map(ToString::to_string).collect();
             let waited = duration::limit(timeout.map_or(0, duration::millis));
             context.output.note(&format!("{} still not ended after {waited}; work goes on", list.join(", ")));
             tell(context, &running)?;
             return Ok(Code::StillRunning);
         }
-        jobs = running;
+        // Whatever has ended until then is told as that.
+        last = !follow.pause(deadline);
+        to_look_at = if last { running.iter().cloned().collect() } else { follow.changed(&running) };
     }
 }

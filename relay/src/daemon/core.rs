@@ -13,6 +13,7 @@ use std::time::Duration;
 use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 use common::wire::RelayFrame;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -54,6 +55,17 @@ pub(super) enum Flow {
     Down,
 }
 
+/// The address under which containers reach this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gateway {
+    /// The engine has to be asked.
+    Unknown,
+    /// The engine was asked.
+    Asked,
+    /// The daemon listens there.
+    Bound,
+}
+
 pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) lease: Lease,
@@ -80,7 +92,9 @@ pub(super) struct Core {
     /// An engine call is under way.
     pub(super) busy: bool,
     pub(super) going_down: bool,
-    pub(super) gateway_bound: bool,
+    /// Nothing of the platform is left on its engine.
+    pub(super) stopped: bool,
+    pub(super) gateway: Gateway,
     /// When `down` stops waiting for last events.
     pub(super) down_deadline: Option<Instant>,
     pub(super) container: ContainerState,
@@ -130,10 +144,12 @@ impl Core {
             Input::Froze(time) => self.froze(time).await,
             Input::Filed => self.look().await,
             Input::Container(news) => self.container_news(news).await,
-            Input::Ensured(result) => self.ensured(result).await,
+            Input::Ensured(result) => self.ensured(result),
+            Input::Gateway(listener) => self.listen_on_gateway(listener),
             Input::Stopped(result) => {
-                if let Err(reason) = result {
-                    tracing::error!("the platform could not be stopped: {reason}");
+                match result {
+                    Ok(()) => self.stopped = true,
+                    Err(reason) => tracing::error!("the platform could not be stopped: {reason}"),
                 }
                 self.down_deadline = Some(Instant::now() + LAST_EVENTS);
             }
@@ -175,6 +191,8 @@ impl Core {
         }
         self.look().await;
         self.look_for_absent().await;
+        let actions = self.dispatch.retry();
+        self.act(actions).await;
         self.container_tick().await;
         if self.next_try.is_some_and(|at| at <= Instant::now()) {
             self.try_platform();
@@ -203,7 +221,7 @@ impl Core {
         });
     }
 
-    async fn ensured(&mut self, result: Result<(), String>) {
+    fn ensured(&mut self, result: Result<(), String>) {
         self.busy = false;
         if self.going_down {
             return self.stop_platform();
@@ -221,16 +239,27 @@ impl Core {
             }
             Ok(()) => {}
         }
-        if !self.gateway_bound
-            && let Some(listener) = self.platform.gateway().await
-        {
-            self.gateway_bound = true;
-            if let Ok(address) = listener.local_addr() {
-                self.lease.listen.push(address);
-            }
-            listen::spawn(listener, self.door.clone());
-            self.publish(Durability::Cached);
+        if self.gateway == Gateway::Unknown {
+            self.gateway = Gateway::Asked;
+            let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
+            tokio::spawn(async move {
+                let _ = inputs.send(Input::Gateway(platform.gateway().await)).await;
+            });
         }
+    }
+
+    /// Listens where containers reach this host; where that is not known, the next start of the platform asks again.
+    fn listen_on_gateway(&mut self, listener: Option<TcpListener>) {
+        let Some(listener) = listener else {
+            self.gateway = Gateway::Unknown;
+            return;
+        };
+        self.gateway = Gateway::Bound;
+        if let Ok(address) = listener.local_addr() {
+            self.lease.listen.push(address);
+        }
+        listen::spawn(listener, self.door.clone());
+        self.publish(Durability::Cached);
     }
 
     /// What is known of a platform that no agent speaks for.
@@ -250,7 +279,12 @@ impl Core {
 
     /// Stores what the next relay needs to know, if that has changed.
     pub(super) fn remember(&mut self, durability: Durability) {
+        let own = self.platform.engine();
+        let mut engines = self.memory.engines.clone();
+        engines.retain(|engine| *engine != own);
+        engines.extend((own.is_container() && !self.stopped).then_some(own));
         let memory = Memory {
+            engines,
             port: self.lease.listen.first().map(std::net::SocketAddr::port),
             agent: self.lease.agent.clone(),
             death: self.lease.death.clone(),
@@ -277,9 +311,14 @@ impl Core {
         self.asks.clear();
         for filed in pending {
             let applied = match filed.request {
-                Some(Request::Cancel { job, grace_ms }) => self.cancel(&job, grace_ms).await,
+                Some(Request::Cancel { job, grace_ms }) => {
+                    // Its record may be newer than the last look at them.
+                    self.take(job.clone()).await;
+                    self.cancel(&job, grace_ms).await
+                }
                 // Together below: they take turns, and stay filed until they are done.
                 Some(Request::Extend { job, step, by_ms, after, to_ms }) => {
+                    self.take(job.clone()).await;
                     self.asks.push(Ask { path: filed.path.clone(), job, step, by_ms, after, to_ms });
                     false
                 }
@@ -289,11 +328,17 @@ impl Core {
                     self.try_platform();
                     true
                 }
-                Some(Request::Down) => {
+                Some(Request::Down { relay } | Request::Prune { relay, .. })
+                    if relay != Some(self.lease.holder()) =>
+                {
+                    tracing::info!("{} is meant for another relay: removed", filed.path.display());
+                    true
+                }
+                Some(Request::Down { .. }) => {
                     self.go_down();
                     true
                 }
-                Some(Request::Prune { keep }) => {
+                Some(Request::Prune { keep, .. }) => {
                     super::prune::begin(&self.registry, &filed.path, keep);
                     false
                 }
@@ -349,7 +394,11 @@ impl Core {
                 self.act(actions).await;
                 false
             }
-            None => true,
+            // A record that can't be read at the moment may be of a job that runs.
+            None => match read::load(&self.registry, job) {
+                Err(e) => e.kind() == io::ErrorKind::NotFound,
+                Ok(_) => true,
+            },
         }
     }
 

@@ -222,9 +222,17 @@ impl Dispatch {
         if busy {
             self.put(id, Place::Waiting);
             self.agents.fill_up(agent);
-            return self.fill();
+            let end = self.cancels.contains_key(id);
+            let end = end.then(|| Action::Record { job: id.clone(), body: cancelled() });
+            return end.into_iter().chain(self.fill()).collect();
         }
         vec![Action::Record { job: id.clone(), body: refusal(reason) }]
+    }
+
+    /// Regular work: an agent that was full may have ended a job of which nothing is recorded here.
+    pub(super) fn retry(&mut self) -> Vec<Action> {
+        self.agents.ask_again();
+        self.fill()
     }
 
     /// Somebody wants a job ended. Repeating it is harmless. Returns `None` when there is nothing to end.

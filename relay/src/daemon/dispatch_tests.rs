@@ -208,3 +208,20 @@ fn a_cancelled_offer_that_its_agent_never_took_ends() {
     assert_eq!(dispatch.agent_down(&"x".into(), "closed"), std::slice::from_ref(&cancelled));
     assert_eq!(dispatch.agent_up(&"x".into(), 1, &held(&[])), [cancelled]);
 }
+
+#[test]
+fn an_agent_that_was_full_is_asked_again_and_what_it_refused_after_a_cancel_has_an_end() {
+    let mut dispatch = Dispatch::default();
+    dispatch.agent_up(&"x".into(), 1, &held(&[]));
+    assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start("a#1")]);
+    assert_eq!(dispatch.refused(&"x".into(), &id("a#1"), "full".into(), true), []);
+    assert_eq!(dispatch.record(&record("b#1", 2, State::Queued)), [], "it said that it is full");
+    assert_eq!(dispatch.retry(), [start("a#1")]);
+    assert_eq!(dispatch.retry(), [], "it has what it can hold");
+
+    assert_eq!(dispatch.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
+    let end = Action::Record { job: id("a#1"), body: cancelled() };
+    assert_eq!(dispatch.refused(&"x".into(), &id("a#1"), "full".into(), true), [end]);
+    assert_eq!(dispatch.record(&record("a#1", 1, State::Cancelled)), []);
+    assert_eq!(dispatch.retry(), [start("b#1")]);
+}

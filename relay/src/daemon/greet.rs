@@ -1,5 +1,7 @@
 //! A connection's first moments: who is there, which versions fit, what is durable of its jobs.
 
+use std::collections::BTreeSet;
+
 use axum::extract::ws::{Message, WebSocket};
 use common::wire::{self, Durable, Fate, Hello};
 use futures_util::StreamExt;
@@ -54,8 +56,10 @@ pub(super) async fn durable(caller: &Caller, hello: &mut Hello, door: &Door) -> 
         let reason = "the registry can't be read, or a newer connection took over";
         End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned())
     })?;
-    let mut wanted = durable.iter().map(|held| !held.closed);
-    hello.jobs.retain(|_| wanted.next().unwrap_or(false));
+    // One that is not told of is still the agent's: its files can't be read at the moment.
+    let closed: BTreeSet<_> =
+        durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
+    hello.jobs.retain(|held| !closed.contains(&(&held.job, held.epoch)));
     Ok(durable)
 }
 

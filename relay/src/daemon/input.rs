@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::wire::{Fate, Hello, RelayFrame};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::dispatch::AgentId;
@@ -64,6 +65,8 @@ pub(super) enum Input {
     Filed,
     /// The engine has done what it could.
     Ensured(Result<(), String>),
+    /// The engine was asked where containers reach this host: a listener there, if that is needed and possible.
+    Gateway(Option<TcpListener>),
     /// The platform is stopped, as far as that went.
     Stopped(Result<(), String>),
     /// Something was seen of the container.

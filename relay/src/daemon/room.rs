@@ -10,7 +10,7 @@ use super::dispatch::AgentId;
 struct Agent {
     /// How many jobs it runs at once; none while it is not connected.
     capacity: Option<usize>,
-    /// It said that it is full; nothing is offered until one of its jobs ends.
+    /// It said that it is full; nothing is offered until one of its jobs ends, or it is asked again.
     full: bool,
     /// What it has, or was offered.
     jobs: BTreeSet<JobId>,
@@ -70,6 +70,15 @@ impl Agents {
     /// An agent said that it is full.
     pub(super) fn fill_up(&mut self, id: &AgentId) {
         self.change(id, |agent| agent.full = true);
+    }
+
+    /// Agents that said that they are full may have room again: they are asked the next time.
+    pub(super) fn ask_again(&mut self) {
+        let full: Vec<AgentId> =
+            self.agents.iter().filter(|(_, agent)| agent.full).map(|(id, _)| id.clone()).collect();
+        for id in full {
+            self.change(&id, |agent| agent.full = false);
+        }
     }
 
     /// What is with an agent.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
@@ -14,7 +15,7 @@ use super::absent::Absent;
 use super::agent_socket::Door;
 use super::board::Board;
 use super::connections::Connections;
-use super::core::{Core, Flow, HEARTBEAT};
+use super::core::{Core, Flow, Gateway, HEARTBEAT};
 use super::core_container::ContainerState;
 use super::deliver::Deliveries;
 use super::dispatch::Dispatch;
@@ -28,11 +29,11 @@ use super::{follower, listen, pulse, writer};
 use crate::config::Config;
 use crate::engine::{EngineKind, local};
 use crate::exit::Failure;
+use crate::inheritance;
 use crate::policy::Policy;
-use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
-use crate::registry::leftovers;
+use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
 use crate::time;
@@ -47,6 +48,8 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 /// # Errors
 /// One line when the registry is taken or not writable, a port is taken, or the system refuses something.
 pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+    inheritance::settle_daemon(root)
+        .map_err(|e| Failure::unreachable(format!("{} can't be entered: {e}", root.display())))?;
     registry.ensure()?;
     let broken = |e: io::Error| registry.not_writable(&e);
     let Some(lock) = take_lock(registry).map_err(broken)? else {
@@ -56,7 +59,8 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
         let dir = registry.dir().display();
         return Err(Failure::usage(format!("{holder} serves {dir} already: stop it with `relay down`")));
     };
-    lease::take_back(registry).map_err(broken)?;
+    // That of a daemon which has died would pass for this one's until it is written.
+    registry.lease().remove().map_err(broken)?;
     let state = StateDir::of(root)?;
     state.ensure()?;
     leftovers::remove(registry, SystemTime::now());
@@ -71,9 +75,16 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
         .enable_all()
         .build()
         .map_err(|e| Failure::unreachable(format!("no runtime: {e}")))?;
-    let served = runtime.block_on(run(config, registry, state, engine, lock));
+    // The registry is another daemon's to write only when the writer of this one has ended.
+    let held = lock.try_clone().map_err(broken)?;
+    let mut writer = None;
+    let served = runtime.block_on(run(config, registry, state, engine, lock, &mut writer));
     // An engine call that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if writer.is_some_and(|writer| writer.join().is_err()) {
+        tracing::error!("the writer of the registry broke off");
+    }
+    drop(held);
     served
 }
 
@@ -95,6 +106,7 @@ async fn run(
     state: StateDir,
     engine: EngineKind,
     lock: File,
+    writer_thread: &mut Option<JoinHandle<()>>,
 ) -> Result<(), Failure> {
     let memory = Memory::load(&state);
     let identity = Identity::load(&state).map_err(Failure::unreachable)?;
@@ -102,9 +114,11 @@ async fn run(
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
     let changes = Board::new();
     let feed = Feed::new();
-    let subscribers = Subscribers::new(registry, feed.clone()).map_err(|e| registry.not_writable(&e))?;
-    let (writer, active) =
+    let subscribers = reserve::with(registry, || Subscribers::new(registry, feed.clone()))
+        .map_err(|e| registry.not_writable(&e))?;
+    let (writer, thread, active) =
         writer::start(registry.clone(), changes.clone(), feed).map_err(|e| registry.not_writable(&e))?;
+    *writer_thread = Some(thread);
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let platform = Platform::new(engine, config, registry, &state, &identity, address.port());
     let door = Door { tokens: state.tokens(), identity, writer, core: sender, subscribers };
@@ -138,13 +152,15 @@ async fn run(
         next_try: None,
         busy: false,
         going_down: false,
-        gateway_bound: false,
+        stopped: false,
+        gateway: Gateway::Unknown,
         down_deadline: None,
         container: ContainerState::default(),
         deliveries: Deliveries::start(registry, config).map_err(|e| Failure::unreachable(e.to_string()))?,
     };
     core.remember(Durability::Synced);
-    lease::write(registry, &core.lease, Durability::Synced).map_err(|e| registry.not_writable(&e))?;
+    reserve::with(registry, || lease::write(registry, &core.lease, Durability::Synced))
+        .map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     core.adopt(&active).await;
     pulse::spawn(door.core.clone());

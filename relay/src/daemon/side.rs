@@ -211,7 +211,10 @@ impl RelaySide {
         };
         connection.durable = None;
         let (hello, agent) = (connection.hello.clone(), connection.caller.agent.clone());
-        let held = durable.iter().filter(|held| !held.closed).map(|held| held.job.clone()).collect();
+        let closed: BTreeSet<_> =
+            durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
+        let held = hello.jobs.iter().filter(|held| !closed.contains(&(&held.job, held.epoch)));
+        let held = held.map(|held| held.job.clone()).collect();
         said.push((
             id,
             Said::Frame(RelayFrame::Welcome { protocol: hello.protocol_max, durable, fate: None }),

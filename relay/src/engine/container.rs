@@ -221,6 +221,16 @@ pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), Strin
     query(engine, &["rm", "-f", name]).map(|_| ())
 }
 
+/// The names of a registry's containers on an engine.
+///
+/// # Errors
+/// The engine's last words.
+pub fn names(engine: EngineKind, registry: &Path) -> Result<Vec<String>, String> {
+    let label = format!("label={LABEL}={}", registry.display());
+    let answer = query(engine, &["container", "ls", "--all", "--filter", &label, "--format", "{{.Names}}"])?;
+    Ok(answer.split_whitespace().map(str::to_owned).collect())
+}
+
 fn find(engine: EngineKind, name: &str) -> Result<Option<Found>, String> {
     let format = "{{.State.Running}} {{.Image}} {{json .Config.Labels}}";
     let answer = match query(engine, &["container", "inspect", "--format", format, name]) {

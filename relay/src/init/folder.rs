@@ -63,9 +63,17 @@ impl Folder {
     /// # Errors
     /// The first failing call; nothing is left then.
     pub fn stage(self, name: &str, text: &str) -> io::Result<Staged> {
+        self.stage_like(name, name, text)
+    }
+
+    /// The same with the rights of what has the name `like`.
+    ///
+    /// # Errors
+    /// The first failing call; nothing is left then.
+    pub(super) fn stage_like(self, like: &str, name: &str, text: &str) -> io::Result<Staged> {
         let (temporary, mut file) = self.make_temporary(name)?;
         let staged = Staged { folder: self, temporary, name: name.to_owned() };
-        match rustix::fs::statat(&staged.folder.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(&staged.folder.0, like, AtFlags::SYMLINK_NOFOLLOW) {
             // Never wider than it was, not for a moment.
             Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => {
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(there.st_mode & 0o7777))?;
@@ -169,6 +177,18 @@ mod tests {
             assert!(Folder::of(&root.join(target), &root, true).is_err(), "{target}");
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_copy_has_the_rights_of_what_it_is_a_copy_of() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        fs::write(dir.path().join("config.toml"), "secret").unwrap();
+        fs::set_permissions(dir.path().join("config.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+        let folder = Folder::of(&dir.path().join("config.toml"), dir.path(), true).unwrap();
+        folder.stage_like("config.toml", "config.toml.before-init", "secret").unwrap().publish().unwrap();
+        assert_eq!((mode("config.toml"), mode("config.toml.before-init")), (0o600, 0o600));
     }
 
     #[test]

@@ -93,12 +93,30 @@ fn take(document: &mut DocumentMut) {
     }
 }
 
-/// A text that ended without a line break still does, so that a removal can restore it.
+/// A text that ended without a line break still does, so that a removal can restore it; and every line that stays keeps its
+/// own break, which the parser makes a plain one.
 fn ended_as(old: &str, mut new: String) -> String {
     if !old.is_empty() && !old.ends_with('\n') && new.ends_with('\n') {
         new.pop();
     }
-    new
+    if old.contains('\r') { with_breaks_of(old, &new) } else { new }
+}
+
+/// The lines of `new` with the breaks that they had in `old`, from which one piece is missing, or has come in or changed.
+fn with_breaks_of(old: &str, new: &str) -> String {
+    let bare = |line: &str| line.trim_end_matches(['\r', '\n']).to_owned();
+    let (old, new): (Vec<&str>, Vec<&str>) =
+        (old.split_inclusive('\n').collect(), new.split_inclusive('\n').collect());
+    let same = |(one, other): &(&&str, &&str)| bare(one) == bare(other);
+    let head = old.iter().zip(&new).take_while(same).count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(same).count();
+    let crlf = old.iter().filter(|line| line.ends_with("\r\n")).count() * 2 > old.len();
+    let made = new[head..new.len() - tail].iter().map(|line| match line.strip_suffix('\n') {
+        Some(line) if crlf => format!("{}\r\n", bare(line)),
+        _ => (*line).to_owned(),
+    });
+    let kept = |lines: &[&str]| lines.concat();
+    kept(&old[..head]) + &made.collect::<String>() + &kept(&old[old.len() - tail..])
 }
 
 #[cfg(test)]
@@ -125,12 +143,24 @@ mod tests {
             "[mcp_servers]\nother = { command = \"x\" }\n",
             "mcp_servers = { other = { command = \"x\" } }\n",
             "[projects.\"/a\"]\ntrust_level = \"trusted\"\n\n# the end\n",
+            "# mine\r\nmodel = 'x'   # why\r\n\r\n[tui]\r\nlong = \"\"\"\r\na\r\n\"\"\"\r\n",
+            "a = 1\r\nb = 2",
+            "a = 1\r\nb = 2\n[c]\r\nd = 3\n",
         ] {
             let with = written(Some(text));
             let parsed: toml::Table = toml::from_str(&with).unwrap();
             let own = parsed["mcp_servers"]["relay"].as_table().unwrap();
             assert_eq!(own["command"].as_str(), Some("relay"), "{with}");
             assert_eq!(judge(Some(&with), PUT).unwrap(), Verdict::nothing(), "{with}");
+            let whole =
+                |line: &str| with.split_inclusive('\n').any(|other| other.trim_end() == line.trim_end());
+            assert!(text.split_inclusive('\n').all(whole), "{with}");
+            let breaks = |text: &str| (text.matches("\r\n").count(), text.matches('\n').count());
+            let (crlf, all) = breaks(text);
+            assert!(
+                breaks(&with).0 >= crlf && (crlf < all || breaks(&with).0 == breaks(&with).1),
+                "{with:?}"
+            );
             assert_eq!(judge(Some(&with), Wish::Remove).unwrap(), Verdict::write(text.to_owned()), "{with}");
         }
         let made = written(None);

@@ -68,7 +68,7 @@ impl Staging {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         if let Some(old) = &file.copy {
             let copy = format!("{name}.{COPY}");
-            let staged = Folder::of(target, base, true)?.stage(&copy, old)?;
+            let staged = Folder::of(target, base, true)?.stage_like(&name, &copy, old)?;
             self.texts.push((staged, target.with_file_name(copy)));
         }
         let staged = Folder::of(target, base, true)?.stage(&name, text)?;

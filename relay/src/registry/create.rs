@@ -62,16 +62,30 @@ pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
         return Err(io::ErrorKind::StorageFull.into());
     }
     staged::sweep(&registry.staging(), SystemTime::now());
-    let Some(key) = draft.key else { return create_new(registry, draft).map(Created::New) };
+    let Some(key) = draft.key else { return create_new(registry, draft, None).map(Created::New) };
     let mut file = open_locked(&key_file(registry, key))?;
     let known = small_text(&mut file)?;
-    if let Ok(job) = known.trim().parse() {
-        return Ok(Created::Existing(job));
+    match launched(registry, &known) {
+        Some(job) => Ok(Created::Existing(job)),
+        None => create_new(registry, draft, Some(&mut file)).map(Created::New),
     }
-    let job = create_new(registry, draft)?;
-    overwrite(&mut file, &job.stem())?;
-    file.sync_data()?;
-    Ok(Created::New(job))
+}
+
+/// The job that a key's file names, if it was launched: the name is written first, and a launch that is killed behind that
+/// leaves no job.
+fn launched(registry: &Registry, known: &str) -> Option<JobId> {
+    let job: JobId = known.trim().parse().ok()?;
+    let there = is_taken(&registry.record(&job)) || is_taken(&registry.archived().record(&job));
+    there.then_some(job)
+}
+
+/// Waits until no other command is about to launch a job that follows another one; held until the handle is dropped.
+///
+/// # Errors
+/// `TimedOut` when another command holds it for too long; otherwise the failing call.
+pub fn turn_to_follow(registry: &Registry) -> io::Result<File> {
+    // No name of a job has a dot in it.
+    open_locked(&registry.names().file("follow.lock"))
 }
 
 /// The job that a key launched before.
@@ -80,7 +94,7 @@ pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
 /// When the key's file can't be read.
 pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
     match key_file(registry, key).read_text(SMALL) {
-        Ok(known) => Ok(known.trim().parse().ok()),
+        Ok(known) => Ok(launched(registry, &known)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
@@ -92,8 +106,13 @@ fn key_file(registry: &Registry, key: &str) -> FileRef {
     registry.names().file(format!("key.{}", &digest[..32]))
 }
 
-fn create_new(registry: &Registry, draft: &Draft<'_>) -> io::Result<JobId> {
+/// Makes a job. The file of its key names it before its record can be seen.
+fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) -> io::Result<JobId> {
     let job = next_number(registry, &draft.name)?;
+    if let Some(key) = key {
+        overwrite(key, &job.stem())?;
+        key.sync_data()?;
+    }
     let spec = (draft.spec)(&job);
     let queued = Queued {
         workspace: draft.workspace.clone(),
@@ -196,7 +215,10 @@ pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<(
 }
 
 /// Opens a small file and locks it for as long as the handle lives.
-fn open_locked(small: &FileRef) -> io::Result<File> {
+///
+/// # Errors
+/// `TimedOut` when another process holds it for too long; otherwise the failing call.
+pub(super) fn open_locked(small: &FileRef) -> io::Result<File> {
     let file = small.open_or_make()?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {

@@ -80,6 +80,19 @@ fn the_same_key_gives_the_same_job() {
 }
 
 #[test]
+fn a_key_whose_launch_was_cut_off_before_its_job_could_be_seen_launches_one() {
+    let (_dir, registry) = registry();
+    assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#1")));
+    // The record of the job that the key names never got its name.
+    fs::remove_file(registry.record(&id("a#1"))).unwrap();
+    assert_eq!(of_key(&registry, "k").unwrap(), None);
+    assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#2")));
+    fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
+    assert_eq!(launch(&registry, "a", Some("k")), Created::Existing(id("a#2")));
+    assert_eq!(of_key(&registry, "k").unwrap(), Some(id("a#2")));
+}
+
+#[test]
 fn parallel_launches_get_different_numbers() {
     let (_dir, registry) = registry();
     let mut jobs: Vec<String> = std::thread::scope(|scope| {

@@ -254,6 +254,12 @@ impl Dir {
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
+    /// Files that can still be made on its disk; `None` where the system does not tell or sets no bound.
+    pub fn free_files(&self) -> Option<u64> {
+        let disk = rustix::fs::fstatvfs(self.fd().ok()?).ok()?;
+        (disk.f_files > 0).then_some(disk.f_favail)
+    }
+
     /// Target of a link, as text.
     pub(super) fn read_link(&self, name: &Path) -> io::Result<std::ffi::CString> {
         Ok(rustix::fs::readlinkat(self.fd()?, name, Vec::new())?)

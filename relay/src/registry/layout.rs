@@ -8,6 +8,7 @@ use common::ids::JobId;
 use super::dir::Dir;
 use super::file_ref::FileRef;
 use super::refused::{self, Reason, Refused};
+use super::reserve;
 use crate::exit::Failure;
 use crate::sandbox;
 
@@ -80,7 +81,13 @@ impl Registry {
                 _ => refused.to_string(),
             });
         }
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        if reserve::is_lacking(error) && !reserve::has_files(self) {
+            return Failure::unreachable(format!(
+                "the disk of the registry {dir} has no free inodes: nothing was changed; remove some files there and try \
+                 again"
+            ));
+        }
+        if reserve::is_lacking(error) {
             return Failure::unreachable(format!(
                 "the disk of the registry {dir} is full: nothing was changed; free some space and try again"
             ));
@@ -211,6 +218,11 @@ impl Registry {
     /// The file that the daemon holds locked.
     pub fn lock(&self) -> FileRef {
         self.folder.file("relay.lock")
+    }
+
+    /// The file that is held locked while archived jobs are removed.
+    pub fn prune_lock(&self) -> FileRef {
+        self.folder.file("prune.lock")
     }
 
     /// The token of programs that subscribe to events.

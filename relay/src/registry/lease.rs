@@ -8,6 +8,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use common::ids::JobId;
 use jiff::Timestamp;
@@ -20,6 +21,9 @@ use crate::engine::vitals::Vitals;
 
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
+
+/// A daemon that has not written its lease for so long does not run, or can't write: three heartbeats.
+const SILENT: Duration = Duration::from_secs(15);
 
 /// Longest lease, in bytes: a death may name fifty jobs.
 const MOST: u64 = 256 << 10;
@@ -50,6 +54,28 @@ pub struct Lease {
     /// How its container last died, until the agent was told and has ended what that cut off. For readers, too.
     #[serde(default)]
     pub death: Option<Death>,
+}
+
+/// Tells the daemons of a registry apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+}
+
+impl Lease {
+    /// The daemon whose lease this is.
+    pub fn holder(&self) -> Holder {
+        Holder { pid: self.pid, started_at: self.started_at }
+    }
+
+    /// For how long the daemon has said nothing; `None` while that is usual.
+    pub fn silence(&self, now: Timestamp) -> Option<Duration> {
+        let silence = Duration::try_from(now.duration_since(self.heartbeat_at)).ok()?;
+        (silence >= SILENT).then_some(silence)
+    }
 }
 
 /// How a container died.
@@ -138,20 +164,7 @@ pub fn read(registry: &Registry) -> Option<Lease> {
 /// # Errors
 /// When it can't be written.
 pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
-    registry.lease().replace(&serde_json::to_vec(lease)?, durability)
-}
-
-/// Takes back what an earlier daemon said of its platform: whoever holds the registry now has not looked at it yet.
-///
-/// # Errors
-/// When it can't be written.
-pub fn take_back(registry: &Registry) -> io::Result<()> {
-    let Some(mut lease) = read(registry) else { return Ok(()) };
-    if matches!(lease.platform, PlatformStatus::Ready { .. } | PlatformStatus::Failed { .. }) {
-        lease.platform = PlatformStatus::Starting { detail: "the relay reads its registry".to_owned() };
-        write(registry, &lease, Durability::Cached)?;
-    }
-    Ok(())
+    registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
 
 /// Whether a daemon holds the registry.
@@ -163,7 +176,12 @@ pub fn is_held(registry: &Registry) -> bool {
     }
 }
 
-/// The lease of the daemon that lives, if one does.
+/// The daemon that holds the registry; `None` where none does, or one that still has to write its lease.
+pub fn holder(registry: &Registry) -> Option<Holder> {
+    of_living(registry).map(|lease| lease.holder())
+}
+
+/// The lease of the daemon that lives, if one does and has written it.
 pub fn of_living(registry: &Registry) -> Option<Lease> {
     if is_held(registry) { read(registry) } else { None }
 }

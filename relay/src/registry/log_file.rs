@@ -47,6 +47,8 @@ pub struct LogWriter {
     left_out: u64,
     /// The newest output that could not be written.
     gap: Option<Gap>,
+    /// What a power loss would take.
+    unsynced: bool,
 }
 
 /// Output that is not there: a hole in the file, which needs no room and keeps the offsets right.
@@ -69,7 +71,15 @@ impl LogWriter {
                 (len, left_out(&file, len)?)
             }
         };
-        Ok(Self { path: path.clone(), len, left_out, gap: None })
+        Ok(Self { path: path.clone(), len, left_out, gap: None, unsynced: false })
+    }
+
+    /// Makes what was appended survive a power loss.
+    ///
+    /// # Errors
+    /// When it can't be synced.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.unsynced) { self.path.open_to_append()?.sync_data() } else { Ok(()) }
     }
 
     /// How many bytes of the worker's output it has seen.
@@ -93,6 +103,7 @@ impl LogWriter {
             return Err(e);
         }
         self.len += new.len() as u64;
+        self.unsynced = true;
         if self.mark() {
             self.gap = None;
         }
@@ -121,6 +132,7 @@ impl LogWriter {
             gap => *gap = Some(Gap { at: self.len, len: new }),
         }
         self.len += new;
+        self.unsynced = true;
         self.mark();
         Ok(())
     }
@@ -156,7 +168,7 @@ impl LogWriter {
         file.read_exact_at(&mut tail, self.len - TAIL)?;
         kept.extend_from_slice(&tail);
         self.path.replace(&kept, Durability::Cached)?;
-        *self = Self::open(&self.path)?;
+        *self = Self { unsynced: true, ..Self::open(&self.path)? };
         Ok(())
     }
 }

@@ -141,12 +141,20 @@ pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
 /// # Errors
 /// When a file can't be removed.
 pub fn remove_done(registry: &Registry, job: &JobId) -> io::Result<()> {
+    if is_pending(registry, job) { Ok(()) } else { remove(registry, job) }
+}
+
+/// The same for a job whose end was shown: any other one is still to be told.
+///
+/// # Errors
+/// When a file can't be removed.
+pub fn remove_told(registry: &Registry, job: &JobId) -> io::Result<()> {
+    if registry.outbox_shown(job).exists() { remove_done(registry, job) } else { Ok(()) }
+}
+
+fn is_pending(registry: &Registry, job: &JobId) -> bool {
     let pending = |entry: Entry| entry.ways.values().any(|way| way.state == WayState::Pending);
-    if read(registry, job).is_ok_and(|entry| entry.is_some_and(pending)) {
-        Ok(())
-    } else {
-        remove(registry, job)
-    }
+    read(registry, job).is_ok_and(|entry| entry.is_some_and(pending))
 }
 
 /// Forgets a job.

@@ -1,4 +1,4 @@
-//! Removing archived jobs for good. Called by whoever is the registry's sole writer: the daemon, or who holds its lock.
+//! Removing archived jobs for good: by the daemon, or by a command where none runs. A lock of its own keeps two apart.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,6 +25,7 @@ pub struct Keep {
 /// # Errors
 /// When the archive can't be read or a file can't be removed.
 pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
+    let _turn = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archived();
     let records = read::records(&archive)?;
     let ended = records

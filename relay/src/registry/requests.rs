@@ -11,6 +11,7 @@ use super::Registry;
 use super::atomic::Durability;
 use super::dir::Dir;
 use super::file_ref::FileRef;
+use super::lease::Holder;
 use super::prune::Keep;
 use super::refused::Refused;
 
@@ -51,13 +52,20 @@ pub enum Request {
     },
     /// Remove archived jobs for good.
     Prune {
+        /// The daemon that is meant: no other one obeys. None in a request of an earlier version, which none obeys.
+        #[serde(default)]
+        relay: Option<Holder>,
         /// What stays.
         keep: Keep,
     },
     /// Make sure of the platform now, whatever was tried before.
     Up,
     /// Stop the platform and the daemon; jobs that still run are ended.
-    Down,
+    Down {
+        /// The daemon that is meant: no other one obeys. None in a request of an earlier version, which none obeys.
+        #[serde(default)]
+        relay: Option<Holder>,
+    },
 }
 
 /// A request that lies in the folder.
@@ -81,6 +89,35 @@ pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
     let file = registry.requests().file(name);
     file.create(&serde_json::to_vec(request)?, durability)?;
     Ok(file.path().to_owned())
+}
+
+/// A request for as long as a command waits for it: a daemon that has died leaves it behind.
+#[derive(Debug)]
+pub struct Awaited<'a> {
+    registry: &'a Registry,
+    path: PathBuf,
+}
+
+impl<'a> Awaited<'a> {
+    /// Files a request.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub fn file(registry: &'a Registry, request: &Request) -> io::Result<Self> {
+        Ok(Self { registry, path: file(registry, request)? })
+    }
+
+    /// Whether the daemon still has it to do.
+    pub fn is_filed(&self) -> bool {
+        file_of(self.registry, &self.path).exists()
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        // Best effort: what names its daemon is obeyed by no other one.
+        let _ = remove(self.registry, &self.path);
+    }
 }
 
 /// Every request, oldest first.

@@ -8,11 +8,13 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
 use super::atomic::Durability;
 use super::dir::Dir;
 use super::file_ref::FileRef;
+use super::reserve;
 
 /// Hidden names that are tried: what is left of a process that had the same number, or of a second thread.
 const ATTEMPTS: u32 = 100;
@@ -154,6 +156,25 @@ impl FileRef {
             staged.sync()?;
         }
         staged.replace()
+    }
+
+    /// Replaces it; where the disk has no room for a copy, writes over it in one call, with spaces behind shorter bytes
+    /// until they are cut off. For small files whose readers pass over what they can't read.
+    ///
+    /// # Errors
+    /// The first failing call.
+    pub fn replace_or_overwrite(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
+        let lacking = match self.replace(bytes, durability) {
+            Err(e) if reserve::is_lacking(&e) => e,
+            replaced => return replaced,
+        };
+        let file = self.open_to_write().map_err(|_| lacking)?;
+        let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+        let mut padded = bytes.to_vec();
+        padded.resize(len.max(bytes.len()), b' ');
+        file.write_all_at(&padded, 0)?;
+        file.set_len(bytes.len() as u64)?;
+        if durability == Durability::Synced { file.sync_data() } else { Ok(()) }
     }
 
     /// Makes it with mode 0600, whole from its first moment on. Its name survives a power loss after [`Dir::sync`].

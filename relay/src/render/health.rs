@@ -97,6 +97,10 @@ pub fn of(record: &JobRecord, view: &View) -> Health {
             ),
         );
     }
+    if let Relay::Silent { pid, for_ms } = view.relay {
+        let silent = queue::silent(pid, for_ms);
+        return say(Word::Stale, format!("this is as of {heard}, and the work may go on; {silent}"));
+    }
     if record.link == Some(Link::Lost) {
         let why = match &view.relay {
             Relay::Up(PlatformStatus::Failed { detail }) => text::one_line(detail, DETAIL),

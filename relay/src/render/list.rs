@@ -43,6 +43,7 @@ pub fn of(records: &[JobRecord], view: &View, columns: usize) -> String {
 pub fn headline(records: &[JobRecord], view: &View) -> String {
     let mut parts = vec![match &view.relay {
         Relay::Down => "no relay is running (`relay up`)".to_owned(),
+        Relay::Silent { for_ms, .. } => format!("relay not heard for {}", duration::short(*for_ms)),
         Relay::Up(PlatformStatus::Ready { max_jobs, agents, .. }) => match agents {
             1 => format!("relay ready, {max_jobs} jobs at once"),
             agents => format!("relay ready, {agents} agents"),

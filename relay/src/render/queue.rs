@@ -1,5 +1,6 @@
 //! Why a queued job waits.
 
+use common::duration;
 use common::ids::JobId;
 use common::text;
 
@@ -22,6 +23,7 @@ pub fn reason_of(job: &JobId, view: &View) -> String {
 fn behind(view: &View, ahead: usize) -> String {
     match &view.relay {
         Relay::Down => "no relay is running: `relay up` starts it".to_owned(),
+        Relay::Silent { pid, for_ms } => silent(*pid, *for_ms),
         Relay::Up(PlatformStatus::Starting { detail }) => {
             format!("the platform is starting: {}; the job starts by itself", text::one_line(detail, REASON))
         }
@@ -35,6 +37,14 @@ fn behind(view: &View, ahead: usize) -> String {
             ahead => format!("place {}, {ahead} jobs are ahead of it; it starts by itself", ahead + 1),
         },
     }
+}
+
+/// A relay that holds the registry and says nothing.
+pub fn silent(pid: u32, for_ms: u64) -> String {
+    let silence = duration::short(for_ms);
+    format!(
+        "the relay (process {pid}) has not been heard for {silence}; if that lasts, end it and run `relay up`"
+    )
 }
 
 #[cfg(test)]
@@ -52,6 +62,10 @@ mod tests {
         let failed = PlatformStatus::Failed { detail: "docker is not running\nstart it".into() };
         for (relay, expected) in [
             (Relay::Down, "no relay is running: `relay up` starts it"),
+            (
+                Relay::Silent { pid: 7, for_ms: 20_000 },
+                "the relay (process 7) has not been heard for 20.0s; if that lasts, end it and run `relay up`",
+            ),
             (Relay::Up(PlatformStatus::Stopped), "the platform is stopped: `relay up` starts it"),
             (Relay::Up(failed), "the platform can't be started: docker is not running; it is tried again"),
         ] {

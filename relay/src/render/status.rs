@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::health::{self, Word};
 use super::rows::{ROW, Rows};
 use super::times::{ago, between, clock};
-use super::{Relay, View, steps, width};
+use super::{View, steps, width};
 
 /// Steps that are listed: the newest.
 const STEPS: usize = 8;
@@ -53,7 +53,7 @@ pub fn block(record: &JobRecord, view: &View) -> String {
 /// How long the job has taken as far as is known, in milliseconds: since its start, or its launch while it has none.
 pub fn elapsed(record: &JobRecord, view: &View) -> u64 {
     let known_until = match record.state {
-        state if state != State::Queued && view.relay == Relay::Down => record.last_event_at,
+        state if state != State::Queued && !view.relay.is_heard() => record.last_event_at,
         _ => view.now,
     };
     between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(known_until))
@@ -68,7 +68,7 @@ pub fn state(record: &JobRecord, view: &View) -> String {
 fn headline(record: &JobRecord, view: &View) -> String {
     let state = match record.state {
         // Whether it still is, nobody knows. (A queued one is: only a relay could change that.)
-        state if !state.is_final() && state != State::Queued && view.relay == Relay::Down => {
+        state if !state.is_final() && state != State::Queued && !view.relay.is_heard() => {
             format!("{} as of {}", state.as_str(), ago(record.last_event_at, view.now))
         }
         _ => state(record, view),
@@ -106,7 +106,7 @@ impl Rows<'_> {
         if record.state == State::Queued {
             return self.add("waits", &health.rest);
         }
-        let down = view.relay == Relay::Down;
+        let down = !view.relay.is_heard();
         match record.link {
             Some(Link::Lost) => {
                 let since = ago(record.last_event_at, view.now);

@@ -3,7 +3,7 @@
 use common::event::StepOutcome;
 use common::record::JobRecord;
 
-use super::super::{Paint, samples};
+use super::super::{Paint, Relay, samples};
 use super::*;
 
 fn show(record: &JobRecord, second: i64) -> String {

@@ -1,19 +1,46 @@
 //! What is known beside a job's record.
 
+use common::duration;
 use common::ids::JobId;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Paint;
-use crate::registry::lease::PlatformStatus;
+use crate::registry::lease::{Lease, PlatformStatus};
 
 /// Whether a relay holds the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relay {
     /// None does: records are as old as their last event.
     Down,
+    /// One does, and has said nothing for long: records are as old as their last event.
+    Silent {
+        /// Its process id.
+        pid: u32,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
     /// One does.
     Up(PlatformStatus),
+}
+
+impl Relay {
+    /// The relay that holds the registry, by its lease; one that has just started has none yet.
+    pub fn of(is_held: bool, lease: Option<Lease>, now: Timestamp) -> Self {
+        let Some(lease) = lease.filter(|_| is_held) else {
+            let detail = "the relay has just been started".to_owned();
+            return if is_held { Self::Up(PlatformStatus::Starting { detail }) } else { Self::Down };
+        };
+        match lease.silence(now) {
+            Some(silence) => Self::Silent { pid: lease.pid, for_ms: duration::millis(silence) },
+            None => Self::Up(lease.platform),
+        }
+    }
+
+    /// Whether records are as new as they can be.
+    pub fn is_heard(&self) -> bool {
+        matches!(self, Self::Up(_))
+    }
 }
 
 /// Everything a text needs that is not in the record.

@@ -6,6 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::StateDir;
+use crate::engine::EngineKind;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::lease::Death;
 
@@ -21,6 +22,9 @@ pub struct Memory {
     /// How its container last died, until every job that this cut off has its end.
     #[serde(default)]
     pub death: Option<Death>,
+    /// Container engines on which something of this registry may still run.
+    #[serde(default)]
+    pub engines: Vec<EngineKind>,
 }
 
 impl Memory {

@@ -9,7 +9,7 @@ use super::model::{Model, News, Pane};
 use super::records::Records;
 use super::tail::Tail;
 use crate::explain;
-use crate::registry::lease::{self, PlatformStatus};
+use crate::registry::lease;
 use crate::registry::{Registry, event_log};
 use crate::render::{Paint, Relay, View};
 
@@ -55,15 +55,11 @@ impl Feed {
     }
 
     fn view(&self, records: &[JobRecord]) -> View {
-        let starting = || PlatformStatus::Starting { detail: "the relay has just been started".to_owned() };
-        let relay = if lease::is_held(&self.registry) {
-            Relay::Up(lease::read(&self.registry).map_or_else(starting, |lease| lease.platform))
-        } else {
-            Relay::Down
-        };
+        let now = Timestamp::now();
+        let relay = Relay::of(lease::is_held(&self.registry), lease::read(&self.registry), now);
         let queued = records.iter().filter(|record| record.state == State::Queued);
         View {
-            now: Timestamp::now(),
+            now,
             zone: self.zone.clone(),
             relay,
             queue: queued.map(|record| record.job.clone()).collect(),

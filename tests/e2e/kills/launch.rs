@@ -12,9 +12,9 @@ use relay_tests::harness::{Engine, Site};
 use super::CALLS;
 
 /// Runs a launch that dies at the beginning of its nth `call`; gives its stdout, or nothing when it got past all of them.
-fn killed(site: &Site, call: &str, nth: u32) -> Option<String> {
-    let launch =
-        site.command(&["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
+fn killed(site: &Site, call: &str, nth: u32, more: &[&str]) -> Option<String> {
+    let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"];
+    let launch = site.command(&[&launch, more].concat());
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={nth}"), "--"]);
@@ -37,7 +37,7 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
     let (mut states, mut promised) = (0, BTreeSet::new());
     for call in CALLS {
         for nth in 1.. {
-            let Some(stdout) = killed(&site, call, nth) else { break };
+            let Some(stdout) = killed(&site, call, nth, &[]) else { break };
             states += 1;
             promised.extend((!stdout.is_empty()).then_some(stdout));
             assert!(nth < 200, "{call} is called without end");
@@ -75,4 +75,27 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
         promised.len()
     ));
     assert!(states > 10);
+}
+
+#[test]
+fn a_launch_with_a_key_that_is_killed_at_any_call_and_repeated_makes_one_job() {
+    let site = Site::new(Engine::Local);
+    site.agree();
+    let mut kills = 0;
+    for call in ["write", "fdatasync", "fsync", "renameat2", "ftruncate"] {
+        for nth in 1.. {
+            let key = format!("{call}-{nth}");
+            let before = site.relay(&["status", "-a", "-n", "1000", "--json"]).lines().count();
+            let was_killed = killed(&site, call, nth, &["--key", &key]).is_some();
+            site.launch_shell("true", &["--key", &key]);
+            let after = site.relay(&["status", "-a", "-n", "1000", "--json"]).lines().count();
+            assert_eq!(after - before, 1, "{key}");
+            if !was_killed {
+                break;
+            }
+            kills += 1;
+            assert!(nth < 200, "{call} is called without end");
+        }
+    }
+    assert!(kills > 10, "{kills}");
 }

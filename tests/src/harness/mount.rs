@@ -27,8 +27,20 @@ impl Mounted {
     /// # Panics
     /// When they can't be mounted.
     pub fn tmpfs(site: Site, room: &str) -> Self {
+        Self::with_options(site, &format!("size={room}"))
+    }
+
+    /// The same with room for this many files.
+    ///
+    /// # Panics
+    /// When they can't be mounted.
+    pub fn few_files(site: Site, files: u32) -> Self {
+        Self::with_options(site, &format!("size=64m,nr_inodes={files}"))
+    }
+
+    fn with_options(site: Site, options: &str) -> Self {
         let mut mounts = Mounts { root: site.root().to_owned(), paths: Vec::new() };
-        mounts.add(&site.registry(), &["-t", "tmpfs", "-o", &format!("size={room},mode=0700"), "tmpfs"]);
+        mounts.add(&site.registry(), &["-t", "tmpfs", "-o", &format!("{options},mode=0700"), "tmpfs"]);
         Self { site, _mounts: mounts }
     }
 }
@@ -51,6 +63,20 @@ impl Drop for Mounts {
         }
         // The site could not remove what something was mounted on.
         let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// Makes files in a folder until no more can be made.
+///
+/// # Panics
+/// When one can't be made for another reason.
+pub fn crowd(folder: &Path) {
+    fs::create_dir_all(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    for n in 0.. {
+        match fs::File::create(folder.join(n.to_string())) {
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => return,
+            made => drop(made.unwrap_or_else(|e| panic!("{}: {e}", folder.display()))),
+        }
     }
 }
 

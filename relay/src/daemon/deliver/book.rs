@@ -123,9 +123,9 @@ impl Book {
         mut see: impl FnMut(&Entry) -> Sight,
     ) -> Vec<Act> {
         let mut acts = Vec::new();
+        let (mut to_people, mut all) = self.load();
         let jobs: Vec<JobId> = self.open.keys().cloned().collect();
         for job in jobs {
-            let (mut to_people, mut all) = self.load();
             let Some(open) = self.open.get_mut(&job) else { continue };
             if let Some(until) = open.attended_until {
                 if !is_past(until, now) {
@@ -153,6 +153,10 @@ impl Book {
                     continue;
                 }
                 let to_session = kind == Kind::Codex;
+                // Without a free slot nothing is looked at: that reads files.
+                if all >= MOST || (!to_session && to_people >= MOST_TO_PEOPLE) {
+                    continue;
+                }
                 if to_session {
                     match open.turn(&see(&open.entry), now) {
                         Turn::Ours => {}
@@ -163,12 +167,10 @@ impl Book {
                         }
                     }
                 }
-                if all < MOST && (to_session || to_people < MOST_TO_PEOPLE) {
-                    all += 1;
-                    to_people += usize::from(!to_session);
-                    open.running.insert(kind);
-                    acts.push(Act::Run(job.clone(), kind));
-                }
+                all += 1;
+                to_people += usize::from(!to_session);
+                open.running.insert(kind);
+                acts.push(Act::Run(job.clone(), kind));
             }
             acts = self.with_close(acts, &job);
         }

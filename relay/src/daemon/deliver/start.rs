@@ -7,6 +7,8 @@ use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
+use super::entry::Kind;
+use super::ways::QUEUED;
 use crate::registry::outbox::{self, Entry, WayState};
 use crate::registry::{Registry, read};
 
@@ -32,10 +34,14 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
             Ok(Some(found)) if found.schema > outbox::SCHEMA => {}
             Ok(Some(found)) if found.ways.values().any(|way| way.state == WayState::Pending) => {
                 if is_entry {
+                    give_back_unsent(registry, &found);
                     pending.push(found);
                 }
             }
-            Ok(_) => forget_archived(registry, &job),
+            Ok(found) => {
+                found.iter().for_each(|found| give_back_unsent(registry, found));
+                forget_archived(registry, &job);
+            }
             Err(e) => {
                 tracing::warn!("{job}: what was to be delivered can't be read and is begun anew: {e}");
                 outbox::remove(registry, &job)?;
@@ -45,11 +51,27 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
     Ok(pending)
 }
 
-/// Forgets an end that nothing is to be done for, once its job is no longer among the newest.
+/// Takes back a claim for a message to a session that was never sent: its daemon was killed meanwhile.
+fn give_back_unsent(registry: &Registry, entry: &Entry) {
+    let way = entry.ways.get(Kind::Codex.as_str());
+    let unsent = way.is_some_and(|way| way.state != WayState::Taken)
+        && outbox::shown(registry, &entry.job).is_some_and(|shown| shown.by == QUEUED);
+    if unsent && let Err(e) = outbox::unclaim(registry, &entry.job) {
+        tracing::warn!("{}: a message that was not sent counts as told: {e}", entry.job);
+    }
+}
+
+/// Forgets an end that nothing is to be done for, once its job is no longer among the newest and somebody was shown the
+/// end, or the job was removed for good.
 pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
-    if !registry.record(job).exists()
-        && let Err(e) = outbox::remove(registry, job)
-    {
+    let removed = if registry.record(job).exists() {
+        Ok(())
+    } else if registry.archived().record(job).exists() {
+        outbox::remove_told(registry, job)
+    } else {
+        outbox::remove(registry, job)
+    };
+    if let Err(e) = removed {
         tracing::warn!("{job}: its place in the outbox can't be removed: {e}");
     }
 }
@@ -71,4 +93,39 @@ pub(super) fn without_entry(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::registry::outbox::{SCHEMA, Shown, Way};
+
+    use super::*;
+
+    #[test]
+    fn an_end_whose_message_was_never_sent_is_to_be_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(dir.path());
+        registry.ensure().unwrap();
+        let states = [WayState::Pending, WayState::GivenUp, WayState::Taken];
+        let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
+        for (job, state) in jobs.iter().zip(states) {
+            let way = Way { state, attempts: 1, next_at: None, last_error: None };
+            let entry = Entry {
+                schema: SCHEMA,
+                job: job.clone(),
+                ended_at: Timestamp::UNIX_EPOCH,
+                session: None,
+                ways: BTreeMap::from([("codex".to_owned(), way)]),
+            };
+            outbox::write(&registry, &entry).unwrap();
+            std::fs::write(registry.record(job), "{}").unwrap();
+            let shown = Shown { at: Timestamp::UNIX_EPOCH, by: QUEUED.to_owned(), session: None };
+            assert!(outbox::claim(&registry, job, &shown).unwrap());
+        }
+        let pending = entries(&registry).unwrap();
+        assert_eq!(pending.iter().map(|entry| &entry.job).collect::<Vec<_>>(), [&jobs[0]]);
+        assert_eq!(outbox::unshown(&registry).unwrap(), jobs[..2]);
+    }
 }

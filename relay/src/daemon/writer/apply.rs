@@ -12,7 +12,6 @@ use super::claims;
 use super::command::{Command, Receipt, Receipts};
 use super::ids::EventIds;
 use super::job::{OpenJob, is_urgent};
-use super::room::FULL;
 use super::spec;
 use super::thread::Writer;
 use crate::daemon::dispatch::AgentId;
@@ -25,8 +24,8 @@ impl Writer {
             Command::Adopt(job) => self.job(&job).map(|_| ())?,
             Command::Events { caller, job, epoch, first_seq, batch, receipts } => {
                 match self.admit(&caller, &job).and_then(|()| claims::own_name(&caller, &batch)) {
-                    Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts),
-                    denied => self.promise(&job, epoch, denied, &receipts),
+                    Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts, now),
+                    denied => self.promise(&job, epoch, denied, &receipts, now),
                 }
             }
             Command::Output { caller, job, epoch, offset, bytes, receipts } => {
@@ -34,7 +33,7 @@ impl Writer {
                 let taken = self.admit(&caller, &job).and_then(|()| {
                     self.with_job(&job, |open, _| open.take_output(epoch, offset, &bytes, full))
                 });
-                self.promise(&job, epoch, taken, &receipts);
+                self.promise(&job, epoch, taken, &receipts, now);
             }
             Command::Own { job, body } => self.own(&job, *body, now),
             Command::DropEnv(job) => spec::drop_env(&self.registry, &job)?,
@@ -44,11 +43,11 @@ impl Writer {
             }
             Command::Offer { job, agent } => self.claims.offer(job, agent),
             Command::Durable { caller, jobs, reply } => {
-                // Without an answer the connection ends and the agent asks again: a wrong one could end its jobs.
                 if self.claims.hello(&caller) {
-                    let durable: io::Result<Vec<Durable>> =
-                        jobs.iter().map(|progress| self.durable(&caller.agent, progress)).collect();
-                    self.answers.push((durable?, reply));
+                    // A wrong answer could end a job: there is none for one whose files can't be read at the moment.
+                    let durable = jobs.iter().filter_map(|progress| self.held(&caller.agent, progress));
+                    let durable = durable.collect();
+                    self.answers.push((durable, reply));
                 }
             }
             Command::Left(caller) => self.claims.left(&caller),
@@ -57,7 +56,15 @@ impl Writer {
         Ok(())
     }
 
-    fn events(&mut self, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>, receipts: &Receipts) {
+    fn events(
+        &mut self,
+        job: &JobId,
+        epoch: u32,
+        first_seq: u64,
+        batch: Vec<Event>,
+        receipts: &Receipts,
+        now: Instant,
+    ) {
         let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
         // A job that is not open any more gets its answer whatever the disk says.
         if self.room.is_full() && !self.room.wants(job, has_end) && self.job(job).is_ok() {
@@ -69,7 +76,7 @@ impl Writer {
             // The frame that says so may have been lost with its connection.
             spec::forget_env(&self.registry, job);
         }
-        self.promise(job, epoch, taken, receipts);
+        self.promise(job, epoch, taken, receipts, now);
     }
 
     /// Leaves an agent's events where they are. The record says why nothing new is seen.
@@ -77,11 +84,12 @@ impl Writer {
         if !self.room.wait(job, receipts) {
             return;
         }
+        let reason = self.room.reason().to_owned();
         let told = self.with_job(job, |open, ids| {
             if open.record().link != Some(Link::Connected) {
                 return Ok(());
             }
-            open.take_own(EventBody::LinkLost { reason: FULL.to_owned() }, ids)
+            open.take_own(EventBody::LinkLost { reason }, ids)
         });
         if let Err(e) = told {
             tracing::warn!("{job}: its record can't say that the disk is full: {e}");
@@ -90,7 +98,7 @@ impl Writer {
 
     pub(super) fn own(&mut self, job: &JobId, body: EventBody, now: Instant) {
         if self.room.is_full() && !is_urgent(&body) {
-            return tracing::warn!("{job}: an event of the relay's own is left out: {FULL}");
+            return tracing::warn!("{job}: an event of the relay's own is left out: {}", self.room.reason());
         }
         let urgent = is_urgent(&body).then(|| body.clone());
         match self.with_job(job, |open, ids| open.take_own(body, ids)) {
@@ -132,8 +140,9 @@ impl Writer {
         }
     }
 
-    /// Notes who wants a receipt after the commit. What could not be taken is told at once.
-    fn promise(&mut self, job: &JobId, epoch: u32, taken: io::Result<()>, receipts: &Receipts) {
+    /// Notes who wants a receipt after the commit. What breaks the protocol is told at once; where the job's files fail, its
+    /// agent waits.
+    fn promise(&mut self, job: &JobId, epoch: u32, taken: io::Result<()>, receipts: &Receipts, now: Instant) {
         let problem = match (taken, self.open.get_mut(job)) {
             (Ok(()), Some(open)) => return open.promise(receipts),
             // The agent comes back and is told that the registry wants nothing more of it.
@@ -141,9 +150,17 @@ impl Writer {
                 "it is unknown here, or has ended".to_owned()
             }
             (Ok(()), None) => "it is unknown here, or has ended".to_owned(),
-            (Err(e), _) => e.to_string(),
+            (Err(e), _) if is_broken_protocol(&e) => e.to_string(),
+            (Err(e), _) => return self.set_apart(job, &e, receipts.clone(), now),
         };
         receipts.post(job.clone(), Receipt { epoch, problem: Some(problem), ..Receipt::default() });
+    }
+
+    /// Has the agent of a job wait whose files fail.
+    pub(super) fn set_apart(&mut self, job: &JobId, error: &io::Error, receipts: Receipts, now: Instant) {
+        if self.quarantine.set_apart(job, receipts, now) {
+            tracing::error!("{job}: its files can't be used ({error}): its events wait at its agent");
+        }
     }
 
     /// Lets through what a job's agent says.
@@ -151,6 +168,13 @@ impl Writer {
         self.job(job)?;
         let recorded = self.open.get(job).and_then(|open| open.record().agent.as_deref());
         self.claims.admit(caller, job, recorded)
+    }
+
+    /// The same as [`Self::durable`]; `None` where that can't be told now.
+    fn held(&mut self, agent: &AgentId, progress: &JobProgress) -> Option<Durable> {
+        let durable = self.durable(agent, progress);
+        let job = &progress.job;
+        durable.inspect_err(|e| tracing::error!("{job}: what is durable of it can't be told: {e}")).ok()
     }
 
     /// What is durable of a job that an agent says it holds; nothing more is wanted of one that is not its own.
@@ -183,4 +207,10 @@ impl Writer {
             self.archive.add(finished_at, job.clone());
         }
     }
+}
+
+/// Whether it is the agent that is wrong, and not a file of the job: a refusal of this program's own.
+fn is_broken_protocol(error: &io::Error) -> bool {
+    let refused = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied);
+    refused && error.raw_os_error().is_none()
 }

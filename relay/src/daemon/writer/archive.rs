@@ -25,12 +25,17 @@ impl Archive {
         self.ended.insert((finished_at, job));
     }
 
-    /// Moves the oldest away.
+    /// Moves the oldest away. What can't be moved is tried again behind the next end.
     pub(super) fn trim(&mut self, registry: &Registry) {
         while self.ended.len() > KEEP {
-            let Some((_, job)) = self.ended.pop_first() else { return };
-            if let Err(e) = put_away(registry, &job) {
-                tracing::warn!("{job} could not be archived: {e}");
+            let Some((finished_at, job)) = self.ended.pop_first() else { return };
+            // Its folder may have been removed.
+            let moved = put_away(registry, &job)
+                .or_else(|_| registry.archive().ensure().and_then(|()| put_away(registry, &job)));
+            if let Err(e) = moved {
+                tracing::warn!("{job} could not be archived and stays where it is for now: {e}");
+                self.ended.insert((finished_at, job));
+                return;
             }
         }
     }
@@ -51,5 +56,5 @@ fn put_away(registry: &Registry, job: &JobId) -> io::Result<()> {
             _ => {}
         }
     }
-    outbox::remove_done(registry, job)
+    outbox::remove_told(registry, job)
 }

@@ -7,9 +7,9 @@ use std::time::Instant;
 use common::ids::JobId;
 
 use super::mend::RETRY;
-use super::room::is_lacking;
 use super::spec;
 use super::thread::Writer;
+use crate::registry::reserve::is_lacking;
 
 /// Open logs that keep their descriptor: with more jobs than that each is opened again when it has something to say, so
 /// that a thousand jobs do not need a thousand descriptors.
@@ -53,10 +53,17 @@ impl Writer {
             }
         }
         let durable: Vec<JobId> = written.into_iter().filter(|job| !failed.contains_key(job)).collect();
+        // An agent forgets output once it is acknowledged.
+        for job in &durable {
+            if let Some(open) = self.open.get_mut(job) {
+                open.sync_output();
+            }
+        }
         // 3. records
         let ended = self.refresh(&durable, now);
         // 4. receipts
         for job in &durable {
+            self.quarantine.heal(job);
             if let Some(open) = self.open.get_mut(job) {
                 open.acknowledge();
             }
@@ -95,10 +102,10 @@ impl Writer {
                 // However it ended: cancelled in the queue, refused, lost. Before the end is visible.
                 spec::forget_env(&self.registry, job);
             }
-            let mut refreshed = open.refresh(&self.registry, now);
+            let mut refreshed = open.refresh(&self.registry, now, false);
             // It takes the place of an older one, so the room that this needs is only lent.
-            if refreshed.as_ref().is_err_and(is_lacking) && self.room.give_up_reserve(now) {
-                refreshed = open.refresh(&self.registry, now);
+            if refreshed.as_ref().is_err_and(is_lacking) && (self.room.give_up_reserve(now) || is_final) {
+                refreshed = open.refresh(&self.registry, now, is_final);
             }
             match refreshed {
                 Ok(None) if is_final => ended.push(job.clone()),
@@ -143,13 +150,12 @@ impl Writer {
         }
     }
 
-    /// Sends the answers that waited for the commit, but for those about a job that failed.
+    /// Sends the answers that waited for the commit, without the jobs that failed.
     fn answer(&mut self, failed: &BTreeMap<JobId, io::Error>) {
-        for (durable, reply) in self.answers.drain(..) {
-            if durable.iter().all(|durable| !failed.contains_key(&durable.job)) {
-                // Whoever asked may have gone away.
-                let _ = reply.send(durable);
-            }
+        for (mut durable, reply) in self.answers.drain(..) {
+            durable.retain(|durable| durable.closed || !failed.contains_key(&durable.job));
+            // Whoever asked may have gone away.
+            let _ = reply.send(durable);
         }
     }
 

@@ -44,7 +44,9 @@ impl EventIds {
     pub(super) fn next(&mut self) -> io::Result<u64> {
         if self.next == self.bound {
             let bound = self.bound + BLOCK;
-            self.registry.event_ids().replace(bound.to_string().as_bytes(), Durability::Synced)?;
+            self.registry
+                .event_ids()
+                .replace_or_overwrite(bound.to_string().as_bytes(), Durability::Synced)?;
             // Its name too: a power loss must not bring back the bound before, whose ids are in use by then.
             self.registry.folder().sync()?;
             self.bound = bound;

@@ -226,6 +226,13 @@ impl OpenJob {
         }
     }
 
+    /// Makes the worker's output survive a power loss. It is for people: where that fails, the job goes on.
+    pub(super) fn sync_output(&mut self) {
+        if let Err(e) = self.output.sync() {
+            tracing::warn!("{}: the end of its log may be lost with the power: {e}", self.record.job);
+        }
+    }
+
     /// Appends the lines to the log; see [`EventFile::write`].
     ///
     /// # Errors
@@ -243,11 +250,17 @@ impl OpenJob {
     }
 
     /// Brings the record up to date where that is due; returns when it is due otherwise. A record is a cache, the log is
-    /// the truth: it is not synced, and a start makes it again.
+    /// the truth: it is not synced, and a start makes it again. With `in_place` it is written over where there is no room for a
+    /// copy.
     ///
     /// # Errors
     /// When it can't be replaced: it is due again then.
-    pub(super) fn refresh(&mut self, registry: &Registry, now: Instant) -> io::Result<Option<Instant>> {
+    pub(super) fn refresh(
+        &mut self,
+        registry: &Registry,
+        now: Instant,
+        in_place: bool,
+    ) -> io::Result<Option<Instant>> {
         if !self.stale {
             return Ok(None);
         }
@@ -259,7 +272,12 @@ impl OpenJob {
             return Ok(Some(at + REFRESH));
         }
         let bytes = self.record.to_bytes()?;
-        registry.record(&self.record.job).replace(&bytes, Durability::Cached)?;
+        let file = registry.record(&self.record.job);
+        if in_place {
+            file.replace_or_overwrite(&bytes, Durability::Cached)?;
+        } else {
+            file.replace(&bytes, Durability::Cached)?;
+        }
         (self.stale, self.shown) = (false, Some((state, link, now)));
         Ok(None)
     }

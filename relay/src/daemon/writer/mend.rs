@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use common::event::EventBody;
 use common::ids::JobId;
 
-use super::command::Receipt;
 use super::job::OpenJob;
-use super::room::is_lacking;
 use super::thread::Writer;
+use crate::registry::reserve::is_lacking;
 
 /// Own events that wait to be recorded: as many jobs as there may be, twice over.
 const OWED: usize = 2000;
@@ -78,15 +77,12 @@ impl Writer {
             let lacking = is_lacking(&error);
             if lacking {
                 self.room.lack(now);
-            } else {
-                tracing::error!("{job}: its log could not be written: {error}");
             }
             for receipts in open.disappointed() {
                 if lacking {
                     self.let_wait(&job, receipts);
                 } else {
-                    let problem = Some(format!("the registry can't be written: {error}"));
-                    receipts.post(job.clone(), Receipt { problem, ..Receipt::default() });
+                    self.set_apart(&job, &error, receipts, now);
                 }
             }
         }

@@ -14,7 +14,7 @@
 //! * [`command`]: what it is asked and what it answers. [`thread`]: its state and its loop.
 //! * [`apply`]: commands → open jobs. [`commit`]: open jobs → disk → whoever waits. [`mend`]: when that fails.
 //! * [`claims`]: who may speak of a job. [`job`]: one open job. [`log`]: its event log. [`sums`]: what the agent's newest events were.
-//! * [`room`]: what is done while the disk is full. [`ids`]: event ids.
+//! * [`quarantine`]: jobs whose files fail. [`room`]: what is done while the disk is full. [`ids`]: event ids.
 //! * [`repair`]: one job's files, made whole. [`recover`]: what a start finds. [`archive`]: ended jobs move away.
 //! * [`spec`]: what changes in a job's spec.
 
@@ -27,6 +27,7 @@ mod ids;
 mod job;
 mod log;
 mod mend;
+mod quarantine;
 mod recover;
 mod repair;
 mod room;

@@ -11,19 +11,21 @@
 //! it would come back at once, some ten times a second.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::time::{Duration, Instant};
 
 use common::ids::JobId;
 
 use super::command::{Receipt, Receipts};
+
 use crate::registry::{Registry, reserve};
 
 /// Between two looks for room: together with an agent's way back, well below the 5 s that a person waits patiently.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What is told to agents, and shown in records.
-pub(super) const FULL: &str = "the disk of the relay's registry is full";
+const FULL: &str = "the disk of the relay's registry is full";
+/// The same where there are bytes left, and no files.
+const NO_FILES: &str = "the disk of the relay's registry has no free inodes: it can hold no more files";
 
 pub(super) struct Room {
     registry: Registry,
@@ -40,9 +42,14 @@ impl Room {
     pub(super) fn new(registry: &Registry, now: Instant) -> Self {
         let look = reserve::ensure(registry).is_err().then_some(now + LOOK);
         if look.is_some() {
-            tracing::error!("{FULL}: ends of jobs may be lost");
+            tracing::error!("{}: ends of jobs may be lost", lacking(registry));
         }
         Self { registry: registry.clone(), look, waiting: BTreeMap::new(), ending: BTreeSet::new() }
+    }
+
+    /// What there is no room for, in a few words.
+    pub(super) fn reason(&self) -> &'static str {
+        lacking(&self.registry)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -52,7 +59,7 @@ impl Room {
     /// Notes that there is none.
     pub(super) fn lack(&mut self, now: Instant) {
         if self.look.replace(now + LOOK).is_none() {
-            tracing::error!("{FULL}: only the ends of jobs are recorded until there is room");
+            tracing::error!("{}: only the ends of jobs are recorded until there is room", self.reason());
         }
     }
 
@@ -90,13 +97,12 @@ impl Room {
         self.look = None;
         self.ending.clear();
         for (job, receipts) in std::mem::take(&mut self.waiting) {
-            let problem = Some(format!("{FULL}, and has room again"));
+            let problem = Some("the disk of the relay's registry was full, and has room again".to_owned());
             receipts.post(job, Receipt { problem, ..Receipt::default() });
         }
     }
 }
 
-/// Whether a call failed for want of room.
-pub(super) fn is_lacking(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+fn lacking(registry: &Registry) -> &'static str {
+    if reserve::has_files(registry) { FULL } else { NO_FILES }
 }

@@ -9,6 +9,8 @@ use common::event_line::EventLine;
 use common::ids::JobId;
 use common::job::Runner;
 use common::record::{JobRecord, State};
+use common::wire::{Durable, JobProgress};
+use tokio::sync::oneshot;
 
 use super::command::Receipts;
 use super::thread::Writer;
@@ -17,7 +19,7 @@ use crate::daemon::board::Board;
 use crate::daemon::input::Caller;
 use crate::daemon::subscribe::Feed;
 use crate::registry::atomic::Durability;
-use crate::registry::{Registry, event_log, read};
+use crate::registry::{Registry, event_log, outbox, read};
 
 fn registry() -> (tempfile::TempDir, Registry) {
     let dir = tempfile::tempdir().unwrap();
@@ -192,8 +194,7 @@ fn what_a_newer_relay_has_written_is_left_as_it_is_and_other_jobs_go_on() {
     let before = fs::read(registry.record(&newer)).unwrap();
     let (mut writer, _) = open(&registry);
     for job in [&newer, &third] {
-        let problem = send(&mut writer, job, 1, 1, vec![said("x")]).unwrap().problem.unwrap();
-        assert!(problem.contains("a newer relay"), "{problem}");
+        assert_eq!(send(&mut writer, job, 1, 1, vec![said("x")]), None, "its events wait at their agent");
     }
     assert_eq!(fs::read(registry.record(&newer)).unwrap(), before);
     assert_eq!(fs::read_to_string(registry.events(&third)).unwrap(), line);
@@ -281,4 +282,128 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
     assert_eq!(holds(), [false, false, true, false]);
     let names = fs::read_to_string(registry.spec(left)).unwrap();
     assert!(names.contains(r#""env_names":["KEY"]"#), "{names}");
+}
+
+/// What a connection is told of the jobs that its agent holds.
+fn held(writer: &mut Writer, jobs: &[&JobId]) -> Vec<Durable> {
+    let (reply, mut durable) = oneshot::channel();
+    for job in jobs {
+        caller(writer, job);
+    }
+    let caller = Caller { agent: "agent".into(), session: 1 };
+    let jobs = jobs.iter().map(|job| JobProgress { job: (*job).clone(), epoch: 1, last_seq: 9 }).collect();
+    writer.write([Command::Durable { caller, jobs, reply }], Instant::now());
+    durable.try_recv().unwrap()
+}
+
+#[test]
+fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
+    let (_dir, registry) = registry();
+    let (bad, good) = (launch(&registry, "a#1"), launch(&registry, "b#1"));
+    let (mut writer, _) = open(&registry);
+    let record = fs::read(registry.record(&bad)).unwrap();
+    drop(writer);
+    fs::write(
+        registry.record(&bad),
+        String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2"),
+    )
+    .unwrap();
+    writer = open(&registry).0;
+    let told = held(&mut writer, &[&bad, &good]);
+    assert_eq!(told.iter().map(|held| (&held.job, held.closed)).collect::<Vec<_>>(), [(&good, false)]);
+
+    let receipts: Receipts = Board::new();
+    let now = Instant::now();
+    let command = Command::Events {
+        caller: caller(&mut writer, &bad),
+        job: bad.clone(),
+        epoch: 1,
+        first_seq: 1,
+        batch: vec![said("one")],
+        receipts: receipts.clone(),
+    };
+    writer.write([command], now);
+    assert_eq!(taken(&receipts), BTreeMap::new(), "it waits, and its connection goes on");
+    assert_eq!(send(&mut writer, &good, 1, 1, vec![said("one")]).unwrap().seq, 1);
+
+    let look = writer.due().unwrap();
+    assert!(look > now && look <= now + Duration::from_secs(2));
+    writer.tick(look);
+    assert_eq!(taken(&receipts), BTreeMap::new(), "still not readable");
+    fs::write(registry.record(&bad), record).unwrap();
+    let look = writer.due().unwrap();
+    writer.tick(look);
+    let problem = taken(&receipts).remove(&bad).unwrap().problem.unwrap();
+    assert_eq!(problem, "its files can be read again");
+    assert_eq!(held(&mut writer, &[&bad, &good]).len(), 2);
+    assert_eq!(send(&mut writer, &bad, 1, 1, vec![said("one")]).unwrap().seq, 1);
+}
+
+/// Ends so many jobs.
+fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInclusive<u32>) {
+    for n in numbers {
+        let job = launch(registry, &format!("a#{n}"));
+        writer.write([Command::Own { job, body: Box::new(finished().body) }], Instant::now());
+    }
+}
+
+#[test]
+fn jobs_are_archived_again_once_the_folder_for_them_can_be_made() {
+    let (_dir, registry) = registry();
+    let (mut writer, _) = open(&registry);
+    let archive = registry.archive().path().to_owned();
+    let archived = || read::jobs(&registry.archived()).unwrap().len();
+    fs::remove_dir(&archive).unwrap();
+    end_all(&mut writer, &registry, 1..=202);
+    assert_eq!(archived(), 2, "its folder was made anew");
+    // The next one can't be moved: its place is taken.
+    let oldest = registry.archived().record(&"a#3".parse().unwrap());
+    fs::create_dir_all(oldest.path().join("x")).unwrap();
+    end_all(&mut writer, &registry, 203..=204);
+    fs::remove_dir_all(oldest.path()).unwrap();
+    end_all(&mut writer, &registry, 205..=205);
+    assert_eq!((archived(), read::jobs(&registry).unwrap().len()), (5, 200), "none is forgotten");
+}
+
+#[test]
+fn a_notice_that_nobody_was_shown_outlives_the_archiving_of_its_job() {
+    let (_dir, registry) = registry();
+    let (mut writer, _) = open(&registry);
+    let jobs: [JobId; 2] = ["told#1", "untold#1"].map(|job| launch(&registry, job));
+    for job in &jobs {
+        writer.write([Command::Own { job: job.clone(), body: Box::new(finished().body) }], Instant::now());
+        let entry = outbox::Entry {
+            schema: outbox::SCHEMA,
+            job: job.clone(),
+            ended_at: crate::time::now(),
+            session: None,
+            ways: BTreeMap::new(),
+        };
+        outbox::write(&registry, &entry).unwrap();
+    }
+    let shown = outbox::Shown { at: crate::time::now(), by: "wait".into(), session: None };
+    assert!(outbox::claim(&registry, &jobs[0], &shown).unwrap());
+    end_all(&mut writer, &registry, 1..=201);
+    let archived = read::jobs(&registry.archived()).unwrap();
+    assert!(jobs.iter().all(|job| archived.contains(job)), "{archived:?}");
+    assert_eq!(outbox::unshown(&registry).unwrap(), [jobs[1].clone()]);
+    assert_eq!(outbox::read(&registry, &jobs[0]).unwrap(), None);
+}
+
+#[test]
+fn a_job_whose_last_record_could_not_be_written_at_first_is_closed_when_it_is() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    send(&mut writer, &job, 1, 1, vec![said("one")]).unwrap();
+    // A folder in the place of the record, which is not empty, is replaced by no file.
+    fs::remove_file(registry.record(&job)).unwrap();
+    fs::create_dir_all(registry.record(&job).path().join("x")).unwrap();
+    send(&mut writer, &job, 1, 2, vec![finished()]).unwrap();
+    assert_eq!(writer.open.len(), 1, "its record tells no end yet");
+    fs::remove_dir_all(registry.record(&job).path()).unwrap();
+    let due = writer.due().unwrap();
+    writer.tick(due);
+    assert_eq!((writer.open.len(), writer.due()), (0, None));
+    assert_eq!(read::load(&registry, &job).unwrap().record.state, State::Completed);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use common::event::EventBody;
@@ -17,6 +18,7 @@ use super::claims::Claims;
 use super::command::{Changes, Command, WriterHandle};
 use super::ids::EventIds;
 use super::job::OpenJob;
+use super::quarantine::Quarantine;
 use super::recover;
 use super::room::Room;
 use super::spec;
@@ -33,6 +35,7 @@ pub(in crate::daemon) struct Writer {
     pub(super) ids: EventIds,
     pub(super) archive: Archive,
     pub(super) room: Room,
+    pub(super) quarantine: Quarantine,
     pub(super) open: BTreeMap<JobId, OpenJob>,
     pub(super) claims: Claims,
     /// Open jobs with which the next commit has something to do.
@@ -52,7 +55,8 @@ pub(in crate::daemon) struct Writer {
     pub(super) feed: Feed,
 }
 
-/// Repairs the registry, then starts the writer. Also returns the jobs that have not ended.
+/// Repairs the registry, then starts the writer, whose thread ends behind the last handle. Also returns the jobs that have
+/// not ended.
 ///
 /// # Errors
 /// When the registry can't be read or repaired.
@@ -60,13 +64,14 @@ pub(in crate::daemon) fn start(
     registry: Registry,
     changes: Changes,
     feed: Feed,
-) -> io::Result<(WriterHandle, Vec<JobRecord>)> {
+) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
     let (writer, active) = Writer::open(registry, changes, feed)?;
     let (commands, queue) = mpsc::channel(QUEUE);
     // For its clock alone. Of its own, because the daemon's ends before this thread does.
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &clock))?;
-    Ok((WriterHandle { commands }, active))
+    let thread =
+        std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &clock))?;
+    Ok((WriterHandle { commands }, thread, active))
 }
 
 fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, clock: &tokio::runtime::Runtime) {
@@ -107,6 +112,7 @@ impl Writer {
             ids: EventIds::load(&registry)?,
             archive: Archive::new(found.ended.clone()),
             room: Room::new(&registry, now),
+            quarantine: Quarantine::default(),
             open: BTreeMap::new(),
             claims: Claims::default(),
             touched: BTreeSet::new(),
@@ -165,16 +171,24 @@ impl Writer {
 
     /// When [`Writer::tick`] has something to do.
     pub(in crate::daemon) fn due(&self) -> Option<Instant> {
-        self.due.values().copied().chain(self.room.due()).chain(self.owed_due).min()
+        let due = self.due.values().copied().chain(self.room.due()).chain(self.quarantine.due());
+        due.chain(self.owed_due).min()
     }
 
     /// Does what has become due.
     pub(in crate::daemon) fn tick(&mut self, now: Instant) {
         let due: Vec<JobId> =
             self.due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
-        self.refresh(&due, now);
+        let ended = self.refresh(&due, now);
+        self.put_away(&ended);
         if self.room.due().is_some_and(|due| due <= now) {
             self.room.look(now);
+        }
+        for job in self.quarantine.to_look_at(now) {
+            let opened = self.job(&job).map(|_| ());
+            // One that has ended meanwhile is told so when its agent comes back.
+            let is_readable = opened.is_ok() || is_gone(&opened);
+            self.quarantine.looked(&job, is_readable, now);
         }
         if self.owed_due.is_some_and(|due| due <= now) {
             self.pay_owed(now);
@@ -185,4 +199,9 @@ impl Writer {
     fn finish(&mut self) {
         self.refresh_all(Instant::now());
     }
+}
+
+/// Whether a job is unknown or has ended.
+fn is_gone(opened: &io::Result<()>) -> bool {
+    opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }

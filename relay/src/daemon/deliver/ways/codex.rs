@@ -34,15 +34,27 @@ pub(super) async fn tell(ways: &Ways, record: &JobRecord) -> Outcome {
     command.arg("queue").arg("--thread").arg(&session.id).arg("--message").arg(notice::text(record));
     command.current_dir(ways.root());
     command.env("CODEX_HOME", home);
+    let unsent = (claim == Claim::Own).then_some(Unsent { ways, record });
     match program::run(command, Vec::new(), LIMIT).await {
-        Ok(()) => Outcome::Taken,
-        Err(reason) => {
-            if claim == Claim::Own {
-                // Whoever asks meanwhile is to be told.
-                let _ = outbox::unclaim(ways.registry(), &record.job);
-            }
-            Outcome::Failed(reason)
+        Ok(()) => {
+            unsent.into_iter().for_each(std::mem::forget);
+            Outcome::Taken
         }
+        Err(reason) => Outcome::Failed(reason),
+    }
+}
+
+/// A claim for a message that was not sent yet. Dropped, however that comes about, it is taken back: whoever asks is to be
+/// told.
+struct Unsent<'a> {
+    ways: &'a Ways,
+    record: &'a JobRecord,
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        // Where this fails, the next daemon does it.
+        let _ = outbox::unclaim(self.ways.registry(), &self.record.job);
     }
 }
 

@@ -1,0 +1,58 @@
+//! What a process inherits is set here: a program that starts relay may block or ignore signals, and leave descriptors open
+//! that others wait for.
+
+#![expect(unsafe_code, reason = "masks, dispositions and foreign descriptors have no safe interface")]
+
+use std::os::fd::{BorrowedFd, RawFd};
+use std::path::Path;
+use std::{io, mem, ptr};
+
+use rustix::fs::Mode;
+use rustix::io::{FdFlags, fcntl_setfd};
+
+/// Standard signals, the highest one included; the same on Linux and macOS.
+const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
+
+/// Lets every signal through, and the ends of children be told. For each command, before it has a thread: with `SIGCHLD`
+/// ignored, no child can be waited for.
+pub fn reset_signals() {
+    default(libc::SIGCHLD);
+    // SAFETY: the set is filled by `sigemptyset` before it is read.
+    unsafe {
+        let mut none = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Prepares the daemon: default signals, umask and working folder. `SIGHUP` stays as it is, because `nohup` is a person's
+/// word, and `SIGPIPE` as Rust has set it.
+///
+/// # Errors
+/// When it can't change to the folder.
+pub fn settle_daemon(root: &Path) -> io::Result<()> {
+    let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGHUP];
+    SIGNALS.filter(|signal| !kept.contains(signal)).for_each(default);
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    keep_descriptors();
+    std::env::set_current_dir(root)
+}
+
+fn default(signal: libc::c_int) {
+    // SAFETY: the default disposition runs no code of this program. An unknown signal is an error without effect.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Marks every descriptor above stderr close-on-exec: a lock or a pipe of the caller's must not live on in a daemon.
+#[expect(clippy::disallowed_methods, reason = "the system's list of this process's descriptors")]
+pub fn keep_descriptors() {
+    let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
+    let open: Vec<RawFd> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for raw in open.into_iter().filter(|raw| *raw > 2) {
+        // SAFETY: the borrow lives for one fcntl; on a number that is no longer open it fails with EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(raw) };
+        // Closed in between: nothing left to mark.
+        let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
+    }
+}

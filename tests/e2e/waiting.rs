@@ -1,0 +1,104 @@
+//! Waiting for many jobs, and for a relay that says nothing.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use common::record::{JobRecord, State};
+use relay_tests::harness::figures::figure;
+use relay_tests::harness::{Engine, Site, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Processor seconds that a shell's `times` tells of its children.
+fn seconds(times: &str) -> f64 {
+    let part = |text: &str| {
+        let (minutes, seconds) = text.trim_end_matches('s').split_once('m').unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+    };
+    times.lines().last().unwrap().split_whitespace().map(part).sum()
+}
+
+#[test]
+fn a_wait_for_a_thousand_jobs_costs_what_each_of_them_costs_and_tells_each_end() {
+    let site = Site::new(Engine::Local);
+    // No relay may start: the jobs end by the test's hand.
+    let launched =
+        site.plain_command(&["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
+    let _ = { launched }.output().unwrap();
+    let first = fs::read_to_string(site.registry().join("demo.1.json")).unwrap();
+    let record: JobRecord = serde_json::from_str(&first).unwrap();
+    let jobs: Vec<String> = (1..=1000).map(|n| format!("demo#{n}")).collect();
+    let write = |n: usize, done: bool| {
+        let mut record = record.clone();
+        record.job = jobs[n - 1].parse().unwrap();
+        if done {
+            record.state = State::Completed;
+            record.finished_at = Some(jiff::Timestamp::now());
+        }
+        let (new, path) = (site.root().join("new"), site.registry().join(format!("demo.{n}.json")));
+        fs::write(&new, record.to_bytes().unwrap()).unwrap();
+        fs::rename(&new, path).unwrap();
+    };
+    (1..=1000).for_each(|n| write(n, false));
+    let wait = site.plain_command(&["wait", "--json"]);
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "\"$@\" >out 2>err; echo $? >code; times", "bash"]).arg(wait.get_program());
+    shell.args(wait.get_args()).args(&jobs).current_dir(site.root()).stdout(Stdio::piped());
+    for (name, value) in wait.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let child = shell.spawn().unwrap();
+    until("it follows", || {
+        let said = fs::read_to_string(site.root().join("err")).unwrap_or_default();
+        said.contains("followed blindly").then_some(()).or_else(|| said.contains("queued").then_some(()))
+    });
+    for n in 1..=1000 {
+        write(n, true);
+        std::thread::park_timeout(std::time::Duration::from_millis(1));
+    }
+    let output = child.wait_with_output().unwrap();
+    let cpu = seconds(&String::from_utf8_lossy(&output.stdout));
+    let read = |name: &str| fs::read_to_string(site.root().join(name)).unwrap();
+    assert_eq!(read("code").trim(), "0", "{}", read("err"));
+    assert_eq!(read("out").lines().count(), 1000);
+    let told = read("err").lines().count();
+    figure(&format!("a wait for 1,000 jobs took {cpu:.2} s of CPU and said {told} lines beside"));
+    // An unoptimised build takes some four times as long.
+    assert!(cpu < 4.0 && told <= 10, "{cpu} s, {}", read("err"));
+}
+
+#[test]
+fn a_wait_that_is_given_up_names_only_what_has_not_ended() {
+    let site = Site::new(Engine::Local);
+    let ended = site.launch_shell("true", &[]);
+    let goes_on = site.launch_shell("sleep 1000", &[]);
+    site.ended(&ended);
+    let output = site.run(&["wait", &ended, &goes_on, "--timeout", "0s"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(8), "{said}");
+    assert!(said.contains(&format!("{goes_on} still not ended")) && !said.contains(&ended), "{said}");
+    site.relay(&["cancel", "--grace", "1s", &goes_on]);
+}
+
+#[test]
+fn a_relay_that_does_not_run_is_not_called_healthy() {
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell("sleep 1000", &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let relay = i32::try_from(site.daemon_pid()).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(relay, Signal::STOP).unwrap();
+    // As if it had been stopped twenty seconds ago.
+    let path = site.registry().join("relay.json");
+    let mut lease: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let then = jiff::Timestamp::now() - std::time::Duration::from_secs(20);
+    lease["heartbeat_at"] = then.to_string().into();
+    fs::write(&path, lease.to_string()).unwrap();
+    let said = site.relay(&["status", &job]);
+    assert!(said.contains("stale: ") && said.contains("has not been heard for 20"), "{said}");
+    assert!(!said.contains("healthy") && !said.contains("connected"), "{said}");
+    kill_process(relay, Signal::CONT).unwrap();
+    until("it is heard again", || site.relay(&["status", &job]).contains("healthy").then_some(()));
+    site.relay(&["cancel", "--grace", "1s", &job]);
+}
