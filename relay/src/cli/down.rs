@@ -44,6 +44,16 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
         stop_platform(context)?;
         return Ok(done(context));
     }
+    stop_relay(context)?;
+    Ok(done(context))
+}
+
+/// Stops the relay that lives, and its platform.
+///
+/// # Errors
+/// Exit code 5 when something does not stop.
+pub(super) fn stop_relay(context: &Context) -> Result<(), Failure> {
+    let registry = &context.registry;
     let watch = Watch::folder(registry.folder());
     requests::file(registry, &Request::Down).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + PATIENCE;
@@ -61,7 +71,7 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
         let log = agent.join("agent.log");
         return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
     }
-    Ok(done(context))
+    Ok(())
 }
 
 /// Says that it is done, and what waits for the next relay.

@@ -156,7 +156,11 @@ fn advise(context: &Context, records: &[JobRecord], view: &View) {
 fn choose(stored: Vec<Stored>, limit: usize) -> (Vec<JobRecord>, usize) {
     let (ended, mut active): (Vec<_>, Vec<_>) =
         stored.into_iter().map(|stored| stored.record).partition(|record| record.state.is_final());
-    active.sort_by_key(|record| record.state == State::Queued);
+    active.sort_by_key(|record| match record.state {
+        // The next one to start first.
+        State::Queued => Some((record.created_at, record.job.clone())),
+        _ => None,
+    });
     let hidden = active.len().saturating_sub(limit);
     (active.into_iter().chain(ended).take(limit).collect(), hidden)
 }
@@ -176,6 +180,7 @@ mod tests {
         let chosen = |limit| {
             let all = vec![
                 stored("d#1", State::Completed),
+                stored("c#2", State::Queued),
                 stored("c#1", State::Queued),
                 stored("b#1", State::Failed),
                 stored("a#1", State::Running),
@@ -183,8 +188,8 @@ mod tests {
             let (records, hidden) = choose(all, limit);
             (records.iter().map(|record| record.job.to_string()).collect::<Vec<_>>().join(" "), hidden)
         };
-        assert_eq!(chosen(3), ("a#1 c#1 d#1".to_owned(), 0));
-        assert_eq!(chosen(1), ("a#1".to_owned(), 1));
-        assert_eq!(chosen(usize::MAX), ("a#1 c#1 d#1 b#1".to_owned(), 0));
+        assert_eq!(chosen(4), ("a#1 c#1 c#2 d#1".to_owned(), 0));
+        assert_eq!(chosen(2), ("a#1 c#1".to_owned(), 1));
+        assert_eq!(chosen(usize::MAX), ("a#1 c#1 c#2 d#1 b#1".to_owned(), 0));
     }
 }

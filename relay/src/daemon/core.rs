@@ -80,6 +80,8 @@ pub(super) struct Core {
     /// An engine call is under way.
     pub(super) busy: bool,
     pub(super) going_down: bool,
+    /// Another relay takes over: this one ends and leaves everything else.
+    pub(super) handing_over: bool,
     pub(super) gateway_bound: bool,
     /// When `down` stops waiting for last events.
     pub(super) down_deadline: Option<Instant>,
@@ -185,7 +187,7 @@ impl Core {
     fn flow(&self) -> Flow {
         let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
         let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agents.is_empty());
-        if waited || told { Flow::Down } else { Flow::Continue }
+        if waited || told || self.handing_over { Flow::Down } else { Flow::Continue }
     }
 
     /// Asks the engine for the platform.
@@ -293,6 +295,13 @@ impl Core {
                     self.go_down();
                     true
                 }
+                Some(Request::Restart { started_at }) => {
+                    if started_at == self.lease.started_at {
+                        tracing::info!("told to end for another relay; workers go on");
+                        self.handing_over = true;
+                    }
+                    true
+                }
                 Some(Request::Prune { keep }) => {
                     super::prune::begin(&self.registry, &filed.path, keep);
                     false
@@ -398,8 +407,10 @@ impl Core {
     async fn spec(&self, job: &JobId) -> Option<String> {
         let read = self.registry.spec(job).read_text(read::MOST);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
-        // A session may have written it.
-        match read.and_then(|spec| self.policy.settle_text(job, &spec)) {
+        let record = read::load(&self.registry, job).map(|stored| stored.record);
+        let host = record.map(|record| record.workspace).unwrap_or_default();
+        // A session may have written both.
+        match read.and_then(|spec| self.policy.settle_text(job, &spec, &host)) {
             Ok(spec) => Some(spec),
             Err(reason) => {
                 let body = refusal(reason);
@@ -425,6 +436,7 @@ impl Core {
         let (reply, flushed) = oneshot::channel();
         self.writer().send(Command::Flush(reply)).await;
         let _ = flushed.await;
+        self.door.subscribers.close().await;
         if self.going_down {
             self.agents.clear();
             self.door.tokens.revoke_all();

@@ -137,6 +137,7 @@ async fn run(
         next_try: None,
         busy: false,
         going_down: false,
+        handing_over: false,
         gateway_bound: false,
         down_deadline: None,
         container: ContainerState::default(),

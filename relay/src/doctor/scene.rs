@@ -82,11 +82,20 @@ impl Scene {
 
     /// The command that starts the relay from here.
     pub(super) fn up(&self) -> String {
+        self.outside("up")
+    }
+
+    /// The command that starts it anew.
+    pub(super) fn restart(&self) -> String {
+        self.outside("restart")
+    }
+
+    fn outside(&self, command: &str) -> String {
         match self.sandbox {
             Some(_) => {
-                format!("`{}` in a terminal outside of this sandbox", sandbox::outside("up", &self.root))
+                format!("`{}` in a terminal outside of this sandbox", sandbox::outside(command, &self.root))
             }
-            None => "`relay up`".to_owned(),
+            None => format!("`relay {command}`"),
         }
     }
 

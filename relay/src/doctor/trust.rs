@@ -9,7 +9,9 @@ use crate::policy;
 
 /// Checks the consent of the person and the confinement of workers.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let consent = scene.standing.as_ref().map(|standing| consent(standing, &scene.up()));
+    // A relay that lives goes on with the settings that it was started with.
+    let starts = if scene.lives { scene.restart() } else { scene.up() };
+    let consent = scene.standing.as_ref().map(|standing| consent(standing, &starts));
     let Ok(config) = &scene.config else { return consent.into_iter().collect() };
     let is_container = scene.engine.is_container();
     let workspaces = match policy::check_workspaces(scene.engine, config) {

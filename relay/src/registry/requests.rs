@@ -58,6 +58,11 @@ pub enum Request {
     Up,
     /// Stop the platform and the daemon; jobs that still run are ended.
     Down,
+    /// End the daemon and leave everything else, so that another one takes over.
+    Restart {
+        /// When the daemon that is meant was started: no other one obeys.
+        started_at: Timestamp,
+    },
 }
 
 /// A request that lies in the folder.
