@@ -30,6 +30,7 @@ fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord 
         log_path: "/r/demo.1.log".into(),
         events_path: "/r/demo.1.events.jsonl".into(),
         origin: common::origin::Origin::default(),
+        model: None,
     };
     let mut record = JobRecord::queued("demo#1".parse().unwrap(), Timestamp::now(), &queued);
     for (n, event) in events.iter().enumerate() {

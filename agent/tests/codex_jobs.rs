@@ -72,7 +72,7 @@ async fn a_failed_turn_tells_its_reason() {
     );
     let (relay, _agent) = run(&body, |_| {}).await;
     let told = "the account's quota is used up: check its plan and billing (codex: quota exceeded)";
-    assert_eq!(failure(&relay), (FailureKind::CodexError, told.to_owned()));
+    assert_eq!(failure(&relay), (FailureKind::UsageLimit, told.to_owned()));
 }
 
 /// A line of Codex's trace, as it comes when it is asked for.

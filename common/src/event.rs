@@ -173,6 +173,9 @@ pub struct Queued {
     /// Where it comes from.
     #[serde(default)]
     pub origin: Origin,
+    /// The model that was asked for; Codex's own where none was.
+    #[serde(default)]
+    pub model: Option<String>,
 }
 
 /// What separates a worker from the machine it runs on.
@@ -296,6 +299,18 @@ pub enum FailureKind {
     OomKilled,
     /// The agent would not take the job.
     Refused,
+    /// What the account may use of the model is used up.
+    UsageLimit,
+    /// The model's server takes no more requests for now.
+    RateLimited,
+    /// The model's server refused the key or login.
+    Auth,
+    /// The task no longer fits into the model's context window.
+    ContextWindow,
+    /// The model's server has no capacity left, or is in trouble.
+    Overloaded,
+    /// The model needs a newer Codex.
+    CodexOutdated,
 }
 
 /// What a job changed in its workspace, as git counts it.

@@ -21,6 +21,7 @@ pub use self::line_head::LineHead;
 use self::read::{Head, any_order};
 use crate::event::{Event, EventBody};
 use crate::ids::JobId;
+use crate::json;
 
 /// Version of the line format.
 pub const VERSION: u32 = 1;
@@ -187,7 +188,7 @@ fn write_head(out: &mut Vec<u8>, line: &EventLine, at: Timestamp) -> io::Result<
 /// Writes `"type",FIELDS` of what serde writes as `{"type":{FIELDS}}`.
 fn write_body(out: &mut Vec<u8>, body: &EventBody) -> io::Result<()> {
     let start = out.len();
-    serde_json::to_writer(&mut *out, body)?;
+    json::to_writer(&mut *out, body)?;
     let shape = || io::Error::new(io::ErrorKind::InvalidData, "an event without fields");
     // A type's name holds no quote, so the second one ends it.
     let name = out[start + 1..].iter().skip(1).position(|b| *b == b'"').ok_or_else(shape)? + 2;

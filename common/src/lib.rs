@@ -13,7 +13,7 @@
 //! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log.
 //! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s; [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
-//! * [`text`]: bounding and cleaning text that comes from outside.
+//! * [`text`]: bounding and cleaning text that comes from outside; [`json`]: writing it so that it harms nobody.
 //! * [`duration`]: limits as people write them. * [`bounded`]: lists that can't be too long.
 //! * [`codex_args`], [`env_policy`]: arguments and variables that reach around Codex's sandbox.
 //!
@@ -27,6 +27,7 @@ pub mod event;
 pub mod event_line;
 pub mod ids;
 pub mod job;
+pub mod json;
 pub mod origin;
 pub mod record;
 pub mod rule;

@@ -21,6 +21,7 @@ use crate::event::{
 use crate::event_line::{EventLine, Source};
 use crate::ids::JobId;
 use crate::job::{Runner, StepKind};
+use crate::json;
 use crate::origin::{FollowUp, Origin};
 use crate::step::{CurrentStep, Step};
 
@@ -118,6 +119,9 @@ pub struct JobRecord {
     /// Where it comes from.
     #[serde(default)]
     pub origin: Origin,
+    /// The model that was asked for; Codex's own where none was.
+    #[serde(default)]
+    pub model: Option<String>,
     /// When it was launched.
     pub created_at: Timestamp,
     /// When its first command started.
@@ -189,6 +193,7 @@ impl JobRecord {
             prompt_summary: queued.prompt_summary.clone(),
             runner: queued.runner,
             origin: queued.origin.clone(),
+            model: queued.model.clone(),
             created_at: at,
             started_at: None,
             finished_at: None,
@@ -230,12 +235,18 @@ impl JobRecord {
             log_path: self.log_path.clone(),
             events_path: self.events_path.clone(),
             origin: self.origin.clone(),
+            model: self.model.clone(),
         }
     }
 
     /// Whether it goes on in the Codex thread of another job, so that its usage is that of the whole thread.
     pub fn goes_on(&self) -> bool {
         self.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume)
+    }
+
+    /// Whether it left a Codex thread that another job can go on in.
+    pub fn is_resumable(&self) -> bool {
+        self.runner == Runner::Codex && self.thread_id.is_some()
     }
 
     /// Folds a whole log, oldest line first. `None` when it does not begin with `queued`.
@@ -345,6 +356,9 @@ impl JobRecord {
     ) {
         if let Some(at) = self.steps.iter().position(|step| step.n == n) {
             if self.steps[at].kind == StepKind::Model {
+                if outcome == StepOutcome::Ok && self.warning.as_deref().is_some_and(is_of_model) {
+                    self.warning = None;
+                }
                 self.model_wait_ms = self.model_wait_ms.saturating_add(elapsed_ms);
                 self.steps.remove(at);
             } else {
@@ -392,10 +406,19 @@ impl JobRecord {
     /// # Errors
     /// Never for a record of this type; serde's signature asks for it.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec(self)?;
+        let mut bytes = json::to_vec(self)?;
         bytes.push(b'\n');
         Ok(bytes)
     }
+}
+
+/// The beginnings of a warning that holds only until the model answers.
+const OF_MODEL: [&str; 2] = [WAITS_FOR_NETWORK, "codex retries ("];
+/// The beginning of the warning that Codex waits for the network, without a limit of its own.
+pub const WAITS_FOR_NETWORK: &str = "codex waits for the network";
+
+fn is_of_model(warning: &str) -> bool {
+    OF_MODEL.iter().any(|mark| warning.starts_with(mark))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ fn launched() -> JobRecord {
         log_path: "/r/abe.1.log".into(),
         events_path: "/r/abe.1.events.jsonl".into(),
         origin: crate::origin::Origin::default(),
+        model: None,
     };
     JobRecord::queued("abe#1".parse().unwrap(), at(0), &queued)
 }
@@ -31,6 +32,42 @@ fn play(record: &mut JobRecord, story: Vec<(i64, EventBody)>) {
             event: Some(Event { at: at(second), body }),
         });
     }
+}
+
+#[test]
+fn trouble_with_the_model_is_over_once_it_answers() {
+    let wait = |n| EventBody::StepStarted {
+        n,
+        kind: StepKind::Model,
+        title: "model".into(),
+        limit_ms: None,
+        parent: None,
+    };
+    let over =
+        |n, outcome| EventBody::StepFinished { n, outcome, exit_code: None, elapsed_ms: 1, resources: None };
+    let warning = |message: &str| EventBody::Warning { message: message.into() };
+    let left = |message: &str, outcome| {
+        let mut record = launched();
+        play(&mut record, vec![(1, wait(1)), (2, warning(message)), (3, over(1, outcome))]);
+        record.warning
+    };
+    assert_eq!(left("codex waits for the network (Connection failed)", StepOutcome::Ok), None);
+    assert_eq!(left("codex retries (1/5: 503)", StepOutcome::Ok), None);
+    assert_eq!(
+        left("codex retries (1/5: 503)", StepOutcome::Failed).as_deref(),
+        Some("codex retries (1/5: 503)")
+    );
+    assert_eq!(left("the disk is full", StepOutcome::Ok).as_deref(), Some("the disk is full"));
+}
+
+#[test]
+fn what_a_worker_says_can_do_nothing_to_who_prints_the_record() {
+    let mut record = launched();
+    let said = "a\u{9b}31m\u{2028}b\u{202e}c";
+    play(&mut record, vec![(1, EventBody::Message { text: said.to_owned() })]);
+    let text = String::from_utf8(record.to_bytes().unwrap()).unwrap();
+    assert!(text.contains(r#""message":"a\u009b31m\u2028b\u202ec""#), "{text}");
+    assert_eq!(serde_json::from_str::<JobRecord>(&text).unwrap(), record);
 }
 
 fn accepted() -> EventBody {

@@ -41,7 +41,7 @@ pub fn escaped(text: &str) -> String {
 
 /// C0 and C1 controls, bidirectional overrides and isolates, line and paragraph separators, zero-width marks, and the
 /// invisible tags and selectors in which text can be hidden from people and not from language models.
-fn is_dangerous(c: char) -> bool {
+pub(crate) fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
         || matches!(c, '\u{AD}' | '\u{180E}' | '\u{FE00}'..='\u{FE0F}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}')

@@ -150,6 +150,15 @@ pub fn standing(root: &Path, settings: &Settings) -> Standing {
     }
 }
 
+/// Names of the settings that the lines of a change are about, each once.
+pub fn changed(lines: &[String]) -> Vec<&str> {
+    let names = lines.iter().filter_map(|line| Some(line.get(2..)?.split_once(" = ")?.0));
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// Settings that a person agreed to last.
 pub fn agreed(root: &Path) -> Option<Settings> {
     let bytes = bounded_file::read(&state_dir::own(place_here(root)?)?).ok()?;

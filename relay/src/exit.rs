@@ -1,6 +1,8 @@
 //! Exit codes (never renumbered) and the error that carries one.
 
-use std::fmt;
+use std::{fmt, io};
+
+use serde_json::json;
 
 /// Exit codes of `relay`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +20,32 @@ pub enum Code {
     Unreachable = 5,
     /// The job still runs.
     StillRunning = 8,
+    /// It is done, but stdout can't be written (`EX_IOERR` of `sysexits.h`).
+    Output = 74,
     /// A time limit of the command itself.
     TimeLimit = 124,
     /// Agent or container lost.
     Infrastructure = 125,
     /// The job was cancelled.
     Cancelled = 130,
+}
+
+impl Code {
+    /// Its name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::JobFailed => "job_failed",
+            Self::Usage => "usage",
+            Self::NoSuchJob => "no_such_job",
+            Self::Unreachable => "unreachable",
+            Self::StillRunning => "still_running",
+            Self::Output => "output_failed",
+            Self::TimeLimit => "time_limit",
+            Self::Infrastructure => "infrastructure",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// Why a command ends without having done its work: one line for people, one code for programs.
@@ -44,6 +66,25 @@ impl Failure {
     /// The relay, the registry or the platform can't be reached.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self { code: Code::Unreachable, message: message.into() }
+    }
+
+    /// Stdout can't be written; everything else is done.
+    pub fn output(error: io::ErrorKind) -> Self {
+        Self { code: Code::Output, message: format!("stdout can't be written: {error}") }
+    }
+
+    /// The same, with what was done before.
+    #[must_use]
+    pub fn after(mut self, done: &str) -> Self {
+        self.message = format!("{done}, but {}", self.message);
+        self
+    }
+
+    /// As `--json` tells it.
+    pub fn json(&self) -> Vec<u8> {
+        let error = json!({"error": {"code": self.code.as_str(), "message": self.message}});
+        // Two texts can always be written.
+        common::json::to_vec(&error).unwrap_or_default()
     }
 
     /// No such job.

@@ -43,18 +43,22 @@ impl Policy {
         }
     }
 
-    /// Reads and settles the spec of `job`, as its registry has it; returns the spec to send.
+    /// Reads and settles the spec of `job`, as its registry has it, and whose workspace is `host` on this machine; returns the
+    /// spec to send.
     ///
     /// # Errors
     /// One line that says what the job may not ask for, and what to do.
-    pub fn settle_text(&self, job: &JobId, text: &str) -> Result<String, String> {
+    pub fn settle_text(&self, job: &JobId, text: &str, host: &str) -> Result<String, String> {
         if text.len() > MAX_SPEC {
             return Err(format!("its spec is larger than {MAX_SPEC} bytes: launch it again"));
         }
-        let spec: JobSpec = serde_json::from_str(text)
+        let mut spec: JobSpec = serde_json::from_str(text)
             .map_err(|e| format!("its spec can't be read ({e}): launch it again"))?;
         if spec.job != *job || spec.schema != SPEC_SCHEMA {
             return Err("its spec is that of another job or version: launch it again".to_owned());
+        }
+        if let Some(inside) = self.moved(&spec.workspace, host) {
+            spec.workspace = inside;
         }
         let spec = self.settle(spec)?;
         serde_json::to_string(&spec).map_err(|e| format!("its spec can't be written ({e}): launch it again"))
@@ -88,6 +92,20 @@ impl Policy {
         spec.codex.sandbox = self.codex.sandbox;
         spec.codex.args = own.iter().cloned().chain(more).collect();
         Ok(spec)
+    }
+
+    /// Path under which the workspace is found on this engine, for a job that was launched for the other kind.
+    fn moved(&self, workspace: &str, host: &str) -> Option<String> {
+        let is_mounted = Path::new(workspace).starts_with(MOUNT);
+        match self.engine.is_container() {
+            true if !is_mounted => {
+                let below = Path::new(host).strip_prefix(&self.workspaces).ok()?;
+                Some(Path::new(MOUNT).join(below).to_str()?.trim_end_matches('/').to_owned())
+            }
+            // A folder of this machine may have that name, too.
+            false if is_mounted && workspace != host => Some(host.to_owned()),
+            _ => None,
+        }
     }
 
     fn check_arguments(args: &[String]) -> Result<(), String> {

@@ -84,11 +84,11 @@ fn a_spec_that_is_no_spec_of_this_job_is_refused() {
     let policy = Policy::new(EngineKind::Local, &config(&root, ""));
     let job: JobId = "a#1".parse().unwrap();
     for text in ["", "{}", "[]", &"x".repeat(MAX_SPEC + 1)] {
-        assert!(policy.settle_text(&job, text).unwrap_err().contains("launch it again"));
+        assert!(policy.settle_text(&job, text, "/w").unwrap_err().contains("launch it again"));
     }
     let other = spec(root.join("workspace-projects/demo").to_str().unwrap());
     let other = serde_json::to_string(&JobSpec { job: "b#1".parse().unwrap(), ..other }).unwrap();
-    assert!(policy.settle_text(&job, &other).unwrap_err().contains("another job"));
+    assert!(policy.settle_text(&job, &other, "/w").unwrap_err().contains("another job"));
 }
 
 #[test]
@@ -131,4 +131,24 @@ fn programs_where_workers_or_sessions_write_are_refused_also_those_that_are_not_
             }
         }
     }
+}
+
+#[test]
+fn a_job_that_waited_for_another_engine_works_in_the_same_folder() {
+    let (_dir, root) = site();
+    let config = config(&root, "");
+    let host = root.join("workspace-projects/demo").to_str().unwrap().to_owned();
+    let sent = |engine, workspace: &str, host: &str| {
+        let spec = spec(workspace);
+        let text = serde_json::to_string(&spec).unwrap();
+        let sent = Policy::new(engine, &config).settle_text(&spec.job, &text, host)?;
+        Ok::<_, String>(serde_json::from_str::<JobSpec>(&sent).unwrap().workspace)
+    };
+    assert_eq!(sent(EngineKind::Local, "/workspaces/demo", &host).as_ref(), Ok(&host));
+    assert_eq!(sent(EngineKind::Local, &host, &host).as_ref(), Ok(&host));
+    assert_eq!(sent(EngineKind::Docker, &host, &host).as_deref(), Ok("/workspaces/demo"));
+    assert_eq!(sent(EngineKind::Docker, "/workspaces/demo", &host).as_deref(), Ok("/workspaces/demo"));
+    // A record that a session has forged leads no further than a spec does.
+    assert!(sent(EngineKind::Local, "/workspaces/demo", "/etc").is_err());
+    assert!(sent(EngineKind::Docker, "/etc", "/etc").unwrap_err().contains("outside of /workspaces"));
 }

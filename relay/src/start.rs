@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::consent::{self, Asker, Settings};
-use crate::engine::EngineKind;
+use crate::engine::{EngineKind, container};
 use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::lease::{self, Lease, PlatformStatus};
@@ -101,6 +101,10 @@ fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Ch
         .stderr(log)
         // Ctrl-C in the terminal that launched it is not meant for it.
         .process_group(0);
+    if let Some(context) = container::context(settings.engine) {
+        // A person who chooses another one later means other commands than those of this relay.
+        command.env(container::CONTEXT, context);
+    }
     command.spawn()
 }
 

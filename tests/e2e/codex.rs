@@ -129,8 +129,10 @@ fn a_turn_that_fails_tells_what_codex_said() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let job = launch(&site, "[script:bad-key] Try.");
     let record = site.ended(&job);
-    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::CodexError)));
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Auth)));
     assert!(record.error.unwrap().message.contains("401"));
+    let explained = site.relay(&["explain", &job]);
+    assert!(explained.contains("codex login") && explained.contains("relay resume"), "{explained}");
     assert_eq!(record.exit_code, Some(1));
 }
 

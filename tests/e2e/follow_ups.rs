@@ -78,6 +78,26 @@ fn a_resumed_job_remembers_the_earlier_one_and_both_are_one_history() {
 
 #[test]
 #[ignore = "needs the real Codex"]
+fn an_option_that_takes_many_values_does_not_take_the_thread() {
+    let (model, site) = site();
+    let image = hex::decode(concat!(
+        "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cf",
+        "c0f01f00050001ff89993d1d0000000049454e44ae426082"
+    ));
+    fs::write(site.workspace().join("x.png"), image.unwrap()).unwrap();
+    let first = site.ended(&launch(&site, "[script:quick] Count the apples."));
+    let job = site.relay(&["resume", "-q", "demo#1", "[script:quick] Look at it.", "--", "-i", "x.png"]);
+    let second = site.ended(job.trim());
+    assert_eq!(outcome(&second), (State::Completed, None), "{}", site.log("demo#2"));
+    assert_eq!(second.thread_id, first.thread_id);
+    let request = last_request(&model);
+    assert!(request.contains("Count the apples.") && request.contains("input_image"), "{request}");
+    // The option goes on to the next job of the thread.
+    resumed(&site, &second, "[script:quick] And again.");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
 fn a_job_that_failed_at_a_limit_can_be_resumed() {
     let (model, site) = site();
     let more = ["--step-timeout", "command=1s", "[script:sleep] Sleep."];

@@ -8,6 +8,7 @@ mod agents;
 mod bad_input;
 mod cancel;
 mod codex;
+mod command_line;
 mod completions;
 mod container;
 mod container_death;

@@ -108,38 +108,73 @@ fn a_model_that_thinks_or_writes_for_long_is_left_alone() {
 }
 
 /// Script, settings of Codex, and what the message has to say.
-const FAILURES: [(&str, &[&str], &str); 11] = [
+const FAILURES: [(&str, &[&str], FailureKind, &str); 11] = [
     (
         "bad-key",
         &[],
+        FailureKind::Auth,
         "the model's server refused the key: check CODEX_API_KEY, or log in again with codex login (codex: unexpected status 401",
     ),
     (
         "forbidden",
         &[],
+        FailureKind::Auth,
         "the model's server forbids this: check that the account may use the model from this place (codex: unexpected status 403",
     ),
     (
         "rate-limit",
         &[],
+        FailureKind::RateLimited,
         "the model's server takes no more requests for now: try again later, or run fewer workers at once (codex: exceeded retry",
     ),
-    ("usage-limit", &[], "the usage limit of the account is reached: try again at Jan 1st, 2100"),
-    ("bad-request", &[], "the model's server refused the request as it stands (codex: the request is bad)"),
+    (
+        "usage-limit",
+        &[],
+        FailureKind::UsageLimit,
+        "the usage limit of the account is reached: try again at 2100-01-01 05:53+00:00",
+    ),
+    (
+        "bad-request",
+        &[],
+        FailureKind::CodexError,
+        "the model's server refused the request as it stands (codex: the request is bad)",
+    ),
     (
         "server-error",
         &[],
+        FailureKind::Overloaded,
         "the model's server is in trouble: try again later (codex: We’re currently experiencing high demand",
     ),
-    ("busy", &[], "the model's server is in trouble: try again later (codex: unexpected status 503"),
-    ("quota", &[], "the account's quota is used up: check its plan and billing (codex: Quota exceeded."),
-    ("context", &[], "the task no longer fits into the model's context window: split it"),
+    (
+        "busy",
+        &[],
+        FailureKind::Overloaded,
+        "the model's server is in trouble: try again later (codex: unexpected status 503",
+    ),
+    (
+        "quota",
+        &[],
+        FailureKind::UsageLimit,
+        "the account's quota is used up: check its plan and billing (codex: Quota exceeded.",
+    ),
+    (
+        "context",
+        &[],
+        FailureKind::ContextWindow,
+        "the task no longer fits into the model's context window: split it",
+    ),
     (
         "disconnect",
         &[],
+        FailureKind::CodexError,
         "the model's server broke off its answer: try again (codex: stream disconnected before completion",
     ),
-    ("quick", &[NO_KEY], "the model's key is not set: give NO_SUCH_KEY to the worker with --env NO_SUCH_KEY"),
+    (
+        "quick",
+        &[NO_KEY],
+        FailureKind::Auth,
+        "the model's key is not set: give NO_SUCH_KEY to the worker with --env NO_SUCH_KEY",
+    ),
 ];
 
 #[test]
@@ -148,13 +183,13 @@ fn each_trouble_with_the_model_ends_in_a_sentence_to_act_on() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let jobs: Vec<String> = FAILURES
         .iter()
-        .map(|(script, settings, _)| {
+        .map(|(script, settings, _, _)| {
             launch_limited(&site, &format!("fails-{script}"), script, "10s", settings)
         })
         .collect();
-    for (job, (_, _, sentence)) in jobs.iter().zip(FAILURES) {
+    for (job, (_, _, kind, sentence)) in jobs.iter().zip(FAILURES) {
         let record = site.ended(job);
-        assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::CodexError)), "{}", site.log(job));
+        assert_eq!(outcome(&record), (State::Failed, Some(kind)), "{}", site.log(job));
         let waited =
             after_wait_ms(&since_last_wait(&site, job), |event| matches!(event, EventBody::Finished { .. }));
         let exit_code = record.exit_code;

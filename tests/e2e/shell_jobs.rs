@@ -134,3 +134,40 @@ fn the_workspace_has_a_log_of_its_own_that_git_does_not_see() {
         "*"
     );
 }
+
+/// A command line far longer than any argument can be. It tells what it is, byte for byte.
+fn long_line() -> (String, String) {
+    let text = "ä'\"$x \\n%s 0123456789\n".repeat(20_000);
+    let line =
+        format!("cat <<'END'\n{text}END\ncat; printf '%s|' \"${{line-unset}}\" \"$#\" \"$0\"\nexit 7\n");
+    assert!(line.len() > 400_000);
+    (line, format!("{text}unset|0|sh|"))
+}
+
+/// What the job with [`long_line`] wrote, as it was stored.
+fn ran_whole(site: &Site, job: &str, expected: &str) {
+    let record = site.ended(job);
+    assert_eq!((record.state, record.exit_code), (State::Failed, Some(7)), "{:?}", record.error);
+    let log = std::fs::read_to_string(site.file(job, "log")).unwrap();
+    assert!(log == expected, "{} bytes instead of {}", log.len(), expected.len());
+}
+
+#[test]
+fn a_command_line_of_any_length_runs_byte_for_byte() {
+    let site = Site::new(Engine::Local);
+    let (line, expected) = long_line();
+    site.write("long.sh", &line);
+    let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "-f", "long.sh"];
+    ran_whole(&site, site.relay(&launch).trim(), &expected);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_command_line_of_any_length_runs_byte_for_byte_in_the_sandbox() {
+    let site = Site::new(Engine::Local);
+    site.configure_in_sandbox("");
+    let (line, expected) = long_line();
+    site.write("long.sh", &line);
+    let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "-f", "long.sh"];
+    ran_whole(&site, site.relay(&launch).trim(), &expected);
+}

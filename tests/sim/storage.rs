@@ -34,6 +34,7 @@ impl Sample {
             log_path: "/l".to_owned(),
             events_path: "/e".to_owned(),
             origin: common::origin::Origin::default(),
+            model: None,
         })));
         // Every length of a line from short to long, so that a bit is wrong at every place of each kind.
         while sample.bytes.len() < SIZE - 4500 {

@@ -19,8 +19,7 @@ pub(crate) fn argv(
     env: &Variables,
     sandbox: Option<&Sandboxed>,
 ) -> Vec<String> {
-    let mut argv: Vec<String> =
-        [program, "exec", "--json", "--skip-git-repo-check", "-C", "."].map(str::to_owned).into();
+    let mut argv: Vec<String> = [program, "exec", "--json", "-C", "."].map(str::to_owned).into();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
     if let Some(model) = &spec.codex.model {
         add(&["-m", model]);
@@ -36,6 +35,9 @@ pub(crate) fn argv(
     }
     argv.extend(["-c".to_owned(), format!("shell_environment_policy.exclude={}", toml_list(&hidden))]);
     argv.extend(spec.codex.args.iter().cloned());
+    // An option like `-i FILE...` takes every word up to the next option: this one is behind them for that, so that no
+    // thread is taken for an image and a new one begun.
+    argv.push("--skip-git-repo-check".to_owned());
     if let Some(thread) = &spec.thread {
         // All options stand before it, where Codex 0.169.0 knows every one of them.
         argv.extend(["resume".to_owned(), thread.clone()]);
@@ -79,12 +81,12 @@ mod tests {
             "/usr/bin/codex",
             "exec",
             "--json",
-            "--skip-git-repo-check",
             "-C",
             ".",
             "--dangerously-bypass-approvals-and-sandbox",
             "-c",
             "shell_environment_policy.exclude=[\"CODEX_API_KEY\",\"OPENAI_API_KEY\",\"MY_TOKEN\",\"RUST_LOG\"]",
+            "--skip-git-repo-check",
             "-",
         ];
         similar_asserts::assert_eq!(argv, expected);
@@ -101,16 +103,17 @@ mod tests {
         let argv = argv("codex", &spec, &env, None).join(" ");
         assert!(argv.contains("-m gpt-5.5 "), "{argv}");
         assert!(argv.contains(r#"exclude=["CODEX_API_KEY","OPENAI_API_KEY","A?KEY"]"#), "{argv}");
-        assert!(argv.ends_with("--search -"), "{argv}");
+        assert!(argv.ends_with("--search --skip-git-repo-check -"), "{argv}");
     }
 
     #[test]
     fn a_thread_is_resumed_behind_all_options() {
         let mut spec = spec();
-        spec.codex.args = vec!["--search".into()];
+        spec.codex.args = vec!["-i".into(), "x.png".into()];
         spec.thread = Some("01a203ca-9b3a-74f0-a0f9-92040009a617".into());
         let argv = argv("codex", &spec, &Variables::new(), None).join(" ");
-        assert!(argv.starts_with("codex exec --json --skip-git-repo-check -C . --dangerously"), "{argv}");
-        assert!(argv.ends_with("--search resume 01a203ca-9b3a-74f0-a0f9-92040009a617 -"), "{argv}");
+        assert!(argv.starts_with("codex exec --json -C . --dangerously"), "{argv}");
+        let end = "-i x.png --skip-git-repo-check resume 01a203ca-9b3a-74f0-a0f9-92040009a617 -";
+        assert!(argv.ends_with(end), "{argv}");
     }
 }

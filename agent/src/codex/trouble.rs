@@ -10,7 +10,11 @@
 //! comes first, Codex's own words behind it, so that nothing is lost when a row is wrong. The words of each row were
 //! seen with Codex 0.169.0 (`tests/transcripts`), or stand in its program.
 
+use common::event::FailureKind;
+use common::event::FailureKind as Kind;
 use common::text;
+use jiff::Zoned;
+use jiff::civil::{DateTime, Time};
 use serde_json::Value;
 
 /// Most bytes of Codex's own words.
@@ -35,52 +39,87 @@ pub(crate) struct Trouble {
     /// Codex's own words, shortened.
     words: String,
     /// What they mean and what can be done; none where they have to speak for themselves.
-    advice: Option<String>,
+    advice: Option<(FailureKind, String)>,
 }
+
+/// A kind of failure, and what can be done about it.
+type Meaning = (FailureKind, &'static str);
 
 /// What a text means: the first row of which any mark is found in the text, in lower case, is the one that counts.
 ///
 /// Those that say most about the cause come first, because a broken stream carries the server's reason inside.
-const MEANINGS: &[(&[&str], &str)] = &[
-    (&["hit your usage limit", "usage_limit_reached", "usage limit reached"], USAGE_LIMIT),
+const MEANINGS: &[(&[&str], Meaning)] = &[
+    (
+        &["requires a newer version of codex"],
+        (
+            Kind::CodexOutdated,
+            "the model needs a newer codex: update it where the worker runs, or choose another model with --model",
+        ),
+    ),
+    (
+        &["could not be refreshed", "log out and sign in again"],
+        (
+            Kind::Auth,
+            "the login of codex is no longer valid: log in again with codex login where the worker runs",
+        ),
+    ),
+    (
+        &["hit your usage limit", "usage_limit_reached", "usage limit reached"],
+        (Kind::UsageLimit, USAGE_LIMIT),
+    ),
     (
         &["quota exceeded", "insufficient_quota", "exceeded your current quota", "spend_limit_exceeded"],
-        "the account's quota is used up: check its plan and billing",
+        (Kind::UsageLimit, "the account's quota is used up: check its plan and billing"),
     ),
     (
         &["context window", "context_length_exceeded", "maximum context length"],
-        "the task no longer fits into the model's context window: split it, or say it in a new and shorter job",
+        (
+            Kind::ContextWindow,
+            "the task no longer fits into the model's context window: split it, or say it in a new and shorter job",
+        ),
     ),
     (
         &["missing environment variable"],
-        "a variable that the model's provider needs is not set: give it to the worker with --env",
+        (
+            Kind::Auth,
+            "a variable that the model's provider needs is not set: give it to the worker with --env",
+        ),
     ),
     (
         &["to use codex with your chatgpt plan", "usage_not_included"],
-        "the account's plan does not include codex: upgrade it, or use an API key",
+        (Kind::Auth, "the account's plan does not include codex: upgrade it, or use an API key"),
     ),
     (
         &["model is at capacity", "capacity is unavailable", "capacity unavailable", "server_overloaded"],
-        "the model has no capacity left: try again later, or choose another model with --model",
+        (
+            Kind::Overloaded,
+            "the model has no capacity left: try again later, or choose another model with --model",
+        ),
     ),
-    (&["high demand"], SERVER),
+    (&["high demand"], (Kind::Overloaded, SERVER)),
     (
         &["content_filter", "content_policy", "policy violation", "has been flagged", "was flagged"],
-        "the model's server refused the content of the task: say it differently",
+        (Kind::CodexError, "the model's server refused the content of the task: say it differently"),
     ),
-    (&["rate limit", "rate_limit"], RATE),
+    (&["rate limit", "rate_limit"], (Kind::RateLimited, RATE)),
     (
         &["waiting for network", "connection failed", "error sending request", "dns error"],
-        "the model's server can't be reached: check its address and the network",
+        (Kind::CodexError, "the model's server can't be reached: check its address and the network"),
     ),
     (
         &["request timed out", "operation timed out"],
-        "the model's server did not answer in time: check its address and the network, or try again",
+        (
+            Kind::CodexError,
+            "the model's server did not answer in time: check its address and the network, or try again",
+        ),
     ),
-    (&["idle timeout waiting for"], "the model's server began to answer and then fell silent: try again"),
+    (
+        &["idle timeout waiting for"],
+        (Kind::CodexError, "the model's server began to answer and then fell silent: try again"),
+    ),
     (
         &["stream disconnected", "stream closed before", "error decoding response body"],
-        "the model's server broke off its answer: try again",
+        (Kind::CodexError, "the model's server broke off its answer: try again"),
     ),
 ];
 
@@ -90,14 +129,14 @@ const RATE: &str =
     "the model's server takes no more requests for now: try again later, or run fewer workers at once";
 const BODY: &str = "the model's server refused the request as it stands";
 
-/// Reads the text of an `error` or `turn.failed` event.
-pub(crate) fn read(message: &str) -> Trouble {
+/// Reads the text of an `error` or `turn.failed` event that came `now`, in the zone of Codex.
+pub(crate) fn read(message: &str, now: &Zoned) -> Trouble {
     let (retry, message) = retry(message.trim());
     let body = body(message);
     let words = text::one_line(body.as_ref().map_or(message, |body| &body.words), WORDS);
     let advice = match &body {
-        Some(body) => Some(meaning(&body.all).unwrap_or_else(|| BODY.to_owned())),
-        None => meaning(message),
+        Some(body) => Some(meaning(&body.all, now).unwrap_or_else(|| (Kind::CodexError, BODY.to_owned()))),
+        None => meaning(message, now),
     };
     Trouble { retry, words, advice }
 }
@@ -108,10 +147,15 @@ impl Trouble {
         self.retry.is_some() || self.advice.is_some()
     }
 
+    /// The kind of failure of a turn that ended with it.
+    pub(crate) fn kind(&self) -> FailureKind {
+        self.advice.as_ref().map_or(FailureKind::CodexError, |(kind, _)| *kind)
+    }
+
     /// Why a turn failed.
     pub(crate) fn end(&self) -> String {
         match &self.advice {
-            Some(advice) => format!("{advice} (codex: {})", self.words),
+            Some((_, advice)) => format!("{advice} (codex: {})", self.words),
             None if self.words.is_empty() => "codex gave up its turn and did not say why".to_owned(),
             None => format!("codex gave up its turn: {}", self.words),
         }
@@ -162,30 +206,46 @@ fn body(message: &str) -> Option<Body> {
     Some(Body { all: format!("{} {} {words}", field("code"), field("type")), words })
 }
 
-fn meaning(message: &str) -> Option<String> {
+fn meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     let lower = message.to_lowercase();
     let status = status(&lower).and_then(by_status);
     let row = MEANINGS.iter().find(|(marks, _)| marks.iter().any(|mark| lower.contains(mark)));
-    let known = row.map(|(_, advice)| *advice);
+    let known = row.map(|(_, meaning)| *meaning);
     match known {
-        Some(USAGE_LIMIT) => Some(usage_limit(message)),
+        Some((kind, USAGE_LIMIT)) => Some((kind, usage_limit(message, now))),
         // A status is the server's own word, the rest of the line may hold anybody's; unless it only says "no".
         _ => {
-            status.filter(|advice| *advice != BODY).or(known).or(status).map(|advice| named(advice, message))
+            let (kind, advice) = status.filter(|(_, advice)| *advice != BODY).or(known).or(status)?;
+            Some((kind, named(advice, message)))
         }
     }
 }
 
 /// The reset time stands at the end of a long text, and must not be lost.
-fn usage_limit(message: &str) -> String {
+fn usage_limit(message: &str, now: &Zoned) -> String {
     for (mark, until) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
         if let Some((_, rest)) = message.split_once(mark) {
             let rest = text::one_line(rest, DETAIL);
             let when = rest.trim_end_matches('.');
+            let when = instant(when, now).unwrap_or_else(|| when.to_owned());
             return format!("{USAGE_LIMIT}: {until} {when}, or add credits");
         }
     }
     format!("{USAGE_LIMIT}: try again later, or add credits")
+}
+
+/// Codex tells a time of day in the zone of its machine (`5:53 PM`, with the date unless it is today's: `Jan 1st, 2100 5:53 AM`),
+/// which is read elsewhere.
+fn instant(when: &str, now: &Zoned) -> Option<String> {
+    let at = match when.split_once(", ") {
+        Some((day, rest)) => {
+            let day = day.trim_end_matches(|c: char| c.is_ascii_lowercase());
+            DateTime::strptime("%b %d, %Y %I:%M %p", format!("{day}, {rest}")).ok()?
+        }
+        None => now.date().to_datetime(Time::strptime("%I:%M %p", when).ok()?),
+    };
+    let at = at.to_zoned(now.time_zone().clone()).ok()?;
+    Some(at.strftime("%Y-%m-%d %H:%M%:z").to_string())
 }
 
 /// Puts the name of a missing variable into its advice.
@@ -208,15 +268,21 @@ fn status(lower: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-fn by_status(status: u16) -> Option<&'static str> {
+fn by_status(status: u16) -> Option<Meaning> {
     Some(match status {
-        401 => "the model's server refused the key: check CODEX_API_KEY, or log in again with codex login",
-        403 => "the model's server forbids this: check that the account may use the model from this place",
-        404 => "the model's server does not know the model or the address: check both",
-        408 | 504 => "the model's server did not answer in time: try again later",
-        429 => RATE,
-        400..500 => BODY,
-        500.. => SERVER,
+        401 => (
+            Kind::Auth,
+            "the model's server refused the key: check CODEX_API_KEY, or log in again with codex login",
+        ),
+        403 => (
+            Kind::Auth,
+            "the model's server forbids this: check that the account may use the model from this place",
+        ),
+        404 => (Kind::CodexError, "the model's server does not know the model or the address: check both"),
+        408 | 504 => (Kind::CodexError, "the model's server did not answer in time: try again later"),
+        429 => (Kind::RateLimited, RATE),
+        400..500 => (Kind::CodexError, BODY),
+        500.. => (Kind::Overloaded, SERVER),
         _ => return None,
     })
 }

@@ -2,6 +2,14 @@
 
 use super::*;
 
+fn now() -> Zoned {
+    "2026-01-02T10:00[+01:00]".parse().unwrap()
+}
+
+fn read(message: &str) -> Trouble {
+    super::read(message, &now())
+}
+
 fn end(message: &str) -> String {
     read(message).end()
 }
@@ -11,7 +19,7 @@ fn a_usage_limit_keeps_its_reset_time() {
     assert_eq!(
         end("You’ve hit your usage limit. Upgrade to Pro (https://chatgpt.com/explore/pro), visit \
              https://chatgpt.com/settings/usage to purchase more credits or try again at 5:53 PM."),
-        "the usage limit of the account is reached: try again at 5:53 PM, or add credits (codex: You’ve hit your \
+        "the usage limit of the account is reached: try again at 2026-01-02 17:53+01:00, or add credits (codex: You’ve hit your \
          usage limit. Upgrade to Pro (https://chatgpt.com/explore/pro), visit https://chatgpt.com/settings/usage to \
          purchase more credits or try again at 5:53 PM.)"
     );
@@ -25,6 +33,46 @@ fn a_usage_limit_keeps_its_reset_time() {
     );
     assert!(far.len() < 450, "{far}");
     assert!(end("You’ve hit your usage limit.").contains("is reached: try again later, or add credits"));
+}
+
+#[test]
+fn a_reset_time_is_an_instant_with_its_zone() {
+    let told = |when: &str| instant(when, &now());
+    assert_eq!(told("5:53 PM").as_deref(), Some("2026-01-02 17:53+01:00"));
+    assert_eq!(told("12:05 AM").as_deref(), Some("2026-01-02 00:05+01:00"));
+    assert_eq!(told("Jan 1st, 2100 5:53 AM").as_deref(), Some("2100-01-01 05:53+01:00"));
+    assert_eq!(told("Aug 23rd, 2026 11:00 PM").as_deref(), Some("2026-08-23 23:00+01:00"));
+    assert_eq!(told("some time"), None);
+}
+
+#[test]
+fn what_has_advice_of_its_own_is_a_kind_of_its_own() {
+    for (message, kind) in [
+        ("You’ve hit your usage limit.", Kind::UsageLimit),
+        ("Quota exceeded. Check your plan and billing details.", Kind::UsageLimit),
+        ("exceeded retry limit, last status: 429 Too Many Requests", Kind::RateLimited),
+        ("Rate limit reached for m. Try again in 1.2s.", Kind::RateLimited),
+        ("unexpected status 401 Unauthorized: bad key, url: http://h/v1/responses", Kind::Auth),
+        (
+            "Your access token could not be refreshed because your refresh token was revoked. Please log out and sign in again.",
+            Kind::Auth,
+        ),
+        ("Codex ran out of room in the model's context window. Start a new thread.", Kind::ContextWindow),
+        ("Selected model is at capacity. Please try a different model.", Kind::Overloaded),
+        ("exceeded retry limit, last status: 502 Bad Gateway", Kind::Overloaded),
+        (
+            r#"{"detail":"The 'm' model requires a newer version of Codex. Please upgrade to the latest app or CLI and try again."}"#,
+            Kind::CodexOutdated,
+        ),
+        (r#"{"error":{"message":"the request is bad"}}"#, Kind::CodexError),
+        ("no luck", Kind::CodexError),
+    ] {
+        assert_eq!(read(message).kind(), kind, "{message}");
+    }
+    let outdated = end(r#"{"detail":"The 'm' model requires a newer version of Codex."}"#);
+    assert!(outdated.starts_with("the model needs a newer codex: update it"), "{outdated}");
+    let login = end("Your access token could not be refreshed. Please log out and sign in again.");
+    assert!(login.contains("codex login"), "{login}");
 }
 
 #[test]

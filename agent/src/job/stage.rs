@@ -61,8 +61,8 @@ impl Stage {
             (Self::Worker, Runner::Codex) => {
                 (crate::codex::command::argv(codex, spec, env, sandbox), spec.prompt.clone())
             }
-            (Self::Worker, Runner::Shell) => (shell(&spec.prompt), String::new()),
-            (Self::Setup(line) | Self::Check(line), _) => (shell(line), String::new()),
+            (Self::Worker, Runner::Shell) => shell(&spec.prompt),
+            (Self::Setup(line) | Self::Check(line), _) => shell(line),
         };
         let interrupt_first = self.is_codex(spec);
         let mut env = if interrupt_first { env.clone() } else { without_secrets(env, &spec.env) };
@@ -82,6 +82,19 @@ impl Stage {
     }
 }
 
-fn shell(line: &str) -> Vec<String> {
-    vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()]
+/// Longest command line that is handed over as an argument, in bytes: the kernel takes none of 128 KiB or more.
+const LONGEST_ARGUMENT: usize = 64 * 1024;
+
+/// Reads a longer one from stdin, whole, and then runs it as `sh -c` does: with no input, its variables and its last line
+/// break untouched.
+const FROM_STDIN: &str = r#"line=$(cat; echo .); exec </dev/null; eval "unset line; ${line%.}""#;
+
+/// The shell for a command line, and what it reads from stdin.
+fn shell(line: &str) -> (Vec<String>, String) {
+    let call = |line: &str| ["sh", "-c", line].map(str::to_owned).to_vec();
+    if line.len() <= LONGEST_ARGUMENT {
+        (call(line), String::new())
+    } else {
+        (call(FROM_STDIN), line.to_owned())
+    }
 }

@@ -403,6 +403,7 @@ impl Supervisor {
         let codex = running.stage.is_codex(&self.spec);
         let seen = Seen {
             exit: running.exit,
+            now: jiff::Zoned::now(),
             spawn_failed: running.spawn_failed,
             step: running.worker.step().or(current),
             tail: running.worker.tail(),

@@ -5,6 +5,7 @@
 
 use common::event::{FailureKind, JobError, MAX_TEXT};
 use common::text;
+use jiff::Zoned;
 
 use super::stage::Stage;
 use crate::codex::{Turn, thread, trouble};
@@ -22,6 +23,8 @@ pub(crate) struct Seen {
     pub(crate) step: Option<u32>,
     /// The last it wrote.
     pub(crate) tail: String,
+    /// When it ended, in the zone of its machine.
+    pub(crate) now: Zoned,
     /// What Codex said of its turn.
     pub(crate) turn: Option<Turn>,
     /// It was ended by us because it lingered after its turn.
@@ -60,7 +63,10 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
         Stage::Worker if !codex => fail(FailureKind::CodexExit, format!("the command {ended}")),
         Stage::Worker => match &seen.turn {
             Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
-            Some(Turn::Failed(message)) => fail(FailureKind::CodexError, trouble::read(message).end()),
+            Some(Turn::Failed(message)) => {
+                let trouble = trouble::read(message, &seen.now);
+                fail(trouble.kind(), trouble.end())
+            }
             turn => {
                 let refused = turn.is_none().then(|| thread::refused(&seen.tail)).flatten();
                 let message = refused.map(str::to_owned);

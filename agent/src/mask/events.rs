@@ -65,7 +65,8 @@ impl Masker {
 
     /// Only the relay writes this event, from what the caller gave it. Its origin names sessions and jobs.
     fn queued(&self, queued: Queued) -> Queued {
-        let Queued { workspace, prompt_summary, runner, engine, log_path, events_path, origin } = queued;
+        let Queued { workspace, prompt_summary, runner, engine, log_path, events_path, origin, model } =
+            queued;
         Queued {
             workspace: self.line(workspace),
             prompt_summary: self.line(prompt_summary),
@@ -74,6 +75,7 @@ impl Masker {
             log_path: self.line(log_path),
             events_path: self.line(events_path),
             origin,
+            model: model.map(|model| self.line(model)),
         }
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use common::event::{EventBody, MAX_TEXT, PlanItem, StepOutcome};
 use common::job::StepKind;
 use common::text;
+use jiff::Zoned;
 
 use super::book::{MODEL_TITLE, Steps};
 use super::notices::Notices;
@@ -111,7 +112,8 @@ impl Tracker {
 
     /// Codex's own words, a retry or a warning: the model has said nothing by them, so its clock goes on.
     fn trouble(&mut self, now: Duration, message: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
-        let trouble = trouble::read(message);
+        // Its notices hold no time of day.
+        let trouble = trouble::read(message, &Zoned::default());
         if let Some(n) = self.model.filter(|_| trouble.is_known()) {
             steps.trouble(n, trouble.notice());
         }

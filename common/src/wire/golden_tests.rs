@@ -73,6 +73,7 @@ fn every_event() {
             log_path: "/l".into(),
             events_path: "/e".into(),
             origin: crate::origin::Origin::default(),
+            model: None,
         })),
         EventBody::Accepted {
             agent: "a1".into(),

@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
     cancel, completions, doctor, down, events, explain, extend, hook, init, launch, logs, mcp, notices,
-    prune, resume, retry, run, schema, serve, status, top, up, wait,
+    prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::render::ColorMode;
 
@@ -17,7 +17,7 @@ const EVERYWHERE: &str = "Options of every command";
 /// Delegates work to workers without blocking: launch returns at once, status answers at once.
 ///
 /// Exit codes: 0 done or completed · 1 the job failed · 2 usage · 3 no such job · 5 relay or platform unreachable ·
-/// 8 still running · 124 a time limit · 125 agent or container lost · 130 cancelled.
+/// 8 still running · 74 done, but stdout failed · 124 a time limit · 125 agent or container lost · 130 cancelled.
 #[derive(Debug, Parser)]
 #[command(name = "relay", version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
@@ -108,6 +108,8 @@ commands! {
     Up(up::UpArgs) = "up";
     /// Stop the relay and its platform
     Down(down::DownArgs) = "down";
+    /// Start the relay anew with the settings as they are now; workers go on
+    Restart(restart::RestartArgs) = "restart";
     /// Hand a task to a worker and return at once
     Launch(launch::LaunchArgs) = "launch";
     /// Show what runs, or one job in detail

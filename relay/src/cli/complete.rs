@@ -12,7 +12,7 @@ use clap::CommandFactory;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::CompleteEnv;
 use common::ids::JobId;
-use common::record::{JobRecord, State};
+use common::record::JobRecord;
 use common::text::one_line;
 
 use super::args::{Cli, project_of_environment};
@@ -38,7 +38,7 @@ pub fn answer() -> Option<ExitCode> {
         Ok(true) => Some(ExitCode::SUCCESS),
         Ok(false) => None,
         Err(error) => {
-            output::usage(&error);
+            output::usage(&error, false);
             Some((Code::Usage as u8).into())
         }
     }
@@ -51,16 +51,29 @@ pub fn any() -> ArgValueCompleter {
 
 /// The jobs that have not ended.
 pub fn active() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| offer(typed, |state| !state.is_final()))
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, |record| !has_ended(record)))
 }
 
 /// The jobs that have ended.
 pub fn ended() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| offer(typed, State::is_final))
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, has_ended))
+}
+
+/// The jobs that `relay resume` can go on from.
+pub fn resumable() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, is_resumable))
+}
+
+fn has_ended(record: &JobRecord) -> bool {
+    record.state.is_final()
+}
+
+fn is_resumable(record: &JobRecord) -> bool {
+    has_ended(record) && record.is_resumable()
 }
 
 /// What can't be found out is not offered: there is nobody to tell.
-fn offer(typed: &OsStr, wanted: fn(State) -> bool) -> Vec<CompletionCandidate> {
+fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
     let root = root_of(std::env::args()).or_else(project_of_environment);
     let Ok(here) = std::env::current_dir() else { return Vec::new() };
@@ -79,7 +92,7 @@ fn offer(typed: &OsStr, wanted: fn(State) -> bool) -> Vec<CompletionCandidate> {
 }
 
 /// The jobs that begin with what was typed, newest first.
-fn jobs(root: &Path, typed: &str, wanted: fn(State) -> bool) -> Vec<JobRecord> {
+fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobRecord> {
     let registry = Registry::of(root);
     let typed = typed.replacen('#', ".", 1);
     let mut jobs = read::jobs(&registry).unwrap_or_default();
@@ -87,8 +100,7 @@ fn jobs(root: &Path, typed: &str, wanted: fn(State) -> bool) -> Vec<JobRecord> {
     jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
     jobs.truncate(READ);
     let load = |job: &JobId| read::load(&registry, job).ok().map(|stored| stored.record);
-    let mut records: Vec<JobRecord> =
-        jobs.iter().filter_map(load).filter(|record| wanted(record.state)).collect();
+    let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(|record| wanted(record)).collect();
     records.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     records
 }
@@ -108,6 +120,9 @@ fn root_of(words: impl Iterator<Item = String>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use common::job::Runner;
+    use common::record::State;
+
     use super::*;
     use crate::render::samples;
 
@@ -118,17 +133,23 @@ mod tests {
         registry.ensure().unwrap();
         for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
         {
-            let record = samples::bare(job, state);
+            let mut record = samples::bare(job, state);
+            if job == "zoe#1" {
+                record.runner = Runner::Shell;
+            } else {
+                record.thread_id = Some("t".to_owned());
+            }
             std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
         }
-        let offered = |typed: &str, wanted: fn(State) -> bool| {
+        let offered = |typed: &str, wanted: fn(&JobRecord) -> bool| {
             let jobs = jobs(dir.path(), typed, wanted);
             jobs.iter().map(|record| record.job.stem()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(offered("", |_| true), "zoe.1 abe.2 abe.1");
         assert_eq!(offered("ab", |_| true), "abe.2 abe.1");
-        assert_eq!(offered("abe#", State::is_final), "abe.1");
-        assert_eq!(offered("", |state| !state.is_final()), "abe.2");
+        assert_eq!(offered("abe#", has_ended), "abe.1");
+        assert_eq!(offered("", |record| !has_ended(record)), "abe.2");
+        assert_eq!(offered("", is_resumable), "abe.1", "a shell job has no thread to go on with");
         assert_eq!(offered("nobody", |_| true), "");
     }
 

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rustix::fs::Mode;
 
 use super::args::{Cli, Command};
 use super::{
     Context, cancel, complete, completions, doctor, down, events, explain, extend, hook, init, launch, logs,
-    mcp, notices, prune, resume, retry, run, schema, serve, status, top, up, wait,
+    mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::inheritance;
@@ -23,13 +24,14 @@ pub fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            output::usage(&error);
+        Err(mut error) => {
+            add_tip(&mut error, std::env::args());
+            output::usage(&error, wants_json());
             return u8::try_from(error.exit_code()).unwrap_or(Code::Usage as u8).into();
         }
     };
     let code = dispatch(&cli).unwrap_or_else(|failure| {
-        output::failure(&failure);
+        output::failure(&failure, cli.global.json);
         failure.code as u8
     });
     code.into()
@@ -41,6 +43,29 @@ fn keep_others_from_writing() {
     // Asking for it sets it.
     let asked = rustix::process::umask(others);
     rustix::process::umask(asked | others);
+}
+
+/// Flags whose value is a command line, which may begin with a dash.
+const COMMAND_LINES: [&str; 2] = ["--check", "--setup"];
+
+/// Says how a command line that begins with a dash is given to its flag: it was taken for a flag itself.
+fn add_tip(error: &mut clap::Error, words: impl Iterator<Item = String>) {
+    let (ErrorKind::UnknownArgument, Some(ContextValue::String(value))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    else {
+        return;
+    };
+    let words: Vec<String> = words.collect();
+    let meant = |pair: &&[String]| COMMAND_LINES.contains(&pair[0].as_str()) && pair[1] == *value;
+    if let Some([flag, value]) = words.windows(2).find(meant) {
+        let tip = format!("to pass '{value}' as a value, use '{flag}={value}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+}
+
+/// Whether a command line that could not be read asks for JSON.
+fn wants_json() -> bool {
+    std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json")
 }
 
 /// True if a job's own command calls: the agent sets the variable for all of them. The command of `[notify]` has it, too, and
@@ -55,6 +80,7 @@ fn changes_something(command: &Command) -> bool {
     match command {
         Command::Up(_)
         | Command::Down(_)
+        | Command::Restart(_)
         | Command::Launch(_)
         | Command::Run(_)
         | Command::Resume(_)
@@ -107,6 +133,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     let code = match &cli.command {
         Command::Up(args) => up::run(args, &context)? as u8,
         Command::Down(args) => down::run(args, &context)? as u8,
+        Command::Restart(args) => restart::run(args, &context)? as u8,
         Command::Launch(args) => launch::run(args, &context)? as u8,
         Command::Status(args) => status::run(args, &context)? as u8,
         Command::Top(args) => top::run(args, &context)? as u8,
@@ -131,4 +158,19 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     };
     context.output.finish()?;
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_begins_with_a_dash_gets_a_tip_that_works() {
+        let line = ["relay", "launch", "--check", "-x", "task"];
+        let mut error = Cli::try_parse_from(line).unwrap_err();
+        add_tip(&mut error, line.iter().map(|word| (*word).to_owned()));
+        assert!(error.to_string().contains("tip: to pass '-x' as a value, use '--check=-x'"), "{error}");
+        let cli = Cli::try_parse_from(["relay", "launch", "--check=-x", "task"]).unwrap();
+        assert!(matches!(cli.command, Command::Launch(args) if args.check == ["-x"]));
+    }
 }

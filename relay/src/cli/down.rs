@@ -50,21 +50,37 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
         stop_platform(context)?;
         return Ok(done(context));
     }
-    stop_daemon(registry)?;
+    stop_relay(context)?;
+    Ok(done(context))
+}
+
+/// Stops the relay that lives, and its platform.
+///
+/// # Errors
+/// Exit code 5 when something does not stop.
+pub(super) fn stop_relay(context: &Context) -> Result<(), Failure> {
+    end_daemon(&context.registry, |relay| Request::Down { relay: Some(relay) }, PATIENCE)?;
     // Without a state folder there is no agent in it.
     let agent = StateDir::of(&context.root).ok().map(|state| state.agent());
     if let Some(agent) = agent.filter(|agent| local::is_running(agent)) {
         let log = agent.join("agent.log");
         return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
     }
-    Ok(done(context))
+    Ok(())
 }
 
-/// Has the daemon that holds the registry stop, and waits for its end. One that takes its place meanwhile was started by
-/// another command and goes on.
-fn stop_daemon(registry: &Registry) -> Result<(), Failure> {
+/// Has the daemon that holds the registry end, and waits for that. One that takes its place meanwhile was started by another
+/// command and goes on.
+///
+/// # Errors
+/// Exit code 5 when it does not end in time.
+pub(super) fn end_daemon(
+    registry: &Registry,
+    request: impl Fn(Holder) -> Request,
+    patience: Duration,
+) -> Result<(), Failure> {
     let watch = Watch::folder(registry.folder());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let mut asked: Option<(Holder, Awaited)> = None;
     while lease::is_held(registry) {
         let holder = lease::holder(registry);
@@ -72,9 +88,8 @@ fn stop_daemon(registry: &Registry) -> Result<(), Failure> {
             (Some((meant, _)), Some(holder)) if *meant != holder => return Ok(()),
             // A daemon that has just started still has to write its lease.
             (None, Some(holder)) => {
-                let request = Request::Down { relay: Some(holder.clone()) };
-                let request = Awaited::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
-                asked = Some((holder, request));
+                let filed = Awaited::file(registry, &request(holder.clone()));
+                asked = Some((holder, filed.map_err(|e| registry.not_writable(&e))?));
             }
             _ => {}
         }

@@ -11,7 +11,7 @@ use common::record::JobRecord;
 use super::resolve::{self, Launch, Surroundings};
 use super::resume::ResumeArgs;
 use super::retry::RetryArgs;
-use super::{caller, find, launch, limits};
+use super::{caller, find, launch, limits, prompt};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
 use crate::registry::{Registry, create, kin, read};
@@ -163,14 +163,16 @@ pub fn resume(
 ) -> Result<Launch, Failure> {
     let thread = earlier.thread()?.to_owned();
     earlier.check_thread(around)?;
-    let prompt = resolve::prompt(args.prompt.as_deref(), args.file.as_deref(), stdin)?;
+    let (typed, codex_args) =
+        prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
+    let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
     let old = &earlier.spec;
     let mut codex = around.config.codex.settings(around.engine);
     codex.model = args.model.clone().or_else(|| old.codex.model.clone()).or(codex.model);
-    if args.codex_args.is_empty() {
+    if codex_args.is_empty() {
         codex.args.clone_from(&old.codex.args);
     } else {
-        codex.args.extend_from_slice(&args.codex_args);
+        codex.args.extend_from_slice(codex_args);
     }
     Launch {
         name: earlier.record.job.name().clone(),

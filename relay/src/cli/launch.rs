@@ -15,7 +15,7 @@ use super::follow_up::{self, Earlier};
 use super::limits::LimitFlags;
 use super::resolve::{self, Launch, Surroundings};
 use super::submit::{self, Target};
-use super::{Context, facts, find, wait};
+use super::{Context, facts, find, hints, wait};
 use crate::exit::{Code, Failure};
 use crate::registry::create::{self, Created};
 use crate::registry::lease::PlatformStatus;
@@ -67,7 +67,7 @@ pub struct LaunchArgs {
     /// How it is launched.
     #[command(flatten)]
     pub(super) start: Start,
-    /// Further arguments for codex
+    /// Further arguments for codex; a single word without PROMPT is the task
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
 }
@@ -112,6 +112,10 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let around =
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::launch(args, &around, std::io::stdin())?;
+    if !args.start.quiet {
+        hints::path(context, &target, &config, &args.env);
+        hints::submodules(context, &launch.workspace.host);
+    }
     start(context, &launch, &target, &args.start)
 }
 
@@ -202,6 +206,8 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
     if !args.quiet || context.output.json {
         tell(context, job, (runs && !args.quiet).then(|| context.began + LOOK))?;
     }
+    // Its id must not be lost with the output.
+    context.output.finish().map_err(|failure| failure.after(&format!("{job} is launched")))?;
     if args.wait { wait::until_ended(context, vec![job.clone()], None, false) } else { Ok(Code::Done) }
 }
 

@@ -31,7 +31,7 @@ struct JsonLine<'a> {
     line: &'a str,
 }
 
-/// Prints the end of a log, without control characters, and follows it.
+/// Prints the end of a log, without control characters (but colours where those are shown), and follows it.
 ///
 /// # Errors
 /// Exit code 3 or 2 for a job that is not there or not clear, 5 for a log that can't be read.
@@ -40,8 +40,8 @@ pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
     let stored = find::record(&context.registry, &job)?;
     let (reader, tail) =
         LogReader::tail(&stored.home.log(&job), args.lines).map_err(|e| find::unreadable(&job, "log", &e))?;
-    let mut printer =
-        Printer { output: &context.output, job: &job, cleaner: Cleaner::default(), open: false };
+    let cleaner = if context.output.paint.is_on() { Cleaner::with_colors() } else { Cleaner::default() };
+    let mut printer = Printer { output: &context.output, job: &job, cleaner, open: false };
     printer.piece(&tail);
     if args.follow {
         follow::log(context, &job, reader, |piece| printer.piece(piece))?;

@@ -7,11 +7,11 @@
 //!
 //! * [`args`]: the commands and the global flags; each command's own flags are in its file.
 //! * [`resolve`]: flags → what to launch, without options. [`submit`]: that → a job in the registry.
-//! * [`limits`]: the time limits among those flags. [`caller`]: the session of the host agent that called.
+//! * [`limits`]: the time limits among those flags; [`prompt`]: the task. [`caller`]: the session of the host agent that called.
 //! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
 //! * [`follow`]: waiting for a job. [`told`]: a command that tells of its end. [`follow_up`]: an earlier job and flags → what to launch.
 //! * [`agree`]: a person's consent to the settings. [`mcp`]: the commands as tools of a host agent.
-//! * [`complete`]: the jobs that a shell offers.
+//! * [`hints`]: what a person may not expect of a workspace. [`complete`]: the jobs that a shell offers.
 
 mod agree;
 mod args;
@@ -30,6 +30,7 @@ mod facts;
 mod find;
 mod follow;
 mod follow_up;
+mod hints;
 mod hook;
 mod init;
 mod launch;
@@ -38,8 +39,10 @@ mod logs;
 mod mcp;
 mod notices;
 mod outcome;
+mod prompt;
 mod prune;
 mod resolve;
+mod restart;
 mod resume;
 mod retry;
 mod run;

@@ -74,6 +74,9 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
         }
     } else {
         context.output.print(&text(&gone, after.len()));
+        if gone.is_empty() {
+            context.output.note(&reason(registry, after.len()));
+        }
     }
     Ok(Code::Done)
 }
@@ -101,6 +104,16 @@ fn ask(registry: &Registry, relay: Holder, keep: Keep) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Why nothing was removed.
+fn reason(registry: &Registry, archived: usize) -> String {
+    if archived > 0 {
+        return "the archived jobs are kept by --keep or --older-than".to_owned();
+    }
+    let jobs = read::jobs(registry).map_or(0, |jobs| jobs.len());
+    let (them, are) = if jobs == 1 { ("job", "is") } else { ("jobs", "are") };
+    format!("the archive is empty: {jobs} {them} {are} among the newest 200, which are never removed")
 }
 
 fn text(gone: &[&JobId], left: usize) -> String {

@@ -1,23 +1,22 @@
 //! Raw flags → what to launch, without options. Every mistake is found here, before anything is written.
 
-#![expect(clippy::disallowed_methods, reason = "the prompt is where the caller says")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use common::duration;
 use common::ids::{JobId, JobName};
-use common::job::{CodexSettings, JobSpec, Limits, MAX_PROMPT, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
+use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
 use common::origin::Origin;
 use common::rule::{OnLimit, StepRule};
+use common::text::one_line;
 
-use super::caller;
 use super::launch::{LaunchArgs, OnLimitName, RunnerName};
 use super::limits::{self, LimitFlags};
 use super::run::RunArgs;
+use super::{caller, prompt};
 use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::engine::workspace::{self, Workspace};
@@ -100,6 +99,16 @@ impl Launch {
         if texts.into_iter().any(|text| text.contains('\0')) {
             return Err(Failure::usage("a NUL byte can't be passed to a command: remove it"));
         }
+        let script = Some(&self.prompt).filter(|_| self.runner == Runner::Shell);
+        if let Some(line) =
+            script.into_iter().chain(&self.setup).chain(&self.checks).find(|line| has_crlf(line))
+        {
+            let line = one_line(line, common::event::MAX_TITLE);
+            return Err(Failure::usage(format!(
+                "the command line '{line}' has a carriage return at the end of a line (CRLF), which the shell takes for a \
+                 part of the last word: remove it, as `tr -d '\\r'` does"
+            )));
+        }
         // The number is not known yet: the longest one is assumed.
         let spec = self.spec(&JobId::new(self.name.clone(), u32::MAX));
         let len = serde_json::to_vec(&spec).map_or(usize::MAX, |spec| spec.len());
@@ -113,29 +122,39 @@ impl Launch {
     }
 }
 
+fn has_crlf(line: &str) -> bool {
+    line.ends_with('\r') || line.contains("\r\n")
+}
+
 /// Resolves the flags of `relay launch`; `stdin` is read for the prompt `-` only.
 ///
 /// # Errors
 /// Exit code 2 with one line that says which flag is wrong and what to do.
 pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) -> Result<Launch, Failure> {
+    let (typed, codex_args) =
+        prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
     let runner = match args.runner {
         RunnerName::Codex => Runner::Codex,
         RunnerName::Shell => Runner::Shell,
     };
-    if runner == Runner::Shell && (args.model.is_some() || !args.codex_args.is_empty()) {
+    if runner == Runner::Shell && (args.model.is_some() || !codex_args.is_empty()) {
         return Err(Failure::usage(
             "--model and arguments behind -- are for codex: leave them out with --runner shell",
         ));
     }
-    let prompt = prompt(args.prompt.as_deref(), args.file.as_deref(), stdin)?;
-    let limits = limits::resolve(&around.config.limits, &args.limits)?;
+    let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
+    let configured = match runner {
+        Runner::Shell => covered(&around.config.limits, args.limits.timeout),
+        Runner::Codex => around.config.limits.clone(),
+    };
+    let limits = limits::resolve(&configured, &args.limits)?;
     let env = environment(&args.env, around.variable)?;
     let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
     let mut codex = around.config.codex.settings(around.engine);
     if let Some(model) = &args.model {
         codex.model = Some(model.clone());
     }
-    codex.args.extend_from_slice(&args.codex_args);
+    codex.args.extend_from_slice(codex_args);
     Launch {
         name: args.name.clone().unwrap_or_else(|| name_of(&workspace)),
         workspace,
@@ -168,13 +187,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
     if prompt.trim().is_empty() {
         return Err(Failure::usage("the command is empty: write it behind --"));
     }
-    let mut configured = around.config.limits.clone();
-    if let Some(timeout) = args.timeout {
-        // A limit that was named for the whole command holds for its steps too, however long they usually take.
-        for kind in StepKind::ALL {
-            configured.steps.insert(kind, configured.step_ms(kind).max(duration::millis(timeout)));
-        }
-    }
+    let configured = covered(&around.config.limits, args.timeout);
     let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
     let limits = limits::resolve(&configured, &flags)?;
     let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
@@ -183,7 +196,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         workspace,
         engine: around.engine,
         runner: Runner::Shell,
-        prompt: bounded(prompt)?,
+        prompt: prompt::bounded(prompt)?,
         env: BTreeMap::new(),
         setup: Vec::new(),
         checks: Vec::new(),
@@ -197,59 +210,19 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
     .checked(around)
 }
 
+/// The limits where one is named for a whole command: it holds for the steps too, however long they usually take.
+fn covered(configured: &Limits, timeout: Option<Duration>) -> Limits {
+    let mut limits = configured.clone();
+    if let Some(timeout) = timeout {
+        for kind in StepKind::ALL {
+            limits.steps.insert(kind, limits.step_ms(kind).max(duration::millis(timeout)));
+        }
+    }
+    limits
+}
+
 fn name_of(workspace: &Workspace) -> JobName {
     JobName::from_folder(&workspace.host.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// The task: as it was typed, out of a file, or from stdin.
-///
-/// # Errors
-/// Exit code 2 with one line that says what to do.
-pub fn prompt(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Result<String, Failure> {
-    let text = match (typed, file) {
-        (Some("-"), _) => read("stdin", stdin)?,
-        (Some(prompt), _) => prompt.to_owned(),
-        (None, Some(file)) if file.as_os_str() == "-" => read("stdin", stdin)?,
-        (None, Some(file)) => {
-            let shown = file.display().to_string();
-            let opened = File::open(file);
-            read(&shown, opened.map_err(|e| Failure::usage(format!("prompt file {shown}: {e}")))?)?
-        }
-        (None, None) => {
-            return Err(Failure::usage("no task: give it as PROMPT, with -f FILE, or as - for stdin"));
-        }
-    };
-    if text.trim().is_empty() {
-        return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
-    }
-    bounded(text)
-}
-
-fn bounded(text: String) -> Result<String, Failure> {
-    if text.len() > MAX_PROMPT {
-        return Err(Failure::usage(format!(
-            "the prompt is longer than {MAX_PROMPT} bytes: put the details into a file of the workspace and name it"
-        )));
-    }
-    Ok(text)
-}
-
-/// Reads at most one byte more than is allowed.
-fn read(source: &str, reader: impl Read) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    reader
-        .take(MAX_PROMPT as u64 + 1)
-        .read_to_end(&mut bytes)
-        .and_then(|_| {
-            let cut = bytes.len() > MAX_PROMPT;
-            // The cut may have split a character, and what is too long is refused anyway.
-            if cut { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { utf8(bytes) }
-        })
-        .map_err(|e| Failure::usage(format!("the prompt can't be read from {source}: {e}")))
-}
-
-fn utf8(bytes: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 /// The values of `--env KEY` and `--env KEY=VALUE`.

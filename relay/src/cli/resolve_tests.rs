@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Parser;
+use common::job::MAX_PROMPT;
 
 use super::super::args::{Cli, Command};
 use super::*;

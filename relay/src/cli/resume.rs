@@ -18,7 +18,7 @@ use crate::exit::{Code, Failure};
 )]
 pub struct ResumeArgs {
     /// NAME#N, NAME.N, or NAME for its newest job; it must have ended, no matter how
-    #[arg(value_name = "JOB", add = complete::ended())]
+    #[arg(value_name = "JOB", add = complete::resumable())]
     pub(super) job: String,
     /// What the worker is to do next; - reads it from stdin
     #[arg(value_name = "PROMPT", conflicts_with = "file")]
@@ -51,7 +51,7 @@ pub struct ResumeArgs {
     /// How it is launched.
     #[command(flatten)]
     pub(super) start: Start,
-    /// Further arguments for codex [default: those of JOB]
+    /// Further arguments for codex [default: those of JOB]; a single word without PROMPT is the prompt
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
 }

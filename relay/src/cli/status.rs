@@ -194,7 +194,11 @@ fn queue(rows: &[Row]) -> Vec<JobId> {
 /// ends.
 fn choose(rows: Vec<Row>, limit: usize) -> (Vec<JobId>, usize) {
     let (ended, mut active): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.state.is_final());
-    active.sort_by_key(|row| row.state == State::Queued);
+    active.sort_by_key(|row| match row.state {
+        // The next one to start first.
+        State::Queued => Some((row.created_at, row.job.clone())),
+        _ => None,
+    });
     let hidden = active.len().saturating_sub(limit);
     (active.into_iter().chain(ended).take(limit).map(|row| row.job).collect(), hidden)
 }
@@ -250,6 +254,7 @@ mod tests {
         let chosen = |limit| {
             let all = vec![
                 row("d#1", State::Completed),
+                row("c#2", State::Queued),
                 row("c#1", State::Queued),
                 row("b#1", State::Failed),
                 row("a#1", State::Running),
@@ -257,9 +262,9 @@ mod tests {
             let (jobs, hidden) = choose(all, limit);
             (jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(" "), hidden)
         };
-        assert_eq!(chosen(3), ("a#1 c#1 d#1".to_owned(), 0));
-        assert_eq!(chosen(1), ("a#1".to_owned(), 1));
-        assert_eq!(chosen(usize::MAX), ("a#1 c#1 d#1 b#1".to_owned(), 0));
+        assert_eq!(chosen(4), ("a#1 c#1 c#2 d#1".to_owned(), 0));
+        assert_eq!(chosen(2), ("a#1 c#1".to_owned(), 1));
+        assert_eq!(chosen(usize::MAX), ("a#1 c#1 c#2 d#1 b#1".to_owned(), 0));
     }
 
     #[test]

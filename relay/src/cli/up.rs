@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Context, agree};
-use crate::consent::Settings;
+use super::{Context, agree, down};
+use crate::consent::{self, Settings, Standing};
 use crate::engine::{EngineKind, image};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
@@ -37,8 +37,8 @@ pub struct UpArgs {
 /// Brings relay and platform up and returns when a job can be taken. Repeating it is harmless.
 ///
 /// # Errors
-/// Exit code 2 when another engine is up, 5 with the reason when the platform can't take a job or no person has agreed to the
-/// settings.
+/// Exit code 2 when another engine is up, 5 with the reason when the platform can't take a job (a relay that was started for it
+/// is stopped again) or no person has agreed to the settings.
 pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     let config = context.config()?;
     let lives = lease::is_held(&context.registry);
@@ -69,9 +69,37 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         ask_again(context)?;
     }
     start::daemon(&context.root, &context.registry, &settings, context.asker())?;
-    let lease = start::platform(&context.registry)?;
+    let lease = start::platform(&context.registry).or_else(|failure| {
+        // What this command has started does not stay behind: it would stand in the way of another engine.
+        match lives {
+            true => Err(failure),
+            false => down::stop_relay(context).and(Err(failure)),
+        }
+    })?;
     report(context, &lease);
+    if lives && let Standing::Changed(lines) = consent::standing(&context.root, &settings) {
+        let (of_relay, of_platform) = changed(&lines);
+        if !of_relay.is_empty() {
+            let names = of_relay.join(", ");
+            context.output.note(&format!("restart needed for {names}: `relay restart` (workers go on)"));
+        }
+        tell_of_platform(context, &of_platform);
+    }
     Ok(Code::Done)
+}
+
+/// Settings that changed: those that a relay reads when it starts, and those that its platform is made with.
+pub(super) fn changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
+    let of_relay = |name: &&str| ["relay.", "notify.", "codex."].iter().any(|table| name.starts_with(table));
+    consent::changed(lines).into_iter().partition(of_relay)
+}
+
+/// Says which settings hold from the next platform on.
+pub(super) fn tell_of_platform(context: &Context, names: &[&str]) {
+    if !names.is_empty() {
+        let names = names.join(", ");
+        context.output.note(&format!("{names} needs a new platform: `relay down`, then `relay up`"));
+    }
 }
 
 /// Refuses what would not work inside of a sandbox, and says how it is done.
@@ -100,7 +128,7 @@ fn ask_again(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn report(context: &Context, lease: &Lease) {
+pub(super) fn report(context: &Context, lease: &Lease) {
     if context.output.json {
         context.output.json(lease);
         return;

@@ -92,6 +92,8 @@ pub(super) struct Core {
     /// An engine call is under way.
     pub(super) busy: bool,
     pub(super) going_down: bool,
+    /// Another relay takes over: this one ends and leaves everything else.
+    pub(super) handing_over: bool,
     /// Nothing of the platform is left on its engine.
     pub(super) stopped: bool,
     pub(super) gateway: Gateway,
@@ -203,7 +205,7 @@ impl Core {
     fn flow(&self) -> Flow {
         let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
         let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agents.is_empty());
-        if waited || told { Flow::Down } else { Flow::Continue }
+        if waited || told || self.handing_over { Flow::Down } else { Flow::Continue }
     }
 
     /// Asks the engine for the platform.
@@ -338,6 +340,13 @@ impl Core {
                     self.go_down();
                     true
                 }
+                Some(Request::Restart { relay }) => {
+                    if relay == self.lease.holder() {
+                        tracing::info!("told to end for another relay; workers go on");
+                        self.handing_over = true;
+                    }
+                    true
+                }
                 Some(Request::Prune { keep, .. }) => {
                     super::prune::begin(&self.registry, &filed.path, keep);
                     false
@@ -447,8 +456,10 @@ impl Core {
     async fn spec(&self, job: &JobId) -> Option<String> {
         let read = self.registry.spec(job).read_text(read::MOST);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
-        // A session may have written it.
-        match read.and_then(|spec| self.policy.settle_text(job, &spec)) {
+        let record = read::load(&self.registry, job).map(|stored| stored.record);
+        let host = record.map(|record| record.workspace).unwrap_or_default();
+        // A session may have written both.
+        match read.and_then(|spec| self.policy.settle_text(job, &spec, &host)) {
             Ok(spec) => Some(spec),
             Err(reason) => {
                 let body = refusal(reason);
@@ -474,6 +485,7 @@ impl Core {
         let (reply, flushed) = oneshot::channel();
         self.writer().send(Command::Flush(reply)).await;
         let _ = flushed.await;
+        self.door.subscribers.close().await;
         if self.going_down {
             self.agents.clear();
             self.door.tokens.revoke_all();

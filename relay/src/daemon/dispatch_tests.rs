@@ -18,6 +18,7 @@ fn record(text: &str, second: i64, state: State) -> JobRecord {
         log_path: "/l".into(),
         events_path: "/e".into(),
         origin: common::origin::Origin::default(),
+        model: None,
     };
     let mut record = JobRecord::queued(id(text), Timestamp::from_second(second).unwrap(), &queued);
     record.state = state;

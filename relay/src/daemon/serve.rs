@@ -152,6 +152,7 @@ async fn run(
         next_try: None,
         busy: false,
         going_down: false,
+        handing_over: false,
         stopped: false,
         gateway: Gateway::Unknown,
         down_deadline: None,

@@ -8,8 +8,8 @@
 //! * [`finding`]: what a check says. * [`scene`]: what all checks know. * [`ask`]: programs that may hang.
 //! * [`mod@run`]: all checks at once, within a limit.
 //! * The checks: [`settings`], [`place`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its image),
-//!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`deliveries`], [`trust`] (approval, workspaces,
-//!   limits, sandbox).
+//!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`], [`deliveries`], [`trust`]
+//!   (approval, workspaces, limits, sandbox).
 
 mod agent;
 mod ask;
@@ -20,6 +20,7 @@ mod deliveries;
 mod engine;
 pub mod finding;
 mod inotify;
+mod linger;
 mod place;
 mod refused_files;
 mod relay;

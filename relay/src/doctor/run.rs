@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::finding::Finding;
 use super::scene::Scene;
 use super::{
-    agent, clock, codex, credentials, deliveries, engine, inotify, place, relay, rules, settings, shell,
-    trust,
+    agent, clock, codex, credentials, deliveries, engine, inotify, linger, place, relay, rules, settings,
+    shell, trust,
 };
 
 /// How long all of it may take: a program has 5 s, and nothing that is asked asks two in a row that hang.
@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_millis(5800);
 type Check = fn(&Scene) -> Vec<Finding>;
 
 /// In the order in which they are shown: what others rest on comes first. The names are said of a check that hangs.
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("settings", settings::check),
     ("trust", trust::check),
     ("registry", place::registry),
@@ -32,6 +32,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("login-shell", shell::check),
     ("clock", clock::check),
     ("inotify", inotify::check),
+    ("linger", linger::check),
     ("deliveries", deliveries::check),
 ];
 

@@ -115,19 +115,25 @@ impl Scene {
 
     /// The command that approves the settings.
     pub(super) fn approve(&self) -> String {
+        // A relay that lives goes on with the settings that it was started with.
+        let command = if self.lives { self.outside("restart") } else { self.up() };
         match self.asker {
-            Asker::Session => format!("ask the user to run {} in a terminal", self.up()),
-            Asker::Person => format!("{} shows them and asks", self.up()),
+            Asker::Session => format!("ask the user to run {command} in a terminal"),
+            Asker::Person => format!("{command} shows them and asks"),
         }
     }
 
     /// The command that starts the relay from here.
     pub(super) fn up(&self) -> String {
+        self.outside("up")
+    }
+
+    fn outside(&self, command: &str) -> String {
         match self.sandbox {
             Some(_) => {
-                format!("`{}` in a terminal outside of this sandbox", sandbox::outside("up", &self.root))
+                format!("`{}` in a terminal outside of this sandbox", sandbox::outside(command, &self.root))
             }
-            None => "`relay up`".to_owned(),
+            None => format!("`relay {command}`"),
         }
     }
 

@@ -208,6 +208,19 @@ impl Container<'_> {
     }
 }
 
+/// Names the engine that Docker's command talks to.
+pub const CONTEXT: &str = "DOCKER_CONTEXT";
+
+/// The context that Docker's command has chosen, where it is the one to choose; `None` where the environment does, and for
+/// other engines.
+pub fn context(engine: EngineKind) -> Option<String> {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if engine != EngineKind::Docker || is_set("DOCKER_HOST") || is_set(CONTEXT) {
+        return None;
+    }
+    query(engine, &["context", "show"]).ok().filter(|name| !name.is_empty())
+}
+
 /// Ends a registry's container and its workers; its volumes stay. Another registry's is left alone.
 ///
 /// # Errors
@@ -252,7 +265,7 @@ fn command(engine: EngineKind, args: &[&str]) -> Command {
 }
 
 fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
-    let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
+    let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "context" | "image")));
     output(&mut command(engine, args), if is_question { ANSWER } else { ACTION }).map_err(|e| {
         match e.kind() {
             io::ErrorKind::NotFound => not_installed(engine, &e),

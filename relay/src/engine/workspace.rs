@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+use rustix::io::Errno;
+
 use super::EngineKind;
 use crate::config::PlatformConfig;
 use crate::exit::Failure;
@@ -30,10 +33,11 @@ pub fn resolve(
 ) -> Result<Workspace, Failure> {
     let host = cwd.join(dir).canonicalize().ok().filter(|host| host.is_dir()).ok_or_else(|| {
         Failure::usage(format!(
-            "workspace {} is no folder: make it first, or name another with -w",
+            "workspace {} is not a directory: create it or choose another with -w",
             dir.display()
         ))
     })?;
+    check_writable(engine, &host)?;
     let text = |path: &Path| {
         path.to_str().map(str::to_owned).ok_or_else(|| {
             Failure::usage(format!("workspace {} has a name that is not UTF-8", path.display()))
@@ -55,6 +59,17 @@ pub fn resolve(
     let below = text(below)?;
     let inside = if below.is_empty() { MOUNT.to_owned() } else { format!("{MOUNT}/{below}") };
     Ok(Workspace { host, inside })
+}
+
+/// Refuses a workspace in which no worker could write: on a read-only file system, or without the right to it where the
+/// worker is this user.
+fn check_writable(engine: EngineKind, host: &Path) -> Result<(), Failure> {
+    let why = match rustix::fs::access(host, Access::WRITE_OK) {
+        Err(Errno::ROFS) => "lies on a read-only file system",
+        Err(Errno::ACCESS) if !engine.is_container() => "can't be written by this user",
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!("workspace {} {why}: name another with -w", host.display())))
 }
 
 #[cfg(test)]

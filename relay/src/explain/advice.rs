@@ -1,6 +1,6 @@
 //! What to try: a fixed table by kind of failure and kind of step.
 //!
-//! `{job}`, `{kind}`, `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (how long the job took) and
+//! `{job}`, `{thread}` (the job if it left a thread to go on with), `{no_thread}` (if not), `{kind}`, `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (how long the job took) and
 //! `{address}` (what a process waited for) are filled in; a line with one that is not known is left out.
 
 use common::duration;
@@ -26,6 +26,16 @@ enum On {
     /// Every one.
     Any,
 }
+
+/// The shell can't find the interpreter of a script whose first line ends with a carriage return, and names the script.
+const SCRIPT: &str =
+    "{not_found}a script that is there and 'not found' may have CRLF line ends: `sed -i 's/\\r$//' FILE`";
+
+/// A job that was ended through no fault of its own; of the two one is told.
+const CUT_OFF: &[&str] = &[GO_ON, AGAIN];
+const GO_ON: &str =
+    "`relay resume {thread} 'go on'`: what the worker changed is still there, and it remembers";
+const AGAIN: &str = "`relay retry {no_thread}`: what it changed is still there";
 
 /// The table. The lines of every row that fits are told, in this order.
 const TABLE: &[(FailureKind, On, &[&str])] = &[
@@ -91,13 +101,58 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     (
         FailureKind::CodexError,
         On::Any,
-        &["act on the message: a key, a quota or a wrong model is not mended by trying again"],
+        &[
+            "act on the message: what the model's server refuses it refuses again, what was cut off may work the next time",
+        ],
+    ),
+    (
+        FailureKind::UsageLimit,
+        On::Any,
+        &[
+            "wait until the limit is lifted, add credits, or give the worker another key or model",
+            GO_ON,
+            AGAIN,
+        ],
+    ),
+    (
+        FailureKind::RateLimited,
+        On::Any,
+        &["wait a little, and run fewer workers at once ([platform] max_jobs)", GO_ON, AGAIN],
+    ),
+    (
+        FailureKind::Auth,
+        On::Any,
+        &[
+            "log in again where the worker's Codex runs (`codex login`), or give `relay up` a CODEX_API_KEY that is valid",
+            GO_ON,
+            AGAIN,
+        ],
+    ),
+    (
+        FailureKind::ContextWindow,
+        On::Any,
+        &["split the task, and launch its parts as new jobs: the thread is full, so don't resume it"],
+    ),
+    (
+        FailureKind::Overloaded,
+        On::Any,
+        &["wait a little, or choose another model with --model", GO_ON, AGAIN],
+    ),
+    (
+        FailureKind::CodexOutdated,
+        On::Any,
+        &[
+            "update Codex: `npm install -g @openai/codex` on this machine, `relay up --build` for a container",
+            "or choose a model that this Codex knows, with --model",
+            GO_ON,
+            AGAIN,
+        ],
     ),
     (FailureKind::CodexExit, On::Any, &["`relay logs {job}` shows what it wrote last"]),
     (
         FailureKind::SetupFailed,
         On::Any,
-        &["run the command by itself until it works: `relay run -w DIR -- CMD`"],
+        &["run the command by itself until it works: `relay run -w DIR -- CMD`", SCRIPT],
     ),
     (
         FailureKind::CheckFailed,
@@ -105,15 +160,12 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         &[
             "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
             "hand it back to a Codex worker, which remembers its work: `relay resume {job} 'make the check pass'`",
+            SCRIPT,
         ],
     ),
     (FailureKind::SpawnFailed, On::Any, &["make sure that the program exists where the worker runs"]),
-    (FailureKind::AgentLost, On::Any, &["`relay up` brings an agent back; then `relay retry {job}`"]),
-    (
-        FailureKind::ContainerExited,
-        On::Any,
-        &["`relay up` starts the platform again; then `relay retry {job}`"],
-    ),
+    (FailureKind::AgentLost, On::Any, CUT_OFF),
+    (FailureKind::ContainerExited, On::Any, CUT_OFF),
     (
         FailureKind::OomKilled,
         On::Any,
@@ -148,7 +200,7 @@ pub fn tries(
         None if record.state.is_final() => Vec::new(),
         None => running(explanation, current, until),
     };
-    rows.into_iter().filter_map(|row| fill(row, explanation, step)).take(MOST).collect()
+    rows.into_iter().filter_map(|row| fill(row, record, explanation, step)).take(MOST).collect()
 }
 
 fn rows(kind: FailureKind, step: Option<StepKind>) -> Vec<&'static str> {
@@ -170,10 +222,14 @@ fn running(explanation: &Explanation, current: Option<&Step>, until: Timestamp) 
     rows
 }
 
-fn fill(row: &str, explanation: &Explanation, step: Option<&Step>) -> Option<String> {
+fn fill(row: &str, record: &JobRecord, explanation: &Explanation, step: Option<&Step>) -> Option<String> {
+    let job = || record.job.to_string();
     let limit = step.and_then(|step| step.limit_ms);
     let values = [
-        ("{job}", Some(explanation.job.to_string())),
+        ("{job}", Some(job())),
+        ("{thread}", record.is_resumable().then(job)),
+        ("{no_thread}", (!record.is_resumable()).then(job)),
+        ("{not_found}", said_not_found(explanation).then(String::new)),
         ("{kind}", step.map(|step| step.kind.to_string())),
         ("{more}", limit.map(|ms| duration::limit(ms.saturating_mul(2)))),
         ("{stall}", limit.map(|ms| duration::limit(ms / 2))),
@@ -187,6 +243,15 @@ fn fill(row: &str, explanation: &Explanation, step: Option<&Step>) -> Option<Str
         }
     }
     Some(text)
+}
+
+fn said_not_found(explanation: &Explanation) -> bool {
+    let Some(cause) = &explanation.cause else { return false };
+    cause.output.iter().chain([&cause.message]).any(|line| {
+        line.contains("not found")
+            || line.contains("bad interpreter")
+            || line.contains("No such file or directory")
+    })
 }
 
 #[cfg(test)]
@@ -210,7 +275,13 @@ mod tests {
             Kind::AgentLost => Some(Kind::ContainerExited),
             Kind::ContainerExited => Some(Kind::OomKilled),
             Kind::OomKilled => Some(Kind::Refused),
-            Kind::Refused => None,
+            Kind::Refused => Some(Kind::UsageLimit),
+            Kind::UsageLimit => Some(Kind::RateLimited),
+            Kind::RateLimited => Some(Kind::Auth),
+            Kind::Auth => Some(Kind::ContextWindow),
+            Kind::ContextWindow => Some(Kind::Overloaded),
+            Kind::Overloaded => Some(Kind::CodexOutdated),
+            Kind::CodexOutdated => None,
         };
         std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
     }

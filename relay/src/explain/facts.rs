@@ -36,7 +36,7 @@ pub struct Explanation {
     pub time: Vec<Share>,
     /// CPU time of its steps, in milliseconds, where it was seen.
     pub cpu_ms: Option<u64>,
-    /// Time of network steps that was not spent on CPU, in milliseconds.
+    /// Time of network steps that was not spent on CPU, in milliseconds, where they were seen to wait on a socket.
     pub network_wait_ms: u64,
     /// The slowest steps without their sub-steps.
     pub slowest: Vec<Slow>,

@@ -10,6 +10,8 @@ use tokio::sync::mpsc::{Receiver, channel};
 /// Longest message, in bytes: the longest prompt (512 KiB), each byte of it written as an escape of six, with room for the
 /// rest of a call.
 pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// What is kept of a longer one, in bytes: its id stands near its beginning.
+const HEAD: usize = 4 * 1024;
 /// Lines that wait to be looked at: further ones stay in the pipe.
 const WAITING: usize = 4;
 
@@ -18,8 +20,8 @@ const WAITING: usize = 4;
 pub(super) enum Line {
     /// Its bytes.
     Whole(Vec<u8>),
-    /// It was longer than [`MAX_MESSAGE`] and is gone.
-    TooLong,
+    /// It was longer than [`MAX_MESSAGE`]: its first bytes, in which its id is looked for.
+    TooLong(Vec<u8>),
 }
 
 /// Begins to read. The lines end, and `over` becomes true, when nothing more can come.
@@ -48,7 +50,8 @@ fn next(input: &mut impl BufRead, most: usize) -> io::Result<Option<Line>> {
         line.pop();
     } else if line.len() > most {
         input.skip_until(b'\n')?;
-        return Ok(Some(Line::TooLong));
+        line.truncate(HEAD);
+        return Ok(Some(Line::TooLong(line)));
     } else if line.is_empty() {
         return Ok(None);
     }
@@ -67,7 +70,8 @@ mod tests {
             lines.push(line);
         }
         let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
-        assert_eq!(lines, [whole("four"), whole(""), Line::TooLong, Line::TooLong, whole("last")]);
+        let long = |text: &str| Line::TooLong(text.as_bytes().to_vec());
+        assert_eq!(lines, [whole("four"), whole(""), long("fives"), long("12345"), whole("last")]);
     }
 
     #[tokio::test]

@@ -18,9 +18,13 @@ pub(super) enum Frame {
 
 /// Reads a line.
 pub(super) fn read(line: &Line) -> Frame {
-    let Line::Whole(bytes) = line else {
-        let text = format!("the message is longer than {MAX_MESSAGE} bytes: put long texts into files");
-        return Frame::Refused(ErrorData::invalid_request(text, None), None);
+    let bytes = match line {
+        // Some clients on Windows begin with a byte order mark.
+        Line::Whole(bytes) => bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes),
+        Line::TooLong(head) => {
+            let text = format!("the message is longer than {MAX_MESSAGE} bytes: put long texts into files");
+            return Frame::Refused(ErrorData::invalid_request(text, None), id_in(head));
+        }
     };
     if bytes.trim_ascii().is_empty() {
         return Frame::Nothing;
@@ -33,7 +37,8 @@ pub(super) fn read(line: &Line) -> Frame {
 
 fn refusal(bytes: &[u8], error: &serde_json::Error) -> Frame {
     let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
-        return Frame::Refused(ErrorData::parse_error(format!("not one line of JSON: {error}"), None), None);
+        let text = format!("not one line of JSON: {error}");
+        return Frame::Refused(ErrorData::parse_error(text, None), id_in(bytes));
     };
     let id = value.get("id").and_then(|id| serde_json::from_value::<RequestId>(id.clone()).ok());
     if id.is_none() && value.get("method").is_some_and(Value::is_string) {
@@ -41,6 +46,35 @@ fn refusal(bytes: &[u8], error: &serde_json::Error) -> Frame {
     }
     let text = format!("no message of JSON-RPC 2.0 that is known here: {error}");
     Frame::Refused(ErrorData::invalid_request(text, None), id)
+}
+
+/// The id of a message that can't be read, or only its beginning: the one among the fields of the outermost object.
+fn id_in(message: &[u8]) -> Option<RequestId> {
+    let text = String::from_utf8_lossy(message);
+    let (mut depth, mut at) = (0, 0);
+    let mut last = None;
+    while let Some(c) = text[at..].chars().next() {
+        match c {
+            '"' => {
+                let mut strings = serde_json::Deserializer::from_str(&text[at..]).into_iter::<String>();
+                let string = strings.next()?.ok()?;
+                last = (depth == 1).then_some(string);
+                at += strings.byte_offset();
+                continue;
+            }
+            ':' if depth == 1 && last.as_deref() == Some("id") => {
+                let mut values = serde_json::Deserializer::from_str(&text[at + 1..]).into_iter::<RequestId>();
+                let id = values.next()?.ok()?;
+                // What ends with the bytes may be a part of it.
+                return (at + 1 + values.byte_offset() < text.len()).then_some(id);
+            }
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            _ => {}
+        }
+        at += c.len_utf8();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -62,11 +96,39 @@ mod tests {
         assert_eq!(refused("[]"), (-32600, None));
         assert_eq!(refused("7"), (-32600, None));
         assert_eq!(refused(r#"{"jsonrpc":"2.0","id":7}"#), (-32600, Some(RequestId::Number(7))));
-        assert!(matches!(read(&Line::TooLong), Frame::Refused(error, None) if error.code.0 == -32600));
+        assert!(
+            matches!(read(&Line::TooLong(vec![])), Frame::Refused(error, None) if error.code.0 == -32600)
+        );
         assert!(matches!(
             read(&Line::Whole(vec![0xff, 0xfe])),
             Frame::Refused(error, None) if error.code.0 == -32700
         ));
+    }
+
+    #[test]
+    fn the_id_is_kept_of_a_message_that_is_too_long_or_not_utf_8() {
+        let id = |message: &[u8]| id_in(message);
+        let head = br#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"id":9,"x":"aaaa"#;
+        let Frame::Refused(error, Some(RequestId::Number(7))) = read(&Line::TooLong(head.to_vec())) else {
+            panic!("no id");
+        };
+        assert_eq!(error.code.0, -32600);
+        let torn =
+            b"{\"method\":\"x\",\"params\":{\"id\":9,\"a\":\"\xff\"},\"jsonrpc\":\"2.0\",\"id\":\"a:b\"}";
+        assert!(matches!(
+            read(&Line::Whole(torn.to_vec())),
+            Frame::Refused(error, Some(RequestId::String(id))) if error.code.0 == -32700 && &*id == "a:b"
+        ));
+        assert_eq!(id(b"{\"a\":\"id\",\"b\":[{\"id\":3}]"), None);
+        assert_eq!(id(b"{\"id\":"), None);
+        assert_eq!(id(b"{\"id\":12"), None);
+        assert_eq!(id(b"]]{\"id\":1}"), None);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let ping = b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}";
+        assert!(matches!(read(&Line::Whole(ping.to_vec())), Frame::Message(_)));
     }
 
     #[test]

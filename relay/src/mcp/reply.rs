@@ -2,8 +2,8 @@
 //! kind the other.
 
 use common::text;
-use rmcp::model::{CallToolResult, ContentBlock};
-use serde_json::{Map, Value};
+use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
+use serde_json::{Map, Value, json};
 
 use crate::exit::{Code, Failure};
 
@@ -28,6 +28,28 @@ impl Reply {
         Self { text, facts, failed: false }
     }
 
+    /// The line that the command line would print, in words of the tools that there are, under the exit code that it would
+    /// have.
+    pub(super) fn failed(failure: &Failure, is_tool: impl Fn(&str) -> bool) -> Self {
+        let line = in_words_of_tools(&text::printable(&failure.message), is_tool);
+        Self { failed: true, ..Self::new(&line, failure.code) }
+    }
+
+    /// The form of every answer's structure.
+    pub(super) fn schema() -> JsonObject {
+        let schema = json!({
+            "type": "object",
+            "required": ["text", "code"],
+            "properties": {
+                "text": {"type": "string", "description": "What the text of the answer says."},
+                "code": {"type": "integer", "description": "0 done, 1 the job failed, 2 wrong input, 3 no such job, 5 relay or \
+                    platform unreachable, 8 still running, 125 agent or container lost, 130 cancelled."},
+                "records": {"type": "array", "items": {"type": "object"}, "description": "The jobs, in short."},
+            },
+        });
+        schema.as_object().cloned().unwrap_or_default()
+    }
+
     /// Adds a fact.
     #[must_use]
     pub fn with(mut self, name: &str, mut value: Value) -> Self {
@@ -47,12 +69,26 @@ impl Reply {
     }
 }
 
-/// The line that the command line would print, under the exit code that it would have.
-impl From<Failure> for Reply {
-    fn from(failure: Failure) -> Self {
-        let line = text::printable(&failure.message);
-        Self { failed: true, ..Self::new(&line, failure.code) }
+/// Names a tool where the command line names the command: "`relay wait abe#1 --any`" becomes "`wait` abe#1". Commands without
+/// a tool are for people.
+fn in_words_of_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
+    let mut parts = line.split('`');
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    // Every second part is a quotation.
+    while let Some(quoted) = parts.next() {
+        let mut words = quoted.split(' ');
+        let tool =
+            (words.next() == Some("relay")).then(|| words.next()).flatten().filter(|name| is_tool(name));
+        match tool {
+            Some(tool) => {
+                let rest = words.filter(|word| !word.starts_with('-')).map(|word| format!(" {word}"));
+                said += &format!("`{tool}`{}", rest.collect::<String>());
+            }
+            None => said += &format!("`{quoted}`"),
+        }
+        said += parts.next().unwrap_or_default();
     }
+    said
 }
 
 /// Facts hold texts of workers too: nothing in them may be long, or do anything to who shows it.
@@ -85,11 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_the_line_and_the_code_of_the_command_line() {
-        let failed = Reply::from(Failure::no_such_job("no job 'x': `relay status -a` lists them"));
+    fn a_failure_is_the_line_and_the_code_of_the_command_line_in_words_of_the_tools() {
+        let failure =
+            Failure::no_such_job("no job 'x': `relay status -a` lists them; `relay up` is for `people");
+        let failed = Reply::failed(&failure, |name| name == "status");
         let result = serde_json::to_value(failed.into_result()).unwrap();
         assert_eq!(result["isError"], json!(true));
-        let line = "no job 'x': `relay status -a` lists them";
+        let line = "no job 'x': `status` lists them; `relay up` is for `people`";
         assert_eq!(result["structuredContent"], json!({"text": line, "code": 3}));
     }
 

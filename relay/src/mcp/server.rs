@@ -71,13 +71,15 @@ impl ServerHandler for Server {
         };
         let Ok(permit) = self.free.clone().try_acquire_owned() else {
             let busy = Failure::unreachable(format!("{AT_ONCE} calls are being answered: call again later"));
-            return Ok(Reply::from(busy).into_result().into());
+            return Ok(Reply::failed(&busy, |_| false).into_result().into());
         };
         let (tools, over, cancelled) = (self.tools.clone(), self.over.clone(), context.ct.clone());
         let call = Call::new(&context.meta, move || cancelled.is_cancelled() || over.load(Ordering::Acquire));
         let input = request.arguments.unwrap_or_default();
         let run = move || {
-            let reply = tools[at].run(input, &call).unwrap_or_else(Reply::from);
+            let is_tool = |name: &str| tools.iter().any(|tool| tool.name() == name);
+            let reply =
+                tools[at].run(input, &call).unwrap_or_else(|failure| Reply::failed(&failure, is_tool));
             drop(permit);
             reply
         };

@@ -45,6 +45,7 @@ impl Tool {
     ) -> Self {
         let listed = rmcp::model::Tool::new(name, about, Arc::new(schema::<A>()))
             .with_title(title)
+            .with_raw_output_schema(Arc::new(Reply::schema()))
             .with_annotations(annotations(effect));
         let run = move |input, call: &Call| {
             let wrong = |e: serde_json::Error| {

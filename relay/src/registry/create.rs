@@ -122,6 +122,7 @@ fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) ->
         log_path: registry.log(&job).display().to_string(),
         events_path: registry.events(&job).display().to_string(),
         origin: draft.origin.clone(),
+        model: spec.codex.model.clone(),
     };
     let record = JobRecord::queued(job.clone(), draft.at, &queued);
     let staging = registry.staging();

@@ -19,7 +19,7 @@
 //! * [`outbox`]: ends that are to be delivered, and who was shown them.
 //! * [`sessions`]: what is known of the sessions of host agents.
 //! * [`ends`]: those that nobody was told of yet.
-//! * [`prune`]: removing archived jobs for good.
+//! * [`prune`]: removing archived jobs for good; `workspace_copy`: their logs in the workspaces.
 //! * [`leftovers`]: what was left behind by writers that were killed.
 //! * [`reserve`]: room for the ends of jobs on a full disk.
 
@@ -47,6 +47,7 @@ pub mod reserve;
 pub mod sessions;
 pub mod staged;
 pub mod watch;
+mod workspace_copy;
 pub mod write_back;
 
 pub use layout::Registry;

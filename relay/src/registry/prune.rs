@@ -1,14 +1,15 @@
 //! Removing archived jobs for good: by the daemon, or by a command where none runs. A lock of its own keeps two apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 
 use common::ids::JobId;
 use common::record::SCHEMA;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Registry, create, outbox, read};
+use super::{Registry, create, outbox, read, workspace_copy};
 
 /// What stays. A job goes that neither of them keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +33,18 @@ pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
         .iter()
         .map(|stored| stored.record)
         .filter(|record| record.schema <= SCHEMA && record.state.is_final());
-    let victims = choose(ended.filter_map(|record| Some((record.finished_at?, record.job))).collect(), keep);
+    let mut workspaces = BTreeMap::new();
+    let ended = ended.filter_map(|record| {
+        workspaces.insert(record.job.clone(), record.workspace);
+        Some((record.finished_at?, record.job))
+    });
+    let victims = choose(ended.collect(), keep);
     create::remember_numbers(registry, &victims)?;
     create::forget_keys(registry, &victims.iter().collect())?;
     for job in &victims {
+        if let Some(workspace) = workspaces.get(job) {
+            workspace_copy::remove(Path::new(workspace), job);
+        }
         for file in [archive.spec(job), archive.log(job), archive.events(job), archive.record(job)] {
             file.remove()?;
         }

@@ -66,6 +66,11 @@ pub enum Request {
         #[serde(default)]
         relay: Option<Holder>,
     },
+    /// End the daemon and leave everything else, so that another one takes over.
+    Restart {
+        /// The daemon that is meant: no other one obeys.
+        relay: Holder,
+    },
 }
 
 /// A request that lies in the folder.

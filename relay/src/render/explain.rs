@@ -46,7 +46,7 @@ fn headline(explanation: &Explanation, view: &View) -> String {
     format!("{} {}, from its launch on", explanation.job, view.paint.state(explanation.state, &state))
 }
 
-/// `cpu 12.8s; 2m04s waiting on the network`
+/// `cpu 12.8s; 1m59s waiting on the network`
 fn used(explanation: &Explanation) -> String {
     let cpu = explanation.cpu_ms.map(|ms| format!("cpu {}", duration::short(ms)));
     let network = (explanation.network_wait_ms > 0)
@@ -129,7 +129,7 @@ mod tests {
                       3.0s   1 %  build (1 step)
                       1.0s   0 %  start (1 step)
                       1.0s   0 %  queued: waiting for the platform
-        of it      cpu 12.8s; 2m04s waiting on the network
+        of it      cpu 12.8s; 1m59s waiting on the network
         slowest    5 install 2m12s killed (limit 20m), cpu 12.3s, 240 MiB: npm ci
                    4 fetch 5.0s ended (limit 10m), cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
                    3 build 3.0s killed (limit 20m), cpu 0.1s, 250 MiB: make setup
@@ -154,7 +154,7 @@ mod tests {
                       3.0s   0 %  build (1 step)
                       1.0s   0 %  start (1 step)
                       1.0s   0 %  queued: waiting for the platform
-        of it      cpu 0.3s; 16m24s waiting on the network
+        of it      cpu 0.3s; 16m20s waiting on the network
         slowest    5 install 16m20s runs (limit 20m): npm ci
                    4 fetch 5.0s ended (limit 10m), cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
                    3 build 3.0s runs (limit 20m): make setup
@@ -176,7 +176,7 @@ mod tests {
                       3.0s   3 %  between steps
                       1.0s   1 %  start (1 step)
                       1.0s   1 %  queued: waiting for the platform
-        of it      cpu 55.1s; 59.9s waiting on the network
+        of it      cpu 55.1s
         slowest    2 fetch 1m00s killed (limit 10m), cpu 0.1s, 9 MiB: curl https://example.org/big
                    3 check 30.0s failed (exit code 101) (limit 30m), cpu 55.0s, 900 MiB: cargo test
                    1 start 1.0s ok: codex
@@ -200,7 +200,6 @@ mod tests {
                       4.0s   0 %  between steps
                       1.0s   0 %  start (1 step)
                       1.0s   0 %  queued: waiting for the platform
-        of it      10m05s waiting on the network
         slowest    3 install 10m00s killed (limit 10m): npm ci
                    2 clone 5.0s ok: git clone https://example.org/abe
                    1 start 1.0s ok: codex
@@ -264,7 +263,7 @@ mod tests {
             }
           ],
           "cpu_ms": 55100,
-          "network_wait_ms": 59900,
+          "network_wait_ms": 0,
           "slowest": 2,
           "cause": {
             "kind": "check_failed",

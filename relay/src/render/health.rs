@@ -12,8 +12,8 @@ use std::fmt;
 
 use common::duration;
 use common::event::FailureKind;
-use common::job::{Runner, StepKind};
-use common::record::{JobRecord, Link, State};
+use common::job::StepKind;
+use common::record::{JobRecord, Link, State, WAITS_FOR_NETWORK};
 use common::text;
 use jiff::Timestamp;
 
@@ -117,7 +117,7 @@ pub fn of(record: &JobRecord, view: &View) -> Health {
 /// What is next for a job that has ended: a command, mostly.
 pub fn next(record: &JobRecord) -> String {
     let job = &record.job;
-    let resumable = record.runner == Runner::Codex && record.thread_id.is_some();
+    let resumable = record.is_resumable();
     match (record.state, record.error.as_ref().map(|error| error.kind)) {
         (State::Failed, Some(FailureKind::Refused)) => {
             format!("mend what the error names, then `relay retry {job}`")
@@ -195,6 +195,14 @@ fn step(record: &JobRecord, view: &View) -> Health {
         };
     };
     let left = within(left);
+    if near.kind == StepKind::Model
+        && record.warning.as_deref().is_some_and(|warning| warning.starts_with(WAITS_FOR_NETWORK))
+    {
+        let rest = format!(
+            "the worker waits for the network {spent} of {limit}: its model can't be reached; it is ended within {left}"
+        );
+        return say(Word::Quiet, rest);
+    }
     let more = || match near.kind {
         StepKind::Model => String::new(),
         _ if near.n == current.n => format!("; `relay extend {job} --step 10m` gives it more"),

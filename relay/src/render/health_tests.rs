@@ -1,5 +1,7 @@
 //! The sentence of a job, one state per line.
 
+use common::job::Runner;
+
 use super::super::samples;
 use super::*;
 
@@ -109,4 +111,13 @@ fn a_hostile_record_stays_one_short_line() {
         let text = say(&record, 73);
         assert!(text.len() < 300 && text.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text:?}");
     }
+}
+
+#[test]
+fn a_model_that_can_t_be_reached_is_not_healthy() {
+    let mut record = at_step(StepKind::Model, Some(600_000));
+    record.warning = Some("codex waits for the network (Connection failed): check that".into());
+    let said = say(&record, 73);
+    assert!(said.starts_with("quiet: the worker waits for the network 1m"), "{said}");
+    assert!(said.contains("can't be reached; it is ended within"), "{said}");
 }

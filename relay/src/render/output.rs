@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use common::json;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -94,8 +95,11 @@ impl Output {
 
     /// Writes one line of JSON to stdout.
     pub fn json(&self, value: &impl Serialize) {
-        match serde_json::to_string(value) {
-            Ok(line) => self.print(&line),
+        match json::to_vec(value) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.raw(&line);
+            }
             Err(_) => self.broken.set(Some(ErrorKind::InvalidData)),
         }
     }
@@ -120,25 +124,40 @@ impl Output {
     pub fn finish(&self) -> Result<(), Failure> {
         match self.broken.get() {
             None | Some(ErrorKind::BrokenPipe) => Ok(()),
-            Some(kind) => Err(Failure::unreachable(format!("stdout can't be written: {kind}"))),
+            Some(kind) => Err(Failure::output(kind)),
         }
     }
 }
 
-/// Says on stderr why a command failed.
-pub fn failure(failure: &Failure) {
-    say(&failure.message);
+/// Says on stderr why a command failed: in a line, or as `{"error": {"code", "message"}}` for programs.
+pub fn failure(failure: &Failure, json: bool) {
+    if json {
+        write(&failure.json());
+    } else {
+        say(&failure.message);
+    }
 }
 
 /// Prints clap's message: help to stdout, mistakes to stderr.
-pub fn usage(error: &clap::Error) {
+pub fn usage(error: &clap::Error, json: bool) {
+    if json && error.use_stderr() {
+        let text = error.to_string();
+        // What follows is the usage, for people.
+        let message: Vec<&str> = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect();
+        let message = message.join(" ");
+        return failure(&Failure::usage(message.trim_start_matches("error: ")), json);
+    }
     // Nobody is left to be told when this fails.
     let _ = error.print();
 }
 
 fn say(text: &str) {
+    write(format!("relay: {}", common::text::printable(text)).as_bytes());
+}
+
+/// Writes a line to stderr.
+fn write(line: &[u8]) {
     // Nobody is left to be told when this fails.
     // One write: in pieces, what others write to the same place at the same time would come between.
-    let line = format!("relay: {}\n", common::text::printable(text));
-    let _ = io::stderr().write_all(line.as_bytes());
+    let _ = io::stderr().write_all(&[line, b"\n"].concat());
 }

@@ -50,6 +50,7 @@ pub(crate) fn bare(job: &str, state: State) -> JobRecord {
         log_path: String::new(),
         events_path: String::new(),
         origin: common::origin::Origin::default(),
+        model: None,
     };
     let mut record = JobRecord::queued(job.parse().unwrap(), Timestamp::UNIX_EPOCH, &queued);
     record.state = state;
@@ -83,6 +84,7 @@ fn launch() -> Vec<(i64, EventBody)> {
             log_path: "/r/abe.1.log".into(),
             events_path: "/r/abe.1.events.jsonl".into(),
             origin: common::origin::Origin::default(),
+            model: None,
         })),
     )]
 }

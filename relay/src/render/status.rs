@@ -216,8 +216,12 @@ impl Rows<'_> {
             let text = format!("{} files (+{} -{})", changes.files, changes.insertions, changes.deletions);
             self.add("changes", &text);
         }
-        if let Some(thread) = &record.thread_id {
-            self.worker_text("thread", thread);
+        // One row, whichever of the two is known.
+        match (&record.thread_id, &record.model) {
+            (Some(thread), Some(model)) => self.worker_text("thread", &format!("{thread} (model {model})")),
+            (Some(thread), None) => self.worker_text("thread", thread),
+            (None, Some(model)) => self.worker_text("model", model),
+            (None, None) => {}
         }
         if let Some(cleanup) = record.cleanup {
             self.add("cleanup", &format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));

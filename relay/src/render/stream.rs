@@ -1,17 +1,67 @@
-//! Pieces of a log, made harmless: they may end in the middle of a character or a line.
+//! Pieces of a log, made harmless: they may end in the middle of a character, an escape or a line.
 
+use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
 use common::text;
 
 /// Longest line that is held back until it is whole, in bytes: beyond it a line is passed on in parts.
 const MAX_LINE: usize = 64 * 1024;
 
+/// Ends all colours.
+const RESET: &str = "\u{1b}[m";
+
 /// Turns pieces of a log into clean text.
 #[derive(Default)]
 pub struct Cleaner {
     pending: Vec<u8>,
+    escapes: Parser<DefaultCharAccumulator>,
+    text: Text,
+}
+
+/// Text without escapes, but for colours where they are wanted.
+#[derive(Default)]
+struct Text {
+    clean: String,
+    colors: bool,
+    /// A colour that was begun on this line.
+    colored: bool,
+}
+
+impl Text {
+    fn end_color(&mut self) {
+        if std::mem::take(&mut self.colored) {
+            self.clean.push_str(RESET);
+        }
+    }
+}
+
+impl Perform for Text {
+    fn print(&mut self, c: char) {
+        self.clean.push_str(text::printable(c.encode_utf8(&mut [0; 4])).as_str());
+    }
+
+    fn execute(&mut self, byte: u8) {
+        if byte == b'\t' {
+            self.clean.push(' ');
+        }
+    }
+
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
+        if !self.colors || action != b'm' || !intermediates.is_empty() || ignore {
+            return;
+        }
+        let numbers: Vec<String> =
+            params.iter().map(|part| part.iter().map(u16::to_string).collect::<Vec<_>>().join(":")).collect();
+        self.clean.push_str(&format!("\u{1b}[{}m", numbers.join(";")));
+        self.colored = true;
+    }
 }
 
 impl Cleaner {
+    /// Keeps colours, each of them until the end of its line at most.
+    pub fn with_colors() -> Self {
+        Self { text: Text { colors: true, ..Text::default() }, ..Self::default() }
+    }
+
     /// The text of a piece, without control characters. The beginning of a character that is cut at the end of
     /// the piece waits for the next one.
     pub fn text(&mut self, piece: &[u8]) -> String {
@@ -33,13 +83,26 @@ impl Cleaner {
 
     /// What still waits, once nothing more comes.
     pub fn rest(&mut self) -> String {
-        self.take(self.pending.len())
+        let mut rest = self.take(self.pending.len());
+        self.text.end_color();
+        rest += &std::mem::take(&mut self.text.clean);
+        rest
     }
 
     fn take(&mut self, bytes: usize) -> String {
         let rest = self.pending.split_off(bytes);
         let taken = std::mem::replace(&mut self.pending, rest);
-        text::printable_lines(&String::from_utf8_lossy(&taken))
+        for &byte in String::from_utf8_lossy(&taken).as_bytes() {
+            if byte == b'\n' {
+                // An escape that never ends must not hide what follows.
+                self.escapes = Parser::default();
+                self.text.end_color();
+                self.text.clean.push('\n');
+            } else {
+                self.escapes.advance(&mut self.text, byte);
+            }
+        }
+        std::mem::take(&mut self.text.clean)
     }
 }
 
@@ -76,8 +139,17 @@ mod tests {
             let mut text = cleaner.text(&bytes[..cut]);
             text += &cleaner.text(&bytes[cut..]);
             text += &cleaner.rest();
-            assert_eq!(text, "aé€𝄞[31m\nb", "cut at {cut}");
+            assert_eq!(text, "aé€𝄞\nb", "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn colours_go_or_stay_and_no_other_escape_does() {
+        let log = b"\x1b[1;31mred\x1b[0m \x1b[2J\x1b]0;title\x07\x1b[38;2;1;2;3mrgb\n\x1b]52;c;never ends\nnext\t\x1b[32mgreen";
+        let shown = |mut cleaner: Cleaner| cleaner.text(log) + &cleaner.rest();
+        assert_eq!(shown(Cleaner::default()), "red rgb\n\nnext green");
+        let colored = "\x1b[1;31mred\x1b[0m \x1b[38;2;1;2;3mrgb\x1b[m\n\nnext \x1b[32mgreen\x1b[m";
+        assert_eq!(shown(Cleaner::with_colors()), colored);
     }
 
     #[test]

@@ -14,9 +14,14 @@ use crate::render::{list, width};
 
 /// Smaller than this nothing useful can be shown.
 const LEAST: (u16, u16) = (30, 6);
-/// From this height on there is room for a pane below the list, from this width on for one beside it.
+/// From this height on there is room for a pane below the list.
 const PANE_ROWS: u16 = 14;
-const PANE_BESIDE: u16 = 180;
+/// Beside a pane the list has 55 % of the screen: from here on that is all its columns can use.
+const PANE_BESIDE: u16 = 290;
+
+/// The keys in the last line.
+const KEYS: [&str; 9] =
+    ["q quit", "? help", "↑↓ select", "enter details", "l log", "e events", "c cancel", "x +10m", "/ filter"];
 
 /// The keys, as the help shows them.
 const HELP: &[(&str, &str)] = &[
@@ -68,8 +73,8 @@ fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
         let [jobs, details] = Layout::horizontal(halves).areas(body);
         return (jobs, Some((details, Borders::LEFT | Borders::TOP)));
     }
-    // As many lines as there are jobs, up to a third of the screen.
-    let jobs = u16::try_from(model.listed().len()).unwrap_or(u16::MAX).saturating_add(1);
+    // As many lines as there are jobs, or one that says that there are none, up to a third of the screen.
+    let jobs = u16::try_from(model.listed().len().max(1)).unwrap_or(u16::MAX).saturating_add(1);
     let most = (body.height / 3).max(3);
     let [jobs, details] =
         Layout::vertical([Constraint::Length(jobs.min(most)), Constraint::Min(2)]).areas(body);
@@ -99,14 +104,44 @@ fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Look) {
         };
         lines.push(Line::raw(width::fit_raw(why, usize::from(area.width))));
     }
-    let room = usize::from(area.height).saturating_sub(1);
+    let mut room = usize::from(area.height).saturating_sub(1);
+    let is_cut = listed.len() > room && room > 1;
+    if is_cut {
+        room -= 1;
+    }
     let at = listed.iter().position(|record| Some(&record.job) == model.selected.as_ref()).unwrap_or(0);
     let from = (at + 1).saturating_sub(room);
     for record in listed.iter().skip(from).take(room) {
         let selected = Some(&record.job) == model.selected.as_ref();
         lines.push(columns.row(record, &model.news.view, look, selected));
     }
+    if is_cut {
+        let text = width::fit_raw(&hidden(from, listed.len() - from - room), usize::from(area.width));
+        lines.push(Line::styled(text, style::dim()));
+    }
     frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// `  2 more above, 6 more below`
+fn hidden(above: usize, below: usize) -> String {
+    let parts = [(above, "above"), (below, "below")];
+    let parts =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, side)| format!("{count} more {side}"));
+    format!("  {}", parts.collect::<Vec<_>>().join(", "))
+}
+
+/// The keys, the most important first: as many of them as fit.
+fn keys(columns: usize) -> String {
+    const GAP: &str = "  ";
+    let mut text = String::new();
+    for key in KEYS {
+        let longer = format!("{text}{}{key}", if text.is_empty() { "" } else { GAP });
+        if width::of(&longer) > columns {
+            break;
+        }
+        text = longer;
+    }
+    text
 }
 
 fn footer(model: &Model, columns: usize, look: Look) -> Line<'static> {
@@ -117,11 +152,7 @@ fn footer(model: &Model, columns: usize, look: Look) -> Line<'static> {
         (_, None) if !model.filter.is_empty() => {
             (format!("only jobs with '{}' (esc: all)  q quit  ? help", model.filter), style::dim())
         }
-        (_, None) => (
-            "q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter"
-                .to_owned(),
-            style::dim(),
-        ),
+        (_, None) => (keys(columns), style::dim()),
     };
     Line::styled(width::pad(&text, columns), style)
 }

@@ -64,34 +64,71 @@ fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
     said       The clone is there.
                Now the packages.
     thread     0199-t
-    q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / …
+    q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m
     "#);
 }
 
 #[test]
 fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
-    insta::assert_snapshot!(show(&Model::new(news()), 200, 20), @r#"
-    relay ready, 4 jobs at once · 3 running · 1 queued                                                                                                                                              03:06:45
-      STATE        JOB    STEP                                                     TIME  TASK                     ┌ abe#2 details ──────────────────────────────────────────────────────────────────────────
-    ▸ ● running    abe#2  install: npm ci                      ██░░░░░░░░     2m30s/10m  fix the tests            │abe#2 running for 2m38s
-      ● running    bea#1  quiet: install: npm ci               █░░░░░░░░░     2m28s/20m  fix the tests            │task       fix the tests
-      ● running    dan#3  stale: last heard of 2m ago                             2m38s  fix the tests            │workspace  /home/u/work/abe (engine docker, isolation: container)
-      ○ queued     cid#1  place 1, the next to start by itself; the plat…         2m40s  fix the tests            │times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
-      ✗ failed     abe#1  just now: step_timeout                                 10m09s  fix the tests            │link       connected
-      ✓ completed  eva#7  just now                                               10m09s  fix the tests            │step       3 install 2m30s of 10m: npm ci
-                                                                                                                  │           ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
-                                                                                                                  │health     healthy: install 2m30s of 10m; next event expected within 8m
-                                                                                                                  │steps      ✓ 1 start 0.9s ok: codex
-                                                                                                                  │           ✓ 2 clone 5.0s ok: git clone https://example.org/abe
-                                                                                                                  │plan       1 of 2 done, next: fix
-                                                                                                                  │said       The clone is there.
-                                                                                                                  │           Now the packages.
-                                                                                                                  │thread     0199-t
-                                                                                                                  │log        /r/abe.1.log
-                                                                                                                  │────────────────────────────────────────
-                                                                                                                  │added 12 packages
+    insta::assert_snapshot!(show(&Model::new(news()), 300, 20), @r#"
+    relay ready, 4 jobs at once · 3 running · 1 queued                                                                                                                                                                                                                                                  03:06:45
+      STATE        JOB    STEP                                                      TIME  USED                 TASK                      SAID                            ┌ abe#2 details ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    ▸ ● running    abe#2  install: npm ci                       ██░░░░░░░░     2m30s/10m                       fix the tests             The clone is there.             │abe#2 running for 2m38s
+      ● running    bea#1  quiet: install: npm ci                █░░░░░░░░░     2m28s/20m                       fix the tests                                             │task       fix the tests
+      ● running    dan#3  stale: last heard of 2m ago                              2m38s                       fix the tests             The clone is there.             │workspace  /home/u/work/abe (engine docker, isolation: container)
+      ○ queued     cid#1  place 1, the next to start by itself; the platf…         2m40s                       fix the tests                                             │times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
+      ✗ failed     abe#1  just now: step_timeout                                  10m09s                       fix the tests             The clone is there.             │link       connected
+      ✓ completed  eva#7  just now                                                10m09s                       fix the tests             The clone is there.             │step       3 install 2m30s of 10m: npm ci
+                                                                                                                                                                         │           ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+                                                                                                                                                                         │health     healthy: install 2m30s of 10m; next event expected within 8m
+                                                                                                                                                                         │steps      ✓ 1 start 0.9s ok: codex
+                                                                                                                                                                         │           ✓ 2 clone 5.0s ok: git clone https://example.org/abe
+                                                                                                                                                                         │plan       1 of 2 done, next: fix
+                                                                                                                                                                         │said       The clone is there.
+                                                                                                                                                                         │           Now the packages.
+                                                                                                                                                                         │thread     0199-t
+                                                                                                                                                                         │log        /r/abe.1.log
+                                                                                                                                                                         │────────────────────────────────────────
+                                                                                                                                                                         │added 12 packages
     q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / filter
     "#);
+}
+
+#[test]
+fn a_list_that_is_longer_than_its_place_says_how_much_is_hidden_and_scrolls() {
+    let mut news = news();
+    news.records = (1..=12)
+        .map(|n| {
+            let mut record = samples::running();
+            record.job = format!("abe#{n}").parse().unwrap();
+            record
+        })
+        .collect();
+    let mut model = Model::new(news);
+    let line =
+        |model: &Model| show(model, 80, 24).lines().find(|line| line.contains(" more ")).map(str::to_owned);
+    assert_eq!(line(&model).as_deref(), Some("  7 more below"));
+    (0..8).for_each(|_| drop(model.act(Action::Move(1))));
+    assert_eq!(line(&model).as_deref(), Some("  4 more above, 3 more below"));
+    (0..3).for_each(|_| drop(model.act(Action::Move(1))));
+    assert_eq!(line(&model).as_deref(), Some("  7 more above"));
+    let last = show(&model, 80, 24).lines().last().unwrap().to_owned();
+    assert_eq!(last, "q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m");
+}
+
+#[test]
+fn without_a_job_the_list_says_how_one_is_started() {
+    let mut news = news();
+    news.records.clear();
+    let shown = show(&Model::new(news), 80, 24);
+    assert!(shown.contains("no jobs yet: `relay launch -w DIR \"task\"` starts one"), "{shown}");
+}
+
+#[test]
+fn a_list_on_a_large_screen_uses_its_whole_width() {
+    let shown = show(&Model::new(news()), 200, 60);
+    let header = shown.lines().nth(1).unwrap();
+    assert!(header.contains("SAID") && width::of(header) > 140, "{header}");
 }
 
 #[test]
@@ -130,7 +167,7 @@ fn a_failed_job_shows_its_error_and_what_to_try() {
     log        /r/abe.1.log
     try        a cache or a nearer mirror makes it faster
 
-    q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m  / …
+    q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m
     "#);
 }
 
@@ -190,7 +227,7 @@ fn the_help_names_every_key() {
       │ q          quit; ctrl-z: back to the shell, fg returns   │
       └──────────────────────────────────────────────────────────┘
 
-    q quit  ? help  ↑↓ select  enter details  l log  e events  c ca…
+    q quit  ? help  ↑↓ select  enter details  l log  e events
     "#);
 }
 
@@ -205,7 +242,7 @@ fn without_jobs_or_a_relay_the_screen_says_what_to_do() {
       no jobs yet: `relay launch -w DIR "task"` starts one
 
 
-    q quit  ? help  ↑↓ select  enter details  l log  e events  …
+    q quit  ? help  ↑↓ select  enter details  l log  e events
     "#);
 }
 

@@ -24,7 +24,7 @@ fn a_job_is_looked_at_extended_cancelled_and_explained_by_tools() {
     let mut mcp = Mcp::start(&site);
     let status = mcp.call("status", &json!({"job": "demo"}));
     assert!(text(&status).contains("sleep 1000") && text(&status).lines().count() <= 30, "{status}");
-    assert_eq!(status["structuredContent"]["record"]["state"], "running");
+    assert_eq!(status["structuredContent"]["records"][0]["state"], "running");
     assert_eq!(status["structuredContent"]["code"], 8);
     let list = mcp.call("status", &json!({}));
     assert_eq!(list["structuredContent"]["records"][0]["job"], job.as_str());
@@ -46,7 +46,7 @@ fn a_failure_is_the_line_of_the_command_line_with_its_exit_code() {
     let site = Site::new(Engine::Local);
     let mut mcp = Mcp::start(&site);
     for (tool, input, code, line) in [
-        ("status", json!({"job": "nope"}), 3, "no job 'nope': `relay status -a` lists them"),
+        ("status", json!({"job": "nope"}), 3, "no job 'nope': `status` lists them"),
         ("logs", json!({"lines": 0}), 2, "`lines`: 0 is not between 1 and 200"),
         ("wait", json!({"jobs": []}), 2, "no job: name at least one in `jobs`"),
         (
@@ -55,7 +55,7 @@ fn a_failure_is_the_line_of_the_command_line_with_its_exit_code() {
             2,
             "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m",
         ),
-        ("cancel", json!({"job": "a"}), 2, "cancel: wrong input: unknown field `job`, expected `jobs`"),
+        ("cancel", json!({"job": "a"}), 3, "no job 'a': `status` lists them"),
         ("status", json!({"job": 7}), 2, "status: wrong input: invalid type: integer `7`, expected a string"),
         ("extend", json!({"job": "a"}), 2, "extend: wrong input: missing field `by`"),
         (
@@ -165,6 +165,10 @@ fn broken_input_is_answered_and_harms_nothing() {
         assert_eq!(answer["error"]["code"], code, "{answer}");
     }
     // What has an id is answered under it.
+    mcp.line(&format!("{{\"jsonrpc\":\"2.0\",\"id\":99,\"x\":\"{}\"}}", "y".repeat(5_000_000)));
+    assert_eq!(mcp.answer(99)["error"]["code"], -32600);
+    mcp.line("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":100,\"method\":\"ping\"}");
+    assert!(mcp.answer(100)["result"].is_object());
     mcp.line(r#"{"jsonrpc":"2.0","id":4711,"method":"tools/call","params":{"name":5}}"#);
     let line = "no method 'tools/call' is known here, or not with these params";
     assert_eq!(mcp.answer(4711)["error"]["message"], line);

@@ -53,6 +53,20 @@ impl Client {
         Ok(Self { socket })
     }
 
+    /// Closes, and gives the close frame of the other side; none where the connection just broke.
+    pub(crate) async fn close(mut self) -> Option<u16> {
+        self.socket.close(None).await.unwrap();
+        loop {
+            match timeout(PATIENCE, self.socket.next()).await.unwrap() {
+                Some(Ok(Message::Close(frame))) => {
+                    return Some(frame.map_or(1005, |frame| frame.code.into()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
     /// The next thing it hears.
     pub(crate) async fn next(&mut self) -> Heard {
         loop {

@@ -184,3 +184,14 @@ fn what_a_real_job_leaves_is_what_relay_schema_says() {
     hold("lease", &std::fs::read_to_string(site.registry().join("relay.json")).unwrap());
     assert!(site.relay(&["schema"]).contains("urn:relay:schema:event:1"));
 }
+
+#[tokio::test]
+async fn a_close_is_answered_and_the_end_of_the_relay_is_told() {
+    let site = Site::new(Engine::Local);
+    site.relay(&["up"]);
+    let leaves = Client::subscribe(&site, "?since=0").await.unwrap();
+    assert_eq!(leaves.close().await, Some(1005), "a close frame without a code, as it was sent");
+    let mut stays = Client::subscribe(&site, "?since=0").await.unwrap();
+    site.relay(&["down"]);
+    assert_eq!(stays.next().await, Heard::Closed(1001, "the relay is going down".to_owned()));
+}

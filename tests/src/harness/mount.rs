@@ -1,4 +1,4 @@
-//! Small file systems for sites, which need root.
+//! File systems of their own for sites, which need root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::Site;
 
-/// A site whose registry is a file system of its own. The mounts go behind the site.
+/// A site of which a folder is a file system of its own. The mounts go behind the site.
 #[derive(Debug)]
 pub struct Mounted {
     /// The site.
@@ -41,6 +41,16 @@ impl Mounted {
     fn with_options(site: Site, options: &str) -> Self {
         let mut mounts = Mounts { root: site.root().to_owned(), paths: Vec::new() };
         mounts.add(&site.registry(), &["-t", "tmpfs", "-o", &format!("{options},mode=0700"), "tmpfs"]);
+        Self { site, _mounts: mounts }
+    }
+
+    /// Gives a site a workspace that nobody can write.
+    ///
+    /// # Panics
+    /// When it can't be mounted.
+    pub fn read_only(site: Site) -> Self {
+        let mut mounts = Mounts { root: site.root().to_owned(), paths: Vec::new() };
+        mounts.add(&site.root().join("workspace-projects/read-only"), &["-t", "tmpfs", "-o", "ro", "tmpfs"]);
         Self { site, _mounts: mounts }
     }
 }

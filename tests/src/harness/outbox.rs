@@ -44,6 +44,7 @@ pub fn invent(site: &Site, job: &str, origin: &Origin, age: SignedDuration) -> J
         log_path: String::new(),
         events_path: String::new(),
         origin: origin.clone(),
+        model: None,
     };
     let mut record = JobRecord::queued(job.clone(), ended_at, &queued);
     record.state = State::Completed;

@@ -14,6 +14,7 @@ use crate::mcp::{Call, Effect, Reply, Tool};
 struct Input {
     /// The jobs: abe#1, or abe for its newest one.
     #[schemars(length(min = 1, max = 20))]
+    #[serde(alias = "job", deserialize_with = "desk::one_or_many")]
     jobs: Vec<String>,
 }
 
@@ -32,5 +33,5 @@ pub(super) fn tool(desk: Desk) -> Tool {
 fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     let args = CancelArgs { jobs: desk::jobs(input.jobs)?, grace: None };
     let (reply, kept) = desk.run(call, |context| cancel::run(&args, context))?;
-    Ok(reply.with("records", short::records(&kept.facts)))
+    Ok(short::with(reply, &kept.facts))
 }

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
 use super::super::args::Global;
 use super::super::{Context, caller};
 use crate::exit::{Code, Failure};
@@ -42,6 +46,17 @@ impl Desk {
         let code = command(&context)?;
         let kept = context.output.into_kept();
         Ok((Reply::new(&kept.text, code), kept))
+    }
+}
+
+/// Reads a list, or a single text in its place: to a model the one looks as good as the other.
+///
+/// # Errors
+/// For everything else.
+pub(super) fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(one) => Ok(vec![one]),
+        many => serde_json::from_value(many).map_err(D::Error::custom),
     }
 }
 

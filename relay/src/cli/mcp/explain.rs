@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::super::explain::{self, ExplainArgs};
 use super::desk::Desk;
+use super::short;
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 
@@ -30,9 +31,7 @@ pub(super) fn tool(desk: Desk) -> Tool {
 fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     let args = ExplainArgs { job: input.job };
     let (reply, kept) = desk.run(call, |context| explain::run(&args, context))?;
-    let picked = ["job", "state", "total_ms"].into_iter().filter_map(|name| {
-        let value = kept.facts.first()?.get(name)?;
-        Some((name, value.clone()))
-    });
-    Ok(picked.fold(reply, |reply, (name, value)| reply.with(name, value)))
+    let total = kept.facts.first().and_then(|facts| facts.get("total_ms")).cloned();
+    let reply = short::with(reply, &kept.facts);
+    Ok(total.into_iter().fold(reply, |reply, total| reply.with("total_ms", total)))
 }

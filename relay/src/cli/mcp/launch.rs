@@ -60,7 +60,7 @@ pub(super) fn tool(desk: Desk) -> Tool {
 fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     let args = flags(input)?;
     let (reply, kept) = desk.run(call, |context| launch::run(&args, context))?;
-    Ok(short::with_first(reply, &kept.facts))
+    Ok(short::with(reply, &kept.facts))
 }
 
 /// Refuses what the command line would read stdin for, and more command lines than any that are meant.

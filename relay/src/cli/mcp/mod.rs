@@ -3,7 +3,7 @@
 //!
 //! * [`desk`]: where a call works, and for whom. [`short`]: a record's facts, in short.
 //! * One file a tool: [`launch`], [`status`], [`logs`], [`wait`], [`notices`], [`cancel`], [`resume`],
-//!   [`extend`], [`explain`].
+//!   [`retry`], [`extend`], [`explain`].
 
 mod cancel;
 mod desk;
@@ -13,6 +13,7 @@ mod launch;
 mod logs;
 mod notices;
 mod resume;
+mod retry;
 mod short;
 mod status;
 mod wait;
@@ -72,6 +73,7 @@ fn tools(global: &Global) -> Vec<mcp::Tool> {
         notices::tool(desk()),
         cancel::tool(desk()),
         resume::tool(desk()),
+        retry::tool(desk()),
         extend::tool(desk()),
         explain::tool(desk()),
     ]

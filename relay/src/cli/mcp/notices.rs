@@ -36,5 +36,5 @@ fn run(desk: &Desk, input: &Input, call: &Call) -> Result<Reply, Failure> {
         "" => Reply::new("no worker has ended that was not told of already", Code::Done),
         _ => reply,
     };
-    Ok(reply.with("records", short::records(&kept.facts)))
+    Ok(short::with(reply, &kept.facts))
 }

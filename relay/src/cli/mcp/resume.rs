@@ -52,5 +52,5 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
         ..ResumeArgs::default()
     };
     let (reply, kept) = desk.run(call, |context| resume::run(&args, context))?;
-    Ok(short::with_first(reply, &kept.facts))
+    Ok(short::with(reply, &kept.facts))
 }

@@ -30,12 +30,9 @@ pub(super) fn record(record: &Value) -> Value {
     Value::Object(short)
 }
 
-/// Adds the job that a command was about, where it told one.
-pub(super) fn with_first(reply: Reply, facts: &[Value]) -> Reply {
-    match facts.first() {
-        Some(first) => reply.with("record", record(first)),
-        None => reply,
-    }
+/// Adds the jobs that a command was about, in short: the same field for every tool, however many there are.
+pub(super) fn with(reply: Reply, facts: &[Value]) -> Reply {
+    reply.with("records", records(facts))
 }
 
 /// The short form of each.

@@ -30,18 +30,14 @@ pub(super) fn tool(desk: Desk) -> Tool {
 }
 
 fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
-    let one = input.job.is_some();
     let args = StatusArgs {
-        jobs: input.job.into_iter().collect(),
+        jobs: input.job.clone().into_iter().collect(),
         latest: false,
         all: false,
         lines: None,
         history: false,
-        exit_code: one,
+        exit_code: input.job.is_some(),
     };
     let (reply, kept) = desk.run(call, |context| status::run(&args, context))?;
-    Ok(match kept.facts.as_slice() {
-        [record] if one => reply.with("record", short::record(record)),
-        records => reply.with("records", short::records(records)),
-    })
+    Ok(short::with(reply, &kept.facts))
 }

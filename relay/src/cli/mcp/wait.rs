@@ -26,6 +26,7 @@ const LONGEST: Duration = Duration::from_secs(280);
 struct Input {
     /// The jobs: abe#1, or abe for its newest one.
     #[schemars(length(min = 1, max = 20))]
+    #[serde(alias = "job", deserialize_with = "desk::one_or_many")]
     jobs: Vec<String>,
     /// Return when the first of them has ended.
     #[serde(default)]

@@ -11,8 +11,10 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use common::ids::JobId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::ask::{Ask, Form, Refusal};
+use super::ending::Announcement;
 use super::feed::Feed;
 use super::tail::Tail;
 use super::{sse, token, websocket};
@@ -29,6 +31,9 @@ const CURSOR: HeaderName = HeaderName::from_static("relay-cursor");
 const PLACES: usize = 64;
 /// Subscribers that read files at once. The daemon has other work for the disk.
 const READERS: usize = 2;
+
+/// How long the last words to all subscribers may take. Those of one that hears take milliseconds.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// How long a subscriber may take.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +64,7 @@ pub(in crate::daemon) struct Subscribers {
     places: Arc<Semaphore>,
     readers: Arc<Semaphore>,
     patience: Patience,
+    ending: Announcement,
 }
 
 impl Subscribers {
@@ -74,7 +80,15 @@ impl Subscribers {
             places: Arc::new(Semaphore::new(PLACES)),
             readers: Arc::new(Semaphore::new(READERS)),
             patience: Patience::DEFAULT,
+            ending: Announcement::new(),
         })
+    }
+
+    /// Tells all subscribers that the relay ends, and gives them a moment to hear of it.
+    pub(in crate::daemon) async fn close(&self) {
+        self.ending.begin();
+        let all = u32::try_from(PLACES).unwrap_or(u32::MAX);
+        let _ = timeout(CLOSING, self.places.acquire_many(all)).await;
     }
 
     /// Decides about a request.
@@ -123,11 +137,13 @@ pub(in crate::daemon) async fn enter(State(door): State<Door>, request: Request)
         Err((status, text)) => return (status, format!("{text}\n")).into_response(),
     };
     let cursor = [(CURSOR, tail.cursor().to_string())];
-    let patience = subscribers.patience;
+    let (patience, ending) = (subscribers.patience, subscribers.ending.listen());
     match form {
-        Form::Sse => (cursor, sse::answer(tail, patience, place)).into_response(),
+        Form::Sse => (cursor, sse::answer(tail, patience, place, ending)).into_response(),
         Form::WebSocket => match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-            Ok(upgrade) => (cursor, websocket::answer(upgrade, tail, patience, place)).into_response(),
+            Ok(upgrade) => {
+                (cursor, websocket::answer(upgrade, tail, patience, place, ending)).into_response()
+            }
             Err(rejection) => rejection.into_response(),
         },
     }

@@ -13,10 +13,11 @@
 //!
 //! * [`door`]: who may come in, and where to. [`ask`]: what is asked. [`token`]: the token of such programs.
 //! * [`recent`]: the newest events: pure. [`feed`]: the writer puts them there. [`tail`]: all behind a cursor, as it comes.
-//! * [`websocket`], [`sse`]: one subscriber each.
+//! * [`websocket`], [`sse`]: one subscriber each. [`ending`]: how they hear of the relay's end.
 
 mod ask;
 mod door;
+mod ending;
 mod feed;
 mod recent;
 mod sse;

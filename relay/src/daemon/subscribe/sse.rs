@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::door::Patience;
+use super::ending::Ending;
 use super::tail::Tail;
 use crate::registry::chunk::Chunk;
 
@@ -18,10 +19,15 @@ use crate::registry::chunk::Chunk;
 const RETRY_MS: u64 = 1000;
 
 /// Answers with events for as long as somebody takes them.
-pub(super) fn answer(tail: Tail, patience: Patience, place: OwnedSemaphorePermit) -> Response {
+pub(super) fn answer(
+    tail: Tail,
+    patience: Patience,
+    place: OwnedSemaphorePermit,
+    ending: Ending,
+) -> Response {
     // One place: a chunk that waits for the connection, beside the one that is being written.
     let (sender, mut chunks) = mpsc::channel(1);
-    tokio::spawn(run(tail, patience, sender));
+    tokio::spawn(run(tail, patience, sender, ending));
     let body = stream::poll_fn(move |context| {
         // Held until the connection is done with what it was given.
         let _place = &place;
@@ -32,7 +38,7 @@ pub(super) fn answer(tail: Tail, patience: Patience, place: OwnedSemaphorePermit
 }
 
 /// Hands chunks to the connection. A connection that asks for none has a subscriber that takes nothing.
-async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>) {
+async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>, mut ending: Ending) {
     // The id comes first, so that a program has a cursor even if its first connection sees no event.
     let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", tail.cursor()).into_bytes();
     let mut sent = tail.cursor();
@@ -55,8 +61,9 @@ async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>
         }
         sent = tail.cursor();
         let quiet = Instant::now() + patience.quiet;
-        // Both are cancel-safe: the tail's cursor moves with its answer alone.
+        // All are cancel-safe: the tail's cursor moves with its answer alone.
         text = tokio::select! {
+            biased;
             () = connection.closed() => return,
             chunk = timeout_at(quiet, tail.next()) => match chunk {
                 Ok(Ok(chunk)) => events(&chunk),
@@ -68,6 +75,8 @@ async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>
                 // A comment, which keeps proxies awake.
                 Err(_) => b":\n\n".to_vec(),
             },
+            // Behind the news: what has happened is told before.
+            () = ending.begun() => return,
         };
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::door::Patience;
+use super::ending::Ending;
 use super::tail::Tail;
 use crate::registry::chunk::Chunk;
 
@@ -25,6 +26,8 @@ const MISSED: u32 = 3;
 enum End {
     /// The other side, or the network.
     Gone,
+    /// The other side, with a close frame.
+    Closed,
     /// It took nothing for too long. Everything up to this id is on its way.
     Slow(u64),
     /// This side: close code and reason.
@@ -37,6 +40,7 @@ enum Step {
     News(io::Result<Chunk>),
     Ping,
     Silence,
+    Ending,
 }
 
 /// Accepts the upgrade and serves the subscriber for as long as it is there.
@@ -45,18 +49,24 @@ pub(super) fn answer(
     tail: Tail,
     patience: Patience,
     place: OwnedSemaphorePermit,
+    ending: Ending,
 ) -> Response {
     upgrade.read_buffer_size(READ).max_message_size(MAX_HEARD).max_frame_size(MAX_HEARD).on_upgrade(
         async move |socket| {
             let _place = place;
-            run(socket, tail, patience).await;
+            run(socket, tail, patience, ending).await;
         },
     )
 }
 
-async fn run(mut socket: WebSocket, mut tail: Tail, patience: Patience) {
-    let (code, reason) = match serve(&mut socket, &mut tail, patience).await {
+async fn run(mut socket: WebSocket, mut tail: Tail, patience: Patience, ending: Ending) {
+    let (code, reason) = match serve(&mut socket, &mut tail, patience, ending).await {
         End::Gone => return,
+        End::Closed => {
+            // The answer to a close frame waits in the socket until something is sent.
+            let _ = timeout(patience.farewell, socket.flush()).await;
+            return;
+        }
         End::Refused(code, reason) => (code, reason),
         End::Slow(cursor) => {
             let seconds = patience.stall.as_secs();
@@ -70,19 +80,21 @@ async fn run(mut socket: WebSocket, mut tail: Tail, patience: Patience) {
     let _ = timeout(patience.farewell, socket.send(close)).await;
 }
 
-async fn serve(socket: &mut WebSocket, tail: &mut Tail, patience: Patience) -> End {
+async fn serve(socket: &mut WebSocket, tail: &mut Tail, patience: Patience, mut ending: Ending) -> End {
     let mut pings = interval_at(Instant::now() + patience.quiet, patience.quiet);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     loop {
-        // Every branch is cancel-safe: a WebSocket's `next`, a tail's `next`, a tick and a sleep lose nothing when
-        // another branch wins. What was heard goes first: it waits while something is being sent.
+        // Every branch is cancel-safe: a WebSocket's `next`, a tail's `next`, a tick, a sleep and a flag lose nothing
+        // when another branch wins. What was heard goes first: it waits while something is being sent.
         let step = tokio::select! {
             biased;
             message = socket.next() => Step::Heard(message),
             () = sleep_until(heard + patience.quiet * MISSED) => Step::Silence,
             _ = pings.tick() => Step::Ping,
             chunk = tail.next() => Step::News(chunk),
+            // Behind the news: what has happened is told before.
+            () = ending.begun() => Step::Ending,
         };
         let sent = match step {
             Step::Heard(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
@@ -92,7 +104,9 @@ async fn serve(socket: &mut WebSocket, tail: &mut Tail, patience: Patience) -> E
             Step::Heard(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
                 Err(End::Refused(close_code::POLICY, "a subscriber has nothing to say".to_owned()))
             }
-            Step::Heard(Some(Ok(Message::Close(_)) | Err(_)) | None) | Step::Silence => Err(End::Gone),
+            Step::Heard(Some(Ok(Message::Close(_)))) => Err(End::Closed),
+            Step::Heard(Some(Err(_)) | None) | Step::Silence => Err(End::Gone),
+            Step::Ending => Err(End::Refused(close_code::AWAY, "the relay is going down".to_owned())),
             Step::Ping => send(socket, patience, tail.cursor(), ping()).await,
             Step::News(Ok(chunk)) => send(socket, patience, chunk.cursor, messages(&chunk)).await,
             Step::News(Err(e)) => Err(End::Refused(close_code::ERROR, format!("a log can't be read: {e}"))),

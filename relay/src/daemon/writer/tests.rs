@@ -38,6 +38,7 @@ fn launch(registry: &Registry, job: &str) -> JobId {
         log_path: registry.log(&job).display().to_string(),
         events_path: registry.events(&job).display().to_string(),
         origin: common::origin::Origin::default(),
+        model: None,
     };
     let record = JobRecord::queued(job.clone(), crate::time::now(), &queued);
     registry.record(&job).replace(&record.to_bytes().unwrap(), Durability::Cached).unwrap();

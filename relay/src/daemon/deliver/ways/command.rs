@@ -6,7 +6,7 @@ use tokio::process::Command;
 use super::carry::{LIMIT, Ways, id};
 use super::program;
 use crate::daemon::deliver::book::Outcome;
-use crate::render::status;
+use crate::render::{notice, status};
 
 /// Runs it; exit code 0 takes the end.
 pub(super) async fn run(ways: &Ways, record: &JobRecord) -> Outcome {
@@ -21,7 +21,7 @@ pub(super) async fn run(ways: &Ways, record: &JobRecord) -> Outcome {
     command.env("RELAY_JOB", record.job.to_string());
     command.env("RELAY_STATE", record.state.as_str());
     command.env("RELAY_REASON", status::failure_kind(record));
-    command.env("RELAY_SUMMARY", status::summary(record));
+    command.env("RELAY_SUMMARY", notice::text(record));
     command.env("RELAY_LOG", common::text::printable(&record.log_path));
     command.env("RELAY_DELIVERY", id(record));
     match program::run(command, input, LIMIT).await {

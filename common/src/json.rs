@@ -1,0 +1,61 @@
+//! JSON that may be shown as it is: whatever can do something to a terminal, a page or a language model stands there as
+//! an escape, and reads as the same text.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use crate::text::is_dangerous;
+
+/// Writes dangerous characters as `\u` escapes, everything else as serde does.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let mut plain = 0;
+        for (at, c) in fragment.char_indices().filter(|(_, c)| is_dangerous(*c)) {
+            writer.write_all(fragment[plain..at].as_bytes())?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            plain = at + c.len_utf8();
+        }
+        writer.write_all(fragment[plain..].as_bytes())
+    }
+}
+
+/// Writes a value.
+///
+/// # Errors
+/// As [`serde_json::to_writer`].
+pub fn to_writer(writer: impl io::Write, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(writer, Escaping))
+}
+
+/// The bytes of a value.
+///
+/// # Errors
+/// As [`serde_json::to_vec`].
+pub fn to_vec(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(128);
+    to_writer(&mut bytes, value)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dangerous_is_escaped_and_reads_as_the_same_text() {
+        let text = "a\u{9b}31m\u{2028}\u{202e}b\u{7f}\u{e0041}ü\n\"";
+        let bytes = to_vec(&serde_json::json!({ "k": text })).unwrap();
+        let expected = r#"{"k":"a\u009b31m\u2028\u202eb\u007f\udb40\udc41ü\n\""}"#;
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), expected);
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["k"], text);
+    }
+}

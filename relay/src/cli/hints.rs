@@ -1,0 +1,121 @@
+//! What a person may not expect of the place where a job works, said at its launch.
+//!
+//! * The `PATH` of workers on this machine is that of the `relay up` that started them, which may be an old one.
+//! * A submodule that was not initialised is an empty folder to a worker.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use common::job::Sandbox;
+
+use super::Context;
+use super::submit::Target;
+use crate::bounded_file;
+use crate::config::Config;
+use crate::consent::Asker;
+use crate::engine::EngineKind;
+
+/// Most folders that are named.
+const NAMED: usize = 3;
+
+/// Says which folders of the caller's `PATH` the workers of the relay that lives don't look into. A session has folders of its
+/// own there, which are none of theirs.
+pub(super) fn path(context: &Context, target: &Target, config: &Config, env: &[String]) {
+    let is_given = env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
+    if target.engine != EngineKind::Local || is_given || context.asker() != Asker::Person {
+        return;
+    }
+    let Some(theirs) = target.lease.as_ref().and_then(|lease| path_of(lease.pid)) else { return };
+    let Ok(own) = context.variable("PATH") else { return };
+    let missing = missing(&own, &theirs);
+    if missing.is_empty() {
+        return;
+    }
+    let sandboxed = config.codex.settings(target.engine).sandbox != Sandbox::Off;
+    let way = if sandboxed {
+        "`relay down` and `relay up` take your PATH over"
+    } else {
+        "`--env PATH` hands yours to this job"
+    };
+    context.output.note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
+}
+
+/// Names the submodules of a workspace that are not there.
+pub(super) fn submodules(context: &Context, workspace: &Path) {
+    let absent = absent_submodules(workspace);
+    if !absent.is_empty() {
+        context.output.note(&format!(
+            "submodules that are not initialised: {}; `--setup 'git submodule update --init'` fetches them first",
+            absent.join(", ")
+        ));
+    }
+}
+
+/// Submodules whose folder is empty or absent; the first few.
+#[expect(clippy::disallowed_methods, reason = "the workspace's own folders, whose names alone are looked at")]
+fn absent_submodules(workspace: &Path) -> Vec<String> {
+    let text = bounded_file::read(&workspace.join(".gitmodules")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let paths = text.lines().filter_map(|line| {
+        let (key, path) = line.split_once('=')?;
+        (key.trim() == "path").then(|| path.trim().to_owned())
+    });
+    let plain = |path: &String| {
+        !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+    };
+    let is_absent = |path: &String| {
+        std::fs::read_dir(workspace.join(path)).map_or(true, |mut entries| entries.next().is_none())
+    };
+    paths.filter(plain).filter(is_absent).take(NAMED).collect()
+}
+
+/// Folders of one `PATH` that are not in the other; the first few, as text.
+fn missing(own: &str, theirs: &str) -> Vec<String> {
+    let theirs: BTreeSet<PathBuf> = std::env::split_paths(theirs).collect();
+    let missing =
+        std::env::split_paths(own).filter(|folder| folder.is_absolute() && !theirs.contains(folder));
+    let mut seen = BTreeSet::new();
+    missing
+        .filter(|folder| seen.insert(folder.clone()))
+        .map(|folder| folder.display().to_string())
+        .take(NAMED)
+        .collect()
+}
+
+/// The `PATH` of a process of this user; `None` where the system does not tell.
+#[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
+fn path_of(pid: u32) -> Option<String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let path = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"PATH="))?;
+    String::from_utf8(path.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_submodule_without_a_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert!(absent_submodules(dir.path()).is_empty());
+        write(
+            ".gitmodules",
+            "[submodule \"a\"]\n\tpath = lib/a\n\turl = x\n[submodule \"b\"]\n path=lib/b\n[s]\npath = ../c\n",
+        );
+        write("lib/a/file", "");
+        std::fs::create_dir(dir.path().join("lib/b")).unwrap();
+        assert_eq!(absent_submodules(dir.path()), ["lib/b"]);
+    }
+
+    #[test]
+    fn what_is_new_in_a_path_is_named_once() {
+        assert_eq!(missing("/a:/new:/b:/new:rel:", "/b:/a"), ["/new"]);
+        assert!(missing("/a:/b", "/b:/a:/c").is_empty());
+        assert_eq!(missing("/1:/2:/3:/4", "").len(), NAMED);
+    }
+}

@@ -1,0 +1,50 @@
+//! The tool `retry`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::launch::Start;
+use super::super::retry::{self, RetryArgs};
+use super::desk::Desk;
+use super::{launch, short};
+use crate::exit::Failure;
+use crate::mcp::{Call, Effect, Reply, Tool};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The job whose task is run once more: abe#1, or abe for its newest one. It must have ended, no matter how.
+    #[schemars(length(max = 64))]
+    job: String,
+    /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of the earlier job.
+    timeout: Option<String>,
+    /// The worker's model. By default that of the earlier job.
+    model: Option<String>,
+    /// A second call with the same key starts nothing and names the first one's job.
+    #[schemars(length(max = 256))]
+    key: Option<String>,
+}
+
+/// The tool.
+pub(super) fn tool(desk: Desk) -> Tool {
+    Tool::new(
+        "retry",
+        "Run a task once more",
+        "Runs the task of a worker that has ended once more, in a new thread: the new worker remembers nothing of the \
+         earlier one. Returns at once, as launch does.",
+        Effect::Adds,
+        move |input: Input, call: &Call| run(&desk, input, call),
+    )
+}
+
+fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+    let args = RetryArgs {
+        job: input.job,
+        limits: launch::limits(input.timeout.as_deref())?,
+        model: input.model,
+        start: Start { key: input.key, ..Start::default() },
+        ..RetryArgs::default()
+    };
+    let (reply, kept) = desk.run(call, |context| retry::run(&args, context))?;
+    Ok(short::with(reply, &kept.facts))
+}

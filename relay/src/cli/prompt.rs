@@ -1,0 +1,79 @@
+//! The task of a job: where it is taken from.
+
+#![expect(clippy::disallowed_methods, reason = "the prompt is where the caller says")]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use common::job::MAX_PROMPT;
+
+use crate::exit::Failure;
+
+/// The task and the arguments for codex. Behind `--` stand both a task that begins with a dash and those arguments: where
+/// no task is given otherwise, a single word is the task.
+pub fn behind_dashes<'a>(
+    typed: Option<&'a str>,
+    has_file: bool,
+    words: &'a [String],
+) -> (Option<&'a str>, &'a [String]) {
+    match words {
+        [task] if typed.is_none() && !has_file => (Some(task), &[]),
+        words => (typed, words),
+    }
+}
+
+/// The task: as it was typed, out of a file, or from stdin.
+///
+/// # Errors
+/// Exit code 2 with one line that says what to do.
+pub fn read(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Result<String, Failure> {
+    let text = match (typed, file) {
+        (Some("-"), _) => read_from("stdin", stdin)?,
+        (Some(prompt), _) => prompt.to_owned(),
+        (None, Some(file)) if file.as_os_str() == "-" => read_from("stdin", stdin)?,
+        (None, Some(file)) => {
+            let shown = file.display().to_string();
+            let opened = File::open(file);
+            read_from(&shown, opened.map_err(|e| Failure::usage(format!("prompt file {shown}: {e}")))?)?
+        }
+        (None, None) => {
+            return Err(Failure::usage("no task: give it as PROMPT, with -f FILE, or as - for stdin"));
+        }
+    };
+    if text.trim().is_empty() {
+        return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
+    }
+    bounded(text)
+}
+
+/// Refuses a task that is longer than any may be.
+///
+/// # Errors
+/// Exit code 2.
+pub fn bounded(text: String) -> Result<String, Failure> {
+    if text.len() > MAX_PROMPT {
+        return Err(Failure::usage(format!(
+            "the prompt is longer than {MAX_PROMPT} bytes: put the details into a file of the workspace and name it"
+        )));
+    }
+    Ok(text)
+}
+
+/// Reads at most one byte more than is allowed.
+fn read_from(source: &str, reader: impl Read) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_PROMPT as u64 + 1)
+        .read_to_end(&mut bytes)
+        .and_then(|_| {
+            let cut = bytes.len() > MAX_PROMPT;
+            // The cut may have split a character, and what is too long is refused anyway.
+            if cut { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { utf8(bytes) }
+        })
+        .map_err(|e| Failure::usage(format!("the prompt can't be read from {source}: {e}")))
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}

@@ -1,0 +1,53 @@
+//! `relay restart`: a new daemon with the settings as they are now; workers go on.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, agree, down, up};
+use crate::consent::{self, Settings, Standing};
+use crate::exit::{Code, Failure};
+use crate::registry::lease;
+use crate::registry::requests::Request;
+use crate::{policy, start};
+
+/// How long a daemon may take to end: its last writes, with room for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Flags of `relay restart`.
+#[derive(Debug, Args)]
+#[command(after_help = "Running jobs go on: their agent waits for the new relay. [platform] settings, with \
+                  which the platform is made, change with `relay down` and `relay up` only.")]
+pub struct RestartArgs {
+    /// Agree to the settings without being asked, as a script has to; refused in a session of a coding agent
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Ends the daemon, leaves its workers, and starts another; where none runs, as `relay up`.
+///
+/// # Errors
+/// Exit code 5 when the daemon does not end, or for what `relay up` fails with.
+pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
+    up::outside_of_sandboxes(context, "restart")?;
+    let registry = &context.registry;
+    registry.own()?;
+    let config = context.config()?;
+    let engine = if lease::is_held(registry) {
+        start::engine_of_living(&config)
+    } else {
+        start::engine(None, &config)
+    };
+    let settings = Settings::of(engine, &config);
+    policy::check_settings(engine, &config)?;
+    let standing = consent::standing(&context.root, &settings);
+    agree::settle(context, &settings, args.yes)?;
+    let lives = lease::is_held(registry);
+    down::end_daemon(registry, |relay| Request::Restart { relay }, PATIENCE)?;
+    start::daemon(&context.root, registry, &settings, context.asker())?;
+    up::report(context, &start::platform(registry)?);
+    if let (true, Standing::Changed(lines)) = (lives, &standing) {
+        up::tell_of_platform(context, &up::changed(lines).1);
+    }
+    Ok(Code::Done)
+}

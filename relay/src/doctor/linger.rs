@@ -1,0 +1,52 @@
+//! Whether relay and workers outlive the session that starts them: logind may end all that a user has left running at logout.
+
+use std::path::Path;
+
+use super::ask::ask;
+use super::finding::Finding;
+use super::scene::Scene;
+
+const LINGER: &str = "linger";
+
+/// Asks logind, where there is one.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    if !Path::new("/run/systemd/seats").is_dir() || scene.sandbox.is_some() {
+        return Vec::new();
+    }
+    let manager = "org.freedesktop.login1.Manager";
+    let args =
+        ["get-property", "org.freedesktop.login1", "/org/freedesktop/login1", manager, "KillUserProcesses"];
+    let kills = ask("busctl", &args).answer().map(str::to_owned);
+    let user = scene.variable("USER").or_else(|| scene.variable("LOGNAME")).unwrap_or_default();
+    let lingers = !user.is_empty() && Path::new("/var/lib/systemd/linger").join(user).exists();
+    judge(kills.as_deref(), lingers).into_iter().collect()
+}
+
+/// Nothing is said where nothing is ended at a logout.
+fn judge(kills: Option<&str>, lingers: bool) -> Option<Finding> {
+    match kills {
+        Some("b true") if lingers => Some(Finding::ok(LINGER, "relay and workers outlive a logout")),
+        Some("b true") => Some(Finding::warn(
+            LINGER,
+            "this machine ends all processes of a user at logout, relay and workers of engine local too (KillUserProcesses)",
+            "`loginctl enable-linger`, then start relay by `systemd-run --user --scope relay up`",
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn a_logout_that_would_end_the_workers_is_named_with_the_command() {
+        let found = judge(Some("b true"), false).unwrap();
+        assert_eq!(found.state, State::Warn);
+        assert!(found.fix.unwrap_or_default().contains("loginctl enable-linger"));
+        assert_eq!(judge(Some("b true"), true).map(|found| found.state), Some(State::Ok));
+        assert_eq!(judge(Some("b false"), false), None);
+        assert_eq!(judge(None, false), None);
+    }
+}

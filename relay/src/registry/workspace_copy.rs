@@ -1,0 +1,59 @@
+//! The workspace's own copy of a job's log, which goes with the job.
+//!
+//! A worker may have put anything there. Nothing is read, no link is followed, and only the names that an agent makes are
+//! removed: whatever else is in the folder keeps it.
+
+use std::path::Path;
+
+use common::ids::JobId;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
+
+/// The folder's name in a workspace.
+const FOLDER: &str = ".codex-worker";
+/// The files of a job.
+const FILES: [&str; 3] = ["log.txt", "codex.jsonl", "last-message.txt"];
+
+/// Removes the copy of a job's log, as far as there is one and this user may: it is of no use without its job, and in nobody's
+/// way.
+pub(super) fn remove(workspace: &Path, job: &JobId) {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let stem = job.stem();
+    let opened = openat(CWD, workspace, flags, Mode::empty()).and_then(|workspace| {
+        let outer = openat(workspace, FOLDER, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        let inner = openat(&outer, &*stem, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        Ok((outer, inner))
+    });
+    let Ok((outer, inner)) = opened else { return };
+    for name in FILES {
+        let _ = unlinkat(&inner, name, AtFlags::empty());
+    }
+    let _ = unlinkat(&outer, &*stem, AtFlags::REMOVEDIR);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_an_agent_made_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let copies = dir.path().join(FOLDER);
+        let made = |stem: &str, names: &[&str]| {
+            std::fs::create_dir_all(copies.join(stem)).unwrap();
+            names.iter().for_each(|name| std::fs::write(copies.join(stem).join(name), "x").unwrap());
+        };
+        made("abe.1", &FILES);
+        made("abe.2", &["log.txt", "notes.txt"]);
+        made("elsewhere", &["log.txt"]);
+        symlink("elsewhere", copies.join("abe.3")).unwrap();
+        for job in ["abe#1", "abe#2", "abe#3", "abe#4"] {
+            remove(dir.path(), &job.parse().unwrap());
+        }
+        let is_there = |path: &str| copies.join(path).exists();
+        assert!(!is_there("abe.1") && !is_there("abe.2/log.txt"));
+        assert!(is_there("abe.2/notes.txt"), "what somebody else put there stays");
+        assert!(is_there("elsewhere/log.txt"), "no link is followed");
+    }
+}
