@@ -282,7 +282,7 @@ pub enum FailureKind {
     JobTimeout,
     /// Codex reported that its turn failed.
     CodexError,
-    /// The worker's process ended badly without saying why.
+    /// Codex ended badly without saying why.
     CodexExit,
     /// A setup command failed.
     SetupFailed,
@@ -296,6 +296,8 @@ pub enum FailureKind {
     OomKilled,
     /// The agent would not take the job.
     Refused,
+    /// The command of a shell job ended badly.
+    Exited,
 }
 
 /// What a job changed in its workspace, as git counts it.

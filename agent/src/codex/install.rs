@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -19,6 +19,8 @@ const OLDEST: (u32, u32, u32) = (0, 100, 0);
 /// For `codex --version`, which takes 20 ms. A cold disk takes longer to read the program, and nobody waits for that: a
 /// Codex that is there is tried.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a program that did not answer is taken as it is: each job would wait for it once more.
+const LATE: Duration = Duration::from_secs(60);
 /// Most answers that are remembered; there is one for each program that jobs name.
 const MOST: usize = 64;
 
@@ -45,7 +47,25 @@ type File = (PathBuf, i64, i64);
 /// Finds Codex, and remembers what it said of its version until the file changes.
 #[derive(Debug, Default)]
 pub(crate) struct Finder {
-    known: Mutex<HashMap<File, String>>,
+    known: Mutex<HashMap<File, Answer>>,
+}
+
+/// What a program said of its version.
+#[derive(Debug, Clone)]
+enum Answer {
+    Version(String),
+    /// Nothing in time; it is not asked again before then.
+    Late(Instant),
+}
+
+impl Answer {
+    /// What counts now; none where it has to be asked again.
+    fn now(&self) -> Option<Option<String>> {
+        match self {
+            Self::Version(version) => Some(Some(version.clone())),
+            Self::Late(until) => (Instant::now() < *until).then_some(None),
+        }
+    }
 }
 
 impl Finder {
@@ -89,12 +109,14 @@ impl Finder {
         let meta =
             fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
         let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
-        if let Some(answer) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Some(answer.clone()));
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).and_then(Answer::now);
+        if let Some(answer) = known {
+            return Ok(answer);
         }
-        // An answer that failed may be better the next time, so only good ones are remembered.
+        // An answer that failed may be better the next time, so only good ones are remembered for ever.
         let Ok(answer) = timeout(PATIENCE, ask(path, env, user)).await else {
             tracing::warn!("{} --version gives no answer within {PATIENCE:?}", path.display());
+            self.remember(key, Answer::Late(Instant::now() + LATE));
             return Ok(None);
         };
         let answer = answer?;
@@ -104,12 +126,16 @@ impl Finder {
                 real.display()
             );
         }
+        self.remember(key, Answer::Version(answer.clone()));
+        Ok(Some(answer))
+    }
+
+    fn remember(&self, file: File, answer: Answer) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(key, answer.clone());
-        Ok(Some(answer))
+        known.insert(file, answer);
     }
 }
 

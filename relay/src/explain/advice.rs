@@ -94,6 +94,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         &["act on the message: a key, a quota or a wrong model is not mended by trying again"],
     ),
     (FailureKind::CodexExit, On::Any, &["`relay logs {job}` shows what it wrote last"]),
+    (FailureKind::Exited, On::Any, &["`relay logs {job}` shows what it wrote last"]),
     (
         FailureKind::SetupFailed,
         On::Any,
@@ -210,7 +211,8 @@ mod tests {
             Kind::AgentLost => Some(Kind::ContainerExited),
             Kind::ContainerExited => Some(Kind::OomKilled),
             Kind::OomKilled => Some(Kind::Refused),
-            Kind::Refused => None,
+            Kind::Refused => Some(Kind::Exited),
+            Kind::Exited => None,
         };
         std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
     }
