@@ -356,7 +356,7 @@ impl Supervisor {
             match due {
                 Due::Event(event) => self.emit([event]),
                 Due::Interrupt { pid, started, grace_ms } => {
-                    running.process.end_below(pid, started, grace_ms)
+                    running.process.end_below(pid, started, grace_ms);
                 }
                 Due::Failure(error) => {
                     let grace = self.spec.limits.grace_ms;
