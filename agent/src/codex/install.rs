@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -59,11 +59,15 @@ enum Answer {
 }
 
 impl Answer {
-    /// What counts now; none where it has to be asked again.
-    fn now(&self) -> Option<Option<String>> {
+    /// Whether it counts now, or has to be asked for again.
+    fn holds(&self) -> bool {
+        !matches!(self, Self::Late(until) if Instant::now() >= *until)
+    }
+
+    fn version(&self) -> Option<String> {
         match self {
-            Self::Version(version) => Some(Some(version.clone())),
-            Self::Late(until) => (Instant::now() < *until).then_some(None),
+            Self::Version(version) => Some(version.clone()),
+            Self::Late(_) => None,
         }
     }
 }
@@ -109,9 +113,8 @@ impl Finder {
         let meta =
             fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
         let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).and_then(Answer::now);
-        if let Some(answer) = known {
-            return Ok(answer);
+        if let Some(answer) = self.known().get(&key).filter(|answer| answer.holds()) {
+            return Ok(answer.version());
         }
         // An answer that failed may be better the next time, so only good ones are remembered for ever.
         let Ok(answer) = timeout(PATIENCE, ask(path, env, user)).await else {
@@ -130,8 +133,12 @@ impl Finder {
         Ok(Some(answer))
     }
 
+    fn known(&self) -> MutexGuard<'_, HashMap<File, Answer>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remember(&self, file: File, answer: Answer) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         if known.len() >= MOST {
             known.clear();
         }

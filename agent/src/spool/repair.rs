@@ -10,7 +10,7 @@ use super::run::{JobSpool, is_end};
 const REST: Duration = Duration::from_secs(2);
 
 impl JobSpool {
-    /// Whether its files could not be read a moment ago.
+    /// Whether it was repaired a moment ago: what can't be read now is not repaired again before some time has passed.
     pub(crate) fn rests(&self) -> bool {
         self.files().trouble.rests_until.is_some_and(|until| Instant::now() < until)
     }

@@ -200,11 +200,9 @@ enum Read {
 
 /// Reads what is to be sent next. Where that fails, the run is repaired and read once more.
 fn readable(run: &JobSpool, flow: &Flow) -> Option<Read> {
-    if run.rests() {
-        return None;
-    }
     let error = match read(run, flow) {
         Ok(piece) => return piece,
+        Err(_) if run.rests() => return None,
         Err(error) => error,
     };
     let (seq, output) = flow.sent();
