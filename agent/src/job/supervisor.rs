@@ -397,6 +397,7 @@ impl Supervisor {
     fn decide(&mut self, ending: Ending, reason: &str) {
         if self.ending.is_none() {
             self.ending = Some(ending);
+            self.steps.end();
             self.emit([EventBody::Stopping { reason: reason.to_owned() }]);
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Output {
     path: PathBuf,
     file: File,
     end: u64,
+    /// Where what is in the file ends. The relay can hold more than that.
+    written: u64,
     acked: u64,
     punched: u64,
     /// Bytes that the log lacks at its end, but for the last of them.
@@ -67,6 +69,7 @@ impl Output {
             path,
             file,
             end,
+            written: end,
             acked: 0,
             punched: 0,
             dropped: 0,
@@ -134,8 +137,8 @@ impl Output {
     pub(super) fn close(&mut self) {
         self.note();
         // Where that fails, the room is freed with the file.
-        let _ = self.file.set_len(self.end);
-        self.room = self.end;
+        let _ = self.file.set_len(self.written);
+        self.room = self.written;
     }
 
     /// Writes one line about what was dropped, if anything was, and the end of that. Gives whether the log is whole up to here.
@@ -167,7 +170,12 @@ impl Output {
         // A failed write leaves bytes behind the end, which the next one overwrites.
         let written = self.file.write_all_at(bytes, self.end).is_ok();
         if written {
+            if self.end > self.written {
+                // What is between them is nowhere here.
+                self.punched = self.end;
+            }
             self.end += bytes.len() as u64;
+            self.written = self.end;
         }
         written
     }
@@ -184,7 +192,7 @@ impl Output {
         if offset < gone {
             self.anew(offset, gone)?;
         }
-        self.end = self.end.max(offset);
+        self.end = self.written.max(offset);
         self.acked = offset;
         Ok(())
     }
@@ -233,6 +241,7 @@ impl Output {
         let good = if length < self.end { length.max(sent) } else { sent };
         let lost = self.end - good.min(self.end);
         self.end = good;
+        self.written = good.min(length);
         self.room = 0;
         self.write(note(lost, "lost: the agent's spool was damaged").as_bytes());
         lost
@@ -318,6 +327,25 @@ mod tests {
             6 * length + 17 - TAIL
         );
         assert!(seen.ends_with("xerror: the cause\n") && seen.contains(&note), "{}", &seen[..200]);
+    }
+
+    #[test]
+    fn output_that_only_the_relay_held_is_never_told_as_zeroes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut output = Output::open(&dir.path().join("output")).unwrap();
+        output.append(b"kept");
+        // The machine forgot ten bytes that the relay holds, and then the relay forgets six of them.
+        output.continue_after(14).unwrap();
+        assert_eq!(output.end(), 14);
+        output.continue_after(8).unwrap();
+        assert_eq!((output.end(), output.all_acked()), (8, true));
+        output.continue_after(14).unwrap();
+        output.append(b"new");
+        output.close();
+        assert_eq!((output.end(), output.read(14, 99).unwrap()), (17, b"new".to_vec()));
+        output.continue_after(8).unwrap();
+        let seen = String::from_utf8(output.read(8, 999).unwrap()).unwrap();
+        assert_eq!(seen, "\n[… 6 bytes of output lost: the relay has forgotten them …]\nnew");
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(crate) struct Steps {
     /// How many steps came out of processes.
     pub(super) parts: u32,
     interrupts: u32,
+    /// The job is being ended: whatever does not succeed by now was ended with it.
+    ending: bool,
 }
 
 /// What has to be done.
@@ -72,7 +74,13 @@ impl Steps {
             known: HashMap::new(),
             parts: 0,
             interrupts: 0,
+            ending: false,
         }
+    }
+
+    /// The job is being ended from now on.
+    pub(crate) fn end(&mut self) {
+        self.ending = true;
     }
 
     /// The rules that tell what a command is.
@@ -130,6 +138,7 @@ impl Steps {
         if !self.open.iter().any(|step| step.n == n) {
             return Vec::new();
         }
+        let outcome = if self.ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
         let parts: Vec<u32> =
             self.open.iter().rev().filter(|step| step.parent == Some(n)).map(|step| step.n).collect();
         // How a part ended was not seen, unless the whole was ended.

@@ -164,6 +164,15 @@ fn a_step_that_fails_for_the_fifth_time_is_told_of_once() {
 }
 
 #[test]
+fn a_command_that_fails_while_its_job_is_being_ended_was_ended_with_it() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(1, BEGIN);
+    course.steps.end();
+    course.line(2, END);
+    assert!(course.log.contains(&"-3 Killed Some(1) 1000".to_owned()), "{:?}", course.log);
+}
+
+#[test]
 fn tokens_that_are_not_told_are_not_zero() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(1, r#"{"type":"turn.completed","spent":{"in":5}}"#);
