@@ -89,7 +89,7 @@ async fn a_job_whose_shim_was_killed_by_its_own_command_leaves_nothing_running_a
 async fn a_job_whose_shim_is_stopped_ends_all_the_same() {
     let mark = mark();
     // What is left behind stops the shim when that tells it to end.
-    let left = format!("(trap '' TERM; sleep 60; kill -STOP $P; exec sleep {mark}) >/dev/null 2>&1 &");
+    let left = format!("(trap 'kill -STOP $P; exec sleep {mark}' TERM; sleep 60 & wait) >/dev/null 2>&1 &");
     let (relay, _agent) = run(|agent| agent.shell("demo#1", &format!("P=$PPID; {left} exit 0"))).await;
     assert_eq!(held(&relay).finished(), Some((FinalState::Completed, None, Some(0))));
     let (killed, survivors) = held(&relay).cleanup().unwrap();
@@ -103,14 +103,14 @@ async fn a_setup_that_runs_over_its_limit_fails_with_the_limit_though_steps_are_
     let (relay, _agent) = run(|agent| {
         let mut spec = agent.shell("demo#1", "true");
         spec.setup = vec![format!("exec sleep {mark}")];
-        spec.limits.steps.insert(StepKind::Setup, 400);
+        spec.limits.steps.insert(StepKind::Setup, 1500);
         spec.on_limit = OnLimit::Interrupt;
         spec
     })
     .await;
     let error = failure(&relay);
     assert_eq!(error.kind, FailureKind::StepTimeout, "{}", error.message);
-    assert!(error.message.contains("ran over its limit of 400ms"), "{}", error.message);
+    assert!(error.message.contains("ran over its limit of 1s500ms"), "{}", error.message);
 }
 
 #[tokio::test]
@@ -196,7 +196,11 @@ async fn an_end_that_a_machine_slept_through_is_waited_for() {
         .filter_map(|pid| Pid::from_raw(pid.cast_signed()))
         .collect();
     // Beside the command, git looks at the workspace, for some milliseconds.
-    let signal = |pids: &[Pid], signal| pids.iter().for_each(|pid| drop(kill_process(*pid, signal)));
+    let signal = |pids: &[Pid], signal| {
+        for pid in pids {
+            let _ = kill_process(*pid, signal);
+        }
+    };
     signal(&all[1..], Signal::STOP);
     relay.cancel("demo#1", 0).await;
     let id = "demo#1".parse().unwrap();
