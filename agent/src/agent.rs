@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_millis(4500);
 /// How long jobs may take to be over: the grace, and 2 s for what is hard to kill.
 const ENDED: Duration = Duration::from_millis(6500);
 /// Between two looks whether the state folder is still there: two calls of a microsecond each.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(2500);
 /// How long the last events may take to the relay. What is not delivered stays in the spool.
 const DELIVERED: Duration = Duration::from_secs(2);
 
@@ -73,9 +73,16 @@ pub(crate) async fn run(state: &State, source: Source) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns when the state folder is no longer the one that was taken.
+/// Returns when the state folder is no longer the one that was taken, as two looks in a row have seen it: all jobs end by
+/// that.
 async fn lost(state: &State) {
-    while !state.is_lost() {
+    let mut before = false;
+    loop {
+        let lost = state.is_lost();
+        if lost && before {
+            return;
+        }
+        before = lost;
         tokio::time::sleep(LOOK).await;
     }
 }

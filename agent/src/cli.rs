@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
-    crate::descriptors::close_on_exec();
+    crate::inheritance::set();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

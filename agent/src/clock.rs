@@ -18,17 +18,27 @@ const LATE: Duration = Duration::from_secs(1);
 pub(crate) struct WorkTime {
     seen: Duration,
     paused: Duration,
+    /// The job is kept from working, or we from seeing that it works.
+    held: bool,
 }
 
 impl WorkTime {
     /// The work time at `real`, a monotonic time since the job began.
     pub(crate) fn at(&mut self, real: Duration) -> Duration {
         let gap = real.saturating_sub(self.seen);
-        if gap > TICK + LATE {
+        if self.held {
+            self.paused += gap;
+        } else if gap > TICK + LATE {
             self.paused += gap.saturating_sub(TICK);
         }
         self.seen = self.seen.max(real);
         self.seen.saturating_sub(self.paused)
+    }
+
+    /// From `real` on the time is held, or is not.
+    pub(crate) fn hold(&mut self, real: Duration, held: bool) {
+        self.at(real);
+        self.held = held;
     }
 }
 
@@ -184,6 +194,15 @@ mod tests {
         endless.extend(u64::MAX);
         assert_eq!(endless.check(s(1_000_000)), None);
         assert!(endless.next() > Some(s(1_000_000)));
+    }
+
+    #[test]
+    fn held_time_counts_for_nothing() {
+        let mut time = WorkTime::default();
+        time.hold(s(1), true);
+        assert_eq!((time.at(s(2)), time.at(s(60))), (s(1), s(1)));
+        time.hold(s(100), false);
+        assert_eq!(time.at(s(101)), s(2));
     }
 
     #[test]

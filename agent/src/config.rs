@@ -147,6 +147,8 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
 pub(crate) struct ConfigFile {
     path: PathBuf,
     seen: Option<Stamp>,
+    /// It could not be read, and that was told.
+    unread: Option<Stamp>,
 }
 
 /// Changes whenever the file is replaced.
@@ -160,7 +162,7 @@ struct Stamp {
 impl ConfigFile {
     /// The configuration of a state folder.
     pub(crate) fn new(state: &Path) -> Self {
-        Self { path: state.join("config.json"), seen: None }
+        Self { path: state.join("config.json"), seen: None, unread: None }
     }
 
     /// The configuration, if the file is new or was replaced since the last call; `None` also while there is none.
@@ -174,13 +176,25 @@ impl ConfigFile {
         if self.seen == Some(stamp) {
             return Ok(None);
         }
-        self.seen = Some(stamp);
         let shown = self.path.display();
-        if meta.size() > MAX_CONFIG {
-            return Err(format!("{shown} is longer than {MAX_CONFIG} bytes"));
-        }
-        let json = fs::read(&self.path).map_err(|error| format!("{shown} can't be read: {error}"))?;
-        Config::parse(&json).map(Some)
+        let json = if meta.size() > MAX_CONFIG {
+            Err(format!("{shown} is longer than {MAX_CONFIG} bytes"))
+        } else {
+            match fs::read(&self.path) {
+                Ok(json) => Ok(json),
+                // It is asked for again with the next look: the same file may be readable by then.
+                Err(error) if self.unread == Some(stamp) => {
+                    tracing::debug!("{shown} still can't be read: {error}");
+                    return Ok(None);
+                }
+                Err(error) => {
+                    self.unread = Some(stamp);
+                    return Err(format!("{shown} can't be read: {error}"));
+                }
+            }
+        };
+        (self.seen, self.unread) = (Some(stamp), None);
+        Config::parse(&json?).map(Some)
     }
 }
 
@@ -243,6 +257,26 @@ mod tests {
         }
         let config = parse(r#"{"url":"wss://h/agent","token":"s3cret"}"#).unwrap();
         assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_told_of_once_and_taken_as_soon_as_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = ConfigFile::new(dir.path());
+        let config = parse(r#"{"url":"wss://h/agent","token":"t"}"#).unwrap();
+        // A folder has a size and an inode, and can't be read: whoever may read everything can't either.
+        fs::create_dir(dir.path().join("config.json")).unwrap();
+        assert!(file.changed().is_err());
+        assert_eq!(file.changed(), Ok(None), "the same is no news");
+        fs::remove_dir(dir.path().join("config.json")).unwrap();
+        write(dir.path(), &config).unwrap();
+        assert_eq!(file.changed(), Ok(Some(config.clone())));
+        // The very file that could not be read before.
+        let mut file = ConfigFile::new(dir.path());
+        let meta = fs::metadata(dir.path().join("config.json")).unwrap();
+        file.unread =
+            Some(Stamp { inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()), size: meta.size() });
+        assert_eq!(file.changed(), Ok(Some(config)));
     }
 
     #[test]

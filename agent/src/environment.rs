@@ -33,6 +33,22 @@ const ALLOWED: &[&str] = &[
     "RUSTUP_HOME",
 ];
 
+/// What keeps programs from waiting for a person: nobody sees their questions, and nobody leaves their editors and pagers.
+/// Configuration and job may say otherwise.
+const UNATTENDED: &[(&str, &str)] = &[
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_EDITOR", "true"),
+    ("EDITOR", "true"),
+    ("VISUAL", "true"),
+    ("GIT_PAGER", "cat"),
+    ("PAGER", "cat"),
+    ("MANPAGER", "cat"),
+    ("SYSTEMD_PAGER", "cat"),
+    ("GH_PROMPT_DISABLED", "1"),
+    ("DEBIAN_FRONTEND", "noninteractive"),
+    ("PIP_NO_INPUT", "1"),
+];
+
 /// Where programs are looked for when nothing says so.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -72,6 +88,7 @@ pub(crate) fn build(
             }
         }
     }
+    env.extend(UNATTENDED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     env.extend(configured.clone());
     env.extend(job.clone());
     env
@@ -101,7 +118,7 @@ pub(crate) fn looks_secret(name: &str) -> bool {
 pub(crate) fn is_common(name: &str) -> bool {
     let is_proxy = name.to_ascii_uppercase().ends_with("_PROXY");
     let is_user = ["HOME", "USER", "LOGNAME", "SHELL"].contains(&name) || name.starts_with("LC_");
-    is_user || ALLOWED.contains(&name) && !is_proxy
+    is_user || UNATTENDED.iter().any(|(common, _)| *common == name) || ALLOWED.contains(&name) && !is_proxy
 }
 
 #[cfg(test)]
@@ -123,7 +140,8 @@ mod tests {
             home: "/home/worker".into(),
             shell: "/bin/sh".into(),
         };
-        let env = build(&own, Some(&user), &vars(&[("A", "1"), ("B", "1")]), &vars(&[("B", "2")]));
+        let mut env = build(&own, Some(&user), &vars(&[("A", "1"), ("B", "1")]), &vars(&[("B", "2")]));
+        env.retain(|name, _| !UNATTENDED.iter().any(|(common, _)| common == name));
         let expected = vars(&[
             ("A", "1"),
             ("B", "2"),
@@ -138,6 +156,15 @@ mod tests {
         ]);
         similar_asserts::assert_eq!(env, expected);
         assert_eq!(build(&own, None, &vars(&[]), &vars(&[]))["HOME"], "/root");
+    }
+
+    #[test]
+    fn programs_ask_nobody_unless_configuration_or_job_want_that() {
+        let none = Variables::new();
+        let env = build(&none, None, &vars(&[("PAGER", "less")]), &vars(&[("EDITOR", "ed")]));
+        let value = |name: &str| env[name].as_str();
+        assert_eq!((value("GIT_TERMINAL_PROMPT"), value("GIT_EDITOR")), ("0", "true"));
+        assert_eq!((value("PAGER"), value("EDITOR")), ("less", "ed"));
     }
 
     #[test]

@@ -119,7 +119,8 @@ pub(crate) struct Process {
     phase: Phase,
     held: bool,
     /// Reaps the shim when it is dropped.
-    _shim: tokio::process::Child,
+    shim: tokio::process::Child,
+    shim_pid: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -211,7 +212,8 @@ impl Process {
             stderr: Pipe::new(stderr)?,
             phase: Phase::Starting,
             held: false,
-            _shim: shim,
+            shim_pid: shim.id(),
+            shim,
         })
     }
 
@@ -220,11 +222,21 @@ impl Process {
         self.request(&Request::End { interrupt_first, grace_ms: common::duration::millis(grace) });
     }
 
-    /// Kills the process `pid` that was started at `started` (clock ticks since the machine was: field 22 of
-    /// `/proc/PID/stat`), and all that it started; the command goes on. Its parent sees the exit code 137. Nothing
+    /// Ends the process `pid` that was started at `started` (clock ticks since the machine was: field 22 of
+    /// `/proc/PID/stat`), and all that it started, with TERM and, `grace_ms` later, KILL; the command goes on. Nothing
     /// happens if that process is gone, or is not part of this command.
-    pub(crate) fn kill_below(&mut self, pid: u32, started: u64) {
-        self.request(&Request::Kill { pid, started });
+    pub(crate) fn end_below(&mut self, pid: u32, started: u64, grace_ms: u64) {
+        self.request(&Request::Kill { pid, started, grace_ms });
+    }
+
+    /// Kills the shim and what is left below it, without its help: it is gone, or can't do it. `seen` names processes (numbers
+    /// and starts) that are known to be there. Gives how many were killed and how many survive.
+    pub(crate) async fn sweep(&mut self, seen: Vec<(u32, u64)>) -> (u32, u32) {
+        let Some(shim) = self.shim_pid else { return (0, 0) };
+        // It may be gone already.
+        let _ = self.shim.start_kill();
+        let swept = tokio::task::spawn_blocking(move || crate::shim::sweep_left(shim, &seen)).await;
+        swept.unwrap_or_default()
     }
 
     /// While it runs, its output is not read as long as it is held: it has to wait. What it leaves behind at its end is

@@ -29,8 +29,17 @@ impl State {
     /// that is spooled there would ever be found.
     pub(crate) fn is_lost(&self) -> bool {
         let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
-        let (mine, there) = (self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK)).map(place));
-        !matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
+        is_another(self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK)).map(place))
+    }
+}
+
+/// Whether a file that is held is surely not the one `there`. A disk that gives no answer says nothing about that.
+fn is_another(mine: io::Result<(u64, u64)>, there: io::Result<(u64, u64)>) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match (mine, there) {
+        (Ok(mine), Ok(there)) => mine != there,
+        (_, Err(error)) => matches!(error.kind(), NotFound | NotADirectory),
+        (Err(_), Ok(_)) => false,
     }
 }
 
@@ -98,6 +107,18 @@ fn agent_id(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_folder_that_is_gone_or_replaced_is_lost_and_a_disk_without_an_answer_is_not() {
+        let no = |kind: io::ErrorKind| Err(kind.into());
+        assert!(is_another(Ok((1, 2)), no(io::ErrorKind::NotFound)));
+        assert!(is_another(Ok((1, 2)), Ok((1, 3))));
+        assert!(!is_another(Ok((1, 2)), Ok((1, 2))));
+        for trouble in [io::Error::from_raw_os_error(5), io::ErrorKind::OutOfMemory.into()] {
+            assert!(!is_another(Ok((1, 2)), Err(trouble)));
+        }
+        assert!(!is_another(no(io::ErrorKind::Other), Ok((1, 2))));
+    }
 
     #[test]
     fn the_folder_has_one_holder_and_the_id_stays() {

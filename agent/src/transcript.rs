@@ -42,10 +42,9 @@ impl Transcript {
             CodexEvent::ThreadStarted { id } => format!("{stamp} thread {id}\n"),
             CodexEvent::TurnStarted => String::new(),
             CodexEvent::TurnCompleted { usage } => {
-                format!(
-                    "{stamp} turn completed ({} tokens in, {} out)\n",
-                    usage.input_tokens, usage.output_tokens
-                )
+                let tokens = usage
+                    .map(|usage| format!(" ({} tokens in, {} out)", usage.input_tokens, usage.output_tokens));
+                format!("{stamp} turn completed{}\n", tokens.unwrap_or_default())
             }
             CodexEvent::TurnFailed { message } => said(&stamp, "turn failed: ", message),
             CodexEvent::Error { message } => said(&stamp, "error: ", message),
@@ -62,13 +61,14 @@ impl Transcript {
                 }
                 said(stamp, "$ ", &rules::inner(command))
             }
-            (Item::Command { command, output, exit_code, .. }, Phase::Completed) => {
+            (Item::Command { command, output, gap, exit_code, .. }, Phase::Completed) => {
                 let started = self.started.remove(id);
                 let mut text = String::new();
                 if started.is_none() {
                     text = said(stamp, "$ ", &rules::inner(command));
                 }
-                indent(&mut text, &bounded(output, OUTPUT));
+                let (at, missing) = gap.unwrap_or((output.len() / 2, 0));
+                indent(&mut text, &ends(output, at, missing, OUTPUT));
                 let exit = exit_code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit {code}"));
                 let took = started.map(|started| {
                     format!(
@@ -143,18 +143,25 @@ fn indent(out: &mut String, text: &str) {
 
 /// A text within a bound: its beginning and its end, and how much is missing between them.
 fn bounded(text: &str, most: usize) -> String {
-    if text.len() <= most {
+    ends(text, text.len() / 2, 0, most)
+}
+
+/// The same of a text that lacks so many bytes at `gap`.
+fn ends(text: &str, gap: usize, missing: u64, most: usize) -> String {
+    let (mut head, mut tail) = (gap, gap);
+    if text.len() > most {
+        head = gap.min(most / 2);
+        tail = gap.max(text.len() - most / 2);
+    } else if missing == 0 {
         return text.to_owned();
     }
-    let mut head = most / 2;
     while !text.is_char_boundary(head) {
         head -= 1;
     }
-    let mut tail = text.len() - most / 2;
     while !text.is_char_boundary(tail) {
         tail += 1;
     }
-    format!("{}\n… {} bytes …\n{}", &text[..head], tail - head, &text[tail..])
+    format!("{}\n… {} bytes …\n{}", &text[..head], (tail - head) as u64 + missing, &text[tail..])
 }
 
 #[cfg(test)]
@@ -191,6 +198,14 @@ mod tests {
     fn a_huge_output_shows_its_ends_and_what_is_missing() {
         let text = bounded(&format!("{}{}", "ä".repeat(20_000), "z".repeat(20_000)), OUTPUT);
         assert!(text.len() < OUTPUT + 100 && text.contains("… 43616 bytes …"), "{}", &text[8000..8300]);
+    }
+
+    #[test]
+    fn of_an_output_that_was_cut_on_its_way_both_ends_are_shown_with_all_that_is_missing() {
+        let gap = |text: &str, at| ends(text, at, 1_000_000, OUTPUT);
+        assert_eq!(gap("onelast", 3), "one\n… 1000000 bytes …\nlast");
+        let text = gap(&format!("{}{}the cause", "a".repeat(30_000), "z".repeat(30_000)), 30_000);
+        assert!(text.contains("… 1043625 bytes …") && text.ends_with("the cause"), "{}", &text[8000..8300]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ async fn an_exit_code_fails_the_job_and_is_told() {
     relay.start(&agent.shell("demo#1", "exit 7")).await;
     let (state, error, code) = relay.until_finished("demo#1").await.finished().unwrap();
     let error = error.unwrap();
-    assert_eq!((state, error.kind, code), (FinalState::Failed, FailureKind::CodexExit, Some(7)));
+    assert_eq!((state, error.kind, code), (FinalState::Failed, FailureKind::Exited, Some(7)));
     assert!(error.message.contains("exit code 7"), "{}", error.message);
 }
 

@@ -62,6 +62,26 @@ fn a_step_is_killed_with_all_it_started_while_the_command_goes_on() {
 }
 
 #[test]
+fn a_step_hears_term_and_what_does_not_obey_is_killed_after_the_grace_wherever_it_hangs() {
+    let (step, rest) = (mark(), mark());
+    let part = format!(
+        "trap \\\"echo tidied; exit 5\\\" TERM; (trap \\\"\\\" TERM; exec sleep {step}) & echo \\$\\$; wait"
+    );
+    let mut shim = Shim::run(&format!("sh -c \"{part}\" & wait $!; echo after $?; sleep {rest}"));
+    let root: u32 = shim.line().parse().unwrap();
+    until("its child ignores TERM", || (sleeping(&step).len() == 1).then_some(()));
+    let begun = Instant::now();
+    shim.end_part(name(root), 400);
+    assert_eq!([shim.line(), shim.line()], ["tidied", "after 5"]);
+    assert!(begun.elapsed() < Duration::from_millis(400), "it was killed: {:?}", begun.elapsed());
+    until("what ignores TERM is killed, though its parent is gone", || {
+        sleeping(&step).is_empty().then_some(())
+    });
+    assert!(begun.elapsed() >= Duration::from_millis(400), "{:?}", begun.elapsed());
+    until("the command goes on", || (sleeping(&rest).len() == 1).then_some(()));
+}
+
+#[test]
 fn t05_a_process_id_that_was_given_away_is_never_signalled() {
     // Only root may choose the next process id, and that in a namespace of its own.
     if !root() {

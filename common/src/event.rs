@@ -285,7 +285,7 @@ pub enum FailureKind {
     JobTimeout,
     /// Codex reported that its turn failed.
     CodexError,
-    /// The worker's process ended badly without saying why.
+    /// Codex ended badly without saying why.
     CodexExit,
     /// A setup command failed.
     SetupFailed,
@@ -299,6 +299,8 @@ pub enum FailureKind {
     OomKilled,
     /// The agent would not take the job.
     Refused,
+    /// The command of a shell job ended badly.
+    Exited,
     /// What the account may use of the model is used up.
     UsageLimit,
     /// The model's server takes no more requests for now.

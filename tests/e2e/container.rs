@@ -152,7 +152,7 @@ fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
     let below = site.launch_shell("python3 -c 'x = bytearray(1 << 30)'; exit $?", &[]);
     assert_eq!(outcome(&site.ended(&below)), (State::Failed, Some(FailureKind::OomKilled)));
     let other = site.launch_shell("kill -9 $$", &[]);
-    assert_eq!(outcome(&site.ended(&other)), (State::Failed, Some(FailureKind::CodexExit)));
+    assert_eq!(outcome(&site.ended(&other)), (State::Failed, Some(FailureKind::Exited)));
     figure(&format!("P12 killed for its memory: '{message}'"));
 }
 

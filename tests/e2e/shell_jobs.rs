@@ -49,7 +49,7 @@ fn run_streams_the_output_and_returns_the_exit_code_of_its_command() {
     ]);
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "out\nerr\n");
-    assert_eq!(outcome(&site.record("demo")), (State::Failed, Some(FailureKind::CodexExit)));
+    assert_eq!(outcome(&site.record("demo")), (State::Failed, Some(FailureKind::Exited)));
 }
 
 #[test]

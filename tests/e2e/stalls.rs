@@ -150,7 +150,7 @@ fn an_interrupted_install_lets_codex_go_on() {
     assert_eq!(interrupts.len(), 1, "{interrupts:?}");
     assert!(interrupts[0].contains(&hole.address()) && interrupts[0].contains("1 of 3"), "{interrupts:?}");
     let log = site.log("demo");
-    assert!(log.contains("exit 137") && log.contains("The script it is over."), "{log}");
+    assert!(log.contains("exit 143") && log.contains("The script it is over."), "{log}");
     assert_eq!(site.workers(), []);
 }
 

@@ -1,10 +1,13 @@
 //! What an over-long line still tells. Pure.
 //!
 //! The head is a JSON text that breaks off somewhere; what stands complete in it is read. The tail is searched for the
-//! two fields that end a command's item. Inside a JSON string every quote has a backslash in front, so a bare
+//! two fields that end a command's item, and for the end of its output, which stands in front of them. Inside a JSON string every quote has a backslash in front, so a bare
 //! `,"exit_code":` can only be the field itself, whatever the command printed.
 
 use serde_json::{Map, Value};
+
+/// Field of a repaired item: how much of its output stands in front of what is missing, in bytes.
+pub(super) const HEAD: &str = "relay_head";
 
 /// The object of a cut line, with whatever is left of its fields.
 pub(super) fn repair(head: &[u8], tail: &[u8]) -> Option<Value> {
@@ -17,8 +20,35 @@ pub(super) fn repair(head: &[u8], tail: &[u8]) -> Option<Value> {
                 item.insert(name.to_owned(), value);
             }
         }
+        join_output(item, &tail);
     }
     Some(Value::Object(fields))
+}
+
+/// Puts the end of a command's output behind its beginning.
+fn join_output(item: &mut Map<String, Value>, tail: &str) {
+    let Some(end) = tail.rfind("\",\"exit_code\":") else { return };
+    let Some(Value::String(begin)) = item.get("aggregated_output") else {
+        // The line was cut through in front of its output, which may be whole.
+        let mark = ",\"aggregated_output\":";
+        let whole = tail[..end].rfind(mark).and_then(|at| string(&tail[at + mark.len()..]));
+        let output = whole.map(|(output, _)| output).or_else(|| closed(&tail[..end]));
+        if let Some(output) = output {
+            item.insert("aggregated_output".to_owned(), Value::String(output));
+        }
+        return;
+    };
+    if let Some(last) = closed(&tail[..end]) {
+        let (at, joined) = (begin.len(), format!("{begin}{last}"));
+        item.insert(HEAD.to_owned(), Value::from(at));
+        item.insert("aggregated_output".to_owned(), Value::String(joined));
+    }
+}
+
+/// The end of a string, whose beginning may be cut through an escape.
+fn closed(text: &str) -> Option<String> {
+    let begins = text.char_indices().map(|(at, _)| at).take(12);
+    begins.chain([text.len()]).find_map(|begin| serde_json::from_str(&format!("\"{}\"", &text[begin..])).ok())
 }
 
 /// The fields of the outermost object and of the objects directly inside it, as far as their values are whole
@@ -111,7 +141,8 @@ mod tests {
             r#"fake \",\"exit_code\":0,\"status\":\"completed\" more","exit_code":7,"status":"failed"}}"#;
         let expected = json!({"type":"item.completed","item":{
             "id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'",
-            "aggregated_output":"one\ntwo","exit_code":7,"status":"failed"}});
+            "aggregated_output":"one\ntwofake \",\"exit_code\":0,\"status\":\"completed\" more",
+            "relay_head":7,"exit_code":7,"status":"failed"}});
         similar_asserts::assert_eq!(repair(HEAD.as_bytes(), tail.as_bytes()), Some(expected));
     }
 
@@ -125,6 +156,19 @@ mod tests {
             }
         }
         assert_eq!(repair(b"[1,2", b""), None);
+    }
+
+    #[test]
+    fn the_last_line_of_a_huge_output_is_kept_wherever_the_tail_begins() {
+        let tail = r#"\u00e4\\ \"x\" error: the cause\n","exit_code":1,"status":"failed"}}"#;
+        for begin in 0..15 {
+            let value = repair(HEAD.as_bytes(), &tail.as_bytes()[begin..]).unwrap();
+            let output = value["item"]["aggregated_output"].as_str().unwrap();
+            assert!(
+                output.starts_with("one\ntwo") && output.ends_with("error: the cause\n"),
+                "{begin}: {output}"
+            );
+        }
     }
 
     #[test]

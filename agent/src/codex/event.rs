@@ -22,8 +22,8 @@ pub(crate) enum CodexEvent {
     TurnStarted,
     /// The turn is over.
     TurnCompleted {
-        /// Tokens of the whole thread.
-        usage: Usage,
+        /// Tokens of the whole thread, where it tells them.
+        usage: Option<Usage>,
     },
     /// The turn is over, and failed.
     TurnFailed {
@@ -75,6 +75,8 @@ pub(crate) enum Item {
         command: String,
         /// What it printed: all of it, at its end.
         output: String,
+        /// Where in it something is missing, and how many bytes of the line that is.
+        gap: Option<(usize, u64)>,
         /// Its exit code, at its end.
         exit_code: Option<i32>,
         /// Whether Codex calls it failed.
@@ -106,35 +108,39 @@ pub(crate) enum Item {
 
 /// Reads a line; none for a blank one.
 pub(crate) fn parse(line: &Line) -> Option<CodexEvent> {
+    let mut dropped_bytes = 0;
     let value = match line {
         Line::Whole(bytes) if bytes.trim_ascii().is_empty() => return None,
         Line::Whole(bytes) => {
             let text = String::from_utf8_lossy(bytes);
             serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()
         }
-        Line::Cut { head, tail, .. } => cut::repair(head, tail),
+        Line::Cut { head, tail, dropped } => {
+            dropped_bytes = *dropped;
+            cut::repair(head, tail)
+        }
     };
     Some(match value {
-        Some(value) => event(&value),
+        Some(value) => event(&value, dropped_bytes),
         None => CodexEvent::Unknown { what: "a line that is no JSON".to_owned() },
     })
 }
 
-fn event(value: &Value) -> CodexEvent {
+fn event(value: &Value, dropped: u64) -> CodexEvent {
     match str_of(value, "type") {
         "thread.started" => CodexEvent::ThreadStarted { id: owned(value, "thread_id", 100) },
         "turn.started" => CodexEvent::TurnStarted,
         "turn.completed" => CodexEvent::TurnCompleted { usage: usage(&value["usage"]) },
         "turn.failed" => CodexEvent::TurnFailed { message: owned(&value["error"], "message", MAX_TEXT) },
         "error" => CodexEvent::Error { message: owned(value, "message", MAX_TEXT) },
-        "item.started" => item(Phase::Started, &value["item"]),
-        "item.updated" => item(Phase::Updated, &value["item"]),
-        "item.completed" => item(Phase::Completed, &value["item"]),
+        "item.started" => item(Phase::Started, &value["item"], dropped),
+        "item.updated" => item(Phase::Updated, &value["item"], dropped),
+        "item.completed" => item(Phase::Completed, &value["item"], dropped),
         other => CodexEvent::Unknown { what: text::one_line(other, 60) },
     }
 }
 
-fn item(phase: Phase, value: &Value) -> CodexEvent {
+fn item(phase: Phase, value: &Value, dropped: u64) -> CodexEvent {
     let failed = matches!(str_of(value, "status"), "failed" | "declined");
     let item = match str_of(value, "type") {
         "reasoning" => Item::Reasoning(owned(value, "text", MAX_TEXT)),
@@ -142,6 +148,7 @@ fn item(phase: Phase, value: &Value) -> CodexEvent {
         "command_execution" => Item::Command {
             command: str_of(value, "command").to_owned(),
             output: str_of(value, "aggregated_output").to_owned(),
+            gap: gap(value, dropped),
             exit_code: value["exit_code"].as_i64().and_then(|code| i32::try_from(code).ok()),
             failed,
         },
@@ -157,6 +164,13 @@ fn item(phase: Phase, value: &Value) -> CodexEvent {
         other => Item::Other(text::one_line(other, 60)),
     };
     CodexEvent::Item { phase, id: owned(value, "id", 100), item }
+}
+
+/// Where the output of a command has a gap. A line that was not cut has none, whatever its fields are.
+fn gap(value: &Value, dropped: u64) -> Option<(usize, u64)> {
+    let at = value[cut::HEAD].as_u64().and_then(|at| usize::try_from(at).ok())?;
+    let whole = str_of(value, "aggregated_output").is_char_boundary(at);
+    (dropped > 0 && whole).then_some((at, dropped))
 }
 
 fn files(value: &Value) -> Vec<ChangedFile> {
@@ -176,14 +190,16 @@ fn plan(value: &Value) -> Vec<PlanItem> {
         .collect()
 }
 
-fn usage(value: &Value) -> Usage {
-    let count = |name: &str| value[name].as_u64().unwrap_or(0);
-    Usage {
-        input_tokens: count("input_tokens"),
-        cached_input_tokens: count("cached_input_tokens"),
-        output_tokens: count("output_tokens"),
-        reasoning_output_tokens: count("reasoning_output_tokens"),
-    }
+/// None where no count is told: that is not zero.
+fn usage(value: &Value) -> Option<Usage> {
+    let count = |name: &str| value[name].as_u64();
+    let (input, output) = (count("input_tokens"), count("output_tokens"));
+    (input.is_some() || output.is_some()).then(|| Usage {
+        input_tokens: input.unwrap_or(0),
+        cached_input_tokens: count("cached_input_tokens").unwrap_or(0),
+        output_tokens: output.unwrap_or(0),
+        reasoning_output_tokens: count("reasoning_output_tokens").unwrap_or(0),
+    })
 }
 
 fn str_of<'a>(value: &'a Value, name: &str) -> &'a str {

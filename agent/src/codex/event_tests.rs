@@ -63,8 +63,13 @@ fn fields_of_the_wrong_type_read_as_empty() {
     let odd = read(
         r#"{"type":"item.completed","item":{"id":5,"type":"command_execution","command":null,"exit_code":"0","status":[]}}"#,
     );
-    let item =
-        Item::Command { command: String::new(), output: String::new(), exit_code: None, failed: false };
+    let item = Item::Command {
+        command: String::new(),
+        output: String::new(),
+        gap: None,
+        exit_code: None,
+        failed: false,
+    };
     assert_eq!(odd, CodexEvent::Item { phase: Phase::Completed, id: String::new(), item });
 }
 

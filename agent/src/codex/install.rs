@@ -5,8 +5,8 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -19,6 +19,8 @@ const OLDEST: (u32, u32, u32) = (0, 100, 0);
 /// For `codex --version`, which takes 20 ms. A cold disk takes longer to read the program, and nobody waits for that: a
 /// Codex that is there is tried.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a program that did not answer is taken as it is: each job would wait for it once more.
+const LATE: Duration = Duration::from_secs(60);
 /// Most answers that are remembered; there is one for each program that jobs name.
 const MOST: usize = 64;
 
@@ -45,7 +47,29 @@ type File = (PathBuf, i64, i64);
 /// Finds Codex, and remembers what it said of its version until the file changes.
 #[derive(Debug, Default)]
 pub(crate) struct Finder {
-    known: Mutex<HashMap<File, String>>,
+    known: Mutex<HashMap<File, Answer>>,
+}
+
+/// What a program said of its version.
+#[derive(Debug, Clone)]
+enum Answer {
+    Version(String),
+    /// Nothing in time; it is not asked again before then.
+    Late(Instant),
+}
+
+impl Answer {
+    /// Whether it counts now, or has to be asked for again.
+    fn holds(&self) -> bool {
+        !matches!(self, Self::Late(until) if Instant::now() >= *until)
+    }
+
+    fn version(&self) -> Option<String> {
+        match self {
+            Self::Version(version) => Some(version.clone()),
+            Self::Late(_) => None,
+        }
+    }
 }
 
 impl Finder {
@@ -89,12 +113,13 @@ impl Finder {
         let meta =
             fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
         let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
-        if let Some(answer) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Some(answer.clone()));
+        if let Some(answer) = self.known().get(&key).filter(|answer| answer.holds()) {
+            return Ok(answer.version());
         }
-        // An answer that failed may be better the next time, so only good ones are remembered.
+        // An answer that failed may be better the next time, so only good ones are remembered for ever.
         let Ok(answer) = timeout(PATIENCE, ask(path, env, user)).await else {
             tracing::warn!("{} --version gives no answer within {PATIENCE:?}", path.display());
+            self.remember(key, Answer::Late(Instant::now() + LATE));
             return Ok(None);
         };
         let answer = answer?;
@@ -104,12 +129,20 @@ impl Finder {
                 real.display()
             );
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.remember(key, Answer::Version(answer.clone()));
+        Ok(Some(answer))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<File, Answer>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, file: File, answer: Answer) {
+        let mut known = self.known();
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(key, answer.clone());
-        Ok(Some(answer))
+        known.insert(file, answer);
     }
 }
 

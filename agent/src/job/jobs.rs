@@ -109,6 +109,7 @@ struct Prepared {
     workers: Variables,
     user: Option<User>,
     codex: String,
+    version: Option<String>,
     rules: Rules,
     folder: Folder,
     sandbox: Option<Sandboxed>,
@@ -266,16 +267,16 @@ impl Jobs {
             admission::without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
             None
         };
-        let mut codex = String::new();
+        let (mut codex, mut version) = (String::new(), None);
         if spec.runner == Runner::Codex {
             let found = self.codex.find(&spec.codex.program, &env, user.as_ref().map(|user| user.ids)).await;
-            codex = found.program;
+            (codex, version) = (found.program, found.version);
             if let Some(problem) = found.problem {
                 return Err(bad(problem));
             }
         }
         let rules = Rules::new(&spec.rules).map_err(bad)?;
-        Ok(Prepared { spec, env, workers, user, codex, rules, folder, sandbox })
+        Ok(Prepared { spec, env, workers, user, codex, version, rules, folder, sandbox })
     }
 
     /// The sandbox of a job in this folder.
@@ -296,7 +297,7 @@ impl Jobs {
 
     /// Disk first: once this returns, the job survives whatever happens to the connection.
     fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, mask: &Arc<Masker>) -> Result<(), Refusal> {
-        let Prepared { spec: job, env, workers, user, codex, rules, folder, sandbox } = prepared;
+        let Prepared { spec: job, env, workers, user, codex, version, rules, folder, sandbox } = prepared;
         let spool = self.spool.create(run.clone(), &secrets::without_values(&job), Arc::clone(mask));
         let spool = spool.map_err(|error| self.unwritable(&error))?;
         let ids = user.as_ref().map(|user| user.ids);
@@ -329,7 +330,8 @@ impl Jobs {
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
         let rules = rules.with_mask(Arc::clone(mask));
         let mask = Arc::clone(mask);
-        let equipment = Equipment { env, workers, user: ids, codex, rules, observer, mask, folder, sandbox };
+        let equipment =
+            Equipment { env, workers, user: ids, codex, version, rules, observer, mask, folder, sandbox };
         let supervisor = Supervisor::new(job, spool, log, orders, equipment);
         let jobs = Arc::clone(self);
         tokio::spawn(async move {

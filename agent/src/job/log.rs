@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::event::EventBody;
 
+use super::log_copy::LogCopy;
 use crate::mask::Masker;
 use crate::spool::JobSpool;
 use crate::workspace_log::{Part, WorkspaceLog};
@@ -16,14 +17,19 @@ const GATHERED: usize = 64 * 1024;
 pub(crate) struct Log {
     spool: Arc<JobSpool>,
     gathered: Vec<u8>,
-    copy: Option<WorkspaceLog>,
+    copy: Option<LogCopy>,
     mask: Arc<Masker>,
 }
 
 impl Log {
     /// A log with or without a copy in the workspace.
     pub(crate) fn new(spool: Arc<JobSpool>, copy: Option<WorkspaceLog>, mask: Arc<Masker>) -> Self {
-        Self { spool, gathered: Vec::new(), copy, mask }
+        let mut log = Self { spool, gathered: Vec::new(), copy: None, mask };
+        match copy.map(LogCopy::begin).transpose() {
+            Ok(copy) => log.copy = copy,
+            Err(error) => log.warn(&error.to_string()),
+        }
+        log
     }
 
     /// Appends a line of the agent's own to the human-readable log.
@@ -56,11 +62,35 @@ impl Log {
 
     /// Appends to what only the workspace keeps.
     pub(crate) fn keep(&mut self, part: Part, bytes: &[u8]) {
-        let Some(copy) = &mut self.copy else { return };
-        if let Err(error) = copy.append(part, bytes) {
-            self.copy = None;
-            let message = format!("the workspace's copy of the log can't be written any more: {error}");
-            self.spool.append(EventBody::Warning { message });
+        if let Some(copy) = &self.copy {
+            copy.append(part, bytes);
         }
+    }
+
+    /// Gives up a copy that can't be written.
+    pub(crate) fn check_copy(&mut self) {
+        if let Some(trouble) = self.copy.as_ref().and_then(LogCopy::trouble) {
+            self.copy = None;
+            self.warn(&trouble);
+        }
+    }
+
+    fn warn(&self, trouble: &str) {
+        let message = format!("the workspace's copy of the log can't be written any more: {trouble}");
+        self.spool.append(EventBody::Warning { message });
+    }
+
+    /// Whether so much waits for the copy's disk that nothing more should be read from the worker.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.copy.as_ref().is_some_and(LogCopy::is_full)
+    }
+
+    /// Waits until the copy has all that was handed on.
+    pub(crate) async fn close(&mut self) {
+        self.flush();
+        if let Some(copy) = &self.copy {
+            copy.drained().await;
+        }
+        self.check_copy();
     }
 }

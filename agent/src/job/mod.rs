@@ -9,12 +9,13 @@
 //! * [`jobs`]: takes jobs or refuses them, and knows which run. * [`supervisor`]: carries one out; the only loop.
 //!   [`running`]: its command while it runs.
 //! * [`stage`]: its commands, in order. * [`verdict`]: what the end of a command means (pure). * [`worker`]: what
-//!   differs between Codex and a shell. * [`log`]: where its output goes. * [`order`]: what a job can be told.
-//! * [`secrets`]: what of a job is secret. [`masked`]: its output without that.
+//!   differs between Codex and a shell. * [`log`]: where its output goes; [`log_copy`]: the workspace's copy.
+//! * [`order`]: what a job can be told. * [`secrets`]: what of a job is secret. [`masked`]: its output without that.
 //! * [`tail`]: the last lines of a command. * [`recover()`]: jobs that an earlier agent left.
 
 mod jobs;
 mod log;
+mod log_copy;
 mod masked;
 mod order;
 mod recover;

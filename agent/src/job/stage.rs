@@ -1,6 +1,7 @@
 //! The commands of a job, in order. Pure.
 
 use common::job::{JobSpec, Runner, StepKind};
+use common::text;
 
 use crate::codex::pulse::Pulse;
 use crate::confine::sandbox::Sandboxed;
@@ -31,10 +32,20 @@ impl Stage {
     /// Its step; none for Codex, whose steps come from its own events.
     pub(crate) fn step(&self, spec: &JobSpec, rules: &Rules) -> Option<Work> {
         match (self, spec.runner) {
-            (Self::Setup(line), _) => Some(Work::plain(StepKind::Setup, rules.of_line(line).title)),
-            (Self::Check(line), _) => Some(Work::plain(StepKind::Check, rules.of_line(line).title)),
-            (Self::Worker, Runner::Shell) => Some(rules.of_line(&spec.prompt)),
+            (Self::Setup(line), _) => Some(Work::plain(StepKind::Setup, rules.of_job_line(line).title)),
+            (Self::Check(line), _) => Some(Work::plain(StepKind::Check, rules.of_job_line(line).title)),
+            (Self::Worker, Runner::Shell) => Some(rules.of_job_line(&spec.prompt)),
             (Self::Worker, Runner::Codex) => None,
+        }
+    }
+
+    /// How messages name it. `codex` tells whether its worker is one.
+    pub(crate) fn named(&self, codex: bool) -> String {
+        match self {
+            Self::Setup(line) => format!("setup '{}'", text::one_line(line, 200)),
+            Self::Check(line) => format!("check '{}'", text::one_line(line, 200)),
+            Self::Worker if codex => "codex".to_owned(),
+            Self::Worker => "the command".to_owned(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
-use common::job::JobSpec;
+use common::job::{JobSpec, StepKind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -33,6 +33,9 @@ use crate::steps::rules::Rules;
 
 /// How long after the grace a shim may still be busy: 3 s for what can't be killed, and the last output.
 const OVERTIME: Duration = Duration::from_secs(5);
+/// How long after the exit of its leader a command may still be busy: 2 s of output, 0.3 s of grace, 3 s for what can't be
+/// killed, 2 s for its sandbox, and a busy machine.
+const REST: Duration = Duration::from_secs(9);
 
 /// The workspace at the begin, or why it is not known.
 type BeforeOrReason = Result<Option<Before>, String>;
@@ -65,6 +68,8 @@ pub(crate) struct Equipment {
     pub(crate) user: Option<Ids>,
     /// Codex's program, as it was found.
     pub(crate) codex: String,
+    /// Codex's version, as far as it is known.
+    pub(crate) version: Option<String>,
     /// What its commands are.
     pub(crate) rules: Rules,
     /// Who looks at its processes.
@@ -83,7 +88,6 @@ enum Input {
     Seen(Arc<Snapshot>),
     Time,
     Order,
-    GiveUp,
 }
 
 impl Supervisor {
@@ -127,6 +131,7 @@ impl Supervisor {
             (Some(Ending::Cancelled), _) => (FinalState::Cancelled, None),
             (Some(Ending::Stopped), _) => (FinalState::Failed, Some(stopped())),
         };
+        self.log.close().await;
         let cleanup = EventBody::Cleanup { killed: self.killed, survivors: self.survivors };
         let finished = EventBody::Finished { state, error, exit_code: self.exit_code, changes };
         self.emit([cleanup, finished]);
@@ -184,12 +189,15 @@ impl Supervisor {
             }
         };
         let masked = Masked::new(&self.equipment.mask);
-        let mut running = Running::new(stage, process, worker, memory, masked);
+        let begun = self.now();
+        let mut running = Running::new(stage, process, worker, memory, masked, begun);
         let mut processes = self.equipment.observer.subscribe();
         loop {
+            let held = self.spool.is_congested() || self.log.is_congested();
+            running.process.hold(held);
+            // What the job does meanwhile is not seen, and what it prints it waits for.
+            self.time.hold(self.begun.elapsed(), held && !running.ends());
             let wake = self.wake(&running);
-            let give_up = running.give_up.unwrap_or(wake);
-            running.process.hold(self.spool.is_congested());
             // Cancel-safe: `Process::next` and `Subscription::next` are, and a changed order stays changed until it is
             // looked at.
             let input = tokio::select! {
@@ -197,28 +205,30 @@ impl Supervisor {
                 seen = processes.next(), if running.leader.is_some() && !running.ends() => Input::Seen(seen),
                 () = sleep_until(wake) => Input::Time,
                 Ok(()) = self.orders.changed() => Input::Order,
-                () = sleep_until(give_up), if running.give_up.is_some() => Input::GiveUp,
             };
             match input {
                 Input::Process(event) => {
+                    let lost = event == Event::Lost;
                     if self.happened(&mut running, event) {
-                        return self.over(running);
+                        return if lost { self.lost(running).await } else { self.over(running) };
                     }
                 }
                 Input::Seen(tree) => {
                     self.look(&mut running, &tree);
+                    running.seen = Some(tree);
                     processes.watch_network(self.steps.network_roots());
                 }
                 Input::Time => {
                     self.spool.retry();
+                    self.log.check_copy();
                     self.release(&mut running, false);
+                    let now = self.now();
+                    if running.give_up.is_some_and(|until| now >= until) {
+                        return self.lost(running).await;
+                    }
                     self.check_clocks(&mut running);
                 }
                 Input::Order => self.ordered(Some(&mut running)),
-                Input::GiveUp => {
-                    self.survivors += 1;
-                    return self.over(running);
-                }
             }
         }
     }
@@ -237,7 +247,9 @@ impl Supervisor {
     fn wake(&mut self, running: &Running) -> Instant {
         let now = self.now();
         let wait = if running.ends() {
-            TICK
+            running.give_up.map_or(TICK, |until| until.saturating_sub(now).min(TICK))
+        } else if running.leader.is_none() {
+            running.begun.saturating_add(self.start_limit()).saturating_sub(now).min(TICK)
         } else {
             let linger = running.worker.linger_until().filter(|_| !running.lingered);
             let next = linger.map_or(self.steps.next(), |linger| linger.min(self.steps.next()));
@@ -264,6 +276,7 @@ impl Supervisor {
             }
             Event::Exited(exit) => {
                 running.exit = Some(exit);
+                running.give_up_at(now.saturating_add(REST));
                 false
             }
             Event::SpawnFailed { message } => {
@@ -305,15 +318,33 @@ impl Supervisor {
             running.process.end(true, Duration::from_millis(self.spec.limits.grace_ms));
             return;
         }
+        let limit = self.start_limit();
+        if running.leader.is_none() && now >= running.begun.saturating_add(limit) {
+            let message = format!(
+                "{} could not be started within {}: is its folder or program on a disk that hangs?",
+                running.stage.named(running.stage.is_codex(&self.spec)),
+                common::duration::limit(common::duration::millis(limit))
+            );
+            let error = JobError { kind: FailureKind::StartTimeout, message, step: None };
+            return self.carry_out(running, vec![Due::Failure(error)]);
+        }
         let observer = &self.equipment.observer;
         let due = self.steps.due(now, &|pid| observer.waits_for(pid));
         self.carry_out(running, due);
+    }
+
+    fn start_limit(&self) -> Duration {
+        Duration::from_millis(self.spec.limits.step_ms(StepKind::Start))
     }
 
     /// Takes a look at the processes.
     fn look(&mut self, running: &mut Running, tree: &Snapshot) {
         let now = self.time.at(tree.at.saturating_duration_since(self.begun));
         if let Some(leader) = running.leader.filter(|_| !running.ends()) {
+            // A shim reaps it at once, unless it is stopped.
+            if tree.process(leader).is_some_and(|process| process.zombie) {
+                return running.give_up_at(now.saturating_add(REST));
+            }
             let observer = &self.equipment.observer;
             let due = self.steps.look(now, tree, leader, &|pid| observer.waits_for(pid));
             self.carry_out(running, due);
@@ -324,7 +355,9 @@ impl Supervisor {
         for due in due {
             match due {
                 Due::Event(event) => self.emit([event]),
-                Due::Interrupt { pid, started } => running.process.kill_below(pid, started),
+                Due::Interrupt { pid, started, grace_ms } => {
+                    running.process.end_below(pid, started, grace_ms);
+                }
                 Due::Failure(error) => {
                     let grace = self.spec.limits.grace_ms;
                     let reason = error.message.clone();
@@ -364,6 +397,7 @@ impl Supervisor {
     fn decide(&mut self, ending: Ending, reason: &str) {
         if self.ending.is_none() {
             self.ending = Some(ending);
+            self.steps.end();
             self.emit([EventBody::Stopping { reason: reason.to_owned() }]);
         }
     }
@@ -373,8 +407,16 @@ impl Supervisor {
         self.decide(ending, reason);
         let grace = Duration::from_millis(grace_ms).min(common::duration::MAX);
         running.process.end(running.stage.is_codex(&self.spec), grace);
-        let give_up = Instant::now() + grace + OVERTIME;
-        running.give_up = Some(running.give_up.map_or(give_up, |old| old.min(give_up)));
+        let now = self.now();
+        running.give_up_at(now.saturating_add(grace).saturating_add(OVERTIME));
+    }
+
+    /// The command has no shim any more that would end it, so that is done here.
+    async fn lost(&mut self, mut running: Running) -> Result<(), JobError> {
+        let (killed, survivors) = running.process.sweep(running.processes()).await;
+        self.killed = self.killed.saturating_add(killed);
+        self.survivors = self.survivors.saturating_add(survivors);
+        self.over(running)
     }
 
     /// The command is over: what that means for the job.
@@ -394,10 +436,7 @@ impl Supervisor {
         let events = self.steps.finish_all(now, left);
         self.emit(events);
         if running.worker.unknown() > 0 {
-            let message = format!(
-                "{} lines of codex were not understood (see codex.jsonl in the workspace's copy of the log)",
-                running.worker.unknown()
-            );
+            let message = not_understood(running.worker.unknown(), self.equipment.version.as_deref());
             self.emit([EventBody::Warning { message }]);
         }
         let codex = running.stage.is_codex(&self.spec);
@@ -417,6 +456,15 @@ impl Supervisor {
         }
         if self.ending.is_some() { Ok(()) } else { verdict }
     }
+}
+
+fn not_understood(lines: u64, version: Option<&str>) -> String {
+    let lines = if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
+    let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+    format!(
+        "{lines} of codex{version} not understood, so steps and tokens may be missing here: update relay (codex.jsonl in \
+         the workspace's copy of the log has them)"
+    )
 }
 
 fn stopped() -> JobError {

@@ -48,7 +48,7 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
         return fail(FailureKind::SpawnFailed, "its supervisor was killed from outside".to_owned());
     };
     if let Some(shortage) = seen.shortage.filter(|_| killed(exit, codex) && !seen.lingered) {
-        return fail(FailureKind::OomKilled, starved(&who(stage, codex), shortage));
+        return fail(FailureKind::OomKilled, starved(&stage.named(codex), shortage));
     }
     let ended = explain(exit);
     let told = if seen.tail.is_empty() { String::new() } else { format!(": {}", seen.tail) };
@@ -60,7 +60,7 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
         Stage::Check(line) => {
             fail(FailureKind::CheckFailed, format!("check '{}' {ended}{told}", text::one_line(line, 200)))
         }
-        Stage::Worker if !codex => fail(FailureKind::CodexExit, format!("the command {ended}")),
+        Stage::Worker if !codex => fail(FailureKind::Exited, format!("the command {ended}")),
         Stage::Worker => match &seen.turn {
             Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
             Some(Turn::Failed(message)) => {
@@ -81,15 +81,6 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
 /// Whether the command was killed, or says like a shell that what it ran was. Codex goes on without what it ran.
 fn killed(exit: Exit, codex: bool) -> bool {
     exit == Exit::Signal(9) || (exit == Exit::Code(137) && !codex)
-}
-
-fn who(stage: &Stage, codex: bool) -> String {
-    match stage {
-        Stage::Setup(line) => format!("setup '{}'", text::one_line(line, 200)),
-        Stage::Check(line) => format!("check '{}'", text::one_line(line, 200)),
-        Stage::Worker if codex => "codex".to_owned(),
-        Stage::Worker => "the command".to_owned(),
-    }
 }
 
 fn starved(who: &str, shortage: Shortage) -> String {
@@ -186,7 +177,8 @@ mod tests {
             [(true, Exit::Code(137), false), (true, Exit::Signal(9), true), (false, Exit::Signal(11), false)]
         {
             let (kind, _) = judged(&Stage::Worker, codex, exit, lingered, limit).unwrap_err();
-            assert_eq!(kind, FailureKind::CodexExit, "{exit:?}");
+            let expected = if codex { FailureKind::CodexExit } else { FailureKind::Exited };
+            assert_eq!(kind, expected, "{exit:?}");
         }
     }
 
@@ -203,7 +195,7 @@ mod tests {
         let shell = judge(&Stage::Worker, false, &ended(7)).unwrap_err();
         assert_eq!(
             (shell.kind, shell.message.as_str()),
-            (FailureKind::CodexExit, "the command ended with exit code 7")
+            (FailureKind::Exited, "the command ended with exit code 7")
         );
     }
 }

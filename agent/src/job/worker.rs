@@ -46,7 +46,7 @@ pub(crate) struct Codex {
     tracker: Option<Tracker>,
     transcript: Transcript,
     tail: Tail,
-    /// When its turn was completed.
+    /// When its turn was over.
     done: Option<Duration>,
 }
 
@@ -183,10 +183,7 @@ impl Codex {
         log.write(self.transcript.event(now, Timestamp::now(), &event).as_bytes());
         let Some(tracker) = &mut self.tracker else { return Vec::new() };
         let events = tracker.take(now, &event, steps);
-        self.done = match tracker.turn() {
-            Some(Turn::Completed) => Some(self.done.unwrap_or(now)),
-            _ => None,
-        };
+        self.done = tracker.turn().map(|_| self.done.unwrap_or(now));
         events
     }
 

@@ -1,5 +1,6 @@
 //! Made-up processes and trees for the tests of whoever reads them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -42,5 +43,5 @@ pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
     let order = below(tops, &places);
     let sizes = order.iter().map(|below| below.size).collect();
     let ordered = order.iter().map(|below| processes[below.entry].clone()).collect();
-    Snapshot::new(Instant::now(), 0, ordered, sizes, 0)
+    Snapshot::new(Instant::now(), 0, ordered, sizes, HashSet::new())
 }

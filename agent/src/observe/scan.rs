@@ -102,7 +102,7 @@ impl Scanner {
     pub(super) fn look(&mut self, watched: &[u32]) -> Snapshot {
         let at = Instant::now();
         let seen = self.everybody(at);
-        let (order, uncounted) = self.ours(&seen);
+        let (order, cut) = self.ours(&seen);
         let connected = watched_below(watched, &seen, &order);
         self.traffic.look(at, &mut self.proc, &connected);
         let mut processes = Vec::with_capacity(order.len());
@@ -110,7 +110,7 @@ impl Scanner {
             processes.push(self.process(at, &seen[below.entry]));
         }
         let sizes = order.iter().map(|below| below.size).collect();
-        let snapshot = Snapshot::new(at, self.root, processes, sizes, uncounted);
+        let snapshot = Snapshot::new(at, self.root, processes, sizes, cut);
         self.known.retain(|pid, _| snapshot.process(*pid).is_some());
         self.traffic.retain(|pid| snapshot.process(pid).is_some());
         snapshot
@@ -137,8 +137,8 @@ impl Scanner {
         seen
     }
 
-    /// Those below, in order, and how many were left out. The others are strangers from now on.
-    fn ours(&mut self, seen: &[Seen]) -> (Vec<Below>, usize) {
+    /// Those below, in order, and the trees of which some were left out. The others are strangers from now on.
+    fn ours(&mut self, seen: &[Seen]) -> (Vec<Below>, HashSet<u32>) {
         let mut places: Vec<Place> = seen.iter().map(|seen| seen.place).collect();
         self.find_lost(&mut places);
         let order = below([self.root], &places);
@@ -219,21 +219,32 @@ impl Scanner {
     }
 }
 
-/// At most `most` of them, and how many were left out. The older ones stay: what ran before a fork bomb did, and with
-/// them their parents.
-fn bounded(root: u32, order: Vec<Below>, places: &mut [Place], most: usize) -> (Vec<Below>, usize) {
+/// At most `most` of them, and the trees directly below the root of which some were left out: those that have more than their
+/// share, so that a fork bomb in one job hides no process of another. The older ones stay: what ran before the bomb did, and
+/// with them their parents.
+fn bounded(root: u32, order: Vec<Below>, places: &mut [Place], most: usize) -> (Vec<Below>, HashSet<u32>) {
+    let mut cut = HashSet::new();
     if order.len() <= most {
-        return (order, 0);
+        return (order, cut);
     }
-    let mut oldest: Vec<usize> = order.iter().map(|below| below.entry).collect();
-    oldest.sort_unstable_by_key(|entry| places[*entry].started);
-    for newer in oldest.split_off(most) {
-        // Its own parent: below nobody.
-        places[newer].parent = places[newer].pid;
+    let mut trees: Vec<&[Below]> = Vec::new();
+    let mut rest = order.as_slice();
+    while let Some(top) = rest.first() {
+        let (tree, behind) = rest.split_at(top.size.min(rest.len()));
+        trees.push(tree);
+        rest = behind;
     }
-    let kept = below([root], places);
-    let left_out = order.len() - kept.len();
-    (kept, left_out)
+    let share = most / trees.len().max(1);
+    for tree in trees.into_iter().filter(|tree| tree.len() > share) {
+        cut.insert(places[tree[0].entry].pid);
+        let mut oldest: Vec<usize> = tree.iter().map(|below| below.entry).collect();
+        oldest.sort_unstable_by_key(|entry| places[*entry].started);
+        for newer in oldest.split_off(share.min(oldest.len())) {
+            // Its own parent: below nobody.
+            places[newer].parent = places[newer].pid;
+        }
+    }
+    (below([root], places), cut)
 }
 
 /// Numbers and starts of the watched processes and everything below them.

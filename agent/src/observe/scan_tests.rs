@@ -162,8 +162,20 @@ fn beyond_the_bound_the_older_ones_stay_and_the_rest_is_counted() {
     let order = below([1], &places);
     let (kept, left_out) = bounded(1, order.clone(), &mut places.clone(), 3);
     let kept: Vec<_> = kept.iter().map(|below| places[below.entry].pid).collect();
-    assert_eq!((kept, left_out), (vec![2, 4, 5], 2));
-    assert_eq!(bounded(1, order.clone(), &mut places, 5), (order, 0));
+    assert_eq!((kept, left_out), (vec![2, 4, 5], HashSet::from([2])));
+    assert_eq!(bounded(1, order.clone(), &mut places, 5), (order, HashSet::new()));
+}
+
+#[test]
+fn a_fork_bomb_in_one_tree_hides_no_process_of_another() {
+    let place = |pid, parent, started| Place { pid, parent, started };
+    let mut places = vec![place(2, 1, 10), place(3, 1, 20), place(4, 3, 900)];
+    places.extend((0..100).map(|n| place(100 + n, 2, 30 + u64::from(n))));
+    let order = below([1], &places);
+    let (kept, cut) = bounded(1, order, &mut places, 20);
+    let kept: Vec<_> = kept.iter().map(|below| places[below.entry].pid).collect();
+    assert!(kept.contains(&3) && kept.contains(&4) && kept.len() <= 20, "{kept:?}");
+    assert_eq!(cut, HashSet::from([2]));
 }
 
 #[test]
@@ -192,7 +204,7 @@ fn observing_300_processes_costs_little() {
         let before = cpu_time();
         for _ in 0..LOOKS {
             let snapshot: Snapshot = scanner.look(&watched);
-            assert_eq!((snapshot.subtree(pid).len(), snapshot.uncounted), (301, 0));
+            assert_eq!((snapshot.subtree(pid).len(), snapshot.is_cut(pid)), (301, false));
         }
         let look = cpu_time().saturating_sub(before) / LOOKS;
         let share = 100.0 * look.as_secs_f64() / (look + pause(look)).as_secs_f64();

@@ -1,6 +1,6 @@
 //! What one look found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 pub(crate) struct Snapshot {
     /// When the look began.
     pub(crate) at: Instant,
-    /// How many processes there are beyond the ones that are kept.
-    pub(crate) uncounted: usize,
     root: u32,
     /// Parents before children, each followed by everything below it.
     processes: Vec<Process>,
     /// For each of them, how many it and everything below it are.
     sizes: Vec<usize>,
     index: HashMap<u32, usize>,
+    /// Children of the agent below which there are more processes than are kept.
+    cut: HashSet<u32>,
 }
 
 /// A process, as far as it can be seen.
@@ -58,10 +58,10 @@ impl Snapshot {
         root: u32,
         processes: Vec<Process>,
         sizes: Vec<usize>,
-        uncounted: usize,
+        cut: HashSet<u32>,
     ) -> Self {
         let index = processes.iter().enumerate().map(|(at, process)| (process.pid, at)).collect();
-        Self { at, uncounted, root, processes, sizes, index }
+        Self { at, root, processes, sizes, index, cut }
     }
 
     /// One process.
@@ -81,6 +81,15 @@ impl Snapshot {
             next += self.sizes[next];
             Some(child)
         })
+    }
+
+    /// Whether there may be more processes below `pid` than are kept.
+    pub(crate) fn is_cut(&self, pid: u32) -> bool {
+        let Some(at) = self.index.get(&pid).filter(|_| !self.cut.is_empty()) else { return false };
+        self.cut
+            .iter()
+            .filter_map(|top| self.index.get(top))
+            .any(|top| (*top..top + self.sizes[*top]).contains(at))
     }
 
     /// `pid` and everything below it, parents before children. Of the agent itself: all.

@@ -13,7 +13,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait,
 };
 
-use super::tree::{self, Entry, Name};
+use super::tree::{self, Entry, Leader, Name};
 
 /// How long a sweep goes on when processes can't be killed: by another user's process, or in an uninterruptible call.
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
@@ -72,16 +72,29 @@ pub(super) fn reap(leader: Option<Pid>) -> Reaped {
 /// All stand still meanwhile, for at most about `limit`: a child that is started between the look and the signal would hear
 /// nothing, and live for the whole grace. Children go on before their parents, who so never see them stopped.
 pub(super) fn terminate(limit: Duration, toll: &mut Toll) {
-    let until = Instant::now() + limit;
-    let frozen = freeze(until, tree::living, |fresh| settle(until, fresh));
-    for entry in &frozen {
-        if send(*entry, Signal::TERM) {
-            toll.0.insert(entry.name);
-        }
+    for name in terminate_all(Instant::now() + limit, tree::living) {
+        toll.0.insert(name);
     }
+}
+
+/// Tells what the leader has started to end, like [`terminate`]. The leader stands still from now on.
+pub(super) fn quiet(leader: &Leader, limit: Duration, toll: &mut Toll) {
+    // ESRCH: it exited by itself, which the next look sees.
+    let _ = pidfd_send_signal(&leader.pidfd, Signal::STOP);
+    let until = Instant::now() + limit;
+    for name in terminate_all(until, || tree::commands(leader.pid)) {
+        toll.0.insert(name);
+    }
+}
+
+/// TERM and CONT to all that `look` finds; gives who was told.
+fn terminate_all(until: Instant, look: impl Fn() -> Vec<Entry>) -> Vec<Name> {
+    let frozen = freeze(until, look, |fresh| settle(until, fresh));
+    let told = frozen.iter().filter(|entry| send(**entry, Signal::TERM)).map(|entry| entry.name).collect();
     for entry in frozen.into_iter().rev() {
         send(entry, Signal::CONT);
     }
+    told
 }
 
 /// Freezes and kills until nothing is left, or only what can't be killed. Gives how many survive.
@@ -111,12 +124,48 @@ pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>,
     }
 }
 
-/// Kills `root` and what it started, and nothing else. Nothing at all if it is gone, or its number is another's now.
-pub(super) fn kill_below(root: Name) {
+/// Tells `root` and what it started to end, and nothing else; gives whom. Nobody if it is gone, or its number is another's
+/// now. What holds a command's sandbox together is passed over: it ends with the command.
+pub(super) fn terminate_below(root: Name) -> Vec<Name> {
+    let commands = |mut all: Vec<Entry>| {
+        all.retain(|entry| !entry.is_helper());
+        all
+    };
+    terminate_all(Instant::now() + PART_LIMIT, || commands(tree::part(tree::living(), root)))
+}
+
+/// Kills `root` and what it started, those of `names`, and all that is below them by now.
+pub(super) fn kill_below(root: Name, names: &[Name]) {
     let until = Instant::now() + PART_LIMIT;
-    let part = || tree::part(tree::living(), root);
+    let part = || {
+        let mut part = tree::part(tree::living(), root);
+        part.extend(tree::still(tree::living(), names));
+        part
+    };
     for entry in freeze(until, part, |fresh| settle(until, fresh)) {
         send(entry, Signal::KILL);
+    }
+}
+
+/// Kills what a shim has left that was killed, or that stands still: all in its session, and those of `seen` (numbers and
+/// starts). Gives how many were killed and how many survive. Blocks for at most about [`SWEEP_LIMIT`].
+pub(crate) fn sweep_left(shim: u32, seen: &[(u32, u64)]) -> (u32, u32) {
+    let names: Vec<Name> = seen.iter().map(|&(pid, started)| Name { pid, started }).collect();
+    let (until, mut toll) = (Instant::now() + SWEEP_LIMIT, Toll::default());
+    loop {
+        let left = freeze(until, || tree::of_session(shim, &names), |_| {});
+        if left.is_empty() {
+            return (toll.count(), 0);
+        }
+        if Instant::now() >= until {
+            return (toll.count(), count(left.len()));
+        }
+        for entry in left {
+            // One that stands still when its shim dies can be hung up by the kernel before: it did not end by itself either.
+            send(entry, Signal::KILL);
+            toll.0.insert(entry.name);
+        }
+        pause(DYING);
     }
 }
 

@@ -1,14 +1,19 @@
 //! How a command is ended: INT, TERM, KILL, by time. Pure: it is told the time and what still lives.
 //!
 //! ```text
-//!  Interrupt ──leader gone, or 2 s──► Terminate ──nothing left, or grace over──► Sweep
-//!      └──────────────────────grace over──────────────────────────────────────────┘
+//!  Quiet ──nothing below the leader, or 2 s──► Interrupt ──leader gone, or 2 s──► Terminate ──nothing left──► Sweep
+//!    └──────────────────────────────────────────┴──grace over─────────────────────┴────────────────────────────┘
 //! ```
+//!
+//! A leader that is interrupted (Codex) kills what it has started, at once. So its commands are told to end before, while
+//! it stands still: it starts nothing new meanwhile.
 
 use std::time::Duration;
 
 /// How long the leader may take to obey INT. Codex needs 0.06 s to interrupt its turn and end its own commands.
 const INTERRUPT: Duration = Duration::from_secs(2);
+/// How long the leader's commands may take to obey TERM before it is interrupted: time to remove a lock.
+const QUIET: Duration = Duration::from_secs(2);
 /// How long a tree may stand still for TERM to reach all of it: two looks at thousands of processes on a machine that is
 /// busy with starting them. A dozen takes 5 ms.
 const STAND_STILL: Duration = Duration::from_secs(2);
@@ -16,7 +21,9 @@ const STAND_STILL: Duration = Duration::from_secs(2);
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// INT to the leader.
+    /// STOP to the leader, TERM and CONT to what it started, all of which may have to stand still for at most this long.
+    Quiet(Duration),
+    /// INT and CONT to the leader.
     Interrupt,
     /// TERM, then CONT, to everything, which may have to stand still for at most this long.
     Terminate(Duration),
@@ -28,8 +35,10 @@ pub(crate) enum Action {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rung {
-    /// INT is due.
-    ToInterrupt,
+    /// TERM to the leader's commands is due.
+    ToQuiet,
+    /// It was sent; INT follows then.
+    Quieted { until: Duration },
     /// INT was sent; TERM follows then.
     Interrupted { until: Duration },
     /// TERM is due.
@@ -48,7 +57,7 @@ pub(crate) struct Ladder {
 impl Ladder {
     /// Begins to end a command, with `grace` until KILL.
     pub(crate) fn new(now: Duration, interrupt_first: bool, grace: Duration) -> Self {
-        let rung = if interrupt_first { Rung::ToInterrupt } else { Rung::ToTerminate };
+        let rung = if interrupt_first { Rung::ToQuiet } else { Rung::ToTerminate };
         Self { rung, kill_at: now.saturating_add(grace) }
     }
 
@@ -57,22 +66,36 @@ impl Ladder {
         self.kill_at = self.kill_at.min(now.saturating_add(grace));
     }
 
-    /// The next thing to do.
-    pub(crate) fn step(&mut self, now: Duration, leader_lives: bool, anything_lives: bool) -> Action {
+    /// The next thing to do. `commands` tells whether anything lives that the leader started.
+    pub(crate) fn step(
+        &mut self,
+        now: Duration,
+        leader_lives: bool,
+        anything_lives: bool,
+        commands: impl Fn() -> bool,
+    ) -> Action {
         if !anything_lives || now >= self.kill_at {
             return Action::Sweep;
         }
         let left = self.kill_at.saturating_sub(now);
         match self.rung {
-            Rung::ToInterrupt if leader_lives => {
-                // A short grace is shared out: two fifths of it for INT, as with the usual 2 of 5 seconds.
+            Rung::ToQuiet if leader_lives && commands() => {
+                // A short grace is shared out: two fifths of what is left for each, as with the usual 2 of 5 seconds.
+                let share = QUIET.min(left * 2 / 5);
+                self.rung = Rung::Quieted { until: now + share };
+                Action::Quiet(STAND_STILL.min(share / 2))
+            }
+            Rung::Quieted { until } if leader_lives && now < until && commands() => {
+                Action::Wait(until.saturating_sub(now).min(left))
+            }
+            Rung::ToQuiet | Rung::Quieted { .. } if leader_lives => {
                 self.rung = Rung::Interrupted { until: now + INTERRUPT.min(left * 2 / 5) };
                 Action::Interrupt
             }
             Rung::Interrupted { until } if leader_lives && now < until => {
                 Action::Wait(until.saturating_sub(now).min(left))
             }
-            Rung::ToInterrupt | Rung::Interrupted { .. } | Rung::ToTerminate => {
+            Rung::ToQuiet | Rung::Quieted { .. } | Rung::Interrupted { .. } | Rung::ToTerminate => {
                 self.rung = Rung::Terminated;
                 // Half of what is left remains for those that hear TERM.
                 Action::Terminate(STAND_STILL.min(left / 2))
@@ -93,35 +116,47 @@ mod tests {
     #[test]
     fn a_stubborn_command_meets_every_rung_in_time() {
         let mut ladder = Ladder::new(ms(100), true, ms(5000));
-        assert_eq!(ladder.step(ms(100), true, true), Action::Interrupt);
-        assert_eq!(ladder.step(ms(110), true, true), Action::Wait(ms(1990)));
-        assert_eq!(ladder.step(ms(2100), true, true), Action::Terminate(ms(1500)));
-        assert_eq!(ladder.step(ms(2110), true, true), Action::Wait(ms(2990)));
-        assert_eq!(ladder.step(ms(5100), true, true), Action::Sweep);
+        assert_eq!(ladder.step(ms(100), true, true, || false), Action::Interrupt);
+        assert_eq!(ladder.step(ms(110), true, true, || false), Action::Wait(ms(1990)));
+        assert_eq!(ladder.step(ms(2100), true, true, || false), Action::Terminate(ms(1500)));
+        assert_eq!(ladder.step(ms(2110), true, true, || false), Action::Wait(ms(2990)));
+        assert_eq!(ladder.step(ms(5100), true, true, || false), Action::Sweep);
     }
 
     #[test]
     fn whatever_an_obedient_leader_leaves_is_terminated_at_once() {
         let mut ladder = Ladder::new(ms(0), true, ms(5000));
-        assert_eq!(ladder.step(ms(0), true, true), Action::Interrupt);
-        assert_eq!(ladder.step(ms(60), false, true), Action::Terminate(ms(2000)));
-        assert_eq!(ladder.step(ms(80), false, false), Action::Sweep);
+        assert_eq!(ladder.step(ms(0), true, true, || false), Action::Interrupt);
+        assert_eq!(ladder.step(ms(60), false, true, || false), Action::Terminate(ms(2000)));
+        assert_eq!(ladder.step(ms(80), false, false, || false), Action::Sweep);
+    }
+
+    #[test]
+    fn what_a_leader_started_hears_of_the_end_before_the_leader_does() {
+        let mut ladder = Ladder::new(ms(0), true, ms(5000));
+        assert_eq!(ladder.step(ms(0), true, true, || true), Action::Quiet(ms(1000)));
+        assert_eq!(ladder.step(ms(20), true, true, || true), Action::Wait(ms(1980)));
+        assert_eq!(ladder.step(ms(100), true, true, || false), Action::Interrupt);
+        let mut ladder = Ladder::new(ms(0), true, ms(5000));
+        ladder.step(ms(0), true, true, || true);
+        assert_eq!(ladder.step(ms(2000), true, true, || true), Action::Interrupt);
+        assert_eq!(ladder.step(ms(2010), true, true, || true), Action::Wait(ms(1190)));
     }
 
     #[test]
     fn no_grace_means_kill_and_a_second_request_hastens() {
-        assert_eq!(Ladder::new(ms(7), true, ms(0)).step(ms(7), true, true), Action::Sweep);
+        assert_eq!(Ladder::new(ms(7), true, ms(0)).step(ms(7), true, true, || false), Action::Sweep);
         let mut ladder = Ladder::new(ms(0), false, ms(300));
-        assert_eq!(ladder.step(ms(0), true, true), Action::Terminate(ms(150)));
+        assert_eq!(ladder.step(ms(0), true, true, || false), Action::Terminate(ms(150)));
         ladder.hasten(ms(10), ms(0));
-        assert_eq!(ladder.step(ms(10), true, true), Action::Sweep);
+        assert_eq!(ladder.step(ms(10), true, true, || false), Action::Sweep);
         ladder.hasten(ms(20), ms(9000));
-        assert_eq!(ladder.step(ms(20), true, true), Action::Sweep);
+        assert_eq!(ladder.step(ms(20), true, true, || false), Action::Sweep);
     }
 
     #[test]
     fn an_endless_grace_does_not_overflow() {
         let mut ladder = Ladder::new(ms(1), false, Duration::MAX);
-        assert_eq!(ladder.step(ms(1), true, true), Action::Terminate(ms(2000)));
+        assert_eq!(ladder.step(ms(1), true, true, || false), Action::Terminate(ms(2000)));
     }
 }

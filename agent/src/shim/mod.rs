@@ -27,7 +27,7 @@ mod spawn;
 pub(crate) mod testament;
 mod tree;
 
-pub(crate) use kill::pause;
+pub(crate) use kill::{pause, sweep_left};
 
 /// How ready the kernel is to end a process for its memory.
 const OOM: &str = "/proc/self/oom_score_adj";

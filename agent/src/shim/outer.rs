@@ -240,7 +240,9 @@ impl Outer {
                     self.hasten(ORPHANED);
                     Some(request)
                 }
-                Request::Kill { pid, started } => inner_number(pid).map(|pid| Request::Kill { pid, started }),
+                Request::Kill { pid, started, grace_ms } => {
+                    inner_number(pid).map(|pid| Request::Kill { pid, started, grace_ms })
+                }
                 Request::Run(_) | Request::Enter(..) => None,
             };
             if let Some(request) = translated {

@@ -83,13 +83,15 @@ pub(crate) enum Request {
     },
     /// The command has ended: end what it left behind, with TERM and, soon after, KILL.
     Sweep,
-    /// Kill this process and all that it started, and let the command go on. Ignored if there is no such process below
-    /// the shim.
+    /// End this process and all that it started, with TERM and KILL, and let the command go on. Ignored if there is no such
+    /// process below the shim.
     Kill {
         /// Its process id.
         pid: u32,
         /// When it was started, in clock ticks since the machine was: field 22 of `/proc/PID/stat`.
         started: u64,
+        /// From now to KILL.
+        grace_ms: u64,
     },
     /// Run this where this shim is in a sandbox already, if all of that holds; the first message there.
     Enter(Box<Command>, Cage),

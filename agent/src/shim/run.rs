@@ -12,7 +12,7 @@ use super::kill::{self, Toll};
 use super::ladder::{Action, Ladder};
 use super::protocol::{Command, Decoder, Report, Request, encode};
 use super::testament::Testament;
-use super::tree::{Leader, Name};
+use super::tree::{self, Leader, Name};
 
 /// The grace when the agent died: its successor waits for nobody.
 const ORPHANED: Duration = Duration::from_secs(2);
@@ -75,7 +75,7 @@ fn leave_folder() {
 
 /// Puts a wall around what follows: an own session, all orphans adopted, no privileges gained, memory unreadable.
 fn isolate() -> io::Result<()> {
-    crate::descriptors::close_on_exec();
+    crate::inheritance::set();
     // Inside of a sandbox it has one of its own already.
     let _ = rustix::process::setsid();
     // Any process id turns it on; it is always about the caller.
@@ -108,6 +108,16 @@ struct Course {
     ladder: Option<Ladder>,
     toll: Toll,
     reap_in: Duration,
+    /// Parts that were told to end.
+    parts: Vec<Part>,
+}
+
+/// A part of the command that was told to end.
+struct Part {
+    root: Name,
+    /// Those who were told.
+    told: Vec<Name>,
+    kill_at: Duration,
 }
 
 impl Shim {
@@ -144,7 +154,13 @@ impl Shim {
 
     fn supervise(&mut self, leader: &Leader, interrupt_first: bool) {
         let begun = Instant::now();
-        let mut course = Course { leader_lives: true, ladder: None, toll: Toll::default(), reap_in: REAP.0 };
+        let mut course = Course {
+            leader_lives: true,
+            ladder: None,
+            toll: Toll::default(),
+            reap_in: REAP.0,
+            parts: Vec::new(),
+        };
         loop {
             let anything = self.reap(leader, &mut course);
             self.obey(&mut course, begun);
@@ -153,17 +169,23 @@ impl Shim {
                 let ladder = course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, ORPHANED));
                 ladder.hasten(now, ORPHANED);
             }
-            let action = course.ladder.as_mut().map(|ladder| ladder.step(now, course.leader_lives, anything));
+            kill_parts(&mut course, now);
+            let commands = || !tree::commands(leader.pid).is_empty();
+            let lives = course.leader_lives;
+            let action = course.ladder.as_mut().map(|ladder| ladder.step(now, lives, anything, commands));
             match action {
                 Some(Action::Sweep) => break,
+                Some(Action::Quiet(limit)) => kill::quiet(leader, limit, &mut course.toll),
                 Some(Action::Interrupt) => {
                     // ESRCH: it exited by itself, which the next look sees.
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
+                    let _ = pidfd_send_signal(&leader.pidfd, Signal::CONT);
                 }
                 Some(Action::Terminate(limit)) => kill::terminate(limit, &mut course.toll),
                 Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING)),
                 None => {
-                    let time = course.reap_in;
+                    let due = course.parts.iter().map(|part| part.kill_at.saturating_sub(now)).min();
+                    let time = due.map_or(course.reap_in, |due| due.min(course.reap_in));
                     self.wait(leader, &mut course, time);
                 }
             }
@@ -236,6 +258,17 @@ impl Shim {
     }
 }
 
+/// Kills what is left of the parts whose grace is over.
+fn kill_parts(course: &mut Course, now: Duration) {
+    course.parts.retain(|part| {
+        let due = now >= part.kill_at;
+        if due {
+            kill::kill_below(part.root, &part.told);
+        }
+        !due
+    });
+}
+
 fn take(course: &mut Course, request: &Request, now: Duration) {
     match request {
         &Request::End { interrupt_first, grace_ms } => {
@@ -246,8 +279,11 @@ fn take(course: &mut Course, request: &Request, now: Duration) {
         Request::Sweep => {
             course.ladder.get_or_insert_with(|| Ladder::new(now, false, LEFT_BEHIND));
         }
-        &Request::Kill { pid, started } => {
-            kill::kill_below(Name { pid, started });
+        &Request::Kill { pid, started, grace_ms } => {
+            let root = Name { pid, started };
+            let told = if grace_ms == 0 { Vec::new() } else { kill::terminate_below(root) };
+            let kill_at = now.saturating_add(Duration::from_millis(grace_ms));
+            course.parts.push(Part { root, told, kill_at });
         }
         // There is one command a shim.
         Request::Run(_) | Request::Enter(..) => {}

@@ -31,6 +31,15 @@ pub(super) struct Entry {
     parent: u32,
     session: u32,
     zombie: bool,
+    /// A program of Codex or of a sandbox, whose end would take its command with it at once.
+    helper: bool,
+}
+
+impl Entry {
+    /// Whether it only holds a command's sandbox together, or serves Codex.
+    pub(super) fn is_helper(&self) -> bool {
+        self.helper
+    }
 }
 
 /// Every living process below this one.
@@ -50,6 +59,49 @@ pub(super) fn glance() -> Vec<Entry> {
 
 fn alive(entries: Vec<Entry>) -> Vec<Entry> {
     entries.into_iter().filter(|entry| !entry.zombie).collect()
+}
+
+/// Every living command that the leader has started: what is below this process, but for the leader and for what a command
+/// can't do without.
+pub(super) fn commands(leader: Pid) -> Vec<Entry> {
+    let leader = leader.as_raw_nonzero().get().unsigned_abs();
+    let mut found = living();
+    found.retain(|entry| entry.name.pid != leader && !entry.helper);
+    found
+}
+
+/// Of these, those of that name and whatever is below them now.
+pub(super) fn still(all: Vec<Entry>, names: &[Name]) -> Vec<Entry> {
+    let mut known: HashSet<Name> = names.iter().copied().collect();
+    let mut pids: HashSet<u32> = HashSet::new();
+    // Parents stand before their children, so one pass finds all.
+    let mut belongs = |entry: &Entry| {
+        let belongs = known.contains(&entry.name) || pids.contains(&entry.parent);
+        if belongs {
+            known.insert(entry.name);
+            pids.insert(entry.name.pid);
+        }
+        belongs
+    };
+    all.into_iter().filter(|entry| belongs(entry)).collect()
+}
+
+/// Every living process of a session, of that name, or below one of these, wherever it hangs. The first process of the
+/// session is none of them.
+pub(super) fn of_session(session: u32, names: &[Name]) -> Vec<Entry> {
+    let Ok(mut proc) = Proc::open() else { return Vec::new() };
+    let children = by_parent(&mut proc);
+    let roots = children.values().flatten();
+    let roots = roots.filter(|entry| entry.session == session || names.contains(&entry.name));
+    let roots: Vec<Entry> = roots.copied().collect();
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for root in roots {
+        let below = below(root.name.pid, &children);
+        found.extend([root].into_iter().chain(below).filter(|entry| seen.insert(entry.name)));
+    }
+    found.retain(|entry| entry.name.pid != session);
+    alive(found)
 }
 
 /// Of these, `root` and whatever it started: all that is below it, and all in its session if it leads one, wherever
@@ -130,7 +182,8 @@ pub(super) fn moves(name: Name) -> bool {
 fn entry(proc: &mut Proc, pid: u32) -> Option<Entry> {
     let stat = proc.stat(pid)?;
     let name = Name { pid, started: stat.started };
-    Some(Entry { name, parent: stat.parent, session: stat.session, zombie: stat.zombie })
+    let helper = stat.name == b"bwrap" || stat.name.starts_with(b"codex");
+    Some(Entry { name, parent: stat.parent, session: stat.session, zombie: stat.zombie, helper })
 }
 
 #[cfg(test)]
@@ -138,7 +191,7 @@ mod tests {
     use super::*;
 
     const fn entry(pid: u32, parent: u32, session: u32, started: u64) -> Entry {
-        Entry { name: Name { pid, started }, parent, session, zombie: false }
+        Entry { name: Name { pid, started }, parent, session, zombie: false, helper: false }
     }
 
     #[test]

@@ -296,6 +296,13 @@ impl EventLog {
         self.waiting.forget(self.acked);
     }
 
+    /// The relay has every event up to `seq`, and no more: one that was restored from an older copy holds less than it has
+    /// acknowledged.
+    pub(super) fn holds(&mut self, seq: u64) {
+        self.acked = 0;
+        self.ack(seq);
+    }
+
     fn forget_older(&mut self, acked: u64) {
         while self.older.front().is_some_and(|span| span.next - 1 <= acked)
             && let Some(span) = self.older.pop_front()

@@ -15,7 +15,8 @@
 //! * [`events`]: its events, with what is [`waiting`] to be written, what is [`reading`] them back, their
 //!   [`sizes`], and [`moving`] to other sequences where the relay holds more or less than the files.
 //! * [`segment`]: one file of them, with a [`header`] and one [`record`] an event. * [`room`]: disk space that is kept.
-//! * [`scan`]: what the bytes of a segment hold (pure). * [`recovery`]: what an earlier process left.
+//! * [`scan`]: what the bytes of a segment hold (pure). * [`recovery`]: what an earlier process left. * [`repair`]: what is
+//!   damaged while the run goes on.
 //! * `probe`: segments by hand, for tests of every damage.
 
 mod events;
@@ -27,6 +28,7 @@ pub mod probe;
 mod reading;
 mod record;
 mod recovery;
+mod repair;
 mod room;
 mod run;
 mod run_id;
@@ -36,6 +38,7 @@ mod sizes;
 mod store;
 mod waiting;
 
+pub(crate) use reading::Batch;
 pub(crate) use record::MAX_SEQ;
 pub(crate) use room::is_full;
 pub(crate) use run::JobSpool;

@@ -1,6 +1,8 @@
 //! Events that have to take other sequences, because the relay holds more of a run than its files, or less.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 
 use common::event::Event;
 
@@ -8,11 +10,13 @@ use super::events::EventLog;
 use super::recovery::Found;
 
 impl EventLog {
-    /// Sets aside what is damaged in the files while the run goes on. What waits to be written follows the good part.
+    /// Sets aside what is damaged in the files while the run goes on. What waits to be written follows the good part; a
+    /// folder that is gone is made anew.
     ///
     /// # Errors
     /// What the file system says: nothing has changed.
-    pub(super) fn heal(&mut self) -> io::Result<Found> {
+    pub(super) fn repair(&mut self) -> io::Result<Found> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let before = self.waiting.first();
         let (mut log, mut found) = Self::open(&self.dir, &self.run, self.sizes)?;
         let lost = before.saturating_sub(log.waiting.first());

@@ -2,12 +2,15 @@
 //!
 //! Acknowledged parts are punched out, so the file never takes more room than [`CAP`] however long the log gets.
 
-use std::fs::File;
+use std::collections::VecDeque;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::io::Errno;
 
 use super::room;
 
@@ -21,20 +24,33 @@ const ROOM: u64 = 256 * 1024;
 const PUNCH: u64 = 1024 * 1024;
 /// Room behind the end that only the note about what was dropped may use.
 const NOTE: u64 = 256;
+/// What is kept of the end of dropped output: some screens of it, and half of the room that has to be free before it goes on.
+const TAIL: usize = 64 * 1024;
+/// How long a relay that has acknowledged something counts as there: as long as a connection may be silent.
+const LINKED: Duration = common::wire::DEAD_AFTER;
 /// Room is taken in such steps, one call each.
 const STEP: u64 = 256 * 1024;
 
 /// The file.
 #[derive(Debug)]
 pub(super) struct Output {
+    path: PathBuf,
     file: File,
     end: u64,
+    /// Where what is in the file ends. The relay can hold more than that.
+    written: u64,
     acked: u64,
     punched: u64,
-    /// Bytes that the log lacks at its end.
+    /// Bytes that the log lacks at its end, but for the last of them.
     dropped: u64,
+    /// The last of them: the cause of a failure mostly stands there.
+    tail: VecDeque<u8>,
     /// Whether the disk was full for some of them.
     full: bool,
+    /// When the relay last acknowledged some of the log.
+    heard: Option<Instant>,
+    /// Whether the relay was there when the first of them was dropped.
+    linked: bool,
     /// Up to here the disk has room for it.
     room: u64,
 }
@@ -48,7 +64,21 @@ impl Output {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let end = file.metadata()?.len();
-        let mut output = Self { file, end, acked: 0, punched: 0, dropped: 0, full: false, room: end };
+        let path = path.to_owned();
+        let mut output = Self {
+            path,
+            file,
+            end,
+            written: end,
+            acked: 0,
+            punched: 0,
+            dropped: 0,
+            tail: VecDeque::new(),
+            full: false,
+            heard: None,
+            linked: false,
+            room: end,
+        };
         // Without room for a note a run would not begin; one that is found again has its end to tell in any case.
         match output.make_room(0) {
             Err(error) if end == 0 => Err(error),
@@ -66,23 +96,38 @@ impl Output {
         self.acked >= self.end
     }
 
-    /// Appends, or drops and counts: the newest output is what is dropped while the relay is out of reach.
+    /// Appends, or drops and counts: what is dropped is the newest, but for its end, which follows with the note.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         let free = CAP.saturating_sub(self.end - self.acked);
-        let needed = bytes.len() as u64 + if self.dropped > 0 { ROOM } else { 0 };
+        let needed = bytes.len() as u64 + if self.drops() { ROOM } else { 0 };
         if free < needed {
-            self.dropped += bytes.len() as u64;
+            self.drop_newest(bytes);
         } else if self.make_room(bytes.len() as u64 + NOTE).is_err() || !self.note() || !self.write(bytes) {
-            self.dropped += bytes.len() as u64;
+            self.drop_newest(bytes);
             self.full = true;
         }
+    }
+
+    fn drops(&self) -> bool {
+        self.dropped > 0 || !self.tail.is_empty()
+    }
+
+    fn drop_newest(&mut self, bytes: &[u8]) {
+        if !self.drops() {
+            self.linked = self.heard.is_some_and(|heard| heard.elapsed() < LINKED);
+        }
+        let (gone, kept) = bytes.split_at(bytes.len().saturating_sub(TAIL));
+        let over = (self.tail.len() + kept.len()).saturating_sub(TAIL);
+        self.tail.drain(..over);
+        self.tail.extend(kept);
+        self.dropped += (gone.len() + over) as u64;
     }
 
     /// Makes sure that so many bytes and a note behind them find room.
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let needed = self.end + bytes + NOTE;
         if needed > self.room {
-            room::reserve(&self.file, self.room, needed + STEP)?;
+            room::take(&self.file, self.room, needed + STEP)?;
             self.room = needed + STEP;
         }
         Ok(())
@@ -92,20 +137,30 @@ impl Output {
     pub(super) fn close(&mut self) {
         self.note();
         // Where that fails, the room is freed with the file.
-        let _ = self.file.set_len(self.end);
-        self.room = self.end;
+        let _ = self.file.set_len(self.written);
+        self.room = self.written;
     }
 
-    /// Writes one line about what was dropped, if anything was. Gives whether the log is whole up to here.
+    /// Writes one line about what was dropped, if anything was, and the end of that. Gives whether the log is whole up to here.
     fn note(&mut self) -> bool {
-        if self.dropped == 0 {
+        if !self.drops() {
             return true;
         }
-        let reason = if self.full { "the agent's disk was full" } else { "the relay was out of reach" };
-        let line = format!("\n[… {} bytes of output dropped: {reason} …]\n", self.dropped);
-        let written = self.write(line.as_bytes());
+        let reason = match (self.full, self.linked) {
+            (true, _) => "the agent's disk was full",
+            (false, true) => "it came faster than the relay took it",
+            (false, false) => "the relay was out of reach",
+        };
+        let reason = format!("dropped: {reason}");
+        let mut text = if self.dropped > 0 { note(self.dropped, &reason).into_bytes() } else { Vec::new() };
+        text.extend(&self.tail);
+        // Where there is no room for the end, there is some for the note.
+        let all = self.dropped + self.tail.len() as u64;
+        let written = self.make_room(text.len() as u64).is_ok() && self.write(&text)
+            || self.write(note(all, &reason).as_bytes());
         if written {
             self.dropped = 0;
+            self.tail = VecDeque::new();
             self.full = false;
         }
         written
@@ -115,9 +170,81 @@ impl Output {
         // A failed write leaves bytes behind the end, which the next one overwrites.
         let written = self.file.write_all_at(bytes, self.end).is_ok();
         if written {
+            if self.end > self.written {
+                // What is between them is nowhere here.
+                self.punched = self.end;
+            }
             self.end += bytes.len() as u64;
+            self.written = self.end;
         }
         written
+    }
+
+    /// The relay holds the log up to `offset`, whatever it has acknowledged before: what follows comes behind that.
+    ///
+    /// It can hold more than the file, because a machine that lost power forgot what was not on its disk. It can also
+    /// hold less than was punched out here; then a note stands in the place of what is gone.
+    ///
+    /// # Errors
+    /// The file can't be written anew.
+    pub(super) fn continue_after(&mut self, offset: u64) -> io::Result<()> {
+        let gone = self.punched()?;
+        if offset < gone {
+            self.anew(offset, gone)?;
+        }
+        self.end = self.written.max(offset);
+        self.acked = offset;
+        Ok(())
+    }
+
+    /// Where the first byte is that was not punched out.
+    fn punched(&self) -> io::Result<u64> {
+        if self.punched > 0 || self.end == 0 {
+            return Ok(self.punched);
+        }
+        // An earlier process may have punched. Where a file system knows no holes, all of it is there.
+        match seek(&self.file, SeekFrom::Data(0)) {
+            Ok(begin) => Ok(begin.min(self.end) / PUNCH * PUNCH),
+            Err(Errno::NXIO) => Ok(self.end / PUNCH * PUNCH),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the file anew, with a note at `offset` for what is gone before `begin`, and what follows there behind it.
+    fn anew(&mut self, offset: u64, begin: u64) -> io::Result<()> {
+        let rest = self.read(begin, usize::MAX)?;
+        let new = self.path.with_extension("anew");
+        let _ = fs::remove_file(&new);
+        let mut output = Self::open(&new)?;
+        output.end = offset;
+        let note = note(begin - offset, "lost: the relay has forgotten them");
+        if !output.write(note.as_bytes()) || !output.write(&rest) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        output.file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        (output.dropped, output.full, output.acked) = (self.dropped, self.full, offset);
+        output.tail = std::mem::take(&mut self.tail);
+        output.path.clone_from(&self.path);
+        *self = output;
+        Ok(())
+    }
+
+    /// Goes on where the file can't be read, or is shorter than it should be. Up to `sent` the relay may hold it. Gives how
+    /// many bytes are lost; the log says so.
+    pub(super) fn repair(&mut self, sent: u64) -> u64 {
+        let length = self.file.metadata().map_or(0, |meta| meta.len());
+        let readable = self.read(sent, usize::MAX).is_ok();
+        if readable {
+            return 0;
+        }
+        let good = if length < self.end { length.max(sent) } else { sent };
+        let lost = self.end - good.min(self.end);
+        self.end = good;
+        self.written = good.min(length);
+        self.room = 0;
+        self.write(note(lost, "lost: the agent's spool was damaged").as_bytes());
+        lost
     }
 
     /// At most `most` bytes from `offset` on.
@@ -134,6 +261,7 @@ impl Output {
     /// The relay has everything up to `offset`.
     pub(super) fn ack(&mut self, offset: u64) {
         self.acked = self.acked.max(offset.min(self.end));
+        self.heard = Some(Instant::now());
         let whole = self.acked / PUNCH * PUNCH;
         if whole > self.punched {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -142,6 +270,10 @@ impl Output {
             self.punched = whole;
         }
     }
+}
+
+fn note(bytes: u64, reason: &str) -> String {
+    format!("\n[… {bytes} bytes of output {reason} …]\n")
 }
 
 #[cfg(test)]
@@ -159,11 +291,9 @@ mod tests {
         assert_eq!(output.end(), CAP);
         output.ack(1024 * 1024);
         output.append(b"again\n");
-        let seen = output.read(CAP, 9999).unwrap();
-        assert_eq!(
-            String::from_utf8(seen).unwrap(),
-            "\n[… 2097152 bytes of output dropped: the relay was out of reach …]\nagain\n"
-        );
+        let seen = output.read(CAP, 99_999).unwrap();
+        let note = "\n[… 2031616 bytes of output dropped: the relay was out of reach …]\n";
+        assert_eq!(String::from_utf8(seen).unwrap(), format!("{note}{}again\n", "x".repeat(TAIL)));
     }
 
     #[test]
@@ -175,7 +305,47 @@ mod tests {
         output.append(b"lost");
         output.close();
         let seen = String::from_utf8(output.read(CAP, 9999).unwrap()).unwrap();
-        assert!(seen.contains("4 bytes"), "{seen}");
+        assert_eq!(seen, "lost", "what is short enough is not dropped at all");
+    }
+
+    #[test]
+    fn a_flood_that_a_relay_is_too_slow_for_is_called_that_and_keeps_its_last_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut output = Output::open(&dir.path().join("output")).unwrap();
+        output.append(b"begin\n");
+        output.ack(6);
+        let length = usize::try_from(CAP).unwrap();
+        for _ in 0..7 {
+            output.append(&vec![b'x'; length]);
+        }
+        output.append(b"error: the cause\n");
+        output.close();
+        let end = output.end();
+        let seen = String::from_utf8(output.read(end - TAIL as u64 - 100, 9_999_999).unwrap()).unwrap();
+        let note = format!(
+            "[… {} bytes of output dropped: it came faster than the relay took it …]",
+            6 * length + 17 - TAIL
+        );
+        assert!(seen.ends_with("xerror: the cause\n") && seen.contains(&note), "{}", &seen[..200]);
+    }
+
+    #[test]
+    fn output_that_only_the_relay_held_is_never_told_as_zeroes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut output = Output::open(&dir.path().join("output")).unwrap();
+        output.append(b"kept");
+        // The machine forgot ten bytes that the relay holds, and then the relay forgets six of them.
+        output.continue_after(14).unwrap();
+        assert_eq!(output.end(), 14);
+        output.continue_after(8).unwrap();
+        assert_eq!((output.end(), output.all_acked()), (8, true));
+        output.continue_after(14).unwrap();
+        output.append(b"new");
+        output.close();
+        assert_eq!((output.end(), output.read(14, 99).unwrap()), (17, b"new".to_vec()));
+        output.continue_after(8).unwrap();
+        let seen = String::from_utf8(output.read(8, 999).unwrap()).unwrap();
+        assert_eq!(seen, "\n[… 6 bytes of output lost: the relay has forgotten them …]\nnew");
     }
 
     #[test]

@@ -47,7 +47,11 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Found> {
     let mut walk =
         Walk { run, kept: Vec::new(), last: None, obsolete: Vec::new(), bad: Vec::new(), end: Vec::new() };
     for (n, serial) in serials.iter().enumerate() {
-        let bytes = fs::read(segment::path(dir, *serial))?;
+        let bytes = match fs::read(segment::path(dir, *serial)) {
+            Ok(bytes) => bytes,
+            Err(error) if is_the_files(&error) => Vec::new(),
+            Err(error) => return Err(error),
+        };
         walk.file(*serial, &bytes, n + 1 == serials.len());
     }
     let Walk { kept, last, obsolete, bad, end, .. } = walk;
@@ -65,6 +69,13 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Found> {
     let last = last.as_deref().and_then(|payload| wire::decode(payload).ok());
     let serial = serials.last().map_or(1, |last| last.saturating_add(1));
     Ok(Found { spans: kept, last, serial, damage, end })
+}
+
+/// Whether an error speaks of this one file, not of the machine at this moment.
+fn is_the_files(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_files = [Errno::IO, Errno::ISDIR, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NXIO];
+    Errno::from_io_error(error).is_some_and(|errno| of_files.contains(&errno))
 }
 
 /// The way through the files.

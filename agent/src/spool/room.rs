@@ -7,18 +7,34 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
-/// Makes sure that writes from `from` up to `to` find room.
+/// Makes sure that writes from `from` up to `to` find room, in a file where zeroes behind the last record are cut off like
+/// any torn write: where a file system can't keep room otherwise, they hold the place.
 ///
 /// # Errors
 /// What the file system says; see [`is_full`].
 pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+    if !keeps(file, from, to)? {
+        zeroes(file, from, to)?;
+    }
+    Ok(())
+}
+
+/// The same in a file whose length counts. Where a file system can't keep room, none is kept.
+///
+/// # Errors
+/// As [`reserve`].
+pub(super) fn take(file: &File, from: u64, to: u64) -> io::Result<()> {
+    keeps(file, from, to).map(|_| ())
+}
+
+/// Keeps room; gives whether the file system can.
+fn keeps(file: &File, from: u64, to: u64) -> io::Result<bool> {
     if to <= from {
-        return Ok(());
+        return Ok(true);
     }
     match retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from)) {
-        Ok(()) => Ok(()),
-        // Zeroes behind the last record are cut off like any torn write, so they can hold the place.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => zeroes(file, from, to),
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use common::event::{Event, EventBody};
 use jiff::{Timestamp, Unit};
@@ -24,7 +25,7 @@ const SPEC: &str = "spec.json";
 /// A run's folder. Its lock is held for single file calls only, never across a wait.
 #[derive(Debug)]
 pub(crate) struct JobSpool {
-    run: RunId,
+    pub(super) run: RunId,
     dir: PathBuf,
     bell: Arc<Notify>,
     /// Every event goes through it.
@@ -33,11 +34,13 @@ pub(crate) struct JobSpool {
 }
 
 #[derive(Debug)]
-struct Files {
-    events: EventLog,
-    output: Output,
-    finished: bool,
-    trouble: Trouble,
+pub(super) struct Files {
+    pub(super) events: EventLog,
+    pub(super) output: Output,
+    pub(super) finished: bool,
+    /// The last events of the run, once there are any: they are told whatever becomes of the files.
+    pub(super) end: Vec<Event>,
+    pub(super) trouble: Trouble,
     /// Events that found no room, and were not told of yet.
     missing: u64,
     /// Whether the last wait for the disk was one for all that was there.
@@ -46,18 +49,19 @@ struct Files {
 
 /// What is wrong with the disk.
 #[derive(Debug, Default)]
-struct Trouble {
+pub(super) struct Trouble {
     /// It was full, and that was said.
     full: bool,
     /// It did not work, and that was told.
     broken: bool,
-    /// The files were seen to hold other bytes than were written.
-    damaged: bool,
+    /// The files can't be read, and are not looked at before then.
+    pub(super) rests_until: Option<Instant>,
 }
 
 impl Files {
     fn new(events: EventLog, output: Output) -> Self {
-        Self { events, output, finished: false, trouble: Trouble::default(), missing: 0, durable: false }
+        let (finished, end, trouble) = (false, Vec::new(), Trouble::default());
+        Self { events, output, finished, end, trouble, missing: 0, durable: false }
     }
 }
 
@@ -103,6 +107,7 @@ impl JobSpool {
         let (events, found) = EventLog::open(&dir, &run, Sizes::PRODUCT)?;
         let mut files = Files::new(events, Output::open(&dir.join("output"))?);
         files.finished = is_end(found.last.as_ref());
+        files.end = found.last.clone().filter(|_| files.finished).into_iter().collect();
         // The values are gone with the process that had them, and with it whatever could tell them.
         let mask = Arc::default();
         let spool = Self { run, dir, bell, mask, files: Mutex::new(files) };
@@ -115,7 +120,7 @@ impl JobSpool {
     }
 
     /// Appends what has to be told of damage, and the run's end if that was found behind it.
-    fn tell_damage(&self, files: &mut Files, found: Found) {
+    pub(super) fn tell_damage(&self, files: &mut Files, found: Found) {
         let Some(message) = found.damage else { return };
         tracing::error!("{}: {message}", self.run);
         self.push(files, &stamped(EventBody::Warning { message }));
@@ -137,7 +142,7 @@ impl JobSpool {
         self.dir.join("shim")
     }
 
-    fn files(&self) -> MutexGuard<'_, Files> {
+    pub(super) fn files(&self) -> MutexGuard<'_, Files> {
         // Each change is one call of one file: after a panic between two of them the state is still whole.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,6 +171,11 @@ impl JobSpool {
             if files.finished {
                 files.output.close();
             }
+            match event.body {
+                EventBody::Cleanup { .. } => files.end = vec![event.clone()],
+                EventBody::Finished { .. } => files.end.push(event.clone()),
+                _ => {}
+            }
             self.push(&mut files, &event);
         }
         self.flush(&mut files);
@@ -181,7 +191,7 @@ impl JobSpool {
 
     /// Hands an event to the file's queue. One that finds no room is counted, and the next that does comes behind a
     /// warning with the count.
-    fn push(&self, files: &mut Files, event: &Event) {
+    pub(super) fn push(&self, files: &mut Files, event: &Event) {
         let last = matches!(event.body, EventBody::Cleanup { .. } | EventBody::Finished { .. });
         if files.missing > 0 {
             let message =
@@ -206,7 +216,7 @@ impl JobSpool {
         }
     }
 
-    fn flush(&self, files: &mut Files) {
+    pub(super) fn flush(&self, files: &mut Files) {
         let written = files.events.flush(files.finished);
         if let Err(error) = &written
             && !files.trouble.full
@@ -220,7 +230,7 @@ impl JobSpool {
     }
 
     /// Waits until all is on the disk; gives whether it is.
-    fn sync(&self, files: &mut Files) -> bool {
+    pub(super) fn sync(&self, files: &mut Files) -> bool {
         let synced = files.events.sync();
         if files.finished {
             files.events.close();
@@ -311,10 +321,7 @@ impl JobSpool {
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
     pub(crate) fn read_stored(&self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
-        let mut files = self.files();
-        let batch = files.events.read(first, most, bytes);
-        files.trouble.damaged |= matches!(&batch, Err(error) if error.kind() == io::ErrorKind::InvalidData);
-        batch
+        self.files().events.read(first, most, bytes)
     }
 
     /// Sequence of the first event that is still there, or of the next one.
@@ -345,15 +352,19 @@ impl JobSpool {
     /// behind them, and that the run gets its end.
     pub(crate) fn continue_after(&self, durable: u64) {
         let mut files = self.files();
-        if std::mem::take(&mut files.trouble.damaged) {
-            match files.events.heal() {
-                Ok(found) => {
-                    files.finished = is_end(found.last.as_ref());
-                    self.tell_damage(&mut files, found);
-                }
-                Err(error) => tracing::error!("{}: the spool can't be read: {error}", self.run),
-            }
+        self.go_on_after(&mut files, durable);
+        files.events.holds(durable);
+    }
+
+    /// The relay holds the log up to `offset`, whatever it has acknowledged before.
+    pub(crate) fn continue_output_after(&self, offset: u64) {
+        let continued = self.files().output.continue_after(offset);
+        if let Err(error) = continued {
+            tracing::error!("{}: the log can't go on where the relay is: {error}", self.run);
         }
+    }
+
+    pub(super) fn go_on_after(&self, files: &mut Files, durable: u64) {
         let missing = files.events.missing(durable);
         let lost = (missing > 0).then(|| {
             let message = format!(
@@ -367,8 +378,8 @@ impl JobSpool {
             tracing::error!("{}: the spool can't be read: {error}", self.run);
         }
         if files.events.has_waiting() {
-            self.flush(&mut files);
-            self.sync(&mut files);
+            self.flush(files);
+            self.sync(files);
         }
     }
 
@@ -380,7 +391,7 @@ impl JobSpool {
     }
 }
 
-fn is_end(event: Option<&Event>) -> bool {
+pub(super) fn is_end(event: Option<&Event>) -> bool {
     event.is_some_and(|event| matches!(event.body, EventBody::Finished { .. }))
 }
 

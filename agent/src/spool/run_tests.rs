@@ -100,9 +100,9 @@ fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
     assert_eq!(run.read(1, 2, 999).unwrap().len(), 2);
-    assert!(run.read(3, 9, 999).is_err());
-    // The connection ends with that, and the next one begins so.
-    run.continue_after(2);
+    let error = run.read(3, 9, 999).unwrap_err();
+    run.repair(2, 0, &error);
+    assert!(run.rests(), "it is not repaired again and again");
     run.append(said(6));
     let told = bodies(&run, 3);
     assert!(matches!(&told[..], [EventBody::Warning { .. }, event] if *event == said(6)), "{told:?}");

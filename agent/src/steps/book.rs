@@ -20,6 +20,10 @@ use crate::clock::{Action, Alarm, Clock};
 /// Title of the step that waits for the model.
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";
 
+/// How much longer than its grace an interrupted step may take to be gone, in milliseconds: what can't be killed at once, and
+/// the look that sees it.
+const KILLING: u64 = 2500;
+
 /// The steps of a job.
 #[derive(Debug)]
 pub(crate) struct Steps {
@@ -34,6 +38,8 @@ pub(crate) struct Steps {
     /// How many steps came out of processes.
     pub(super) parts: u32,
     interrupts: u32,
+    /// The job is being ended: whatever does not succeed by now was ended with it.
+    ending: bool,
 }
 
 /// What has to be done.
@@ -49,6 +55,8 @@ pub(crate) enum Due {
         pid: u32,
         /// Its start, in clock ticks since boot.
         started: u64,
+        /// From TERM to KILL, in milliseconds.
+        grace_ms: u64,
     },
 }
 
@@ -66,7 +74,13 @@ impl Steps {
             known: HashMap::new(),
             parts: 0,
             interrupts: 0,
+            ending: false,
         }
+    }
+
+    /// The job is being ended from now on.
+    pub(crate) fn end(&mut self) {
+        self.ending = true;
     }
 
     /// The rules that tell what a command is.
@@ -81,7 +95,11 @@ impl Steps {
 
     /// Begins the step of the process `pid`.
     pub(crate) fn start_process(&mut self, now: Duration, work: &Work, pid: u32) -> (u32, EventBody) {
-        self.begin(now, work, Tree::Root { pid, started: None }, None)
+        let begun = self.begin(now, work, Tree::Root { pid, started: None }, None);
+        if let Some(step) = self.open.last_mut() {
+            step.whole = true;
+        }
+        begun
     }
 
     /// Begins the step of a command that Codex runs; its process is found by looking.
@@ -120,6 +138,7 @@ impl Steps {
         if !self.open.iter().any(|step| step.n == n) {
             return Vec::new();
         }
+        let outcome = if self.ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
         let parts: Vec<u32> =
             self.open.iter().rev().filter(|step| step.parent == Some(n)).map(|step| step.n).collect();
         // How a part ended was not seen, unless the whole was ended.
@@ -128,7 +147,7 @@ impl Steps {
             parts.into_iter().flat_map(|part| self.finish(now, part, unseen, None)).collect();
         if let Some(at) = self.open.iter().position(|step| step.n == n) {
             let step = self.open.remove(at);
-            let ended = if step.interrupted && outcome == StepOutcome::Failed {
+            let ended = if step.interrupted.is_some() && outcome == StepOutcome::Failed {
                 StepOutcome::Killed
             } else {
                 outcome
@@ -154,6 +173,26 @@ impl Steps {
             step.clock.restart(now);
             step.silence = Silence { heard: true, trouble: None };
         }
+    }
+
+    /// Codex asks the model: what was known of the time before explains nothing any more.
+    pub(crate) fn in_turn(&mut self, n: u32) {
+        if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
+            step.silence = Silence::default();
+        }
+    }
+
+    /// A warning that these steps were running when the worker's turn was over.
+    pub(crate) fn left_running(&self, steps: &[u32]) -> Option<EventBody> {
+        let titles: Vec<&str> =
+            self.open.iter().filter(|step| steps.contains(&step.n)).map(|step| step.title.as_str()).collect();
+        let (first, more) = titles.split_first()?;
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!("still running when the worker's turn ended, and ended with it: {first}{more}");
+        Some(EventBody::Warning { message })
     }
 
     /// Codex told of trouble with the model that a step waits for; that is no sign of life.
@@ -195,7 +234,10 @@ impl Steps {
                 }
                 Some(Alarm::Over) => {
                     let action = step.clock.action();
-                    let verdict = Verdict::out_of_time(step, look);
+                    let verdict = match &step.interrupted {
+                        Some(interrupted) => interrupted.clone(),
+                        None => Verdict::out_of_time(step, look),
+                    };
                     due.extend(self.act(now, at, action, verdict));
                 }
             }
@@ -222,8 +264,11 @@ impl Steps {
 
     /// What a step that is out of time leads to.
     pub(super) fn act(&mut self, now: Duration, at: usize, action: Action, verdict: Verdict) -> Vec<Due> {
+        let part = self.is_part(at);
         let step = &mut self.open[at];
         let n = step.n;
+        // A command of the job itself is all that there is: nothing would go on without it.
+        let action = if part || action == Action::Warn { action } else { Action::Fail };
         match (action, step.tree.root()) {
             (Action::Warn, _) => vec![Due::Event(EventBody::Stalled { n, evidence: verdict.seen })],
             (Action::Interrupt, Some((pid, started))) if self.interrupts < MAX_INTERRUPTS => {
@@ -231,10 +276,17 @@ impl Steps {
                 let count = self.interrupts;
                 let reason = format!("{}; the worker goes on ({count} of {MAX_INTERRUPTS})", verdict.short());
                 // What does not end by that in the time of a grace fails the job after all.
-                step.clock = Clock::new(now, self.limits.grace_ms, Action::Fail);
+                let grace = self.limits.grace_ms;
+                step.clock = Clock::new(now, grace.saturating_add(KILLING), Action::Fail);
                 step.stall.restart();
-                step.interrupted = true;
-                vec![Due::Event(EventBody::Interrupted { n, reason }), Due::Interrupt { pid, started }]
+                step.interrupted = Some(
+                    verdict
+                        .ended(&format!("it was ended, and is still there {} later", duration::limit(grace))),
+                );
+                vec![
+                    Due::Event(EventBody::Interrupted { n, reason }),
+                    Due::Interrupt { pid, started, grace_ms: grace },
+                ]
             }
             (Action::Interrupt, Some(_)) => {
                 let mut error = verdict.error(step);
@@ -242,6 +294,23 @@ impl Steps {
                 vec![Due::Failure(error)]
             }
             (Action::Fail | Action::Interrupt, _) => vec![Due::Failure(verdict.error(step))],
+        }
+    }
+
+    /// Whether the job goes on without this step: it is a command of Codex, or a part with a process of its own.
+    fn is_part(&self, at: usize) -> bool {
+        let step = &self.open[at];
+        let root = step.tree.root();
+        !step.whole && !self.open.iter().any(|other| other.whole && other.tree.root() == root)
+    }
+
+    /// An interrupted step has no process any more: what is left is for Codex to tell.
+    pub(super) fn gone(&mut self, now: Duration, at: usize) {
+        let limit = self.limits.step_ms(StepKind::Model);
+        let step = &mut self.open[at];
+        if let Some(interrupted) = step.interrupted.as_mut().filter(|interrupted| !interrupted.is_gone()) {
+            interrupted.gone(limit);
+            step.clock = Clock::new(now, limit, Action::Fail);
         }
     }
 

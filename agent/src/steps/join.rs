@@ -16,7 +16,7 @@ use common::event::{EventBody, StepOutcome};
 use super::book::{Due, Steps};
 use super::evidence::{self, Look};
 use super::open::{Known, Open, Tree};
-use super::rules::{Work, level};
+use super::rules::{Work, level, runs_a_program};
 use super::verdict::Verdict;
 use crate::observe::{Process, Snapshot};
 
@@ -46,9 +46,9 @@ impl Steps {
         due
     }
 
-    /// The roots of the steps that wait for the network, where bytes of sockets tell whether they move.
+    /// The roots of the steps of which bytes of sockets tell whether they move.
     pub(crate) fn network_roots(&self) -> Vec<u32> {
-        let network = self.open.iter().filter(|step| step.kind.is_network());
+        let network = self.open.iter().filter(|step| step.needs_traffic());
         network.filter_map(|step| step.tree.root().map(|(pid, _)| pid)).collect()
     }
 
@@ -70,7 +70,7 @@ impl Steps {
         }
     }
 
-    /// Gives each command of Codex its process: by the command line, else in the order of their starts.
+    /// Gives each command of Codex its process: by the command line, else where one command and one process are left.
     fn find_roots(&mut self, tree: &Snapshot, leader: u32) {
         for step in &mut self.open {
             if let Tree::Root { pid, started: started @ None } = &mut step.tree {
@@ -91,39 +91,48 @@ impl Steps {
                 step.tree = rooted(commands.remove(at));
             }
         }
-        // A shell that had one thing to do has become it, and its command line is lost.
-        let mut wanting: Vec<&mut Open> =
-            self.open.iter_mut().filter(|step| matches!(step.tree, Tree::Wanted { .. })).collect();
-        // The newest items are the best known to live.
-        let late = wanting.len().saturating_sub(commands.len());
-        for (step, process) in wanting.drain(late..).zip(commands) {
+        // A shell that had one thing to do has become it, and its command line is lost. Of more than one, each could be
+        // any: a guess would judge an install by what another command does.
+        let mut wanting = self.open.iter_mut().filter(|step| matches!(step.tree, Tree::Wanted { .. }));
+        if let (Some(step), None, [process]) = (wanting.next(), wanting.next(), commands.as_slice()) {
             step.tree = rooted(process);
         }
     }
 
-    /// Ends the parts whose process is gone.
+    /// Ends the parts whose process is gone, and those of a runner that has fetched what it runs.
     fn end_parts(&mut self, now: Duration, tree: &Snapshot) -> Vec<EventBody> {
-        let over: Vec<(u32, Option<i32>)> = self
-            .open
-            .iter()
-            .filter(|step| step.parent.is_some())
-            .filter_map(|step| {
-                let (pid, started) = step.tree.root()?;
-                let process = tree.process(pid).filter(|process| process.started == started);
-                let gone = process.is_none_or(|process| process.zombie);
-                gone.then(|| (step.n, process.and_then(|process| process.exit_code)))
-            })
-            .collect();
-        let mut events = Vec::new();
-        for (n, exit_code) in over {
-            let outcome = match exit_code {
-                Some(0) => StepOutcome::Ok,
-                Some(_) => StepOutcome::Failed,
-                None => StepOutcome::Unknown,
-            };
-            events.extend(self.finish(now, n, outcome, exit_code));
+        let over: Vec<(u32, StepOutcome, Option<i32>)> =
+            self.open.iter().filter_map(|step| self.ended_part(step, tree)).collect();
+        let ended =
+            over.into_iter().flat_map(|(n, outcome, exit_code)| self.finish(now, n, outcome, exit_code));
+        ended.collect()
+    }
+
+    /// How a part has ended, if it has.
+    fn ended_part(&self, step: &Open, tree: &Snapshot) -> Option<(u32, StepOutcome, Option<i32>)> {
+        let (pid, started) = step.tree.root().filter(|_| step.parent.is_some())?;
+        let process = tree.process(pid).filter(|process| process.started == started);
+        match process {
+            None => Some((step.n, StepOutcome::Unknown, None)),
+            Some(process) if process.zombie => Some(match process.exit_code {
+                Some(0) => (step.n, StepOutcome::Ok, Some(0)),
+                None => (step.n, StepOutcome::Unknown, None),
+                code => (step.n, StepOutcome::Failed, code),
+            }),
+            // What it was to fetch runs, so it has done that.
+            Some(process) if step.fetches && !self.is_fetching(tree, process) => {
+                Some((step.n, StepOutcome::Ok, None))
+            }
+            Some(_) => None,
         }
-        events
+    }
+
+    /// Whether a process that runs another program is still busy with fetching it: it is itself, and nothing but shells is
+    /// below it.
+    fn is_fetching(&self, tree: &Snapshot, process: &Process) -> bool {
+        let itself = self.known.get(&(process.pid, process.started)).is_none_or(Known::fetches);
+        let runs = |below: &Process| below.pid != process.pid && !below.zombie && runs_a_program(&below.argv);
+        itself && !tree.subtree(process.pid).iter().any(runs)
     }
 
     /// Begins steps for processes that do work of a higher level than the step they are in.
@@ -153,7 +162,7 @@ impl Steps {
             let key = (process.pid, process.started);
             if let Some(own) = parts.get(&key) {
                 (n, above) = *own;
-            } else if let Some(work) = self.work_above(process, above).filter(|_| new.len() < room) {
+            } else if let Some(work) = self.work_above(tree, process, above).filter(|_| new.len() < room) {
                 let (pid, started) = key;
                 new.push(Part { pid, started, parent: n, work: work.clone() });
                 // They get their numbers in this order.
@@ -166,9 +175,9 @@ impl Steps {
     }
 
     /// What a process does, if that deserves a step within one of the level `above`.
-    fn work_above(&self, process: &Process, above: u8) -> Option<&Work> {
+    fn work_above(&self, tree: &Snapshot, process: &Process, above: u8) -> Option<&Work> {
         let known = self.known.get(&(process.pid, process.started)).filter(|_| !process.zombie)?;
-        let work = known.work.as_ref()?;
+        let work = known.work.as_ref().filter(|work| !work.fetches || self.is_fetching(tree, process))?;
         let level = level(work.kind);
         (level > above && (level >= NETWORK || known.looks >= LOOKS)).then_some(work)
     }
@@ -180,12 +189,15 @@ impl Steps {
             let Some((root, _)) = self.open[at].tree.root() else { continue };
             let n = self.open[at].n;
             let whole = !self.open.iter().any(|step| step.parent == Some(n));
-            let step = &mut self.open[at];
             let processes = tree.subtree(root);
+            if processes.iter().all(|process| process.zombie) {
+                self.gone(now, at);
+            }
+            let step = &mut self.open[at];
             step.meter.take(processes);
             step.processes = evidence::briefs(processes);
             // Processes that were too many to be kept may be the ones that work.
-            if !whole || processes.is_empty() || tree.uncounted > 0 {
+            if !whole || processes.is_empty() || tree.is_cut(root) {
                 continue;
             }
             let Some(quiet) = step.stall.take(now, step.meter.used()) else {

@@ -93,20 +93,149 @@ fn a_chain_counts_by_what_runs_now() {
 }
 
 #[test]
-fn two_commands_at_once_find_their_own_processes_by_command_line_else_by_order() {
+fn commands_at_once_find_their_own_processes_by_command_line_and_the_last_one_by_being_left() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc 'a b'");
+    steps.start_command(s(0), "/bin/bash -lc a");
     steps.start_command(s(0), "sleep 5");
     steps.start_command(s(0), "/bin/bash -lc 'exec c'");
     let tree = snapshot(&[
         process(10, 1, "codex"),
         called(process(11, 10, "sleep 5"), "c2"),
-        called(process(12, 10, "a b"), "c1"),
+        called(process(12, 10, "/bin/bash -lc a"), "c1"),
         called(process(13, 10, "c"), "c3"),
     ]);
     steps.look(s(1), &tree, 10, &on_tcp);
     let roots: Vec<_> = steps.open.iter().map(|step| step.tree.root().unwrap().0).collect();
     assert_eq!(roots, [12, 11, 13]);
+}
+
+#[test]
+fn two_commands_whose_command_lines_are_lost_wait_until_one_is_left() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_command(s(0), "/bin/bash -lc './a'");
+    steps.start_command(s(0), "/bin/bash -lc './b'");
+    let (a, b) = (called(process(12, 10, "x"), "c1"), called(process(11, 10, "y"), "c2"));
+    steps.look(s(1), &snapshot(&[process(10, 1, "codex"), b, a.clone()]), 10, &on_tcp);
+    assert!(steps.open.iter().all(|step| step.tree.root().is_none()), "a guess: {:?}", steps.open);
+    steps.finish(s(2), 2, StepOutcome::Ok, Some(0));
+    steps.look(s(3), &snapshot(&[process(10, 1, "codex"), a]), 10, &on_tcp);
+    assert_eq!(steps.open[0].tree.root().unwrap().0, 12);
+}
+
+#[test]
+fn what_a_runner_runs_is_no_install_once_it_runs() {
+    for line in ["npx vite", "uvx jupyter lab", "npm exec vite", "pnpm dlx vite"] {
+        let mut steps = with(OnLimit::Fail);
+        let (_, event) = steps.start_command(s(0), &format!("/bin/bash -lc '{line}'"));
+        let began = told(&[Due::Event(event)]).remove(0);
+        assert_eq!(began, format!("+1 command: {line} in None"));
+        let runner = || called(process(11, 10, line), "c1");
+        let fetching = snapshot(&[process(10, 1, "codex"), runner()]);
+        assert_eq!(
+            told(&steps.look(s(1), &fetching, 10, &on_tcp)),
+            [format!("+2 install: {line} in Some(1)")]
+        );
+        let serving = snapshot(&[
+            process(10, 1, "codex"),
+            runner(),
+            process(12, 11, "sh -c vite"),
+            process(13, 12, "node /w/node_modules/.bin/vite"),
+        ]);
+        assert_eq!(told(&steps.look(s(2), &serving, 10, &on_tcp)), ["-2 Ok None"]);
+        let idle: Vec<_> = (3..300).flat_map(|at| told(&steps.look(s(at), &serving, 10, &on_tcp))).collect();
+        assert!(idle.len() == 1 && idle[0].starts_with("stalled: "), "{line}: {idle:?}");
+    }
+}
+
+#[test]
+fn a_runner_that_hangs_before_it_runs_anything_is_a_hung_install() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_command(s(0), "/bin/bash -lc 'npx vite'");
+    let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm exec vite"), "c1")]);
+    let all: Vec<_> = (0..30).flat_map(|at| steps.look(s(at), &tree, 10, &on_tcp)).collect();
+    assert!(matches!(all.last(), Some(Due::Failure(error)) if error.kind == FailureKind::Stalled), "{all:?}");
+}
+
+#[test]
+fn bytes_that_come_slowly_keep_any_step_from_being_called_quiet() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_command(s(0), "/bin/bash -lc './reader'");
+    let mut told_of = Vec::new();
+    let mut counted = 0;
+    for second in 0..60 {
+        let mut reader = called(process(11, 10, "./reader"), "c1");
+        // The kernel's counters reach the step only while they are asked for.
+        counted += u64::from(steps.network_roots().contains(&11));
+        reader.received = counted;
+        told_of.extend(told(&steps.look(
+            s(second),
+            &snapshot(&[process(10, 1, "codex"), reader]),
+            10,
+            &on_tcp,
+        )));
+    }
+    assert_eq!(told_of, [] as [&str; 0]);
+}
+
+#[test]
+fn a_step_that_moves_by_itself_is_not_watched_for_its_bytes() {
+    let mut steps = with(OnLimit::Fail);
+    steps.start_command(s(0), "/bin/bash -lc './worker'");
+    for second in 0..60 {
+        let mut worker = called(process(11, 10, "./worker"), "c1");
+        worker.cpu_ms = second * 500;
+        steps.look(s(second), &snapshot(&[process(10, 1, "codex"), worker]), 10, &on_tcp);
+        assert_eq!(steps.network_roots(), [] as [u32; 0], "at {second}");
+    }
+}
+
+#[test]
+fn a_command_of_the_job_itself_is_not_interrupted_because_nothing_would_go_on() {
+    let mut steps = with(OnLimit::Interrupt);
+    steps.start_process(s(0), &Work::plain(StepKind::Setup, "npm ci".to_owned()), 11);
+    let tree = snapshot(&[process(11, 1, "sh"), process(12, 11, "npm ci")]);
+    let all: Vec<_> = (0..12).flat_map(|at| told(&steps.look(s(at), &tree, 11, &on_tcp))).collect();
+    assert!(all.iter().any(|text| text.starts_with("interrupted: ")), "the part of it is: {all:?}");
+    // A shell that had one thing to do has become it.
+    let mut steps = with(OnLimit::Interrupt);
+    steps.start_process(s(0), &Work::plain(StepKind::Setup, "npm ci".to_owned()), 11);
+    let tree = snapshot(&[process(11, 1, "npm ci")]);
+    let all: Vec<_> = (0..12).flat_map(|at| steps.look(s(at), &tree, 11, &on_tcp)).collect();
+    assert!(matches!(all.last(), Some(Due::Failure(error)) if error.kind == FailureKind::Stalled), "{all:?}");
+}
+
+#[test]
+fn an_interrupted_step_that_does_not_go_is_told_with_the_limit_that_it_ran_over() {
+    let mut steps = with(OnLimit::Interrupt);
+    steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
+    let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
+    for second in 0..=11 {
+        steps.look(s(second), &tree, 10, &on_tcp);
+    }
+    let Some(Due::Failure(error)) = steps.due(s(40), &on_tcp).pop() else { panic!("it goes on for ever") };
+    assert_eq!(error.kind, FailureKind::Stalled);
+    assert!(
+        error.message.contains("made no progress for 10s") && error.message.contains("was ended"),
+        "{}",
+        error.message
+    );
+}
+
+#[test]
+fn an_interrupted_step_whose_processes_are_gone_has_the_time_that_codex_needs_to_tell() {
+    let mut steps = with(OnLimit::Interrupt);
+    steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
+    let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
+    for second in 0..=11 {
+        steps.look(s(second), &tree, 10, &on_tcp);
+    }
+    steps.look(s(12), &snapshot(&[process(10, 1, "codex")]), 10, &on_tcp);
+    assert!(
+        !steps.due(s(40), &on_tcp).iter().any(|due| matches!(due, Due::Failure(_))),
+        "it was gone at once"
+    );
+    let Some(Due::Failure(error)) = steps.due(s(700), &on_tcp).pop() else { panic!("it goes on for ever") };
+    assert!(error.message.contains("codex has not told"), "{}", error.message);
 }
 
 #[test]
@@ -140,9 +269,10 @@ fn an_interrupted_step_lets_the_job_go_on_but_not_for_ever() {
     let mut ends = Vec::new();
     for turn in 0..=MAX_INTERRUPTS {
         let begin = u64::from(turn) * 100;
-        let (n, _) = steps.start_process(s(begin), &Work::plain(StepKind::Install, "npm ci".to_owned()), 11);
+        let (n, _) = steps.start_command(s(begin), "/bin/bash -lc 'npm ci'");
+        let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
         for second in begin..begin + 11 {
-            ends.extend(told(&steps.look(s(second), &snapshot(&[process(11, 1, "npm ci")]), 11, &on_tcp)));
+            ends.extend(told(&steps.look(s(second), &tree, 10, &on_tcp)));
         }
         ends.extend(
             steps
@@ -161,12 +291,12 @@ fn an_interrupted_step_lets_the_job_go_on_but_not_for_ever() {
 #[test]
 fn a_step_that_outlives_its_interrupt_fails_the_job() {
     let mut steps = with(OnLimit::Interrupt);
-    steps.start_process(s(0), &Work::plain(StepKind::Install, "npm ci".to_owned()), 11);
-    let tree = snapshot(&[process(11, 1, "npm ci")]);
+    steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
+    let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
     for second in 0..11 {
-        steps.look(s(second), &tree, 11, &on_tcp);
+        steps.look(s(second), &tree, 10, &on_tcp);
     }
-    assert!(matches!(steps.due(s(15), &on_tcp).last(), Some(Due::Failure(_))));
+    assert!(matches!(steps.due(s(18), &on_tcp).last(), Some(Due::Failure(_))));
 }
 
 #[test]

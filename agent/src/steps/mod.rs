@@ -9,7 +9,7 @@
 //!
 //! * [`rules`]: which kind of work a command line or a process is. * [`open`]: a step that runs.
 //! * [`book`]: the job's steps and their clocks. * [`tracker`]: steps out of Codex's events.
-//! * [`notices`]: Codex's warnings, each once. * [`silence`]: what is known about a model that says nothing.
+//! * [`loops`]: a worker that goes round in a circle. * [`notices`]: Codex's warnings, each once. * [`silence`]: what is known about a model that says nothing.
 //! * [`join`]: steps out of processes. * [`meter`]: what processes use. * [`stall`]: whether that is progress.
 //! * [`evidence`]: what they were doing, in words. [`verdict`]: why a step is out of time.
 //!
@@ -18,6 +18,7 @@
 pub(crate) mod book;
 mod evidence;
 mod join;
+mod loops;
 mod meter;
 mod notices;
 mod open;

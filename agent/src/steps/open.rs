@@ -13,6 +13,7 @@ use super::meter::Meter;
 use super::rules::Work;
 use super::silence::Silence;
 use super::stall::StallWatch;
+use super::verdict::Verdict;
 use crate::clock::{Action, Clock};
 
 /// Where a step's processes are.
@@ -44,6 +45,13 @@ pub(super) struct Known {
     pub(super) looks: u32,
 }
 
+impl Known {
+    /// Whether it is one that fetches a program and then runs it.
+    pub(super) fn fetches(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.fetches)
+    }
+}
+
 /// A step that runs.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -53,13 +61,17 @@ pub(super) struct Open {
     pub(super) parent: Option<u32>,
     pub(super) started: Duration,
     pub(super) clock: Clock,
+    /// It is an install until the program runs that it fetches.
+    pub(super) fetches: bool,
     pub(super) tree: Tree,
     pub(super) stall: StallWatch,
     /// What a stall does; `Warn` is done once.
     pub(super) on_stall: Action,
     pub(super) stall_told: bool,
-    /// It was ended while the job goes on.
-    pub(super) interrupted: bool,
+    /// It is a command of the job itself.
+    pub(super) whole: bool,
+    /// It was ended while the job goes on, and why.
+    pub(super) interrupted: Option<Verdict>,
     pub(super) meter: Meter,
     /// What is known about a model that is silent.
     pub(super) silence: Silence,
@@ -89,11 +101,13 @@ impl Open {
             parent: None,
             started: now,
             clock: Clock::new(now, limit_ms, action),
+            fetches: work.fetches,
             tree,
             stall: StallWatch::new(own.unwrap_or(limits.stall_ms)),
             on_stall,
             stall_told: false,
-            interrupted: false,
+            whole: false,
+            interrupted: None,
             meter: Meter::default(),
             silence: Silence::default(),
             processes: Vec::new(),
@@ -129,6 +143,11 @@ impl Open {
             StepKind::Model => format!("step {} ({})", self.n, self.title),
             kind => format!("step {} ({kind}: {})", self.n, self.title),
         }
+    }
+
+    /// Whether received bytes have to be counted: where the network is all that is waited for, and where nothing else moves.
+    pub(super) fn needs_traffic(&self) -> bool {
+        self.kind.is_network() || self.stall.is_calm()
     }
 
     /// A part of it has a clock of its own now.

@@ -37,12 +37,14 @@ pub(crate) struct Quiet {
 pub(crate) struct StallWatch {
     window: Duration,
     samples: VecDeque<(Duration, Used)>,
+    /// The last half of a window had no progress either, as far as it is known.
+    calm: bool,
 }
 
 impl StallWatch {
     /// Watches for windows of this length without progress.
     pub(crate) fn new(window_ms: u64) -> Self {
-        Self { window: Duration::from_millis(window_ms), samples: VecDeque::new() }
+        Self { window: Duration::from_millis(window_ms), samples: VecDeque::new(), calm: false }
     }
 
     /// Its window, in milliseconds.
@@ -53,6 +55,12 @@ impl StallWatch {
     /// Forgets what it has seen: the next window begins with the next sample.
     pub(crate) fn restart(&mut self) {
         self.samples.clear();
+        self.calm = false;
+    }
+
+    /// Whether nothing has moved for half of a window.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm
     }
 
     /// Takes what the step has used so far; gives what was seen if the last window had no progress.
@@ -61,12 +69,19 @@ impl StallWatch {
         if self.samples.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= step) {
             self.samples.push_back((now, used));
         }
+        self.calm = self.quiet(now, used, self.window / 2).is_some();
         let begin = now.checked_sub(self.window)?;
         // The newest sample that is at least a window old stays in front.
         while self.samples.get(1).is_some_and(|(at, _)| *at <= begin) {
             self.samples.pop_front();
         }
-        let (at, before) = self.samples.front().filter(|(at, _)| *at <= begin)?;
+        self.quiet(now, used, self.window)
+    }
+
+    /// What was seen in the time behind the newest sample that is at least `window` old, if that was no progress.
+    fn quiet(&self, now: Duration, used: Used, window: Duration) -> Option<Quiet> {
+        let begin = now.checked_sub(window)?;
+        let (at, before) = self.samples.iter().rev().find(|(at, _)| *at <= begin)?;
         let time = now.saturating_sub(*at);
         let quiet = Quiet {
             time,

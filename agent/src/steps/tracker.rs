@@ -1,16 +1,18 @@
 //! Steps out of Codex's events. Pure.
 //!
 //! ```text
-//!  Start ──thread.started──► (between) ──turn.started──► Model ◄──nothing open──► items open
-//!                                                          │                          │
-//!                                                          └── turn.completed/failed ─┴──► over
+//!  Start ──thread.started──► Model ◄──nothing open──► items open
+//!                              │                          │
+//!                              └── turn.completed/failed ─┴──► over ──a new item──► Model
 //! ```
+//!
+//! An item that was open when its turn was over and ends behind it is nothing new.
 //!
 //! While a turn runs and no item is open, the worker waits for the model: that is a step of its own, so that its limit
 //! is one like any other. Everything new from the model ends that wait and begins the next; a retry notice does not,
 //! because it only proves that Codex is alive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use common::event::{EventBody, MAX_TEXT, PlanItem, StepOutcome};
@@ -19,12 +21,15 @@ use common::text;
 use jiff::Zoned;
 
 use super::book::{MODEL_TITLE, Steps};
+use super::loops::Loops;
 use super::notices::Notices;
 use crate::codex::event::{CodexEvent, Item, Phase};
 use crate::codex::{Turn, trouble};
 
 /// Most items that are open at once. Codex runs a handful; more only come from somebody who forges its output.
 const MAX_OPEN: usize = 256;
+/// Why nothing is heard of a model that was not asked yet.
+const NO_TURN: &str = "codex has begun no turn";
 
 /// The course of one `codex exec`.
 #[derive(Debug)]
@@ -33,12 +38,16 @@ pub(crate) struct Tracker {
     start: Option<u32>,
     model: Option<u32>,
     items: HashMap<String, u32>,
+    /// Items that were open when a turn was over.
+    left: HashSet<String>,
+    /// A thread that has begun is as good as a turn: nothing but the model can be waited for.
     in_turn: bool,
     turn: Option<Turn>,
     thread: Option<String>,
     message: Option<String>,
     plan: Vec<PlanItem>,
     notices: Notices,
+    loops: Loops,
     unknown: u64,
 }
 
@@ -51,12 +60,14 @@ impl Tracker {
             start: Some(n),
             model: None,
             items: HashMap::new(),
+            left: HashSet::new(),
             in_turn: false,
             turn: None,
             thread: None,
             message: None,
             plan: Vec::new(),
             notices: Notices::default(),
+            loops: Loops::default(),
             unknown: 0,
         };
         (tracker, event)
@@ -85,10 +96,13 @@ impl Tracker {
             CodexEvent::TurnStarted => {
                 self.in_turn = true;
                 self.turn = None;
+                if let Some(n) = self.model {
+                    steps.in_turn(n);
+                }
             }
             CodexEvent::TurnCompleted { usage } => {
                 self.turn_over(now, Turn::Completed, steps, &mut out);
-                out.push(EventBody::Usage(*usage));
+                out.extend(usage.map(EventBody::Usage));
             }
             CodexEvent::TurnFailed { message } => {
                 self.turn_over(now, Turn::Failed(message.clone()), steps, &mut out);
@@ -135,6 +149,13 @@ impl Tracker {
             out.extend(steps.finish(now, n, StepOutcome::Ok, None));
         }
         out.push(EventBody::Started { pid: self.pid, thread_id: self.thread.clone() });
+        if !self.in_turn && self.turn.is_none() {
+            self.in_turn = true;
+            self.wait_for_model(now, steps, out);
+            if let Some(n) = self.model {
+                steps.trouble(n, NO_TURN.to_owned());
+            }
+        }
     }
 
     fn turn_over(&mut self, now: Duration, turn: Turn, steps: &mut Steps, out: &mut Vec<EventBody>) {
@@ -142,8 +163,11 @@ impl Tracker {
         let outcome = if turn == Turn::Completed { StepOutcome::Ok } else { StepOutcome::Failed };
         self.end_wait(now, outcome, steps, out);
         // Commands that still run are killed by Codex itself when it exits; nothing tells how they end.
-        let mut open: Vec<u32> = self.items.drain().map(|(_, n)| n).collect();
+        let mut open: Vec<u32> = self.items.values().copied().collect();
         open.sort_unstable();
+        self.left.clear();
+        self.left.extend(self.items.drain().map(|(id, _)| id));
+        out.extend(steps.left_running(&open));
         out.extend(open.into_iter().flat_map(|n| steps.finish(now, n, StepOutcome::Unknown, None)));
         self.turn = Some(turn);
     }
@@ -157,6 +181,9 @@ impl Tracker {
         steps: &mut Steps,
         out: &mut Vec<EventBody>,
     ) {
+        if self.left.contains(id) && phase != Phase::Started {
+            return;
+        }
         // Something new from the model, so the turn goes on whatever was said before.
         self.in_turn = true;
         self.turn = None;
@@ -178,9 +205,14 @@ impl Tracker {
                     out.push(event);
                     Some(n)
                 });
+                let (outcome, exit_code) = outcome(item);
                 if let Some(n) = n {
-                    let (outcome, exit_code) = outcome(item);
                     out.extend(steps.finish(now, n, outcome, exit_code));
+                }
+                if let Item::Command { command, .. } = item {
+                    let title = steps.rules().of_line(command).title;
+                    let circle = self.loops.ended(command, &title, outcome == StepOutcome::Failed);
+                    out.extend(circle.map(|message| EventBody::Warning { message }));
                 }
             }
         }
@@ -195,6 +227,7 @@ impl Tracker {
                 out.push(EventBody::Message { text: text::truncate(message, MAX_TEXT) });
             }
             Item::Files { files, failed: false } if phase == Phase::Completed => {
+                self.loops.changed();
                 out.push(EventBody::FileChange { files: files.clone() });
             }
             // Codex repeats the plan at the end of its turn.

@@ -153,11 +153,68 @@ fn the_model_is_not_waited_for_while_a_command_runs() {
 }
 
 #[test]
-fn a_command_that_outlives_the_turn_ends_unseen() {
+fn a_step_that_fails_for_the_fifth_time_is_told_of_once() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN);
+    for n in 1..=9 {
+        course.line(n, BEGIN).line(n, END);
+    }
+    let told: Vec<_> = course.log.iter().filter(|line| line.contains("no progress")).collect();
+    assert!(told.len() == 1 && told[0].contains("failed 5 times: npm ci"), "{told:?}");
+}
+
+#[test]
+fn a_command_that_fails_while_its_job_is_being_ended_was_ended_with_it() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(1, BEGIN);
+    course.steps.end();
+    course.line(2, END);
+    assert!(course.log.contains(&"-3 Killed Some(1) 1000".to_owned()), "{:?}", course.log);
+}
+
+#[test]
+fn tokens_that_are_not_told_are_not_zero() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(1, r#"{"type":"turn.completed","spent":{"in":5}}"#);
+    assert_eq!(course.tracker.turn(), Some(&Turn::Completed));
+    assert!(!course.log.iter().any(|line| line.contains("Usage")), "{:?}", course.log);
+}
+
+#[test]
+fn a_command_that_outlives_the_turn_ends_unseen_and_that_is_told() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(1, BEGIN).line(5, DONE);
+    let told = "still running when the worker's turn ended, and ended with it: npm ci";
+    assert!(course.log.contains(&format!("Warning {{ message: {told:?} }}")), "{:?}", course.log);
     assert!(course.log.contains(&"-3 Unknown None 4000".to_owned()), "{:?}", course.log);
     assert_eq!(course.steps.newest(), None);
+}
+
+#[test]
+fn a_command_that_ends_after_its_turn_does_not_undo_the_turn() {
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(1, BEGIN).line(5, DONE).line(6, END);
+    assert_eq!(course.tracker.turn(), Some(&Turn::Completed));
+    assert_eq!(course.steps.newest(), None, "{:?}", course.log);
+    let failed = r#"{"type":"turn.failed","error":{"message":"boom"}}"#;
+    let mut course = Course::new();
+    course.line(0, THREAD).line(0, TURN).line(1, BEGIN).line(5, failed).line(6, END);
+    assert_eq!(course.tracker.turn(), Some(&Turn::Failed("boom".into())));
+}
+
+#[test]
+fn a_thread_without_a_turn_is_waited_for_no_longer_than_a_model() {
+    let mut course = Course::new();
+    course.line(5, THREAD);
+    assert_eq!(course.steps.next(), s(5 + 300));
+    course.steps.due(s(400), &|_| None);
+    let Some(Due::Failure(error)) = course.steps.due(s(5 + 600), &|_| None).pop() else { panic!("no limit") };
+    assert!(error.message.ends_with("codex has begun no turn"), "{}", error.message);
+    let mut course = Course::new();
+    course.line(5, THREAD).line(6, TURN);
+    course.steps.due(s(400), &|_| None);
+    let Some(Due::Failure(error)) = course.steps.due(s(5 + 600), &|_| None).pop() else { panic!("no limit") };
+    assert!(error.message.contains("never answered"), "{}", error.message);
 }
 
 #[test]
@@ -213,6 +270,14 @@ fn every_recorded_transcript_is_understood_and_ends_all_its_steps() {
         }
         let name = file.file_name();
         assert_eq!(course.tracker.unknown(), 0, "{}", name.display());
+        let left = course.log.iter().any(|line| line.contains("still running when the worker's turn ended"));
+        assert_eq!(
+            left,
+            name.to_str().unwrap().starts_with("turn-ends-before"),
+            "{}: {:#?}",
+            name.display(),
+            course.log
+        );
         if course.tracker.turn().is_some() {
             assert_eq!(course.steps.newest(), None, "{}: {:#?}", name.display(), course.log);
         }

@@ -16,6 +16,9 @@ pub(super) struct Verdict {
     what: String,
     /// What was seen of its processes; empty where nothing was.
     pub(super) seen: String,
+    /// What became of it since it was ended.
+    after: Option<String>,
+    gone: bool,
 }
 
 impl Verdict {
@@ -34,14 +37,37 @@ impl Verdict {
                 (FailureKind::StepTimeout, format!("ran over its limit of {limit}"), seen)
             }
         };
-        Self { kind, what, seen }
+        Self { kind, what, seen, after: None, gone: false }
+    }
+
+    /// The same once it was ended.
+    pub(super) fn ended(&self, after: &str) -> Self {
+        Self { after: Some(after.to_owned()), ..self.clone() }
+    }
+
+    /// Its processes are gone; Codex has so long to tell.
+    pub(super) fn gone(&mut self, limit_ms: u64) {
+        let limit = duration::limit(limit_ms);
+        self.after = Some(format!("it was ended, and codex has not told of that within {limit}"));
+        self.gone = true;
+    }
+
+    /// Whether its processes are gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Nothing of it moves.
     pub(super) fn stalled(step: &Open, quiet: Quiet, look: Look<'_>) -> Self {
         let window = duration::limit(step.stall.window_ms());
         let seen = evidence::of_stall(&step.processes, quiet, look);
-        Self { kind: FailureKind::Stalled, what: format!("made no progress for {window}"), seen }
+        Self {
+            kind: FailureKind::Stalled,
+            what: format!("made no progress for {window}"),
+            seen,
+            after: None,
+            gone: false,
+        }
     }
 
     /// The error of a job that ends by it.
@@ -51,7 +77,8 @@ impl Verdict {
             StepKind::Model => "the model".to_owned(),
             _ => step.described(),
         };
-        JobError { kind: self.kind, message: format!("{who} {}", self.short()), step: Some(step.n) }
+        let after = self.after.as_ref().map(|after| format!("; {after}")).unwrap_or_default();
+        JobError { kind: self.kind, message: format!("{who} {}{after}", self.short()), step: Some(step.n) }
     }
 
     /// What happened and what was seen.

@@ -85,6 +85,11 @@ impl Flow {
         (most > 0).then_some(Piece::Output { offset: self.output_sent, most })
     }
 
+    /// Sequence and offset up to which all was sent.
+    pub(super) fn sent(&self) -> (u64, u64) {
+        (self.sent, self.output_sent)
+    }
+
     /// So many events of so many bytes were sent, in one frame.
     pub(super) fn sent_events(&mut self, count: usize, bytes: usize) {
         self.sent += count as u64;

@@ -1,6 +1,7 @@
 //! What to send on a connection and what the relay's frames mean. It does not know what carries the frames.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 
 use common::wire::{self, AgentFrame, BATCH_BYTES, CodecError, Durable, JobProgress, MAX_BATCH, RelayFrame};
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use super::LinkError;
 use super::flow::{Extent, Flow, Piece};
 use crate::job::Jobs;
-use crate::spool::{JobSpool, MAX_SEQ, RunId, Spool};
+use crate::spool::{Batch, JobSpool, MAX_SEQ, RunId, Spool};
 
 /// Most answers that wait to be sent. The relay has to read; one that only writes is broken.
 const MAX_REPLIES: usize = 256;
@@ -69,8 +70,7 @@ impl<'a> Session<'a> {
             return;
         }
         run.continue_after(held.seq);
-        run.ack(held.seq);
-        run.ack_output(held.output);
+        run.continue_output_after(held.output);
         self.flows.insert(id, Flow::resume(held.seq, held.output));
     }
 
@@ -147,10 +147,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The bytes of the next frame to send: answers first, then the runs in turn.
+    /// The bytes of the next frame to send: answers first, then the runs in turn. A run whose files can't be read is
+    /// repaired, or passed over until it can be: it is no reason to keep the others waiting.
     ///
     /// # Errors
-    /// The spool can't be read.
+    /// A frame has no bytes.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         if let Some(reply) = self.replies.pop_front() {
             return wire::encode(&reply).map(Some).map_err(unsendable);
@@ -169,12 +170,9 @@ impl<'a> Session<'a> {
     fn piece(&mut self, run: &Arc<JobSpool>) -> Result<Option<Vec<u8>>, LinkError> {
         let flow = self.flows.entry(run.run().clone()).or_default();
         let RunId { job, epoch } = run.run().clone();
-        let extent = Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.finished() };
-        match flow.next(extent) {
-            None => Ok(None),
-            Some(Piece::Events { first, last }) => {
-                let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-                let batch = run.read_stored(first, most, BATCH_BYTES)?;
+        let Some(piece) = readable(run, flow) else { return Ok(None) };
+        match piece {
+            Read::Events { first, batch } => {
                 if batch.len() == 0 {
                     return Ok(None);
                 }
@@ -182,8 +180,7 @@ impl<'a> Session<'a> {
                 let frame = wire::encode_events(&job, epoch, first, batch.len(), batch.bytes());
                 frame.map(Some).map_err(unsendable)
             }
-            Some(Piece::Output { offset, most }) => {
-                let bytes = run.read_output(offset, most)?;
+            Read::Output { offset, bytes } => {
                 if bytes.is_empty() {
                     return Ok(None);
                 }
@@ -195,7 +192,43 @@ impl<'a> Session<'a> {
     }
 }
 
+/// What was read of a run.
+enum Read {
+    Events { first: u64, batch: Batch },
+    Output { offset: u64, bytes: Vec<u8> },
+}
+
+/// Reads what is to be sent next. Where that fails, the run is repaired and read once more.
+fn readable(run: &JobSpool, flow: &Flow) -> Option<Read> {
+    let error = match read(run, flow) {
+        Ok(piece) => return piece,
+        Err(_) if run.rests() => return None,
+        Err(error) => error,
+    };
+    let (seq, output) = flow.sent();
+    run.repair(seq, output, &error);
+    read(run, flow).unwrap_or_default()
+}
+
+fn read(run: &JobSpool, flow: &Flow) -> io::Result<Option<Read>> {
+    let extent = Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.finished() };
+    Ok(match flow.next(extent) {
+        None => None,
+        Some(Piece::Events { first, last }) => {
+            let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
+            Some(Read::Events { first, batch: run.read_stored(first, most, BATCH_BYTES)? })
+        }
+        Some(Piece::Output { offset, most }) => {
+            Some(Read::Output { offset, bytes: run.read_output(offset, most)? })
+        }
+    })
+}
+
 /// A frame that is within its bounds always has bytes.
 fn unsendable(error: CodecError) -> LinkError {
-    LinkError::Spool(std::io::Error::other(error))
+    LinkError::Spool(io::Error::other(error))
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

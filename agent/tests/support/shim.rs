@@ -67,9 +67,14 @@ impl Shim {
         send(&mut self.control, &json!("Sweep"));
     }
 
-    /// Asks for the end of a part.
-    pub(crate) fn kill(&mut self, (pid, started): (u32, u64)) {
-        send(&mut self.control, &json!({"Kill": {"pid": pid, "started": started}}));
+    /// Asks for the end of a part at once.
+    pub(crate) fn kill(&mut self, part: (u32, u64)) {
+        self.end_part(part, 0);
+    }
+
+    /// Asks for the end of a part, with so many milliseconds from TERM to KILL.
+    pub(crate) fn end_part(&mut self, (pid, started): (u32, u64), grace_ms: u64) {
+        send(&mut self.control, &json!({"Kill": {"pid": pid, "started": started, "grace_ms": grace_ms}}));
     }
 
     /// The leader's exit code, as a shell shows it.

@@ -149,6 +149,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         ],
     ),
     (FailureKind::CodexExit, On::Any, &["`relay logs {job}` shows what it wrote last"]),
+    (FailureKind::Exited, On::Any, &["`relay logs {job}` shows what it wrote last"]),
     (
         FailureKind::SetupFailed,
         On::Any,
@@ -275,7 +276,8 @@ mod tests {
             Kind::AgentLost => Some(Kind::ContainerExited),
             Kind::ContainerExited => Some(Kind::OomKilled),
             Kind::OomKilled => Some(Kind::Refused),
-            Kind::Refused => Some(Kind::UsageLimit),
+            Kind::Refused => Some(Kind::Exited),
+            Kind::Exited => Some(Kind::UsageLimit),
             Kind::UsageLimit => Some(Kind::RateLimited),
             Kind::RateLimited => Some(Kind::Auth),
             Kind::Auth => Some(Kind::ContextWindow),

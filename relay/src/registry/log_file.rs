@@ -5,8 +5,10 @@
 //! ```
 //!
 //! Offsets count the bytes that the worker printed, so the file's own length and its marker tell how many of them it
-//! has seen; nothing else has to be remembered.
+//! has seen; nothing else has to be remembered. A worker can't print a marker: where its text would be one, the last
+//! line break of it is written as a blank.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -21,11 +23,13 @@ pub const HEAD: u64 = 4 * 1024 * 1024;
 pub const TAIL: u64 = 4 * 1024 * 1024;
 /// More than a log ever has: one is shortened before that.
 const LONGEST: u64 = HEAD + 3 * TAIL;
-/// `\n[… 00000000000000000000 bytes left out …]\n`
+/// `\n[… 20 digits at most bytes left out …]\n`, with blanks in front of the last line break to make all equally long.
 const MARKER: usize = 47;
 
 fn marker(left_out: u64) -> String {
-    format!("\n[… {left_out:020} bytes left out …]\n")
+    let text = format!("\n[… {left_out} bytes left out …]");
+    // Blanks are as many bytes as characters; what stands before them has two characters of three bytes.
+    format!("{text:width$}\n", width = MARKER - 1 - 4)
 }
 
 /// How many bytes the marker at [`HEAD`] says are left out; 0 when there is none.
@@ -35,9 +39,35 @@ fn left_out(file: &File, len: u64) -> io::Result<u64> {
     }
     let mut bytes = [0; MARKER];
     file.read_exact_at(&mut bytes, HEAD)?;
-    let text = std::str::from_utf8(&bytes).ok();
-    let number = text.and_then(|text| text.strip_prefix("\n[… ")?.strip_suffix(" bytes left out …]\n"));
-    Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
+    Ok(marked(&bytes).unwrap_or(0))
+}
+
+/// The number in a marker.
+fn marked(bytes: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    text.strip_prefix("\n[… ")?
+        .strip_suffix('\n')?
+        .trim_end_matches(' ')
+        .strip_suffix(" bytes left out …]")?
+        .parse()
+        .ok()
+}
+
+/// Text to write at `at` of a log that has no marker, so that it has none afterwards.
+fn unmarked<'a>(file: &File, at: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+    let last = HEAD + MARKER as u64 - 1;
+    let place = last.checked_sub(at).and_then(|place| usize::try_from(place).ok());
+    let Some(place) = place.filter(|place| text.get(*place) == Some(&b'\n')) else { return Ok(text.into()) };
+    let mut bytes = [0; MARKER];
+    let own = MARKER - 1 - place.min(MARKER - 1);
+    file.read_exact_at(&mut bytes[..own], HEAD)?;
+    bytes[own..].copy_from_slice(&text[place + 1 - (MARKER - own)..=place]);
+    if marked(&bytes).is_none() {
+        return Ok(text.into());
+    }
+    let mut text = text.to_vec();
+    text[place] = b' ';
+    Ok(text.into())
 }
 
 /// The writing end. It holds no descriptor: a thousand jobs may have one each.
@@ -97,7 +127,8 @@ impl LogWriter {
             return Ok(());
         }
         let mut file = self.path.open_to_append()?;
-        if let Err(e) = file.write_all(new) {
+        let new = self.harmless(self.len, new)?;
+        if let Err(e) = file.write_all(&new) {
             // Half of it would make every later offset wrong.
             file.set_len(self.len)?;
             return Err(e);
@@ -137,6 +168,15 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Text to write at `at`, with no marker in it.
+    fn harmless<'a>(&self, at: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+        let ends_behind = at + text.len() as u64 >= HEAD + MARKER as u64;
+        if self.left_out > 0 || at >= HEAD + MARKER as u64 || !ends_behind {
+            return Ok(text.into());
+        }
+        unmarked(&self.path.open()?, at, text)
+    }
+
     /// What of `bytes` was not seen before.
     fn news<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
         let seen = self
@@ -152,8 +192,9 @@ impl LogWriter {
         let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
         // A gap too short for words is told by its line breaks alone.
         text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-        let file = self.path.open_to_write();
-        file.and_then(|file| file.write_all_at(&text, at)).is_ok()
+        let written =
+            self.harmless(at, &text).and_then(|text| self.path.open_to_write()?.write_all_at(&text, at));
+        written.is_ok()
     }
 
     /// Rewrites the log with its head and its newest [`TAIL`] bytes.

@@ -32,7 +32,7 @@ fn a_command_gets_the_record_and_one_that_hangs_holds_nobody_up() {
     way_is(&site, &job, "command", "taken");
     let record = site.record(&job);
     let told = std::fs::read_to_string(site.root().join("got.bad#1")).unwrap();
-    let expected = format!("failed codex_exit bad.1-{} argument\n", record.created_at.as_millisecond());
+    let expected = format!("failed exited bad.1-{} argument\n", record.created_at.as_millisecond());
     assert_eq!(told, expected);
     let json = std::fs::read(site.root().join("got.bad#1.json")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&json).unwrap()["job"], "bad#1");

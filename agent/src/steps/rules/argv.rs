@@ -12,6 +12,11 @@ use super::title;
 /// How many arguments of a process are looked at. What it does stands in the first ones.
 const MAX_ARGS: usize = 256;
 
+/// Whether a process is a program by itself: no shell, no wrapper, and no package manager that is busy for another one.
+pub(crate) fn runs_a_program(argv: &[String]) -> bool {
+    Process::new(argv).is_some_and(|process| !process.fetches())
+}
+
 /// A process that may do work of its own.
 pub(super) struct Process {
     words: Vec<Word>,
@@ -41,6 +46,11 @@ impl Process {
     /// Its kind and title, where the table knows it.
     pub(super) fn known(&self) -> Option<(StepKind, String)> {
         look_up(&self.words).map(|found| (found.row.0, title::of_words(&found.words)))
+    }
+
+    /// Whether it fetches a program and then runs it.
+    pub(super) fn fetches(&self) -> bool {
+        look_up(&self.words).is_some_and(|found| found.fetches)
     }
 
     /// Its title where the table does not know it.

@@ -68,7 +68,29 @@ fn a_process_is_what_its_program_does_whatever_carries_it_out() {
         (Build, "cargo build", &["cargo", "build"]),
     ];
     for (kind, title, argv) in cases {
-        assert_eq!(work(argv), Some(Work::plain(*kind, (*title).to_owned())), "{argv:?}");
+        let fetches = title.starts_with("npx ");
+        let expected = Work { fetches, ..Work::plain(*kind, (*title).to_owned()) };
+        assert_eq!(work(argv), Some(expected), "{argv:?}");
+    }
+}
+
+#[test]
+fn what_fetches_another_program_and_then_runs_it_is_told_from_what_only_installs() {
+    for (fetches, line) in [
+        (true, "npx vite"),
+        (true, "npx -y -p x vite --host"),
+        (true, "uvx jupyter lab"),
+        (true, "uv tool run ruff"),
+        (true, "pipx run x"),
+        (true, "npm create vite"),
+        (false, "npx"),
+        (false, "npx jest"),
+        (false, "npm ci"),
+        (false, "uv tool install ruff"),
+        (false, "pipx install x"),
+    ] {
+        let argv: Vec<&str> = line.split(' ').collect();
+        assert_eq!(work(&argv).unwrap().fetches, fetches, "{line}");
     }
 }
 

@@ -78,6 +78,10 @@ fn judge(part: &Part, piped: bool, depth: usize, out: &mut Vec<Doing>) {
         return collect(&script.text, piped, depth - 1, out);
     }
     out.push(match look_up(words) {
+        // What it runs may stand still for as long as it wants; that it is being fetched is seen in the process tree.
+        Some(found) if found.fetches => {
+            Doing { kind: StepKind::Command, title: title::of_words(&found.words) }
+        }
         Some(found) => Doing { kind: found.row.0, title: title::of_words(&found.words) },
         None => Doing { kind: StepKind::Command, title: title::of_words(words) },
     });

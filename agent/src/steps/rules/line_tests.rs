@@ -74,6 +74,18 @@ fn unknown_work_is_an_ordinary_command_under_its_own_title() {
 }
 
 #[test]
+fn the_line_of_a_job_is_its_title_where_it_is_no_known_work() {
+    for (line, title) in [
+        ("for i in 1 2 3; do echo $i; sleep 2; done", "for i in 1 2 3; do echo $i; sleep 2; done"),
+        ("sleep 1; echo hi", "sleep 1; echo hi"),
+        ("cd x && npm ci", "npm ci"),
+        ("./deploy\n./check", "./deploy …"),
+    ] {
+        assert_eq!(Rules::default().of_job_line(line).title, title);
+    }
+}
+
+#[test]
 fn lines_that_do_no_work_keep_their_own_words() {
     check(&[
         (Command, "", ""),

@@ -1,5 +1,7 @@
 //! How the table is read: which of its lines describes a command. Pure.
 
+use common::job::StepKind;
+
 use super::interpreter::{off, without_version};
 use super::programs::{among, base, behind_options, is_assignment, unwrapped};
 use super::split::Word;
@@ -14,6 +16,14 @@ const RUNNERS: &[(&str, &str)] = &[
     ("uv|poetry|pipenv|pdm|hatch|pipx|conda", "run"),
     ("bundle|bundler", "exec"),
     ("coverage", "run"),
+];
+
+/// Those of them that fetch what is not there, and others that do.
+const FETCHERS: &[(&str, &str)] = &[
+    ("npx|bunx|pnpx|uvx", ""),
+    ("npm|pnpm|yarn|bun", "exec|x|dlx|create|init"),
+    ("uv", "tool run|uvx"),
+    ("pipx", "run"),
 ];
 
 /// Options that take the next word with them, where one may stand in front of the words that tell the work.
@@ -54,15 +64,28 @@ pub(super) struct Found {
     pub(super) row: &'static Row,
     /// The command without its interpreter.
     pub(super) words: Vec<Word>,
+    /// It fetches a program, which the table does not know, and runs it.
+    pub(super) fetches: bool,
 }
 
 /// Looks a command up: as it stands, or without its interpreter. Its wrappers are off already.
 pub(super) fn look_up(words: &[Word]) -> Option<Found> {
     if let Some(row) = row(words, DEPTH) {
-        return Some(Found { row, words: words.to_vec() });
+        return Some(Found { row, words: words.to_vec(), fetches: fetches(row, words) });
     }
     let words = plugin(&off(words)?);
-    row(&words, DEPTH).map(|row| Found { row, words })
+    row(&words, DEPTH).map(|row| Found { row, fetches: fetches(row, &words), words })
+}
+
+/// Whether a command of this row fetches a program and then runs it.
+fn fetches(row: &Row, words: &[Word]) -> bool {
+    let Some((first, rest)) = words.split_first().filter(|_| row.0 == StepKind::Install) else {
+        return false;
+    };
+    let name = without_version(base(&first.text));
+    let pattern = FETCHERS.iter().find(|(programs, _)| among(name, programs)).map(|(_, pattern)| *pattern);
+    pattern
+        .is_some_and(|pattern| behind(name, pattern, rest).is_some_and(|inner| next(name, inner).is_some()))
 }
 
 fn row(words: &[Word], depth: usize) -> Option<&'static Row> {

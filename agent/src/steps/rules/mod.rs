@@ -25,6 +25,7 @@ mod table;
 mod title;
 mod work;
 
+pub(crate) use argv::runs_a_program;
 pub(crate) use line::inner;
 pub(crate) use own::Rules;
 pub(crate) use work::{Work, level};

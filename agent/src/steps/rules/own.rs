@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use common::event::MAX_TITLE;
+use common::job::StepKind;
 use common::rule::{self, MAX_RULES, StepRule};
 use common::text;
 use regex_lite::Regex;
 
 use super::argv::Process;
 use super::line::{MAX_LINE, beginning, inner, of_line};
+use super::title;
 use super::work::Work;
 use crate::mask::Masker;
 
@@ -50,6 +52,16 @@ impl Rules {
         }
     }
 
+    /// Classifies a command line that a person gave the job. It is that person's own: where it is no known work, all of it
+    /// is its title, not the one part that takes time.
+    pub(crate) fn of_job_line(&self, command: &str) -> Work {
+        let work = self.of_line(command);
+        if work.kind != StepKind::Command {
+            return work;
+        }
+        Work { title: title::of_line(&inner(&self.mask.text(command))), ..work }
+    }
+
     /// Classifies a process; none for shells, for wrappers (`sudo`, `timeout`, `xargs`: what they run is a process too),
     /// for filters, and for everything that neither the table nor a rule of `relay.toml` knows.
     pub(crate) fn of_process(&self, argv: &[String]) -> Option<Work> {
@@ -85,7 +97,9 @@ impl Rules {
         let known = process.known();
         match self.own_rule(&process.lines()) {
             Some(rule) => Some(by_rule(rule, known.map_or_else(|| process.title(), |(_, title)| title))),
-            None => known.map(|(kind, title)| Work::plain(kind, title)),
+            None => {
+                known.map(|(kind, title)| Work { fetches: process.fetches(), ..Work::plain(kind, title) })
+            }
         }
     }
 
@@ -97,7 +111,7 @@ impl Rules {
 
 fn by_rule(rule: &StepRule, title: String) -> Work {
     let StepRule { kind, limit_ms, stall_ms, on_limit, .. } = *rule;
-    Work { kind, title, limit_ms, stall_ms, on_limit }
+    Work { kind, title, limit_ms, stall_ms, on_limit, fetches: false }
 }
 
 #[cfg(test)]

@@ -16,12 +16,14 @@ pub(crate) struct Work {
     pub(crate) stall_ms: Option<u64>,
     /// What the rule that matched wants at either limit; the job's choice where none is given.
     pub(crate) on_limit: Option<OnLimit>,
+    /// It fetches a program and then runs it (`npx`), and is an install only until then.
+    pub(crate) fetches: bool,
 }
 
 impl Work {
     /// Work for which no rule of `relay.toml` says anything.
     pub(crate) fn plain(kind: StepKind, title: String) -> Self {
-        Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None }
+        Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None, fetches: false }
     }
 }
 

@@ -1,0 +1,134 @@
+//! The workspace's copy of the log is written by a thread of its own: a disk that hangs there holds up nothing else.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::workspace_log::{Part, WorkspaceLog};
+
+/// If so much waits to be written, nothing more is read from the worker.
+const FULL: usize = 1024 * 1024;
+/// Pieces of one part are put together up to this size, to be written with one call.
+const PIECE: usize = 64 * 1024;
+/// How long one write may take: a busy disk needs a second.
+const HUNG: Duration = Duration::from_secs(5);
+
+/// The writing end.
+#[derive(Debug)]
+pub(super) struct LogCopy(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    drained: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pieces: VecDeque<(Part, Vec<u8>)>,
+    bytes: usize,
+    /// Since when a write is under way.
+    writes: Option<Instant>,
+    trouble: Option<String>,
+    closed: bool,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes until nothing more comes, or a write fails.
+    fn run(&self, log: &mut WorkspaceLog) {
+        loop {
+            let mut queue = self.queue();
+            while queue.pieces.is_empty() && !queue.closed {
+                queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            let Some((part, bytes)) = queue.pieces.pop_front() else { return };
+            queue.writes = Some(Instant::now());
+            drop(queue);
+            let written = log.append(part, &bytes);
+            let mut queue = self.queue();
+            queue.writes = None;
+            queue.bytes -= bytes.len();
+            if let Err(error) = written {
+                queue.trouble = Some(error.to_string());
+                queue.pieces.clear();
+                queue.closed = true;
+            }
+            if queue.pieces.is_empty() {
+                self.drained.notify_waiters();
+            }
+        }
+    }
+}
+
+impl LogCopy {
+    /// Begins to write.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub(super) fn begin(mut log: WorkspaceLog) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        std::thread::Builder::new().name("copy".to_owned()).spawn(move || own.run(&mut log))?;
+        Ok(Self(shared))
+    }
+
+    /// Hands over what is to be written.
+    pub(super) fn append(&self, part: Part, bytes: &[u8]) {
+        let mut queue = self.0.queue();
+        if queue.closed || bytes.is_empty() {
+            return;
+        }
+        queue.bytes += bytes.len();
+        match queue.pieces.back_mut() {
+            Some((last, piece)) if *last == part && piece.len() < PIECE => piece.extend_from_slice(bytes),
+            _ => queue.pieces.push_back((part, bytes.to_vec())),
+        }
+        self.0.filled.notify_one();
+    }
+
+    /// Whether so much waits that no more should come.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.queue().bytes >= FULL
+    }
+
+    /// Why nothing can be written any more, if that is so.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let queue = self.0.queue();
+        let hangs = queue.writes.is_some_and(|since| since.elapsed() >= HUNG);
+        let hung = || format!("its disk gave no answer for {} s", HUNG.as_secs());
+        queue.trouble.clone().or_else(|| hangs.then(hung))
+    }
+
+    /// Waits until all is written, or for as long as a write may take.
+    pub(super) async fn drained(&self) {
+        let drained = async {
+            loop {
+                // Registered before the look, so that an end in between is not missed.
+                let drained = self.0.drained.notified();
+                tokio::pin!(drained);
+                drained.as_mut().enable();
+                if self.0.queue().bytes == 0 || self.0.queue().closed {
+                    return;
+                }
+                drained.await;
+            }
+        };
+        // One that hangs is left behind.
+        let _ = timeout(HUNG, drained).await;
+    }
+}
+
+impl Drop for LogCopy {
+    fn drop(&mut self) {
+        self.0.queue().closed = true;
+        self.0.filled.notify_one();
+    }
+}

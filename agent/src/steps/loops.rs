@@ -1,0 +1,111 @@
+//! A worker that goes round in a circle: the same command fails again and again, or two take turns, and no file changes.
+//! Pure.
+
+/// Rounds after which it is told for the first time; then each time that they have doubled.
+const ROUNDS: u32 = 5;
+
+/// A command that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ended {
+    command: String,
+    failed: bool,
+}
+
+/// The last commands of a worker.
+#[derive(Debug)]
+pub(crate) struct Loops {
+    last: Option<Ended>,
+    before: Option<Ended>,
+    /// How often the last one has failed in a row.
+    same: u32,
+    /// How many commands in a row were each the same as the one before the last.
+    turns: u32,
+    /// Rounds at which it is told next.
+    next: u32,
+}
+
+impl Default for Loops {
+    fn default() -> Self {
+        Self { last: None, before: None, same: 0, turns: 0, next: ROUNDS }
+    }
+}
+
+impl Loops {
+    /// A command has ended; gives what to tell of a circle. `title` is what people see of it.
+    pub(crate) fn ended(&mut self, command: &str, title: &str, failed: bool) -> Option<String> {
+        let ended = Ended { command: command.to_owned(), failed };
+        let again = self.last.as_ref() == Some(&ended);
+        self.same = if failed { if again { self.same + 1 } else { 1 } } else { 0 };
+        self.turns = if !again && self.before.as_ref() == Some(&ended) { self.turns + 1 } else { 0 };
+        let fails = failed || self.last.as_ref().is_some_and(|last| last.failed);
+        self.before = self.last.replace(ended);
+        // The first of each pair was there before it could be seen as one.
+        let rounds = if fails && self.turns > 0 { self.turns.div_ceil(2) + 1 } else { 0 };
+        if self.same <= 1 && self.turns == 0 {
+            self.next = ROUNDS;
+        }
+        let what = if self.same >= self.next {
+            format!("the same step failed {} times: {title}", self.same)
+        } else if rounds >= self.next && self.turns.is_multiple_of(2) {
+            format!("the same two steps took turns {rounds} times and failed: {title} and the one before it")
+        } else {
+            return None;
+        };
+        self.next = self.next.saturating_mul(2);
+        Some(format!("no progress: {what}, and no file was changed in between"))
+    }
+
+    /// A file was changed: what failed may succeed now.
+    pub(crate) fn changed(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends commands (a capital letter fails); gives when something was told, and what.
+    fn told(course: &str) -> Vec<(usize, String)> {
+        let mut loops = Loops::default();
+        let mut told = Vec::new();
+        for (n, c) in (1..).zip(course.chars()) {
+            if c == '*' {
+                loops.changed();
+                continue;
+            }
+            let said = loops.ended(&c.to_string(), &c.to_string(), c.is_ascii_uppercase());
+            told.extend(said.map(|said| (n, said)));
+        }
+        told
+    }
+
+    fn at(course: &str) -> Vec<usize> {
+        told(course).into_iter().map(|(n, _)| n).collect()
+    }
+
+    #[test]
+    fn a_step_that_fails_again_and_again_is_told_with_its_count_ever_more_seldom() {
+        let all = told(&"A".repeat(40));
+        assert_eq!(all.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [5, 10, 20, 40]);
+        assert_eq!(
+            all[0].1,
+            "no progress: the same step failed 5 times: A, and no file was changed in between"
+        );
+    }
+
+    #[test]
+    fn two_steps_that_take_turns_are_told_and_what_succeeds_is_no_circle() {
+        assert_eq!(at("AbAbAbAbAb"), [10]);
+        assert_eq!(at("ABABABABAB"), [10]);
+        assert_eq!(at(&"ab".repeat(20)), [] as [usize; 0]);
+        assert_eq!(at(&"a".repeat(40)), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn other_steps_and_changed_files_begin_anew() {
+        assert_eq!(at("AAAA*AAAA*AAAA"), [] as [usize; 0]);
+        assert_eq!(at("AAAAbAAAAcAAAA"), [] as [usize; 0]);
+        assert_eq!(at("AAAA*AAAAA"), [10]);
+    }
+}

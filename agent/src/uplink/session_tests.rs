@@ -1,0 +1,228 @@
+//! What goes out where the files of one run are bad, or the relay has forgotten what it held.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::event::{Event, EventBody, FinalState};
+
+use super::*;
+use crate::job::Place;
+
+fn id(job: &str) -> RunId {
+    RunId { job: job.parse().unwrap(), epoch: 1 }
+}
+
+fn finished() -> EventBody {
+    EventBody::Finished { state: FinalState::Completed, error: None, exit_code: Some(0), changes: None }
+}
+
+/// A spool and a relay that remembers what it is sent.
+struct Site {
+    dir: tempfile::TempDir,
+    spool: Arc<Spool>,
+    jobs: Arc<Jobs>,
+    held: BTreeMap<RunId, (Vec<Event>, Vec<u8>)>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Arc::new(Spool::open(dir.path()).unwrap());
+        let (env, agent) = (BTreeMap::default(), "a".to_owned());
+        let place = Place { agent, state: PathBuf::from("/"), env, container: false, root: false };
+        let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
+        Self { dir, spool, jobs, held: BTreeMap::new() }
+    }
+
+    fn run(&self, job: &str) -> Arc<JobSpool> {
+        self.spool.get(&id(job)).unwrap_or_else(|| self.spool.create(id(job), "{}", Arc::default()).unwrap())
+    }
+
+    /// A run that is over, with these lines and so much output.
+    fn whole(&self, job: &str, events: u32, output: usize) -> Arc<JobSpool> {
+        let run = self.run(job);
+        run.append_all(
+            (0..events).map(|n| EventBody::Message { text: format!("event {n} {}", "x".repeat(1000)) }),
+        );
+        run.append_output(&vec![b'o'; output]);
+        run.append_all([EventBody::Cleanup { killed: 2, survivors: 0 }, finished()]);
+        run
+    }
+
+    fn file(&self, job: &str, name: &str) -> PathBuf {
+        let folder = format!("{}.1", job.replace('#', "."));
+        let spools = fs::read_dir(self.dir.path()).unwrap().flatten();
+        spools.map(|spool| spool.path().join(&folder).join(name)).find(|path| path.exists()).unwrap()
+    }
+
+    fn durable(&self) -> Vec<Durable> {
+        let held = self.held.iter().map(|(run, (events, output))| Durable {
+            job: run.job.clone(),
+            epoch: run.epoch,
+            seq: events.len() as u64,
+            output: output.len() as u64,
+            closed: false,
+        });
+        held.collect()
+    }
+
+    /// Serves a connection until nothing more is to be sent; acknowledges all if it is `honest`.
+    fn serve(&mut self, honest: bool) {
+        let (spool, jobs) = (Arc::clone(&self.spool), Arc::clone(&self.jobs));
+        let mut session = Session::new(&spool, &jobs, self.durable());
+        let mut idle = 0;
+        while idle < 3 {
+            let Some(frame) = session.next().expect("the connection goes on") else {
+                idle += 1;
+                continue;
+            };
+            let ack = self.take(wire::decode(&frame).unwrap());
+            if honest {
+                session.take(ack).unwrap();
+            }
+        }
+    }
+
+    fn take(&mut self, frame: AgentFrame) -> RelayFrame {
+        match frame {
+            AgentFrame::Events { job, epoch, first_seq, batch } => {
+                let (events, _) = self.held.entry(RunId { job: job.clone(), epoch }).or_default();
+                for (seq, event) in (first_seq..).zip(batch) {
+                    assert!(seq <= events.len() as u64 + 1, "a gap before event {seq}");
+                    if seq == events.len() as u64 + 1 {
+                        events.push(event);
+                    }
+                }
+                RelayFrame::Ack { job, epoch, seq: events.len() as u64 }
+            }
+            AgentFrame::Output { job, epoch, offset, bytes } => {
+                let (_, output) = self.held.entry(RunId { job: job.clone(), epoch }).or_default();
+                let at = usize::try_from(offset).unwrap();
+                assert!(at <= output.len(), "a gap in the output");
+                let seen = output.len() - at;
+                output.extend_from_slice(bytes.get(seen..).unwrap_or_default());
+                RelayFrame::OutputAck { job, epoch, offset: output.len() as u64 }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn bodies(&self, job: &str) -> Vec<&EventBody> {
+        self.held[&id(job)].0.iter().map(|event| &event.body).collect()
+    }
+
+    fn text(&self, job: &str) -> String {
+        String::from_utf8(self.held[&id(job)].1.clone()).unwrap()
+    }
+}
+
+fn cut(path: &Path, len: u64) {
+    fs::File::options().write(true).open(path).unwrap().set_len(len).unwrap();
+}
+
+/// Holds that the sound run came whole and that of the bad one its end came, behind a warning.
+fn told(site: &Site) {
+    assert_eq!(site.bodies("sound#1").len(), 12);
+    let bad = site.bodies("bad#1");
+    let end = [&EventBody::Cleanup { killed: 2, survivors: 0 }, &finished()];
+    assert!(bad.ends_with(&end), "{bad:#?}");
+    assert!(bad.iter().any(|body| matches!(body, EventBody::Warning { .. })), "{bad:#?}");
+}
+
+#[test]
+fn a_run_whose_file_was_cut_off_keeps_no_other_from_the_relay_and_still_gets_its_end() {
+    let mut site = Site::new();
+    site.whole("bad#1", 10, 0);
+    site.whole("sound#1", 10, 0);
+    cut(&site.file("bad#1", "events.000001"), 3000);
+    site.serve(true);
+    told(&site);
+}
+
+#[test]
+fn a_run_with_a_missing_segment_keeps_no_other_from_the_relay_and_still_gets_its_end() {
+    let mut site = Site::new();
+    site.whole("bad#1", 3000, 0);
+    site.whole("sound#1", 10, 0);
+    fs::remove_file(site.file("bad#1", "events.000001")).unwrap();
+    site.serve(true);
+    told(&site);
+}
+
+#[test]
+fn a_run_whose_folder_is_gone_keeps_no_other_from_the_relay_and_still_gets_its_end() {
+    let mut site = Site::new();
+    site.whole("bad#1", 3000, 0);
+    site.whole("sound#1", 10, 0);
+    fs::remove_dir_all(site.file("bad#1", "events.000001").parent().unwrap()).unwrap();
+    site.serve(true);
+    told(&site);
+}
+
+#[test]
+fn a_segment_that_is_a_folder_is_set_aside_like_any_damage() {
+    let mut site = Site::new();
+    site.whole("bad#1", 3000, 0);
+    site.whole("sound#1", 10, 0);
+    let path = site.file("bad#1", "events.000002");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    site.serve(true);
+    told(&site);
+}
+
+#[test]
+fn output_that_was_cut_off_is_told_and_keeps_no_event_from_the_relay() {
+    let mut site = Site::new();
+    site.whole("bad#1", 10, 100_000);
+    site.whole("sound#1", 10, 0);
+    cut(&site.file("bad#1", "output"), 10_000);
+    site.serve(true);
+    assert_eq!(site.bodies("sound#1").len(), 12);
+    assert_eq!(site.bodies("bad#1").last(), Some(&&finished()));
+    let (text, note) =
+        (site.text("bad#1"), "[… 90000 bytes of output lost: the agent's spool was damaged …]");
+    assert!(
+        text.starts_with(&"o".repeat(10_000)) && text.contains(note),
+        "{}",
+        &text[10_000.min(text.len())..]
+    );
+}
+
+#[test]
+fn a_relay_that_has_forgotten_output_is_told_how_much_is_gone_and_gets_no_zeroes() {
+    let mut site = Site::new();
+    let run = site.run("old#1");
+    run.append_output(&vec![b'o'; 3 * 1024 * 1024]);
+    run.append_output(b"\nthe last line\n");
+    site.serve(true);
+    site.held.get_mut(&id("old#1")).unwrap().1.truncate(100);
+    site.serve(true);
+    let text = site.text("old#1");
+    assert!(!text.contains('\0'), "zeroes at {:?}", text.find('\0'));
+    assert!(text.ends_with("\nthe last line\n"));
+    let note = text.split_once("[… ").unwrap().1.split_once(" bytes of output lost: ").unwrap();
+    let lost: usize = note.0.parse().unwrap();
+    let kept = text.matches('o').count()
+        - note.1.lines().next().unwrap().matches('o').count()
+        - "bytes of output lost".matches('o').count();
+    assert_eq!((lost + kept), 3 * 1024 * 1024, "{}", note.1.lines().next().unwrap());
+}
+
+#[test]
+fn a_relay_that_has_forgotten_events_gets_the_end_once_more_before_the_run_is_forgotten() {
+    let mut site = Site::new();
+    site.run("old#1").append_all((0..10).map(|n| EventBody::Message { text: format!("event {n}") }));
+    site.serve(true);
+    let run = site.run("old#1");
+    run.append_output(b"the last line\n");
+    run.append_all([EventBody::Cleanup { killed: 2, survivors: 0 }, finished()]);
+    // All events are acknowledged, the output is not.
+    let spool = Arc::clone(&site.spool);
+    run.ack(run.last_seq());
+    drop(run);
+    site.serve(true);
+    assert_eq!(site.bodies("old#1").last(), Some(&&finished()));
+    assert!(spool.all().is_empty(), "all of it is there");
+}
