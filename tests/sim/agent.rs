@@ -1,26 +1,31 @@
 //! What the agent does: its workers, its connection, its falls.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, FinalState, JobError, StepOutcome};
 use common::ids::JobId;
 use common::job::StepKind;
 use common::wire::{self, AgentFrame, RelayFrame};
-use worker_agent::internals::AgentSide;
+use worker_agent::internals::{AgentSide, JobLimit};
 
 use crate::model::Stage;
 use crate::network::{Arrival, ConnId};
-use crate::world::{End, Fall, World};
+use crate::world::{End, Fall, STEP, World};
 
 impl World {
     /// The agent has started: its spool must hold what its disk did not lose.
     pub(crate) fn woke(&mut self, agent: &AgentSide, last: Fall) -> Result<(), String> {
         self.welcomed = false;
+        self.slots.clear();
+        self.limits.clear();
         let runs = agent.runs();
         self.say(|| format!("agent: life {}, holds {runs:?}", self.life));
         for (id, job) in &mut self.model.jobs {
             let Some(run) = runs.iter().find(|run| run.job == *id) else {
-                if job.is_spooled() {
+                if job.is_spooled() && job.damaged {
+                    job.wipe();
+                } else if job.is_spooled() {
                     return Err(format!("{id} is gone from the spool"));
                 }
                 continue;
@@ -30,7 +35,7 @@ impl World {
             let before = job.kept();
             job.restarted(&held, self.relay.book.walked(id)).map_err(|e| format!("{id}: {e}"))?;
             let safe = if last == Fall::Power { job.synced } else { before };
-            if job.kept() < safe {
+            if job.kept() < safe && !job.damaged {
                 return Err(format!("{id}: of {before} events {} are left, {safe} were safe", job.kept()));
             }
             job.stage = if run.finished { Stage::Finished } else { Stage::CutOff };
@@ -118,8 +123,10 @@ impl World {
         agent.append(id, 1, body.clone());
         self.written(id, last);
         if let Some(job) = self.model.jobs.get_mut(id) {
-            job.spooled(body, self.life);
+            job.spooled(body, self.life, self.clocks.now);
             if last {
+                self.slots.remove(id);
+                self.limits.remove(id);
                 job.stage = Stage::Finished;
                 job.synced = job.kept();
             }
@@ -182,8 +189,41 @@ impl World {
         let Some(id) = self.some_alive() else { return };
         self.serial += 1;
         let exit_code = Some(self.serial);
-        let state = FinalState::Completed;
+        let told = self.model.jobs.get(&id).is_some_and(|job| job.told);
+        let state = if told { FinalState::Cancelled } else { FinalState::Completed };
         self.spool(agent, &id, EventBody::Finished { state, error: None, exit_code, changes: None });
+    }
+
+    /// What its clocks have to say: of jobs that are over their limit, and of slots that become free.
+    pub(crate) fn check_limits(&mut self, agent: &AgentSide) -> Result<(), String> {
+        let (now, real) = (self.clocks.now, self.clocks.agent_monotonic());
+        self.slots.retain(|_, until| until.is_none_or(|until| until > now));
+        let mut over = Vec::new();
+        for (id, limit) in &mut self.limits {
+            limit.ran += STEP;
+            let worked = limit.ran + PAUSE * limit.pauses;
+            match limit.measured.is_over(real) {
+                true if worked + STEP < limit.limit => {
+                    return Err(format!(
+                        "{id} timed out after {worked:?} of work, before its limit of {:?}",
+                        limit.limit
+                    ));
+                }
+                false if limit.ran > limit.limit + LATE => {
+                    return Err(format!("{id} has run for {:?}, its limit is {:?}", limit.ran, limit.limit));
+                }
+                is_over => over.extend(is_over.then(|| id.clone())),
+            }
+        }
+        for id in over {
+            self.serial += 1;
+            self.tally.timeouts += 1;
+            let message = format!("over its limit {}", self.serial);
+            let error = Some(JobError { kind: FailureKind::JobTimeout, message, step: None });
+            let state = FinalState::Failed;
+            self.spool(agent, &id, EventBody::Finished { state, error, exit_code: None, changes: None });
+        }
+        Ok(())
     }
 
     /// What the agent does with a run that its last life has left without an end.
@@ -221,6 +261,7 @@ impl World {
             let id = self.network.dial();
             end.conn = Some(id);
             self.say(|| format!("agent: dials {id}"));
+            self.asked = self.clocks.now;
             self.say_to_relay(id, &agent.hello(self.mix.capacity))?;
         }
         Ok(())
@@ -262,6 +303,17 @@ impl World {
             (None, frame) => {
                 end.link = Some(agent.welcomed(frame)?);
                 self.welcomed = true;
+                let unsure = self.model.unsure.entry(self.life).or_default();
+                *unsure = (*unsure).max(self.clocks.now - self.asked);
+            }
+            (Some(_), RelayFrame::Start { job, epoch, .. }) if self.is_full_for(agent, &job) => {
+                let reason = "as many jobs as it can run".to_owned();
+                self.say_to_relay(id, &AgentFrame::Refused { job, epoch, reason, busy: true })?;
+            }
+            (Some(_), RelayFrame::Cancel { job, .. }) => {
+                if let Some(job) = self.model.jobs.get_mut(&job) {
+                    job.told = job.stage == Stage::Alive;
+                }
             }
             (Some(_), RelayFrame::Start { job, epoch, spec }) => {
                 let reply = agent.take_job(&job, epoch, &spec).map_err(|e| format!("{job}: {e}"))?;
@@ -270,7 +322,7 @@ impl World {
             }
             (Some(link), frame) => match link.take(frame) {
                 // Of a run whose agent was lost before any event of it was durable the relay may still have output.
-                Err(reason) if end.replayed || self.wipes > 0 => {
+                Err(reason) if end.replayed || self.wipes > 0 || self.has_damage() => {
                     self.say(|| format!("agent: leaves {id}: {reason}"));
                     self.hang_up(id, end);
                 }
@@ -289,13 +341,17 @@ impl World {
     }
 
     fn took(&mut self, agent: &AgentSide, id: &JobId) {
-        let life = self.life;
+        let (life, now) = (self.life, self.clocks.now);
+        let limit = Duration::from_secs(self.rng.u64(10..60));
         let Some(job) = self.model.jobs.get_mut(id).filter(|job| !job.is_spooled()) else { return };
         let first = agent.events(id, 1).unwrap_or_default();
         for event in first {
-            job.spooled(event.body, life);
+            job.spooled(event.body, life, now);
         }
         (job.stage, job.synced) = (Stage::Alive, job.kept());
+        self.slots.insert(id.clone(), None);
+        let measured = agent.limit(common::duration::millis(limit));
+        self.limits.insert(id.clone(), Limit { measured, limit, ran: Duration::ZERO, pauses: 0 });
         self.written(id, true);
     }
 
@@ -308,10 +364,56 @@ impl World {
             }
             self.relay.book.complete(id, job).map_err(|e| format!("the spool let {id} go, but {e}"))?;
             job.stage = Stage::Nothing;
+            self.limits.remove(id);
+            // Of a worker that nobody wants any more it takes a while to be rid.
+            if let Some(slot) = self.slots.get_mut(id) {
+                *slot = Some(self.clocks.now + Duration::from_secs(3));
+            }
         }
         Ok(())
     }
+
+    /// Whether there is no room for this job, which the agent does not have yet.
+    fn is_full_for(&self, agent: &AgentSide, job: &JobId) -> bool {
+        let has = agent.runs().iter().any(|run| run.job == *job);
+        !has && self.slots.len() >= self.mix.capacity as usize
+    }
+
+    fn has_damage(&self) -> bool {
+        self.model.jobs.values().any(|job| job.damaged)
+    }
+
+    /// A segment of a job's spool is not what it was.
+    pub(crate) fn spoil_spool(&mut self) {
+        let spooled = self.model.jobs.iter().filter(|(_, job)| job.is_spooled() && !job.damaged);
+        let Some(id) = spooled.map(|(id, _)| id.clone()).next() else { return };
+        let folder = self.folder(&id);
+        if crate::spoiled::in_spool(&folder, &mut self.rng) {
+            self.say(|| format!("the spool of {id} is damaged"));
+            self.tally.spoiled += 1;
+            self.disk.forget(&folder);
+            if let Some(job) = self.model.jobs.get_mut(&id) {
+                job.damaged = true;
+            }
+        }
+    }
 }
+
+/// The limit of a job, as the agent measures it and as it is.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    measured: JobLimit,
+    limit: Duration,
+    /// For how long agent and job have run.
+    ran: Duration,
+    /// How often they were frozen.
+    pub(crate) pauses: u32,
+}
+
+/// What a pause may count for in a limit.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How late a limit may be noticed.
+const LATE: Duration = Duration::from_secs(1);
 
 fn is_end(bytes: &[u8]) -> bool {
     let Ok(AgentFrame::Events { batch, .. }) = wire::decode(bytes) else { return false };

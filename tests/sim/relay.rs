@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::ids::JobId;
 use common::wire::{self, AgentFrame, Durable, RelayFrame};
 use fastrand::Rng;
-use relay::internals::{RelaySide, Said};
+use relay::internals::{Clock, Holder, Planted, RelaySide, Request, Said, file_request};
 
 use crate::book::{Book, file};
 use crate::disk::{Disk, lengths, take_back};
@@ -20,14 +20,31 @@ pub(crate) struct Relay {
     root: PathBuf,
     registry: PathBuf,
     side: Option<RelaySide>,
+    /// Goes on from one relay to the next.
+    clock: Clock,
+    /// The last relay, for requests.
+    last: Option<Holder>,
+    /// Time that it did not get.
+    owed: Duration,
+    planted: Option<Planted>,
     disk: Disk,
     pub(crate) book: Book,
 }
 
 impl Relay {
-    pub(crate) fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path, clock: Clock, planted: Option<Planted>) -> Self {
         let registry = root.join("platform/workers");
-        Self { root: root.to_owned(), registry, side: None, disk: Disk::default(), book: Book::default() }
+        Self {
+            root: root.to_owned(),
+            registry,
+            side: None,
+            clock,
+            last: None,
+            owed: Duration::ZERO,
+            planted,
+            disk: Disk::default(),
+            book: Book::default(),
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -43,12 +60,44 @@ impl Relay {
     }
 
     /// Starts it; what it finds must be everything that was durable.
-    pub(crate) fn start(&mut self, model: &Model) -> Result<(), String> {
-        let side = RelaySide::open(&self.root).map_err(|e| format!("the relay does not start: {e}"))?;
-        self.side = Some(side);
+    pub(crate) fn start(&mut self, model: &Model, spoiled: Option<&JobId>) -> Result<(), String> {
+        self.clock = self.clock.handed_over();
+        let side = RelaySide::open_with(&self.root, self.clock.clone(), self.planted)
+            .map_err(|e| format!("the relay does not start: {e}"))?;
+        (self.side, self.owed) = (Some(side), Duration::ZERO);
         self.rest();
         self.looked(model)?;
-        model.jobs.keys().try_for_each(|job| self.book.record(&self.registry, job))
+        let readable = model.jobs.keys().filter(|job| Some(*job) != spoiled);
+        readable.into_iter().try_for_each(|job| self.book.record(&self.registry, job))
+    }
+
+    /// Time passes; it comes to a relay that is `frozen` when that goes on. Gives why connections were closed.
+    pub(crate) fn pass(
+        &mut self,
+        time: Duration,
+        frozen: bool,
+        network: &mut Network,
+    ) -> Result<Vec<String>, String> {
+        let Some(side) = &mut self.side else { return Ok(Vec::new()) };
+        self.owed += time;
+        if frozen {
+            return Ok(Vec::new());
+        }
+        let said = side.pass(std::mem::take(&mut self.owed));
+        if side.is_down() {
+            return Err("the relay obeyed a request that was meant for another one".to_owned());
+        }
+        self.send(said, network)
+    }
+
+    /// Files a request.
+    pub(crate) fn file(&self, request: &Request) {
+        file_request(&self.root, request).expect("a request can be filed");
+    }
+
+    /// Who is to be named in a request that nobody may obey.
+    pub(crate) fn earlier(&self) -> Option<Holder> {
+        self.last.clone()
     }
 
     pub(crate) fn launch(&mut self) -> Result<Option<JobId>, String> {
@@ -89,7 +138,6 @@ impl Relay {
         network: &mut Network,
     ) -> Result<Vec<String>, String> {
         let Some(side) = &mut self.side else { return Ok(Vec::new()) };
-        side.pass(Duration::from_millis(7));
         let mut said = side.commit(most);
         said.extend(side.bury_all_but(living));
         self.looked(model)?;
@@ -107,7 +155,8 @@ impl Relay {
     /// A second without news: what was put off is done by then.
     pub(crate) fn rest(&mut self) {
         if let Some(side) = &mut self.side {
-            side.pass(Duration::from_secs(1));
+            // What it says meanwhile is lost with its connection, or said again.
+            drop(side.pass(Duration::from_secs(1)));
         }
     }
 
@@ -154,6 +203,7 @@ impl Relay {
     pub(crate) fn kill(&mut self, network: &mut Network) {
         let before = lengths(&self.root);
         let ids = fs::read(self.registry.join("event-ids"));
+        self.last = self.side.as_ref().map(RelaySide::holder).or_else(|| self.last.take());
         drop(self.side.take());
         take_back(&before);
         // An orderly end writes it; this is none.

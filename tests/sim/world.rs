@@ -5,21 +5,33 @@
 //! healing: no more faults; everything must be delivered within a bounded number of rounds
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use common::ids::JobId;
 use common::wire;
 use fastrand::Rng;
+use relay::internals::Clock;
 use worker_agent::internals::{AgentSide, Link};
 
+use crate::agent::Limit;
+use crate::clocks::{Clocks, Side};
 use crate::disk::{Disk, lengths, take_back};
 use crate::mix::{Action, Mix};
 use crate::model::Model;
 use crate::network::{ConnId, Network};
+use crate::planted::Planted;
 use crate::relay::Relay;
+use crate::spoiled::Spoiled;
 use crate::trace::{Tally, Trace};
 
 /// Rounds within which everything must be delivered once nothing is broken any more.
 const HEALING: u32 = 500;
+/// Rounds within which every other job must be over while the file of one is still spoiled.
+const WITH_SPOILED: u32 = 200;
+/// What passes in a step.
+pub(crate) const STEP: Duration = Duration::from_millis(100);
 
 /// Everything of one seed but the agent, whose life a connection borrows from.
 pub(crate) struct World {
@@ -42,6 +54,16 @@ pub(crate) struct World {
     pub(crate) step: u64,
     /// The agent was welcomed in this life.
     pub(crate) welcomed: bool,
+    pub(crate) clocks: Clocks,
+    /// When the agent greeted last.
+    pub(crate) asked: Duration,
+    /// The sides that get no time, and until when.
+    pub(crate) frozen: BTreeMap<Side, Duration>,
+    /// Workers that are there; of those that are being got rid of, until when.
+    pub(crate) slots: BTreeMap<JobId, Option<Duration>>,
+    pub(crate) limits: BTreeMap<JobId, Limit>,
+    pub(crate) spoiled: Option<Spoiled>,
+    planted: Planted,
 }
 
 /// The agent's end of its connection.
@@ -68,16 +90,18 @@ pub(crate) enum Fall {
 ///
 /// # Errors
 /// What was found to be wrong.
-pub(crate) fn play(seed: u64, folder: &Path, tell: bool) -> Result<Tally, String> {
+pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, tell: bool) -> Result<Tally, String> {
     let mut rng = Rng::with_seed(seed);
     let mix = Mix::drawn(&mut rng);
+    let clocks = Clocks::drawn(&mut rng);
+    let clock = Clock::given(std::sync::Arc::clone(&clocks.relay));
     let mut world = World {
         rng,
         trace: Trace::new(tell),
         tally: Tally { seeds: 1, ..Tally::default() },
         mix,
         network: Network::default(),
-        relay: Relay::new(&folder.join("project")),
+        relay: Relay::new(&folder.join("project"), clock, planted.relay),
         model: Model::default(),
         disk: Disk::default(),
         state: folder.join("agent"),
@@ -87,6 +111,13 @@ pub(crate) fn play(seed: u64, folder: &Path, tell: bool) -> Result<Tally, String
         sent: Vec::new(),
         step: 0,
         welcomed: false,
+        clocks,
+        asked: Duration::ZERO,
+        frozen: BTreeMap::new(),
+        slots: BTreeMap::new(),
+        limits: BTreeMap::new(),
+        spoiled: None,
+        planted,
     };
     let mut fall = Fall::Kill;
     while fall != Fall::Over {
@@ -111,7 +142,10 @@ impl World {
     /// One life of the agent.
     fn live(&mut self, last: Fall) -> Result<Fall, String> {
         self.life += 1;
-        let agent = AgentSide::open(&self.state, &self.living()).map_err(|e| format!("no spool: {e}"))?;
+        let machine = std::sync::Arc::clone(&self.clocks.agent);
+        let agent = AgentSide::open(&self.state, &self.living(), machine, self.planted.agent)
+            .map_err(|e| format!("no spool: {e}"))?;
+        self.frozen.remove(&Side::Agent);
         self.woke(&agent, last)?;
         let mut end = End::default();
         let fall = loop {
@@ -120,7 +154,11 @@ impl World {
                 self.heal(&agent, &mut end)?;
                 break Fall::Over;
             }
+            self.pass(&agent)?;
             let action = self.mix.draw(&mut self.rng);
+            if action.side().is_some_and(|side| self.is_frozen(side)) {
+                continue;
+            }
             if let Some(fall) = self.act(action, &agent, &mut end)? {
                 break fall;
             }
@@ -164,6 +202,13 @@ impl World {
             Action::KillAgent => return Ok(Some(Fall::Kill)),
             Action::PowerAgent => return Ok(Some(Fall::Power)),
             Action::WipeAgent => return Ok(Some(Fall::Wipe)),
+            Action::FreezeAgent => self.freeze(Side::Agent),
+            Action::FreezeRelay => self.freeze(Side::Relay),
+            Action::SetClock => self.set_clock(),
+            Action::SpoilRecord => self.spoil_record(),
+            Action::SpoilSpool => self.spoil_spool(),
+            Action::Cancel => self.cancel(),
+            Action::LeaveRequest => self.leave_request(),
         }
         Ok(None)
     }
@@ -172,22 +217,53 @@ impl World {
     fn heal<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
         self.say(|| "healing".to_owned());
         self.network.mend();
+        self.frozen.clear();
+        if let Some(spoiled) = self.spoiled.as_ref().map(|spoiled| spoiled.job.clone()) {
+            self.heal_others(&spoiled, agent, end)?;
+            self.mend_record()?;
+        }
         for _ in 0..HEALING {
-            self.step += 1;
-            self.start_relay()?;
-            self.end_lost(agent);
-            self.finish(agent);
-            self.dial(agent, end)?;
-            while self.send(end)? {}
-            while self.receive()? {}
-            self.commit(usize::MAX)?;
-            while self.hear(agent, end)? {}
+            self.round(agent, end)?;
             if agent.runs().is_empty() && !self.relay.is_busy() && self.all_ended() {
                 return self.settled();
             }
         }
         let open: Vec<_> = self.model.jobs.keys().filter(|job| !self.relay.book.ended(job)).collect();
         Err(format!("it does not heal: {open:?} have no end, the spool holds {:?}", agent.runs()))
+    }
+
+    /// Everything that can be done, and a second.
+    fn round<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
+        self.step += 1;
+        for _ in 0..10 {
+            self.pass(agent)?;
+        }
+        self.start_relay()?;
+        self.end_lost(agent);
+        self.finish(agent);
+        self.dial(agent, end)?;
+        while self.send(end)? {}
+        while self.receive()? {}
+        self.commit(usize::MAX)?;
+        while self.hear(agent, end)? {}
+        Ok(())
+    }
+
+    /// While the file of one job is what it must not be, all others come to their end.
+    fn heal_others<'a>(
+        &mut self,
+        spoiled: &JobId,
+        agent: &'a AgentSide,
+        end: &mut End<'a>,
+    ) -> Result<(), String> {
+        for _ in 0..WITH_SPOILED {
+            self.round(agent, end)?;
+            if self.model.jobs.keys().all(|job| job == spoiled || self.relay.book.ended(job)) {
+                return Ok(());
+            }
+        }
+        let open = self.model.jobs.keys().filter(|job| *job != spoiled && !self.relay.book.ended(job));
+        Err(format!("the bad file of {spoiled} hurts others: {:?} have no end", open.collect::<Vec<_>>()))
     }
 
     fn all_ended(&self) -> bool {
@@ -212,7 +288,8 @@ impl World {
     pub(crate) fn start_relay(&mut self) -> Result<(), String> {
         if !self.relay.is_up() {
             self.say(|| "relay: starts".to_owned());
-            self.relay.start(&self.model)?;
+            let spoiled = self.spoiled.as_ref().map(|spoiled| &spoiled.job);
+            self.relay.start(&self.model, spoiled)?;
         }
         Ok(())
     }
@@ -222,7 +299,8 @@ impl World {
             && let Some(job) = self.relay.launch()?
         {
             self.say(|| format!("launch {job}"));
-            self.model.jobs.insert(job, crate::model::Job::default());
+            let launched = self.clocks.now;
+            self.model.jobs.insert(job, crate::model::Job::launched(launched));
         }
         Ok(())
     }
@@ -289,11 +367,12 @@ impl World {
         }
     }
 
-    fn kill_relay(&mut self) {
+    pub(crate) fn kill_relay(&mut self) {
         if self.relay.is_up() {
             self.say(|| "relay: killed".to_owned());
             self.tally.kills += 1;
             self.relay.kill(&mut self.network);
+            self.frozen.remove(&Side::Relay);
         }
     }
 
@@ -302,6 +381,7 @@ impl World {
             let in_commit = self.rng.bool();
             self.say(|| format!("relay: power fails{}", if in_commit { " while it commits" } else { "" }));
             self.tally.power_losses += 1;
+            self.frozen.remove(&Side::Relay);
             self.relay.lose_power(in_commit, &mut self.model, &mut self.network, &mut self.rng);
         }
     }

@@ -3,7 +3,10 @@
 //!
 //! ```text
 //! frame ──► take ──(queue)──► commit ──► Welcome, acks, Start │ close
+//! time ───► pass ──(heartbeat)──► requests, lost hints, agents that are away, pings, silent connections
 //! ```
+//!
+//! A [`Planted`] bug is one of this driver's own: what the daemon had wrong once. No program of the product has it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -15,22 +18,41 @@ use common::job::{CodexSettings, JobSpec, Limits, Runner, SPEC_SCHEMA};
 use common::rule::OnLimit;
 use common::wire::{AgentFrame, Durable, Hello, RelayFrame};
 use futures_util::FutureExt;
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use super::absent::{Absent, Due};
 use super::board::Board;
+use super::core::HEARTBEAT;
 use super::dispatch::{Action, AgentId, Dispatch};
 use super::input::Caller;
+use super::silence::Silence;
 use super::subscribe::Feed;
 use super::writer::{Changes, Command, Receipt, Writer};
-use crate::registry::Registry;
 use crate::registry::create::{Created, Draft, create};
+use crate::registry::lease::Holder;
+use crate::registry::requests::{self, Request};
+use crate::registry::{Registry, read};
+use crate::time::Clock;
+
+/// A mistake that the simulation has to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// An agent that said it is full is asked again only when an end of it is recorded.
+    FullUntilAnEnd,
+    /// A request to end a daemon is obeyed by whichever finds it.
+    AnyonesRequest,
+    /// One job that can't be read drops the answer to the whole hello.
+    WholeHello,
+}
 
 /// A relay whose time goes on only when it is told to.
 pub struct RelaySide {
     registry: Registry,
     writer: Writer,
+    clock: Clock,
+    holder: Holder,
     dispatch: Dispatch,
+    absent: Absent,
     changes: Changes,
     queue: VecDeque<Command>,
     connections: BTreeMap<u64, Connection>,
@@ -38,10 +60,16 @@ pub struct RelaySide {
     newest: BTreeMap<AgentId, u64>,
     /// What the clock says: it goes on only in [`RelaySide::pass`].
     now: Instant,
+    heartbeat: Instant,
+    /// A request has ended it.
+    is_down: bool,
+    planted: Option<Planted>,
 }
 
 struct Connection {
     caller: Caller,
+    silence: Silence,
+    ping: Instant,
     hello: Hello,
     receipts: Board<JobId, Receipt>,
     durable: Option<oneshot::Receiver<Vec<Durable>>>,
@@ -61,22 +89,40 @@ impl RelaySide {
     ///
     /// # Errors
     /// The registry can't be read or repaired.
-    #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
     pub fn open(root: &Path) -> io::Result<Self> {
+        Self::open_with(root, Clock::new(None), None)
+    }
+
+    /// The same with this clock, which goes on with the scale of an earlier relay, and perhaps a bug.
+    ///
+    /// # Errors
+    /// As there.
+    #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
+    pub fn open_with(root: &Path, clock: Clock, planted: Option<Planted>) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let registry = Registry::of(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
         let changes = Changes::new();
-        let (writer, active) = Writer::open(registry.clone(), changes.clone(), Feed::new())?;
+        let (writer, active) = Writer::open(registry.clone(), clock.clone(), changes.clone(), Feed::new())?;
+        if active.is_empty() {
+            clock.set_by_wall_clock();
+        }
+        let now = Instant::now();
         let mut side = Self {
             registry,
             writer,
+            holder: Holder { pid: 1, started_at: clock.now() },
+            clock,
             dispatch: Dispatch::default(),
+            absent: Absent::default(),
             changes,
             queue: VecDeque::new(),
             connections: BTreeMap::new(),
             newest: BTreeMap::new(),
-            now: Instant::now(),
+            now,
+            heartbeat: now,
+            is_down: false,
+            planted,
         };
         let mut said = Vec::new();
         for record in &active {
@@ -85,6 +131,7 @@ impl RelaySide {
         }
         for agent in side.dispatch.holders() {
             let actions = side.dispatch.agent_down(&agent, "the relay was started anew");
+            side.absent.gone(agent, side.time());
             side.act(actions, &mut said);
         }
         Ok(side)
@@ -97,7 +144,7 @@ impl RelaySide {
     pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
         let draft = Draft {
             name: name.parse().map_err(|_| io::Error::other("no name of a job"))?,
-            at: Timestamp::UNIX_EPOCH,
+            at: self.clock.now(),
             spec: &spec,
             workspace: "/w".to_owned(),
             engine: "local".to_owned(),
@@ -119,7 +166,9 @@ impl RelaySide {
             self.greet(id, *hello);
             return Ok(said);
         }
-        let connection = self.connections.get(&id).ok_or("the first frame was no hello")?;
+        let now = self.time();
+        let connection = self.connections.get_mut(&id).ok_or("the first frame was no hello")?;
+        connection.silence = Silence::since(now);
         let (caller, receipts) = (connection.caller.clone(), connection.receipts.clone());
         let newest = self.newest.get(&caller.agent) == Some(&id);
         match frame {
@@ -150,7 +199,9 @@ impl RelaySide {
         let (reply, durable) = oneshot::channel();
         let jobs = hello.jobs.clone();
         self.queue.push_back(Command::Durable { caller: caller.clone(), jobs, reply });
-        let connection = Connection { caller, hello, receipts: Board::new(), durable: Some(durable) };
+        let (silence, ping) = (Silence::since(self.time()), self.now);
+        let connection =
+            Connection { caller, silence, ping, hello, receipts: Board::new(), durable: Some(durable) };
         self.connections.insert(id, connection);
     }
 
@@ -159,11 +210,115 @@ impl RelaySide {
         !self.queue.is_empty()
     }
 
+    /// Who it is, for requests.
+    pub fn holder(&self) -> Holder {
+        self.holder.clone()
+    }
+
+    /// Whether a request has ended it.
+    pub fn is_down(&self) -> bool {
+        self.is_down
+    }
+
     /// Lets time go on, and does what becomes due.
-    pub fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) -> Vec<(u64, Said)> {
         self.now += time;
+        let mut said = Vec::new();
         if self.writer.due().is_some_and(|due| due <= self.now) {
             self.writer.tick(self.now);
+        }
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.look_at(id, &mut said);
+        }
+        if self.heartbeat <= self.now {
+            self.heartbeat = self.now + HEARTBEAT;
+            self.tick(&mut said);
+        }
+        said
+    }
+
+    fn time(&self) -> tokio::time::Instant {
+        self.now.into()
+    }
+
+    /// Pings a connection, or gives it up.
+    fn look_at(&mut self, id: u64, said: &mut Vec<(u64, Said)>) {
+        let (now, time) = (self.now, self.time());
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.silence.is_over(time) {
+            return said.push((id, Said::Closed("nothing was heard of the agent".to_owned())));
+        }
+        if connection.durable.is_none() && connection.ping <= now {
+            connection.ping = now + common::wire::PING_INTERVAL;
+            said.push((id, Said::Frame(RelayFrame::Ping { nonce: id })));
+        }
+    }
+
+    /// Regular work, as the core does it.
+    fn tick(&mut self, said: &mut Vec<(u64, Said)>) {
+        if self.dispatch.is_empty() && self.clock.was_set().is_some() {
+            self.clock.set_by_wall_clock();
+            said.extend(self.newest.values().map(|id| (*id, Said::Closed("the clock was set".to_owned()))));
+        }
+        for job in read::jobs(&self.registry).unwrap_or_default() {
+            self.take_in(&job, said);
+        }
+        self.look(said);
+        let newest = &self.newest;
+        let due = self.absent.due(|agent| newest.contains_key(agent), !newest.is_empty(), self.now.into());
+        for due in due {
+            if let Due::GiveUp(agent) = due {
+                let actions = self.dispatch.give_up(&agent);
+                self.act(actions, said);
+            }
+        }
+        if self.planted != Some(Planted::FullUntilAnEnd) {
+            let actions = self.dispatch.retry();
+            self.act(actions, said);
+        }
+    }
+
+    /// Takes in a job that nobody has told of.
+    fn take_in(&mut self, job: &JobId, said: &mut Vec<(u64, Said)>) {
+        let Ok(stored) = read::load(&self.registry, job) else { return };
+        if self.dispatch.place(job).is_some()
+            || stored.record.state.is_final()
+            || stored.record.schema > common::record::SCHEMA
+        {
+            return;
+        }
+        self.queue.push_back(Command::Adopt(job.clone()));
+        let actions = self.dispatch.record(&stored.record);
+        self.act(actions, said);
+    }
+
+    /// Looks for requests.
+    fn look(&mut self, said: &mut Vec<(u64, Said)>) {
+        for filed in requests::pending(&self.registry).unwrap_or_default() {
+            let obeys = |request: &Request| {
+                request.is_for(&self.holder) || self.planted == Some(Planted::AnyonesRequest)
+            };
+            let done = match filed.request.filter(obeys) {
+                Some(Request::Cancel { job, grace_ms }) => {
+                    self.take_in(&job, said);
+                    match self.dispatch.cancel(&job, grace_ms) {
+                        Some(actions) => {
+                            self.act(actions, said);
+                            false
+                        }
+                        None => !matches!(read::load(&self.registry, &job), Err(e) if e.kind() != io::ErrorKind::NotFound),
+                    }
+                }
+                Some(Request::Down { .. } | Request::Restart { .. }) => {
+                    self.is_down = true;
+                    true
+                }
+                _ => true,
+            };
+            if done {
+                // One that stays is looked at again.
+                let _ = requests::remove(&self.registry, &filed.path);
+            }
         }
     }
 
@@ -210,6 +365,9 @@ impl RelaySide {
             }
         };
         connection.durable = None;
+        if self.planted == Some(Planted::WholeHello) && durable.len() < connection.hello.jobs.len() {
+            return said.push((id, Said::Closed("the registry can't be read".to_owned())));
+        }
         let (hello, agent) = (connection.hello.clone(), connection.caller.agent.clone());
         let closed: BTreeSet<_> =
             durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
@@ -217,7 +375,12 @@ impl RelaySide {
         let held = held.map(|held| held.job.clone()).collect();
         said.push((
             id,
-            Said::Frame(RelayFrame::Welcome { protocol: hello.protocol_max, durable, fate: None }),
+            Said::Frame(RelayFrame::Welcome {
+                protocol: hello.protocol_max,
+                durable,
+                fate: None,
+                now: self.clock.now(),
+            }),
         ));
         let older = self.newest.get(&agent).copied();
         if older.is_some_and(|newest| newest > id) {
@@ -225,6 +388,7 @@ impl RelaySide {
         }
         self.newest.insert(agent.clone(), id);
         said.extend(older.map(|old| (old, Said::Closed("a newer connection took over".to_owned()))));
+        self.absent.back(&agent, None, self.now.into());
         let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
         let actions = self.dispatch.agent_up(&agent, capacity, &held);
         self.act(actions, said);
@@ -253,6 +417,7 @@ impl RelaySide {
         let caller = connection.caller;
         if self.newest.get(&caller.agent) == Some(&id) {
             self.newest.remove(&caller.agent);
+            self.absent.gone(caller.agent.clone(), self.now.into());
             let actions = self.dispatch.agent_down(&caller.agent, "it was cut");
             self.act(actions, &mut said);
         }

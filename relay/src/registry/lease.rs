@@ -18,6 +18,7 @@ use super::Registry;
 use super::atomic::Durability;
 use crate::engine::EngineKind;
 use crate::engine::vitals::Vitals;
+use crate::time::{self, BootScale};
 
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
@@ -54,6 +55,9 @@ pub struct Lease {
     /// How its container last died, until the agent was told and has ended what that cut off. For readers, too.
     #[serde(default)]
     pub death: Option<Death>,
+    /// The scale of its times, for readers on its machine.
+    #[serde(default)]
+    pub clock: Option<BootScale>,
 }
 
 /// Tells the daemons of a registry apart.
@@ -165,6 +169,16 @@ pub fn read(registry: &Registry) -> Option<Lease> {
 /// When it can't be written.
 pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
+}
+
+/// The time on the scale of the registry's records: that of its daemon, or of the last one.
+pub fn now(registry: &Registry) -> Timestamp {
+    now_of(read(registry).as_ref())
+}
+
+/// The time on the scale of a lease; what the wall clock says where it has none of this machine's boot.
+pub fn now_of(lease: Option<&Lease>) -> Timestamp {
+    lease.and_then(|lease| lease.clock.as_ref()).and_then(BootScale::now).unwrap_or_else(time::now)
 }
 
 /// Whether a daemon holds the registry.

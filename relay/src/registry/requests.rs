@@ -73,6 +73,17 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether this daemon may obey it. What ends a daemon or removes something names the one that is meant.
+    pub fn is_for(&self, daemon: &Holder) -> bool {
+        match self {
+            Self::Down { relay } | Self::Prune { relay, .. } => relay.as_ref() == Some(daemon),
+            Self::Restart { relay } => relay == daemon,
+            Self::Launch { .. } | Self::Cancel { .. } | Self::Extend { .. } | Self::Up => true,
+        }
+    }
+}
+
 /// A request that lies in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filed {

@@ -84,12 +84,12 @@ impl Writer {
         if !self.room.wait(job, receipts) {
             return;
         }
-        let reason = self.room.reason().to_owned();
+        let (reason, at) = (self.room.reason().to_owned(), self.clock.now());
         let told = self.with_job(job, |open, ids| {
             if open.record().link != Some(Link::Connected) {
                 return Ok(());
             }
-            open.take_own(EventBody::LinkLost { reason }, ids)
+            open.take_own(at, EventBody::LinkLost { reason }, ids)
         });
         if let Err(e) = told {
             tracing::warn!("{job}: its record can't say that the disk is full: {e}");
@@ -100,8 +100,8 @@ impl Writer {
         if self.room.is_full() && !is_urgent(&body) {
             return tracing::warn!("{job}: an event of the relay's own is left out: {}", self.room.reason());
         }
-        let urgent = is_urgent(&body).then(|| body.clone());
-        match self.with_job(job, |open, ids| open.take_own(body, ids)) {
+        let (urgent, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
+        match self.with_job(job, |open, ids| open.take_own(at, body, ids)) {
             Ok(()) => {}
             // It has ended: nothing follows.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -117,7 +117,7 @@ impl Writer {
     /// The open job; opens it if it has not ended.
     pub(super) fn job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
         if !self.open.contains_key(job) {
-            let mut opened = OpenJob::open(&self.registry, job, &mut self.ids)?;
+            let mut opened = OpenJob::open(&self.registry, job, &mut self.ids, self.clock.now())?;
             if self.poisoned.contains(job) {
                 opened.log().distrust();
             }

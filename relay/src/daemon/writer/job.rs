@@ -7,6 +7,7 @@ use common::event::{Event, EventBody};
 use common::event_line::{EventLine, LineError, Source};
 use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
+use jiff::Timestamp;
 
 use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
@@ -52,8 +53,13 @@ impl OpenJob {
     ///
     /// # Errors
     /// `NotFound` for a job that is unknown or has ended; otherwise the failing call.
-    pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::Result<Self> {
-        let found = repair::open(registry, job, ids)?;
+    pub(super) fn open(
+        registry: &Registry,
+        job: &JobId,
+        ids: &mut EventIds,
+        now: Timestamp,
+    ) -> io::Result<Self> {
+        let found = repair::open(registry, job, ids, now)?;
         if found.record.state.is_final() {
             if found.stale {
                 registry.record(job).replace(&found.record.to_bytes()?, Durability::Cached)?;
@@ -163,12 +169,12 @@ impl OpenJob {
     ///
     /// # Errors
     /// When there is no id for it.
-    pub(super) fn take_own(&mut self, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
+    pub(super) fn take_own(&mut self, at: Timestamp, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
         if self.record.state.is_final() {
             return Ok(());
         }
         let owed = is_urgent(&body).then(|| body.clone());
-        self.push_own(Event { at: crate::time::now(), body }, ids)?;
+        self.push_own(Event { at, body }, ids)?;
         self.owed.extend(owed);
         Ok(())
     }

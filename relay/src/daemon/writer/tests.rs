@@ -20,6 +20,7 @@ use crate::daemon::input::Caller;
 use crate::daemon::subscribe::Feed;
 use crate::registry::atomic::Durability;
 use crate::registry::{Registry, event_log, outbox, read};
+use crate::time::Clock;
 
 fn registry() -> (tempfile::TempDir, Registry) {
     let dir = tempfile::tempdir().unwrap();
@@ -47,7 +48,7 @@ fn launch(registry: &Registry, job: &str) -> JobId {
 
 fn open(registry: &Registry) -> (Writer, Changes) {
     let changes = Board::new();
-    (Writer::open(registry.clone(), changes.clone(), Feed::new()).unwrap().0, changes)
+    (Writer::open(registry.clone(), Clock::new(None), changes.clone(), Feed::new()).unwrap().0, changes)
 }
 
 /// The connection of the agent that a job was offered to.

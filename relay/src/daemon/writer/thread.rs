@@ -24,6 +24,7 @@ use super::room::Room;
 use super::spec;
 use crate::daemon::subscribe::Feed;
 use crate::registry::Registry;
+use crate::time::Clock;
 
 /// Commands that may wait: a full batch (256 events) from each of a few connections. Whoever sends one more waits.
 const QUEUE: usize = 64;
@@ -32,6 +33,7 @@ const GROUP: usize = 64;
 
 pub(in crate::daemon) struct Writer {
     pub(super) registry: Registry,
+    pub(super) clock: Clock,
     pub(super) ids: EventIds,
     pub(super) archive: Archive,
     pub(super) room: Room,
@@ -62,19 +64,20 @@ pub(in crate::daemon) struct Writer {
 /// When the registry can't be read or repaired.
 pub(in crate::daemon) fn start(
     registry: Registry,
+    clock: Clock,
     changes: Changes,
     feed: Feed,
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
-    let (writer, active) = Writer::open(registry, changes, feed)?;
+    let (writer, active) = Writer::open(registry, clock, changes, feed)?;
     let (commands, queue) = mpsc::channel(QUEUE);
-    // For its clock alone. Of its own, because the daemon's ends before this thread does.
-    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    // For its timer alone. Of its own, because the daemon's ends before this thread does.
+    let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread =
-        std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &clock))?;
+        std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &timer))?;
     Ok((WriterHandle { commands }, thread, active))
 }
 
-fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, clock: &tokio::runtime::Runtime) {
+fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, timer: &tokio::runtime::Runtime) {
     let mut group = Vec::with_capacity(GROUP);
     loop {
         let taken = match writer.due() {
@@ -82,7 +85,7 @@ fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, clock: &tokio::ru
             // Cancel-safe: nothing was taken when the time is up.
             Some(due) => {
                 let next = async { timeout_at(due.into(), queue.recv_many(&mut group, GROUP)).await };
-                let Ok(taken) = clock.block_on(next) else {
+                let Ok(taken) = timer.block_on(next) else {
                     writer.tick(Instant::now());
                     continue;
                 };
@@ -103,6 +106,7 @@ impl Writer {
     /// When the registry can't be read.
     pub(in crate::daemon) fn open(
         registry: Registry,
+        clock: Clock,
         changes: Changes,
         feed: Feed,
     ) -> io::Result<(Self, Vec<JobRecord>)> {
@@ -125,6 +129,7 @@ impl Writer {
             changes,
             feed,
             registry,
+            clock,
         };
         let mut ended = found.ended;
         for job in found.others {
