@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use super::{Context, complete, facts, find, outcome};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::PlatformStatus;
-use crate::registry::read::{self, Stored};
-use crate::registry::{Registry, kin};
+use crate::registry::{Registry, kin, read};
 use crate::render::health::{self, Word};
 use crate::render::{Relay, View, history, list, queue, status, table};
 
@@ -214,6 +213,7 @@ fn lean(record: JobRecord) -> JobRecord {
         log_path: String::new(),
         events_path: String::new(),
         origin: Origin::default(),
+        model: None,
     };
     let mut steps = record.steps;
     // Those of a job that has ended are not told.
