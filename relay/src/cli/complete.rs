@@ -100,7 +100,7 @@ fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobReco
     jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
     jobs.truncate(READ);
     let load = |job: &JobId| read::load(&registry, job).ok().map(|stored| stored.record);
-    let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(|record| wanted(record)).collect();
+    let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(wanted).collect();
     records.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     records
 }
