@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::codex::event::parse;
 use crate::codex::lines::{Line, Splitter};
 
-pub use crate::spool::probe;
 pub use crate::relay_time::Given;
+pub use crate::spool::probe;
 pub use crate::uplink::side::{AgentSide, JobLimit, Link, Planted, Run};
 
 /// Reads what Codex printed, cut into pieces of these sizes; gives how many events it holds.

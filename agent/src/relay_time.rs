@@ -17,14 +17,14 @@ use jiff::Timestamp;
 /// Clocks that differ by less are not worth a word.
 const FINE: Duration = Duration::from_secs(2);
 
-/// What the time is at the relay.
+/// The relay's time.
 #[derive(Debug)]
 pub(crate) struct RelayTime {
     scale: Mutex<TimeScale>,
     machine: Machine,
 }
 
-/// Where the time comes from.
+/// Source of the time.
 #[derive(Debug, Clone)]
 pub(crate) enum Machine {
     Real,
@@ -94,7 +94,8 @@ impl RelayTime {
         let off = wall.duration_since(scale.at(heard));
         if off.unsigned_abs() > FINE {
             let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
-            let span = common::duration::short(common::duration::millis(span));
+            // To the second: the welcome was under way for a moment.
+            let span = common::duration::short((common::duration::millis(span) + 500) / 1000 * 1000);
             tracing::warn!("the clock here is {span} {order} the relay's: times are told by the relay's");
         }
     }

@@ -124,7 +124,7 @@ pub struct JobRecord {
     pub model: Option<String>,
     /// When it was launched.
     pub created_at: Timestamp,
-    /// When its first step began.
+    /// Begin of its first step.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,

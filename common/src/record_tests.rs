@@ -117,6 +117,28 @@ fn a_job_that_completes_tells_its_steps_and_its_summary() {
 }
 
 #[test]
+fn a_job_takes_at_least_as_long_as_its_steps_whatever_was_slow() {
+    let began = || begin(1, StepKind::Start, "codex");
+    let started = || EventBody::Started { pid: 7, thread_id: Some("t-1".into()) };
+    let ended = |elapsed_ms| end(1, StepOutcome::Ok, None, elapsed_ms);
+    // What happened after how many seconds, and the duration that is told.
+    let table = [
+        ("the thread is slow", vec![(0, began()), (12, started()), (12, ended(12_000))], 13, "13.0s"),
+        ("all is fast", vec![(0, began()), (0, started()), (0, ended(100))], 1, "1.0s"),
+        ("the agent was slow to begin", vec![(30, began()), (30, started()), (31, ended(900))], 32, "2.0s"),
+        ("no step was seen", vec![(3, started())], 5, "2.0s"),
+        ("nothing began", vec![], 5, "5.0s"),
+    ];
+    for (case, story, finished, told) in table {
+        let mut record = launched();
+        let end = (finished, done(FinalState::Completed, None));
+        play(&mut record, [vec![(0, accepted())], story, vec![end]].concat());
+        let summary = record.summary.unwrap();
+        assert!(summary.starts_with(&format!("abe#1 completed after {told}")), "{case}: {summary}");
+    }
+}
+
+#[test]
 fn the_current_step_is_the_newest_that_has_not_ended() {
     let mut record = launched();
     play(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
 
-/// Where a monotonic clock read zero, as a wall time.
+/// The wall time at which a monotonic clock read zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeScale {
     origin: Timestamp,
@@ -25,12 +25,12 @@ impl TimeScale {
         Self::anchored(origin, Duration::ZERO)
     }
 
-    /// What it says when the monotonic clock reads zero.
+    /// The time when the monotonic clock reads zero.
     pub fn origin(self) -> Timestamp {
         self.origin
     }
 
-    /// What it says when the monotonic clock reads `monotonic`, to the millisecond.
+    /// The time when the monotonic clock reads `monotonic`, to the millisecond.
     pub fn at(self, monotonic: Duration) -> Timestamp {
         let whole = Duration::from_millis(crate::duration::millis(monotonic));
         self.origin.checked_add(whole).unwrap_or(Timestamp::MAX)

@@ -16,10 +16,10 @@ use common::time_scale::TimeScale;
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
-/// How far the wall clock may be from the scale before it counts as set: a monotonic clock is slewed as the wall clock is.
+/// Distance of the wall clock at which it counts as set. Both clocks are slewed alike, so it is otherwise near zero.
 const SET_MS: i64 = 1000;
 
-/// What the wall clock says, to the millisecond: people need no more, and files stay short.
+/// The wall clock's time, to the millisecond: people need no more, and files stay short.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     now.round(Unit::Millisecond).unwrap_or(now)
@@ -30,7 +30,7 @@ pub fn now() -> Timestamp {
 pub struct BootScale {
     /// The kernel's id of the boot that it counts from.
     boot: String,
-    /// What it says of that boot.
+    /// Time at that boot.
     origin: Timestamp,
 }
 
@@ -39,7 +39,7 @@ impl BootScale {
         (Some(&self.boot) == boot_id().as_ref()).then(|| TimeScale::from_origin(self.origin))
     }
 
-    /// What it says now; `None` since the machine was booted again, and on another one.
+    /// The time now; `None` after another boot, and on another machine.
     pub fn now(&self) -> Option<Timestamp> {
         self.scale().map(|scale| scale.at(since_boot()))
     }
@@ -52,7 +52,7 @@ pub struct Clock {
     machine: Machine,
 }
 
-/// Where the time comes from.
+/// Source of the time.
 #[derive(Debug, Clone)]
 enum Machine {
     Real,
@@ -124,12 +124,12 @@ impl Clock {
         self.lock().at(self.machine.monotonic())
     }
 
-    /// Where readers on this machine find it; `None` where the system has no clock for that.
+    /// The same scale for other processes of this machine; `None` where the system has no clock for that.
     pub fn boot_scale(&self) -> Option<BootScale> {
         Some(BootScale { boot: boot_id()?, origin: self.lock().origin() })
     }
 
-    /// By how many milliseconds somebody has set the wall clock ahead of it, or back; `None` while nobody has.
+    /// Milliseconds by which the wall clock was set ahead, or back; `None` if it was not.
     pub fn was_set(&self) -> Option<i64> {
         let ahead = self.machine.wall().duration_since(self.now()).as_millis();
         let ahead = i64::try_from(ahead).unwrap_or(i64::MAX);

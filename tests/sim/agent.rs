@@ -51,6 +51,12 @@ impl World {
             Fall::Over => return,
             Fall::Kill => self.tally.kills += 1,
             Fall::Power => {
+                // What it has lost, and what the relay holds, which can't be read, may go by the same numbers.
+                let spoiled = self.spoiled.as_ref().map(|spoiled| &spoiled.job);
+                let spoiled = spoiled.and_then(|job| self.model.jobs.get_mut(job));
+                if let Some(job) = spoiled.filter(|job| job.is_spooled()) {
+                    job.damaged = true;
+                }
                 self.tally.power_losses += 1;
                 self.sent.clear();
                 for path in self.disk.paths() {
@@ -194,7 +200,7 @@ impl World {
         self.spool(agent, &id, EventBody::Finished { state, error: None, exit_code, changes: None });
     }
 
-    /// What its clocks have to say: of jobs that are over their limit, and of slots that become free.
+    /// Ends jobs that are over their limit, and frees slots.
     pub(crate) fn check_limits(&mut self, agent: &AgentSide) -> Result<(), String> {
         let (now, real) = (self.clocks.now, self.clocks.agent_monotonic());
         self.slots.retain(|_, until| until.is_none_or(|until| until > now));
@@ -365,7 +371,7 @@ impl World {
             self.relay.book.complete(id, job).map_err(|e| format!("the spool let {id} go, but {e}"))?;
             job.stage = Stage::Nothing;
             self.limits.remove(id);
-            // Of a worker that nobody wants any more it takes a while to be rid.
+            // Its worker takes a while to end.
             if let Some(slot) = self.slots.get_mut(id) {
                 *slot = Some(self.clocks.now + Duration::from_secs(3));
             }
@@ -373,7 +379,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether there is no room for this job, which the agent does not have yet.
+    /// True if there is no room for this job, which the agent does not have yet.
     fn is_full_for(&self, agent: &AgentSide, job: &JobId) -> bool {
         let has = agent.runs().iter().any(|run| run.job == *job);
         !has && self.slots.len() >= self.mix.capacity as usize
@@ -385,8 +391,12 @@ impl World {
 
     /// A segment of a job's spool is not what it was.
     pub(crate) fn spoil_spool(&mut self) {
-        let spooled = self.model.jobs.iter().filter(|(_, job)| job.is_spooled() && !job.damaged);
-        let Some(id) = spooled.map(|(id, _)| id.clone()).next() else { return };
+        // A run of which the relay has nothing would begin anew.
+        let spooled = |(id, job): &(&JobId, &crate::model::Job)| {
+            job.is_spooled() && !job.damaged && self.relay.book.walked(id) > 0
+        };
+        let Some((id, _)) = self.model.jobs.iter().find(spooled) else { return };
+        let id = id.clone();
         let folder = self.folder(&id);
         if crate::spoiled::in_spool(&folder, &mut self.rng) {
             self.say(|| format!("the spool of {id} is damaged"));
@@ -406,13 +416,13 @@ pub(crate) struct Limit {
     limit: Duration,
     /// For how long agent and job have run.
     ran: Duration,
-    /// How often they were frozen.
+    /// Number of freezes.
     pub(crate) pauses: u32,
 }
 
-/// What a pause may count for in a limit.
+/// Part of a pause that may count for a limit.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How late a limit may be noticed.
+/// Longest delay of a limit.
 const LATE: Duration = Duration::from_secs(1);
 
 fn is_end(bytes: &[u8]) -> bool {

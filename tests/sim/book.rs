@@ -30,7 +30,7 @@ struct Log {
     relay: u64,
     /// Who recorded the end.
     ended: Option<Source>,
-    /// When the agent's newest event was spooled, and what the log says of that; and the same of its first one.
+    /// The agent's newest and first events, with their times in the log.
     told: Option<(Spooled, Timestamp)>,
     begun: Option<(Spooled, Timestamp)>,
 }
@@ -174,8 +174,8 @@ impl Log {
         Ok(())
     }
 
-    /// Whether an event is as old as the log says: exactly, beside one of the same run's life; else as exactly as relay and
-    /// agent can know each other's time.
+    /// Compares an event's age with the log's: exactly, beside one of the same life; otherwise as exactly as relay and agent
+    /// can know each other's time.
     fn timed(&mut self, spooled: Spooled, at: Timestamp, job: &Job, model: &Model) -> Result<(), String> {
         let unsure = |life: u32| model.unsure.get(&life).copied().unwrap_or_default();
         let launched = self.lines.first().and_then(|line| line.event.as_ref()).map(|event| event.at);
@@ -184,8 +184,7 @@ impl Log {
         let since_begin = begun.0.life != spooled.life;
         let checks = [
             own.map(|(last, told)| (last.at, told, EXACT)),
-            since_begin
-                .then_some((begun.0.at, begun.1, ROUGH + unsure(begun.0.life) + unsure(spooled.life))),
+            since_begin.then_some((begun.0.at, begun.1, ROUGH + unsure(begun.0.life) + unsure(spooled.life))),
             launched.map(|launched| (job.launched, launched, ROUGH + unsure(spooled.life))),
         ];
         for (from, told_from, patience) in checks.into_iter().flatten() {

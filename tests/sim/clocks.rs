@@ -6,15 +6,15 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
-/// What the relay's wall clock says at the beginning.
+/// The relay's wall clock at the beginning, in seconds.
 const BEGIN: i64 = 1_767_323_045;
-/// How far clocks differ and are set.
+/// Step and difference of the clocks.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// Two machines.
 #[derive(Debug)]
 pub(crate) struct Clocks {
-    /// What has really passed.
+    /// Time that has really passed.
     pub(crate) now: Duration,
     pub(crate) agent: Arc<Mutex<worker_agent::internals::Given>>,
     pub(crate) relay: Arc<Mutex<relay::internals::Given>>,
@@ -35,11 +35,7 @@ impl Clocks {
         let agent =
             worker_agent::internals::Given { monotonic: Duration::from_secs(7_000), wall: wall + off };
         let relay = relay::internals::Given { monotonic: Duration::from_secs(90), wall };
-        Self {
-            now: Duration::ZERO,
-            agent: Arc::new(Mutex::new(agent)),
-            relay: Arc::new(Mutex::new(relay)),
-        }
+        Self { now: Duration::ZERO, agent: Arc::new(Mutex::new(agent)), relay: Arc::new(Mutex::new(relay)) }
     }
 
     /// Time passes everywhere.

@@ -1,4 +1,4 @@
-//! What happens to one side, or to one job, beside crashes and the network.
+//! Faults of one side or one job, beside crashes and the network.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl World {
         if side == Side::Relay && !self.relay.is_up() {
             return;
         }
-        let time = Duration::from_secs(self.rng.u64(2..40));
+        let time = Duration::from_secs(self.rng.u64(3..40));
         self.say(|| format!("{side:?} is frozen for {time:?}"));
         if !self.is_frozen(side) && side == Side::Agent {
             self.limits.values_mut().for_each(|limit| limit.pauses += 1);
@@ -46,7 +46,9 @@ impl World {
         let forward = self.rng.bool();
         self.tally.clocks_set += 1;
         self.clocks.set(side, forward);
-        self.say(|| format!("the clock of {side:?} is set an hour {}", if forward { "ahead" } else { "back" }));
+        self.say(|| {
+            format!("the clock of {side:?} is set an hour {}", if forward { "ahead" } else { "back" })
+        });
     }
 
     /// A job that has begun and not ended.

@@ -69,7 +69,8 @@ fn seed(seed: u64, planted: Planted, tell: bool) -> Result<Tally, String> {
 fn n17_whatever_fails_and_whenever_every_event_is_recorded_once_and_in_order() {
     if let Ok(text) = std::env::var("RELAY_SIM_SEED") {
         let number = text.parse().expect("RELAY_SIM_SEED is a number");
-        return seed(number, Planted::default(), true).map_or_else(|error| panic!("seed {number}: {error}"), |_| ());
+        return seed(number, Planted::default(), true)
+            .map_or_else(|error| panic!("seed {number}: {error}"), |_| ());
     }
     let (seeds, next) = (times(1_000, 100_000), AtomicU64::new(0));
     let (tally, failures) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
@@ -92,7 +93,8 @@ fn n17_whatever_fails_and_whenever_every_event_is_recorded_once_and_in_order() {
     let (tally, mut failures) =
         (tally.into_inner().expect("no panic"), failures.into_inner().expect("no panic"));
     failures.sort();
-    let verdict = if failures.is_empty() { "lost 0, duplicated 0, gaps 0, stuck 0, others hurt 0, " } else { "" };
+    let verdict =
+        if failures.is_empty() { "lost 0, duplicated 0, gaps 0, stuck 0, others hurt 0, " } else { "" };
     figure(&format!("N17: {tally}, {verdict}failures {}", failures.len()));
     let told: Vec<String> = failures
         .iter()

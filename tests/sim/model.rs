@@ -12,7 +12,7 @@ struct Entry {
     body: EventBody,
     /// The agent's life in which it was spooled.
     life: u32,
-    /// When it was spooled.
+    /// True time at which it was spooled.
     at: Duration,
     /// Whether the agent's disk still has it, or had it until it was delivered.
     kept: bool,
@@ -48,18 +48,18 @@ pub(crate) struct Job {
     pub(crate) stage: Stage,
     /// How many of its events are safe from a power loss of the agent.
     pub(crate) synced: usize,
-    /// When it was launched.
+    /// True time of its launch.
     pub(crate) launched: Duration,
     /// Somebody wants it ended, and whether its worker was told.
     pub(crate) cancelled: bool,
     pub(crate) told: bool,
     /// Its files in the spool were damaged: what of its events is left, only its agent knows.
     pub(crate) damaged: bool,
-    /// Its record was spoiled once: while nobody could read it, nobody could keep its time either.
+    /// Its record was spoiled once: a relay that can't read it does not keep its time.
     pub(crate) was_spoiled: bool,
 }
 
-/// When an event was spooled, and in which life of the agent.
+/// An event's true time and life of the agent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spooled {
     pub(crate) at: Duration,
@@ -84,7 +84,7 @@ impl Walk {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) jobs: BTreeMap<JobId, Job>,
-    /// How long the last welcome of each life of the agent was under way: by so much it may not know the time.
+    /// Longest time that a welcome was under way, per life of the agent: the bound of its error about the time.
     pub(crate) unsure: BTreeMap<u32, Duration>,
 }
 
@@ -176,7 +176,11 @@ impl Job {
             if entry.body == *body {
                 let gap = walk.broken.contains(&entry.life);
                 let spooled = Spooled { at: entry.at, life: entry.life };
-                return if gap { Err(format!("the log has {body:?} behind a gap")) } else { Ok(Some(spooled)) };
+                return if gap {
+                    Err(format!("the log has {body:?} behind a gap"))
+                } else {
+                    Ok(Some(spooled))
+                };
             }
             if entry.kept {
                 return Err(format!("the log has {body:?} in place of {:?}", entry.body));

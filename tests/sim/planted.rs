@@ -64,7 +64,7 @@ fn check(name: &str, planted: Planted, words: &str) {
 
 #[test]
 fn an_agent_that_is_asked_again_only_after_an_end_is_found() {
-    check("a full agent is never asked again", of_relay(OfRelay::FullUntilAnEnd), "it does not heal");
+    check("a full agent is never asked again", of_relay(OfRelay::FullUntilAnEnd), "have no end");
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Relay {
         file_request(&self.root, request).expect("a request can be filed");
     }
 
-    /// Who is to be named in a request that nobody may obey.
+    /// The relay before this one: no request that names it may be obeyed.
     pub(crate) fn earlier(&self) -> Option<Holder> {
         self.last.clone()
     }
@@ -218,6 +218,7 @@ impl Relay {
         &mut self,
         in_commit: bool,
         model: &mut Model,
+        spoiled: Option<&JobId>,
         network: &mut Network,
         rng: &mut Rng,
     ) {
@@ -235,7 +236,9 @@ impl Relay {
             if synced {
                 self.disk.synced(&log);
             } else {
-                if let Ok(record) = record {
+                if let Ok(record) = record
+                    && Some(id) != spoiled
+                {
                     overwrite(&file(&self.registry, id, "json"), |_| record);
                 }
                 self.disk.lines(&log);
@@ -250,7 +253,7 @@ impl Relay {
             }
             // A launch is on the disk before anybody hears of it; from its first commit on a record is a cache.
             match rng.u8(..6) {
-                _ if !self.book.begun(id) => {}
+                _ if !self.book.begun(id) || Some(id) == spoiled => {}
                 0 => overwrite(&file(&self.registry, id, "json"), |_| Vec::new()),
                 1 => overwrite(&file(&self.registry, id, "json"), |bytes| bytes[..bytes.len() / 2].to_vec()),
                 _ => {}

@@ -13,9 +13,9 @@ use crate::book::file;
 pub(crate) struct Spoiled {
     pub(crate) job: JobId,
     path: PathBuf,
-    /// What was there.
+    /// Its content before.
     before: Vec<u8>,
-    /// What is there; none for a folder.
+    /// Its content now; none for a folder.
     after: Option<Vec<u8>>,
 }
 
@@ -24,6 +24,10 @@ impl Spoiled {
     pub(crate) fn in_registry(registry: &Path, job: &JobId, rng: &mut Rng) -> Option<Self> {
         let path = file(registry, job, "json");
         let before = fs::read(&path).ok()?;
+        // A record that a power loss has torn is made anew.
+        if !before.ends_with(b"\n") {
+            return None;
+        }
         let newer = String::from_utf8(before.clone()).ok()?.replace("\"schema\":1", "\"schema\":2");
         // No file takes the place of a folder that is not empty.
         let after = rng.bool().then(|| newer.into_bytes());
@@ -37,7 +41,7 @@ impl Spoiled {
         Some(Self { job: job.clone(), path, before, after })
     }
 
-    /// Whether it is a record that a folder stands for: the relay goes on without it.
+    /// True if a folder stands in the record's place: the relay goes on without it.
     pub(crate) fn is_folder(&self) -> bool {
         self.after.is_none()
     }
@@ -48,7 +52,10 @@ impl Spoiled {
     /// The relay has changed what was not its own to change.
     pub(crate) fn mend(&self) -> Result<(), String> {
         let Some(after) = &self.after else {
-            fs::remove_dir_all(&self.path).map_err(|e| format!("{}: {e}", self.path.display()))?;
+            // The relay may have set the folder aside by itself.
+            if self.path.is_dir() {
+                fs::remove_dir_all(&self.path).map_err(|e| format!("{}: {e}", self.path.display()))?;
+            }
             return Ok(());
         };
         let there = fs::read(&self.path).map_err(|e| format!("{}: {e}", self.path.display()))?;

@@ -30,7 +30,7 @@ use crate::trace::{Tally, Trace};
 const HEALING: u32 = 500;
 /// Rounds within which every other job must be over while the file of one is still spoiled.
 const WITH_SPOILED: u32 = 200;
-/// What passes in a step.
+/// Time that passes in a step.
 pub(crate) const STEP: Duration = Duration::from_millis(100);
 
 /// Everything of one seed but the agent, whose life a connection borrows from.
@@ -55,7 +55,7 @@ pub(crate) struct World {
     /// The agent was welcomed in this life.
     pub(crate) welcomed: bool,
     pub(crate) clocks: Clocks,
-    /// When the agent greeted last.
+    /// True time of the agent's last hello.
     pub(crate) asked: Duration,
     /// The sides that get no time, and until when.
     pub(crate) frozen: BTreeMap<Side, Duration>,
@@ -382,7 +382,8 @@ impl World {
             self.say(|| format!("relay: power fails{}", if in_commit { " while it commits" } else { "" }));
             self.tally.power_losses += 1;
             self.frozen.remove(&Side::Relay);
-            self.relay.lose_power(in_commit, &mut self.model, &mut self.network, &mut self.rng);
+            let spoiled = self.spoiled.as_ref().map(|spoiled| &spoiled.job);
+            self.relay.lose_power(in_commit, &mut self.model, spoiled, &mut self.network, &mut self.rng);
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct JobSpool {
     /// Every event goes through it.
     mask: Arc<Masker>,
     time: Arc<RelayTime>,
-    /// What its events are stamped with; for a run of an earlier process only its end is left, which takes the time of now.
+    /// Scale of its events; none for a run of an earlier process, whose end is stamped with today's.
     scale: Option<TimeScale>,
     files: Mutex<Files>,
 }

@@ -35,7 +35,7 @@ pub struct AgentSide {
     name: String,
     spool: Arc<Spool>,
     jobs: Arc<Jobs>,
-    /// When it has greeted a relay last.
+    /// Reading of the monotonic clock at the last hello.
     asked: Cell<Duration>,
     planted: Option<Planted>,
 }
@@ -50,7 +50,7 @@ pub struct JobLimit {
 }
 
 impl JobLimit {
-    /// Whether the job is over its limit when the monotonic clock reads `now`.
+    /// True once the job is over its limit; `now` is a reading of the monotonic clock.
     pub fn is_over(&mut self, now: Duration) -> bool {
         let real = now.saturating_sub(self.begun);
         let worked = match self.planted {

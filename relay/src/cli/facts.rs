@@ -9,7 +9,7 @@ use crate::registry::lease::{self, PlatformStatus};
 use crate::registry::{Registry, outbox, read};
 use crate::render::{Relay, View, delivery};
 
-/// Whether a relay holds the registry, how its platform is, and the time on the scale of its records.
+/// The relay that holds the registry, and the time on the scale of its records.
 pub fn relay_and_time(registry: &Registry) -> (Relay, Timestamp) {
     let (is_held, lease) = (lease::is_held(registry), lease::read(registry));
     let now = lease::now_of(lease.as_ref());

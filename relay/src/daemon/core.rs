@@ -201,12 +201,12 @@ impl Core {
             }
             return Flow::Down;
         }
-        self.keep_time().await;
         self.lease.heartbeat_at = self.door.clock.now();
         self.publish(Durability::Cached);
         if let Err(e) = self.look_for_jobs().await {
             tracing::error!("the registry can't be read: {e}");
         }
+        self.keep_time().await;
         self.look().await;
         self.look_for_absent().await;
         let actions = self.dispatch.retry();
@@ -229,7 +229,9 @@ impl Core {
         let order = if ahead_ms > 0 { "ahead" } else { "back" };
         if !idle {
             if !self.clock_was_set {
-                tracing::warn!("the clock of this machine was set {span} {order}: followed when no job is left");
+                tracing::warn!(
+                    "the clock of this machine was set {span} {order}: followed when no job is left"
+                );
             }
             self.clock_was_set = true;
             return;
@@ -428,13 +430,17 @@ impl Core {
             return;
         }
         let Ok(stored) = read::load(&self.registry, &job) else { return };
-        self.known.insert(job.clone());
-        // What a newer program has written is not this one's to act on.
-        if stored.record.state.is_final() || stored.record.schema > SCHEMA {
+        // What a newer program has written is not this one's to act on; it may put it right.
+        if stored.record.schema > SCHEMA && !stored.record.state.is_final() {
             return;
         }
-        self.writer().send(Command::Adopt(job)).await;
-        let actions = self.dispatch.record(&stored.record);
+        self.known.insert(job.clone());
+        if stored.record.state.is_final() {
+            return;
+        }
+        self.writer().send(Command::Adopt(job.clone())).await;
+        let holds = |agent: &AgentId| self.agents.get(agent).is_some_and(|session| session.holds(&job));
+        let actions = self.dispatch.found(&stored.record, holds);
         self.act(actions).await;
     }
 

@@ -117,9 +117,8 @@ async fn run(
     let feed = Feed::new();
     let subscribers = reserve::with(registry, || Subscribers::new(registry, feed.clone()))
         .map_err(|e| registry.not_writable(&e))?;
-    let (writer, thread, active) =
-        writer::start(registry.clone(), clock.clone(), changes.clone(), feed)
-            .map_err(|e| registry.not_writable(&e))?;
+    let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), feed)
+        .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let platform = Platform::new(engine, config, registry, &state, &identity, address.port());

@@ -61,6 +61,8 @@ pub struct RelaySide {
     /// What the clock says: it goes on only in [`RelaySide::pass`].
     now: Instant,
     heartbeat: Instant,
+    /// Jobs in the registry that need no look any more.
+    known: BTreeSet<JobId>,
     /// A request has ended it.
     is_down: bool,
     planted: Option<Planted>,
@@ -121,6 +123,7 @@ impl RelaySide {
             newest: BTreeMap::new(),
             now,
             heartbeat: now,
+            known: active.iter().map(|record| record.job.clone()).collect(),
             is_down: false,
             planted,
         };
@@ -152,6 +155,7 @@ impl RelaySide {
             key: None,
         };
         let (Created::New(job) | Created::Existing(job)) = create(&self.registry, &draft)?;
+        self.known.insert(job.clone());
         self.queue.push_back(Command::Adopt(job.clone()));
         Ok(job)
     }
@@ -210,12 +214,12 @@ impl RelaySide {
         !self.queue.is_empty()
     }
 
-    /// Who it is, for requests.
+    /// The name of this daemon in requests.
     pub fn holder(&self) -> Holder {
         self.holder.clone()
     }
 
-    /// Whether a request has ended it.
+    /// True once a request has ended it.
     pub fn is_down(&self) -> bool {
         self.is_down
     }
@@ -256,7 +260,7 @@ impl RelaySide {
 
     /// Regular work, as the core does it.
     fn tick(&mut self, said: &mut Vec<(u64, Said)>) {
-        if self.dispatch.is_empty() && self.clock.was_set().is_some() {
+        if self.queue.is_empty() && self.dispatch.is_empty() && self.clock.was_set().is_some() {
             self.clock.set_by_wall_clock();
             said.extend(self.newest.values().map(|id| (*id, Said::Closed("the clock was set".to_owned()))));
         }
@@ -278,17 +282,25 @@ impl RelaySide {
         }
     }
 
-    /// Takes in a job that nobody has told of.
+    /// Takes in a job of the registry that is not known yet.
     fn take_in(&mut self, job: &JobId, said: &mut Vec<(u64, Said)>) {
+        if self.known.contains(job) {
+            return;
+        }
         let Ok(stored) = read::load(&self.registry, job) else { return };
-        if self.dispatch.place(job).is_some()
-            || stored.record.state.is_final()
-            || stored.record.schema > common::record::SCHEMA
-        {
+        if stored.record.schema > common::record::SCHEMA {
+            return;
+        }
+        self.known.insert(job.clone());
+        if stored.record.state.is_final() {
             return;
         }
         self.queue.push_back(Command::Adopt(job.clone()));
-        let actions = self.dispatch.record(&stored.record);
+        let newest = |agent: &AgentId| self.connections.get(self.newest.get(agent)?);
+        let holds = |agent: &AgentId| {
+            newest(agent).is_some_and(|here| here.hello.jobs.iter().any(|held| held.job == *job))
+        };
+        let actions = self.dispatch.found(&stored.record, holds);
         self.act(actions, said);
     }
 
@@ -306,7 +318,9 @@ impl RelaySide {
                             self.act(actions, said);
                             false
                         }
-                        None => !matches!(read::load(&self.registry, &job), Err(e) if e.kind() != io::ErrorKind::NotFound),
+                        None => {
+                            !matches!(read::load(&self.registry, &job), Err(e) if e.kind() != io::ErrorKind::NotFound)
+                        }
                     }
                 }
                 Some(Request::Down { .. } | Request::Restart { .. }) => {

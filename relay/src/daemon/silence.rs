@@ -1,4 +1,4 @@
-//! When a connection is given up because nothing comes any more. Pure.
+//! Gives up a connection on which nothing comes any more. Pure.
 //!
 //! ```text
 //!  heard ──DEAD_AFTER──► over
@@ -27,13 +27,12 @@ impl Silence {
         Self { until: now + wire::DEAD_AFTER }
     }
 
-    /// When to look whether it is over.
+    /// Deadline of the next look.
     pub(super) fn until(&self) -> Instant {
         self.until
     }
 
-    /// Whether the other side is gone. After a stop of this process, what came meanwhile has not been looked at: it gets a
-    /// little more time.
+    /// True if the other side is gone. After a stop of this process, frames may wait unread: the deadline moves a little.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         let Some(late) = now.checked_duration_since(self.until) else { return false };
         if late > PUNCTUAL {

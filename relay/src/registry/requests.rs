@@ -74,7 +74,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether this daemon may obey it. What ends a daemon or removes something names the one that is meant.
+    /// True if this daemon may obey it: a request that ends a daemon or removes something names the one that is meant.
     pub fn is_for(&self, daemon: &Holder) -> bool {
         match self {
             Self::Down { relay } | Self::Prune { relay, .. } => relay.as_ref() == Some(daemon),

@@ -144,7 +144,8 @@ impl Pump {
         if attended && outbox::shown(registry, &record.job).is_some() {
             return;
         }
-        if let Some(entry) = entry::of(record, self.ways.config(), session::takes_messages, self.clock.now()) {
+        if let Some(entry) = entry::of(record, self.ways.config(), session::takes_messages, self.clock.now())
+        {
             tracing::info!("{}", notice::headline(record));
             let acts = self.book.add(entry, attended);
             self.act(acts);

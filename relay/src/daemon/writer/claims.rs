@@ -20,12 +20,12 @@ use crate::daemon::input::{Caller, SessionId};
 pub(super) struct Claims {
     newest: BTreeMap<AgentId, SessionId>,
     offers: BTreeMap<JobId, AgentId>,
-    /// Queued jobs of the last relay's time.
+    /// Jobs of the last relay's time that are queued, or could not be read at the start.
     inherited: BTreeSet<JobId>,
 }
 
 impl Claims {
-    /// Begins with the queued jobs that a start has found.
+    /// Begins with the jobs that a start has found to be queued, or could not read.
     pub(super) fn new(inherited: impl IntoIterator<Item = JobId>) -> Self {
         Self { inherited: inherited.into_iter().collect(), ..Self::default() }
     }

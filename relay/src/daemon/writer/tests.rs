@@ -314,18 +314,24 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
     let told = held(&mut writer, &[&bad, &good]);
     assert_eq!(told.iter().map(|held| (&held.job, held.closed)).collect::<Vec<_>>(), [(&good, false)]);
 
-    let receipts: Receipts = Board::new();
     let now = Instant::now();
-    let command = Command::Events {
-        caller: caller(&mut writer, &bad),
-        job: bad.clone(),
-        epoch: 1,
-        first_seq: 1,
-        batch: vec![said("one")],
-        receipts: receipts.clone(),
+    let sends_bad = |writer: &mut Writer, receipts: &Receipts| {
+        let command = Command::Events {
+            caller: caller(writer, &bad),
+            job: bad.clone(),
+            epoch: 1,
+            first_seq: 1,
+            batch: vec![said("one")],
+            receipts: receipts.clone(),
+        };
+        writer.write([command], now);
     };
-    writer.write([command], now);
-    assert_eq!(taken(&receipts), BTreeMap::new(), "it waits, and its connection goes on");
+    let (lost, receipts): (Receipts, Receipts) = (Board::new(), Board::new());
+    // Its agent comes back on another connection meanwhile.
+    for board in [&lost, &receipts] {
+        sends_bad(&mut writer, board);
+        assert_eq!(taken(board), BTreeMap::new(), "it waits, and its connection goes on");
+    }
     assert_eq!(send(&mut writer, &good, 1, 1, vec![said("one")]).unwrap().seq, 1);
 
     let look = writer.due().unwrap();
@@ -339,6 +345,48 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
     assert_eq!(problem, "its files can be read again");
     assert_eq!(held(&mut writer, &[&bad, &good]).len(), 2);
     assert_eq!(send(&mut writer, &bad, 1, 1, vec![said("one")]).unwrap().seq, 1);
+}
+
+#[test]
+fn an_agent_that_waits_for_a_bad_file_sends_everything_anew_whatever_shows_that_the_file_works() {
+    let (_dir, registry) = registry();
+    let bad = launch(&registry, "a#1");
+    let record = fs::read(registry.record(&bad)).unwrap();
+    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
+    fs::write(registry.record(&bad), newer).unwrap();
+    let (mut writer, _) = open(&registry);
+    let receipts: Receipts = Board::new();
+    let command = Command::Events {
+        caller: caller(&mut writer, &bad),
+        job: bad.clone(),
+        epoch: 1,
+        first_seq: 1,
+        batch: vec![said("one")],
+        receipts: receipts.clone(),
+    };
+    writer.write([command], Instant::now());
+    fs::write(registry.record(&bad), record).unwrap();
+    // Something else of the job is recorded before anybody looks.
+    writer.write([Command::Adopt(bad.clone())], Instant::now());
+    let problem = taken(&receipts).remove(&bad).unwrap().problem.unwrap();
+    assert_eq!(problem, "its files can be read again");
+}
+
+#[test]
+fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
+    let (_dir, registry) = registry();
+    let bad = launch(&registry, "a#1");
+    let record = fs::read(registry.record(&bad)).unwrap();
+    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
+    fs::write(registry.record(&bad), newer).unwrap();
+    let (mut writer, _) = open(&registry);
+    fs::write(registry.record(&bad), record).unwrap();
+    let (reply, mut durable) = oneshot::channel();
+    let jobs = vec![JobProgress { job: bad.clone(), epoch: 1, last_seq: 9 }];
+    let caller = Caller { agent: "agent".into(), session: 1 };
+    writer.write([Command::Durable { caller, jobs, reply }], Instant::now());
+    let told: Vec<bool> = durable.try_recv().unwrap().iter().map(|held| held.closed).collect();
+    assert_eq!(told, [false], "the relay that died had offered it");
 }
 
 /// Ends so many jobs.

@@ -131,14 +131,17 @@ impl Writer {
             registry,
             clock,
         };
-        let mut ended = found.ended;
+        let (mut ended, mut unreadable) = (found.ended, Vec::new());
         for job in found.others {
             match writer.job(&job) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     writer.found_ended(&job);
                     ended.push((Timestamp::UNIX_EPOCH, job));
                 }
-                Err(e) => tracing::error!("{job} can't be recovered: {e}"),
+                Err(e) => {
+                    tracing::error!("{job} can't be recovered: {e}");
+                    unreadable.push(job);
+                }
                 Ok(_) => {}
             }
         }
@@ -153,7 +156,8 @@ impl Writer {
         writer.archive.trim(&writer.registry);
         let active: Vec<JobRecord> = writer.open.values().map(|open| open.record().clone()).collect();
         let queued = active.iter().filter(|record| record.state == State::Queued);
-        writer.claims = Claims::new(queued.map(|record| record.job.clone()));
+        // An agent may have one whose record, once it can be read, tells of none.
+        writer.claims = Claims::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, active))
     }
 
