@@ -106,6 +106,7 @@ impl Clock {
 
     /// The same clock, as the next relay takes it over.
     #[cfg(feature = "internals")]
+    #[must_use]
     pub fn handed_over(&self) -> Self {
         Self { scale: Arc::new(Mutex::new(*self.lock())), machine: self.machine.clone() }
     }
