@@ -40,7 +40,7 @@ fn bash(site: &Site, words: &[&str]) -> String {
 #[test]
 fn bash_offers_commands_and_the_jobs_that_a_command_can_take() {
     let site = site();
-    assert_eq!(bash(&site, &["res"]), "resume");
+    assert_eq!(bash(&site, &["res"]), "restart resume");
     assert_eq!(bash(&site, &["status", "en"]), "endless.1 ended.1");
     assert_eq!(bash(&site, &["status", "ended.1", "endl"]), "endless.1");
     assert_eq!(bash(&site, &["cancel", "en"]), "endless.1");

@@ -1,7 +1,6 @@
 //! What becomes of jobs when their container is killed, frozen, stopped or removed. The real Docker.
 
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::event::{EventBody, FailureKind};
@@ -65,10 +64,6 @@ fn agent(site: &Site) -> u32 {
     })
 }
 
-fn kill(pid: u32) {
-    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
-}
-
 #[test]
 #[ignore = "needs Docker"]
 fn a_killed_container_is_seen_within_a_second_and_its_job_ends_with_the_exit_code() {
@@ -129,7 +124,7 @@ fn a_container_whose_agent_the_kernel_kills_for_memory_ends_its_jobs_as_oom_kill
 fn an_agent_that_is_killed_inside_its_container_is_back_at_once_and_its_job_ends_with_the_container() {
     let (site, job) = at_work();
     let since = Instant::now();
-    kill(agent(&site));
+    processes::kill(agent(&site));
     let (cause, seen) = lost_since(&site, &job, since);
     assert!(cause.contains("exited with code 137"), "{cause}");
     assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::ContainerExited)));
@@ -147,7 +142,7 @@ fn an_agent_that_is_killed_inside_its_container_is_back_at_once_and_its_job_ends
 #[ignore = "needs Docker"]
 fn a_container_that_dies_while_the_relay_is_dead_too_still_ends_its_jobs_with_its_fate() {
     let (site, job) = at_work();
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     docker(&["kill", &site.container()]);
     site.relay(&["up"]);
     let record = site.ended(&job);
@@ -160,7 +155,7 @@ fn a_container_that_dies_while_the_relay_is_dead_too_still_ends_its_jobs_with_it
         let lease = fs::read_to_string(site.registry().join("relay.json")).ok()?;
         lease.contains("\"exit_code\":137").then_some(())
     });
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     site.relay(&["up"]);
     assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::ContainerExited)));
     until("the death is forgotten", || {
@@ -278,6 +273,6 @@ fn what_follows_the_engines_events_dies_with_the_relay() {
     site.relay(&["up"]);
     let follows = format!("container={}", site.container());
     until("somebody follows", || (!processes::running(&follows).is_empty()).then_some(()));
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     until("nobody follows any more", || processes::running(&follows).is_empty().then_some(()));
 }

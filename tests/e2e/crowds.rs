@@ -5,14 +5,9 @@ use std::time::{Duration, Instant};
 
 use common::record::State;
 use relay_tests::harness::figures::{figure, ms, percentile, times};
-use relay_tests::harness::{Engine, PATIENCE, Site};
+use relay_tests::harness::{Engine, PATIENCE, Site, processes};
 use relay_tests::simulated_agent::{Crowd, Door, block_on, load};
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
-
-fn kill(pid: u32) {
-    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
-}
 
 /// Waits until the relay that follows a killed one takes connections; gives when that was.
 async fn serving(site: &Site, killed: u32) -> Instant {
@@ -38,7 +33,7 @@ fn n09_two_hundred_agents_are_back_within_five_seconds_when_their_relay_is_kille
         let mut all = Vec::new();
         for _ in 0..times(2, 20) {
             let killed = site.daemon_pid();
-            kill(killed);
+            processes::kill(killed);
             let (serving, ()) = tokio::join!(serving(&site, killed), load::run(&site, &["up"]));
             let welcomed = load::reports(&mut crowd, AGENTS, load::welcomed).await;
             all.extend(welcomed.into_iter().map(|at| at.saturating_duration_since(serving)));

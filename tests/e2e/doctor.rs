@@ -168,7 +168,7 @@ fn a_relay_that_died_is_named_with_what_starts_another() {
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);
     let pid = site.daemon_pid();
-    kill(pid);
+    processes::kill(pid);
     until("the relay is dead", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "relay");
     assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
@@ -177,10 +177,6 @@ fn a_relay_that_died_is_named_with_what_starts_another() {
     site.relay(&["up"]);
     let (state, detail, ..) = found(&mut doctor(&site, &["--json"]), "relay");
     assert_eq!(state, "ok", "{detail}");
-}
-
-fn kill(pid: u32) {
-    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn ctrl_c_in_a_following_command_leaves_the_worker_untouched() {
     );
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
     run.wait().unwrap();
-    assert_eq!(site.record("followed").state, State::Running);
+    site.record_when("followed", "goes on", |record| record.state == State::Running);
     site.relay(&["cancel", "--grace", "1s", "followed"]);
     site.write("workspace-projects/demo/go", "");
     assert_eq!(site.ended(&job).state, State::Completed);

@@ -47,8 +47,8 @@ fn a_relay_that_was_started_with_blocked_and_ignored_signals_an_open_lock_and_no
 
     let relay = site.daemon_pid();
     assert_eq!((mask(relay, "SigBlk"), status(relay, "Umask").as_str()), (0, "0022"));
-    // SIGPIPE is ignored by every program in Rust.
-    assert_eq!(mask(relay, "SigIgn") & !(1 << 12), 0);
+    // SIGPIPE is ignored by every program in Rust; those above 31 are the C library's own.
+    assert_eq!(mask(relay, "SigIgn") & 0x7fff_ffff & !(1 << 12), 0);
     assert_eq!(fs::read_link(format!("/proc/{relay}/cwd")).unwrap(), site.root().canonicalize().unwrap());
     let agent: u32 = fs::read_to_string(site.agent().join("agent.lock")).unwrap().trim().parse().unwrap();
     assert_eq!((mask(agent, "SigBlk"), mask(agent, "SigIgn") & (1 << 16 | 1 << 14)), (0, 0));

@@ -9,15 +9,6 @@ use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, until};
 
-fn kill(pid: u32) {
-    let pid = i32::try_from(pid).unwrap();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(pid).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
-}
-
 /// The agent's process id.
 fn agent(site: &Site) -> u32 {
     let state = site.agent();
@@ -35,7 +26,7 @@ fn a_worker_never_notices_that_the_relay_was_killed_and_its_record_is_complete()
     let job = site.launch_shell("echo before; until test -e go; do sleep 0.02; done; echo after", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
     let workers = site.workers();
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     site.write("workspace-projects/demo/go", "");
     until("the worker has ended by itself", || site.workers().is_empty().then_some(()));
     assert!(!workers.is_empty());
@@ -62,7 +53,7 @@ fn a_relay_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     let job = site.launch_shell("for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.2; done", &[]);
     for _ in 0..4 {
         site.relay(&["up"]);
-        kill(site.daemon_pid());
+        processes::kill(site.daemon_pid());
     }
     site.relay(&["up"]);
     site.ended(&job);
@@ -75,7 +66,7 @@ fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("setsid sleep 1000 & sleep 1001", &[]);
     until("both run", || (site.workers().len() >= 3).then_some(()));
-    kill(agent(&site));
+    processes::kill(agent(&site));
     let record = site.ended(&job);
     assert_eq!(site.workers(), [], "the end is told once nothing is left");
     assert_eq!(outcome(&record), (State::Failed, Some(common::event::FailureKind::AgentLost)));
@@ -92,7 +83,7 @@ fn an_agent_that_is_killed_is_seen_at_once_with_its_cause_and_started_again() {
     let job = site.launch_shell("sleep 1000", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
     let since = Instant::now();
-    kill(agent(&site));
+    processes::kill(agent(&site));
     let cause = until("the loss is recorded", || {
         site.events(&job).into_iter().find_map(|line| match line.event?.body {
             EventBody::LinkLost { reason } => Some(reason),
@@ -135,7 +126,7 @@ fn a_record_that_was_deleted_or_garbled_is_made_again_from_its_log() {
     let ended = site.launch_shell("true", &[]);
     site.record_when(&running, "runs", |record| record.state == State::Running);
     site.ended(&ended);
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     let path = site.registry().join("demo.2.json");
     let before = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();

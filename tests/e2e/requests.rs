@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use common::record::State;
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Engine, Site, until};
+use relay_tests::harness::{Engine, Site, processes, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn signal(pid: u32, signal: Signal) {
@@ -42,7 +42,7 @@ fn a_down_that_was_meant_for_a_dead_relay_is_not_obeyed_by_the_next() {
     down.kill().unwrap();
     down.wait().unwrap();
     let dead = site.daemon_pid();
-    signal(dead, Signal::KILL);
+    processes::kill(dead);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
     until("the old request is gone", || (!is_filed(&site, "down")).then_some(()));
@@ -56,7 +56,7 @@ fn a_down_that_was_meant_for_a_dead_relay_is_not_obeyed_by_the_next() {
 #[test]
 fn a_down_whose_relay_is_killed_meanwhile_leaves_no_request() {
     let (site, mut down) = asked_to_go_down();
-    signal(site.daemon_pid(), Signal::KILL);
+    processes::kill(site.daemon_pid());
     assert!(down.wait().unwrap().success());
     assert_eq!(filed(&site), [""; 0]);
 }

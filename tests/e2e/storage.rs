@@ -9,12 +9,7 @@ use common::record::{Link, State};
 use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::mount::{Mounted, crowd, fill};
 use relay_tests::harness::strace::Strace;
-use relay_tests::harness::{Engine, Site, until};
-
-pub(crate) fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-}
+use relay_tests::harness::{Engine, Site, processes, until};
 
 /// Every name in the registry, but for those of the daemon's own that come and go.
 fn names(site: &Site) -> Vec<String> {
@@ -118,7 +113,7 @@ fn a_disk_without_inodes_refuses_launches_records_ends_and_lets_a_relay_start() 
     let said = site.refused(5, &launch);
     assert!(said.contains("no free inodes"), "{said}");
 
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     crowd(&crowded);
     site.relay(&["up"]);
     site.write("workspace-projects/demo/two", "");
@@ -134,14 +129,18 @@ fn a_relay_starts_on_a_full_disk_and_records_ends_there() {
     let site = &mounted.site;
     let job = site.launch_shell(&wait_for("end"), &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     // The next event begins a new block of ids.
     let filler = site.registry().join("filler");
     fill(&filler);
     site.relay(&["up"]);
-    fill(&filler.with_extension("more"));
+    let more = filler.with_extension("more");
+    fill(&more);
     site.write("workspace-projects/demo/end", "");
     assert_eq!(site.ended(&job).state, State::Completed);
+    for file in [filler, more] {
+        fs::remove_file(file).unwrap();
+    }
 }
 
 #[test]
@@ -151,7 +150,7 @@ fn s05_a_zero_filled_tail_is_cut_like_a_torn_one() {
     site.record_when(&job, "runs", |record| record.state == State::Running);
     let path = site.registry().join("demo.1.events.jsonl");
     for tail in [4096, 1024 * 1024] {
-        kill(site.daemon_pid());
+        processes::kill(site.daemon_pid());
         let before = fs::read(&path).unwrap();
         fs::write(&path, [before.clone(), vec![0; tail]].concat()).unwrap();
         site.relay(&["up"]);
@@ -229,7 +228,7 @@ fn s06_a_failed_sync_is_never_acknowledged_and_the_log_is_written_anew() {
         site.write("workspace-projects/demo/go-b", "");
         site.write("workspace-projects/demo/go-c", "");
         until("syncs have failed", || (strace.injected() >= 6).then_some(()));
-        kill(site.daemon_pid());
+        processes::kill(site.daemon_pid());
         let durable = before.max(durable(&strace.lines(), "/demo.1.events.jsonl>"));
         failed += strace.injected();
         drop(strace);

@@ -8,18 +8,16 @@ use common::event::{Event, EventBody};
 use common::event_line::EventLine;
 use common::record::{JobRecord, State};
 use relay_tests::harness::figures::{figure, ms, percentile, times};
-use relay_tests::harness::{Engine, Site, until};
-
-use crate::storage::kill;
+use relay_tests::harness::{Engine, Site, processes, until};
 
 #[test]
 fn s09_a_record_is_rebuilt_from_a_long_log_and_one_from_the_future_is_left_alone() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("sleep 1000", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     let without = start(&site);
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     // A job that an agent will never finish, with as many events as a long one has.
     let count = times(100_000, 1_000_000);
     let lines = site.events(&job);

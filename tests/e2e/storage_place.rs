@@ -13,8 +13,6 @@ use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::strace::Strace;
 use relay_tests::harness::{Engine, Site, processes, programs, until};
 
-use crate::storage::kill;
-
 #[test]
 fn s12_the_lock_is_free_at_once_when_the_relay_is_killed_beside_its_living_children() {
     let site = Site::new(Engine::Local);
@@ -22,7 +20,7 @@ fn s12_the_lock_is_free_at_once_when_the_relay_is_killed_beside_its_living_child
     site.record_when(&job, "runs", |record| record.state == State::Running);
     let lock = fs::File::open(site.registry().join("relay.lock")).unwrap();
     let begun = Instant::now();
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     until("the lock is free", || lock.try_lock_shared().ok());
     let free = begun.elapsed();
     lock.unlock().unwrap();
@@ -98,6 +96,7 @@ fn s13_a_registry_that_is_read_only_or_missing_or_somebody_elses_gets_one_clear_
     fs::copy(programs::dir().join("relay"), root.join("relay")).unwrap();
     fs::create_dir_all(root.join("platform/workers")).unwrap();
     fs::create_dir(root.join("demo")).unwrap();
+    fs::set_permissions(root.join("demo"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::write(root.join("platform/relay.toml"), "[platform]\nengine = \"local\"\n").unwrap();
     fs::set_permissions(root.join("platform/workers"), fs::Permissions::from_mode(0o700)).unwrap();
     chown(root.join("platform/workers"), Some(0), Some(0)).unwrap();

@@ -134,11 +134,8 @@ mod tests {
         for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
         {
             let mut record = samples::bare(job, state);
-            if job == "zoe#1" {
-                record.runner = Runner::Shell;
-            } else {
-                record.thread_id = Some("t".to_owned());
-            }
+            record.runner = if job == "zoe#1" { Runner::Shell } else { Runner::Codex };
+            record.thread_id = (job != "zoe#1").then(|| "t".to_owned());
             std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
         }
         let offered = |typed: &str, wanted: fn(&JobRecord) -> bool| {

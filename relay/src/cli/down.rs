@@ -46,27 +46,21 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
             running.join(", ")
         )));
     }
-    if !lease::is_held(registry) {
-        stop_platform(context)?;
-        return Ok(done(context));
-    }
     stop_relay(context)?;
     Ok(done(context))
 }
 
-/// Stops the relay that lives, and its platform.
+/// Stops the relay that lives, and its platform or what is left of one.
 ///
 /// # Errors
 /// Exit code 5 when something does not stop.
-pub(super) fn stop_relay(context: &Context) -> Result<(), Failure> {
-    end_daemon(&context.registry, |relay| Request::Down { relay: Some(relay) }, PATIENCE)?;
-    // Without a state folder there is no agent in it.
-    let agent = StateDir::of(&context.root).ok().map(|state| state.agent());
-    if let Some(agent) = agent.filter(|agent| local::is_running(agent)) {
-        let log = agent.join("agent.log");
-        return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
+fn stop_relay(context: &Context) -> Result<(), Failure> {
+    let registry = &context.registry;
+    if lease::is_held(registry) {
+        end_daemon(registry, |relay| Request::Down { relay: Some(relay) }, PATIENCE)?;
     }
-    Ok(())
+    // A relay that another command has started meanwhile has a platform of its own.
+    if lease::is_held(registry) { Ok(()) } else { stop_platform(context) }
 }
 
 /// Has the daemon that holds the registry end, and waits for that. One that takes its place meanwhile was started by another
@@ -124,7 +118,7 @@ fn running(context: &Context) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
-/// What a relay that died has left running.
+/// Stops what a relay has left running that died or could not stop it.
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let state = StateDir::of(&context.root)?;
@@ -140,8 +134,9 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     state.tokens().revoke_all();
-    if agent.is_some_and(|agent| !local::stop(&agent)) {
-        return Err(Failure::unreachable("the agent did not stop in time"));
+    if let Some(agent) = agent.filter(|agent| !local::stop(agent)) {
+        let log = agent.join("agent.log");
+        return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
     }
     for engine in engines {
         for name in container::names(engine, registry.dir()).map_err(Failure::unreachable)? {

@@ -16,6 +16,8 @@ use crate::{policy, sandbox, start};
 
 /// How long a relay may take to hear a request; it looks every few seconds even where nothing tells it to.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a relay that could not bring its platform up is waited for.
+const END_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flags of `relay up`.
 #[derive(Debug, Args)]
@@ -69,9 +71,13 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         ask_again(context)?;
     }
     start::daemon(&context.root, &context.registry, &settings, context.asker())?;
-    let lease = start::platform(&context.registry).or_else(|failure| {
+    let lease = start::platform(&context.registry).inspect_err(|_| {
         // What this command has started does not stay behind: it would stand in the way of another engine.
-        if lives { Err(failure) } else { down::stop_relay(context).and(Err(failure)) }
+        if !lives {
+            // It goes on ending where its engine does not answer.
+            let request = |relay| Request::Down { relay: Some(relay) };
+            let _ = down::end_daemon(&context.registry, request, END_PATIENCE);
+        }
     })?;
     report(context, &lease);
     if lives && let Standing::Changed(lines) = consent::standing(&context.root, &settings) {

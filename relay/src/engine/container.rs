@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -210,6 +211,8 @@ impl Container<'_> {
 
 /// Names the engine that Docker's command talks to.
 pub const CONTEXT: &str = "DOCKER_CONTEXT";
+/// How long Docker's command may take to say which one it has chosen: it reads a file of its own.
+const CONTEXT_ANSWER: Duration = Duration::from_secs(2);
 
 /// The context that Docker's command has chosen, where it is the one to choose; `None` where the environment does, and for
 /// other engines.
@@ -218,7 +221,7 @@ pub fn context(engine: EngineKind) -> Option<String> {
     if engine != EngineKind::Docker || is_set("DOCKER_HOST") || is_set(CONTEXT) {
         return None;
     }
-    query(engine, &["context", "show"]).ok().filter(|name| !name.is_empty())
+    output(&mut command(engine, &["context", "show"]), CONTEXT_ANSWER).ok().filter(|name| !name.is_empty())
 }
 
 /// Ends a registry's container and its workers; its volumes stay. Another registry's is left alone.
@@ -265,7 +268,7 @@ fn command(engine: EngineKind, args: &[&str]) -> Command {
 }
 
 fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
-    let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "context" | "image")));
+    let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
     output(&mut command(engine, args), if is_question { ANSWER } else { ACTION }).map_err(|e| {
         match e.kind() {
             io::ErrorKind::NotFound => not_installed(engine, &e),

@@ -135,6 +135,8 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         ["notices", {"peek": true}],
         ["resume", {"job": "abe", "prompt": "[script:quick] Be quick.", "timeout": "5m", "checks": ["true"], "key": "k2"}],
         ["wait", {"jobs": ["abe#2"], "timeout": "50s"}],
+        ["retry", {"job": "abe#2", "timeout": "5m", "key": "k3"}],
+        ["wait", {"jobs": ["abe#3"], "timeout": "50s"}],
         ["status", {"jobs": ["abe"]}],
     ]);
     let (listed, mut texts) = python(&site, &launch, thread);
@@ -159,6 +161,8 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         "told of",
         "Worker abe#2 launched",
         "abe#2 completed after",
+        "Worker abe#3 launched",
+        "abe#3 completed after",
         "status: wrong input: unknown field `jobs`, expected `job`",
     ];
     for (text, expected) in texts.iter().zip(expected) {

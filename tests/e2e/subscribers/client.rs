@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use futures_util::StreamExt;
-use relay_tests::harness::{PATIENCE, Site};
+use relay_tests::harness::{PATIENCE, Site, until};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -12,9 +12,11 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// Where the relay of a site listens.
 pub(crate) fn address(site: &Site) -> SocketAddr {
-    let lease = std::fs::read(site.registry().join("relay.json")).unwrap();
-    let lease: serde_json::Value = serde_json::from_slice(&lease).unwrap();
-    lease["listen"][0].as_str().unwrap().parse().unwrap()
+    until("the relay tells where it listens", || {
+        let lease = std::fs::read(site.registry().join("relay.json")).ok()?;
+        let lease: serde_json::Value = serde_json::from_slice(&lease).ok()?;
+        lease["listen"][0].as_str()?.parse().ok()
+    })
 }
 
 /// The token of programs that subscribe.

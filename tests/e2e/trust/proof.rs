@@ -13,16 +13,11 @@ use std::time::{Duration, Instant};
 use common::record::State;
 use common::wire::{self, RelayFrame};
 use relay_tests::harness::figures::{figure, percentile};
-use relay_tests::harness::{Engine, Site, programs, until};
+use relay_tests::harness::{Engine, Site, processes, programs, until};
 use relay_tests::simulated_agent::link::hello;
 use relay_tests::simulated_agent::{Door, Ended, Link, block_on};
-use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-
-fn kill(pid: u32) {
-    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
-}
 
 /// A job that runs until the file `go` is in its workspace.
 fn waiting_job(site: &Site) -> String {
@@ -104,7 +99,7 @@ fn whoever_takes_the_port_of_a_killed_relay_hears_no_token_and_starts_nothing() 
     let site = Site::new(Engine::Local);
     let job = waiting_job(&site);
     let address: SocketAddr = Door::of(&site).address();
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     let listener = until("the port is free", || TcpListener::bind(address).ok());
     let start = forged_start(&site);
     let clear = listen_in_clear(&listener, 3, &start);
@@ -130,7 +125,7 @@ fn a_relay_that_was_killed_is_found_again_by_its_agent_with_the_same_token() {
     let job = waiting_job(&site);
     let (before, address) = (tokens(&site), Door::of(&site).address());
     for _ in 0..2 {
-        kill(site.daemon_pid());
+        processes::kill(site.daemon_pid());
         site.relay(&["up"]);
         site.record_when(&job, "is back", |record| record.link == Some(common::record::Link::Connected));
     }
@@ -185,7 +180,7 @@ fn tokens_end_with_down_and_when_their_agent_is_replaced() {
     let first = tokens(&site);
     assert_eq!(first.len(), 1);
     let agent = fs::read_to_string(site.agent().join("agent.lock")).unwrap();
-    kill(agent.trim().parse().unwrap());
+    processes::kill(agent.trim().parse().unwrap());
     until("another token has taken its place", || {
         let now = tokens(&site);
         (now.len() == 1 && now != first).then_some(())
@@ -199,7 +194,7 @@ fn tokens_end_with_down_and_when_their_agent_is_replaced() {
     assert!(!lets_in(&Door::of(&site), &kept));
     // Also where no daemon is left to revoke them.
     let kept = door.fresh_token();
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     let lock = fs::File::open(site.registry().join("relay.lock")).unwrap();
     until("the relay is dead", || lock.try_lock_shared().ok());
     drop(lock);
@@ -226,7 +221,7 @@ fn what_is_forged_in_the_registry_lets_nobody_in_and_ends_no_job() {
         fs::write(&path, lease.to_string()).unwrap();
     };
     forge();
-    kill(site.daemon_pid());
+    processes::kill(site.daemon_pid());
     forge();
     site.relay(&["up"]);
     let door = Door::of(&site);

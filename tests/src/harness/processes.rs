@@ -7,6 +7,8 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::until;
+
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -47,6 +49,16 @@ pub fn cpu(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split_whitespace();
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// Kills a process and returns when it is gone: its locks and sockets are, too, then.
+///
+/// # Panics
+/// When there is none with this id.
+pub fn kill(pid: u32) {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    kill_process(raw.unwrap_or(Pid::INIT), Signal::KILL).unwrap_or_else(|e| panic!("process {pid}: {e}"));
+    until("the killed process is gone", || (!is_living(pid)).then_some(()));
 }
 
 /// Kills every process whose command line begins with a path in `dir`.

@@ -173,9 +173,11 @@ impl Site {
 
     /// A configuration with which an agent of the test's own finds the relay.
     pub fn agent_config(&self) -> serde_json::Value {
-        let lease = fs::read(self.registry().join("relay.json")).unwrap_or_default();
-        let lease: serde_json::Value = serde_json::from_slice(&lease).unwrap_or_default();
-        let address = lease["listen"][0].as_str().unwrap_or_default();
+        let address = until("the relay tells where it listens", || {
+            let lease = fs::read(self.registry().join("relay.json")).ok()?;
+            let lease: serde_json::Value = serde_json::from_slice(&lease).ok()?;
+            lease["listen"][0].as_str().map(str::to_owned)
+        });
         let pem = fs::read_to_string(self.state().join("relay.pem")).unwrap_or_default();
         let url = format!("wss://{address}{}", common::wire::AGENT_PATH);
         serde_json::json!({"url": url, "certificate": pem, "token": self.mint()})
@@ -358,10 +360,11 @@ impl Site {
     /// # Panics
     /// When there is no lease.
     pub fn daemon_pid(&self) -> u32 {
-        let lease = fs::read(self.registry().join("relay.json")).unwrap_or_default();
-        let lease: serde_json::Value = serde_json::from_slice(&lease).unwrap_or_default();
-        let pid = lease["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
-        pid.unwrap_or_else(|| panic!("no lease: {}", self.daemon_log()))
+        until("a relay has written its lease", || {
+            let lease = fs::read(self.registry().join("relay.json")).ok()?;
+            let lease: serde_json::Value = serde_json::from_slice(&lease).ok()?;
+            lease["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
+        })
     }
 
     /// Every living process in the workspace.
