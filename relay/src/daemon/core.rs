@@ -493,6 +493,11 @@ impl Core {
                 Action::Cancel { agent, job, grace_ms } => {
                     actions.extend(self.send(&agent, RelayFrame::Cancel { job, grace_ms }));
                 }
+                Action::Reconnect { agent } => {
+                    if let Some(caller) = self.agents.get(&agent).map(SessionHandle::caller) {
+                        actions.extend(self.lost(&caller, "the files of one of its jobs can be read again"));
+                    }
+                }
                 Action::Record { job, body } => {
                     self.writer().send(Command::Own { job, body: Box::new(body) }).await;
                 }

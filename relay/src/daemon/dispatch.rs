@@ -30,6 +30,8 @@ pub(super) enum Action {
     Cancel { agent: AgentId, job: JobId, grace_ms: u64 },
     /// Record something that the relay itself knows.
     Record { job: JobId, body: EventBody },
+    /// End the connection of an agent: it comes back at once with a new hello.
+    Reconnect { agent: AgentId },
 }
 
 /// An agent's id.
@@ -109,30 +111,22 @@ impl Dispatch {
         actions
     }
 
-    /// A record that no look has shown before. If its agent is there, `holds` tells whether that said, when it came, that it
-    /// has the job: it was not asked since.
+    /// A record that could not be read until now. If its agent is there, `holds` tells whether its hello named the job.
     pub(super) fn found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
         let is_new = !self.jobs.contains_key(&record.job);
         let mut actions = self.record(record);
-        let id = &record.job;
-        let Some(Place::Running(agent)) = self.place(id).filter(|_| is_new).cloned() else { return actions };
+        let Some(Place::Running(agent)) = self.place(&record.job).filter(|_| is_new).cloned() else {
+            return actions;
+        };
         if self.agents.is_connected(&agent) {
-            actions.extend(self.told(&agent, id, holds(&agent)));
+            actions.push(if holds(&agent) {
+                // What is durable of the job could not be told: a new hello asks for it.
+                Action::Reconnect { agent }
+            } else {
+                Action::Record { job: record.job.clone(), body: forgotten(self.fate_of(&agent)) }
+            });
         }
         actions
-    }
-
-    /// The agent of a job that runs has told whether it has it.
-    fn told(&mut self, agent: &AgentId, id: &JobId, holds: bool) -> Option<Action> {
-        let body = match self.jobs.get_mut(id) {
-            _ if !holds => forgotten(self.fate_of(agent)),
-            Some(job) if job.lost => {
-                job.lost = false;
-                EventBody::LinkRestored { agent: agent.to_string() }
-            }
-            _ => return None,
-        };
-        Some(Action::Record { job: id.clone(), body })
     }
 
     /// An agent is there; it holds `held`, and each of these is its own.
@@ -146,15 +140,23 @@ impl Dispatch {
         let mut actions = Vec::new();
         let known = self.agents.jobs(agent);
         for id in known.union(held) {
-            let Some(job) = self.jobs.get(id) else { continue };
+            let Some(job) = self.jobs.get_mut(id) else { continue };
             match (&job.place, held.contains(id)) {
-                (Place::Running(_), holds) => actions.extend(self.told(agent, id, holds)),
+                (Place::Running(_), false) => {
+                    let body = forgotten(self.fate_of(agent));
+                    actions.push(Action::Record { job: id.clone(), body });
+                }
+                (Place::Running(_), true) if job.lost => {
+                    job.lost = false;
+                    let body = EventBody::LinkRestored { agent: agent.to_string() };
+                    actions.push(Action::Record { job: id.clone(), body });
+                }
                 (Place::Waiting | Place::Offered(_), true) => self.put(id, Place::Offered(agent.clone())),
                 (Place::Offered(_), false) if self.cancels.contains_key(id) => {
                     actions.push(Action::Record { job: id.clone(), body: cancelled() });
                 }
                 (Place::Offered(_), false) => self.put(id, Place::Waiting),
-                (Place::Waiting, false) => {}
+                (Place::Running(_), true) | (Place::Waiting, false) => {}
             }
         }
         for job in held {

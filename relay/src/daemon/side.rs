@@ -451,6 +451,10 @@ impl RelaySide {
                 Action::Cancel { agent, job, grace_ms } => {
                     self.tell(&agent, RelayFrame::Cancel { job, grace_ms }, said);
                 }
+                Action::Reconnect { agent } => {
+                    let closed = Said::Closed("the files of one of its jobs can be read again".to_owned());
+                    said.extend(self.newest.get(&agent).map(|id| (*id, closed)));
+                }
                 Action::Record { job, body } => {
                     self.queue.push_back(Command::Own { job, body: Box::new(body) });
                 }
