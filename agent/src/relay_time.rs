@@ -34,6 +34,7 @@ pub(crate) enum Machine {
 
 /// A machine's clocks, for tests.
 #[cfg(any(test, feature = "internals"))]
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation's, too"))]
 #[derive(Debug, Clone, Copy)]
 pub struct Given {
     /// The monotonic one.
