@@ -39,7 +39,7 @@ pub struct Lease {
     pub version: String,
     /// Its engine.
     pub engine: EngineKind,
-    /// The addresses it listens on.
+    /// The addresses it listens on; none yet while it reads its registry.
     pub listen: Vec<SocketAddr>,
     /// When it started.
     pub started_at: Timestamp,
@@ -165,6 +165,24 @@ pub fn read(registry: &Registry) -> Option<Lease> {
 /// When it can't be written.
 pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
+}
+
+/// Puts the daemon that has just taken the registry into the place of the one before it, which must not pass for it until it
+/// knows where it listens. What is there is overwritten: a full disk has no room for more.
+///
+/// # Errors
+/// When it can't be written.
+pub fn take_over(registry: &Registry, holder: &Holder) -> io::Result<()> {
+    let Some(before) = read(registry) else { return Ok(()) };
+    let lease = Lease {
+        pid: holder.pid,
+        started_at: holder.started_at,
+        heartbeat_at: holder.started_at,
+        listen: Vec::new(),
+        platform: PlatformStatus::Starting { detail: "the relay reads its registry".to_owned() },
+        ..before
+    };
+    write(registry, &lease, Durability::Cached)
 }
 
 /// Whether a daemon holds the registry.
