@@ -72,6 +72,7 @@ fn start(site: &Site) -> Duration {
         assert!(relay.try_wait().unwrap().is_none(), "it has ended");
         (site.daemon_pid() == relay.id()).then_some(())
     });
+    site.address();
     begun.elapsed()
 }
 
