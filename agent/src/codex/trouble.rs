@@ -211,14 +211,12 @@ fn meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     let status = status(&lower).and_then(by_status);
     let row = MEANINGS.iter().find(|(marks, _)| marks.iter().any(|mark| lower.contains(mark)));
     let known = row.map(|(_, meaning)| *meaning);
-    match known {
-        Some((kind, USAGE_LIMIT)) => Some((kind, usage_limit(message, now))),
-        // A status is the server's own word, the rest of the line may hold anybody's; unless it only says "no".
-        _ => {
-            let (kind, advice) = status.filter(|(_, advice)| *advice != BODY).or(known).or(status)?;
-            Some((kind, named(advice, message)))
-        }
+    if let Some((kind, USAGE_LIMIT)) = known {
+        return Some((kind, usage_limit(message, now)));
     }
+    // A status is the server's own word, the rest of the line may hold anybody's; unless it only says "no".
+    let (kind, advice) = status.filter(|(_, advice)| *advice != BODY).or(known).or(status)?;
+    Some((kind, named(advice, message)))
 }
 
 /// The reset time stands at the end of a long text, and must not be lost.

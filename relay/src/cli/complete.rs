@@ -100,7 +100,7 @@ fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobReco
     jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
     jobs.truncate(READ);
     let load = |job: &JobId| read::load(&registry, job).ok().map(|stored| stored.record);
-    let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(|record| wanted(record)).collect();
+    let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(wanted).collect();
     records.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     records
 }
@@ -134,11 +134,8 @@ mod tests {
         for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
         {
             let mut record = samples::bare(job, state);
-            if job == "zoe#1" {
-                record.runner = Runner::Shell;
-            } else {
-                record.thread_id = Some("t".to_owned());
-            }
+            record.runner = if job == "zoe#1" { Runner::Shell } else { Runner::Codex };
+            record.thread_id = (job != "zoe#1").then(|| "t".to_owned());
             std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
         }
         let offered = |typed: &str, wanted: fn(&JobRecord) -> bool| {

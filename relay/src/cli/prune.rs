@@ -59,7 +59,7 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
     let before = archived(registry)?;
     if !before.is_empty() {
         match lease::holder(registry) {
-            Some(relay) => ask(registry, relay, keep)?,
+            Some(relay) => ask(registry, &relay, keep)?,
             None if lease::is_held(registry) => {
                 return Err(Failure::unreachable("a relay is just being started: try again"));
             }
@@ -88,13 +88,13 @@ fn archived(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
 }
 
 /// Has the relay do it, which removes the request when it has.
-fn ask(registry: &Registry, relay: Holder, keep: Keep) -> Result<(), Failure> {
+fn ask(registry: &Registry, relay: &Holder, keep: Keep) -> Result<(), Failure> {
     let watch = Watch::folder(&registry.requests());
     let request = Request::Prune { relay: Some(relay.clone()), keep };
     let request = Awaited::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + PATIENCE;
     while request.is_filed() {
-        if lease::holder(registry).is_some_and(|holder| holder != relay) || !lease::is_held(registry) {
+        if lease::holder(registry).is_some_and(|holder| holder != *relay) || !lease::is_held(registry) {
             return Err(Failure::unreachable("the relay ended meanwhile: run `relay prune` again"));
         }
         if !watch.wait(Some(deadline)) {

@@ -71,10 +71,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     start::daemon(&context.root, &context.registry, &settings, context.asker())?;
     let lease = start::platform(&context.registry).or_else(|failure| {
         // What this command has started does not stay behind: it would stand in the way of another engine.
-        match lives {
-            true => Err(failure),
-            false => down::stop_relay(context).and(Err(failure)),
-        }
+        if lives { Err(failure) } else { down::stop_relay(context).and(Err(failure)) }
     })?;
     report(context, &lease);
     if lives && let Standing::Changed(lines) = consent::standing(&context.root, &settings) {

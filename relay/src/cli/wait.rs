@@ -95,9 +95,11 @@ pub fn until_ended(
             return Ok(outcome::worst(codes));
         }
         if last {
-            let list: Vec<_> = running.iter().map(ToString::to_string).collect();
+            let names: Vec<_> = running.iter().map(ToString::to_string).collect();
             let waited = duration::limit(timeout.map_or(0, duration::millis));
-            context.output.note(&format!("{} still not ended after {waited}; work goes on", list.join(", ")));
+            context
+                .output
+                .note(&format!("{} still not ended after {waited}; work goes on", names.join(", ")));
             tell(context, &running)?;
             return Ok(Code::StillRunning);
         }

@@ -66,6 +66,19 @@ pub(super) enum Gateway {
     Bound,
 }
 
+/// Whether the daemon ends, and what it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// It goes on.
+    No,
+    /// Another one takes over: this one ends and leaves everything else.
+    HandingOver,
+    /// It ends with its platform.
+    Down,
+    /// The same, and nothing of the platform is left on its engine.
+    Stopped,
+}
+
 pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) lease: Lease,
@@ -91,11 +104,7 @@ pub(super) struct Core {
     pub(super) next_try: Option<Instant>,
     /// An engine call is under way.
     pub(super) busy: bool,
-    pub(super) going_down: bool,
-    /// Another relay takes over: this one ends and leaves everything else.
-    pub(super) handing_over: bool,
-    /// Nothing of the platform is left on its engine.
-    pub(super) stopped: bool,
+    pub(super) leaving: Leaving,
     pub(super) gateway: Gateway,
     /// When `down` stops waiting for last events.
     pub(super) down_deadline: Option<Instant>,
@@ -104,6 +113,11 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// Whether the platform is being stopped, or is.
+    pub(super) fn is_going_down(&self) -> bool {
+        matches!(self.leaving, Leaving::Down | Leaving::Stopped)
+    }
+
     pub(super) fn writer(&self) -> &WriterHandle {
         &self.door.writer
     }
@@ -150,7 +164,7 @@ impl Core {
             Input::Gateway(listener) => self.listen_on_gateway(listener),
             Input::Stopped(result) => {
                 match result {
-                    Ok(()) => self.stopped = true,
+                    Ok(()) => self.leaving = Leaving::Stopped,
                     Err(reason) => tracing::error!("the platform could not be stopped: {reason}"),
                 }
                 self.down_deadline = Some(Instant::now() + LAST_EVENTS);
@@ -205,13 +219,13 @@ impl Core {
     fn flow(&self) -> Flow {
         let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
         let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agents.is_empty());
-        if waited || told || self.handing_over { Flow::Down } else { Flow::Continue }
+        if waited || told || self.leaving == Leaving::HandingOver { Flow::Down } else { Flow::Continue }
     }
 
     /// Asks the engine for the platform.
     pub(super) fn try_platform(&mut self) {
         self.next_try = None;
-        if self.busy || self.platform_is_there() || self.going_down {
+        if self.busy || self.platform_is_there() || self.is_going_down() {
             return;
         }
         // What is known of it stays true until something better is: a failure that is tried again is no news.
@@ -225,7 +239,7 @@ impl Core {
 
     fn ensured(&mut self, result: Result<(), String>) {
         self.busy = false;
-        if self.going_down {
+        if self.is_going_down() {
             return self.stop_platform();
         }
         match result {
@@ -284,7 +298,7 @@ impl Core {
         let own = self.platform.engine();
         let mut engines = self.memory.engines.clone();
         engines.retain(|engine| *engine != own);
-        engines.extend((own.is_container() && !self.stopped).then_some(own));
+        engines.extend((own.is_container() && self.leaving != Leaving::Stopped).then_some(own));
         let memory = Memory {
             engines,
             port: self.lease.listen.first().map(std::net::SocketAddr::port),
@@ -341,9 +355,9 @@ impl Core {
                     true
                 }
                 Some(Request::Restart { relay }) => {
-                    if relay == self.lease.holder() {
+                    if relay == self.lease.holder() && self.leaving == Leaving::No {
                         tracing::info!("told to end for another relay; workers go on");
-                        self.handing_over = true;
+                        self.leaving = Leaving::HandingOver;
                     }
                     true
                 }
@@ -412,11 +426,11 @@ impl Core {
     }
 
     fn go_down(&mut self) {
-        if self.going_down {
+        if self.is_going_down() {
             return;
         }
         tracing::info!("going down");
-        self.going_down = true;
+        self.leaving = Leaving::Down;
         self.next_try = None;
         // What is just being started would not be found: it is stopped once it is there.
         if !self.busy {
@@ -486,7 +500,7 @@ impl Core {
         self.writer().send(Command::Flush(reply)).await;
         let _ = flushed.await;
         self.door.subscribers.close().await;
-        if self.going_down {
+        if self.is_going_down() {
             self.agents.clear();
             self.door.tokens.revoke_all();
             self.set_platform(PlatformStatus::Stopped);

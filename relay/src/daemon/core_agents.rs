@@ -54,7 +54,7 @@ impl Core {
                 detail: format!("waiting for the agent ({reason})"),
             });
             // It comes back by itself unless it is gone, and then the engine has to start it.
-            self.next_try = (!self.going_down).then(|| Instant::now() + CONNECT_PATIENCE / 5);
+            self.next_try = (!self.is_going_down()).then(|| Instant::now() + CONNECT_PATIENCE / 5);
         } else {
             self.show_platform();
         }

@@ -96,7 +96,7 @@ impl Core {
 
     /// The connection of an agent ended. What the engine knows of it is a better reason than the network's.
     pub(super) fn link_ended(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
-        if self.own().as_ref() != Some(agent) || self.going_down {
+        if self.own().as_ref() != Some(agent) || self.is_going_down() {
             return self.dispatch.agent_down(agent, reason);
         }
         let patience = match self.platform.engine() {
@@ -143,7 +143,7 @@ impl Core {
 
     /// Acts on what was seen of the container.
     pub(super) async fn container_news(&mut self, news: ContainerNews) {
-        if self.going_down {
+        if self.is_going_down() {
             return;
         }
         tracing::info!("container: {news:?}");

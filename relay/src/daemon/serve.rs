@@ -15,7 +15,7 @@ use super::absent::Absent;
 use super::agent_socket::Door;
 use super::board::Board;
 use super::connections::Connections;
-use super::core::{Core, Flow, Gateway, HEARTBEAT};
+use super::core::{Core, Flow, Gateway, HEARTBEAT, Leaving};
 use super::core_container::ContainerState;
 use super::deliver::Deliveries;
 use super::dispatch::Dispatch;
@@ -151,9 +151,7 @@ async fn run(
         known: std::collections::BTreeSet::new(),
         next_try: None,
         busy: false,
-        going_down: false,
-        handing_over: false,
-        stopped: false,
+        leaving: Leaving::No,
         gateway: Gateway::Unknown,
         down_deadline: None,
         container: ContainerState::default(),

@@ -82,9 +82,10 @@ fn in_words_of_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
         match tool {
             Some(tool) => {
                 let rest = words.filter(|word| !word.starts_with('-')).map(|word| format!(" {word}"));
-                said += &format!("`{tool}`{}", rest.collect::<String>());
+                said.extend(["`", tool, "`"]);
+                said.extend(rest);
             }
-            None => said += &format!("`{quoted}`"),
+            None => said.extend(["`", quoted, "`"]),
         }
         said += parts.next().unwrap_or_default();
     }

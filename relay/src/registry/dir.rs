@@ -34,7 +34,7 @@ pub const ASIDE: &str = ".refused-";
 /// Bytes of a name that are kept when its file is set aside: with prefix and number it stays below 255.
 const KEPT_NAME: usize = 200;
 /// Things of one name that are set aside before that is given up.
-const MOST_ASIDE: u32 = 1000;
+pub const MOST_ASIDE: u32 = 1000;
 /// A folder, opened when it is first needed and from then on the same one, whatever its path leads to.
 #[derive(Debug, Clone)]
 pub struct Dir(Arc<Inner>);

@@ -42,7 +42,9 @@ mod tests {
         let copies = dir.path().join(FOLDER);
         let made = |stem: &str, names: &[&str]| {
             std::fs::create_dir_all(copies.join(stem)).unwrap();
-            names.iter().for_each(|name| std::fs::write(copies.join(stem).join(name), "x").unwrap());
+            for name in names {
+                std::fs::write(copies.join(stem).join(name), "x").unwrap();
+            }
         };
         made("abe.1", &FILES);
         made("abe.2", &["log.txt", "notes.txt"]);

@@ -51,7 +51,7 @@ impl Perform for Text {
         }
         let numbers: Vec<String> =
             params.iter().map(|part| part.iter().map(u16::to_string).collect::<Vec<_>>().join(":")).collect();
-        self.clean.push_str(&format!("\u{1b}[{}m", numbers.join(";")));
+        self.clean.extend(["\u{1b}[", &numbers.join(";"), "m"]);
         self.colored = true;
     }
 }

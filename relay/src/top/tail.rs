@@ -32,7 +32,7 @@ pub(super) struct Tail {
 }
 
 enum Source {
-    Log { reader: LogReader, cleaner: Cleaner },
+    Log { reader: LogReader, cleaner: Box<Cleaner> },
     Events { follower: Follower, waits: BTreeSet<u32> },
 }
 
@@ -41,7 +41,7 @@ impl Tail {
     pub(super) fn new(job: JobId, pane: Pane) -> Self {
         let source = match pane {
             Pane::Events => Source::Events { follower: Follower::new(), waits: BTreeSet::new() },
-            _ => Source::Log { reader: LogReader::default(), cleaner: Cleaner::default() },
+            _ => Source::Log { reader: LogReader::default(), cleaner: Box::default() },
         };
         Self { job, pane, source, lines: VecDeque::new() }
     }

@@ -25,11 +25,11 @@ pub(super) fn tool(desk: Desk) -> Tool {
         "Tells how a worker is, or all of them: step, time against its limit, health, last words. Instant; call it when \
          the user asks, not in a loop.",
         Effect::Reads,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &Call| run(&desk, &input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(desk: &Desk, input: &Input, call: &Call) -> Result<Reply, Failure> {
     let args = StatusArgs {
         jobs: input.job.clone().into_iter().collect(),
         latest: false,

@@ -39,7 +39,9 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
                 }
             }
             Ok(found) => {
-                found.iter().for_each(|found| give_back_unsent(registry, found));
+                if let Some(found) = &found {
+                    give_back_unsent(registry, found);
+                }
                 forget_archived(registry, &job);
             }
             Err(e) => {

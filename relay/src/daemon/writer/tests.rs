@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::event::{Event, EventBody, FinalState, Queued};
@@ -19,7 +20,7 @@ use crate::daemon::board::Board;
 use crate::daemon::input::Caller;
 use crate::daemon::subscribe::Feed;
 use crate::registry::atomic::Durability;
-use crate::registry::{Registry, event_log, outbox, read};
+use crate::registry::{Registry, dir, event_log, outbox, read};
 
 fn registry() -> (tempfile::TempDir, Registry) {
     let dir = tempfile::tempdir().unwrap();
@@ -348,6 +349,15 @@ fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInc
     }
 }
 
+/// Puts a folder where a file is to be, which can't be set aside: every name for that is taken, too.
+fn take_place(place: &Path) {
+    fs::create_dir_all(place.join("x")).unwrap();
+    let name = place.file_name().unwrap().to_str().unwrap();
+    for n in 1..dir::MOST_ASIDE {
+        fs::write(place.with_file_name(format!("{}{name}-{n}", dir::ASIDE)), "").unwrap();
+    }
+}
+
 #[test]
 fn jobs_are_archived_again_once_the_folder_for_them_can_be_made() {
     let (_dir, registry) = registry();
@@ -357,9 +367,8 @@ fn jobs_are_archived_again_once_the_folder_for_them_can_be_made() {
     fs::remove_dir(&archive).unwrap();
     end_all(&mut writer, &registry, 1..=202);
     assert_eq!(archived(), 2, "its folder was made anew");
-    // The next one can't be moved: its place is taken.
     let oldest = registry.archived().record(&"a#3".parse().unwrap());
-    fs::create_dir_all(oldest.path().join("x")).unwrap();
+    take_place(oldest.path());
     end_all(&mut writer, &registry, 203..=204);
     fs::remove_dir_all(oldest.path()).unwrap();
     end_all(&mut writer, &registry, 205..=205);
@@ -397,9 +406,8 @@ fn a_job_whose_last_record_could_not_be_written_at_first_is_closed_when_it_is() 
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
     send(&mut writer, &job, 1, 1, vec![said("one")]).unwrap();
-    // A folder in the place of the record, which is not empty, is replaced by no file.
     fs::remove_file(registry.record(&job)).unwrap();
-    fs::create_dir_all(registry.record(&job).path().join("x")).unwrap();
+    take_place(registry.record(&job).path());
     send(&mut writer, &job, 1, 2, vec![finished()]).unwrap();
     assert_eq!(writer.open.len(), 1, "its record tells no end yet");
     fs::remove_dir_all(registry.record(&job).path()).unwrap();

@@ -1,12 +1,10 @@
 //! How fast events get out of the agent, with a relay that acknowledges at once.
 
-mod support;
-
 use std::fs;
 
+use crate::support::figures::{cpu_ms, figure, times};
+use crate::support::{Agent, Relay, codex};
 use common::event::{EventBody, FinalState};
-use support::figures::{cpu_ms, figure, times};
-use support::{Agent, Relay, codex};
 
 #[tokio::test]
 async fn a_flood_of_events_is_told_in_full_and_its_rate_is_measured() {

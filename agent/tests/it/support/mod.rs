@@ -1,6 +1,5 @@
 //! A relay that keeps everything in memory, and the real agent beside it.
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
-#![expect(dead_code, reason = "each test file uses its own part of the harness")]
 
 pub(crate) mod codex;
 pub(crate) mod disk;

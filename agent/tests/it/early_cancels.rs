@@ -2,16 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::disk::slow;
+use crate::support::figures::{figure, ms, p99, times};
+use crate::support::shim::children;
+use crate::support::{Agent, Place, Relay, eventually, mark, processes};
 use common::event::FinalState;
 use common::job::Limits;
-use support::disk::slow;
-use support::figures::{figure, ms, p99, times};
-use support::shim::children;
-use support::{Agent, Place, Relay, eventually, mark, processes};
 
 /// What an obedient command may take to end on a busy machine. It heard TERM: the grace is for those that did not.
 const OBEDIENT: Duration = Duration::from_millis(Limits::GRACE_MS - 1000);

@@ -1,13 +1,11 @@
 //! The shim alone: steps that are interrupted, leftovers, and trees that don't want to go.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::figures::{figure, ms, p99, times};
+use crate::support::shim::{Shim, children, end, name};
+use crate::support::{DEADLINE, mark, processes};
 use serde_json::{Value, json};
-use support::figures::{figure, ms, p99, times};
-use support::shim::{Shim, children, end, name};
-use support::{DEADLINE, mark, processes};
 
 /// Looks for a fact until it holds.
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
-mod support;
-
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::support::figures::{figure, ms};
+use crate::support::{Agent, Relay, below, eventually};
 use common::event::{Event, EventBody, FailureKind, FinalState, StepOutcome};
 use common::event_line::{EventLine, Source};
 use common::job::StepKind;
@@ -14,8 +14,6 @@ use common::record::{JobRecord, State};
 use common::wire::RelayFrame;
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
-use support::figures::{figure, ms};
-use support::{Agent, Relay, below, eventually};
 
 /// Two seconds of work, in steps of a tenth.
 const TWO_SECONDS: &str = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done; echo done";

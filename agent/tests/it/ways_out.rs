@@ -2,19 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
-mod support;
-
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support::codex::{self, THREAD};
+use crate::support::disk::SmallDisk;
+use crate::support::{Agent, Place, Relay, Run, eventually, mark, processes};
 use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::job::{JobSpec, StepKind};
 use common::rule::OnLimit;
 use rustix::process::{Pid, Signal, kill_process};
-use support::codex::{self, THREAD};
-use support::disk::SmallDisk;
-use support::{Agent, Place, Relay, Run, eventually, mark, processes};
 
 async fn start(below: &[String], spec: impl FnOnce(&Agent) -> JobSpec) -> (Relay, Agent) {
     let mut relay = Relay::new().await;
@@ -191,7 +189,7 @@ async fn an_end_that_a_machine_slept_through_is_waited_for() {
     let (mut relay, agent) =
         start(&[], |agent| agent.shell("demo#1", &format!("echo ready; exec sleep {mark}"))).await;
     relay.until_output("demo#1", "ready").await;
-    let all: Vec<Pid> = support::below(agent.child.id())
+    let all: Vec<Pid> = crate::support::below(agent.child.id())
         .into_iter()
         .filter_map(|pid| Pid::from_raw(pid.cast_signed()))
         .collect();

@@ -2,16 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
 
-mod support;
-
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support::figures::figure;
+use crate::support::{TOKEN, binary, configure, eventually};
 use common::wire::{self, CLOSE_VERSION};
 use futures_util::{SinkExt, StreamExt};
-use support::figures::figure;
-use support::{TOKEN, binary, configure, eventually};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -29,7 +27,7 @@ async fn refuse(listener: &TcpListener) -> Instant {
         response.headers_mut().insert("sec-websocket-protocol", wire::SUBPROTOCOL.parse().unwrap());
         Ok(response)
     };
-    let stream = support::tls::identity().accept(stream).await.unwrap();
+    let stream = crate::support::tls::identity().accept(stream).await.unwrap();
     let mut socket = tokio_tungstenite::accept_hdr_async(stream, agree).await.unwrap();
     let hello = socket.next().await.unwrap().unwrap().into_data();
     let greeting = wire::greeting(&hello).unwrap();
@@ -45,7 +43,7 @@ async fn n16_an_agent_of_another_version_says_so_and_asks_again_only_when_someth
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let url = format!("wss://{}/agent", listener.local_addr().unwrap());
-    let config = |token: &str| support::tls::config(&url, token).to_string();
+    let config = |token: &str| crate::support::tls::config(&url, token).to_string();
     configure(&state, &config(TOKEN));
     let log = dir.path().join("log");
     let mut agent = Command::new(binary())

@@ -1,14 +1,12 @@
 //! Whatever is killed or cut off, the relay gets every event once and in order.
 
-mod support;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support::figures::{figure, ms, times};
+use crate::support::{Agent, Relay, codex, eventually};
 use common::event::{EventBody, FailureKind, FinalState};
 use common::wire::RelayFrame;
-use support::figures::{figure, ms, times};
-use support::{Agent, Relay, codex, eventually};
 
 #[tokio::test]
 async fn n02_an_agent_that_is_killed_at_any_instant_loses_nothing_it_had_told() {
@@ -74,7 +72,8 @@ async fn n11_a_job_that_runs_without_any_relay_is_told_in_full_once_there_is_one
     relay.until("it is accepted", |relay| relay.runs.get(&id).is_some_and(|run| run.accepted > 0)).await;
     let address = relay.leave().await;
     fs::write(agent.workspace().join("go"), "").unwrap();
-    let ended = || agent.workspace().join("done").exists() && support::below(agent.child.id()).len() == 1;
+    let ended =
+        || agent.workspace().join("done").exists() && crate::support::below(agent.child.id()).len() == 1;
     eventually("the job ends without a relay", ended).await;
     relay.come_back(address).await;
     let back = Instant::now();

@@ -2,22 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
-mod support;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support::{Agent, Relay, eventually};
 use common::event::FinalState;
 use common::job::{JobSpec, Runner};
 use common::wire::RelayFrame;
-use support::{Agent, Relay, eventually};
 
 /// Less than the agent waits for an answer: whatever happens by then did not wait for it.
 const SOON: Duration = Duration::from_secs(4);
 
 /// A job of a Codex that says nothing before there is a file `go`.
 fn slow(agent: &Agent, job: &str) -> JobSpec {
-    let mut spec = support::codex::job(agent, job, "");
+    let mut spec = crate::support::codex::job(agent, job, "");
     let program = std::path::Path::new(&spec.codex.program);
     let dir = agent.dir.path().display();
     let wait = "touch asked; until test -e go; do sleep 0.05; done; echo codex-cli 0.169.0";

@@ -1,11 +1,9 @@
 //! Workers as another user. Only root can do that, so without it these tests have nothing to say.
 
-mod support;
-
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
+use crate::support::{Agent, Relay, mark, processes};
 use common::event::FinalState;
-use support::{Agent, Relay, mark, processes};
 
 /// A user that every Linux has.
 const USER: &str = "nobody";
@@ -41,7 +39,7 @@ async fn a_worker_has_its_own_user_no_groups_and_no_way_to_the_agent() {
     for refused in ["no config", "no environ", "no fds", "no kill"] {
         assert!(text.contains(refused), "{refused} in {text}");
     }
-    assert!(!text.contains(support::TOKEN), "{text}");
+    assert!(!text.contains(crate::support::TOKEN), "{text}");
     assert_eq!(run.finished().unwrap().0, FinalState::Completed);
     assert_eq!((run.cleanup(), processes(&mark).len()), (Some((1, 0)), 0));
     for path in [".codex-worker", ".codex-worker/demo.1", ".codex-worker/demo.1/log.txt", "mine"] {

@@ -1,13 +1,11 @@
 //! Commands that write more than anybody can keep, longer lines than anybody can read, and bytes that are no text.
 
-mod support;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support::figures::{figure, ms, resident_kib, times};
+use crate::support::{Agent, Relay, codex};
 use common::event::{EventBody, FinalState};
-use support::figures::{figure, ms, resident_kib, times};
-use support::{Agent, Relay, codex};
 
 /// How much the agent's memory may grow, whatever a command writes.
 const ROOM_KIB: u64 = 16 * 1024;

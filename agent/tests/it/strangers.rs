@@ -2,15 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
-mod support;
-
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::figures::{figure, ms, times};
-use support::{Relay, TOKEN, binary, configure, tls};
+use crate::support::figures::{figure, ms, times};
+use crate::support::{Relay, TOKEN, binary, configure, tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -68,7 +66,7 @@ async fn visits(stranger: Stranger, time: Duration) -> (u32, String, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let config = support::tls::config(&format!("wss://{address}/agent"), TOKEN);
+    let config = crate::support::tls::config(&format!("wss://{address}/agent"), TOKEN);
     configure(dir.path(), &config.to_string());
     let log = dir.path().join("stderr");
     let mut agent = Command::new(binary());

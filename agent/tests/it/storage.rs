@@ -2,14 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
-mod support;
-
 use std::fs;
 
+use crate::support::disk::{SmallDisk, failing};
+use crate::support::figures::{figure, resident_kib, times};
+use crate::support::{Agent, Place, Relay, Run, codex, eventually};
 use common::event::{EventBody, FinalState};
-use support::disk::{SmallDisk, failing};
-use support::figures::{figure, resident_kib, times};
-use support::{Agent, Place, Relay, Run, codex, eventually};
 
 /// What a log says was dropped, in bytes, and what it has beside these notes.
 fn dropped(text: &str) -> (usize, usize) {

@@ -1,12 +1,10 @@
 //! What the link does to jobs: nothing.
 
-mod support;
-
 use std::process::{Command, Stdio};
 
+use crate::support::{Agent, Relay, binary, configure, eventually};
 use common::event::FinalState;
 use common::wire::RelayFrame;
-use support::{Agent, Relay, binary, configure, eventually};
 
 #[tokio::test]
 async fn a_job_goes_on_while_the_relay_is_gone_and_is_told_in_full_afterwards() {
@@ -54,7 +52,7 @@ async fn pings_are_answered_and_a_new_address_is_taken_over() {
     relay.send(&RelayFrame::Ping { nonce: 7 }).await;
     relay.until("the pong", |relay| relay.pongs == 1).await;
     let mut other = Relay::new().await;
-    let config = support::tls::config(&other.url(), support::TOKEN);
+    let config = crate::support::tls::config(&other.url(), crate::support::TOKEN);
     configure(&agent.state(), &config.to_string());
     other.accept().await;
 }
@@ -72,7 +70,7 @@ async fn an_agent_without_a_configuration_waits_for_one_and_a_second_agent_is_re
     std::fs::remove_file(agent.state().join("config.json")).unwrap();
     relay.drop_connection();
     agent.again();
-    let config = support::tls::config(&relay.url(), support::TOKEN);
+    let config = crate::support::tls::config(&relay.url(), crate::support::TOKEN);
     configure(&agent.state(), &config.to_string());
     relay.accept().await;
 }

@@ -2,18 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use crate::support::codex::{self, DONE, THREAD};
+use crate::support::figures::{figure, ms};
+use crate::support::{Agent, Relay, Run, mark, processes};
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
 use common::job::{JobSpec, StepKind};
 use serde_json::json;
-use support::codex::{self, DONE, THREAD};
-use support::figures::{figure, ms};
-use support::{Agent, Relay, Run, mark, processes};
 
 const SAID: &str =
     r#"echo '{"type":"item.completed","item":{"id":"item_9","type":"agent_message","text":"All done."}}'"#;

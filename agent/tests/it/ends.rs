@@ -2,14 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::figures::{figure, ms, p99, times};
+use crate::support::{Agent, Relay, eventually, mark, processes};
 use common::event::{FailureKind, FinalState};
 use rustix::process::Signal;
-use support::figures::{figure, ms, p99, times};
-use support::{Agent, Relay, eventually, mark, processes};
 
 /// Starts a shell job, waits until `mark` shows up among the processes, cancels, and checks that nothing is left.
 async fn cancelled(line: &str, mark: &str, grace_ms: u64) -> Duration {
