@@ -75,7 +75,6 @@ fn check_writable(engine: EngineKind, host: &Path) -> Result<(), Failure> {
 }
 
 /// Refuses a linked worktree or submodule whose repository a container does not find: git follows the path in its `.git`.
-#[expect(clippy::disallowed_methods, reason = "the workspace's own files, which are data")]
 fn check_repository(mounted: &Path, host: &Path) -> Result<(), Failure> {
     let folders = host.ancestors().take_while(|folder| folder.starts_with(mounted));
     let Some(git) = folders.map(|folder| folder.join(".git")).find(|git| git.symlink_metadata().is_ok())
