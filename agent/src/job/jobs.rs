@@ -163,16 +163,14 @@ impl Jobs {
             }
             Err(problem) => Found { problem: Some(problem.clone()), ..Found::default() },
         };
-        let problem = match found.problem {
-            Some(problem) => Some(self.masker("").text(&problem).into_owned()),
-            None => self.no_sandbox().await,
-        };
+        // The one stands in the way of every job, the other of Codex's alone.
+        let problem = self.no_sandbox().await.or(found.problem);
         let user = env.ok().and_then(|(_, user)| user);
         Platform {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             isolation: self.isolation(user.as_ref()),
             codex: found.version,
-            codex_problem: problem,
+            codex_problem: problem.map(|problem| self.masker("").text(&problem).into_owned()),
         }
     }
 
@@ -183,7 +181,7 @@ impl Jobs {
         if !self.place.container {
             return None;
         }
-        let problem = self.proven_ground(&config).await.err()?;
+        let problem = self.proven.prove(&self.ground(&config).await.ok()?).await.err()?;
         tracing::warn!("{problem}");
         Some(format!("{NO_SANDBOX}: remove sandbox from [codex] in relay.toml, the container is one"))
     }
@@ -303,17 +301,17 @@ impl Jobs {
 
     /// The sandbox of a job in this folder.
     async fn sandbox(&self, config: &Config, folder: &Folder) -> Result<Sandboxed, String> {
-        self.proven_ground(config).await?.sandbox(folder)
+        let ground = self.ground(config).await?;
+        self.proven.prove(&ground).await?;
+        ground.sandbox(folder)
     }
 
-    /// What all sandboxes share, seen to hold.
-    async fn proven_ground(&self, config: &Config) -> Result<Ground, String> {
+    /// What all sandboxes share.
+    async fn ground(&self, config: &Config) -> Result<Ground, String> {
         let (workers, user) = self.environment(&Variables::new())?;
         let env = Ground::launcher_env(&workers);
         let found = self.codex.program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
-        let ground = ground::ground(config, &self.place.state, &self.place.env, &workers, &found)?;
-        self.proven.prove(&ground).await?;
-        Ok(ground)
+        ground::ground(config, &self.place.state, &self.place.env, &workers, &found)
     }
 
     /// True for the home folder of the agent's or the workers' user.
