@@ -46,3 +46,4 @@ mod subscribers;
 mod top;
 mod trust;
 mod waiting;
+mod warnings;

@@ -1,6 +1,8 @@
 //! A worker that goes round in a circle: the same command fails again and again, or two take turns, and no file changes.
 //! Pure.
 
+use common::warnings::NO_PROGRESS;
+
 /// Rounds after which it is told for the first time; then each time that they have doubled.
 const ROUNDS: u32 = 5;
 
@@ -52,7 +54,7 @@ impl Loops {
             return None;
         };
         self.next = self.next.saturating_mul(2);
-        Some(format!("no progress: {what}, and no file was changed in between"))
+        Some(format!("{NO_PROGRESS}{what}, and no file was changed in between"))
     }
 
     /// A file was changed: what failed may succeed now.

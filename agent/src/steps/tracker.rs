@@ -212,7 +212,7 @@ impl Tracker {
                 if let Item::Command { command, .. } = item {
                     let title = steps.rules().of_line(command).title;
                     let circle = self.loops.ended(command, &title, outcome == StepOutcome::Failed);
-                    out.extend(circle.map(|message| EventBody::Warning { message }));
+                    out.extend(circle.and_then(|message| steps.circle(n, message)));
                 }
             }
         }
