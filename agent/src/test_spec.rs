@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::job::{CodexSettings, JobSpec, Limits, Runner};
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 
 /// A job of Codex with nothing special.
 pub(crate) fn spec() -> JobSpec {
@@ -20,6 +20,7 @@ pub(crate) fn spec() -> JobSpec {
         limits: Limits::default(),
         rules: vec![],
         on_limit: OnLimit::Fail,
+        on_loop: OnLoop::Warn,
         codex: CodexSettings::default(),
         thread: None,
     }

@@ -314,6 +314,8 @@ pub enum FailureKind {
     Overloaded,
     /// The model needs a newer Codex.
     CodexOutdated,
+    /// The worker went round in a circle.
+    NoProgress,
 }
 
 /// What a job changed in its workspace, as git counts it.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
-use crate::rule::{OnLimit, StepRule};
+use crate::rule::{OnLimit, OnLoop, StepRule};
 
 /// Version of the spec's JSON.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -203,6 +203,9 @@ pub enum Sandbox {
     Off,
 }
 
+/// The beginning of why no worker can run in a container whose settings ask for [`Sandbox::WorkspaceWrite`] in it.
+pub const NO_SANDBOX: &str = "Codex's sandbox can't work in this container";
+
 /// How Codex is called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodexSettings {
@@ -252,6 +255,9 @@ pub struct JobSpec {
     /// What happens at a step's limit unless a rule says otherwise.
     #[serde(default)]
     pub on_limit: OnLimit,
+    /// What happens when its worker goes round in a circle.
+    #[serde(default)]
+    pub on_loop: OnLoop,
     /// How Codex is called.
     pub codex: CodexSettings,
     /// The Codex thread to go on with; a new one otherwise.

@@ -11,7 +11,7 @@
 //! * [`rule`]: rules for steps.
 //! * [`origin`]: who launched a job, and which job it goes on from.
 //! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log.
-//! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s; [`summary`]: its closing text.
+//! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s and [`warnings`]; [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning text that comes from outside; [`json`]: writing it so that it harms nobody.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that no clock's jump moves. * [`bounded`]: lists that can't be too long.
@@ -35,4 +35,5 @@ pub mod step;
 pub mod summary;
 pub mod text;
 pub mod time_scale;
+pub mod warnings;
 pub mod wire;

@@ -24,6 +24,7 @@ use crate::job::{Runner, StepKind};
 use crate::json;
 use crate::origin::{FollowUp, Origin};
 use crate::step::{CurrentStep, Step};
+use crate::warnings::{Warnings, is_of_model};
 
 /// Version of the record's JSON.
 pub const SCHEMA: u32 = 1;
@@ -160,8 +161,11 @@ pub struct JobRecord {
     pub usage: Option<Usage>,
     /// The worker's last words.
     pub message: Option<String>,
-    /// The newest warning.
+    /// The newest warning that holds.
     pub warning: Option<String>,
+    /// The warnings that count, however the job ends.
+    #[serde(default)]
+    pub warnings: Warnings,
     /// The closing text, at most 12 lines.
     pub summary: Option<String>,
     /// Why it failed.
@@ -214,6 +218,7 @@ impl JobRecord {
             usage: None,
             message: None,
             warning: None,
+            warnings: Warnings::default(),
             summary: None,
             error: None,
             exit_code: None,
@@ -247,6 +252,15 @@ impl JobRecord {
     /// Whether it left a Codex thread that another job can go on in.
     pub fn is_resumable(&self) -> bool {
         self.runner == Runner::Codex && self.thread_id.is_some()
+    }
+
+    /// Its state in words: `completed with 2 warnings`, so that nothing which has to be looked at passes for plain success.
+    pub fn outcome(&self) -> String {
+        let state = self.state.as_str();
+        match self.warnings.counted().filter(|_| self.state == State::Completed) {
+            Some(warnings) => format!("{state} with {warnings}"),
+            None => state.to_owned(),
+        }
     }
 
     /// Folds a whole log, oldest line first. `None` when it does not begin with `queued`.
@@ -299,12 +313,12 @@ impl JobRecord {
             EventBody::Message { text } => self.message = Some(text.clone()),
             EventBody::Plan { items } => self.plan.clone_from(items),
             EventBody::Usage(usage) => self.usage = Some(*usage),
-            EventBody::Warning { message } => self.warning = Some(message.clone()),
+            EventBody::Warning { message } => self.warn(message.clone()),
             EventBody::Stalled { n, evidence } => {
                 self.warning = Some(format!("step {n} makes no progress: {evidence}"));
             }
             EventBody::Interrupted { n, reason } => {
-                self.warning = Some(format!("step {n} was interrupted: {reason}"));
+                self.warn(format!("step {n} was interrupted: {reason}"));
             }
             EventBody::Extended { n, limit_ms } => self.extended(*n, *limit_ms),
             EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
@@ -358,7 +372,7 @@ impl JobRecord {
         if let Some(at) = self.steps.iter().position(|step| step.n == n) {
             if self.steps[at].kind == StepKind::Model {
                 if outcome == StepOutcome::Ok && self.warning.as_deref().is_some_and(is_of_model) {
-                    self.warning = None;
+                    self.warning = self.warnings.newest.last().cloned();
                 }
                 self.model_wait_ms = self.model_wait_ms.saturating_add(elapsed_ms);
                 self.steps.remove(at);
@@ -371,6 +385,11 @@ impl JobRecord {
             }
         }
         self.find_current();
+    }
+
+    fn warn(&mut self, message: String) {
+        self.warnings.add(&message);
+        self.warning = Some(message);
     }
 
     /// The job's own limit is no part of the record.
@@ -399,6 +418,10 @@ impl JobRecord {
         for step in self.steps.iter_mut().filter(|step| step.outcome.is_none()) {
             step.outcome = Some(StepOutcome::Unknown);
         }
+        if self.state == State::Completed {
+            // What was slow or quiet has ended well.
+            self.warning = self.warnings.newest.last().cloned();
+        }
         self.summary = Some(crate::summary::of(self));
     }
 
@@ -411,15 +434,6 @@ impl JobRecord {
         bytes.push(b'\n');
         Ok(bytes)
     }
-}
-
-/// The beginnings of a warning that holds only until the model answers.
-const OF_MODEL: [&str; 2] = [WAITS_FOR_NETWORK, "codex retries ("];
-/// The beginning of the warning that Codex waits for the network, without a limit of its own.
-pub const WAITS_FOR_NETWORK: &str = "codex waits for the network";
-
-fn is_of_model(warning: &str) -> bool {
-    OF_MODEL.iter().any(|mark| warning.starts_with(mark))
 }
 
 #[cfg(test)]

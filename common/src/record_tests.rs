@@ -70,6 +70,51 @@ fn what_a_worker_says_can_do_nothing_to_who_prints_the_record() {
     assert_eq!(serde_json::from_str::<JobRecord>(&text).unwrap(), record);
 }
 
+#[test]
+fn a_job_completes_with_the_warnings_that_still_hold_and_names_them() {
+    let warning = |message: &str| EventBody::Warning { message: message.into() };
+    let mut record = launched();
+    play(
+        &mut record,
+        vec![
+            (1, accepted()),
+            (1, begin(1, StepKind::Model, "waiting for the model")),
+            (1, warning("codex retries (1/5: 503)")),
+            (2, end(1, StepOutcome::Ok, None, 900)),
+            (2, begin(2, StepKind::Install, "npm ci")),
+            (3, EventBody::Interrupted { n: 2, reason: "it ran over its limit".into() }),
+            (4, end(2, StepOutcome::Killed, None, 900)),
+            (4, begin(3, StepKind::Test, "npm test")),
+            (5, warning("step 3 (test: npm test) has used half of its limit of 1m")),
+            (6, EventBody::Stalled { n: 3, evidence: "0.0 % CPU".into() }),
+        ],
+    );
+    assert_eq!(record.warning.as_deref(), Some("step 3 makes no progress: 0.0 % CPU"));
+    assert_eq!((record.warnings.count, record.outcome().as_str()), (1, "starting"));
+    let unread = "2 lines of codex not understood";
+    play(
+        &mut record,
+        vec![
+            (7, end(3, StepOutcome::Ok, None, 900)),
+            (8, warning(unread)),
+            (8, warning("the job has used half of its limit of 1m")),
+            (9, warning(unread)),
+            (9, done(FinalState::Completed, None)),
+        ],
+    );
+    assert_eq!(record.outcome(), "completed with 2 warnings");
+    assert_eq!(record.warnings.newest, ["step 2 was interrupted: it ran over its limit", unread]);
+    assert_eq!(record.warning.as_deref(), Some(unread), "what was slow has ended well");
+    insta::assert_snapshot!(record.summary.unwrap(), @r#"
+    abe#1 completed with 2 warnings after 9.0s
+    warning: step 2 was interrupted: it ran over its limit
+    warning: 2 lines of codex not understood
+    step 2 install 0.9s: npm ci (killed)
+    step 3 test 0.9s: npm test
+    log: /r/abe.1.log
+    "#);
+}
+
 fn accepted() -> EventBody {
     EventBody::Accepted {
         agent: "a1".into(),

@@ -28,6 +28,18 @@ pub enum OnLimit {
     Interrupt,
 }
 
+/// What happens to a worker that goes round in a circle: the same step fails again and again, or the same two take turns,
+/// and no file changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLoop {
+    /// It is warned of.
+    #[default]
+    Warn,
+    /// The job fails.
+    Fail,
+}
+
 /// How many steps of a job may be interrupted; the next one fails it.
 pub const MAX_INTERRUPTS: u32 = 3;
 

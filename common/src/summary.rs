@@ -16,6 +16,8 @@ const MESSAGE_LINES: usize = 3;
 const OUTPUT_LINES: usize = 4;
 /// Steps that are listed, and lines of the last words, beside such an output.
 const BESIDE_OUTPUT: usize = 2;
+/// Warnings of a completed job that are listed. It has no reason, so there is room for them.
+const WARNINGS: usize = 2;
 /// Longest line, in bytes.
 const LINE: usize = 200;
 
@@ -25,6 +27,7 @@ pub fn of(record: &JobRecord) -> String {
     let reason = record.error.as_ref().map(reason).unwrap_or_default();
     let with_output = reason.len() > 1;
     lines.extend(reason);
+    lines.extend(warnings(record));
     lines.extend(steps(record, if with_output { BESIDE_OUTPUT } else { MAX_STEPS }));
     if let Some(message) = &record.message {
         let most = if with_output { BESIDE_OUTPUT } else { MESSAGE_LINES };
@@ -42,7 +45,7 @@ pub fn of(record: &JobRecord) -> String {
 }
 
 fn headline(record: &JobRecord) -> String {
-    let mut line = format!("{} {}", record.job, record.state.as_str());
+    let mut line = format!("{} {}", record.job, record.outcome());
     let began = record.started_at.unwrap_or(record.created_at);
     if let Some(ended) = record.finished_at {
         let ms = ended.duration_since(began).as_millis();
@@ -65,6 +68,22 @@ fn reason(error: &JobError) -> Vec<String> {
     let mut lines = vec![text::one_line(&format!("reason: {kind}: {}", text::printable(what)), LINE)];
     let hidden = output.len().saturating_sub(OUTPUT_LINES);
     lines.extend(output[hidden..].iter().map(|line| format!("      | {}", text::one_line(line, LINE))));
+    lines
+}
+
+/// What is not as it should be in a job that completed.
+fn warnings(record: &JobRecord) -> Vec<String> {
+    if record.state != State::Completed {
+        return Vec::new();
+    }
+    let (shown, hidden) = record.warnings.latest(WARNINGS);
+    let mut lines: Vec<String> = shown
+        .iter()
+        .map(|warning| text::one_line(&format!("warning: {}", text::printable(warning)), LINE))
+        .collect();
+    if let Some(last) = lines.last_mut().filter(|_| hidden > 0) {
+        let _ = write!(last, "  (+{hidden} more)");
+    }
     lines
 }
 

@@ -6,7 +6,7 @@ use common::event::{EventBody, FailureKind, Isolation, StepOutcome};
 use common::event_line::EventLine;
 use common::job::{JobSpec, Runner, Sandbox, StepKind};
 use common::record::JobRecord;
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 use jsonschema::Validator;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -116,6 +116,7 @@ fn every_value_that_is_written_is_named() {
         (&event, "/$defs/finished/properties/state/enum", variants::<common::event::FinalState>(&wrong)),
         (&record, "/properties/state/enum", variants::<common::record::State>(&wrong)),
         (&parsed(Schema::Spec), "/$defs/on_limit/examples", variants::<OnLimit>(&wrong)),
+        (&parsed(Schema::Spec), "/properties/on_loop/examples", variants::<OnLoop>(&wrong)),
         (&parsed(Schema::Spec), "/$defs/codex/properties/sandbox/examples", variants::<Sandbox>(&wrong)),
     ] {
         let named = node.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));

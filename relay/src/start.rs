@@ -63,7 +63,7 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
     let deadline = Instant::now() + PATIENCE;
     let pid = child.id();
     loop {
-        if lease::of_living(registry).is_some_and(|lease| lease.pid == pid) {
+        if lease::of_living(registry).is_some_and(|lease| lease.pid == pid && !lease.listen.is_empty()) {
             return Ok(());
         }
         if let Ok(Some(_)) = child.try_wait() {

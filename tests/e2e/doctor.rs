@@ -79,6 +79,7 @@ fn where_nothing_is_missing_nothing_stands_in_the_way() {
         "queue: ok",
         "engine: ok",
         "image: skipped",
+        "mount: skipped",
         "agent: ok",
         "codex: ok",
         "code-mode-host: ok",
@@ -106,7 +107,7 @@ fn inside_of_the_sandbox_it_says_what_can_not_be_looked_at() {
     site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");
     let script = "LC_ALL=C.UTF-8 relay doctor --json; echo $? > code";
     let output = sandbox::run(&site, &WORKSPACE_WRITE, script);
-    for check in ["engine", "image"] {
+    for check in ["engine", "image", "mount"] {
         let found = findings(&output).into_iter().find(|finding| finding["check"] == check).unwrap();
         assert_eq!((&found["state"], &found["detail"]), (&"skipped".into(), &"inside a sandbox".into()));
     }

@@ -86,6 +86,23 @@ fn a_queued_job_whose_image_is_missing_is_told_with_what_a_person_has_to_do() {
 }
 
 #[test]
+fn workers_that_could_not_write_their_folder_are_named_at_up_with_what_to_do() {
+    let site = site(
+        "*.relay-try*) echo 'sh: 1: cannot create /workspaces/.relay-try-7: Permission denied' >&2; exit 2 ;;\n\
+         *inspect*State*) echo 'Error: No such container' >&2; exit 1 ;;\n\
+         exec*) cat >/dev/null ;;\n\
+         *) echo 1 ;;",
+    );
+    let output = run(&site, &["up"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    for words in ["workers can't write in", "(Permission denied)", "keep-id", "chcon -Rt container_file_t"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    leave(&site);
+}
+
+#[test]
 fn what_a_killed_relay_left_in_a_container_is_ended_although_the_settings_have_changed() {
     let site = site("version*) echo 1 ;;");
     let labels = format!("{{\"relay.registry\":\"{}\"}}", site.registry().display());

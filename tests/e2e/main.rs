@@ -47,3 +47,4 @@ mod subscribers;
 mod top;
 mod trust;
 mod waiting;
+mod warnings;

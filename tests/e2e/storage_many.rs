@@ -72,6 +72,7 @@ fn start(site: &Site) -> Duration {
         assert!(relay.try_wait().unwrap().is_none(), "it has ended");
         (site.daemon_pid() == relay.id()).then_some(())
     });
+    site.address();
     begun.elapsed()
 }
 
@@ -126,7 +127,7 @@ fn s15_with_many_ended_jobs_starting_launching_and_asking_stay_fast() {
     site.ended(&job);
     site.relay(&["down"]);
     let jobs = times(1000, 10_000);
-    copies(&site, jobs);
+    copies(&site, jobs, "2020-01-01T00:00:00Z");
     let median = |site: &Site, args: &[&str]| {
         let times = (0..15).map(|_| {
             let begun = Instant::now();
@@ -165,13 +166,30 @@ fn s15_with_many_ended_jobs_starting_launching_and_asking_stay_fast() {
     );
 }
 
+#[test]
+fn a_job_that_is_pruned_takes_its_log_in_the_workspace_along() {
+    let site = Site::new(Engine::Local);
+    let (pruned, kept) = (site.launch_shell("true", &[]), site.launch_shell("true", &["-n", "kept"]));
+    site.ended(&pruned);
+    site.ended(&kept);
+    site.relay(&["down"]);
+    // 199 and `kept` are newer.
+    copies(&site, 199, "2030-01-01T00:00:00Z");
+    site.relay(&["up"]);
+    until("it is archived", || (archived(&site) == 1).then_some(()));
+    let logs = |name: &str| site.workspace().join(".codex-worker").join(name).exists();
+    assert!(logs("demo.1") && logs("kept.1"));
+    assert!(site.relay(&["prune", "--keep", "0"]).starts_with("1 removed (demo#1)"));
+    assert!(!logs("demo.1") && logs("kept.1"));
+}
+
 fn archived(site: &Site) -> usize {
     let entries = fs::read_dir(site.registry().join("archive")).unwrap().flatten();
     entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json")).count()
 }
 
-/// Copies the job that was run, in the form in which the relay writes jobs, as jobs that ended earlier.
-fn copies(site: &Site, jobs: usize) {
+/// Copies the job that was run, in the form in which the relay writes jobs, as jobs that ended at another time.
+fn copies(site: &Site, jobs: usize, at: &str) {
     let lines = site.events("demo.1");
     for n in 0..jobs {
         let stem = format!("old-{n}.1");
@@ -181,7 +199,7 @@ fn copies(site: &Site, jobs: usize) {
         for line in &mut copied {
             line.job = job.clone();
             if let Some(event) = &mut line.event {
-                event.at = "2020-01-01T00:00:00Z".parse().unwrap();
+                event.at = at.parse().unwrap();
                 if let EventBody::Queued(queued) = &mut event.body {
                     queued.log_path = queued.log_path.replace("demo.1", &stem);
                     queued.events_path = queued.events_path.replace("demo.1", &stem);

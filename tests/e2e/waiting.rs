@@ -75,7 +75,7 @@ fn a_wait_that_is_given_up_names_only_what_has_not_ended() {
     let ended = site.launch_shell("true", &[]);
     let goes_on = site.launch_shell("sleep 1000", &[]);
     site.ended(&ended);
-    let output = site.run(&["wait", &ended, &goes_on, "--timeout", "0s"]);
+    let output = site.run(&["wait", &ended, &goes_on, "--timeout", "100ms"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(8), "{said}");
     assert!(said.contains(&format!("{goes_on} still not ended")) && !said.contains(&ended), "{said}");

@@ -209,14 +209,14 @@ impl World {
             limit.ran += STEP;
             let worked = limit.ran + PAUSE * limit.pauses;
             match limit.measured.is_over(real) {
-                true if worked + STEP < limit.limit => {
+                true if worked + STEP < limit.whole => {
                     return Err(format!(
                         "{id} timed out after {worked:?} of work, before its limit of {:?}",
-                        limit.limit
+                        limit.whole
                     ));
                 }
-                false if limit.ran > limit.limit + LATE => {
-                    return Err(format!("{id} has run for {:?}, its limit is {:?}", limit.ran, limit.limit));
+                false if limit.ran > limit.whole + LATE => {
+                    return Err(format!("{id} has run for {:?}, its limit is {:?}", limit.ran, limit.whole));
                 }
                 is_over => over.extend(is_over.then(|| id.clone())),
             }
@@ -310,7 +310,7 @@ impl World {
                 end.link = Some(agent.welcomed(frame)?);
                 self.welcomed = true;
                 let unsure = self.model.unsure.entry(self.life).or_default();
-                *unsure = (*unsure).max(self.clocks.now - self.asked);
+                *unsure = (*unsure).max(self.clocks.now.saturating_sub(self.asked));
             }
             (Some(_), RelayFrame::Start { job, epoch, .. }) if self.is_full_for(agent, &job) => {
                 let reason = "as many jobs as it can run".to_owned();
@@ -357,7 +357,7 @@ impl World {
         (job.stage, job.synced) = (Stage::Alive, job.kept());
         self.slots.insert(id.clone(), None);
         let measured = agent.limit(common::duration::millis(limit));
-        self.limits.insert(id.clone(), Limit { measured, limit, ran: Duration::ZERO, pauses: 0 });
+        self.limits.insert(id.clone(), Limit { measured, whole: limit, ran: Duration::ZERO, pauses: 0 });
         self.written(id, true);
     }
 
@@ -413,7 +413,7 @@ impl World {
 #[derive(Debug)]
 pub(crate) struct Limit {
     measured: JobLimit,
-    limit: Duration,
+    whole: Duration,
     /// For how long agent and job have run.
     ran: Duration,
     /// Number of freezes.

@@ -160,12 +160,11 @@ impl Log {
         if (line.seq, line.epoch) != (*seq, epoch) {
             return Err(format!("{body:?} is {}.{}, not {epoch}.{seq}", line.epoch, line.seq));
         }
-        if line.source == Source::Agent {
-            if let Some(spooled) = job.walk(&mut self.walk, body)?
-                && !job.was_spoiled
-            {
-                self.timed(spooled, event.at, job, model)?;
-            }
+        if line.source == Source::Agent
+            && let Some(spooled) = job.walk(&mut self.walk, body)?
+            && !job.was_spoiled
+        {
+            self.timed(spooled, event.at, job, model)?;
         }
         if matches!(body, EventBody::Finished { .. }) {
             self.ended = Some(line.source);

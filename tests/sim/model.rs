@@ -34,6 +34,10 @@ pub(crate) enum Stage {
 
 /// One job as it was lived.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something of its own that may have happened to it"
+)]
 pub(crate) struct Job {
     entries: Vec<Entry>,
     /// Everything printed.

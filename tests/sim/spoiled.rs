@@ -31,12 +31,11 @@ impl Spoiled {
         let newer = String::from_utf8(before.clone()).ok()?.replace("\"schema\":1", "\"schema\":2");
         // No file takes the place of a folder that is not empty.
         let after = rng.bool().then(|| newer.into_bytes());
-        match &after {
-            Some(bytes) => fs::write(&path, bytes).expect("a file of the simulation"),
-            None => {
-                fs::remove_file(&path).expect("a file of the simulation");
-                fs::create_dir_all(path.join("in the way")).expect("a folder of the simulation");
-            }
+        if let Some(bytes) = &after {
+            fs::write(&path, bytes).expect("a file of the simulation");
+        } else {
+            fs::remove_file(&path).expect("a file of the simulation");
+            fs::create_dir_all(path.join("in the way")).expect("a folder of the simulation");
         }
         Some(Self { job: job.clone(), path, before, after })
     }

@@ -2,13 +2,31 @@
 
 use common::job::JobSpec;
 
-use super::pulse;
+use super::{install, pulse};
 use crate::confine::profile::quoted;
 use crate::confine::sandbox::Sandboxed;
 use crate::environment::{Variables, looks_secret};
 
 /// Names that are kept from the model's commands even where they don't look secret to us.
 const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
+
+/// Settings that keep Codex 0.169.0 from calling anybody but the model's server. An older one does not know them and would
+/// warn of that.
+const AT_HOME: [&str; 4] = [
+    "features.plugins=false",
+    "features.apps=false",
+    "analytics.enabled=false",
+    "check_for_update_on_startup=false",
+];
+const KNOWS_THEM: (u32, u32, u32) = (0, 169, 0);
+
+/// Arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, figures and updates. They stand
+/// before a person's own, which win.
+pub(crate) fn at_home(version: Option<&str>) -> Vec<String> {
+    let knows = version.and_then(install::parse).is_some_and(|version| version >= KNOWS_THEM);
+    let settings = AT_HOME.iter().filter(|_| knows);
+    settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
+}
 
 /// Program and arguments; the prompt goes to its stdin.
 ///
@@ -104,6 +122,17 @@ mod tests {
         assert!(argv.contains("-m gpt-5.5 "), "{argv}");
         assert!(argv.contains(r#"exclude=["CODEX_API_KEY","OPENAI_API_KEY","A?KEY"]"#), "{argv}");
         assert!(argv.ends_with("--search --skip-git-repo-check -"), "{argv}");
+    }
+
+    #[test]
+    fn a_codex_that_knows_how_calls_nobody_but_its_model() {
+        let told = at_home(Some("0.169.0"));
+        assert!(
+            told.join(" ").starts_with("-c features.plugins=false -c features.apps=false -c "),
+            "{told:?}"
+        );
+        assert_eq!(at_home(Some("0.170.1")), told);
+        assert_eq!((at_home(Some("0.168.2")), at_home(None)), (vec![], vec![]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Codex on this platform: where it is, its version, and what it lacks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use super::mcp;
 use crate::environment::{DEFAULT_PATH, Variables};
 use crate::process::{Event, Exit, Source, Streams};
 use crate::shim::protocol::{Command, Ids};
@@ -178,6 +179,17 @@ fn host_beside(real: &Path) -> bool {
     script || real.parent().is_some_and(|folder| folder.join("codex-code-mode-host").exists())
 }
 
+/// The MCP servers that the worker's Codex is configured with.
+pub(crate) fn mcp_servers(env: &Variables) -> BTreeSet<String> {
+    let config = codex_home(env).and_then(|home| read_config(&home.join("config.toml")).ok());
+    config.map(|config| mcp::configured(&config)).unwrap_or_default()
+}
+
+fn codex_home(env: &Variables) -> Option<PathBuf> {
+    let home = env.get("CODEX_HOME").map(PathBuf::from);
+    home.or_else(|| env.get("HOME").map(|home| Path::new(home).join(".codex")))
+}
+
 fn look_up(program: &str, env: &Variables) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|path| executable(path));
@@ -198,9 +210,7 @@ fn has_credentials(env: &Variables) -> bool {
     if env.get("CODEX_API_KEY").is_some_and(|key| !key.is_empty()) {
         return true;
     }
-    let home = env.get("CODEX_HOME").map(PathBuf::from);
-    let home = home.or_else(|| env.get("HOME").map(|home| Path::new(home).join(".codex")));
-    let Some(home) = home else { return false };
+    let Some(home) = codex_home(env) else { return false };
     home.join("auth.json").exists()
         || read_config(&home.join("config.toml")).is_ok_and(|config| {
             let mut keys = config.lines().filter_map(|line| line.split_once('='));
@@ -217,7 +227,8 @@ fn read_config(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-fn parse(version: &str) -> Option<(u32, u32, u32)> {
+/// The numbers of a version.
+pub(crate) fn parse(version: &str) -> Option<(u32, u32, u32)> {
     let core = version.split(['-', '+']).next()?;
     let mut parts = core.split('.').map(str::parse);
     let version = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);

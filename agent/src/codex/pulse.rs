@@ -12,6 +12,7 @@
 //! them. They hold the model's text (and over a WebSocket each request), so none of them is kept anywhere.
 
 use super::lines::Line;
+use super::mcp;
 use crate::environment::Variables;
 
 /// Codex's variable for what it prints on stderr.
@@ -32,7 +33,7 @@ const HEAD: usize = 120;
 const SILENT: [&str; 5] = ["created", "queued", "in_progress", "failed", "incomplete"];
 
 /// What a line of stderr is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
     /// Codex's words, for the log.
     Words,
@@ -40,6 +41,8 @@ pub(crate) enum Heard {
     Trace,
     /// Something new from the model.
     Beat,
+    /// Something of an MCP server.
+    Server(mcp::News),
 }
 
 /// Listens for the model, if the trace was asked for.
@@ -53,7 +56,7 @@ impl Pulse {
     /// stderr is left as it is.
     pub(crate) fn ask(env: &mut Variables) {
         if Self::of(env).on {
-            env.insert(VARIABLE.to_owned(), FILTER.to_owned());
+            env.insert(VARIABLE.to_owned(), filter());
         }
     }
 
@@ -62,24 +65,34 @@ impl Pulse {
         Self { on: !env.contains_key(VARIABLE) }
     }
 
+    /// Whether anything is heard.
+    pub(crate) fn listens(self) -> bool {
+        self.on
+    }
+
     /// What a line of stderr is.
     pub(crate) fn hear(self, line: &Line) -> Heard {
         let bytes = match line {
             Line::Whole(bytes) => bytes,
             Line::Cut { head, .. } => head,
         };
-        match trace(bytes).filter(|_| self.on) {
-            None => Heard::Words,
+        let Some(line) = behind_time(bytes).filter(|_| self.on) else { return Heard::Words };
+        match line.strip_prefix(b"TRACE ") {
             Some(rest) if is_beat(rest) => Heard::Beat,
             Some(_) => Heard::Trace,
+            None => mcp::read(&String::from_utf8_lossy(line)).map_or(Heard::Words, Heard::Server),
         }
     }
 }
 
-/// What stands behind the time and the level of a line of trace.
-fn trace(line: &[u8]) -> Option<&[u8]> {
+fn filter() -> String {
+    format!("{FILTER},{}", mcp::FILTER)
+}
+
+/// What stands behind the time of a line that was traced: its level first.
+fn behind_time(line: &[u8]) -> Option<&[u8]> {
     let time = line.iter().position(|byte| *byte == b' ').filter(|_| line[0].is_ascii_digit())?;
-    line[time..].trim_ascii_start().strip_prefix(b"TRACE ")
+    Some(line[time..].trim_ascii_start())
 }
 
 fn is_beat(rest: &[u8]) -> bool {
@@ -138,11 +151,19 @@ mod tests {
     }
 
     #[test]
+    fn news_of_an_mcp_server_are_no_words_for_people() {
+        let line = "2026-11-28T23:38:03.387745Z  WARN session_init:mcp.request: codex_mcp::rmcp_client: MCP server startup failed server_name=\"docs\" error=gone";
+        let failed = mcp::News::Failed { server: "docs".to_owned(), reason: "gone".to_owned() };
+        assert_eq!(hear(line), Heard::Server(failed));
+        assert_eq!(Pulse { on: false }.hear(&Line::Whole(line.into())), Heard::Words);
+    }
+
+    #[test]
     fn who_sets_the_variable_gets_the_lines_and_nothing_is_heard() {
         let mut env = Variables::new();
         assert_eq!(Pulse::of(&env), Pulse { on: true });
         Pulse::ask(&mut env);
-        assert_eq!(env[VARIABLE], FILTER);
+        assert_eq!(env[VARIABLE], filter());
         let mut own = Variables::from([(VARIABLE.to_owned(), "debug".to_owned())]);
         Pulse::ask(&mut own);
         assert_eq!(own[VARIABLE], "debug");

@@ -9,6 +9,15 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// Names in a repository's folder from which git takes settings, and programs to run.
+const SETTINGS: [&str; 3] = ["hooks", "config", "config.worktree"];
+/// Names in the folder of a linked worktree that do the same, or lead to the repository's.
+const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
+/// Submodules, and linked worktrees, whose settings are named one by one: whole profiles have to fit into an argument. Of
+/// more, the folders are read-only as a whole.
+const MOST_PARTS: usize = 32;
+/// Deepest submodule that is looked for.
+const MAX_DEPTH: usize = 8;
 /// Most bytes of a file that names a folder.
 const MAX_LINE: u64 = 4096;
 
@@ -31,6 +40,42 @@ pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
         return if all { found } else { Vec::new() };
     }
     Vec::new()
+}
+
+/// Paths in a repository's folder from which git takes programs to run, those of its submodules and linked worktrees
+/// included. `own` are folders of which everything else stays writable.
+pub(crate) fn settings(git: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
+    let mut paths = Vec::from(SETTINGS.map(|name| git.join(name)));
+    for folder in parts(&git.join("worktrees"), own, &mut paths) {
+        paths.extend(WORKTREE_SETTINGS.map(|name| folder.join(name)));
+    }
+    modules(&git.join("modules"), own, MAX_DEPTH, &mut paths);
+    paths
+}
+
+fn modules(folder: &Path, own: &[PathBuf], depth: usize, paths: &mut Vec<PathBuf>) {
+    if depth == 0 {
+        return paths.push(folder.to_owned());
+    }
+    for module in parts(folder, own, paths) {
+        if module.join("HEAD").exists() {
+            paths.extend(SETTINGS.map(|name| module.join(name)));
+            modules(&module.join("modules"), own, depth - 1, paths);
+        } else {
+            // The name of a submodule may have several parts.
+            modules(&module, own, depth - 1, paths);
+        }
+    }
+}
+
+/// Folders in a folder whose settings are named one by one; the others go to `paths` as they are.
+fn parts(folder: &Path, own: &[PathBuf], paths: &mut Vec<PathBuf>) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut found: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
+    found.sort_by_key(|part| (!own.iter().any(|own| own.starts_with(part)), part.clone()));
+    paths.extend(found.split_off(found.len().min(MOST_PARTS)));
+    found
 }
 
 /// True if git would see a repository there.
@@ -103,6 +148,46 @@ mod tests {
         write(main.join("mod/.git"), "gitdir: ../.git/modules/mod\n");
         write(main.join(".git/modules/mod/HEAD"), "x\n");
         assert_eq!(folders(&main.join("mod"), &roots), [main.join(".git/modules/mod")]);
+    }
+
+    #[test]
+    fn settings_of_submodules_and_worktrees_are_settings_of_the_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = dir.path().canonicalize().unwrap().join(".git");
+        for module in ["modules/a", "modules/a/modules/deep", "modules/lib/b"] {
+            write(git.join(module).join("HEAD"), "x\n");
+        }
+        write(git.join("worktrees/tree/HEAD"), "x\n");
+        let named = |own: &[PathBuf]| {
+            let all = settings(&git, own);
+            all.iter().map(|path| path.strip_prefix(&git).unwrap().display().to_string()).collect::<Vec<_>>()
+        };
+        let expected = [
+            "hooks",
+            "config",
+            "config.worktree",
+            "worktrees/tree/commondir",
+            "worktrees/tree/gitdir",
+            "worktrees/tree/config.worktree",
+            "modules/a/hooks",
+            "modules/a/config",
+            "modules/a/config.worktree",
+            "modules/a/modules/deep/hooks",
+            "modules/a/modules/deep/config",
+            "modules/a/modules/deep/config.worktree",
+            "modules/lib/b/hooks",
+            "modules/lib/b/config",
+            "modules/lib/b/config.worktree",
+        ];
+        similar_asserts::assert_eq!(named(&[]), expected);
+        // Of very many the folders are closed as a whole, never the one that a job works in.
+        for n in 0..100 {
+            write(git.join(format!("modules/a{n}/HEAD")), "x\n");
+        }
+        let own = git.join("modules/a99");
+        let all = named(std::slice::from_ref(&own));
+        assert!(all.contains(&"modules/a99/config".to_owned()) && !all.contains(&"modules/a99".to_owned()));
+        assert!(all.contains(&"modules/a98".to_owned()) && all.len() < 300, "{}", all.len());
     }
 
     #[test]

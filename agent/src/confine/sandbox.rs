@@ -19,8 +19,6 @@ use crate::shim::protocol::{Command, Confine};
 const NAME: &str = "relay";
 /// Names in a project's root from which programs outside of the sandbox take settings and commands.
 const SETTINGS: [&str; 5] = [".codex", ".agents", ".claude", ".mcp.json", ".vscode"];
-/// The same in its repository.
-const GIT_SETTINGS: [&str; 2] = ["hooks", "config"];
 /// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. A job's own are not among them.
 const LAUNCHER: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
 
@@ -115,7 +113,7 @@ impl Ground {
             profile.write(folder, true);
         }
         profile.write(&self.caches.folder().to_string_lossy(), true);
-        for path in self.kept.iter().chain(&self.settings()) {
+        for path in self.kept.iter().chain(&self.settings(repository)) {
             profile.keep(&path.to_string_lossy());
         }
         for path in self.hidden.iter().filter(|path| path.symlink_metadata().is_ok()) {
@@ -126,14 +124,14 @@ impl Ground {
     }
 
     /// What a session in the project has to leave alone, and a job of that session, too. A name that is missing can't be
-    /// made either, but a repository can.
-    fn settings(&self) -> Vec<PathBuf> {
+    /// made either, but a repository can. `own` are the git folders of the workspace.
+    fn settings(&self, own: &[PathBuf]) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for project in &self.projects {
             paths.extend(SETTINGS.map(|name| project.join(name)));
-            let own = Some(project.join(".git")).filter(|git| git.join("HEAD").exists());
-            let git = own.into_iter().chain(repository::folders(project, &self.roots));
-            paths.extend(git.flat_map(|git| GIT_SETTINGS.map(|name| git.join(name))));
+            let whole = Some(project.join(".git")).filter(|git| git.join("HEAD").exists());
+            let git = whole.into_iter().chain(repository::folders(project, &self.roots));
+            paths.extend(git.flat_map(|git| repository::settings(&git, own)));
         }
         paths
     }

@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use common::event::{EventBody, Isolation};
 use common::ids::JobId;
-use common::job::{JobSpec, Runner, SPEC_SCHEMA, is_thread};
+use common::job::{JobSpec, NO_SANDBOX, Runner, SPEC_SCHEMA, Sandbox, is_thread};
 use common::wire::{AgentFrame, Platform};
 use tokio::sync::{Notify, watch};
 
@@ -15,11 +15,13 @@ use super::log::Log;
 use super::order::{Order, Told, extend, give};
 use super::secrets;
 use super::supervisor::{Equipment, Supervisor};
-use crate::codex::install::{Finder, Found};
+use crate::codex::command;
+use crate::codex::install::{self, Finder, Found};
+use crate::codex::mcp::Servers;
 use crate::config::Config;
 use crate::confine::place::Folder;
 use crate::confine::proof::Proven;
-use crate::confine::sandbox::Sandboxed;
+use crate::confine::sandbox::{Ground, Sandboxed};
 use crate::confine::{admission, ground};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
@@ -110,6 +112,7 @@ struct Prepared {
     user: Option<User>,
     codex: String,
     version: Option<String>,
+    servers: Servers,
     rules: Rules,
     folder: Folder,
     sandbox: Option<Sandboxed>,
@@ -160,13 +163,27 @@ impl Jobs {
             }
             Err(problem) => Found { problem: Some(problem.clone()), ..Found::default() },
         };
+        // The one stands in the way of every job, the other of Codex's alone.
+        let problem = self.no_sandbox().await.or(found.problem);
         let user = env.ok().and_then(|(_, user)| user);
         Platform {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             isolation: self.isolation(user.as_ref()),
             codex: found.version,
-            codex_problem: found.problem.map(|problem| self.masker("").text(&problem).into_owned()),
+            codex_problem: problem.map(|problem| self.masker("").text(&problem).into_owned()),
         }
+    }
+
+    /// Tries a sandbox that was asked for in a container, where there mostly can be none. On a machine the first job does.
+    async fn no_sandbox(&self) -> Option<String> {
+        let config = self.state().config.clone();
+        let config = config.filter(|config| config.sandbox == Some(Sandbox::WorkspaceWrite))?;
+        if !self.place.container {
+            return None;
+        }
+        let problem = self.proven.prove(&self.ground(&config).await.ok()?).await.err()?;
+        tracing::warn!("{problem}");
+        Some(format!("{NO_SANDBOX}: remove sandbox from [codex] in relay.toml, the container is one"))
     }
 
     fn isolation(&self, user: Option<&User>) -> Isolation {
@@ -249,7 +266,8 @@ impl Jobs {
 
     async fn prepare(&self, run: &RunId, spec: &str) -> Result<Prepared, Refusal> {
         let bad = |reason: String| Refusal::Bad(reason);
-        let spec: JobSpec = serde_json::from_str(spec).map_err(|error| bad(secrets::unreadable(&error)))?;
+        let mut spec: JobSpec =
+            serde_json::from_str(spec).map_err(|error| bad(secrets::unreadable(&error)))?;
         check(run, &spec).map_err(bad)?;
         let (mut env, user) = self.environment(&spec.env).map_err(bad)?;
         let (workers, _) = self.environment(&Variables::new()).map_err(bad)?;
@@ -267,26 +285,33 @@ impl Jobs {
             admission::without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
             None
         };
-        let (mut codex, mut version) = (String::new(), None);
+        let (mut codex, mut version, mut servers) = (String::new(), None, Servers::default());
         if spec.runner == Runner::Codex {
             let found = self.codex.find(&spec.codex.program, &env, user.as_ref().map(|user| user.ids)).await;
             (codex, version) = (found.program, found.version);
+            servers = Servers::expected(install::mcp_servers(&env));
+            spec.codex.args.splice(0..0, command::at_home(version.as_deref()));
             if let Some(problem) = found.problem {
                 return Err(bad(problem));
             }
         }
         let rules = Rules::new(&spec.rules).map_err(bad)?;
-        Ok(Prepared { spec, env, workers, user, codex, version, rules, folder, sandbox })
+        Ok(Prepared { spec, env, workers, user, codex, version, servers, rules, folder, sandbox })
     }
 
     /// The sandbox of a job in this folder.
     async fn sandbox(&self, config: &Config, folder: &Folder) -> Result<Sandboxed, String> {
-        let (workers, user) = self.environment(&Variables::new())?;
-        let env = crate::confine::sandbox::Ground::launcher_env(&workers);
-        let found = self.codex.program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
-        let ground = ground::ground(config, &self.place.state, &self.place.env, &workers, &found)?;
+        let ground = self.ground(config).await?;
         self.proven.prove(&ground).await?;
         ground.sandbox(folder)
+    }
+
+    /// What all sandboxes share.
+    async fn ground(&self, config: &Config) -> Result<Ground, String> {
+        let (workers, user) = self.environment(&Variables::new())?;
+        let env = Ground::launcher_env(&workers);
+        let found = self.codex.program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
+        ground::ground(config, &self.place.state, &self.place.env, &workers, &found)
     }
 
     /// True for the home folder of the agent's or the workers' user.
@@ -297,7 +322,8 @@ impl Jobs {
 
     /// Disk first: once this returns, the job survives whatever happens to the connection.
     fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, mask: &Arc<Masker>) -> Result<(), Refusal> {
-        let Prepared { spec: job, env, workers, user, codex, version, rules, folder, sandbox } = prepared;
+        let Prepared { spec: job, env, workers, user, codex, version, servers, rules, folder, sandbox } =
+            prepared;
         let spool = self.spool.create(run.clone(), &secrets::without_values(&job), Arc::clone(mask));
         let spool = spool.map_err(|error| self.unwritable(&error))?;
         let ids = user.as_ref().map(|user| user.ids);
@@ -330,8 +356,19 @@ impl Jobs {
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
         let rules = rules.with_mask(Arc::clone(mask));
         let mask = Arc::clone(mask);
-        let equipment =
-            Equipment { env, workers, user: ids, codex, version, rules, observer, mask, folder, sandbox };
+        let equipment = Equipment {
+            env,
+            workers,
+            user: ids,
+            codex,
+            version,
+            servers,
+            rules,
+            observer,
+            mask,
+            folder,
+            sandbox,
+        };
         let supervisor = Supervisor::new(job, spool, log, orders, equipment);
         let jobs = Arc::clone(self);
         tokio::spawn(async move {

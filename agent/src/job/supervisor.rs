@@ -18,6 +18,7 @@ use super::verdict::{Seen, judge};
 use super::worker::Worker;
 use crate::changes::{self, Before, Git};
 use crate::clock::{TICK, WorkTime};
+use crate::codex::mcp::Servers;
 use crate::codex::pulse::Pulse;
 use crate::confine::place::Folder;
 use crate::confine::sandbox::Sandboxed;
@@ -70,6 +71,8 @@ pub(crate) struct Equipment {
     pub(crate) codex: String,
     /// Codex's version, as far as it is known.
     pub(crate) version: Option<String>,
+    /// The MCP servers of its Codex.
+    pub(crate) servers: Servers,
     /// What its commands are.
     pub(crate) rules: Rules,
     /// Who looks at its processes.
@@ -99,7 +102,8 @@ impl Supervisor {
         orders: watch::Receiver<Told>,
         equipment: Equipment,
     ) -> Self {
-        let steps = Steps::new(Duration::ZERO, spec.limits.clone(), spec.on_limit, equipment.rules.clone());
+        let steps = Steps::new(Duration::ZERO, spec.limits.clone(), spec.on_limit, equipment.rules.clone())
+            .with_on_loop(spec.on_loop);
         Self {
             spec,
             spool,
@@ -175,7 +179,7 @@ impl Supervisor {
         command.testament = Some(self.spool.testament().display().to_string());
         let worker = match stage.step(&self.spec, self.steps.rules()) {
             Some(work) => Worker::shell(work),
-            None => Worker::codex(Pulse::of(env)),
+            None => Worker::codex(Pulse::of(env), self.equipment.servers.clone()),
         };
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write_line(&format!("$ {line}"));

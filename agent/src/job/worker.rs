@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::log::Log;
 use super::tail::Tail;
 use crate::codex::lines::{Line, Splitter};
+use crate::codex::mcp::Servers;
 use crate::codex::pulse::{Heard, Pulse};
 use crate::codex::{Turn, event};
 use crate::process::Source;
@@ -43,6 +44,7 @@ pub(crate) struct Codex {
     lines: Splitter,
     errors: Splitter,
     pulse: Pulse,
+    servers: Servers,
     tracker: Option<Tracker>,
     transcript: Transcript,
     tail: Tail,
@@ -56,9 +58,9 @@ impl Worker {
         Self::Shell(Shell { work, step: None, tail: Tail::default() })
     }
 
-    /// Codex, whose model is listened for.
-    pub(crate) fn codex(pulse: Pulse) -> Self {
-        Self::Codex(Box::new(Codex { pulse, ..Codex::default() }))
+    /// Codex, whose model and MCP servers are listened for.
+    pub(crate) fn codex(pulse: Pulse, servers: Servers) -> Self {
+        Self::Codex(Box::new(Codex { pulse, servers, ..Codex::default() }))
     }
 
     /// The command runs.
@@ -101,10 +103,7 @@ impl Worker {
             (Self::Codex(codex), Source::Stderr) => {
                 let mut lines = Vec::new();
                 codex.errors.push(bytes, |line| lines.push(line));
-                for line in &lines {
-                    codex.error_line(now, line, steps, log);
-                }
-                Vec::new()
+                lines.iter().filter_map(|line| codex.error_line(now, line, steps, log)).collect()
             }
         }
     }
@@ -124,10 +123,10 @@ impl Worker {
             }
             Self::Codex(codex) => {
                 let last = codex.lines.finish();
-                let events = last.map(|line| codex.line(now, &line, steps, log)).unwrap_or_default();
-                if let Some(line) = codex.errors.finish() {
-                    codex.error_line(now, &line, steps, log);
-                }
+                let mut events = last.map(|line| codex.line(now, &line, steps, log)).unwrap_or_default();
+                let last = codex.errors.finish();
+                events.extend(last.and_then(|line| codex.error_line(now, &line, steps, log)));
+                events.extend(codex.silent_servers());
                 if let Some(message) = codex.tracker.as_ref().and_then(Tracker::message) {
                     log.keep(Part::Message, message.as_bytes());
                 }
@@ -188,7 +187,13 @@ impl Codex {
     }
 
     /// A line of stderr: for people, unless it is trace, which holds the model's text and is kept nowhere.
-    fn error_line(&mut self, now: Duration, line: &Line, steps: &mut Steps, log: &mut Log) {
+    fn error_line(
+        &mut self,
+        now: Duration,
+        line: &Line,
+        steps: &mut Steps,
+        log: &mut Log,
+    ) -> Option<EventBody> {
         match (self.pulse.hear(line), &mut self.tracker) {
             (Heard::Words, _) => {
                 let text = Transcript::stderr(line);
@@ -196,7 +201,22 @@ impl Codex {
                 log.write(text.as_bytes());
             }
             (Heard::Beat, Some(tracker)) => tracker.beat(now, steps),
+            (Heard::Server(news), tracker) => {
+                let over = tracker.as_ref().is_some_and(|tracker| tracker.turn().is_some());
+                let message = self.servers.take(&news, over)?;
+                return Some(EventBody::Warning { message });
+            }
             (Heard::Beat | Heard::Trace, _) => {}
         }
+        None
+    }
+
+    /// A turn without tools that it was meant to have. Who does not hear of servers can't tell.
+    fn silent_servers(&mut self) -> Option<EventBody> {
+        let turn = self.tracker.as_ref().is_some_and(|tracker| tracker.turn().is_some());
+        if !turn || !self.pulse.listens() {
+            return None;
+        }
+        self.servers.end().map(|message| EventBody::Warning { message })
     }
 }

@@ -6,9 +6,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use common::duration;
-use common::event::{EventBody, FailureKind, JobError, StepOutcome};
+use common::event::{EventBody, FailureKind, JobError, MAX_TEXT, StepOutcome};
 use common::job::{Limits, StepKind};
-use common::rule::{MAX_INTERRUPTS, OnLimit};
+use common::rule::{MAX_INTERRUPTS, OnLimit, OnLoop};
+use common::text;
+use common::warnings::HALF_USED;
 
 use super::evidence::Look;
 use super::open::{Known, Open, Tree};
@@ -29,6 +31,9 @@ const KILLING: u64 = 2500;
 pub(crate) struct Steps {
     pub(super) limits: Limits,
     pub(super) on_limit: OnLimit,
+    on_loop: OnLoop,
+    /// The job is to end because its worker goes round in a circle.
+    circle: Option<JobError>,
     pub(super) rules: Rules,
     job: Clock,
     pub(super) last: u32,
@@ -67,6 +72,8 @@ impl Steps {
         Self {
             limits,
             on_limit,
+            on_loop: OnLoop::Warn,
+            circle: None,
             rules,
             job,
             last: 0,
@@ -76,6 +83,12 @@ impl Steps {
             interrupts: 0,
             ending: false,
         }
+    }
+
+    /// The same with another answer to a worker that goes round in a circle.
+    #[must_use]
+    pub(crate) fn with_on_loop(self, on_loop: OnLoop) -> Self {
+        Self { on_loop, ..self }
     }
 
     /// The job is being ended from now on.
@@ -215,14 +228,32 @@ impl Steps {
         Some(EventBody::Extended { n, limit_ms: clock.limit_ms() })
     }
 
-    /// When the clocks will have something to say.
+    /// The worker goes round in a circle, now at the step `n`: a warning, unless that is to end the job.
+    pub(crate) fn circle(&mut self, n: Option<u32>, message: String) -> Option<EventBody> {
+        match self.on_loop {
+            OnLoop::Warn => Some(EventBody::Warning { message }),
+            OnLoop::Fail => {
+                let message = text::truncate(&message, MAX_TEXT);
+                self.circle = Some(JobError { kind: FailureKind::NoProgress, message, step: n });
+                None
+            }
+        }
+    }
+
+    /// When there will be something to do.
     pub(crate) fn next(&self) -> Duration {
+        if self.circle.is_some() {
+            return Duration::ZERO;
+        }
         let clocks = self.open.iter().map(|step| step.clock).chain([self.job]);
         clocks.filter_map(Clock::next).fold(Duration::MAX, Duration::min)
     }
 
-    /// What the clocks say at `now`; a failure is the last word.
+    /// What there is to do at `now`; a failure is the last word.
     pub(crate) fn due(&mut self, now: Duration, look: Look<'_>) -> Vec<Due> {
+        if let Some(error) = self.circle.take() {
+            return vec![Due::Failure(error)];
+        }
         let mut due = Vec::new();
         for at in 0..self.open.len() {
             let step = &mut self.open[at];
@@ -230,7 +261,7 @@ impl Steps {
                 None => {}
                 Some(Alarm::Half) => {
                     let limit = duration::limit(step.clock.limit_ms());
-                    due.push(warning(format!("{} has used half of its limit of {limit}", step.described())));
+                    due.push(warning(format!("{}{HALF_USED}{limit}", step.described())));
                 }
                 Some(Alarm::Over) => {
                     let action = step.clock.action();
@@ -248,7 +279,7 @@ impl Steps {
         let limit = duration::limit(self.job.limit_ms());
         match self.job.check(now) {
             None => {}
-            Some(Alarm::Half) => due.push(warning(format!("the job has used half of its limit of {limit}"))),
+            Some(Alarm::Half) => due.push(warning(format!("the job{HALF_USED}{limit}"))),
             Some(Alarm::Over) => {
                 let step = self.newest().and_then(|n| self.open.iter().find(|step| step.n == n));
                 let doing = step.map(|step| format!("; it was at {}", step.described())).unwrap_or_default();

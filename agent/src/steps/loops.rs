@@ -1,6 +1,8 @@
 //! A worker that goes round in a circle: the same command fails again and again, or two take turns, and no file changes.
 //! Pure.
 
+use common::warnings::NO_PROGRESS;
+
 /// Rounds after which it is told for the first time; then each time that they have doubled.
 const ROUNDS: u32 = 5;
 
@@ -32,7 +34,12 @@ impl Default for Loops {
 
 impl Loops {
     /// A command has ended; gives what to tell of a circle. `title` is what people see of it.
-    pub(crate) fn ended(&mut self, command: &str, title: &str, failed: bool) -> Option<String> {
+    pub(crate) fn ended(
+        &mut self,
+        command: &str,
+        title: impl FnOnce() -> String,
+        failed: bool,
+    ) -> Option<String> {
         let ended = Ended { command: command.to_owned(), failed };
         let again = self.last.as_ref() == Some(&ended);
         self.same = if failed { if again { self.same + 1 } else { 1 } } else { 0 };
@@ -45,14 +52,17 @@ impl Loops {
             self.next = ROUNDS;
         }
         let what = if self.same >= self.next {
-            format!("the same step failed {} times: {title}", self.same)
+            format!("the same step failed {} times: {}", self.same, title())
         } else if rounds >= self.next && self.turns.is_multiple_of(2) {
-            format!("the same two steps took turns {rounds} times and failed: {title} and the one before it")
+            format!(
+                "the same two steps took turns {rounds} times and failed: {} and the one before it",
+                title()
+            )
         } else {
             return None;
         };
         self.next = self.next.saturating_mul(2);
-        Some(format!("no progress: {what}, and no file was changed in between"))
+        Some(format!("{NO_PROGRESS}{what}, and no file was changed in between"))
     }
 
     /// A file was changed: what failed may succeed now.
@@ -74,7 +84,7 @@ mod tests {
                 loops.changed();
                 continue;
             }
-            let said = loops.ended(&c.to_string(), &c.to_string(), c.is_ascii_uppercase());
+            let said = loops.ended(&c.to_string(), || c.to_string(), c.is_ascii_uppercase());
             told.extend(said.map(|said| (n, said)));
         }
         told

@@ -210,9 +210,9 @@ impl Tracker {
                     out.extend(steps.finish(now, n, outcome, exit_code));
                 }
                 if let Item::Command { command, .. } = item {
-                    let title = steps.rules().of_line(command).title;
-                    let circle = self.loops.ended(command, &title, outcome == StepOutcome::Failed);
-                    out.extend(circle.map(|message| EventBody::Warning { message }));
+                    let title = || steps.rules().of_line(command).title;
+                    let circle = self.loops.ended(command, title, outcome == StepOutcome::Failed);
+                    out.extend(circle.and_then(|message| steps.circle(n, message)));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use common::event::{ChangedFile, FailureKind};
 use common::job::Limits;
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 
 use super::super::book::Due;
 use super::super::rules::Rules;
@@ -22,7 +22,12 @@ struct Course {
 
 impl Course {
     fn new() -> Self {
-        let mut steps = Steps::new(s(0), Limits::default(), OnLimit::Fail, Rules::default());
+        Self::with(OnLoop::Warn)
+    }
+
+    fn with(on_loop: OnLoop) -> Self {
+        let steps = Steps::new(s(0), Limits::default(), OnLimit::Fail, Rules::default());
+        let mut steps = steps.with_on_loop(on_loop);
         let (tracker, event) = Tracker::new(s(0), 312, &mut steps);
         let mut course = Self { steps, tracker, log: Vec::new() };
         course.note(&[event]);
@@ -178,6 +183,26 @@ fn tokens_that_are_not_told_are_not_zero() {
     course.line(0, THREAD).line(0, TURN).line(1, r#"{"type":"turn.completed","spent":{"in":5}}"#);
     assert_eq!(course.tracker.turn(), Some(&Turn::Completed));
     assert!(!course.log.iter().any(|line| line.contains("Usage")), "{:?}", course.log);
+}
+
+#[test]
+fn a_worker_that_goes_round_in_a_circle_is_told_or_ended_as_its_job_wants() {
+    let circle = |on_loop| {
+        let mut course = Course::with(on_loop);
+        course.line(0, THREAD).line(0, TURN);
+        for n in 1..6 {
+            course.line(n, BEGIN).line(n, END);
+        }
+        let warnings = course.log.iter().filter(|line| line.starts_with("Warning")).count();
+        (course.steps.next(), course.steps.due(s(6), &|_| None), warnings)
+    };
+    let (next, due, warnings) = circle(OnLoop::Fail);
+    let [Due::Failure(error)] = &due[..] else { panic!("{due:?}") };
+    assert_eq!((error.kind, error.step, warnings), (FailureKind::NoProgress, Some(11), 0));
+    assert!(error.message.starts_with("no progress: the same step failed 5 times: npm ci"), "{error:?}");
+    assert_eq!(next, s(0), "it waits for no clock");
+    let (next, due, warnings) = circle(OnLoop::Warn);
+    assert!(next > s(6) && due.is_empty() && warnings == 1, "{due:?}");
 }
 
 #[test]

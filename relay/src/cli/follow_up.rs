@@ -8,10 +8,11 @@ use common::job::{JobSpec, Runner, is_thread};
 use common::origin::{FollowUp, Follows, Origin};
 use common::record::JobRecord;
 
+use super::launch::{OnLimitName, OnLoopName};
 use super::resolve::{self, Launch, Surroundings};
 use super::resume::ResumeArgs;
 use super::retry::RetryArgs;
-use super::{caller, find, launch, limits, prompt};
+use super::{caller, find, limits, prompt};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
 use crate::registry::{Registry, create, kin, read};
@@ -189,7 +190,8 @@ pub fn resume(
         },
         limits: limits::resolve(&around.config.limits, &args.limits)?,
         rules: around.config.rules.clone(),
-        on_limit: args.on_limit.map_or(around.config.on_limit, launch::OnLimitName::resolve),
+        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
+        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
         codex,
         thread: Some(thread),
         origin: earlier.follows(FollowUp::Resume, around),
@@ -203,11 +205,13 @@ pub fn resume(
 /// As [`resume`].
 pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &Surroundings<'_>) -> Result<Launch, Failure> {
     let old = &earlier.spec;
-    if old.runner == Runner::Shell && args.model.is_some() {
-        return Err(Failure::usage(format!(
-            "--model is for codex, and {} is a shell job: leave it out",
-            earlier.record.job
-        )));
+    for (flag, is_given) in [("--model", args.model.is_some()), ("--on-loop", args.on_loop.is_some())] {
+        if old.runner == Runner::Shell && is_given {
+            return Err(Failure::usage(format!(
+                "{flag} is for codex, and {} is a shell job: leave it out",
+                earlier.record.job
+            )));
+        }
     }
     if old.thread.is_some() {
         earlier.check_thread(around)?;
@@ -226,7 +230,8 @@ pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &Surroundings<'_>) -> 
         checks: old.checks.clone(),
         limits: limits::resolve(&old.limits, &args.limits)?,
         rules: old.rules.clone(),
-        on_limit: old.on_limit,
+        on_limit: args.on_limit.map_or(old.on_limit, OnLimitName::resolve),
+        on_loop: args.on_loop.map_or(old.on_loop, OnLoopName::resolve),
         codex,
         thread: old.thread.clone(),
         origin: earlier.follows(FollowUp::Retry, around),

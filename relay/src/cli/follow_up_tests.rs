@@ -6,7 +6,7 @@ use std::env::VarError;
 use clap::Parser;
 use common::job::{CodexSettings, Limits, SPEC_SCHEMA, Sandbox, StepKind};
 use common::record::State;
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 
 use super::super::args::{Cli, Command};
 use super::*;
@@ -47,6 +47,7 @@ impl Project {
             limits: Limits { job_ms: 60_000, ..Limits::default() },
             rules: vec![],
             on_limit: OnLimit::Interrupt,
+            on_loop: OnLoop::Fail,
             codex: CodexSettings {
                 model: Some("m1".into()),
                 sandbox: Sandbox::Off,
@@ -105,6 +106,7 @@ fn a_resumed_job_keeps_thread_workspace_model_checks_and_environment_and_has_new
         setup: vec![],
         limits: Limits::default(),
         on_limit: OnLimit::Fail,
+        on_loop: OnLoop::Warn,
         codex: CodexSettings { sandbox: Sandbox::WorkspaceWrite, ..project.spec.codex.clone() },
         thread: Some(THREAD.into()),
         ..project.spec.clone()
@@ -118,7 +120,18 @@ fn a_resumed_job_keeps_thread_workspace_model_checks_and_environment_and_has_new
 fn flags_of_a_resume_win_over_the_earlier_job() {
     let project = Project::new();
     let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i", "--model", "m2", "--timeout"];
-    let rest = ["2h", "--on-limit", "interrupt", "--env", "TOKEN=other", "--", "-c", "personality=a"];
+    let rest = [
+        "2h",
+        "--on-limit",
+        "interrupt",
+        "--on-loop",
+        "fail",
+        "--env",
+        "TOKEN=other",
+        "--",
+        "-c",
+        "personality=a",
+    ];
     let launch = project.resolve(&[&line[..], &rest[..]].concat()).unwrap();
     assert_eq!((launch.prompt.as_str(), launch.checks), ("from stdin", vec!["make".to_owned()]));
     assert_eq!((launch.setup, launch.limits.job_ms), (vec!["npm i".to_owned()], 7_200_000));
@@ -126,7 +139,8 @@ fn flags_of_a_resume_win_over_the_earlier_job() {
         (launch.codex.model.as_deref(), launch.codex.args),
         (Some("m2"), vec!["-c".into(), "personality=a".into()])
     );
-    assert_eq!((launch.on_limit, launch.env["TOKEN"].as_str()), (OnLimit::Interrupt, "other"));
+    assert_eq!((launch.on_limit, launch.on_loop), (OnLimit::Interrupt, OnLoop::Fail));
+    assert_eq!(launch.env["TOKEN"], "other");
     let unchecked = project.resolve(&["resume", "abe", "go on", "--no-check"]).unwrap();
     assert_eq!(unchecked.checks, [""; 0]);
 }

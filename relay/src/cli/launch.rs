@@ -8,8 +8,9 @@ use common::event::MAX_TITLE;
 use common::ids::{JobId, JobName};
 use common::job::Runner;
 use common::record::{JobRecord, State};
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 use common::text::one_line;
+use serde::Deserialize;
 
 use super::follow_up::{self, Earlier};
 use super::limits::LimitFlags;
@@ -55,6 +56,10 @@ pub struct LaunchArgs {
     /// goes on, at most 3 times) [default: fail, or that of relay.toml]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
+    /// What happens when the worker fails at the same step again and again without changing a file: warn (the job goes on)
+    /// or fail [default: warn, or that of relay.toml]
+    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
+    pub(super) on_loop: Option<OnLoopName>,
     /// The model [default: that of relay.toml, else Codex's own]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -87,6 +92,26 @@ impl OnLimitName {
         match self {
             Self::Fail => OnLimit::Fail,
             Self::Interrupt => OnLimit::Interrupt,
+        }
+    }
+}
+
+/// `--on-loop`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnLoopName {
+    /// It is warned of.
+    Warn,
+    /// The job fails.
+    Fail,
+}
+
+impl OnLoopName {
+    /// What it means.
+    pub(super) fn resolve(self) -> OnLoop {
+        match self {
+            Self::Warn => OnLoop::Warn,
+            Self::Fail => OnLoop::Fail,
         }
     }
 }

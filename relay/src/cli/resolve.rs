@@ -10,10 +10,10 @@ use common::duration;
 use common::ids::{JobId, JobName};
 use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
 use common::origin::Origin;
-use common::rule::{OnLimit, StepRule};
+use common::rule::{OnLimit, OnLoop, StepRule};
 use common::text::one_line;
 
-use super::launch::{LaunchArgs, OnLimitName, RunnerName};
+use super::launch::{LaunchArgs, OnLimitName, OnLoopName, RunnerName};
 use super::limits::{self, LimitFlags};
 use super::run::RunArgs;
 use super::{caller, prompt};
@@ -60,6 +60,8 @@ pub struct Launch {
     pub rules: Vec<StepRule>,
     /// What happens at a step's limit.
     pub on_limit: OnLimit,
+    /// What happens when its worker goes round in a circle.
+    pub on_loop: OnLoop,
     /// How Codex is called.
     pub codex: CodexSettings,
     /// The Codex thread to go on with.
@@ -84,6 +86,7 @@ impl Launch {
             limits: self.limits.clone(),
             rules: self.rules.clone(),
             on_limit: self.on_limit,
+            on_loop: self.on_loop,
             codex: self.codex.clone(),
             thread: self.thread.clone(),
         }
@@ -137,9 +140,9 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         RunnerName::Codex => Runner::Codex,
         RunnerName::Shell => Runner::Shell,
     };
-    if runner == Runner::Shell && (args.model.is_some() || !codex_args.is_empty()) {
+    if runner == Runner::Shell && (args.model.is_some() || args.on_loop.is_some() || !codex_args.is_empty()) {
         return Err(Failure::usage(
-            "--model and arguments behind -- are for codex: leave them out with --runner shell",
+            "--model, --on-loop and arguments behind -- are for codex: leave them out with --runner shell",
         ));
     }
     let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
@@ -167,6 +170,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         limits,
         rules: around.config.rules.clone(),
         on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
+        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
         codex,
         thread: None,
         origin: Origin { session: caller::session(around.variable), ..Origin::default() },
@@ -203,6 +207,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         limits,
         rules: around.config.rules.clone(),
         on_limit: around.config.on_limit,
+        on_loop: around.config.on_loop,
         codex: around.config.codex.settings(around.engine),
         thread: None,
         origin: Origin { session: caller::session(around.variable), attended: true, ..Origin::default() },

@@ -111,7 +111,7 @@ fn flags_win_over_the_configuration() {
 #[test]
 fn stalls_and_actions_of_the_flags_win_over_the_configuration() {
     let toml = "[limits]\nstall = \"3m\"\nstalls = { install = \"4m\", test = \"5m\" }\non_limit = \"interrupt\"\n\
-                [[step]]\nmatch = 'x'\nkind = \"test\"\n";
+                on_loop = \"fail\"\n[[step]]\nmatch = 'x'\nkind = \"test\"\n";
     let project = Project::new(toml);
     let resolve = |flags: &[&str]| {
         let job = project.resolve(EngineKind::Local, &[&["launch", "do it"], flags].concat(), b"").unwrap();
@@ -122,6 +122,14 @@ fn stalls_and_actions_of_the_flags_win_over_the_configuration() {
     assert_eq!(resolve(&[]), (180_000, [install, test].into(), OnLimit::Interrupt));
     // For the network kinds: what the file says of one of them gives way, the others stay.
     assert_eq!(resolve(&["--stall", "10s", "--on-limit", "fail"]), (10_000, [test].into(), OnLimit::Fail));
+    let on_loop = |flags: &[&str]| {
+        project
+            .resolve(EngineKind::Local, &[&["launch", "do it"], flags].concat(), b"")
+            .map(|job| job.on_loop)
+    };
+    assert_eq!(on_loop(&[]).unwrap(), OnLoop::Fail);
+    assert_eq!(on_loop(&["--on-loop", "warn"]).unwrap(), OnLoop::Warn);
+    assert!(on_loop(&["--runner", "shell", "--on-loop", "warn"]).unwrap_err().message.contains("--on-loop"));
     let flags = ["--stall", "test=1m", "--stall", "clone=20s", "--stall", "10s"];
     let stalls = [(StepKind::Test, 60_000), (StepKind::Clone, 20_000)].into();
     assert_eq!(resolve(&flags), (10_000, stalls, OnLimit::Interrupt));

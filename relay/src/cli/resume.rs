@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::launch::{self, OnLimitName, Start};
+use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
 use super::{Context, complete, follow_up};
 use crate::exit::{Code, Failure};
@@ -41,6 +41,10 @@ pub struct ResumeArgs {
     /// What happens to a step at its limit: fail or interrupt [default: fail, or that of relay.toml]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
+    /// What happens when the worker fails at the same step again and again without changing a file: warn or fail [default:
+    /// warn, or that of relay.toml]
+    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
+    pub(super) on_loop: Option<OnLoopName>,
     /// The model [default: that of JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,

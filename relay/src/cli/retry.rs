@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::launch::{self, Start};
+use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
 use super::{Context, complete, follow_up};
 use crate::exit::{Code, Failure};
@@ -20,6 +20,13 @@ pub struct RetryArgs {
     /// Its limits.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
+    /// What happens to a step at its limit: fail or interrupt [default: that of JOB]
+    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
+    pub(super) on_limit: Option<OnLimitName>,
+    /// What happens when the worker fails at the same step again and again without changing a file: warn or fail [default:
+    /// that of JOB]
+    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
+    pub(super) on_loop: Option<OnLoopName>,
     /// The model
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,

@@ -6,6 +6,7 @@ use common::ids::JobId;
 use common::origin::Origin;
 use common::record::{JobRecord, MAX_STEPS, State};
 use common::text::truncate;
+use common::warnings::Warnings;
 use jiff::Timestamp;
 
 use super::{Context, complete, facts, find, outcome};
@@ -233,6 +234,8 @@ fn lean(record: JobRecord) -> JobRecord {
         agent: record.agent.as_deref().map(cut),
         thread_id: record.thread_id.as_deref().map(cut),
         warning: record.warning.as_deref().map(cut),
+        // Their number alone is told.
+        warnings: Warnings { count: record.warnings.count, newest: Vec::new() },
         error: record.error.map(|error| JobError { message: cut(&error.message), ..error }),
         step,
         steps,
@@ -270,7 +273,7 @@ mod tests {
     #[test]
     fn a_list_shows_the_same_of_what_is_kept_of_a_record() {
         let view = samples::view(700);
-        for record in [samples::running(), samples::completed(), samples::failed()] {
+        for record in [samples::running(), samples::completed(), samples::warned(), samples::failed()] {
             let all = |record: &JobRecord| {
                 [
                     table::of(std::slice::from_ref(record), &view),

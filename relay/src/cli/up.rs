@@ -143,7 +143,7 @@ pub(super) fn report(context: &Context, lease: &Lease) {
             .print(&format!("relay is up: engine {}, {max_jobs} jobs at once{codex}", lease.engine));
         context.output.note("ready: `relay launch -w DIR \"TASK\"` hands work over and returns at once");
         if let Some(problem) = codex_problem {
-            context.output.note(&format!("only shell jobs can run: {problem}"));
+            context.output.note(&format!("no Codex worker can run: {problem}"));
         }
     }
 }

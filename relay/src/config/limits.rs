@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use common::duration;
 use common::job::{Limits, StepKind};
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -21,6 +21,7 @@ pub(super) struct RawLimits {
     stall: Option<Spanned<Millis>>,
     stalls: BTreeMap<StepKind, Spanned<Millis>>,
     pub(super) on_limit: Option<OnLimit>,
+    pub(super) on_loop: Option<OnLoop>,
 }
 
 impl RawLimits {

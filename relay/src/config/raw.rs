@@ -67,6 +67,7 @@ impl Raw {
     /// The first mistake.
     pub(super) fn resolve(self, root: &Path) -> Result<Config, Mistake> {
         let on_limit = self.limits.on_limit.unwrap_or_default();
+        let on_loop = self.limits.on_loop.unwrap_or_default();
         let job = self.limits.job.as_ref().map(|job| job.get_ref().0);
         let limits = self.limits.resolve()?;
         let rules = rules::resolve(self.step, &limits, job)?;
@@ -85,6 +86,7 @@ impl Raw {
             notify: self.notify.resolve(root)?,
             rules,
             on_limit,
+            on_loop,
         })
     }
 }

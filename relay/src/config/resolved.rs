@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::job::{CodexSettings, Limits, Sandbox};
-use common::rule::{OnLimit, StepRule};
+use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::notify::NotifyConfig;
 use super::resources::Resources;
@@ -30,6 +30,8 @@ pub struct Config {
     pub rules: Vec<StepRule>,
     /// `[limits] on_limit`.
     pub on_limit: OnLimit,
+    /// `[limits] on_loop`.
+    pub on_loop: OnLoop,
 }
 
 /// `[platform]`: where workers run.

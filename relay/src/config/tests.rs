@@ -2,7 +2,7 @@
 
 use common::job::{Sandbox, StepKind};
 use common::record::State;
-use common::rule::{OnLimit, StepRule};
+use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::*;
 use crate::config::{NotifyConfig, SecretPlace, Webhook};
@@ -40,11 +40,12 @@ fn what_is_set_replaces_the_defaults() {
 fn stalls_rules_and_actions_are_read_in_their_order() {
     let config = load(
         "[limits]\nstall = \"90s\"\nstalls = { test = \"10m\" }\non_limit = \"interrupt\"\n\
-         [[step]]\nmatch = 'make (deps|vendor)\\b'\nkind = \"install\"\nlimit = \"5m\"\nstall = \"1m\"\non_limit = \"fail\"\n\
+         on_loop = \"fail\"\n[[step]]\nmatch = 'make (deps|vendor)\\b'\nkind = \"install\"\nlimit = \"5m\"\nstall = \"1m\"\non_limit = \"fail\"\n\
          [[step]]\nmatch = '^ssh '\nkind = \"command\"\n",
     )
     .unwrap();
     assert_eq!((config.limits.stall_ms, config.on_limit), (90_000, OnLimit::Interrupt));
+    assert_eq!(config.on_loop, OnLoop::Fail);
     assert_eq!(config.limits.stalls, [(StepKind::Test, 600_000)].into());
     let rule = |pattern: &str, kind, limit_ms, stall_ms, on_limit| StepRule {
         pattern: pattern.to_owned(),
@@ -101,6 +102,7 @@ fn mistakes_are_told_with_file_line_and_reason() {
         ("[limits.steps]\n\ninstal = \"5m\"", 3, "instal"),
         ("[limits.stalls]\n\ninstal = \"5m\"", 3, "instal"),
         ("[limits]\non_limit = \"panic\"", 2, "panic"),
+        ("[limits]\non_loop = \"panic\"", 2, "panic"),
         ("[platform]\nengine = \"qemu\"", 2, "qemu"),
         ("[plattform]\n", 1, "plattform"),
         ("[platform]\n\nmax_jobs = 0", 3, "1 to 50"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
+use common::warnings::RELAY_SLEPT;
 use tokio::time::Instant;
 
 use super::absent::Due;
@@ -91,7 +92,7 @@ impl Core {
     /// Tells every job that runs that nobody recorded anything for so long.
     pub(super) async fn froze(&mut self, time: Duration) {
         let seconds = time.as_secs();
-        let message = format!("the relay did not run for {seconds} s: it was stopped, or this machine slept");
+        let message = format!("{RELAY_SLEPT}{seconds} s: it was stopped, or this machine slept");
         tracing::warn!("{message}");
         let jobs: Vec<JobId> = self.dispatch.running().cloned().collect();
         for job in jobs {

@@ -116,6 +116,7 @@ fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again()
     dispatch.record(&record("a#1", 1, State::Running));
     assert!(dispatch.agent_down(&"x".into(), "again").is_empty());
     let back = dispatch.agent_up(&"x".into(), 4, &held(&["a#1"]));
+    let restored = Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
     assert_eq!(back, [restored, start("b#1")]);
 }
 
@@ -230,7 +231,6 @@ fn an_agent_that_was_full_is_asked_again_and_what_it_refused_after_a_cancel_has_
 fn a_job_that_could_not_be_read_until_now_is_gone_unless_its_agent_has_said_that_it_has_it() {
     let agent: AgentId = "x".into();
     let running = |link| JobRecord { link: Some(link), ..record("a#1", 1, State::Running) };
-    let restored = Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
     let gone = Action::Record { job: id("a#1"), body: forgotten(None) };
     let asked = Action::Reconnect { agent: agent.clone() };
     // How the record tells the link, whether the agent is there and has the job; what follows.

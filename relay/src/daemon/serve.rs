@@ -32,11 +32,11 @@ use crate::exit::Failure;
 use crate::inheritance;
 use crate::policy::Policy;
 use crate::registry::atomic::Durability;
-use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
 use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
-use crate::time::Clock;
+use crate::time::{self, Clock};
 
 /// Inputs that may wait: frames other than events from the few connections there can be, hints and engine results.
 const INPUTS: usize = 64;
@@ -59,8 +59,8 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
         let dir = registry.dir().display();
         return Err(Failure::usage(format!("{holder} serves {dir} already: stop it with `relay down`")));
     };
-    // That of a daemon which has died would pass for this one's until it is written.
-    registry.lease().remove().map_err(broken)?;
+    let holder = Holder { pid: std::process::id(), started_at: time::now() };
+    lease::take_over(registry, &holder).map_err(broken)?;
     let state = StateDir::of(root)?;
     state.ensure()?;
     leftovers::remove(registry, SystemTime::now());
@@ -78,7 +78,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     // The registry is another daemon's to write only when the writer of this one has ended.
     let held = lock.try_clone().map_err(broken)?;
     let mut writer = None;
-    let served = runtime.block_on(run(config, registry, state, engine, lock, &mut writer));
+    let served = runtime.block_on(run(config, registry, state, engine, (lock, holder), &mut writer));
     // An engine call that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if writer.is_some_and(|writer| writer.join().is_err()) {
@@ -105,7 +105,7 @@ async fn run(
     registry: &Registry,
     state: StateDir,
     engine: EngineKind,
-    lock: File,
+    (lock, holder): (File, Holder),
     writer_thread: &mut Option<JoinHandle<()>>,
 ) -> Result<(), Failure> {
     let memory = Memory::load(&state);
@@ -128,18 +128,17 @@ async fn run(
     let deliveries = Deliveries::start(registry, config, clock.clone());
     let door =
         Door { tokens: state.tokens(), identity, writer, core: sender, subscribers, clock: clock.clone() };
-    let now = clock.now();
     let mut core = Core {
         registry: registry.clone(),
         lock,
         lease: Lease {
             schema: lease::SCHEMA,
-            pid: std::process::id(),
+            pid: holder.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine,
             listen: vec![address],
-            started_at: now,
-            heartbeat_at: now,
+            started_at: holder.started_at,
+            heartbeat_at: clock.now(),
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
             agent: memory.agent.clone(),
             death: memory.death.clone(),

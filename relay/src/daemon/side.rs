@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::ids::JobId;
 use common::job::{CodexSettings, JobSpec, Limits, Runner, SPEC_SCHEMA};
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 use common::wire::{AgentFrame, Durable, Hello, RelayFrame};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
@@ -481,6 +481,7 @@ fn spec(job: &JobId) -> JobSpec {
         limits: Limits::default(),
         rules: Vec::new(),
         on_limit: OnLimit::Fail,
+        on_loop: OnLoop::Warn,
         codex: CodexSettings::default(),
         thread: None,
     }

@@ -3,10 +3,13 @@
 use super::ask::{Said, ask};
 use super::finding::Finding;
 use super::scene::Scene;
-use crate::engine::EngineKind;
+use crate::config::PlatformConfig;
+use crate::engine::{EngineKind, container};
+use crate::registry::lease::PlatformStatus;
 
 const ENGINE: &str = "engine";
 const IMAGE: &str = "image";
+const MOUNT: &str = "mount";
 /// The versions that the image was built with.
 const LABELS: &str =
     "{{index .Config.Labels \"relay.agent.version\"}}/{{index .Config.Labels \"relay.codex.version\"}}";
@@ -19,12 +22,12 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     }
     if scene.sandbox.is_some() {
         let why = "inside a sandbox";
-        return vec![Finding::skipped(ENGINE, why), Finding::skipped(IMAGE, why)];
+        return [ENGINE, IMAGE, MOUNT].map(|check| Finding::skipped(check, why)).into();
     }
     let config = match &scene.config {
         Ok(config) => config,
         Err(unusable) => {
-            return vec![Finding::skipped(ENGINE, unusable.why()), Finding::skipped(IMAGE, unusable.why())];
+            return [ENGINE, IMAGE, MOUNT].map(|check| Finding::skipped(check, unusable.why())).into();
         }
     };
     let image = config.platform.image.clone();
@@ -47,11 +50,18 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         context: way.join().ok().flatten().filter(|_| engine == EngineKind::Docker),
     };
     let answers = version.answer().is_some();
+    let mount = match scene.platform() {
+        Some(PlatformStatus::Ready { .. }) if answers => {
+            let said = ask(engine.as_str(), &container::try_write(&config.platform.name));
+            judge_mount(&said, &config.platform)
+        }
+        _ => Finding::skipped(MOUNT, "known once the platform is up"),
+    };
     let image = match inspected.join() {
         Ok(said) if answers => judge_image(&said, &image, &config.platform.codex_version),
         _ => Finding::skipped(IMAGE, "the engine does not answer"),
     };
-    vec![judge_engine(engine, &version, &way), image]
+    vec![judge_engine(engine, &version, &way), image, mount]
 }
 
 fn local() -> Vec<Finding> {
@@ -60,7 +70,11 @@ fn local() -> Vec<Finding> {
     } else {
         Finding::fail(ENGINE, "engine local needs Linux", "`relay up --engine docker`")
     };
-    vec![engine, Finding::skipped(IMAGE, "engine local needs none")]
+    vec![
+        engine,
+        Finding::skipped(IMAGE, "engine local needs none"),
+        Finding::skipped(MOUNT, "engine local needs none"),
+    ]
 }
 
 /// How the `docker` command finds its engine.
@@ -111,6 +125,20 @@ fn judge_engine(engine: EngineKind, version: &Said, way: &Way) -> Finding {
         _ => way.start(engine),
     };
     Finding::fail(ENGINE, format!("{engine} does not answer{told}: {trouble}"), fix)
+}
+
+/// Whether workers can write their workspaces; an image without a shell can't be asked.
+fn judge_mount(said: &Said, platform: &PlatformConfig) -> Finding {
+    let folder = platform.workspaces.display();
+    match said {
+        Said::Ended { well: true, .. } => Finding::ok(MOUNT, format!("workers can write in {folder}")),
+        Said::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
+            let told = container::unwritable(platform, stderr.trim());
+            let (detail, fix) = told.split_once("): ").unwrap_or((&told, "give workers that folder"));
+            Finding::fail(MOUNT, format!("{detail})"), fix)
+        }
+        _ => Finding::skipped(MOUNT, "the platform could not be asked"),
+    }
 }
 
 fn judge_image(said: &Said, image: &str, codex: &str) -> Finding {

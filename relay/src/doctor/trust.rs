@@ -1,11 +1,14 @@
 //! Checks of what protects the parties from each other: consent, places, limits, sandbox, secrets.
 
-use common::job::Sandbox;
+use common::job::{NO_SANDBOX, Sandbox};
 
 use super::finding::Finding;
 use super::scene::Scene;
 use crate::consent::Standing;
 use crate::policy;
+use crate::registry::lease::PlatformStatus;
+
+const SANDBOX: &str = "sandbox";
 
 /// Checks the approval of the settings and the confinement of workers.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
@@ -23,7 +26,11 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     };
     let sandbox = config.codex.settings(scene.engine).sandbox;
     let mut found: Vec<Finding> = approval.into_iter().collect();
-    found.extend([workspaces, limits, confinement(is_container, sandbox)]);
+    let confinement = match (is_container, sandbox) {
+        (true, Sandbox::WorkspaceWrite) => twofold(scene.platform()),
+        (is_container, sandbox) => confinement(is_container, sandbox),
+    };
+    found.extend([workspaces, limits, confinement]);
     if is_container {
         found.push(Finding::warn(
             "secrets",
@@ -50,13 +57,24 @@ fn approval(standing: &Standing, fix: &str) -> Finding {
     }
 }
 
+/// Codex's sandbox within a container, as far as the agent there has tried it.
+fn twofold(platform: Option<&PlatformStatus>) -> Finding {
+    match platform {
+        Some(PlatformStatus::Ready { codex_problem, .. }) => match codex_problem {
+            Some(problem) if problem.starts_with(NO_SANDBOX) => Finding::fail(
+                SANDBOX,
+                NO_SANDBOX,
+                "remove sandbox = \"workspace-write\" from [codex]: the container is a sandbox; then `relay restart`",
+            ),
+            _ => Finding::ok(SANDBOX, "the container, and Codex's own within it"),
+        },
+        _ => Finding::skipped(SANDBOX, "known once the platform is up"),
+    }
+}
+
 fn confinement(is_container: bool, sandbox: Sandbox) -> Finding {
-    const SANDBOX: &str = "sandbox";
     match (is_container, sandbox) {
-        (true, Sandbox::Off) => {
-            Finding::ok(SANDBOX, "the container: workers see the workspaces folder alone")
-        }
-        (true, Sandbox::WorkspaceWrite) => Finding::ok(SANDBOX, "the container, and Codex's own within it"),
+        (true, _) => Finding::ok(SANDBOX, "the container: workers see the workspaces folder alone"),
         (false, Sandbox::WorkspaceWrite) => Finding::ok(
             SANDBOX,
             "Codex's own: workers write their workspace, /tmp and caches of their own, and read most of what you can read",

@@ -95,6 +95,7 @@ impl Container<'_> {
             let _ = self.query(&["rm", "-f", &self.platform.name]);
         })?;
         self.renew_codex_home()?;
+        self.try_write()?;
         let mut exec = self.command(&["exec", "-i", "-u", "root", &self.platform.name]);
         exec.args(["worker-agent", "configure", "--state", STATE]);
         let config = serde_json::to_vec(config).map_err(|e| e.to_string())?;
@@ -200,6 +201,15 @@ impl Container<'_> {
         Ok(())
     }
 
+    /// Tries whether workers can write where they are to work: their user inside may be another one outside.
+    fn try_write(&self) -> Result<(), String> {
+        let tried = self.query(&try_write(&self.platform.name));
+        match tried {
+            Err(e) if !e.contains("executable file not found") => Err(unwritable(self.platform, &e)),
+            _ => Ok(()),
+        }
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         command(self.engine, args)
     }
@@ -207,6 +217,29 @@ impl Container<'_> {
     pub(super) fn query(&self, args: &[&str]) -> Result<String, String> {
         query(self.engine, args)
     }
+}
+
+/// Makes and removes a file as workers would.
+const TRY: &str = "f=/workspaces/.relay-try-$$; (: >\"$f\") && rm -f \"$f\"";
+
+/// Arguments that try a write in the workspaces folder of this container.
+pub fn try_write(name: &str) -> [&str; 7] {
+    ["exec", "-u", "worker", name, "sh", "-c", TRY]
+}
+
+/// What to do where such a try fails with these last words.
+pub fn unwritable(platform: &PlatformConfig, said: &str) -> String {
+    let (folder, (uid, _)) = (platform.workspaces.display(), platform.worker);
+    let reason = said.rsplit(": ").next().unwrap_or(said);
+    let way = if said.contains("Read-only file system") {
+        "mount it writable, or set [platform] workspaces to another folder".to_owned()
+    } else {
+        format!(
+            "they are user {uid} in the container: give the folder to that user as the engine maps it (podman without root: \
+             keep-id), or under SELinux label it as `:z` does: `chcon -Rt container_file_t {folder}`"
+        )
+    };
+    format!("workers can't write in {folder} ({reason}): {way}")
 }
 
 /// Names the engine that Docker's command talks to.

@@ -6,6 +6,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::EngineKind;
+use crate::bounded_file;
 use crate::config::PlatformConfig;
 use crate::exit::Failure;
 
@@ -56,6 +57,7 @@ pub fn resolve(
             mounted.display()
         ))
     })?;
+    check_repository(&mounted, &host)?;
     let below = text(below)?;
     let inside = if below.is_empty() { MOUNT.to_owned() } else { format!("{MOUNT}/{below}") };
     Ok(Workspace { host, inside })
@@ -70,6 +72,36 @@ fn check_writable(engine: EngineKind, host: &Path) -> Result<(), Failure> {
         _ => return Ok(()),
     };
     Err(Failure::usage(format!("workspace {} {why}: name another with -w", host.display())))
+}
+
+/// Refuses a linked worktree or submodule whose repository a container does not find: git follows the path in its `.git`.
+fn check_repository(mounted: &Path, host: &Path) -> Result<(), Failure> {
+    let folders = host.ancestors().take_while(|folder| folder.starts_with(mounted));
+    let Some(git) = folders.map(|folder| folder.join(".git")).find(|git| git.symlink_metadata().is_ok())
+    else {
+        return Ok(());
+    };
+    let text = bounded_file::read(&git).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let Some(target) = text.lines().next().and_then(|line| line.strip_prefix("gitdir:")) else {
+        return Ok(());
+    };
+    let target = Path::new(target.trim());
+    let found =
+        git.parent().unwrap_or(host).join(target).canonicalize().unwrap_or_else(|_| target.to_owned());
+    let why = if !found.starts_with(mounted) {
+        format!(
+            "its repository {} is outside of the folder that the platform sees: clone it there",
+            found.display()
+        )
+    } else if target.is_absolute() {
+        "its repository is named by a path that the platform does not have: `git worktree repair --relative-paths` there \
+         (git 2.48 or newer) mends that, and so does a clone"
+            .to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(format!("workspace {} is a linked worktree or submodule, and {why}", host.display())))
 }
 
 #[cfg(test)]
@@ -91,6 +123,38 @@ mod tests {
             assert_eq!(refused.code as u8, 2, "{refused}");
         }
         assert_eq!(find(EngineKind::Local, ".").unwrap().inside, root.to_str().unwrap());
+    }
+
+    #[test]
+    fn a_worktree_whose_repository_a_container_would_not_find_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("workspace-projects/main/.git/worktrees/tree/HEAD", "x");
+        write("workspace-projects/main/.git/modules/mod/HEAD", "x");
+        write("workspace-projects/main/mod/sub/.keep", "");
+        write("workspace-projects/main/mod/.git", "gitdir: ../.git/modules/mod\n");
+        write("away/.git/worktrees/tree/HEAD", "x");
+        let platform = Config::load(&root).unwrap().platform;
+        let find = |engine, dir: &str| resolve(engine, &platform, &root, Path::new(dir));
+        for fine in ["main", "main/mod", "main/mod/sub"] {
+            assert!(find(EngineKind::Docker, &format!("workspace-projects/{fine}")).is_ok(), "{fine}");
+        }
+        let tree = |target: &str| {
+            write("workspace-projects/tree/.git", &format!("gitdir: {target}\n"));
+            assert!(find(EngineKind::Local, "workspace-projects/tree").is_ok());
+            find(EngineKind::Docker, "workspace-projects/tree").map_err(|failure| failure.message)
+        };
+        assert!(tree("../main/.git/worktrees/tree").is_ok());
+        let absolute = root.join("workspace-projects/main/.git/worktrees/tree").display().to_string();
+        let refused = tree(&absolute).unwrap_err();
+        assert!(refused.contains("git worktree repair --relative-paths"), "{refused}");
+        let refused = tree(&root.join("away/.git/worktrees/tree").display().to_string()).unwrap_err();
+        assert!(refused.contains("outside of the folder that the platform sees"), "{refused}");
     }
 
     #[test]

@@ -148,6 +148,15 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
             AGAIN,
         ],
     ),
+    (
+        FailureKind::NoProgress,
+        On::Any,
+        &[
+            "`relay logs {job}` shows why the step fails: remove that cause, or do it once before the worker (`--setup CMD`)",
+            "`relay resume {thread} 'HINT'`: say what it did not find out; it remembers what it tried",
+            "if it was waiting for something: `relay retry {job} --on-loop warn`",
+        ],
+    ),
     (FailureKind::CodexExit, On::Any, &["`relay logs {job}` shows what it wrote last"]),
     (FailureKind::Exited, On::Any, &["`relay logs {job}` shows what it wrote last"]),
     (
@@ -283,7 +292,8 @@ mod tests {
             Kind::Auth => Some(Kind::ContextWindow),
             Kind::ContextWindow => Some(Kind::Overloaded),
             Kind::Overloaded => Some(Kind::CodexOutdated),
-            Kind::CodexOutdated => None,
+            Kind::CodexOutdated => Some(Kind::NoProgress),
+            Kind::NoProgress => None,
         };
         std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use common::job::{CodexSettings, Limits, Runner, SPEC_SCHEMA};
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 
 use super::*;
 
@@ -29,6 +29,7 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
         limits: Limits::default(),
         rules: Vec::new(),
         on_limit: OnLimit::Fail,
+        on_loop: OnLoop::Warn,
         codex: CodexSettings::default(),
         thread: None,
     };

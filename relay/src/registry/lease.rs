@@ -40,7 +40,7 @@ pub struct Lease {
     pub version: String,
     /// Its engine.
     pub engine: EngineKind,
-    /// The addresses it listens on.
+    /// The addresses it listens on; none yet while it reads its registry.
     pub listen: Vec<SocketAddr>,
     /// When it started.
     pub started_at: Timestamp,
@@ -179,6 +179,24 @@ pub fn now(registry: &Registry) -> Timestamp {
 /// The time on the scale of a lease; what the wall clock says where it has none of this machine's boot.
 pub fn now_of(lease: Option<&Lease>) -> Timestamp {
     lease.and_then(|lease| lease.clock.as_ref()).and_then(BootScale::now).unwrap_or_else(time::now)
+}
+
+/// Puts the daemon that has just taken the registry into the place of the one before it, which must not pass for it until it
+/// knows where it listens. What is there is overwritten: a full disk has no room for more.
+///
+/// # Errors
+/// When it can't be written.
+pub fn take_over(registry: &Registry, holder: &Holder) -> io::Result<()> {
+    let Some(before) = read(registry) else { return Ok(()) };
+    let lease = Lease {
+        pid: holder.pid,
+        started_at: holder.started_at,
+        heartbeat_at: now_of(Some(&before)),
+        listen: Vec::new(),
+        platform: PlatformStatus::Starting { detail: "the relay reads its registry".to_owned() },
+        ..before
+    };
+    write(registry, &lease, Durability::Cached)
 }
 
 /// Whether a daemon holds the registry.

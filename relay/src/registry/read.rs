@@ -168,6 +168,7 @@ pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
 mod tests {
     use common::event::{MAX_LIST, MAX_TEXT, MAX_TITLE, PlanItem};
     use common::record::MAX_STEPS;
+    use common::warnings::MAX_KEPT;
 
     use super::*;
     use crate::render::samples;
@@ -187,6 +188,7 @@ mod tests {
         for words in [&mut record.message, &mut record.warning, &mut record.summary] {
             *words = Some(text(MAX_TEXT));
         }
+        record.warnings.newest = vec![text(500); MAX_KEPT];
         for path in [&mut record.workspace, &mut record.log_path, &mut record.events_path] {
             *path = text(4096);
         }

@@ -16,7 +16,7 @@ const SHARES: usize = 7;
 /// The text: one line for the job, 1 for its health, at most 8 for the time, 1 for CPU and network, 5 for steps, 5 for the cause, 4 for
 /// signs, 4 for what to try and 1 for the log: 30.
 pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
-    let mut rows = Rows::new(view, headline(explanation, view));
+    let mut rows = Rows::new(view, headline(explanation, record, view));
     if !record.state.is_final() {
         let health = health::of(record, view);
         rows.put("health", &text::one_line(&health.to_string(), ROW), |part| {
@@ -40,9 +40,9 @@ pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> Stri
     rows.finish()
 }
 
-fn headline(explanation: &Explanation, view: &View) -> String {
+fn headline(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
     let word = if explanation.state.is_final() { "after" } else { "for" };
-    let state = format!("{} {word} {}", explanation.state.as_str(), duration::short(explanation.total_ms));
+    let state = format!("{} {word} {}", record.outcome(), duration::short(explanation.total_ms));
     format!("{} {}, from its launch on", explanation.job, view.paint.state(explanation.state, &state))
 }
 

@@ -13,8 +13,9 @@ use std::fmt;
 use common::duration;
 use common::event::FailureKind;
 use common::job::StepKind;
-use common::record::{JobRecord, Link, State, WAITS_FOR_NETWORK};
+use common::record::{JobRecord, Link, State};
 use common::text;
+use common::warnings::WAITS_FOR_NETWORK;
 use jiff::Timestamp;
 
 use super::status::failure_kind;
@@ -118,13 +119,17 @@ pub fn of(record: &JobRecord, view: &View) -> Health {
 pub fn next(record: &JobRecord) -> String {
     let job = &record.job;
     let resumable = record.is_resumable();
+    let warned = if record.warnings.count > 0 { ", and its warnings" } else { "" };
     match (record.state, record.error.as_ref().map(|error| error.kind)) {
         (State::Failed, Some(FailureKind::Refused)) => {
             format!("mend what the error names, then `relay retry {job}`")
         }
         (State::Failed, _) => format!("`relay explain {job}` says why and what to try; read it first"),
+        (State::Completed, _) if resumable => {
+            format!("tell what it said{warned}; `relay resume {job} PROMPT` goes on with it")
+        }
         (_, _) if resumable => format!("tell what it said; `relay resume {job} PROMPT` goes on with it"),
-        (State::Completed, _) => format!("tell what it did; `relay logs {job}` has its output"),
+        (State::Completed, _) => format!("tell what it did{warned}; `relay logs {job}` has its output"),
         (_, _) => "what it had changed stays; nothing of it runs any more".to_owned(),
     }
 }
@@ -135,7 +140,7 @@ fn ended(record: &JobRecord, view: &View) -> String {
         kind if kind.is_empty() => kind,
         kind => format!(" ({kind})"),
     };
-    format!("{}{when}{kind}; next: {}", record.state.as_str(), next(record))
+    format!("{}{when}{kind}; next: {}", record.outcome(), next(record))
 }
 
 /// A step that runs, or one around it, with its limit.

@@ -45,7 +45,7 @@ pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: 
 fn end(record: &JobRecord) -> String {
     match record.state {
         State::Failed => format!("failed: {}", status::failure_kind(record)),
-        state => state.as_str().to_owned(),
+        _ => record.outcome(),
     }
 }
 

@@ -150,8 +150,11 @@ pub fn doing_now(record: &JobRecord, view: &View, word: Word) -> String {
     let when = || ago(record.finished_at.unwrap_or(record.last_event_at), view.now);
     match (word, &record.step) {
         (Word::Ended, _) => match status::failure_kind(record) {
-            kind if kind.is_empty() => when(),
-            kind => format!("{}: {kind}", when()),
+            kind if !kind.is_empty() => format!("{}: {kind}", when()),
+            _ => match record.warnings.counted().filter(|_| record.state == State::Completed) {
+                Some(warnings) => format!("{}: {warnings}", when()),
+                None => when(),
+            },
         },
         (Word::Stale, _) => format!("stale: last heard of {}", when()),
         (Word::Queued, _) => match between(record.created_at, view.now) {
@@ -178,7 +181,7 @@ mod tests {
         long.job = "a-very-long-name-of-a-job-that-goes-on#12".parse().unwrap_or(long.job);
         long.prompt_summary = "修复测试 and everything else that is broken in this repository".into();
         let records = [samples::supervised(), samples::link_lost(), samples::queued()];
-        let ended = [samples::completed(), samples::failed(), samples::cancelled()];
+        let ended = [samples::completed(), samples::warned(), samples::failed(), samples::cancelled()];
         std::iter::once(long).chain(records).chain(ended).collect()
     }
 
@@ -197,6 +200,7 @@ mod tests {
         ● running    abe#1                 stale: last heard of 2m ago                3m08s  fix the tests
         ○ queued     abe#1                 place 1, the next to start by its…         3m10s  fix the tests
         ✓ completed  abe#1                 just now                                  10m09s  fix the tests
+        ✓ completed  abe#1                 just now: 4 warnings                      10m09s  fix the tests
         ✗ failed     abe#1                 just now: step_timeout                    10m09s  fix the tests
         ■ cancelled  abe#1                 just now                                  10m09s  fix the tests
         "#);
@@ -216,6 +220,8 @@ mod tests {
           place 1, the next to start by itself;…
         ✓ abe#1 completed 10m09s
           just now
+        ✓ abe#1 completed 10m09s
+          just now: 4 warnings
         ✗ abe#1 failed 10m09s
           just now: step_timeout
         ■ abe#1 cancelled 10m09s

@@ -288,6 +288,23 @@ pub(crate) fn completed() -> JobRecord {
     fold(finish(FinalState::Completed, None, Some(0)))
 }
 
+/// A job that completed, though not all was well.
+pub(crate) fn warned() -> JobRecord {
+    let mut story = finish(FinalState::Completed, None, Some(0));
+    let end = story.len() - 1;
+    let warnings = [
+        "codex retries (1/5: 503)",
+        "the MCP server docs did not start",
+        "no progress: the same step failed 5 times: make",
+        "3 lines of codex 0.180.0 not understood",
+        "no progress: the same step failed 10 times: make",
+        "still running when the worker's turn ended, and ended with it: cargo build",
+    ];
+    let warning = |message: &str| (600, EventBody::Warning { message: message.into() });
+    story.splice(end..end, warnings.map(warning));
+    fold(story)
+}
+
 pub(crate) fn failed() -> JobRecord {
     JobRecord::rebuild(&story()).unwrap()
 }

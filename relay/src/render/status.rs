@@ -13,8 +13,10 @@ use super::{View, steps, width};
 
 /// Steps that are listed: the newest.
 const STEPS: usize = 8;
-/// Lines of the worker's last words.
-const SAID: usize = 5;
+/// Lines of the worker's last words and of warnings, one of which is kept free.
+const SAID: usize = 6;
+/// Warnings of a completed job that are listed: the newest.
+const WARNINGS: usize = 3;
 /// Longest health, in bytes: the reason why a job is queued is the longest of them.
 const HEALTH: usize = 320;
 /// Most columns of the bar that shows a step's time beside its limit.
@@ -62,7 +64,7 @@ pub fn elapsed(record: &JobRecord, view: &View) -> u64 {
 /// The job's state in a few words: `running for 1m03s`, `failed after 2m10s`.
 pub fn state(record: &JobRecord, view: &View) -> String {
     let word = if record.state.is_final() { "after" } else { "for" };
-    format!("{} {word} {}", record.state.as_str(), duration::short(elapsed(record, view)))
+    format!("{} {word} {}", record.outcome(), duration::short(elapsed(record, view)))
 }
 
 fn headline(record: &JobRecord, view: &View) -> String {
@@ -170,17 +172,20 @@ impl Rows<'_> {
     }
 
     fn words(&mut self, record: &JobRecord) {
+        let warnings = warnings(record);
         let said = record.message.as_deref().unwrap_or_default();
-        let lines = said.lines().filter(|line| !text::one_line(line, ROW).is_empty()).take(SAID);
+        let room = SAID - warnings.len().max(1);
+        let lines = said.lines().filter(|line| !text::one_line(line, ROW).is_empty()).take(room);
         for (i, line) in lines.enumerate() {
             self.worker_text(if i == 0 { "said" } else { "" }, line);
         }
-        // A step that was quiet for a while and then ended well is nothing to look into.
-        let is_past = steps::stalled(record).is_some_and(|(n, _)| steps::went_well(record, n));
-        match record.warning.as_ref().filter(|_| !is_past) {
-            Some(warning) if !record.state.is_final() => self.alarm("warning", warning),
-            Some(warning) => self.worker_text("warning", warning),
-            None => {}
+        for (i, warning) in warnings.iter().enumerate() {
+            let label = if i == 0 { "warning" } else { "" };
+            if record.state.is_final() {
+                self.worker_text(label, warning);
+            } else {
+                self.alarm(label, warning);
+            }
         }
     }
 
@@ -227,6 +232,16 @@ impl Rows<'_> {
             self.add("cleanup", &format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));
         }
     }
+}
+
+/// Warnings to show: the newest, and those beside it once the job has completed.
+fn warnings(record: &JobRecord) -> Vec<&str> {
+    if record.state == State::Completed && record.warnings.count > 1 {
+        return record.warnings.latest(WARNINGS).0.iter().map(String::as_str).collect();
+    }
+    // A step that was quiet for a while and then ended well is nothing to look into.
+    let is_past = steps::stalled(record).is_some_and(|(n, _)| steps::went_well(record, n));
+    record.warning.as_deref().filter(|_| !is_past).into_iter().collect()
 }
 
 /// The kind of a failure, as the record's JSON names it; empty where there was none.

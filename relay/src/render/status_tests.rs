@@ -123,6 +123,20 @@ fn a_step_that_was_quiet_and_moved_on_is_no_longer_warned_of() {
 }
 
 #[test]
+fn a_job_that_completed_with_warnings_says_so_and_shows_the_newest() {
+    let text = show(&samples::warned(), 700);
+    assert!(text.starts_with("abe#1 completed with 4 warnings after 10m09s ("), "{text}");
+    insta::assert_snapshot!(text[text.find("said").unwrap()..text.find("exit code").unwrap()].to_owned(), @r#"
+    said       The clone is there.
+               Now the packages.
+    warning    3 lines of codex 0.180.0 not understood
+               no progress: the same step failed 10 times: make
+               still running when the worker's turn ended, and ended with it: cargo build
+    "#);
+    assert!(text.contains("tell what it said, and its warnings; `relay resume abe#1 PROMPT`"), "{text}");
+}
+
+#[test]
 fn a_step_beyond_its_limit_is_no_longer_called_healthy() {
     let text = show(&samples::running(), 700);
     assert!(text.contains("over: install 11m30s, its limit was 10m") && !text.contains("healthy"), "{text}");

@@ -3,21 +3,12 @@
 use std::net::SocketAddr;
 
 use futures_util::StreamExt;
-use relay_tests::harness::{PATIENCE, Site, until};
+use relay_tests::harness::{PATIENCE, Site};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
-
-/// Where the relay of a site listens.
-pub(crate) fn address(site: &Site) -> SocketAddr {
-    until("the relay tells where it listens", || {
-        let lease = std::fs::read(site.registry().join("relay.json")).ok()?;
-        let lease: serde_json::Value = serde_json::from_slice(&lease).ok()?;
-        lease["listen"][0].as_str()?.parse().ok()
-    })
-}
 
 /// The token of programs that subscribe.
 pub(crate) fn token(site: &Site) -> String {
@@ -42,7 +33,7 @@ pub(crate) struct Client {
 impl Client {
     /// Subscribes with this query (`?since=0`), and a small buffer in the kernel.
     pub(crate) async fn subscribe(site: &Site, query: &str) -> Result<Self, Error> {
-        Self::knock(address(site), query, &token(site)).await
+        Self::knock(site.address(), query, &token(site)).await
     }
 
     pub(crate) async fn knock(address: SocketAddr, query: &str, token: &str) -> Result<Self, Error> {

@@ -8,7 +8,7 @@ use relay_tests::harness::figures::{figure, times};
 use relay_tests::harness::{Engine, Site};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::client::{Client, Heard, address, token};
+use super::client::{Client, Heard, token};
 
 /// Every line of every log, by id.
 fn recorded(site: &Site, jobs: &[String]) -> BTreeMap<u64, String> {
@@ -91,7 +91,7 @@ impl Curl {
         let mut command = Command::new("curl");
         command.args(["-sN", "-H", &format!("Authorization: Bearer {}", token(site))]);
         command.args(headers.iter().flat_map(|header| ["-H", header]));
-        command.arg(format!("http://{}/api/v1/events{query}", address(site)));
+        command.arg(format!("http://{}/api/v1/events{query}", site.address()));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "retry: 1000");

@@ -5,14 +5,14 @@ use std::process::Command;
 
 use relay_tests::harness::{Engine, Site, until};
 
-use super::client::{Client, address, token};
+use super::client::{Client, token};
 
 /// Asks with `curl`: status and text.
 fn ask(site: &Site, path: &str, token: &str, headers: &[&str]) -> (u16, String) {
     let mut command = Command::new("curl");
     command.args(["-s", "-m", "10", "-w", "\n%{http_code}", "-H", &format!("Authorization: Bearer {token}")]);
     command.args(headers.iter().flat_map(|header| ["-H", header]));
-    let output = command.arg(format!("http://{}{path}", address(site))).output().unwrap();
+    let output = command.arg(format!("http://{}{path}", site.address())).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let (text, status) = text.rsplit_once('\n').unwrap();
     (status.parse().unwrap(), text.to_owned())
@@ -67,7 +67,7 @@ async fn the_sixty_fifth_subscriber_is_refused_until_one_leaves() {
         let command = Command::new("curl")
             .args(["-s", "-m", "0.5", "-o", "/dev/null", "-w", "%{http_code}", "-H"])
             .arg(format!("Authorization: Bearer {}", token(&site)))
-            .arg(format!("http://{}/api/v1/events?format=sse", address(&site)))
+            .arg(format!("http://{}/api/v1/events?format=sse", site.address()))
             .output();
         (command.unwrap().stdout == b"200").then_some(())
     });

@@ -288,6 +288,81 @@ fn worktrees_submodules_and_subfolders_of_a_repository_can_be_committed_in() {
     }
 }
 
+/// Runs a script in a folder that has to succeed, as a person with a name.
+fn as_person(folder: &std::path::Path, script: &str) {
+    let named = format!("set -e; C() {{ git -c user.name=w -c user.email=w@e \"$@\"; }}; {script}");
+    let done = std::process::Command::new("bash").args(["-c", &named]).current_dir(folder).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_worker_commits_in_a_worktree_a_submodule_and_a_subfolder() {
+    let commit = "echo new > new && git add new && git -c user.name=w -c user.email=w@e commit -qm job && \
+                  echo \"is $(git log --format=%s -1)\"";
+    let (_model, site, launch) = codex_job(&[commit.to_owned()]);
+    as_person(
+        &site.root().join("workspace-projects"),
+        "git init -q -b main main; cd main; mkdir sub; echo a > sub/a; git add .; C commit -qm x; \
+         git worktree add -q ../tree; C -c protocol.file.allow=always submodule --quiet add ../main mod; C commit -qm y",
+    );
+    for (name, folder) in [("tree", "tree"), ("sub", "main/sub"), ("mod", "main/mod")] {
+        let folder = format!("workspace-projects/{folder}");
+        let more = [&folder, "-n", name, "[script:trust] Go."];
+        let launch: Vec<&str> = launch.iter().map(String::as_str).chain(more).collect();
+        let job = site.relay(&launch).trim().to_owned();
+        let record = site.ended(&job);
+        let log = site.log(&job);
+        assert_eq!(
+            (record.outcome().as_str(), log.contains("is job")),
+            ("completed", true),
+            "{folder}: {log}"
+        );
+        assert_eq!(record.changes.map(|changes| changes.files), Some(1), "{folder}: {log}");
+    }
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn a_worktree_or_submodule_of_the_project_leaves_the_settings_of_its_repository_alone() {
+    let (_model, site) = site();
+    site.write("origin/file", "a\n");
+    as_person(
+        site.root(),
+        "git init -q -b main origin; (cd origin; git add .; C commit -qm x); git init -q -b main .; \
+         C -c protocol.file.allow=always submodule --quiet add ./origin mod; C commit -qm y; \
+         git config extensions.worktreeConfig true; git worktree add -q workspace-projects/tree; \
+         git worktree add -q workspace-projects/other",
+    );
+    site.relay(&["up"]);
+    let settings = [
+        ".git/config",
+        ".git/config.worktree",
+        ".git/hooks/pre-commit",
+        ".git/modules/mod/config",
+        ".git/modules/mod/hooks/pre-commit",
+        ".git/worktrees/other/commondir",
+        ".git/worktrees/other/config.worktree",
+    ];
+    let before = settings.map(|path| fs::read(site.root().join(path)).ok());
+    let root = site.root().canonicalize().unwrap();
+    let evil: Vec<String> =
+        settings.iter().map(|path| format!("echo evil >> {}/{path}", root.display())).collect();
+    let line = format!(
+        "{}; echo new > new && git add new && git -c user.name=w -c user.email=w@e commit -qm job && echo committed",
+        evil.join("; ")
+    );
+    for folder in ["workspace-projects/tree", "mod", "."] {
+        let output = site.run(&["run", "-w", folder, "--", &line]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("committed"), "{folder}: {said}");
+        let after =
+            settings.map(|path| fs::read(site.root().join(path)).ok().filter(|text| !text.is_empty()));
+        let before = before.clone().map(|text| text.filter(|text| !text.is_empty()));
+        assert_eq!(after, before, "{folder}: {said}");
+    }
+}
+
 #[test]
 #[ignore = "needs the real Codex"]
 fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {

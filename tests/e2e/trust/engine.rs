@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::record::State;
 use relay_tests::harness::docker::{docker, volumes};
+use relay_tests::harness::mount::Mounted;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
@@ -85,14 +86,52 @@ fn the_platform_has_limits_few_rights_and_volumes_of_its_own_registry() {
 }
 
 #[test]
+#[ignore = "needs Docker, mounts a file system"]
+fn a_mount_that_workers_could_not_write_keeps_the_platform_from_starting() {
+    let Mounted { site, .. } = &Mounted::all_read_only(Site::new(Engine::Docker));
+    let said = site.refused(5, &["up"]);
+    assert!(said.contains("workers can't write in") && said.contains("mount it writable"), "{said}");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn codexs_sandbox_in_a_container_is_tried_at_up_and_refused_where_it_can_not_work() {
+    let site = Site::new(Engine::Docker);
+    site.configure("[codex]\nsandbox = \"workspace-write\"\n");
+    let up = site.run(&["up"]);
+    let said = String::from_utf8_lossy(&up.stderr).into_owned();
+    assert!(up.status.success(), "{said}");
+    let problem = "Codex's sandbox can't work in this container: remove sandbox from [codex]";
+    assert!(said.contains(problem), "{said}");
+    let doctor = String::from_utf8_lossy(&site.run(&["doctor"]).stdout).into_owned();
+    assert!(doctor.contains("✗ sandbox         Codex's sandbox can't work in this container"), "{doctor}");
+    assert!(doctor.contains("✓ mount           workers can write in"), "{doctor}");
+    let refused = site.refused(5, &["launch", "-w", "workspace-projects/demo", "Do it."]);
+    assert!(refused.contains(problem), "{refused}");
+    let job = site.launch_shell("true", &[]);
+    assert_eq!(outcome(&site.ended(&job)).1, Some(common::event::FailureKind::Refused));
+}
+
+#[test]
 #[ignore = "needs Docker"]
 fn a_link_in_the_place_of_a_queued_jobs_workspace_is_refused_by_the_relay_of_a_container() {
     let site = Site::new(Engine::Docker);
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];
     assert!(site.plain_command(&args).output().unwrap().status.success());
+    // A link that stays inside of the mount leads into another job's folder.
+    site.write("workspace-projects/inside/file", "");
+    site.write("workspace-projects/other/file", "");
+    let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/inside", "touch here"];
+    assert!(site.plain_command(&args).output().unwrap().status.success());
     fs::rename(site.workspace(), site.root().join("workspace-projects/before")).unwrap();
     std::os::unix::fs::symlink("/etc", site.workspace()).unwrap();
+    let inside = site.root().join("workspace-projects/inside");
+    fs::rename(&inside, site.root().join("workspace-projects/was")).unwrap();
+    std::os::unix::fs::symlink("other", inside).unwrap();
     site.relay(&["up"]);
+    let record = site.ended("inside");
+    assert_eq!(outcome(&record).1, Some(common::event::FailureKind::Refused), "{record:#?}");
+    assert_eq!(fs::read_dir(site.root().join("workspace-projects/other")).unwrap().count(), 1);
     let record = site.ended("demo");
     assert_eq!(outcome(&record).1, Some(common::event::FailureKind::Refused), "{record:#?}");
     docker(&["exec", "-u", "root", &site.container(), "test", "!", "-e", "/etc/.codex-worker"]);

@@ -49,8 +49,20 @@ impl Mounted {
     /// # Panics
     /// When it can't be mounted.
     pub fn read_only(site: Site) -> Self {
+        Self::closed(site, "workspace-projects/read-only")
+    }
+
+    /// Gives a site a folder for all workspaces that nobody can write.
+    ///
+    /// # Panics
+    /// When it can't be mounted.
+    pub fn all_read_only(site: Site) -> Self {
+        Self::closed(site, "workspace-projects")
+    }
+
+    fn closed(site: Site, folder: &str) -> Self {
         let mut mounts = Mounts { root: site.root().to_owned(), paths: Vec::new() };
-        mounts.add(&site.root().join("workspace-projects/read-only"), &["-t", "tmpfs", "-o", "ro", "tmpfs"]);
+        mounts.add(&site.root().join(folder), &["-t", "tmpfs", "-o", "ro", "tmpfs"]);
         Self { site, _mounts: mounts }
     }
 }

@@ -58,7 +58,9 @@ pub fn cpu(pid: u32) -> u64 {
 pub fn kill(pid: u32) {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(raw.unwrap_or(Pid::INIT), Signal::KILL).unwrap_or_else(|e| panic!("process {pid}: {e}"));
-    until("the killed process is gone", || (!is_living(pid)).then_some(()));
+    // Its first thread may be gone long before the last one that holds its files.
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    until("the killed process is gone", || (!is_living(pid) && threads() <= 1).then_some(()));
 }
 
 /// Kills every process whose command line begins with a path in `dir`.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -173,11 +174,7 @@ impl Site {
 
     /// A configuration with which an agent of the test's own finds the relay.
     pub fn agent_config(&self) -> serde_json::Value {
-        let address = until("the relay tells where it listens", || {
-            let lease = fs::read(self.registry().join("relay.json")).ok()?;
-            let lease: serde_json::Value = serde_json::from_slice(&lease).ok()?;
-            lease["listen"][0].as_str().map(str::to_owned)
-        });
+        let address = self.address();
         let pem = fs::read_to_string(self.state().join("relay.pem")).unwrap_or_default();
         let url = format!("wss://{address}{}", common::wire::AGENT_PATH);
         serde_json::json!({"url": url, "certificate": pem, "token": self.mint()})
@@ -361,10 +358,21 @@ impl Site {
     /// When there is no lease.
     pub fn daemon_pid(&self) -> u32 {
         until("a relay has written its lease", || {
-            let lease = fs::read(self.registry().join("relay.json")).ok()?;
-            let lease: serde_json::Value = serde_json::from_slice(&lease).ok()?;
-            lease["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
+            self.lease()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
         })
+    }
+
+    /// Where its relay listens, once it does.
+    ///
+    /// # Panics
+    /// When none does.
+    pub fn address(&self) -> SocketAddr {
+        until("the relay tells where it listens", || self.lease()["listen"][0].as_str()?.parse().ok())
+    }
+
+    fn lease(&self) -> serde_json::Value {
+        let lease = fs::read(self.registry().join("relay.json")).unwrap_or_default();
+        serde_json::from_slice(&lease).unwrap_or_default()
     }
 
     /// Every living process in the workspace.

@@ -1,5 +1,8 @@
 //! How the table is read: which of its lines describes a command. Pure.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use common::job::StepKind;
 
 use super::interpreter::{off, without_version};
@@ -57,6 +60,17 @@ const VALUED: &[(&str, &str)] = &[
 /// How many runners may stand in front of each other.
 const DEPTH: usize = 4;
 
+/// The rows of the table for each program, in their order.
+static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
+    let mut rows: HashMap<&str, Vec<&Row>> = HashMap::new();
+    for row in TABLE {
+        for program in row.1.split('|') {
+            rows.entry(program).or_default().push(row);
+        }
+    }
+    rows
+});
+
 /// A command that the table knows.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -94,13 +108,13 @@ fn row(words: &[Word], depth: usize) -> Option<&'static Row> {
     let name = base(&first.text);
     let name = if is_known(name) { name } else { without_version(name) };
     runs(name, rest, depth).or_else(|| {
-        TABLE.iter().find(|(_, programs, pattern, _)| among(name, programs) && fits(name, pattern, rest))
+        let rows = ROWS.get(name)?;
+        rows.iter().find(|(_, _, pattern, _)| fits(name, pattern, rest)).copied()
     })
 }
 
 fn is_known(name: &str) -> bool {
-    TABLE.iter().any(|(_, programs, ..)| among(name, programs))
-        || RUNNERS.iter().any(|(programs, _)| among(name, programs))
+    ROWS.contains_key(name) || RUNNERS.iter().any(|(programs, _)| among(name, programs))
 }
 
 /// What a runner runs, where the table knows that.

@@ -1,9 +1,28 @@
 //! Programs and shell words that are no work of their own: shells, wrappers, filters, and what takes no time. Pure.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
 use super::split::Word;
 
+/// Names that are looked up for each word of each command: a list as `a|b|c` is searched from its beginning.
+type Names = LazyLock<HashSet<&'static str>>;
+
 /// Shells.
-const SHELLS: &str = "sh|bash|zsh|dash|ash|ksh|fish";
+static SHELLS: Names = LazyLock::new(|| "sh|bash|zsh|dash|ash|ksh|fish".split('|').collect());
+
+/// A program that runs another one: the number of words of its own behind its options, and the options that take the next
+/// word with them.
+type Wrapper = (usize, &'static str);
+
+/// The wrappers, by name.
+static WRAPPER: LazyLock<HashMap<&str, Wrapper>> = LazyLock::new(|| {
+    let named = |(names, own, valued): &(&'static str, usize, &'static str)| {
+        let wrapper = (*own, *valued);
+        names.split('|').map(move |name| (name, wrapper))
+    };
+    WRAPPERS.iter().flat_map(named).collect()
+});
 
 /// Programs that run another one, with the number of words of their own behind their options, and the options that
 /// take the next word with them.
@@ -23,17 +42,25 @@ const WRAPPERS: &[(&str, usize, &str)] = &[
 ];
 
 /// Words of the shell in front of a command.
-const KEYWORDS: &str = "then|do|else|elif|if|while|until|!|{|coproc";
+static KEYWORDS: Names = LazyLock::new(|| "then|do|else|elif|if|while|until|!|{|coproc".split('|').collect());
 
 /// Commands that take no time, and what else of the shell's language is a part but no command.
-const TRIVIAL: &str = "cd|pushd|popd|export|set|unset|shopt|source|.|echo|printf|true|false|:|test|[|[[|mkdir|pwd|\
+static TRIVIAL: Names = LazyLock::new(|| {
+    "cd|pushd|popd|export|set|unset|shopt|source|.|echo|printf|true|false|:|test|[|[[|mkdir|pwd|\
     touch|ls|which|type|hash|date|whoami|id|uname|dirname|basename|ulimit|umask|trap|wait|exit|return|break|continue|\
     shift|read|local|declare|typeset|readonly|alias|let|getopts|jobs|disown|history|yes|for|select|case|function|done|\
-    fi|esac|}|in|;;";
+    fi|esac|}|in|;;"
+        .split('|')
+        .collect()
+});
 
 /// Programs that only pass on, in a pipeline, what another one prints.
-const FILTERS: &str = "tail|head|grep|egrep|fgrep|rg|tee|cat|sort|wc|sed|awk|gawk|mawk|perl|uniq|cut|tr|less|more|jq|\
-    yq|column|nl|rev|tac|paste|fold|fmt|xxd|od|ts|strings";
+static FILTERS: Names = LazyLock::new(|| {
+    "tail|head|grep|egrep|fgrep|rg|tee|cat|sort|wc|sed|awk|gawk|mawk|perl|uniq|cut|tr|less|more|jq|\
+    yq|column|nl|rev|tac|paste|fold|fmt|xxd|od|ts|strings"
+        .split('|')
+        .collect()
+});
 
 /// The name of a program without its folder.
 pub(super) fn base(program: &str) -> &str {
@@ -49,18 +76,18 @@ pub(super) fn among(name: &str, names: &str) -> bool {
 
 /// Whether this is a shell.
 pub(super) fn is_shell(program: &str) -> bool {
-    among(base(program), SHELLS)
+    SHELLS.contains(base(program))
 }
 
 /// Whether this program does nothing but run another one, which is a process of its own.
 pub(super) fn is_wrapper(program: &str) -> bool {
-    WRAPPERS.iter().any(|(names, ..)| among(base(program), names))
+    WRAPPER.contains_key(base(program))
 }
 
 /// Whether such a command takes no time, or only passes on what another one does.
 pub(super) fn is_trivial(program: &str, piped: bool) -> bool {
     // `((i++))` is one word here.
-    among(program, TRIVIAL) || program.starts_with("((") || (piped && among(base(program), FILTERS))
+    TRIVIAL.contains(program) || program.starts_with("((") || (piped && FILTERS.contains(base(program)))
 }
 
 /// What a shell is told to do.
@@ -100,10 +127,9 @@ pub(super) fn shell_call(words: &[Word]) -> Option<ShellCall<'_>> {
 /// The command behind keywords, assignments and wrappers; empty where nothing is left, as with `command -v x`.
 pub(super) fn unwrapped(mut words: &[Word]) -> &[Word] {
     while let Some((first, rest)) = words.split_first() {
-        let wrapper = WRAPPERS.iter().find(|(names, ..)| among(base(&first.text), names));
-        if is_assignment(&first.text) || among(&first.text, KEYWORDS) {
+        if is_assignment(&first.text) || KEYWORDS.contains(first.text.as_str()) {
             words = rest;
-        } else if let Some((_, own, valued)) = wrapper {
+        } else if let Some((own, valued)) = WRAPPER.get(base(&first.text)) {
             if first.text == "command" && rest.first().is_some_and(|word| among(&word.text, "-v|-V")) {
                 return &[];
             }

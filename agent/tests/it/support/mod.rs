@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use common::event::{Event, EventBody, FinalState, JobError};
 use common::ids::JobId;
 use common::job::{CodexSettings, JobSpec, Limits, Runner};
-use common::rule::OnLimit;
+use common::rule::{OnLimit, OnLoop};
 use common::wire::{self, AgentFrame, Durable, HELLO_TIMEOUT, Hello, RelayFrame, SUBPROTOCOL};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -355,6 +355,7 @@ impl Agent {
             limits: Limits::default(),
             rules: vec![],
             on_limit: OnLimit::Fail,
+            on_loop: OnLoop::Warn,
             codex: CodexSettings::default(),
             thread: None,
         }

@@ -6,7 +6,7 @@ use common::ids::JobName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{self, LaunchArgs, RunnerName, Start};
+use super::super::launch::{self, LaunchArgs, OnLoopName, RunnerName, Start};
 use super::super::limits::LimitFlags;
 use super::desk::{self, Desk};
 use super::short;
@@ -38,6 +38,9 @@ struct Input {
     checks: Vec<String>,
     /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
     timeout: Option<String>,
+    /// What becomes of a worker that fails at one step again and again. By default that of relay.toml, or warn.
+    #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
+    on_loop: Option<OnLoopName>,
     /// The worker's model. By default that of relay.toml, else Codex's own.
     model: Option<String>,
     /// A second launch with the same key starts nothing and names the first one's job.
@@ -97,6 +100,7 @@ fn flags(input: Input) -> Result<LaunchArgs, Failure> {
         check: input.checks,
         limits: limits(input.timeout.as_deref())?,
         on_limit: None,
+        on_loop: input.on_loop,
         model: input.model,
         env: Vec::new(),
         runner: RunnerName::Codex,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::Start;
+use super::super::launch::{OnLoopName, Start};
 use super::super::resume::{self, ResumeArgs};
 use super::desk::Desk;
 use super::{launch, short};
@@ -25,6 +25,9 @@ struct Input {
     checks: Vec<String>,
     /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
     timeout: Option<String>,
+    /// What becomes of a worker that fails at one step again and again. By default that of relay.toml, or warn.
+    #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
+    on_loop: Option<OnLoopName>,
     /// A second call with the same key starts nothing and names the first one's job.
     #[schemars(length(max = 256))]
     key: Option<String>,
@@ -48,6 +51,7 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
         prompt: Some(input.prompt),
         check: input.checks,
         limits: launch::limits(input.timeout.as_deref())?,
+        on_loop: input.on_loop,
         start: Start { key: input.key, ..Start::default() },
         ..ResumeArgs::default()
     };

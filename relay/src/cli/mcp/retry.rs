@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::Start;
+use super::super::launch::{OnLoopName, Start};
 use super::super::retry::{self, RetryArgs};
 use super::desk::Desk;
 use super::{launch, short};
@@ -18,6 +18,9 @@ struct Input {
     job: String,
     /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of the earlier job.
     timeout: Option<String>,
+    /// What becomes of a worker that fails at one step again and again. By default that of the earlier job.
+    #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
+    on_loop: Option<OnLoopName>,
     /// The worker's model. By default that of the earlier job.
     model: Option<String>,
     /// A second call with the same key starts nothing and names the first one's job.
@@ -42,6 +45,7 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
         job: input.job,
         limits: launch::limits(input.timeout.as_deref())?,
         model: input.model,
+        on_loop: input.on_loop,
         start: Start { key: input.key, ..Start::default() },
         ..RetryArgs::default()
     };

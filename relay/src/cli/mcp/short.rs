@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::mcp::Reply;
 
 /// The fields of a record that are handed on.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "job",
     "state",
     "link",
@@ -15,6 +15,7 @@ const FIELDS: [&str; 11] = [
     "finished_at",
     "step",
     "error",
+    "warnings",
     "exit_code",
     "log_path",
 ];
@@ -26,6 +27,9 @@ pub(super) fn record(record: &Value) -> Value {
     let mut short = pick(record, &FIELDS);
     if let Some(step) = short.get_mut("step") {
         *step = Value::Object(pick(step, &STEP));
+    }
+    if short.get("warnings").is_some_and(|warnings| warnings["count"] == 0) {
+        short.remove("warnings");
     }
     Value::Object(short)
 }

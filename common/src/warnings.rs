@@ -1,0 +1,137 @@
+//! The warnings of a job, as far as they hold.
+//!
+//! Most say that something has happened, and stay true: a job that completed with one of them was not all that it should
+//! have been. Others say how something is, and are over with it (a slow step, a model out of reach, a relay that was
+//! stopped): they are never counted.
+
+use serde::{Deserialize, Serialize};
+
+use crate::text;
+
+/// Texts that are kept: the newest.
+pub const MAX_KEPT: usize = 5;
+/// Longest text that is kept, in bytes: some lines of a terminal. The event log has it whole.
+const MAX_TEXT: usize = 500;
+
+/// The beginning of the warning that Codex waits for the network, without a limit of its own.
+pub const WAITS_FOR_NETWORK: &str = "codex waits for the network";
+/// The beginning of the warning that the relay was stopped.
+pub const RELAY_SLEPT: &str = "the relay did not run for ";
+/// The beginning of the warning that a worker goes round in a circle. Each counts further than the one before.
+pub const NO_PROGRESS: &str = "no progress: ";
+/// What stands between a step, or the job, and its limit in the warning that half of the limit is used.
+pub const HALF_USED: &str = " has used half of its limit of ";
+
+/// The beginnings of a warning that holds only until the model answers.
+const OF_MODEL: [&str; 3] = [WAITS_FOR_NETWORK, "codex retries (", "Falling back from WebSockets"];
+
+/// The warnings that count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warnings {
+    /// How many, each once.
+    pub count: u32,
+    /// The newest [`MAX_KEPT`], oldest first.
+    pub newest: Vec<String>,
+}
+
+impl Warnings {
+    /// Adds a warning, unless it is one that passes or is there already.
+    pub(crate) fn add(&mut self, message: &str) {
+        if passes(message) {
+            return;
+        }
+        let message = text::truncate(message, MAX_TEXT);
+        match self.newest.iter().position(|other| is_same(other, &message)) {
+            Some(at) => drop(self.newest.remove(at)),
+            None => self.count = self.count.saturating_add(1),
+        }
+        self.newest.push(message);
+        if self.newest.len() > MAX_KEPT {
+            self.newest.remove(0);
+        }
+    }
+
+    /// The newest of them, oldest first, and how many there are beside.
+    pub fn latest(&self, most: usize) -> (&[String], u32) {
+        let shown = &self.newest[self.newest.len().saturating_sub(most)..];
+        (shown, self.count.saturating_sub(u32::try_from(shown.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// `1 warning`, `3 warnings`; nothing where there is none.
+    pub fn counted(&self) -> Option<String> {
+        match self.count {
+            0 => None,
+            1 => Some("1 warning".to_owned()),
+            count => Some(format!("{count} warnings")),
+        }
+    }
+}
+
+/// True for a warning that says how something is, not what has happened.
+fn passes(message: &str) -> bool {
+    is_of_model(message) || message.starts_with(RELAY_SLEPT) || is_half_used(message)
+}
+
+/// True for a warning that holds only until the model answers.
+pub(crate) fn is_of_model(message: &str) -> bool {
+    OF_MODEL.iter().any(|mark| message.starts_with(mark))
+}
+
+/// A step's title may say anything, so the words count only where they stand: right before the limit.
+fn is_half_used(message: &str) -> bool {
+    let is_limit = |limit: &str| !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let of = message.rsplit_once(HALF_USED).filter(|(_, limit)| is_limit(limit)).map(|(of, _)| of);
+    of.is_some_and(|of| of == "the job" || of.starts_with("step "))
+}
+
+fn is_same(a: &str, b: &str) -> bool {
+    let letters = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    a == b || (a.starts_with(NO_PROGRESS) && letters(a) == letters(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted<'a>(messages: impl IntoIterator<Item = &'a str>) -> Warnings {
+        let mut warnings = Warnings::default();
+        messages.into_iter().for_each(|message| warnings.add(message));
+        warnings
+    }
+
+    #[test]
+    fn each_warning_counts_once_and_the_newest_texts_are_kept() {
+        let many: Vec<String> = (0..30).map(|n| format!("warning {n}")).collect();
+        let warnings = counted(many.iter().map(String::as_str).chain(["warning 29"]));
+        assert_eq!((warnings.count, warnings.newest), (30, many[25..].to_vec()));
+        assert_eq!(counted(["a", "b", "a"]).newest, ["b", "a"]);
+        let round = |n| format!("no progress: the same step failed {n} times: make");
+        assert_eq!(counted([round(5).as_str(), "other", &round(10)]).newest, ["other".to_owned(), round(10)]);
+        let long = counted(["x".repeat(5000).as_str()]);
+        assert!(long.newest[0].len() <= MAX_TEXT);
+        assert_eq!(
+            [0, 1, 2].map(|count| Warnings { count, newest: vec![] }.counted()),
+            [None, Some("1 warning".to_owned()), Some("2 warnings".to_owned())]
+        );
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_never_counted_and_no_title_makes_anything_pass() {
+        for message in [
+            "codex waits for the network (Connection failed): check that the model's address can be reached",
+            "codex retries (1/5: 503)",
+            "Falling back from WebSockets to HTTPS transport. request timed out",
+            "the relay did not run for 30 s: it was stopped, or this machine slept",
+            "step 1 (install: npm ci) has used half of its limit of 1h30m",
+            "the job has used half of its limit of 4h",
+        ] {
+            assert_eq!(counted([message]).count, 0, "{message}");
+        }
+        for message in [
+            "still running when the worker's turn ended, and ended with it: x has used half of its limit of 1h",
+            "step 1 was interrupted: 'a has used half of its limit of 1h' ran over its limit of 2h",
+        ] {
+            assert_eq!(counted([message]).count, 1, "{message}");
+        }
+    }
+}
