@@ -16,14 +16,9 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     site.relay(&["up"]);
     let (agent, relay) = (proc::agent(&site)?, site.daemon_pid());
     let (begun, before) = (Instant::now(), [proc::cpu(agent)?, proc::cpu(relay)?]);
-    for _ in 0..JOBS {
-        site.launch_shell("true", &[]);
-    }
-    let last = format!("demo#{JOBS}");
-    site.relay(&["wait", &last]);
-    for n in 1..JOBS {
-        site.ended(&format!("demo#{n}"));
-    }
+    let jobs: Vec<String> = (0..JOBS).map(|_| site.launch_shell("true", &[])).collect();
+    let wait: Vec<&str> = std::iter::once("wait").chain(jobs.iter().map(String::as_str)).collect();
+    site.relay(&wait);
     let all = begun.elapsed();
     let each = |n: usize, after: Duration| {
         Figure::Millis(after.saturating_sub(before[n]).as_secs_f64() * 1000.0 / f64::from(JOBS))
