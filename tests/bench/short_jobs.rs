@@ -24,7 +24,10 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         Figure::Millis(after.saturating_sub(before[n]).as_secs_f64() * 1000.0 / f64::from(JOBS))
     };
     report.section(
-        &format!("{JOBS} shell jobs that do nothing, {AT_ONCE} at once, launched one after the other"),
+        &format!(
+            "{JOBS} shell jobs that do nothing, {AT_ONCE} at once, launched one after the other; git looks at their \
+             repository before and after each"
+        ),
         [
             Row::new("all launched and ended", Figure::Millis(all.as_secs_f64() * 1000.0))
                 .target(Target::AtMost(2000.0)),
