@@ -6,13 +6,13 @@
 //!
 //! Medians and ratios of this run, beside the target of each; nothing is asserted, because a loaded machine proves
 //! nothing. What could not be measured says so in its row, and then the exit code is 1. `GROUP` names a group of figures
-//! by the beginning of its name: commands, lines, overhead, memory, observation, crowd-agents, size.
+//! by the beginning of its name: commands, lines, overhead, memory, observation, crowd-agents, short-jobs, size.
 //!
 //! * [`setup`]: the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands that
 //!   take turns. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler and Docker.
 //! * [`stand_in`]: this program in Codex's place, where the figure is about what comes behind Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`],
-//!   [`overhead`], [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`size`].
+//!   [`overhead`], [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`size`].
 
 mod codex_lines;
 mod commands;
@@ -26,6 +26,7 @@ mod proc;
 mod restart;
 mod samples;
 mod setup;
+mod short_jobs;
 mod size;
 mod stand_in;
 mod stop;
@@ -44,13 +45,14 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 /// A group of figures: its name, and what adds its rows.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("commands", commands::measure),
     ("lines", codex_lines::measure),
     ("overhead", overhead::measure),
     ("memory", memory::measure),
     ("observation", observation::measure),
     ("crowd-agents", crowd_agents::measure),
+    ("short-jobs", short_jobs::measure),
     ("size", size::measure),
 ];
 

@@ -161,19 +161,19 @@ fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
 fn t02_a_container_that_is_paused_burns_no_limit() {
     let site = site();
     let work = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done";
-    // Of a pause a second counts, so three of the four are used.
-    let jobs = [0; 4].map(|_| site.launch_shell(work, &["--step-timeout", "command=4s"]));
+    // Of a pause a second counts, so three of the six are used.
+    let jobs = [0; 4].map(|_| site.launch_shell(work, &["--step-timeout", "command=6s"]));
     for job in &jobs {
         site.record_when(job, "runs", |record| record.state == State::Running);
     }
     docker(&["pause", &site.container()]);
     let begun = Instant::now();
-    until("six seconds have passed", || (begun.elapsed() > Duration::from_secs(6)).then_some(()));
+    until("eight seconds have passed", || (begun.elapsed() > Duration::from_secs(8)).then_some(()));
     docker(&["unpause", &site.container()]);
     for job in &jobs {
         assert_eq!(outcome(&site.ended(job)), (State::Completed, None));
     }
-    figure("T02 container paused for 6 s, limit 4 s, 2 s of work: false kills 0 of 4");
+    figure("T02 container paused for 8 s, limit 6 s, 2 s of work: false kills 0 of 4");
 }
 
 #[test]

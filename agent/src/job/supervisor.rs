@@ -126,7 +126,13 @@ impl Supervisor {
         let Equipment { workers, user, folder, sandbox, .. } = &self.equipment;
         let git = Git::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
         // Beside the first command: it takes some milliseconds that nobody has to wait for.
-        let before = tokio::spawn(changes::before(git.clone()));
+        let mut before = tokio::spawn(changes::before(git.clone()));
+        if sandbox.is_some() {
+            // But for sandboxes: one that ends removes what it put in the place of missing settings, and with that can uncover
+            // them in another one that has just begun.
+            let seen = (&mut before).await.unwrap_or(Ok(None));
+            before = tokio::spawn(std::future::ready(seen));
+        }
         let result = self.stages().await;
         let changes = self.changes(&git, before).await;
         let (state, error) = match (self.ending.take(), result) {

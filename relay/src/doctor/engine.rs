@@ -52,7 +52,8 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let answers = version.answer().is_some();
     let mount = match scene.platform() {
         Some(PlatformStatus::Ready { .. }) if answers => {
-            let said = ask(engine.as_str(), &container::try_write(&config.platform.name));
+            let user = container::user(config.platform.worker);
+            let said = ask(engine.as_str(), &container::try_write(&config.platform.name, &user));
             judge_mount(&said, &config.platform)
         }
         _ => Finding::skipped(MOUNT, "known once the platform is up"),

@@ -203,8 +203,8 @@ impl Container<'_> {
 
     /// Tries whether workers can write where they are to work: their user inside may be another one outside.
     fn try_write(&self) -> Result<(), String> {
-        let tried = self.query(&try_write(&self.platform.name));
-        match tried {
+        let user = user(self.platform.worker);
+        match self.query(&try_write(&self.platform.name, &user)) {
             Err(e) if !e.contains("executable file not found") => Err(unwritable(self.platform, &e)),
             _ => Ok(()),
         }
@@ -222,9 +222,14 @@ impl Container<'_> {
 /// Makes and removes a file as workers would.
 const TRY: &str = "f=/workspaces/.relay-try-$$; (: >\"$f\") && rm -f \"$f\"";
 
-/// Arguments that try a write in the workspaces folder of this container.
-pub fn try_write(name: &str) -> [&str; 7] {
-    ["exec", "-u", "worker", name, "sh", "-c", TRY]
+/// The user of a container's workers, as its engine takes it.
+pub fn user((uid, gid): (u32, u32)) -> String {
+    format!("{uid}:{gid}")
+}
+
+/// Arguments that try a write of this user in the workspaces folder of this container.
+pub fn try_write<'a>(name: &'a str, user: &'a str) -> [&'a str; 7] {
+    ["exec", "-u", user, name, "sh", "-c", TRY]
 }
 
 /// What to do where such a try fails with these last words.

@@ -233,5 +233,5 @@ fn ten_thousand_ends_that_wait_for_a_slot_are_neither_looked_at_nor_counted_agai
         assert!(looks <= MOST && runs(&acts).len() <= MOST, "{looks}");
     }
     // An unoptimised build takes some 10 ms for each.
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }

@@ -1,0 +1,40 @@
+//! What a job costs that does next to nothing.
+
+use std::time::{Duration, Instant};
+
+use crate::table::{Figure, Report, Row, Target};
+use crate::{Fallible, crowd, proc};
+
+/// Jobs of a run.
+const JOBS: u32 = 200;
+/// So many run at once, as without any settings.
+const AT_ONCE: u32 = 4;
+
+/// Adds the rows.
+pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
+    let site = crowd::empty(AT_ONCE)?;
+    site.relay(&["up"]);
+    let (agent, relay) = (proc::agent(&site)?, site.daemon_pid());
+    let (begun, before) = (Instant::now(), [proc::cpu(agent)?, proc::cpu(relay)?]);
+    let jobs: Vec<String> = (0..JOBS).map(|_| site.launch_shell("true", &[])).collect();
+    let wait: Vec<&str> = std::iter::once("wait").chain(jobs.iter().map(String::as_str)).collect();
+    site.relay(&wait);
+    let all = begun.elapsed();
+    let each = |n: usize, after: Duration| {
+        Figure::Millis(after.saturating_sub(before[n]).as_secs_f64() * 1000.0 / f64::from(JOBS))
+    };
+    report.section(
+        &format!(
+            "{JOBS} shell jobs that do nothing, {AT_ONCE} at once, launched one after the other; git looks at their \
+             repository before and after each"
+        ),
+        [
+            Row::new("all launched and ended", Figure::Millis(all.as_secs_f64() * 1000.0))
+                .target(Target::AtMost(2000.0)),
+            Row::new("agent: CPU of each, without its shim", each(0, proc::cpu(agent)?))
+                .target(Target::AtMost(8.0)),
+            Row::new("relay: CPU of each", each(1, proc::cpu(relay)?)),
+        ],
+    );
+    Ok(())
+}
