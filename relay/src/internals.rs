@@ -25,12 +25,12 @@ pub fn load_config(root: &Path) -> Result<(), String> {
     crate::config::Config::load(root).map(|_| ()).map_err(|failure| failure.to_string())
 }
 
-/// Files a request to the daemon of the project at `root`, as the command line does.
+/// Files a request to the daemon of the project at `root`, as the command line does at this time.
 ///
 /// # Errors
-/// The registry can't be written.
-pub fn file_request(root: &Path, request: &Request) -> io::Result<()> {
-    crate::registry::requests::file(&crate::registry::Registry::of(root), request).map(drop)
+/// The registry can't be written, or has one of the same time.
+pub fn file_request(root: &Path, request: &Request, at: jiff::Timestamp) -> io::Result<()> {
+    crate::registry::requests::file_at(&crate::registry::Registry::of(root), request, at).map(drop)
 }
 
 /// Reads a request to the daemon.

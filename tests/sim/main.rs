@@ -9,8 +9,9 @@
 //!   └ model: what must be in the log ◄────────── book: every line as soon as it is durable ────────┘
 //! ```
 //!
-//! No sockets, no threads inside a seed, no clock but the seed's own: the same seed does the same.
-//! `RELAY_SIM_SEED=123 cargo nextest run -p relay-tests --test sim --no-capture` plays one seed and tells every step.
+//! No sockets, no threads inside a seed, no clock but the seed's own: the same seed does the same, which [`same`] checks.
+//! `RELAY_SIM_SEED=123 cargo nextest run -p relay-tests --test sim --no-capture` plays one seed and tells every step;
+//! `tests/sim.sh 20000` plays as many, and tells what it found.
 //!
 //! That it can fail was tried: each of these changes of the product made some of 1,000 seeds fail.
 //! Repeats recorded again (190 seeds); gaps taken (5); acknowledging before writing (997); a log's torn tail left in place
@@ -25,6 +26,7 @@
 //! * [`faults`]: what else goes wrong. [`clocks`]: both machines' time. [`spoiled`]: one job's bad file. [`planted`]: bugs that
 //!   must be found.
 //! * [`disk`]: what a crash leaves. * [`model`]: what must be there. * [`book`]: what is there. * [`trace`]: what was done.
+//!   [`same`]: whether it is done again.
 //! * [`storage`], [`segments`]: one log, one spooled segment, damaged in every way there is. [`cases`]: on all cores.
 
 #![expect(clippy::expect_used, reason = "a helper that panics is a test that fails")]
@@ -40,6 +42,7 @@ mod model;
 mod network;
 mod planted;
 mod relay;
+mod same;
 mod segments;
 mod spoiled;
 mod storage;
@@ -52,27 +55,42 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use relay_tests::harness::figures::{figure, times};
+use tempfile::TempDir;
 
 use crate::planted::Planted;
-use crate::trace::Tally;
+use crate::trace::{Tally, Trace};
 
-/// One seed in a folder of its own, in memory: the disk's own speed decides nothing here.
-fn seed(seed: u64, planted: Planted, tell: bool) -> Result<Tally, String> {
+/// One seed in a folder of its own.
+fn seed(number: u64, planted: Planted) -> Result<Tally, String> {
+    play(number, folder().path(), planted, Trace::Silent)
+}
+
+/// A folder in memory: the disk's own speed decides nothing here.
+fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    let folder = folder.expect("a folder");
-    catch_unwind(AssertUnwindSafe(|| world::play(seed, folder.path(), planted, tell)))
+    folder.expect("a folder")
+}
+
+fn play(number: u64, folder: &Path, planted: Planted, trace: Trace) -> Result<Tally, String> {
+    catch_unwind(AssertUnwindSafe(|| world::play(number, folder, planted, trace)))
         .unwrap_or_else(|_| Err("it panicked".to_owned()))
+}
+
+/// How many seeds are played.
+fn seeds(normal: u64, soak: u64) -> u64 {
+    let wanted = std::env::var("RELAY_SIM_SEEDS").ok();
+    wanted.map_or_else(|| times(normal, soak), |text| text.parse().expect("RELAY_SIM_SEEDS is a number"))
 }
 
 #[test]
 fn n17_whatever_fails_and_whenever_every_event_is_recorded_once_and_in_order() {
     if let Ok(text) = std::env::var("RELAY_SIM_SEED") {
         let number = text.parse().expect("RELAY_SIM_SEED is a number");
-        return seed(number, Planted::default(), true)
+        return play(number, folder().path(), Planted::default(), Trace::Printed)
             .map_or_else(|error| panic!("seed {number}: {error}"), |_| ());
     }
-    let (seeds, next) = (times(1_000, 100_000), AtomicU64::new(0));
+    let (seeds, next) = (seeds(1_000, 100_000), AtomicU64::new(0));
     let (tally, failures) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -82,7 +100,7 @@ fn n17_whatever_fails_and_whenever_every_event_is_recorded_once_and_in_order() {
                     if number >= seeds {
                         return;
                     }
-                    match seed(number, Planted::default(), false) {
+                    match seed(number, Planted::default()) {
                         Ok(played) => tally.lock().expect("no panic").add(played),
                         Err(error) => failures.lock().expect("no panic").push((number, error)),
                     }

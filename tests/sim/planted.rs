@@ -40,7 +40,7 @@ fn first_failure(planted: Planted) -> Option<(u64, String)> {
                     if number >= SEEDS || found.lock().expect("no panic").is_some() {
                         return;
                     }
-                    if let Err(error) = seed(number, planted, false) {
+                    if let Err(error) = seed(number, planted) {
                         let mut found = found.lock().expect("no panic");
                         if found.as_ref().is_none_or(|(first, _)| number < *first) {
                             *found = Some((number, error));

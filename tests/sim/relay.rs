@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::ids::JobId;
 use common::wire::{self, AgentFrame, Durable, RelayFrame};
 use fastrand::Rng;
+use jiff::SignedDuration;
 use relay::internals::{Clock, Holder, Planted, RelaySide, Request, Said, file_request};
 
 use crate::book::{Book, file};
@@ -26,6 +27,8 @@ pub(crate) struct Relay {
     last: Option<Holder>,
     /// Time that it did not get.
     owed: Duration,
+    /// Requests that were filed so far: no two are of the same time.
+    filed: i64,
     planted: Option<Planted>,
     disk: Disk,
     pub(crate) book: Book,
@@ -41,6 +44,7 @@ impl Relay {
             clock,
             last: None,
             owed: Duration::ZERO,
+            filed: 0,
             planted,
             disk: Disk::default(),
             book: Book::default(),
@@ -91,8 +95,10 @@ impl Relay {
     }
 
     /// Files a request.
-    pub(crate) fn file(&self, request: &Request) {
-        file_request(&self.root, request).expect("a request can be filed");
+    pub(crate) fn file(&mut self, request: &Request) {
+        self.filed += 1;
+        let at = self.clock.now() + SignedDuration::from_nanos(self.filed);
+        file_request(&self.root, request, at).expect("a request can be filed");
     }
 
     /// The relay before this one: no request that names it may be obeyed.

@@ -1,21 +1,23 @@
 //! What a seed did, for whoever has to understand its failure.
 
-/// Says nothing, or every step.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Trace {
-    tell: bool,
+use crate::same::Digest;
+
+/// What becomes of each step's line.
+#[derive(Debug, Clone)]
+pub(crate) enum Trace {
+    Silent,
+    Printed,
+    Digested(Digest),
 }
 
 impl Trace {
-    pub(crate) fn new(tell: bool) -> Self {
-        Self { tell }
-    }
-
-    /// One line, made only where somebody reads it.
+    /// One line, made only where it is wanted.
     #[expect(clippy::print_stdout, reason = "it is asked for by seed, to be read")]
-    pub(crate) fn say(self, step: u64, text: impl FnOnce() -> String) {
-        if self.tell {
-            println!("{step:5} {}", text());
+    pub(crate) fn say(&self, step: u64, text: impl FnOnce() -> String) {
+        match self {
+            Self::Silent => {}
+            Self::Printed => println!("{step:5} {}", text()),
+            Self::Digested(digest) => digest.add(&format!("{step} {}", text())),
         }
     }
 }

@@ -90,14 +90,14 @@ pub(crate) enum Fall {
 ///
 /// # Errors
 /// What was found to be wrong.
-pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, tell: bool) -> Result<Tally, String> {
+pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, trace: Trace) -> Result<Tally, String> {
     let mut rng = Rng::with_seed(seed);
     let mix = Mix::drawn(&mut rng);
     let clocks = Clocks::drawn(&mut rng);
     let clock = Clock::given(std::sync::Arc::clone(&clocks.relay));
     let mut world = World {
         rng,
-        trace: Trace::new(tell),
+        trace,
         tally: Tally { seeds: 1, ..Tally::default() },
         mix,
         network: Network::default(),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use common::event::{Event, EventBody};
 use common::time_scale::TimeScale;
@@ -31,7 +31,7 @@ pub(crate) struct JobSpool {
     bell: Arc<Notify>,
     /// Every event goes through it.
     mask: Arc<Masker>,
-    time: Arc<RelayTime>,
+    pub(super) time: Arc<RelayTime>,
     /// Scale of its events; none for a run of an earlier process, whose end is stamped with today's.
     scale: Option<TimeScale>,
     files: Mutex<Files>,
@@ -58,8 +58,8 @@ pub(super) struct Trouble {
     full: bool,
     /// It did not work, and that was told.
     broken: bool,
-    /// The files can't be read, and are not looked at before then.
-    pub(super) rests_until: Option<Instant>,
+    /// The files can't be read, and are not looked at before that reading of the monotonic clock.
+    pub(super) rests_until: Option<Duration>,
 }
 
 impl Files {
@@ -295,7 +295,7 @@ impl JobSpool {
     /// Appends to the log.
     pub(crate) fn append_output(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.files().output.append(bytes);
+            self.files().output.append(bytes, self.time.monotonic());
             self.bell.notify_one();
         }
     }
@@ -360,7 +360,7 @@ impl JobSpool {
 
     /// The relay has the log up to `offset`.
     pub(crate) fn ack_output(&self, offset: u64) {
-        self.files().output.ack(offset);
+        self.files().output.ack(offset, self.time.monotonic());
     }
 
     /// The relay wants more of this run, and holds `durable` events of it: makes sure that what follows has sequences

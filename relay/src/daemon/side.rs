@@ -105,11 +105,13 @@ impl RelaySide {
         let registry = Registry::of(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
         let changes = Changes::new();
-        let (writer, active) = Writer::open(registry.clone(), clock.clone(), changes.clone(), Feed::new())?;
+        // Only its distance from later ones counts.
+        let now = Instant::now();
+        let (writer, active) =
+            Writer::open(registry.clone(), clock.clone(), changes.clone(), Feed::new(), now)?;
         if active.is_empty() {
             clock.set_by_wall_clock();
         }
-        let now = Instant::now();
         let mut side = Self {
             registry,
             writer,
@@ -264,7 +266,8 @@ impl RelaySide {
             self.clock.set_by_wall_clock();
             said.extend(self.newest.values().map(|id| (*id, Said::Closed("the clock was set".to_owned()))));
         }
-        for job in read::jobs(&self.registry).unwrap_or_default() {
+        // In an order that no file system decides.
+        for job in BTreeSet::from_iter(read::jobs(&self.registry).unwrap_or_default()) {
             self.take_in(&job, said);
         }
         self.look(said);

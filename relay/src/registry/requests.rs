@@ -98,10 +98,18 @@ pub struct Filed {
 /// # Errors
 /// When the folder can't be written.
 pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
+    file_at(registry, request, Timestamp::now())
+}
+
+/// The same at this time, which decides what request comes first.
+///
+/// # Errors
+/// As there.
+pub fn file_at(registry: &Registry, request: &Request, at: Timestamp) -> io::Result<PathBuf> {
     let durability =
         if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
     // Time orders them, the process id keeps two of the same nanosecond apart.
-    let name = format!("{:024}-{}.json", Timestamp::now().as_nanosecond(), std::process::id());
+    let name = format!("{:024}-{}.json", at.as_nanosecond(), std::process::id());
     let file = registry.requests().file(name);
     file.create(&serde_json::to_vec(request)?, durability)?;
     Ok(file.path().to_owned())

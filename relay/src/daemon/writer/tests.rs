@@ -49,7 +49,8 @@ fn launch(registry: &Registry, job: &str) -> JobId {
 
 fn open(registry: &Registry) -> (Writer, Changes) {
     let changes = Board::new();
-    (Writer::open(registry.clone(), Clock::new(None), changes.clone(), Feed::new()).unwrap().0, changes)
+    let (clock, feed) = (Clock::new(None), Feed::new());
+    (Writer::open(registry.clone(), clock, changes.clone(), feed, Instant::now()).unwrap().0, changes)
 }
 
 /// The connection of the agent that a job was offered to.

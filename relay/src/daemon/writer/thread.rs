@@ -68,7 +68,7 @@ pub(in crate::daemon) fn start(
     changes: Changes,
     feed: Feed,
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
-    let (writer, active) = Writer::open(registry, clock, changes, feed)?;
+    let (writer, active) = Writer::open(registry, clock, changes, feed, Instant::now())?;
     let (commands, queue) = mpsc::channel(QUEUE);
     // For its timer alone. Of its own, because the daemon's ends before this thread does.
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -109,8 +109,8 @@ impl Writer {
         clock: Clock,
         changes: Changes,
         feed: Feed,
+        now: Instant,
     ) -> io::Result<(Self, Vec<JobRecord>)> {
-        let now = Instant::now();
         let found = recover::look(&registry)?;
         let mut writer = Self {
             ids: EventIds::load(&registry)?,
