@@ -106,7 +106,7 @@ fn a_job_completes_with_the_warnings_that_still_hold_and_names_them() {
     assert_eq!(record.warnings.newest, ["step 2 was interrupted: it ran over its limit", unread]);
     assert_eq!(record.warning.as_deref(), Some(unread), "what was slow has ended well");
     insta::assert_snapshot!(record.summary.unwrap(), @r#"
-    abe#1 completed with 2 warnings after 9.0s
+    abe#1 completed with 2 warnings after 8.0s
     warning: step 2 was interrupted: it ran over its limit
     warning: 2 lines of codex not understood
     step 2 install 0.9s: npm ci (killed)
@@ -278,7 +278,7 @@ fn a_check_that_failed_shows_the_end_of_its_output_and_the_summary_stays_short()
     let summary = record.summary.unwrap();
     assert!(summary.lines().count() <= 12, "{summary}");
     insta::assert_snapshot!(summary, @r#"
-    abe#1 failed after 4.0s
+    abe#1 failed after 2.0s
     reason: check_failed: check 'cargo test' ended with exit code 101
           | assertion `left == right` failed
           | left: 1
@@ -333,7 +333,7 @@ fn a_step_inside_another_tells_where_what_it_used_and_no_missing_end() {
     let json = serde_json::to_value(&record).unwrap();
     assert_eq!((&json["steps"][1]["parent"], json["steps"][0].get("parent")), (&1.into(), None));
     insta::assert_snapshot!(record.summary.unwrap(), @r#"
-    abe#1 completed after 1m01s
+    abe#1 completed after 1m00s
     step 1 install 1m00s, cpu 12.4s, 1.5 GiB: make setup
     step 2 install 1m00s, cpu 12.3s, 240 MiB: npm ci (in step 1)
     log: /r/abe.1.log
