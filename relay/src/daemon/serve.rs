@@ -149,7 +149,7 @@ async fn run(
         extensions: Extensions::default(),
         known: std::collections::BTreeSet::new(),
         next_try: None,
-        busy: false,
+        attempt: None,
         leaving: Leaving::No,
         gateway: Gateway::Unknown,
         down_deadline: None,
