@@ -1,6 +1,8 @@
 //! What becomes of jobs when their container is killed, frozen, stopped or removed. The real Docker.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::event::{EventBody, FailureKind};
@@ -218,6 +220,75 @@ fn a_container_that_a_person_stopped_stays_so_until_a_job_wants_it() {
     docker(&["stop", "--time", "10", &site.container()]);
     site.relay(&["up"]);
     assert_eq!(running(), "true");
+}
+
+/// A `relay up` under way, which holds still where it tries a write in the container until [`Held::go_on`].
+struct Held<'a> {
+    site: &'a Site,
+    up: Child,
+}
+
+impl<'a> Held<'a> {
+    fn new(site: &'a Site) -> Self {
+        let real = String::from_utf8(Command::new("which").arg("docker").output().unwrap().stdout).unwrap();
+        let (root, real) = (site.root().display(), real.trim());
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *relay-try*)\n: >'{root}/held'\nwhile test -e '{root}/hold'; do sleep 0.02; done\n\
+             esac\nexec '{real}' \"$@\"\n"
+        );
+        site.write("bin/docker", &script);
+        fs::set_permissions(site.root().join("bin/docker"), fs::Permissions::from_mode(0o755)).unwrap();
+        site.write("hold", "");
+        let up = Self::up(site);
+        until("it tries a write", || site.root().join("held").exists().then_some(()));
+        Self { site, up }
+    }
+
+    fn up(site: &Site) -> Child {
+        let path = format!("{}/bin:{}", site.root().display(), std::env::var("PATH").unwrap());
+        let mut up = site.command(&["up"]);
+        up.env("PATH", path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Stops the container as a person would.
+    fn stop(&self) {
+        docker(&["stop", "--time", "10", &self.site.container()]);
+        until("the relay has seen it", || {
+            self.site.daemon_log().contains("container: Stopped").then_some(())
+        });
+    }
+
+    fn go_on(self) -> Output {
+        fs::remove_file(self.site.root().join("hold")).unwrap();
+        self.up.wait_with_output().unwrap()
+    }
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn a_container_that_a_person_stops_while_it_is_set_up_is_told_as_that() {
+    let site = Site::new(Engine::Docker);
+    let held = Held::new(&site);
+    held.stop();
+    let output = held.go_on();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(5) && said.contains("was stopped by hand"), "{said}");
+    site.relay(&["up"]);
+    works_again(&site);
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn who_asks_for_the_platform_does_not_get_the_outcome_of_an_attempt_that_began_before() {
+    let site = Site::new(Engine::Docker);
+    let held = Held::new(&site);
+    held.stop();
+    let second = Held::up(&site);
+    until("the relay has heard it", || site.daemon_log().contains("asked for the platform").then_some(()));
+    for output in [held.go_on(), second.wait_with_output().unwrap()] {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    works_again(&site);
 }
 
 #[test]

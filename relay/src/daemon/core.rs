@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::absent::Absent;
 use super::agent_socket::Door;
 use super::connections::Connections;
-use super::core_container::{ContainerState, bring_up};
+use super::core_container::{Attempt, ContainerState, News, bring_up};
 use super::deliver::Deliveries;
 use super::dispatch::{Action, AgentId, Dispatch, refusal};
 use super::extend::{Ask, Extensions};
@@ -101,8 +101,8 @@ pub(super) struct Core {
     pub(super) known: BTreeSet<JobId>,
     /// When the platform is looked at again, unless an agent is there.
     pub(super) next_try: Option<Instant>,
-    /// An engine call is under way.
-    pub(super) busy: bool,
+    /// The engine is being asked for the platform.
+    pub(super) attempt: Option<Attempt>,
     pub(super) leaving: Leaving,
     pub(super) gateway: Gateway,
     /// The wall clock was set, and that was said.
@@ -255,11 +255,11 @@ impl Core {
     /// Asks the engine for the platform.
     pub(super) fn try_platform(&mut self) {
         self.next_try = None;
-        if self.busy || self.platform_is_there() || self.is_going_down() {
+        if self.attempt.is_some() || self.platform_is_there() || self.is_going_down() {
             return;
         }
         // What is known of it stays true until something better is: a failure that is tried again is no news.
-        self.busy = true;
+        self.attempt = Some(Attempt::default());
         let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
         tokio::spawn(async move {
             let result = bring_up(&platform, &inputs).await;
@@ -268,9 +268,21 @@ impl Core {
     }
 
     fn ensured(&mut self, result: Result<(), String>) {
-        self.busy = false;
+        let news = self.attempt.take().and_then(|attempt| attempt.news);
         if self.is_going_down() {
             return self.stop_platform();
+        }
+        match (news, &result) {
+            (Some(News::Stopped), _) => return self.stopped(),
+            (Some(News::Died { again_at }), _) => {
+                self.next_try = Some(again_at);
+                return;
+            }
+            (Some(News::Wanted), Err(detail)) => {
+                tracing::info!("asked for once more meanwhile, so it is tried again: {detail}");
+                return self.try_platform();
+            }
+            _ => {}
         }
         match result {
             Err(detail) => {
@@ -375,8 +387,12 @@ impl Core {
                     false
                 }
                 Some(Request::Up) => {
+                    tracing::info!("asked for the platform");
                     let engine = self.platform.engine();
                     self.set_platform(PlatformStatus::Starting { detail: format!("starting {engine}") });
+                    if let Some(attempt) = &mut self.attempt {
+                        attempt.wanted();
+                    }
                     self.try_platform();
                     true
                 }
@@ -467,7 +483,7 @@ impl Core {
         self.leaving = Leaving::Down;
         self.next_try = None;
         // What is just being started would not be found: it is stopped once it is there.
-        if !self.busy {
+        if self.attempt.is_none() {
             self.stop_platform();
         }
     }

@@ -59,6 +59,34 @@ pub(super) struct ContainerState {
     restarted_at: Option<Instant>,
 }
 
+/// An attempt at bringing the platform up.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// The newest that came to pass since it began. Its outcome does not know of that.
+    pub(super) news: Option<News>,
+}
+
+/// What overtakes an attempt at bringing the platform up.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Its container ended; the next attempt is due then.
+    Died { again_at: Instant },
+    /// A person stopped the container.
+    Stopped,
+    /// Somebody asked for the platform.
+    Wanted,
+}
+
+impl Attempt {
+    /// Somebody asks for the platform while this goes on.
+    pub(super) fn wanted(&mut self) {
+        self.news = Some(match self.news {
+            None | Some(News::Wanted) => News::Wanted,
+            Some(News::Died { .. } | News::Stopped) => News::Died { again_at: Instant::now() },
+        });
+    }
+}
+
 impl ContainerState {
     /// When the core has to look at this again.
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -148,7 +176,12 @@ impl Core {
         }
         tracing::info!("container: {news:?}");
         match news {
-            ContainerNews::Died(death) => self.died(death).await,
+            ContainerNews::Died(death) => {
+                self.died(death).await;
+                if let (Some(attempt), Some(again_at)) = (&mut self.attempt, self.next_try) {
+                    attempt.news = Some(News::Died { again_at });
+                }
+            }
             ContainerNews::Seen(vitals @ Vitals::Exited { .. }) => self.died(Death::of(&vitals)).await,
             ContainerNews::Seen(Vitals::Absent) | ContainerNews::Removed => self.removed().await,
             ContainerNews::Seen(Vitals::Paused) | ContainerNews::Paused => self.paused().await,
@@ -236,8 +269,13 @@ impl Core {
     }
 
     /// A person stopped it: it is started again only where that costs somebody a job.
-    fn stopped(&mut self) {
-        if !self.own_is_here() && !self.busy && self.dispatch.is_empty() {
+    pub(super) fn stopped(&mut self) {
+        if self.own_is_here() || !self.dispatch.is_empty() {
+            return;
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.news = Some(News::Stopped);
+        } else {
             self.container.stopped = true;
             self.next_try = None;
             self.set_platform(PlatformStatus::Failed { detail: fate::stopped(self.platform.name()) });

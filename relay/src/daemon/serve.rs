@@ -156,7 +156,7 @@ async fn run(
         extensions: Extensions::default(),
         known: std::collections::BTreeSet::new(),
         next_try: None,
-        busy: false,
+        attempt: None,
         leaving: Leaving::No,
         gateway: Gateway::Unknown,
         clock_was_set: false,

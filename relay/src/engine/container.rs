@@ -94,6 +94,18 @@ impl Container<'_> {
             // It may see folders that no person has agreed to; without it no job starts.
             let _ = self.query(&["rm", "-f", &self.platform.name]);
         })?;
+        self.set_up(config).map_err(|e| {
+            let name = &self.platform.name;
+            match find(self.engine, name) {
+                Ok(Some(found)) if !found.running => {
+                    format!("'{name}' ended while it was set up: see `{} logs {name}`", self.engine)
+                }
+                _ => e,
+            }
+        })
+    }
+
+    fn set_up(&self, config: &AgentConfig) -> Result<(), String> {
         self.renew_codex_home()?;
         self.try_write()?;
         let mut exec = self.command(&["exec", "-i", "-u", "root", &self.platform.name]);
