@@ -125,7 +125,7 @@ fn a_step_that_was_quiet_and_moved_on_is_no_longer_warned_of() {
 #[test]
 fn a_job_that_completed_with_warnings_says_so_and_shows_the_newest() {
     let text = show(&samples::warned(), 700);
-    assert!(text.starts_with("abe#1 completed with 4 warnings after 10m09s ("), "{text}");
+    assert!(text.starts_with("abe#1 completed with 4 warnings after 10m10s ("), "{text}");
     insta::assert_snapshot!(text[text.find("said").unwrap()..text.find("exit code").unwrap()].to_owned(), @r#"
     said       The clone is there.
                Now the packages.
@@ -276,5 +276,5 @@ fn colour_is_there_when_wanted_and_only_then() {
     let mut view = samples::view(731);
     assert!(!block(&samples::failed(), &view).contains('\u{1b}'));
     view.paint = Paint::new(true);
-    assert!(block(&samples::failed(), &view).contains("\u{1b}[31mfailed after 10m09s\u{1b}[0m"));
+    assert!(block(&samples::failed(), &view).contains("\u{1b}[31mfailed after 10m10s\u{1b}[0m"));
 }

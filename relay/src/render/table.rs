@@ -107,7 +107,7 @@ mod tests {
         let mut view = samples::view(600);
         view.relay = super::super::Relay::Down;
         let text = of(&[samples::running(), samples::queued()], &view);
-        assert!(text.contains("  8.0s ") && text.contains("  10m00s "), "{text}");
+        assert!(text.contains("  9.0s ") && text.contains("  10m00s "), "{text}");
     }
 
     #[test]
