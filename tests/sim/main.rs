@@ -22,7 +22,8 @@
 //! which runs them beside everything else), the supervision of processes but for its clocks, and disks that answer with an
 //! error, for which a folder in a file's place has to do.
 //!
-//! * [`world`]: one seed. * [`mix`]: what happens how often. * [`agent`], [`relay`]: the nodes. * [`network`]: between them.
+//! * [`world`]: one seed. * [`mix`]: what happens how often. * [`healing`]: how it ends. * [`network`]: between the nodes.
+//! * [`relay`]: the one node. [`agent`]: the other's workers. [`limits`]: their time. [`uplink`]: its connection. [`falls`]: its deaths.
 //! * [`faults`]: what else goes wrong. [`clocks`]: both machines' time. [`spoiled`]: one job's bad file. [`planted`]: bugs that
 //!   must be found.
 //! * [`disk`]: what a crash leaves. * [`model`]: what must be there. * [`book`]: what is there. * [`trace`]: what was done.
@@ -36,7 +37,10 @@ mod book;
 mod cases;
 mod clocks;
 mod disk;
+mod falls;
 mod faults;
+mod healing;
+mod limits;
 mod mix;
 mod model;
 mod network;
@@ -47,6 +51,7 @@ mod segments;
 mod spoiled;
 mod storage;
 mod trace;
+mod uplink;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
