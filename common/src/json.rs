@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use crate::text::is_dangerous;
+use crate::text::{is_dangerous, is_plain};
 
 /// Writes dangerous characters as `\u` escapes, everything else as serde does.
 struct Escaping;
@@ -16,6 +16,9 @@ impl Formatter for Escaping {
     where
         W: ?Sized + io::Write,
     {
+        if is_plain(fragment) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut plain = 0;
         for (at, c) in fragment.char_indices().filter(|(_, c)| is_dangerous(*c)) {
             writer.write_all(&fragment.as_bytes()[plain..at])?;

@@ -22,6 +22,9 @@ pub fn one_line(text: &str, max: usize) -> String {
 /// `text` with tabs as spaces and without any other control, bidirectional or invisible formatting character, so
 /// that it can do nothing to the terminal or page that shows it. Line breaks are removed too.
 pub fn printable(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| !is_dangerous(c)).collect()
 }
 
@@ -37,6 +40,11 @@ pub fn escaped(text: &str) -> String {
         if is_dangerous(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
     }
     shown
+}
+
+/// True for printable ASCII and blanks alone, as most text is: nothing of it is dangerous.
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// C0 and C1 controls, bidirectional overrides and isolates, line and paragraph separators, zero-width marks, and the

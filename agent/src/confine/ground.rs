@@ -56,7 +56,7 @@ pub(crate) fn ground(
             .hidden
             .iter()
             .filter_map(|hidden| Path::new(hidden).parent())
-            .map(Path::to_owned)
+            .map(|project| project.canonicalize().unwrap_or_else(|_| project.to_owned()))
             .collect(),
         temporary,
         roots: config.roots.clone(),

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * [`admission`]: what a job may bring along (pure). * [`place`]: the workspace, opened once. * [`repository`]: the git folders that belong to it. * [`caches`]: those of
-//!   package managers. * [`profile`]: what may be written, and what can't be seen (pure). * [`sandbox`]: a job's sandbox.
+//!   package managers. * [`profile`]: what may be written, and what can't be seen (pure). * [`covers`]: settings that are missing. * [`sandbox`]: a job's sandbox.
 //!   [`ground`]: what all of them share. [`sockets`]: what in the machine starts programs for others ([`listeners`]). [`helpers`]: what a
 //!   hidden Codex gives back. [`temporary`]: the folder for temporary files.
 //! * [`cage`]: looks from the inside whether it holds. [`proof`]: tries it once.
@@ -14,6 +14,7 @@
 pub(crate) mod admission;
 pub(crate) mod caches;
 pub(crate) mod cage;
+mod covers;
 pub(crate) mod ground;
 pub(crate) mod helpers;
 mod listeners;

@@ -66,19 +66,18 @@ impl Profile {
         }
     }
 
-    /// Names the folders between a path and the writable one around it.
+    /// Names the folders between a path and the outermost writable one around it: each of them could be renamed else, with
+    /// another put in its place.
     fn pin(&mut self, path: &str) {
-        let mut between = Vec::new();
-        for folder in Path::new(path).ancestors().skip(1) {
-            if self.writable.iter().any(|root| Path::new(root) == folder) {
-                for folder in between {
-                    if !self.readable.iter().any(|readable| Path::new(folder).starts_with(readable)) {
-                        self.write(folder, false);
-                    }
-                }
-                return;
+        let above = Path::new(path).ancestors().skip(1);
+        let is_root = |folder: &Path| self.writable.iter().any(|root| Path::new(root) == folder);
+        let mut between: Vec<&str> = above.clone().filter_map(Path::to_str).collect();
+        let Some(outermost) = above.filter(|folder| is_root(folder)).last() else { return };
+        between.retain(|folder| Path::new(folder) != outermost && Path::new(folder).starts_with(outermost));
+        for folder in between {
+            if !self.readable.iter().any(|readable| Path::new(folder).starts_with(readable)) {
+                self.write(folder, false);
             }
-            between.extend(folder.to_str());
         }
     }
 

@@ -94,8 +94,10 @@ async fn attempt(ground: &Ground) -> Result<(), String> {
         stdin: String::new(),
         interrupt_first: false,
     };
-    ground.sandbox(&folder)?.wrap(&mut command);
+    let sandbox = ground.sandbox(&folder)?;
+    sandbox.wrap(&mut command);
     let ended = timeout(PATIENCE, capture(command, Streams::Merged, Source::Stdout, Some(&folder))).await;
+    drop(sandbox);
     let said = |output: &[u8]| {
         let text = String::from_utf8_lossy(output).into_owned();
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();

@@ -9,8 +9,8 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Names in a repository's folder from which git takes settings, and programs to run.
-const SETTINGS: [&str; 3] = ["hooks", "config", "config.worktree"];
+/// Names in a repository's folder from which git takes settings, and programs to run; `commondir` leads to another one's.
+const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 /// Names in the folder of a linked worktree that do the same, or lead to the repository's.
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
 /// Submodules, and linked worktrees, whose settings are named one by one: whole profiles have to fit into an argument. Of
@@ -47,7 +47,12 @@ pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
 pub(crate) fn settings(git: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = Vec::from(SETTINGS.map(|name| git.join(name)));
     for folder in parts(&git.join("worktrees"), own, &mut paths) {
-        paths.extend(WORKTREE_SETTINGS.map(|name| folder.join(name)));
+        let is_whole = ["commondir", "gitdir"].iter().all(|name| folder.join(name).exists());
+        if is_whole {
+            paths.extend(WORKTREE_SETTINGS.map(|name| folder.join(name)));
+        } else {
+            paths.push(folder);
+        }
     }
     modules(&git.join("modules"), own, MAX_DEPTH, &mut paths);
     paths
@@ -157,7 +162,10 @@ mod tests {
         for module in ["modules/a", "modules/a/modules/deep", "modules/lib/b"] {
             write(git.join(module).join("HEAD"), "x\n");
         }
-        write(git.join("worktrees/tree/HEAD"), "x\n");
+        for name in ["commondir", "gitdir"] {
+            write(git.join("worktrees/tree").join(name), "x\n");
+        }
+        write(git.join("worktrees/broken/HEAD"), "x\n");
         let named = |own: &[PathBuf]| {
             let all = settings(&git, own);
             all.iter().map(|path| path.strip_prefix(&git).unwrap().display().to_string()).collect::<Vec<_>>()
@@ -166,18 +174,23 @@ mod tests {
             "hooks",
             "config",
             "config.worktree",
+            "commondir",
+            "worktrees/broken",
             "worktrees/tree/commondir",
             "worktrees/tree/gitdir",
             "worktrees/tree/config.worktree",
             "modules/a/hooks",
             "modules/a/config",
             "modules/a/config.worktree",
+            "modules/a/commondir",
             "modules/a/modules/deep/hooks",
             "modules/a/modules/deep/config",
             "modules/a/modules/deep/config.worktree",
+            "modules/a/modules/deep/commondir",
             "modules/lib/b/hooks",
             "modules/lib/b/config",
             "modules/lib/b/config.worktree",
+            "modules/lib/b/commondir",
         ];
         similar_asserts::assert_eq!(named(&[]), expected);
         // Of very many the folders are closed as a whole, never the one that a job works in.
@@ -187,7 +200,7 @@ mod tests {
         let own = git.join("modules/a99");
         let all = named(std::slice::from_ref(&own));
         assert!(all.contains(&"modules/a99/config".to_owned()) && !all.contains(&"modules/a99".to_owned()));
-        assert!(all.contains(&"modules/a98".to_owned()) && all.len() < 300, "{}", all.len());
+        assert!(all.contains(&"modules/a98".to_owned()) && all.len() < 400, "{}", all.len());
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::job::JobSpec;
 use common::text::one_line;
 
 use super::caches::Caches;
 use super::cage::{Cage, process_namespace};
+use super::covers::Covers;
 use super::helpers::Helpers;
 use super::place::Folder;
 use super::profile::{Profile, quoted};
@@ -58,6 +60,7 @@ pub(crate) struct Sandboxed {
     model: Profile,
     caches: Caches,
     temporary: String,
+    covers: Arc<Covers>,
 }
 
 impl Ground {
@@ -90,6 +93,10 @@ impl Ground {
         let mut model = self.profile(workspace, &repository, false)?;
         self.helpers.give_aliases(&mut model)?;
         let shell = self.profile(workspace, &repository, fresh)?;
+        let mut settings = self.settings(&repository);
+        settings
+            .retain(|path| path.to_str().is_some_and(|path| shell.readable.iter().any(|kept| kept == path)));
+        let covers = Arc::new(Covers::make(&settings)?);
         let broken = |error: io::Error| format!("no sandbox can be made: {error}");
         let own = std::env::current_exe().map_err(broken)?;
         let cage = Cage {
@@ -99,7 +106,7 @@ impl Ground {
         };
         let argv = self.argv(&cage.profile, &own.to_string_lossy());
         let (env, caches, temporary) = (self.env.clone(), self.caches.clone(), self.temporary.clone());
-        Ok(Sandboxed { argv, env, shell: cage, model, caches, temporary })
+        Ok(Sandboxed { argv, env, shell: cage, model, caches, temporary, covers })
     }
 
     fn profile(&self, workspace: &str, repository: &[PathBuf], fresh: bool) -> Result<Profile, String> {
@@ -129,7 +136,10 @@ impl Ground {
         let mut paths = Vec::new();
         for project in &self.projects {
             paths.extend(SETTINGS.map(|name| project.join(name)));
-            let whole = Some(project.join(".git")).filter(|git| git.join("HEAD").exists());
+            let git = project.join(".git");
+            // In a linked worktree or a submodule it is a file that leads to the settings.
+            paths.extend(git.is_file().then(|| git.clone()));
+            let whole = Some(git).filter(|git| git.join("HEAD").exists());
             let git = whole.into_iter().chain(repository::folders(project, &self.roots));
             paths.extend(git.flat_map(|git| repository::settings(&git, own)));
         }
@@ -153,6 +163,11 @@ impl Sandboxed {
             env: self.env.clone(),
             cage: self.shell.clone(),
         }));
+    }
+
+    /// Settings that were replaced while the job ran, so that it could write them.
+    pub(crate) fn replaced(&self) -> Vec<&Path> {
+        self.covers.replaced()
     }
 
     /// Leads a command's tools to what they can write.

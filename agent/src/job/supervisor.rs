@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
 use common::job::{JobSpec, StepKind};
+use common::text;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -37,6 +38,9 @@ const OVERTIME: Duration = Duration::from_secs(5);
 /// How long after the exit of its leader a command may still be busy: 2 s of output, 0.3 s of grace, 3 s for what can't be
 /// killed, 2 s for its sandbox, and a busy machine.
 const REST: Duration = Duration::from_secs(9);
+
+/// Replaced settings that are told one by one.
+const MOST_REPLACED: usize = 5;
 
 /// The workspace at the begin, or why it is not known.
 type BeforeOrReason = Result<Option<Before>, String>;
@@ -126,15 +130,10 @@ impl Supervisor {
         let Equipment { workers, user, folder, sandbox, .. } = &self.equipment;
         let git = Git::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
         // Beside the first command: it takes some milliseconds that nobody has to wait for.
-        let mut before = tokio::spawn(changes::before(git.clone()));
-        if sandbox.is_some() {
-            // But for sandboxes: one that ends removes what it put in the place of missing settings, and with that can uncover
-            // them in another one that has just begun.
-            let seen = (&mut before).await.unwrap_or(Ok(None));
-            before = tokio::spawn(std::future::ready(seen));
-        }
+        let before = tokio::spawn(changes::before(git.clone()));
         let result = self.stages().await;
         let changes = self.changes(&git, before).await;
+        self.tell_replaced();
         let (state, error) = match (self.ending.take(), result) {
             (None, Ok(())) => (FinalState::Completed, None),
             (None, Err(error)) | (Some(Ending::Failed(error)), _) => (FinalState::Failed, Some(error)),
@@ -177,6 +176,18 @@ impl Supervisor {
                 None
             }
         }
+    }
+
+    fn tell_replaced(&mut self) {
+        let replaced = self.equipment.sandbox.iter().flat_map(Sandboxed::replaced);
+        let warnings = replaced.map(|path| EventBody::Warning {
+            message: format!(
+                "{} was replaced while this job ran, and the job could write it since: look at it before you run git here",
+                text::one_line(&path.display().to_string(), 300)
+            ),
+        });
+        let warnings: Vec<EventBody> = warnings.take(MOST_REPLACED).collect();
+        self.emit(warnings);
     }
 
     async fn command(&mut self, stage: Stage) -> Result<(), JobError> {

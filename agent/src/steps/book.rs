@@ -14,7 +14,7 @@ use common::warnings::HALF_USED;
 
 use super::evidence::Look;
 use super::open::{Known, Open, Tree};
-use super::rules::{Rules, Work};
+use super::rules::{self, Rules, Work};
 use super::silence::Silence;
 use super::verdict::Verdict;
 use crate::clock::{Action, Alarm, Clock};
@@ -117,8 +117,9 @@ impl Steps {
 
     /// Begins the step of a command that Codex runs; its process is found by looking.
     pub(crate) fn start_command(&mut self, now: Duration, command: &str) -> (u32, EventBody) {
-        let argv = shell_words::split(command).unwrap_or_default();
-        self.begin(now, &self.rules.of_line(command), Tree::Wanted { argv }, None)
+        let argv = rules::words(command);
+        let work = self.rules.of_words(command, &argv);
+        self.begin(now, &work, Tree::Wanted { argv }, None)
     }
 
     /// Begins a step, perhaps as a part of another one, whose clock is held meanwhile.

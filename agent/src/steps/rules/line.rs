@@ -3,11 +3,13 @@
 //! A chain or pipeline counts by what is running now. If it does one thing that the table knows, the line is that; if it
 //! does more, the line is an ordinary command, and what it runs becomes steps of their own from the process tree.
 
+use std::borrow::Cow;
+
 use common::job::StepKind;
 
 use super::lookup::look_up;
 use super::programs::{ShellCall, is_trivial, shell_call, unwrapped};
-use super::split::{Part, Word, parts};
+use super::split::{Part, parts};
 use super::title;
 use super::work::Work;
 
@@ -18,17 +20,26 @@ pub(super) const MAX_LINE: usize = 16 * 1024;
 const DEPTH: usize = 4;
 
 /// The command line inside `/bin/bash -lc '…'`, or the line itself.
-pub(crate) fn inner(command: &str) -> String {
-    unwrap(command).unwrap_or_else(|| command.to_owned())
+pub(crate) fn inner(command: &str) -> Cow<'_, str> {
+    match script(words(command)) {
+        Some(script) => Cow::Owned(script),
+        None => Cow::Borrowed(command),
+    }
 }
 
-fn unwrap(command: &str) -> Option<String> {
-    let words: Vec<Word> = shell_words::split(command).ok()?.iter().map(|word| Word::plain(word)).collect();
-    match shell_call(&words)? {
-        // Words behind the script would be its arguments.
-        ShellCall::Text(script) if Some(script) == words.last() => Some(script.text.clone()),
-        _ => None,
-    }
+/// The words of a command line; none where a quote is not closed.
+pub(crate) fn words(command: &str) -> Vec<String> {
+    shell_words::split(command).unwrap_or_default()
+}
+
+/// The script of a shell that is called with nothing behind it: more words would be its arguments.
+fn script(mut words: Vec<String>) -> Option<String> {
+    is_script_last(&words).then(|| words.pop()).flatten()
+}
+
+/// True if the last of these words is the script of a shell that they call.
+pub(super) fn is_script_last(words: &[String]) -> bool {
+    matches!(shell_call(words), Some(ShellCall::Text(script)) if words.last().is_some_and(|last| std::ptr::eq(last, script)))
 }
 
 /// The first `max` bytes of a text, or a little less: characters stay whole.

@@ -26,6 +26,6 @@ mod title;
 mod work;
 
 pub(crate) use argv::runs_a_program;
-pub(crate) use line::inner;
+pub(crate) use line::{inner, words};
 pub(crate) use own::Rules;
 pub(crate) use work::{Work, level};

@@ -10,7 +10,7 @@ use common::text;
 use regex_lite::Regex;
 
 use super::argv::Process;
-use super::line::{MAX_LINE, beginning, inner, of_line};
+use super::line::{MAX_LINE, beginning, inner, is_script_last, of_line, words};
 use super::title;
 use super::work::Work;
 use crate::mask::Masker;
@@ -45,10 +45,15 @@ impl Rules {
     /// Classifies a command line by its unmasked text. Its title is that of the masked line: a title is cut, and half
     /// of a secret would not be found in it.
     pub(crate) fn of_line(&self, command: &str) -> Work {
-        let work = self.line_work(command);
+        self.of_words(command, &words(command))
+    }
+
+    /// The same for a command line that was split into its words already.
+    pub(crate) fn of_words(&self, command: &str, argv: &[String]) -> Work {
+        let work = self.line_work(command, argv);
         match self.mask.text(command) {
             Cow::Borrowed(_) => work,
-            Cow::Owned(masked) => Work { title: self.line_work(&masked).title, ..work },
+            Cow::Owned(masked) => Work { title: self.line_work(&masked, &words(&masked)).title, ..work },
         }
     }
 
@@ -82,9 +87,9 @@ impl Rules {
     }
 
     /// A rule of `relay.toml` speaks for the whole line, whatever its parts are.
-    fn line_work(&self, command: &str) -> Work {
-        let line = inner(command);
-        let line = beginning(&line, MAX_LINE);
+    fn line_work(&self, command: &str, argv: &[String]) -> Work {
+        let script = argv.last().filter(|_| is_script_last(argv));
+        let line = beginning(script.map_or(command, String::as_str), MAX_LINE);
         let work = of_line(line);
         match self.own_rule(&[line]) {
             Some(rule) => by_rule(rule, work.title),

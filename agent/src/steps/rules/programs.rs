@@ -1,66 +1,64 @@
 //! Programs and shell words that are no work of their own: shells, wrappers, filters, and what takes no time. Pure.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
-
 use super::split::Word;
 
-/// Names that are looked up for each word of each command: a list as `a|b|c` is searched from its beginning.
-type Names = LazyLock<HashSet<&'static str>>;
-
-/// Shells.
-static SHELLS: Names = LazyLock::new(|| "sh|bash|zsh|dash|ash|ksh|fish".split('|').collect());
+/// True for a shell's name.
+fn names_shell(name: &str) -> bool {
+    matches!(name, "sh" | "bash" | "zsh" | "dash" | "ash" | "ksh" | "fish")
+}
 
 /// A program that runs another one: the number of words of its own behind its options, and the options that take the next
 /// word with them.
 type Wrapper = (usize, &'static str);
 
-/// The wrappers, by name.
-static WRAPPER: LazyLock<HashMap<&str, Wrapper>> = LazyLock::new(|| {
-    let named = |(names, own, valued): &(&'static str, usize, &'static str)| {
-        let wrapper = (*own, *valued);
-        names.split('|').map(move |name| (name, wrapper))
-    };
-    WRAPPERS.iter().flat_map(named).collect()
-});
+/// The wrapper of this name.
+fn wrapper(name: &str) -> Option<Wrapper> {
+    Some(match name {
+        "sudo" | "doas" => (0, "-u|-g|-p|-C|-h|-D|-R|-T|-U|-r|-t|--user|--group|--chdir|--host|--prompt"),
+        "env" => (0, "-u|-C|--unset|--chdir"),
+        "time" | "gtime" => (0, "-o|-f|--output|--format"),
+        "nice" => (0, "-n|--adjustment"),
+        "ionice" => (0, "-c|-n|-p|--class|--classdata"),
+        "stdbuf" => (0, "-i|-o|-e|--input|--output|--error"),
+        "timeout" | "gtimeout" => (1, "-s|-k|--signal|--kill-after"),
+        "xargs" => (0, "-n|-P|-I|-L|-d|-a|-E|-s|--max-args|--max-procs|--replace|--delimiter|--arg-file"),
+        "flock" => (1, "-w|-E|--timeout|--wait|--conflict-exit-code"),
+        "taskset" | "gosu" | "su-exec" | "setarch" => (1, ""),
+        "nohup" | "setsid" | "command" | "exec" | "builtin" | "unbuffer" | "catchsegv"
+        | "dbus-run-session" | "xvfb-run" => (0, ""),
+        _ => return None,
+    })
+}
 
-/// Programs that run another one, with the number of words of their own behind their options, and the options that
-/// take the next word with them.
-const WRAPPERS: &[(&str, usize, &str)] = &[
-    ("sudo|doas", 0, "-u|-g|-p|-C|-h|-D|-R|-T|-U|-r|-t|--user|--group|--chdir|--host|--prompt"),
-    ("env", 0, "-u|-C|--unset|--chdir"),
-    ("time|gtime", 0, "-o|-f|--output|--format"),
-    ("nice", 0, "-n|--adjustment"),
-    ("ionice", 0, "-c|-n|-p|--class|--classdata"),
-    ("stdbuf", 0, "-i|-o|-e|--input|--output|--error"),
-    ("timeout|gtimeout", 1, "-s|-k|--signal|--kill-after"),
-    ("xargs", 0, "-n|-P|-I|-L|-d|-a|-E|-s|--max-args|--max-procs|--replace|--delimiter|--arg-file"),
-    ("taskset", 1, ""),
-    ("flock", 1, "-w|-E|--timeout|--wait|--conflict-exit-code"),
-    ("gosu|su-exec|setarch", 1, ""),
-    ("nohup|setsid|command|exec|builtin|unbuffer|catchsegv|dbus-run-session|xvfb-run", 0, ""),
-];
+/// True for words of the shell in front of a command.
+fn is_keyword(word: &str) -> bool {
+    matches!(word, "then" | "do" | "else" | "elif" | "if" | "while" | "until" | "!" | "{" | "coproc")
+}
 
-/// Words of the shell in front of a command.
-static KEYWORDS: Names = LazyLock::new(|| "then|do|else|elif|if|while|until|!|{|coproc".split('|').collect());
+/// True for commands that take no time, and for what else of the shell's language is a part but no command.
+#[rustfmt::skip]
+fn takes_no_time(word: &str) -> bool {
+    matches!(
+        word,
+        "cd" | "pushd" | "popd" | "export" | "set" | "unset" | "shopt" | "source" | "." | "echo" | "printf" | "true"
+        | "false" | ":" | "test" | "[" | "[[" | "mkdir" | "pwd" | "touch" | "ls" | "which" | "type" | "hash" | "date"
+        | "whoami" | "id" | "uname" | "dirname" | "basename" | "ulimit" | "umask" | "trap" | "wait" | "exit"
+        | "return" | "break" | "continue" | "shift" | "read" | "local" | "declare" | "typeset" | "readonly" | "alias"
+        | "let" | "getopts" | "jobs" | "disown" | "history" | "yes" | "for" | "select" | "case" | "function" | "done"
+        | "fi" | "esac" | "}" | "in" | ";;"
+    )
+}
 
-/// Commands that take no time, and what else of the shell's language is a part but no command.
-static TRIVIAL: Names = LazyLock::new(|| {
-    "cd|pushd|popd|export|set|unset|shopt|source|.|echo|printf|true|false|:|test|[|[[|mkdir|pwd|\
-    touch|ls|which|type|hash|date|whoami|id|uname|dirname|basename|ulimit|umask|trap|wait|exit|return|break|continue|\
-    shift|read|local|declare|typeset|readonly|alias|let|getopts|jobs|disown|history|yes|for|select|case|function|done|\
-    fi|esac|}|in|;;"
-        .split('|')
-        .collect()
-});
-
-/// Programs that only pass on, in a pipeline, what another one prints.
-static FILTERS: Names = LazyLock::new(|| {
-    "tail|head|grep|egrep|fgrep|rg|tee|cat|sort|wc|sed|awk|gawk|mawk|perl|uniq|cut|tr|less|more|jq|\
-    yq|column|nl|rev|tac|paste|fold|fmt|xxd|od|ts|strings"
-        .split('|')
-        .collect()
-});
+/// True for programs that only pass on, in a pipeline, what another one prints.
+#[rustfmt::skip]
+fn is_filter(name: &str) -> bool {
+    matches!(
+        name,
+        "tail" | "head" | "grep" | "egrep" | "fgrep" | "rg" | "tee" | "cat" | "sort" | "wc" | "sed" | "awk" | "gawk"
+        | "mawk" | "perl" | "uniq" | "cut" | "tr" | "less" | "more" | "jq" | "yq" | "column" | "nl" | "rev" | "tac"
+        | "paste" | "fold" | "fmt" | "xxd" | "od" | "ts" | "strings"
+    )
+}
 
 /// The name of a program without its folder.
 pub(super) fn base(program: &str) -> &str {
@@ -76,41 +74,42 @@ pub(super) fn among(name: &str, names: &str) -> bool {
 
 /// Whether this is a shell.
 pub(super) fn is_shell(program: &str) -> bool {
-    SHELLS.contains(base(program))
+    names_shell(base(program))
 }
 
 /// Whether this program does nothing but run another one, which is a process of its own.
 pub(super) fn is_wrapper(program: &str) -> bool {
-    WRAPPER.contains_key(base(program))
+    wrapper(base(program)).is_some()
 }
 
 /// Whether such a command takes no time, or only passes on what another one does.
 pub(super) fn is_trivial(program: &str, piped: bool) -> bool {
     // `((i++))` is one word here.
-    TRIVIAL.contains(program) || program.starts_with("((") || (piped && FILTERS.contains(base(program)))
+    takes_no_time(program) || program.starts_with("((") || (piped && is_filter(base(program)))
 }
 
 /// What a shell is told to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ShellCall<'a> {
+pub(super) enum ShellCall<'a, W> {
     /// `bash -lc TEXT …`
-    Text(&'a Word),
+    Text(&'a W),
     /// `bash FILE …`
-    File(&'a [Word]),
+    File(&'a [W]),
     /// To read its input.
     Input,
 }
 
 /// How a shell is called; none if this is no shell.
-pub(super) fn shell_call(words: &[Word]) -> Option<ShellCall<'_>> {
+pub(super) fn shell_call<W: AsRef<str>>(words: &[W]) -> Option<ShellCall<'_, W>> {
     let (shell, mut words) = words.split_first()?;
-    if !is_shell(&shell.text) {
+    if !is_shell(shell.as_ref()) {
         return None;
     }
     let mut text = false;
-    while let Some((first, rest)) = words.split_first().filter(|(word, _)| word.text.starts_with(['-', '+']))
+    while let Some((first, rest)) =
+        words.split_first().filter(|(word, _)| word.as_ref().starts_with(['-', '+']))
     {
-        let option = first.text.as_str();
+        let option = first.as_ref();
         let long = option.starts_with("--");
         text |= !long && option.contains('c');
         // `-euo pipefail`, `--rcfile FILE`.
@@ -127,13 +126,13 @@ pub(super) fn shell_call(words: &[Word]) -> Option<ShellCall<'_>> {
 /// The command behind keywords, assignments and wrappers; empty where nothing is left, as with `command -v x`.
 pub(super) fn unwrapped(mut words: &[Word]) -> &[Word] {
     while let Some((first, rest)) = words.split_first() {
-        if is_assignment(&first.text) || KEYWORDS.contains(first.text.as_str()) {
+        if is_assignment(&first.text) || is_keyword(&first.text) {
             words = rest;
-        } else if let Some((own, valued)) = WRAPPER.get(base(&first.text)) {
+        } else if let Some((own, valued)) = wrapper(base(&first.text)) {
             if first.text == "command" && rest.first().is_some_and(|word| among(&word.text, "-v|-V")) {
                 return &[];
             }
-            words = behind_options(rest, valued).get(*own..).unwrap_or_default();
+            words = behind_options(rest, valued).get(own..).unwrap_or_default();
         } else {
             return words;
         }

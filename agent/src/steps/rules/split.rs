@@ -18,6 +18,13 @@ pub(super) struct Word {
     pub(super) text: String,
 }
 
+impl AsRef<str> for Word {
+    /// Without its quotes.
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 impl Word {
     /// A word of a process, quoted for people where it must be.
     pub(super) fn plain(text: &str) -> Self {

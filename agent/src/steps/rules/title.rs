@@ -38,6 +38,10 @@ pub(super) fn of_line(line: &str) -> String {
 }
 
 fn shortened(title: &str, more: bool) -> String {
+    // As most are, and to be shown as it is.
+    if title.len() <= MAX && text::is_plain(title) && !title.contains("  ") && !title.contains("://") {
+        return cut(title.trim(), more);
+    }
     let blanks = title.split_whitespace().collect::<Vec<_>>().join(" ");
     // Nothing is cut before the secrets are off: half of an address would hide that it holds one.
     let clean = masked(&text::printable(&blanks));
