@@ -148,6 +148,10 @@ impl OpenJob {
         }
         for (seq, event) in (first_seq..).zip(batch) {
             if seq > last {
+                // A relay that has ended the job by itself a moment ago did not have this yet.
+                if self.record.state.is_final() {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
                 self.push(epoch, seq, Source::Agent, event, ids)?;
             } else if !self.is_repeat(epoch, seq, event)? {
                 let job = &self.record.job;
@@ -292,7 +296,9 @@ impl OpenJob {
     pub(super) fn acknowledge(&mut self) {
         let receipt = self.receipt();
         for receipts in self.promised.drain(..) {
-            receipts.post(self.record.job.clone(), receipt.clone());
+            // An acknowledgement in place of a refusal would let the agent forget what was refused.
+            let is_refusal = |receipt: &Receipt| receipt.problem.is_some();
+            receipts.post_unless(self.record.job.clone(), receipt.clone(), is_refusal);
         }
     }
 

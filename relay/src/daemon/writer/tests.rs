@@ -374,6 +374,63 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_anew_whatever_shows_that_
     assert_eq!(problem, "its files can be read again");
 }
 
+fn events(caller: &Caller, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> Command {
+    let (caller, job, receipts) = (caller.clone(), job.clone(), to.clone());
+    Command::Events { caller, job, epoch: 1, first_seq, batch: vec![event], receipts }
+}
+
+#[test]
+fn a_refusal_is_told_whatever_else_becomes_durable_with_it() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let sent = [said("one"), said("another")].map(|event| events(&from, &job, 1, event, &receipts));
+    writer.write(sent, Instant::now());
+    let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
+    assert_eq!(problem, "event 1 of a#1, epoch 1, is here with another content");
+}
+
+#[test]
+fn nothing_follows_an_end_that_the_relay_records_in_the_same_commit() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let end = Command::Own { job: job.clone(), body: Box::new(finished().body) };
+    writer.write([end, events(&from, &job, 1, said("late"), &receipts)], Instant::now());
+    assert_eq!(texts(&registry, &job), ["queued", "finished"]);
+    let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
+    assert_eq!(problem, "it is unknown here, or has ended");
+}
+
+#[test]
+fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let record = fs::read(registry.record(&job)).unwrap();
+    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
+    fs::write(registry.record(&job), newer).unwrap();
+    let (mut writer, _) = open(&registry);
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let output = || {
+        let (caller, job, receipts) = (from.clone(), job.clone(), receipts.clone());
+        Command::Output { caller, job, epoch: 1, offset: 0, bytes: b"its cause\n".to_vec(), receipts }
+    };
+    writer.write([output()], Instant::now());
+    // Its files can be read again before anybody looks.
+    fs::write(registry.record(&job), record).unwrap();
+    let end = || events(&from, &job, 1, finished(), &receipts);
+    writer.write([end()], Instant::now());
+    assert_eq!(read::load(&registry, &job).unwrap().record.state, State::Queued);
+    assert!(taken(&receipts).remove(&job).unwrap().problem.is_some(), "it is told to come back");
+
+    assert_eq!(held(&mut writer, &[&job]).iter().map(|held| held.output).collect::<Vec<_>>(), [0]);
+    writer.write([output(), end()], Instant::now());
+    assert_eq!(read::load(&registry, &job).unwrap().record.state, State::Completed);
+    assert_eq!(fs::read_to_string(registry.log(&job).path()).unwrap(), "its cause\n");
+}
+
 #[test]
 fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
     let (_dir, registry) = registry();

@@ -22,6 +22,7 @@ use super::quarantine::Quarantine;
 use super::recover;
 use super::room::Room;
 use super::spec;
+use crate::daemon::input::Caller;
 use crate::daemon::subscribe::Feed;
 use crate::registry::Registry;
 use crate::time::Clock;
@@ -51,7 +52,7 @@ pub(in crate::daemon) struct Writer {
     /// When they are tried again.
     pub(super) owed_due: Option<Instant>,
     /// Answers that wait for the commit, with the jobs that they are about.
-    pub(super) answers: Vec<(Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
+    pub(super) answers: Vec<(Caller, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
     pub(super) flushes: Vec<oneshot::Sender<()>>,
     pub(super) changes: Changes,
     pub(super) feed: Feed,
