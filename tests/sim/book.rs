@@ -130,19 +130,24 @@ impl Log {
     ) -> Result<(), String> {
         let new =
             bytes.strip_prefix(self.bytes.as_slice()).ok_or("lines that were durable are gone or changed")?;
-        let mut last = 0;
+        let (mut last, mut taken) = (0, 0);
         for raw in new.split_inclusive(|byte| *byte == b'\n') {
-            let line = EventLine::parse(raw).map_err(|e| format!("{e}: {}", String::from_utf8_lossy(raw)))?;
-            if !raw.ends_with(b"\n") {
-                return Err("the last line has no end".to_owned());
-            }
+            let parsed = EventLine::parse(raw).map_err(|e| format!("{e}: {}", String::from_utf8_lossy(raw)));
+            let whole =
+                raw.ends_with(b"\n").then_some(()).ok_or_else(|| "the last line has no end".to_owned());
+            let line = match parsed.and_then(|line| whole.map(|()| line)) {
+                // A log whose record can't be read is not repaired either, and nothing comes behind its torn end.
+                Err(_) if job.was_spoiled => break,
+                line => line?,
+            };
             if line.id <= floor.max(last) || !ids.insert(line.id) {
                 return Err(format!("id {} was used before", line.id));
             }
             last = line.id;
             self.add(line, job, model)?;
+            taken += raw.len();
         }
-        self.bytes.extend_from_slice(new);
+        self.bytes.extend_from_slice(&new[..taken]);
         Ok(())
     }
 

@@ -15,7 +15,10 @@ impl World {
     pub(crate) fn heal<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
         self.say(|| "healing".to_owned());
         self.network.mend();
-        self.frozen.clear();
+        // Cut short, a freeze would be none: a gap of two seconds is a busy machine's.
+        while !self.frozen.is_empty() {
+            self.pass(agent)?;
+        }
         if let Some(spoiled) = self.spoiled.as_ref().map(|spoiled| spoiled.job.clone()) {
             self.heal_others(&spoiled, agent, end)?;
             self.mend_record()?;

@@ -242,10 +242,12 @@ impl Relay {
             if synced {
                 self.disk.synced(&log);
             } else {
-                if let Ok(record) = record
-                    && Some(id) != spoiled
-                {
-                    overwrite(&file(&self.registry, id, "json"), |_| record);
+                let path = file(&self.registry, id, "json");
+                match record {
+                    Ok(record) => overwrite(&path, |_| record),
+                    // A folder stood there: if the relay had put it aside, the record behind it is lost.
+                    Err(_) if path.is_file() => fs::remove_file(&path).expect("a file of the simulation"),
+                    Err(_) => {}
                 }
                 self.disk.lines(&log);
                 self.disk.lose_power(&log, rng, true);
