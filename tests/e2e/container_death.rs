@@ -279,6 +279,21 @@ fn a_container_that_a_person_stops_while_it_is_set_up_is_told_as_that() {
 
 #[test]
 #[ignore = "needs Docker"]
+fn a_job_that_comes_while_a_stopped_container_is_set_up_starts_it_again() {
+    let site = Site::new(Engine::Docker);
+    let held = Held::new(&site);
+    held.stop();
+    let job = site.launch_shell("true", &[]);
+    let taken = || fs::read_dir(site.registry().join("requests")).unwrap().next().is_none().then_some(());
+    until("the relay has taken it", taken);
+    // Longer than from a death to the new start, which falls into the attempt then and is not made.
+    std::thread::park_timeout(Duration::from_millis(600));
+    held.go_on();
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.daemon_log());
+}
+
+#[test]
+#[ignore = "needs Docker"]
 fn who_asks_for_the_platform_does_not_get_the_outcome_of_an_attempt_that_began_before() {
     let site = Site::new(Engine::Docker);
     let held = Held::new(&site);

@@ -169,11 +169,10 @@ fn s15_with_many_ended_jobs_starting_launching_and_asking_stay_fast() {
 #[test]
 fn a_job_that_is_pruned_takes_its_log_in_the_workspace_along() {
     let site = Site::new(Engine::Local);
-    let (pruned, kept) = (site.launch_shell("true", &[]), site.launch_shell("true", &["-n", "kept"]));
-    site.ended(&pruned);
-    site.ended(&kept);
+    site.ended(&site.launch_shell("true", &[]));
+    site.ended(&site.launch_shell("true", &["-n", "kept"]));
     site.relay(&["down"]);
-    // 199 and `kept` are newer.
+    // 199 and `kept` ended later.
     copies(&site, 199, "2030-01-01T00:00:00Z");
     site.relay(&["up"]);
     until("it is archived", || (archived(&site) == 1).then_some(()));

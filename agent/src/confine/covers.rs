@@ -9,11 +9,11 @@
 //!  other job:        └ hold shared ── (its end) ───────── alone? ─ yes: remove it
 //! ```
 //!
-//! Held is a lock on the placeholder itself, so it ends with its process, whoever made the file, and counts between agents.
+//! A job holds a lock on the placeholder itself. The lock ends with its process and counts between agents.
 
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -74,9 +74,10 @@ impl Covers {
     }
 
     /// Paths in whose place there is another file now. A sandbox covers the file that it was made with, so jobs could
-    /// write there since.
+    /// write there since. A path that is gone, as with a removed worktree, names nothing to git.
     pub(crate) fn replaced(&self) -> Vec<&Path> {
-        let replaced = self.seen.iter().filter(|(path, seen)| Identity::of(path) != *seen);
+        let is_other = |path: &Path, seen| Identity::of(path).is_some_and(|now| Some(&now) != seen);
+        let replaced = self.seen.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));
         replaced.map(|(path, _)| path.as_path()).collect()
     }
 }
@@ -97,6 +98,10 @@ impl Placeholder {
         // Where the folder is missing too, nothing takes settings from there.
         let folder = match open_without_links(parent) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // A link leads there: Codex covers where it leads to as far as it can.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOTDIR | Errno::LOOP)) => {
+                return Ok(None);
+            }
             folder => folder?,
         };
         for _ in 0..TRIES {
@@ -109,7 +114,7 @@ impl Placeholder {
                 Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
                 opened => File::from(opened?),
             };
-            take_over(&folder, &name, &file)?;
+            take_over(&name, &file)?;
             if !is_placeholder(&name, &file) {
                 return Ok(None);
             }
@@ -126,7 +131,7 @@ impl Placeholder {
 
 impl Drop for Placeholder {
     fn drop(&mut self) {
-        // Whoever else holds it removes it later.
+        // The last job that holds it removes it.
         let alone = self.file.unlock().is_ok() && self.file.try_lock().is_ok();
         if !alone || !is_at(&self.file, &self.folder, &self.name) || !is_placeholder(&self.name, &self.file) {
             return;
@@ -184,20 +189,18 @@ fn write_new(folder: &OwnedFd, name: &Path, text: &str) -> Result<(), Errno> {
 }
 
 /// Makes a placeholder of one that another Codex has just put there, so that it stays when that one's command ends.
-fn take_over(folder: &OwnedFd, name: &Path, file: &File) -> io::Result<()> {
+fn take_over(name: &Path, file: &File) -> io::Result<()> {
     let meta = file.metadata()?;
     if !meta.is_file() || meta.len() > 0 || meta.mode() & 0o222 != 0 {
         return Ok(());
     }
     file.set_permissions(Permissions::from_mode(0o644))?;
-    match openat(folder, name, OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT) => Ok(()),
-        // In place: it is what the other sandbox has covered.
-        opened => File::from(opened?).write_all(text(name).unwrap_or(NO_SETTINGS).as_bytes()),
-    }
+    // This very file, in place: it is what the other sandbox has covered.
+    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().write(true).open(again)?.write_all(text(name).unwrap_or(NO_SETTINGS).as_bytes())
 }
 
-/// True for a placeholder, whoever made it.
+/// True for a placeholder of this agent or another one.
 fn is_placeholder(name: &Path, file: &File) -> bool {
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
         let ignore = open(file, Path::new(IGNORE), OFlags::empty());
@@ -289,8 +292,10 @@ mod tests {
         fs::rename(dir.join("new"), &paths[1]).unwrap();
         fs::write(dir.join(".claude/settings.json"), "{}").unwrap();
         assert_eq!(covers.replaced(), [&paths[0], &paths[1]]);
+        fs::remove_file(&paths[1]).unwrap();
+        assert_eq!(covers.replaced(), [&paths[0]]);
         drop(covers);
-        assert_eq!(names(&dir), [".claude", "config", "config.worktree"]);
+        assert_eq!(names(&dir), [".claude", "config"]);
         assert_eq!(names(&dir.join(".claude")), ["settings.json"]);
     }
 

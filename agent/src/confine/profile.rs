@@ -122,6 +122,17 @@ mod tests {
     }
 
     #[test]
+    fn no_folder_up_to_the_outermost_writable_one_can_be_renamed() {
+        let mut profile = Profile::default();
+        profile.write("/tmp/a/b/ws", false);
+        profile.write("/tmp", false);
+        profile.keep("/tmp/a/b/ws/.git/config");
+        for folder in ["/tmp/a", "/tmp/a/b", "/tmp/a/b/ws/.git"] {
+            assert!(profile.writable.iter().any(|path| path == folder), "{folder}: {}", profile.toml());
+        }
+    }
+
+    #[test]
     fn a_hidden_folder_is_named_last_with_everything_above_it() {
         let mut profile = Profile::default();
         profile.write("/w s", false);

@@ -13,19 +13,18 @@ use std::time::Duration;
 use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 use common::wire::RelayFrame;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::absent::Absent;
 use super::agent_socket::Door;
 use super::connections::Connections;
-use super::core_container::{Attempt, ContainerState, News, bring_up};
+use super::core_container::ContainerState;
+use super::core_platform::Attempt;
 use super::deliver::Deliveries;
 use super::dispatch::{Action, AgentId, Dispatch, refusal};
 use super::extend::{Ask, Extensions};
 use super::input::{Input, SessionHandle};
-use super::listen;
 use super::platform::Platform;
 use super::writer::{Command, WriterHandle};
 use crate::policy::Policy;
@@ -123,7 +122,7 @@ impl Core {
         &self.door.writer
     }
 
-    fn inputs(&self) -> &mpsc::Sender<Input> {
+    pub(super) fn inputs(&self) -> &mpsc::Sender<Input> {
         &self.door.core
     }
 
@@ -250,82 +249,6 @@ impl Core {
         let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
         let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agents.is_empty());
         if waited || told || self.leaving == Leaving::HandingOver { Flow::Down } else { Flow::Continue }
-    }
-
-    /// Asks the engine for the platform.
-    pub(super) fn try_platform(&mut self) {
-        self.next_try = None;
-        if self.attempt.is_some() || self.platform_is_there() || self.is_going_down() {
-            return;
-        }
-        // What is known of it stays true until something better is: a failure that is tried again is no news.
-        self.attempt = Some(Attempt::default());
-        let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
-        tokio::spawn(async move {
-            let result = bring_up(&platform, &inputs).await;
-            let _ = inputs.send(Input::Ensured(result)).await;
-        });
-    }
-
-    fn ensured(&mut self, result: Result<(), String>) {
-        let news = self.attempt.take().and_then(|attempt| attempt.news);
-        if self.is_going_down() {
-            return self.stop_platform();
-        }
-        match (news, &result) {
-            (Some(News::Stopped), _) => return self.stopped(),
-            (Some(News::Died { again_at }), _) => {
-                self.next_try = Some(again_at);
-                return;
-            }
-            (Some(News::Wanted), Err(detail)) => {
-                tracing::info!("asked for once more meanwhile, so it is tried again: {detail}");
-                return self.try_platform();
-            }
-            _ => {}
-        }
-        match result {
-            Err(detail) => {
-                tracing::warn!("no platform: {detail}");
-                self.set_platform(PlatformStatus::Failed { detail });
-                self.next_try = Some(Instant::now() + RETRY);
-            }
-            Ok(()) if self.agents.is_empty() => {
-                let detail = "waiting for the agent to connect".to_owned();
-                self.set_platform(PlatformStatus::Starting { detail });
-                self.next_try = Some(Instant::now() + CONNECT_PATIENCE);
-            }
-            Ok(()) => {}
-        }
-        if self.gateway == Gateway::Unknown {
-            self.gateway = Gateway::Asked;
-            let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
-            tokio::spawn(async move {
-                let _ = inputs.send(Input::Gateway(platform.gateway().await)).await;
-            });
-        }
-    }
-
-    /// Listens where containers reach this host; where that is not known, the next start of the platform asks again.
-    fn listen_on_gateway(&mut self, listener: Option<TcpListener>) {
-        let Some(listener) = listener else {
-            self.gateway = Gateway::Unknown;
-            return;
-        };
-        self.gateway = Gateway::Bound;
-        if let Ok(address) = listener.local_addr() {
-            self.lease.listen.push(address);
-        }
-        listen::spawn(listener, self.door.clone());
-        self.publish(Durability::Cached);
-    }
-
-    /// What is known of a platform that no agent speaks for.
-    pub(super) fn set_platform(&mut self, status: PlatformStatus) {
-        if self.lease.platform != status && self.agents.is_empty() {
-            self.lease.platform = status;
-            self.publish(Durability::Cached);
-        }
     }
 
     pub(super) fn publish(&mut self, durability: Durability) {
@@ -486,13 +409,6 @@ impl Core {
         if self.attempt.is_none() {
             self.stop_platform();
         }
-    }
-
-    fn stop_platform(&self) {
-        let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
-        tokio::spawn(async move {
-            let _ = inputs.send(Input::Stopped(platform.stop().await)).await;
-        });
     }
 
     pub(super) async fn act(&mut self, actions: Vec<Action>) {

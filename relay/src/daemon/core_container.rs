@@ -16,14 +16,13 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::wire::Fate;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::core::{Core, RETRY};
+use super::core_platform::News;
 use super::dispatch::{Action, AgentId, Place};
 use super::fate;
-use super::input::{ContainerNews, Input};
-use super::platform::Platform;
+use super::input::ContainerNews;
 use crate::engine::EngineKind;
 use crate::engine::vitals::Vitals;
 use crate::registry::atomic::Durability;
@@ -57,34 +56,6 @@ pub(super) struct ContainerState {
     last_death: Option<String>,
     /// When a death last led to a new start.
     restarted_at: Option<Instant>,
-}
-
-/// An attempt at bringing the platform up.
-#[derive(Debug, Default)]
-pub(super) struct Attempt {
-    /// The newest that came to pass since it began. Its outcome does not know of that.
-    pub(super) news: Option<News>,
-}
-
-/// What overtakes an attempt at bringing the platform up.
-#[derive(Debug)]
-pub(super) enum News {
-    /// Its container ended; the next attempt is due then.
-    Died { again_at: Instant },
-    /// A person stopped the container.
-    Stopped,
-    /// Somebody asked for the platform.
-    Wanted,
-}
-
-impl Attempt {
-    /// Somebody asks for the platform while this goes on.
-    pub(super) fn wanted(&mut self) {
-        self.news = Some(match self.news {
-            None | Some(News::Wanted) => News::Wanted,
-            Some(News::Died { .. } | News::Stopped) => News::Died { again_at: Instant::now() },
-        });
-    }
 }
 
 impl ContainerState {
@@ -332,23 +303,4 @@ impl Core {
             self.publish(Durability::Cached);
         }
     }
-}
-
-/// Brings the platform up. A container that has ended is looked at first: its start would wipe out how.
-///
-/// # Errors
-/// One line that says what is wrong and what to do.
-pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) -> Result<(), String> {
-    // An engine that does not answer says so once more below, in better words.
-    if platform.engine().is_container()
-        && let Ok(vitals) = platform.vitals().await
-    {
-        let paused = vitals == Vitals::Paused;
-        // The core ends with the process alone.
-        let _ = inputs.send(Input::Container(ContainerNews::Seen(vitals))).await;
-        if paused {
-            return Err(fate::paused(platform.engine(), platform.name()));
-        }
-    }
-    platform.ensure().await
 }

@@ -17,7 +17,8 @@
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`dispatch`]: which job runs next, on which agent: pure, with [`room`]. [`absent`]: who is waited for how long: pure.
 //!   [`connections`]: who is there. [`core`] and [`core_agents`]: act on it. [`platform`]: the engine's slow calls.
-//! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`fate`]: what a death is
+//! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`core_platform`]: the
+//!   core brings the platform up. [`fate`]: what a death is
 //!   called (pure).
 //! * [`extend`]: how a limit is moved exactly once. [`core_extend`]: the core acts on it.
 //! * [`prune`]: archived jobs are removed. [`deliver`]: ends go out to whoever is to be told.
@@ -32,6 +33,7 @@ mod core;
 mod core_agents;
 mod core_container;
 mod core_extend;
+mod core_platform;
 mod deliver;
 mod dispatch;
 mod extend;

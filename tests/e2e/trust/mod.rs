@@ -8,6 +8,7 @@ mod git;
 mod hidden;
 mod planted;
 mod policy;
+mod project_settings;
 mod proof;
 mod reading;
 mod registry;

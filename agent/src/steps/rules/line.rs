@@ -21,8 +21,8 @@ const DEPTH: usize = 4;
 
 /// The command line inside `/bin/bash -lc '…'`, or the line itself.
 pub(crate) fn inner(command: &str) -> Cow<'_, str> {
-    match script(words(command)) {
-        Some(script) => Cow::Owned(script),
+    match script(&words(command)) {
+        Some(script) => Cow::Owned(script.to_owned()),
         None => Cow::Borrowed(command),
     }
 }
@@ -32,14 +32,14 @@ pub(crate) fn words(command: &str) -> Vec<String> {
     shell_words::split(command).unwrap_or_default()
 }
 
-/// The script of a shell that is called with nothing behind it: more words would be its arguments.
-fn script(mut words: Vec<String>) -> Option<String> {
-    is_script_last(&words).then(|| words.pop()).flatten()
-}
-
-/// True if the last of these words is the script of a shell that they call.
-pub(super) fn is_script_last(words: &[String]) -> bool {
-    matches!(shell_call(words), Some(ShellCall::Text(script)) if words.last().is_some_and(|last| std::ptr::eq(last, script)))
+/// The script of a shell that these words call with nothing behind it: more words would be its arguments.
+pub(super) fn script(words: &[String]) -> Option<&str> {
+    match shell_call(words)? {
+        ShellCall::Text(script) if words.last().is_some_and(|last| std::ptr::eq(last, script)) => {
+            Some(script)
+        }
+        _ => None,
+    }
 }
 
 /// The first `max` bytes of a text, or a little less: characters stay whole.

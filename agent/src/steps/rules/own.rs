@@ -10,7 +10,7 @@ use common::text;
 use regex_lite::Regex;
 
 use super::argv::Process;
-use super::line::{MAX_LINE, beginning, inner, is_script_last, of_line, words};
+use super::line::{MAX_LINE, beginning, inner, of_line, script, words};
 use super::title;
 use super::work::Work;
 use crate::mask::Masker;
@@ -88,8 +88,7 @@ impl Rules {
 
     /// A rule of `relay.toml` speaks for the whole line, whatever its parts are.
     fn line_work(&self, command: &str, argv: &[String]) -> Work {
-        let script = argv.last().filter(|_| is_script_last(argv));
-        let line = beginning(script.map_or(command, String::as_str), MAX_LINE);
+        let line = beginning(script(argv).unwrap_or(command), MAX_LINE);
         let work = of_line(line);
         match self.own_rule(&[line]) {
             Some(rule) => by_rule(rule, work.title),

@@ -1,0 +1,153 @@
+//! The core's part that brings the platform up and takes it down: slow calls of the engine, one at a time, beside which
+//! events go on.
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::core::{CONNECT_PATIENCE, Core, Gateway, RETRY};
+use super::fate;
+use super::input::{ContainerNews, Input};
+use super::listen;
+use super::platform::Platform;
+use crate::engine::vitals::Vitals;
+use crate::registry::atomic::Durability;
+use crate::registry::lease::PlatformStatus;
+
+/// An attempt at bringing the platform up.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// The newest event since it began.
+    pub(super) news: Option<News>,
+}
+
+/// Event that an attempt could not know of.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Its container ended; the next attempt is due then.
+    Died { again_at: Instant },
+    /// A person stopped the container.
+    Stopped,
+    /// `relay up` asked for the platform.
+    Wanted,
+}
+
+impl Attempt {
+    /// `relay up` asks for the platform while this goes on.
+    pub(super) fn wanted(&mut self) {
+        self.news = Some(match self.news {
+            None | Some(News::Wanted) => News::Wanted,
+            Some(News::Died { .. } | News::Stopped) => News::Died { again_at: Instant::now() },
+        });
+    }
+}
+
+impl Core {
+    /// Asks the engine for the platform.
+    pub(super) fn try_platform(&mut self) {
+        self.next_try = None;
+        if self.attempt.is_some() || self.platform_is_there() || self.is_going_down() {
+            return;
+        }
+        // What is known of it stays true until something better is: a failure that is tried again is no news.
+        self.attempt = Some(Attempt::default());
+        let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
+        tokio::spawn(async move {
+            let result = bring_up(&platform, &inputs).await;
+            let _ = inputs.send(Input::Ensured(result)).await;
+        });
+    }
+
+    /// An attempt has this outcome.
+    pub(super) fn ensured(&mut self, result: Result<(), String>) {
+        let news = self.attempt.take().and_then(|attempt| attempt.news);
+        if self.is_going_down() {
+            return self.stop_platform();
+        }
+        match (news, &result) {
+            (Some(News::Stopped), _) if self.dispatch.is_empty() => return self.stopped(),
+            (Some(News::Stopped), _) => {
+                tracing::info!("a job came while the container was being stopped: it is started again");
+                return self.try_platform();
+            }
+            (Some(News::Died { again_at }), _) => {
+                self.next_try = Some(again_at);
+                return;
+            }
+            (Some(News::Wanted), Err(detail)) => {
+                tracing::info!("asked for once more meanwhile, so it is tried again: {detail}");
+                return self.try_platform();
+            }
+            _ => {}
+        }
+        match result {
+            Err(detail) => {
+                tracing::warn!("no platform: {detail}");
+                self.set_platform(PlatformStatus::Failed { detail });
+                self.next_try = Some(Instant::now() + RETRY);
+            }
+            Ok(()) if self.agents.is_empty() => {
+                let detail = "waiting for the agent to connect".to_owned();
+                self.set_platform(PlatformStatus::Starting { detail });
+                self.next_try = Some(Instant::now() + CONNECT_PATIENCE);
+            }
+            Ok(()) => {}
+        }
+        if self.gateway == Gateway::Unknown {
+            self.gateway = Gateway::Asked;
+            let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
+            tokio::spawn(async move {
+                let _ = inputs.send(Input::Gateway(platform.gateway().await)).await;
+            });
+        }
+    }
+
+    /// Listens where containers reach this host; where that is not known, the next start of the platform asks again.
+    pub(super) fn listen_on_gateway(&mut self, listener: Option<TcpListener>) {
+        let Some(listener) = listener else {
+            self.gateway = Gateway::Unknown;
+            return;
+        };
+        self.gateway = Gateway::Bound;
+        if let Ok(address) = listener.local_addr() {
+            self.lease.listen.push(address);
+        }
+        listen::spawn(listener, self.door.clone());
+        self.publish(Durability::Cached);
+    }
+
+    /// What is known of a platform that no agent speaks for.
+    pub(super) fn set_platform(&mut self, status: PlatformStatus) {
+        if self.lease.platform != status && self.agents.is_empty() {
+            self.lease.platform = status;
+            self.publish(Durability::Cached);
+        }
+    }
+
+    /// Ends the platform, and its workers with it.
+    pub(super) fn stop_platform(&self) {
+        let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
+        tokio::spawn(async move {
+            let _ = inputs.send(Input::Stopped(platform.stop().await)).await;
+        });
+    }
+}
+
+/// Brings the platform up. A container that has ended is looked at first: its start would wipe out how.
+///
+/// # Errors
+/// One line that says what is wrong and what to do.
+pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) -> Result<(), String> {
+    // An engine that does not answer says so once more below, in better words.
+    if platform.engine().is_container()
+        && let Ok(vitals) = platform.vitals().await
+    {
+        let paused = vitals == Vitals::Paused;
+        // The core ends with the process alone.
+        let _ = inputs.send(Input::Container(ContainerNews::Seen(vitals))).await;
+        if paused {
+            return Err(fate::paused(platform.engine(), platform.name()));
+        }
+    }
+    platform.ensure().await
+}
