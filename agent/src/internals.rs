@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::codex::event::parse;
 use crate::codex::lines::{Line, Splitter};
 
+pub use crate::relay_time::Given;
 pub use crate::spool::probe;
-pub use crate::uplink::side::{AgentSide, Link, Run};
+pub use crate::uplink::side::{AgentSide, JobLimit, Link, Planted, Run};
 
 /// Reads what Codex printed, cut into pieces of these sizes; gives how many events it holds.
 pub fn codex_events(bytes: &[u8], piece: usize) -> usize {

@@ -24,6 +24,7 @@ mod mask;
 mod memory;
 mod observe;
 mod process;
+mod relay_time;
 mod shim;
 mod signals;
 mod spool;

@@ -19,7 +19,8 @@ pub const MAX_LIST: usize = 100;
 /// Something that happened to a job, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Wall-clock time at its source, in UTC, to the millisecond. For people only: order comes from `seq`.
+    /// In UTC, to the millisecond, on the relay's time scale: the events of one run differ by what a monotonic clock counted.
+    /// Order comes from `seq`.
     pub at: Timestamp,
     /// What happened.
     pub body: EventBody,

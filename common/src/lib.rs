@@ -14,7 +14,7 @@
 //! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s and [`warnings`]; [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning text that comes from outside; [`json`]: writing it so that it harms nobody.
-//! * [`duration`]: limits as people write them. * [`bounded`]: lists that can't be too long.
+//! * [`duration`]: limits as people write them. * [`time_scale`]: times that no clock's jump moves. * [`bounded`]: lists that can't be too long.
 //! * [`codex_args`], [`env_policy`]: arguments and variables that reach around Codex's sandbox.
 //!
 //! Nothing here does I/O or reads a clock.
@@ -34,5 +34,6 @@ pub mod rule;
 pub mod step;
 pub mod summary;
 pub mod text;
+pub mod time_scale;
 pub mod warnings;
 pub mod wire;

@@ -125,7 +125,7 @@ pub struct JobRecord {
     pub model: Option<String>,
     /// When it was launched.
     pub created_at: Timestamp,
-    /// When its first command started.
+    /// Begin of its first step.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
@@ -304,6 +304,7 @@ impl JobRecord {
             }
             EventBody::Started { pid, thread_id } => self.started(event.at, *pid, thread_id.as_ref()),
             EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
+                self.started_at.get_or_insert(event.at);
                 self.step_started(Step::begun(event.at, *n, *kind, title.clone(), *limit_ms, *parent));
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {

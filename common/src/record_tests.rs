@@ -106,7 +106,7 @@ fn a_job_completes_with_the_warnings_that_still_hold_and_names_them() {
     assert_eq!(record.warnings.newest, ["step 2 was interrupted: it ran over its limit", unread]);
     assert_eq!(record.warning.as_deref(), Some(unread), "what was slow has ended well");
     insta::assert_snapshot!(record.summary.unwrap(), @r#"
-    abe#1 completed with 2 warnings after 9.0s
+    abe#1 completed with 2 warnings after 8.0s
     warning: step 2 was interrupted: it ran over its limit
     warning: 2 lines of codex not understood
     step 2 install 0.9s: npm ci (killed)
@@ -159,6 +159,28 @@ fn a_job_that_completes_tells_its_steps_and_its_summary() {
     assert_eq!(record.steps.iter().map(|step| step.n).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(record.workspace_log.as_deref(), Some("/home/u/abe/.codex-worker/log.txt"));
     insta::assert_snapshot!(record.summary.unwrap());
+}
+
+#[test]
+fn a_job_takes_at_least_as_long_as_its_steps_whatever_was_slow() {
+    let began = || begin(1, StepKind::Start, "codex");
+    let started = || EventBody::Started { pid: 7, thread_id: Some("t-1".into()) };
+    let ended = |elapsed_ms| end(1, StepOutcome::Ok, None, elapsed_ms);
+    // What happened after how many seconds, and the duration that is told.
+    let table = [
+        ("the thread is slow", vec![(0, began()), (12, started()), (12, ended(12_000))], 13, "13.0s"),
+        ("all is fast", vec![(0, began()), (0, started()), (0, ended(100))], 1, "1.0s"),
+        ("the agent was slow to begin", vec![(30, began()), (30, started()), (31, ended(900))], 32, "2.0s"),
+        ("no step was seen", vec![(3, started())], 5, "2.0s"),
+        ("nothing began", vec![], 5, "5.0s"),
+    ];
+    for (case, story, finished, told) in table {
+        let mut record = launched();
+        let end = (finished, done(FinalState::Completed, None));
+        play(&mut record, [vec![(0, accepted())], story, vec![end]].concat());
+        let summary = record.summary.unwrap();
+        assert!(summary.starts_with(&format!("abe#1 completed after {told}")), "{case}: {summary}");
+    }
 }
 
 #[test]
@@ -256,7 +278,7 @@ fn a_check_that_failed_shows_the_end_of_its_output_and_the_summary_stays_short()
     let summary = record.summary.unwrap();
     assert!(summary.lines().count() <= 12, "{summary}");
     insta::assert_snapshot!(summary, @r#"
-    abe#1 failed after 4.0s
+    abe#1 failed after 2.0s
     reason: check_failed: check 'cargo test' ended with exit code 101
           | assertion `left == right` failed
           | left: 1
@@ -311,7 +333,7 @@ fn a_step_inside_another_tells_where_what_it_used_and_no_missing_end() {
     let json = serde_json::to_value(&record).unwrap();
     assert_eq!((&json["steps"][1]["parent"], json["steps"][0].get("parent")), (&1.into(), None));
     insta::assert_snapshot!(record.summary.unwrap(), @r#"
-    abe#1 completed after 1m01s
+    abe#1 completed after 1m00s
     step 1 install 1m00s, cpu 12.4s, 1.5 GiB: make setup
     step 2 install 1m00s, cpu 12.3s, 240 MiB: npm ci (in step 1)
     log: /r/abe.1.log

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::Path;
 
-pub use crate::daemon::side::{RelaySide, Said};
+pub use crate::daemon::side::{Planted, RelaySide, Said};
 pub use crate::registry::event_log::Log;
+pub use crate::registry::lease::Holder;
 pub use crate::registry::requests::Request;
+pub use crate::time::{Clock, Given};
 
 /// Reads an event log as a start does.
 ///
@@ -21,6 +23,14 @@ pub fn read_log(path: &Path) -> io::Result<Log> {
 /// The line that a person would read.
 pub fn load_config(root: &Path) -> Result<(), String> {
     crate::config::Config::load(root).map(|_| ()).map_err(|failure| failure.to_string())
+}
+
+/// Files a request to the daemon of the project at `root`, as the command line does at this time.
+///
+/// # Errors
+/// The registry can't be written, or has one of the same time.
+pub fn file_request(root: &Path, request: &Request, at: jiff::Timestamp) -> io::Result<()> {
+    crate::registry::requests::file_at(&crate::registry::Registry::of(root), request, at).map(drop)
 }
 
 /// Reads a request to the daemon.

@@ -7,6 +7,7 @@
 mod agents;
 mod bad_input;
 mod cancel;
+mod clocks;
 mod codex;
 mod command_line;
 mod completions;

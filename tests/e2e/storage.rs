@@ -248,6 +248,33 @@ fn s06_a_failed_sync_is_never_acknowledged_and_the_log_is_written_anew() {
 
 #[test]
 #[ignore = "traces a process"]
+fn output_is_acknowledged_only_after_it_is_on_the_disk() {
+    let slow = Duration::from_millis(1500);
+    let site = Site::new(Engine::Local);
+    let job = site.launch_shell(&format!("{}; echo printed", wait_for("go")), &[]);
+    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let log = site.file(&job, "log");
+    // The disk takes its time for the first sync of the output. The file is made by the first output.
+    let options = ["-e", "trace=fdatasync", "-P", &log.display().to_string(), "-e"].map(ToOwned::to_owned);
+    let delay = format!("inject=fdatasync:delay_enter={}:when=1", slow.as_micros());
+    let strace =
+        Strace::attach(site.daemon_pid(), &[&options[..], &[delay]].concat(), &traced(&site, "output"));
+    let spooled = || {
+        let runs = fs::read_dir(site.agent().join(format!("spool.v{}", common::wire::PROTOCOL))).unwrap();
+        runs.flatten().count()
+    };
+    site.write("workspace-projects/demo/go", "");
+    until("the output is written", || fs::read(&log).is_ok_and(|log| log == b"printed\n").then_some(()));
+    let written = Instant::now();
+    until("the agent lets the run go", || (spooled() == 0).then_some(()));
+    let held = written.elapsed();
+    assert!(!strace.lines().is_empty(), "the output was never synced");
+    // Half of it: the test itself may have been late to see the output.
+    assert!(held >= slow / 2, "it was acknowledged after {held:?}, though its sync took {slow:?}");
+}
+
+#[test]
+#[ignore = "traces a process"]
 fn s07_an_interrupted_write_is_completed() {
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);

@@ -1,106 +1,23 @@
-//! What the agent does: its workers, its connection, its falls.
+//! What the agent's workers do.
 
 use std::path::PathBuf;
 
 use common::event::{EventBody, FailureKind, FinalState, JobError, StepOutcome};
 use common::ids::JobId;
 use common::job::StepKind;
-use common::wire::{self, AgentFrame, RelayFrame};
+use common::wire;
 use worker_agent::internals::AgentSide;
 
 use crate::model::Stage;
-use crate::network::{Arrival, ConnId};
-use crate::world::{End, Fall, World};
+use crate::world::World;
 
 impl World {
-    /// The agent has started: its spool must hold what its disk did not lose.
-    pub(crate) fn woke(&mut self, agent: &AgentSide, last: Fall) -> Result<(), String> {
-        self.welcomed = false;
-        let runs = agent.runs();
-        self.say(|| format!("agent: life {}, holds {runs:?}", self.life));
-        for (id, job) in &mut self.model.jobs {
-            let Some(run) = runs.iter().find(|run| run.job == *id) else {
-                if job.is_spooled() {
-                    return Err(format!("{id} is gone from the spool"));
-                }
-                continue;
-            };
-            let held = agent.events(id, 1).map_err(|e| format!("{id}: {e}"))?;
-            let held: Vec<EventBody> = held.into_iter().map(|event| event.body).collect();
-            let before = job.kept();
-            job.restarted(&held, self.relay.book.walked(id)).map_err(|e| format!("{id}: {e}"))?;
-            let safe = if last == Fall::Power { job.synced } else { before };
-            if job.kept() < safe {
-                return Err(format!("{id}: of {before} events {} are left, {safe} were safe", job.kept()));
-            }
-            job.stage = if run.finished { Stage::Finished } else { Stage::CutOff };
-            job.output_kept = usize::try_from(run.output).unwrap_or(usize::MAX).min(job.output_kept);
-        }
-        Ok(())
-    }
-
-    /// The agent has died.
-    pub(crate) fn fell(&mut self, fall: Fall) {
-        self.say(|| format!("agent: {fall:?}"));
-        match fall {
-            Fall::Over => return,
-            Fall::Kill => self.tally.kills += 1,
-            Fall::Power => {
-                self.tally.power_losses += 1;
-                self.sent.clear();
-                for path in self.disk.paths() {
-                    let rubbish = path.file_name().is_none_or(|name| name != "output");
-                    self.disk.lose_power(&path, &mut self.rng, rubbish);
-                }
-            }
-            Fall::Wipe => {
-                self.power_off_for_good();
-            }
-        }
-        for id in self.network.served() {
-            if let Some(conn) = self.network.conn(id) {
-                let kept = self.rng.usize(..=conn.up.under_way());
-                conn.up.end(kept);
-            }
-        }
-        self.leave_half_made();
-    }
-
-    /// The agent died while it took a job: what there is of the run's folder is worth nothing, and must not be in the way.
-    fn leave_half_made(&mut self) {
-        let open = |(id, job): (&JobId, &crate::model::Job)| {
-            (!job.is_spooled() && !self.relay.book.ended(id)).then(|| id.clone())
-        };
-        let Some(id) = self.model.jobs.iter().find_map(open).filter(|_| self.rng.u8(..4) == 0) else {
-            return;
-        };
-        let folder = self.folder(&id);
-        if folder.exists() || std::fs::create_dir_all(&folder).is_err() {
-            return;
-        }
-        let files: [(&str, &[u8]); 4] =
-            [("events.000001", b""), ("events.000001", b"half"), ("output", b""), ("spec.json", b"{")];
-        for (name, bytes) in files.iter().take(self.rng.usize(..=files.len())) {
-            std::fs::write(folder.join(name), bytes).expect("a file of the simulation");
-        }
-        self.say(|| format!("agent: it was taking {id}"));
-    }
-
-    fn power_off_for_good(&mut self) {
-        self.tally.power_losses += 1;
-        self.sent.clear();
-        self.wipes += 1;
-        let _ = std::fs::remove_dir_all(&self.state);
-        self.disk.forget(&self.state.clone());
-        self.model.jobs.values_mut().filter(|job| job.is_spooled()).for_each(crate::model::Job::wipe);
-    }
-
-    fn folder(&self, job: &JobId) -> PathBuf {
+    pub(crate) fn folder(&self, job: &JobId) -> PathBuf {
         self.state.join(format!("spool.v{}", wire::PROTOCOL)).join(format!("{}.1", job.stem()))
     }
 
     /// Takes notice of a run's files.
-    fn written(&mut self, job: &JobId, synced: bool) {
+    pub(crate) fn written(&mut self, job: &JobId, synced: bool) {
         let folder = self.folder(job);
         for (path, _) in crate::disk::lengths(&folder) {
             match path.file_name().and_then(|name| name.to_str()) {
@@ -112,14 +29,16 @@ impl World {
         }
     }
 
-    fn spool(&mut self, agent: &AgentSide, id: &JobId, body: EventBody) {
+    pub(crate) fn spool(&mut self, agent: &AgentSide, id: &JobId, body: EventBody) {
         self.say(|| format!("agent: {id} {}", short(&body)));
         let last = matches!(body, EventBody::Finished { .. });
         agent.append(id, 1, body.clone());
         self.written(id, last);
         if let Some(job) = self.model.jobs.get_mut(id) {
-            job.spooled(body, self.life);
+            job.spooled(body, self.life, self.clocks.now);
             if last {
+                self.slots.remove(id);
+                self.limits.remove(id);
                 job.stage = Stage::Finished;
                 job.synced = job.kept();
             }
@@ -182,7 +101,8 @@ impl World {
         let Some(id) = self.some_alive() else { return };
         self.serial += 1;
         let exit_code = Some(self.serial);
-        let state = FinalState::Completed;
+        let told = self.model.jobs.get(&id).is_some_and(|job| job.told);
+        let state = if told { FinalState::Cancelled } else { FinalState::Completed };
         self.spool(agent, &id, EventBody::Finished { state, error: None, exit_code, changes: None });
     }
 
@@ -214,111 +134,9 @@ impl World {
             },
         );
     }
-
-    pub(crate) fn dial(&mut self, agent: &AgentSide, end: &mut End<'_>) -> Result<(), String> {
-        self.network.tidy(end.conn);
-        if end.conn.is_none() && self.relay.is_up() {
-            let id = self.network.dial();
-            end.conn = Some(id);
-            self.say(|| format!("agent: dials {id}"));
-            self.say_to_relay(id, &agent.hello(self.mix.capacity))?;
-        }
-        Ok(())
-    }
-
-    /// Sends the next frame. Gives whether there was one.
-    pub(crate) fn send(&mut self, end: &mut End<'_>) -> Result<bool, String> {
-        let (Some(id), Some(link)) = (end.conn, &mut end.link) else { return Ok(false) };
-        match link.next_frame()? {
-            None => Ok(false),
-            Some(bytes) => {
-                self.say(|| format!("agent: sends {}", short(&wire::decode::<AgentFrame>(&bytes))));
-                // An end that came before the output in front of it would be no repeat, but the end of a run.
-                if !is_end(&bytes) {
-                    self.sent.push(bytes.clone());
-                }
-                self.put(id, bytes);
-                Ok(true)
-            }
-        }
-    }
-
-    /// Takes the next frame. Gives whether there was one.
-    pub(crate) fn hear<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<bool, String> {
-        let Some(id) = end.conn else { return Ok(false) };
-        let arrival = self.network.conn(id).map_or(Arrival::End, |conn| conn.down.receive());
-        let bytes = match arrival {
-            Arrival::Nothing => return Ok(false),
-            Arrival::End => {
-                self.say(|| format!("agent: {id} has ended"));
-                self.hang_up(id, end);
-                return Ok(false);
-            }
-            Arrival::Frame(bytes) => bytes,
-        };
-        let frame: RelayFrame = wire::decode(&bytes).map_err(|e| format!("a frame: {e}"))?;
-        self.say(|| format!("agent: hears {}", short(&frame)));
-        match (&mut end.link, frame) {
-            (None, frame) => {
-                end.link = Some(agent.welcomed(frame)?);
-                self.welcomed = true;
-            }
-            (Some(_), RelayFrame::Start { job, epoch, spec }) => {
-                let reply = agent.take_job(&job, epoch, &spec).map_err(|e| format!("{job}: {e}"))?;
-                self.took(agent, &job);
-                self.say_to_relay(id, &reply)?;
-            }
-            (Some(link), frame) => match link.take(frame) {
-                // Of a run whose agent was lost before any event of it was durable the relay may still have output.
-                Err(reason) if end.replayed || self.wipes > 0 => {
-                    self.say(|| format!("agent: leaves {id}: {reason}"));
-                    self.hang_up(id, end);
-                }
-                taken => taken?,
-            },
-        }
-        self.let_go(agent)?;
-        Ok(true)
-    }
-
-    fn hang_up(&mut self, id: ConnId, end: &mut End<'_>) {
-        if let Some(conn) = self.network.conn(id) {
-            conn.up.end(usize::MAX);
-        }
-        *end = End::default();
-    }
-
-    fn took(&mut self, agent: &AgentSide, id: &JobId) {
-        let life = self.life;
-        let Some(job) = self.model.jobs.get_mut(id).filter(|job| !job.is_spooled()) else { return };
-        let first = agent.events(id, 1).unwrap_or_default();
-        for event in first {
-            job.spooled(event.body, life);
-        }
-        (job.stage, job.synced) = (Stage::Alive, job.kept());
-        self.written(id, true);
-    }
-
-    /// Runs that the spool holds no more: only those that the relay has, to the end.
-    fn let_go(&mut self, agent: &AgentSide) -> Result<(), String> {
-        let runs = agent.runs();
-        for (id, job) in self.model.jobs.iter_mut().filter(|(_, job)| job.is_spooled()) {
-            if runs.iter().any(|run| run.job == *id) {
-                continue;
-            }
-            self.relay.book.complete(id, job).map_err(|e| format!("the spool let {id} go, but {e}"))?;
-            job.stage = Stage::Nothing;
-        }
-        Ok(())
-    }
 }
 
-fn is_end(bytes: &[u8]) -> bool {
-    let Ok(AgentFrame::Events { batch, .. }) = wire::decode(bytes) else { return false };
-    batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }))
-}
-
-fn short(value: &impl std::fmt::Debug) -> String {
+pub(crate) fn short(value: &impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     common::text::one_line(&text, 300)
 }

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::event::EventBody;
 use common::event_line::{EventLine, Source};
 use common::ids::JobId;
 use common::record::JobRecord;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{Job, Model, Walk};
+use crate::model::{Job, Model, Spooled, Walk};
 
 /// The logs, as far as they are durable.
 #[derive(Debug, Default)]
@@ -28,6 +30,9 @@ struct Log {
     relay: u64,
     /// Who recorded the end.
     ended: Option<Source>,
+    /// The agent's newest and first events, with their times in the log.
+    told: Option<(Spooled, Timestamp)>,
+    begun: Option<(Spooled, Timestamp)>,
 }
 
 /// Where the registry keeps a job's file.
@@ -46,7 +51,7 @@ impl Book {
             let bytes = fs::read(file(registry, id, "events.jsonl")).unwrap_or_default();
             let log = self.logs.entry(id.clone()).or_default();
             let told = |error: String| format!("{id}: {error}");
-            log.take(&bytes, job, self.newest, &mut ids).map_err(told)?;
+            log.take(&bytes, job, model, self.newest, &mut ids).map_err(told)?;
         }
         self.newest = ids.last().copied().unwrap_or(0).max(self.newest);
         Ok(())
@@ -86,7 +91,7 @@ impl Book {
         let log = self.logs.get(id).unwrap_or(&none);
         match (log.ended, job.missing(&log.walk)) {
             (None, _) => Err(format!("{id}: the log has no end")),
-            (Some(Source::Relay), _) if job.wiped => Ok(()),
+            (Some(Source::Relay), _) if job.wiped || job.cancelled || job.damaged => Ok(()),
             (Some(Source::Relay), _) => {
                 Err(format!("{id}: the relay ended it by itself: {:?}", log.lines.last()))
             }
@@ -115,27 +120,40 @@ impl Book {
 }
 
 impl Log {
-    fn take(&mut self, bytes: &[u8], job: &Job, floor: u64, ids: &mut BTreeSet<u64>) -> Result<(), String> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        job: &Job,
+        model: &Model,
+        floor: u64,
+        ids: &mut BTreeSet<u64>,
+    ) -> Result<(), String> {
         let new =
             bytes.strip_prefix(self.bytes.as_slice()).ok_or("lines that were durable are gone or changed")?;
-        let mut last = 0;
+        let (mut last, mut taken) = (0, 0);
         for raw in new.split_inclusive(|byte| *byte == b'\n') {
-            let line = EventLine::parse(raw).map_err(|e| format!("{e}: {}", String::from_utf8_lossy(raw)))?;
-            if !raw.ends_with(b"\n") {
-                return Err("the last line has no end".to_owned());
-            }
+            let parsed = EventLine::parse(raw).map_err(|e| format!("{e}: {}", String::from_utf8_lossy(raw)));
+            let whole =
+                raw.ends_with(b"\n").then_some(()).ok_or_else(|| "the last line has no end".to_owned());
+            let line = match parsed.and_then(|line| whole.map(|()| line)) {
+                // A log whose record can't be read is not repaired either, and nothing comes behind its torn end.
+                Err(_) if job.was_spoiled => break,
+                line => line?,
+            };
             if line.id <= floor.max(last) || !ids.insert(line.id) {
                 return Err(format!("id {} was used before", line.id));
             }
             last = line.id;
-            self.add(line, job)?;
+            self.add(line, job, model)?;
+            taken += raw.len();
         }
-        self.bytes.extend_from_slice(new);
+        self.bytes.extend_from_slice(&new[..taken]);
         Ok(())
     }
 
-    fn add(&mut self, line: EventLine, job: &Job) -> Result<(), String> {
-        let body = &line.event.as_ref().ok_or("an event of no known type")?.body;
+    fn add(&mut self, line: EventLine, job: &Job, model: &Model) -> Result<(), String> {
+        let event = line.event.as_ref().ok_or("an event of no known type")?;
+        let body = &event.body;
         if self.ended.is_some() {
             return Err(format!("{body:?} follows the end"));
         }
@@ -147,8 +165,11 @@ impl Log {
         if (line.seq, line.epoch) != (*seq, epoch) {
             return Err(format!("{body:?} is {}.{}, not {epoch}.{seq}", line.epoch, line.seq));
         }
-        if line.source == Source::Agent {
-            job.walk(&mut self.walk, body)?;
+        if line.source == Source::Agent
+            && let Some(spooled) = job.walk(&mut self.walk, body)?
+            && !job.was_spoiled
+        {
+            self.timed(spooled, event.at, job, model)?;
         }
         if matches!(body, EventBody::Finished { .. }) {
             self.ended = Some(line.source);
@@ -156,4 +177,32 @@ impl Log {
         self.lines.push(line);
         Ok(())
     }
+
+    /// Compares an event's age with the log's: exactly, beside one of the same life; otherwise as exactly as relay and agent
+    /// can know each other's time.
+    fn timed(&mut self, spooled: Spooled, at: Timestamp, job: &Job, model: &Model) -> Result<(), String> {
+        let unsure = |life: u32| model.unsure.get(&life).copied().unwrap_or_default();
+        let launched = self.lines.first().and_then(|line| line.event.as_ref()).map(|event| event.at);
+        let begun = *self.begun.get_or_insert((spooled, at));
+        let own = self.told.replace((spooled, at)).filter(|(last, _)| last.life == spooled.life);
+        let since_begin = begun.0.life != spooled.life;
+        let checks = [
+            own.map(|(last, told)| (last.at, told, EXACT)),
+            since_begin.then_some((begun.0.at, begun.1, ROUGH + unsure(begun.0.life) + unsure(spooled.life))),
+            launched.map(|launched| (job.launched, launched, ROUGH + unsure(spooled.life))),
+        ];
+        for (from, told_from, patience) in checks.into_iter().flatten() {
+            let (passed, told) = (spooled.at.saturating_sub(from), at.duration_since(told_from));
+            let off = (told - SignedDuration::try_from(passed).unwrap_or_default()).unsigned_abs();
+            if off > patience {
+                return Err(format!("{passed:?} passed, {told:?} by the clock of its log"));
+            }
+        }
+        Ok(())
+    }
 }
+
+/// Times are told in milliseconds.
+const EXACT: Duration = Duration::from_millis(2);
+/// Clocks that differ by less than a second agree.
+const ROUGH: Duration = Duration::from_secs(3);

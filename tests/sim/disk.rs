@@ -70,7 +70,7 @@ impl Disk {
         ends.extend(known.marks.iter().copied().filter(|mark| (known.synced..=len).contains(mark)));
         let at = rng.usize(..ends.len());
         let (end, next) = (ends[at], ends.get(at + 1).copied().unwrap_or(len).max(ends[at]));
-        // Sixteenths of a record: how long one is differs by its time, which is real.
+        // Sixteenths of a record: how long one is differs by the folder's name.
         let kept = end + (next - end) * rng.u64(0..16) / 16;
         let file = File::options().write(true).open(path).expect("a file of the simulation");
         file.set_len(kept).expect("a file can be cut");

@@ -2,6 +2,8 @@
 
 use fastrand::Rng;
 
+use crate::clocks::Side;
+
 /// One step of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -39,6 +41,38 @@ pub(crate) enum Action {
     PowerAgent,
     /// The agent's state folder is gone.
     WipeAgent,
+    /// The agent gets no time for a while.
+    FreezeAgent,
+    /// The relay gets no time for a while.
+    FreezeRelay,
+    /// A wall clock is set by an hour.
+    SetClock,
+    /// The relay is killed, and a job's record is something else then.
+    SpoilRecord,
+    /// A segment of a job's spool is cut, gone, or a folder.
+    SpoilSpool,
+    /// Somebody wants a job ended.
+    Cancel,
+    /// A request of a daemon that has died lies around.
+    LeaveRequest,
+}
+
+impl Action {
+    /// The side that has to run for it.
+    pub(crate) fn side(self) -> Option<Side> {
+        match self {
+            Self::Append
+            | Self::Print
+            | Self::Finish
+            | Self::EndLost
+            | Self::Dial
+            | Self::Send
+            | Self::Hear
+            | Self::Replay => Some(Side::Agent),
+            Self::Receive | Self::Commit | Self::Launch => Some(Side::Relay),
+            _ => None,
+        }
+    }
 }
 
 /// Work and how often it is done.
@@ -57,7 +91,7 @@ const WORK: [(Action, u32); 11] = [
 ];
 
 /// Faults and how often they come, before a seed multiplies each by 0 to 3.
-const FAULTS: [(Action, u32); 8] = [
+const FAULTS: [(Action, u32); 15] = [
     (Action::Cut, 12),
     (Action::LoseWay, 4),
     (Action::Replay, 8),
@@ -66,6 +100,13 @@ const FAULTS: [(Action, u32); 8] = [
     (Action::KillAgent, 5),
     (Action::PowerAgent, 5),
     (Action::WipeAgent, 1),
+    (Action::FreezeAgent, 3),
+    (Action::FreezeRelay, 3),
+    (Action::SetClock, 3),
+    (Action::SpoilRecord, 2),
+    (Action::SpoilSpool, 1),
+    (Action::Cancel, 4),
+    (Action::LeaveRequest, 3),
 ];
 
 /// The mix of a seed.

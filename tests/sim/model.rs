@@ -1,6 +1,7 @@
 //! What must be in the relay's log in the end: every event that the agent spooled, but for those that its own disk lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
@@ -11,6 +12,8 @@ struct Entry {
     body: EventBody,
     /// The agent's life in which it was spooled.
     life: u32,
+    /// True time at which it was spooled.
+    at: Duration,
     /// Whether the agent's disk still has it, or had it until it was delivered.
     kept: bool,
 }
@@ -31,6 +34,10 @@ pub(crate) enum Stage {
 
 /// One job as it was lived.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something of its own that may have happened to it"
+)]
 pub(crate) struct Job {
     entries: Vec<Entry>,
     /// Everything printed.
@@ -45,6 +52,22 @@ pub(crate) struct Job {
     pub(crate) stage: Stage,
     /// How many of its events are safe from a power loss of the agent.
     pub(crate) synced: usize,
+    /// True time of its launch.
+    pub(crate) launched: Duration,
+    /// Somebody wants it ended, and whether its worker was told.
+    pub(crate) cancelled: bool,
+    pub(crate) told: bool,
+    /// Its files in the spool were damaged: what of its events is left, only its agent knows.
+    pub(crate) damaged: bool,
+    /// Its record was spoiled once: a relay that can't read it does not keep its time.
+    pub(crate) was_spoiled: bool,
+}
+
+/// An event's true time and life of the agent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spooled {
+    pub(crate) at: Duration,
+    pub(crate) life: u32,
 }
 
 /// How far a log is matched with the entries.
@@ -65,16 +88,22 @@ impl Walk {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) jobs: BTreeMap<JobId, Job>,
+    /// Longest time that a welcome was under way, per life of the agent: the bound of its error about the time.
+    pub(crate) unsure: BTreeMap<u32, Duration>,
 }
 
 impl Job {
+    pub(crate) fn launched(at: Duration) -> Self {
+        Self { launched: at, ..Self::default() }
+    }
+
     /// Whether the spool has its run.
     pub(crate) fn is_spooled(&self) -> bool {
         self.stage != Stage::Nothing
     }
 
-    pub(crate) fn spooled(&mut self, body: EventBody, life: u32) {
-        self.entries.push(Entry { body, life, kept: true });
+    pub(crate) fn spooled(&mut self, body: EventBody, life: u32, at: Duration) {
+        self.entries.push(Entry { body, life, at, kept: true });
     }
 
     /// Of what was on the agent's disk, all behind this is lost. What the relay has, which is the first `there` entries, may
@@ -83,6 +112,9 @@ impl Job {
     /// # Errors
     /// The disk holds something else than was written, or more.
     pub(crate) fn restarted(&mut self, held: &[EventBody], there: usize) -> Result<(), String> {
+        if self.damaged {
+            return Ok(());
+        }
         let there = self.entries[..there].iter().filter(|entry| entry.kept).count();
         let mut kept: Vec<&mut Entry> = self.entries.iter_mut().filter(|entry| entry.kept).collect();
         let front =
@@ -121,7 +153,8 @@ impl Job {
     /// It is not what was printed.
     pub(crate) fn check_output(&self, id: &JobId, there: &[u8]) -> Result<(), String> {
         // What one agent had printed before it was lost, the next one does not print again.
-        if self.wiped {
+        // Of a job that was cancelled before anybody knew that it runs, nothing more is taken.
+        if self.wiped || self.damaged || self.cancelled {
             return Ok(());
         }
         if !self.output.starts_with(there) {
@@ -138,12 +171,20 @@ impl Job {
     ///
     /// # Errors
     /// It is not the one that must come next.
-    pub(crate) fn walk(&self, walk: &mut Walk, body: &EventBody) -> Result<(), String> {
+    pub(crate) fn walk(&self, walk: &mut Walk, body: &EventBody) -> Result<Option<Spooled>, String> {
+        if self.damaged {
+            return Ok(None);
+        }
         while let Some(entry) = self.entries.get(walk.next) {
             walk.next += 1;
             if entry.body == *body {
                 let gap = walk.broken.contains(&entry.life);
-                return if gap { Err(format!("the log has {body:?} behind a gap")) } else { Ok(()) };
+                let spooled = Spooled { at: entry.at, life: entry.life };
+                return if gap {
+                    Err(format!("the log has {body:?} behind a gap"))
+                } else {
+                    Ok(Some(spooled))
+                };
             }
             if entry.kept {
                 return Err(format!("the log has {body:?} in place of {:?}", entry.body));
@@ -155,6 +196,9 @@ impl Job {
 
     /// Whether a log that was walked so far has everything.
     pub(crate) fn missing(&self, walk: &Walk) -> Option<&EventBody> {
+        if self.damaged {
+            return None;
+        }
         self.entries[walk.next..].iter().find(|entry| entry.kept).map(|entry| &entry.body)
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use common::ids::JobId;
 use common::wire::{self, AgentFrame, Durable, RelayFrame};
 use fastrand::Rng;
-use relay::internals::{RelaySide, Said};
+use jiff::SignedDuration;
+use relay::internals::{Clock, Holder, Planted, RelaySide, Request, Said, file_request};
 
 use crate::book::{Book, file};
 use crate::disk::{Disk, lengths, take_back};
@@ -20,14 +21,34 @@ pub(crate) struct Relay {
     root: PathBuf,
     registry: PathBuf,
     side: Option<RelaySide>,
+    /// Goes on from one relay to the next.
+    clock: Clock,
+    /// The last relay, for requests.
+    last: Option<Holder>,
+    /// Time that it did not get.
+    owed: Duration,
+    /// Requests that were filed so far: no two are of the same time.
+    filed: i64,
+    planted: Option<Planted>,
     disk: Disk,
     pub(crate) book: Book,
 }
 
 impl Relay {
-    pub(crate) fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path, clock: Clock, planted: Option<Planted>) -> Self {
         let registry = root.join("platform/workers");
-        Self { root: root.to_owned(), registry, side: None, disk: Disk::default(), book: Book::default() }
+        Self {
+            root: root.to_owned(),
+            registry,
+            side: None,
+            clock,
+            last: None,
+            owed: Duration::ZERO,
+            filed: 0,
+            planted,
+            disk: Disk::default(),
+            book: Book::default(),
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -43,12 +64,46 @@ impl Relay {
     }
 
     /// Starts it; what it finds must be everything that was durable.
-    pub(crate) fn start(&mut self, model: &Model) -> Result<(), String> {
-        let side = RelaySide::open(&self.root).map_err(|e| format!("the relay does not start: {e}"))?;
-        self.side = Some(side);
+    pub(crate) fn start(&mut self, model: &Model, spoiled: Option<&JobId>) -> Result<(), String> {
+        self.clock = self.clock.handed_over();
+        let side = RelaySide::open_with(&self.root, self.clock.clone(), self.planted)
+            .map_err(|e| format!("the relay does not start: {e}"))?;
+        (self.side, self.owed) = (Some(side), Duration::ZERO);
         self.rest();
         self.looked(model)?;
-        model.jobs.keys().try_for_each(|job| self.book.record(&self.registry, job))
+        let readable = model.jobs.keys().filter(|job| Some(*job) != spoiled);
+        readable.into_iter().try_for_each(|job| self.book.record(&self.registry, job))
+    }
+
+    /// Time passes; it comes to a relay that is `frozen` when that goes on. Gives why connections were closed.
+    pub(crate) fn pass(
+        &mut self,
+        time: Duration,
+        frozen: bool,
+        network: &mut Network,
+    ) -> Result<Vec<String>, String> {
+        let Some(side) = &mut self.side else { return Ok(Vec::new()) };
+        self.owed += time;
+        if frozen {
+            return Ok(Vec::new());
+        }
+        let said = side.pass(std::mem::take(&mut self.owed));
+        if side.is_down() {
+            return Err("the relay obeyed a request that was meant for another one".to_owned());
+        }
+        self.send(said, network)
+    }
+
+    /// Files a request.
+    pub(crate) fn file(&mut self, request: &Request) {
+        self.filed += 1;
+        let at = self.clock.now() + SignedDuration::from_nanos(self.filed);
+        file_request(&self.root, request, at).expect("a request can be filed");
+    }
+
+    /// The relay before this one: no request that names it may be obeyed.
+    pub(crate) fn earlier(&self) -> Option<Holder> {
+        self.last.clone()
     }
 
     pub(crate) fn launch(&mut self) -> Result<Option<JobId>, String> {
@@ -89,7 +144,6 @@ impl Relay {
         network: &mut Network,
     ) -> Result<Vec<String>, String> {
         let Some(side) = &mut self.side else { return Ok(Vec::new()) };
-        side.pass(Duration::from_millis(7));
         let mut said = side.commit(most);
         said.extend(side.bury_all_but(living));
         self.looked(model)?;
@@ -107,7 +161,8 @@ impl Relay {
     /// A second without news: what was put off is done by then.
     pub(crate) fn rest(&mut self) {
         if let Some(side) = &mut self.side {
-            side.pass(Duration::from_secs(1));
+            // What it says meanwhile is lost with its connection, or said again.
+            drop(side.pass(Duration::from_secs(1)));
         }
     }
 
@@ -154,6 +209,7 @@ impl Relay {
     pub(crate) fn kill(&mut self, network: &mut Network) {
         let before = lengths(&self.root);
         let ids = fs::read(self.registry.join("event-ids"));
+        self.last = self.side.as_ref().map(RelaySide::holder).or_else(|| self.last.take());
         drop(self.side.take());
         take_back(&before);
         // An orderly end writes it; this is none.
@@ -168,6 +224,7 @@ impl Relay {
         &mut self,
         in_commit: bool,
         model: &mut Model,
+        spoiled: Option<&JobId>,
         network: &mut Network,
         rng: &mut Rng,
     ) {
@@ -185,8 +242,12 @@ impl Relay {
             if synced {
                 self.disk.synced(&log);
             } else {
-                if let Ok(record) = record {
-                    overwrite(&file(&self.registry, id, "json"), |_| record);
+                let path = file(&self.registry, id, "json");
+                match record {
+                    Ok(record) => overwrite(&path, |_| record),
+                    // A folder stood there: if the relay had put it aside, the record behind it is lost.
+                    Err(_) if path.is_file() => fs::remove_file(&path).expect("a file of the simulation"),
+                    Err(_) => {}
                 }
                 self.disk.lines(&log);
                 self.disk.lose_power(&log, rng, true);
@@ -200,7 +261,7 @@ impl Relay {
             }
             // A launch is on the disk before anybody hears of it; from its first commit on a record is a cache.
             match rng.u8(..6) {
-                _ if !self.book.begun(id) => {}
+                _ if !self.book.begun(id) || Some(id) == spoiled => {}
                 0 => overwrite(&file(&self.registry, id, "json"), |_| Vec::new()),
                 1 => overwrite(&file(&self.registry, id, "json"), |bytes| bytes[..bytes.len() / 2].to_vec()),
                 _ => {}

@@ -1,21 +1,23 @@
 //! What a seed did, for whoever has to understand its failure.
 
-/// Says nothing, or every step.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Trace {
-    tell: bool,
+use crate::same::Digest;
+
+/// What becomes of each step's line.
+#[derive(Debug, Clone)]
+pub(crate) enum Trace {
+    Silent,
+    Printed,
+    Digested(Digest),
 }
 
 impl Trace {
-    pub(crate) fn new(tell: bool) -> Self {
-        Self { tell }
-    }
-
-    /// One line, made only where somebody reads it.
+    /// One line, made only where it is wanted.
     #[expect(clippy::print_stdout, reason = "it is asked for by seed, to be read")]
-    pub(crate) fn say(self, step: u64, text: impl FnOnce() -> String) {
-        if self.tell {
-            println!("{step:5} {}", text());
+    pub(crate) fn say(&self, step: u64, text: impl FnOnce() -> String) {
+        match self {
+            Self::Silent => {}
+            Self::Printed => println!("{step:5} {}", text()),
+            Self::Digested(digest) => digest.add(&format!("{step} {}", text())),
         }
     }
 }
@@ -31,6 +33,12 @@ pub(crate) struct Tally {
     pub(crate) power_losses: u64,
     pub(crate) jobs: u64,
     pub(crate) events: u64,
+    pub(crate) freezes: u64,
+    pub(crate) clocks_set: u64,
+    pub(crate) spoiled: u64,
+    pub(crate) cancels: u64,
+    pub(crate) left_requests: u64,
+    pub(crate) timeouts: u64,
 }
 
 impl Tally {
@@ -43,16 +51,24 @@ impl Tally {
         self.power_losses += other.power_losses;
         self.jobs += other.jobs;
         self.events += other.events;
+        self.freezes += other.freezes;
+        self.clocks_set += other.clocks_set;
+        self.spoiled += other.spoiled;
+        self.cancels += other.cancels;
+        self.left_requests += other.left_requests;
+        self.timeouts += other.timeouts;
     }
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { seeds, steps, frames, cuts, kills, power_losses, jobs, events } = self;
+        let Self { seeds, steps, frames, cuts, kills, power_losses, jobs, events, .. } = self;
+        let Self { freezes, clocks_set, spoiled, cancels, left_requests, timeouts, .. } = self;
         write!(
             f,
             "{seeds} seeds, {steps} steps, {frames} frames, connections cut {cuts}, crashes {}, of them power \
-             losses {power_losses}, {jobs} jobs, {events} events",
+             losses {power_losses}, freezes {freezes}, clocks set {clocks_set}, files spoiled {spoiled}, requests \
+             left {left_requests}, {jobs} jobs, of them cancelled {cancels}, over their limit {timeouts}, {events} events",
             kills + power_losses
         )
     }

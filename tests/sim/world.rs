@@ -5,21 +5,29 @@
 //! healing: no more faults; everything must be delivered within a bounded number of rounds
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use common::ids::JobId;
 use common::wire;
 use fastrand::Rng;
+use relay::internals::Clock;
 use worker_agent::internals::{AgentSide, Link};
 
+use crate::clocks::{Clocks, Side};
 use crate::disk::{Disk, lengths, take_back};
+use crate::limits::Limit;
 use crate::mix::{Action, Mix};
 use crate::model::Model;
 use crate::network::{ConnId, Network};
+use crate::planted::Planted;
 use crate::relay::Relay;
+use crate::spoiled::Spoiled;
 use crate::trace::{Tally, Trace};
 
-/// Rounds within which everything must be delivered once nothing is broken any more.
-const HEALING: u32 = 500;
+/// Time that passes in a step.
+pub(crate) const STEP: Duration = Duration::from_millis(100);
 
 /// Everything of one seed but the agent, whose life a connection borrows from.
 pub(crate) struct World {
@@ -42,6 +50,16 @@ pub(crate) struct World {
     pub(crate) step: u64,
     /// The agent was welcomed in this life.
     pub(crate) welcomed: bool,
+    pub(crate) clocks: Clocks,
+    /// True time of the agent's last hello.
+    pub(crate) asked: Duration,
+    /// The sides that get no time, and until when.
+    pub(crate) frozen: BTreeMap<Side, Duration>,
+    /// Workers that are there; of those that are being got rid of, until when.
+    pub(crate) slots: BTreeMap<JobId, Option<Duration>>,
+    pub(crate) limits: BTreeMap<JobId, Limit>,
+    pub(crate) spoiled: Option<Spoiled>,
+    planted: Planted,
 }
 
 /// The agent's end of its connection.
@@ -68,16 +86,18 @@ pub(crate) enum Fall {
 ///
 /// # Errors
 /// What was found to be wrong.
-pub(crate) fn play(seed: u64, folder: &Path, tell: bool) -> Result<Tally, String> {
+pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, trace: Trace) -> Result<Tally, String> {
     let mut rng = Rng::with_seed(seed);
     let mix = Mix::drawn(&mut rng);
+    let clocks = Clocks::drawn(&mut rng);
+    let clock = Clock::given(std::sync::Arc::clone(&clocks.relay));
     let mut world = World {
         rng,
-        trace: Trace::new(tell),
+        trace,
         tally: Tally { seeds: 1, ..Tally::default() },
         mix,
         network: Network::default(),
-        relay: Relay::new(&folder.join("project")),
+        relay: Relay::new(&folder.join("project"), clock, planted.relay),
         model: Model::default(),
         disk: Disk::default(),
         state: folder.join("agent"),
@@ -87,6 +107,13 @@ pub(crate) fn play(seed: u64, folder: &Path, tell: bool) -> Result<Tally, String
         sent: Vec::new(),
         step: 0,
         welcomed: false,
+        clocks,
+        asked: Duration::ZERO,
+        frozen: BTreeMap::new(),
+        slots: BTreeMap::new(),
+        limits: BTreeMap::new(),
+        spoiled: None,
+        planted,
     };
     let mut fall = Fall::Kill;
     while fall != Fall::Over {
@@ -111,7 +138,10 @@ impl World {
     /// One life of the agent.
     fn live(&mut self, last: Fall) -> Result<Fall, String> {
         self.life += 1;
-        let agent = AgentSide::open(&self.state, &self.living()).map_err(|e| format!("no spool: {e}"))?;
+        let machine = std::sync::Arc::clone(&self.clocks.agent);
+        let agent = AgentSide::open(&self.state, &self.living(), machine, self.planted.agent)
+            .map_err(|e| format!("no spool: {e}"))?;
+        self.frozen.remove(&Side::Agent);
         self.woke(&agent, last)?;
         let mut end = End::default();
         let fall = loop {
@@ -120,7 +150,11 @@ impl World {
                 self.heal(&agent, &mut end)?;
                 break Fall::Over;
             }
+            self.pass(&agent)?;
             let action = self.mix.draw(&mut self.rng);
+            if action.side().is_some_and(|side| self.is_frozen(side)) {
+                continue;
+            }
             if let Some(fall) = self.act(action, &agent, &mut end)? {
                 break fall;
             }
@@ -164,55 +198,22 @@ impl World {
             Action::KillAgent => return Ok(Some(Fall::Kill)),
             Action::PowerAgent => return Ok(Some(Fall::Power)),
             Action::WipeAgent => return Ok(Some(Fall::Wipe)),
+            Action::FreezeAgent => self.freeze(Side::Agent),
+            Action::FreezeRelay => self.freeze(Side::Relay),
+            Action::SetClock => self.set_clock(),
+            Action::SpoilRecord => self.spoil_record(),
+            Action::SpoilSpool => self.spoil_spool(),
+            Action::Cancel => self.cancel(),
+            Action::LeaveRequest => self.leave_request(),
         }
         Ok(None)
-    }
-
-    /// No more faults: everything has to be delivered.
-    fn heal<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
-        self.say(|| "healing".to_owned());
-        self.network.mend();
-        for _ in 0..HEALING {
-            self.step += 1;
-            self.start_relay()?;
-            self.end_lost(agent);
-            self.finish(agent);
-            self.dial(agent, end)?;
-            while self.send(end)? {}
-            while self.receive()? {}
-            self.commit(usize::MAX)?;
-            while self.hear(agent, end)? {}
-            if agent.runs().is_empty() && !self.relay.is_busy() && self.all_ended() {
-                return self.settled();
-            }
-        }
-        let open: Vec<_> = self.model.jobs.keys().filter(|job| !self.relay.book.ended(job)).collect();
-        Err(format!("it does not heal: {open:?} have no end, the spool holds {:?}", agent.runs()))
-    }
-
-    fn all_ended(&self) -> bool {
-        self.model.jobs.keys().all(|job| self.relay.book.ended(job))
-    }
-
-    /// Everything is where it belongs.
-    fn settled(&mut self) -> Result<(), String> {
-        self.relay.rest();
-        let registry = self.relay.registry().to_owned();
-        for (id, job) in &self.model.jobs {
-            self.relay.book.complete(id, job)?;
-            self.relay.book.record(&registry, id)?;
-            job.check_output(
-                id,
-                &std::fs::read(crate::book::file(&registry, id, "log")).unwrap_or_default(),
-            )?;
-        }
-        Ok(())
     }
 
     pub(crate) fn start_relay(&mut self) -> Result<(), String> {
         if !self.relay.is_up() {
             self.say(|| "relay: starts".to_owned());
-            self.relay.start(&self.model)?;
+            let spoiled = self.spoiled.as_ref().map(|spoiled| &spoiled.job);
+            self.relay.start(&self.model, spoiled)?;
         }
         Ok(())
     }
@@ -222,13 +223,14 @@ impl World {
             && let Some(job) = self.relay.launch()?
         {
             self.say(|| format!("launch {job}"));
-            self.model.jobs.insert(job, crate::model::Job::default());
+            let launched = self.clocks.now;
+            self.model.jobs.insert(job, crate::model::Job::launched(launched));
         }
         Ok(())
     }
 
     /// The relay takes a frame. Gives whether there was one.
-    fn receive(&mut self) -> Result<bool, String> {
+    pub(crate) fn receive(&mut self) -> Result<bool, String> {
         let served = self.network.served();
         if served.is_empty() {
             return Ok(false);
@@ -242,7 +244,7 @@ impl World {
         Ok(taken > 0)
     }
 
-    fn commit(&mut self, most: usize) -> Result<(), String> {
+    pub(crate) fn commit(&mut self, most: usize) -> Result<(), String> {
         if self.relay.is_busy() {
             let closed = self.relay.commit(most, &self.living(), &self.model, &mut self.network)?;
             self.say(|| format!("relay: commits at most {most}; closed: {closed:?}"));
@@ -289,11 +291,12 @@ impl World {
         }
     }
 
-    fn kill_relay(&mut self) {
+    pub(crate) fn kill_relay(&mut self) {
         if self.relay.is_up() {
             self.say(|| "relay: killed".to_owned());
             self.tally.kills += 1;
             self.relay.kill(&mut self.network);
+            self.frozen.remove(&Side::Relay);
         }
     }
 
@@ -302,7 +305,9 @@ impl World {
             let in_commit = self.rng.bool();
             self.say(|| format!("relay: power fails{}", if in_commit { " while it commits" } else { "" }));
             self.tally.power_losses += 1;
-            self.relay.lose_power(in_commit, &mut self.model, &mut self.network, &mut self.rng);
+            self.frozen.remove(&Side::Relay);
+            let spoiled = self.spoiled.as_ref().map(|spoiled| &spoiled.job);
+            self.relay.lose_power(in_commit, &mut self.model, spoiled, &mut self.network, &mut self.rng);
         }
     }
 

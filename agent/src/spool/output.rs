@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
@@ -47,8 +47,8 @@ pub(super) struct Output {
     tail: VecDeque<u8>,
     /// Whether the disk was full for some of them.
     full: bool,
-    /// When the relay last acknowledged some of the log.
-    heard: Option<Instant>,
+    /// Reading of the monotonic clock when the relay last acknowledged some of the log.
+    heard: Option<Duration>,
     /// Whether the relay was there when the first of them was dropped.
     linked: bool,
     /// Up to here the disk has room for it.
@@ -96,14 +96,15 @@ impl Output {
         self.acked >= self.end
     }
 
-    /// Appends, or drops and counts: what is dropped is the newest, but for its end, which follows with the note.
-    pub(super) fn append(&mut self, bytes: &[u8]) {
+    /// Appends, or drops and counts: what is dropped is the newest, but for its end, which follows with the note. `now` is a
+    /// reading of the monotonic clock.
+    pub(super) fn append(&mut self, bytes: &[u8], now: Duration) {
         let free = CAP.saturating_sub(self.end - self.acked);
         let needed = bytes.len() as u64 + if self.drops() { ROOM } else { 0 };
         if free < needed {
-            self.drop_newest(bytes);
+            self.drop_newest(bytes, now);
         } else if self.make_room(bytes.len() as u64 + NOTE).is_err() || !self.note() || !self.write(bytes) {
-            self.drop_newest(bytes);
+            self.drop_newest(bytes, now);
             self.full = true;
         }
     }
@@ -112,9 +113,9 @@ impl Output {
         self.dropped > 0 || !self.tail.is_empty()
     }
 
-    fn drop_newest(&mut self, bytes: &[u8]) {
+    fn drop_newest(&mut self, bytes: &[u8], now: Duration) {
         if !self.drops() {
-            self.linked = self.heard.is_some_and(|heard| heard.elapsed() < LINKED);
+            self.linked = self.heard.is_some_and(|heard| now.saturating_sub(heard) < LINKED);
         }
         let (gone, kept) = bytes.split_at(bytes.len().saturating_sub(TAIL));
         let over = (self.tail.len() + kept.len()).saturating_sub(TAIL);
@@ -258,10 +259,10 @@ impl Output {
         Ok(bytes)
     }
 
-    /// The relay has everything up to `offset`.
-    pub(super) fn ack(&mut self, offset: u64) {
+    /// The relay has everything up to `offset`; `now` is a reading of the monotonic clock.
+    pub(super) fn ack(&mut self, offset: u64, now: Duration) {
         self.acked = self.acked.max(offset.min(self.end));
-        self.heard = Some(Instant::now());
+        self.heard = Some(now);
         let whole = self.acked / PUNCH * PUNCH;
         if whole > self.punched {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -280,17 +281,19 @@ fn note(bytes: u64, reason: &str) -> String {
 mod tests {
     use super::*;
 
+    const NOW: Duration = Duration::from_secs(900);
+
     #[test]
     fn a_flood_without_a_relay_is_bounded_and_says_how_much_is_missing() {
         let dir = tempfile::tempdir().unwrap();
         let mut output = Output::open(&dir.path().join("output")).unwrap();
         let chunk = vec![b'x'; 1024 * 1024];
         for _ in 0..10 {
-            output.append(&chunk);
+            output.append(&chunk, NOW);
         }
         assert_eq!(output.end(), CAP);
-        output.ack(1024 * 1024);
-        output.append(b"again\n");
+        output.ack(1024 * 1024, NOW);
+        output.append(b"again\n", NOW);
         let seen = output.read(CAP, 99_999).unwrap();
         let note = "\n[… 2031616 bytes of output dropped: the relay was out of reach …]\n";
         assert_eq!(String::from_utf8(seen).unwrap(), format!("{note}{}again\n", "x".repeat(TAIL)));
@@ -301,8 +304,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut output = Output::open(&dir.path().join("output")).unwrap();
         let length = usize::try_from(CAP).unwrap();
-        output.append(&vec![b'x'; length]);
-        output.append(b"lost");
+        output.append(&vec![b'x'; length], NOW);
+        output.append(b"lost", NOW);
         output.close();
         let seen = String::from_utf8(output.read(CAP, 9999).unwrap()).unwrap();
         assert_eq!(seen, "lost", "what is short enough is not dropped at all");
@@ -312,13 +315,13 @@ mod tests {
     fn a_flood_that_a_relay_is_too_slow_for_is_called_that_and_keeps_its_last_line() {
         let dir = tempfile::tempdir().unwrap();
         let mut output = Output::open(&dir.path().join("output")).unwrap();
-        output.append(b"begin\n");
-        output.ack(6);
+        output.append(b"begin\n", NOW);
+        output.ack(6, NOW);
         let length = usize::try_from(CAP).unwrap();
         for _ in 0..7 {
-            output.append(&vec![b'x'; length]);
+            output.append(&vec![b'x'; length], NOW);
         }
-        output.append(b"error: the cause\n");
+        output.append(b"error: the cause\n", NOW);
         output.close();
         let end = output.end();
         let seen = String::from_utf8(output.read(end - TAIL as u64 - 100, 9_999_999).unwrap()).unwrap();
@@ -333,14 +336,14 @@ mod tests {
     fn output_that_only_the_relay_held_is_never_told_as_zeroes() {
         let dir = tempfile::tempdir().unwrap();
         let mut output = Output::open(&dir.path().join("output")).unwrap();
-        output.append(b"kept");
+        output.append(b"kept", NOW);
         // The machine forgot ten bytes that the relay holds, and then the relay forgets six of them.
         output.continue_after(14).unwrap();
         assert_eq!(output.end(), 14);
         output.continue_after(8).unwrap();
         assert_eq!((output.end(), output.all_acked()), (8, true));
         output.continue_after(14).unwrap();
-        output.append(b"new");
+        output.append(b"new", NOW);
         output.close();
         assert_eq!((output.end(), output.read(14, 99).unwrap()), (17, b"new".to_vec()));
         output.continue_after(8).unwrap();
@@ -353,9 +356,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("output");
         let mut output = Output::open(&path).unwrap();
-        output.append(&vec![b'x'; 3 * 1024 * 1024]);
-        output.append(b"tail");
-        output.ack(3 * 1024 * 1024);
+        output.append(&vec![b'x'; 3 * 1024 * 1024], NOW);
+        output.append(b"tail", NOW);
+        output.ack(3 * 1024 * 1024, NOW);
         assert!(!output.all_acked());
         let output = Output::open(&path).unwrap();
         assert_eq!(output.read(3 * 1024 * 1024, 99).unwrap(), b"tail");

@@ -2,7 +2,7 @@
 //! told in any case. No other run is touched.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::run::{JobSpool, is_end};
 
@@ -12,7 +12,7 @@ const REST: Duration = Duration::from_secs(2);
 impl JobSpool {
     /// Whether it was repaired a moment ago: what can't be read now is not repaired again before some time has passed.
     pub(crate) fn rests(&self) -> bool {
-        self.files().trouble.rests_until.is_some_and(|until| Instant::now() < until)
+        self.files().trouble.rests_until.is_some_and(|until| self.time.monotonic() < until)
     }
 
     /// Repairs files that gave `error`. Of the run, events up to `seq` and output up to `offset` were sent: what is lost of
@@ -20,7 +20,7 @@ impl JobSpool {
     pub(crate) fn repair(&self, seq: u64, offset: u64, error: &io::Error) {
         tracing::error!("{}: the spool can't be read, it is repaired: {error}", self.run);
         let mut files = self.files();
-        files.trouble.rests_until = Some(Instant::now() + REST);
+        files.trouble.rests_until = Some(self.time.monotonic() + REST);
         let lost = files.output.repair(offset);
         if lost > 0 {
             tracing::error!("{}: {lost} bytes of its output are lost", self.run);

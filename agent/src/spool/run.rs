@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use common::event::{Event, EventBody};
-use jiff::{Timestamp, Unit};
+use common::time_scale::TimeScale;
 use tokio::sync::Notify;
 
 use super::events::{EventLog, Written};
@@ -18,6 +18,7 @@ use super::recovery::Found;
 use super::run_id::RunId;
 use super::sizes::Sizes;
 use crate::mask::Masker;
+use crate::relay_time::RelayTime;
 
 /// The job, as it was started.
 const SPEC: &str = "spec.json";
@@ -30,6 +31,9 @@ pub(crate) struct JobSpool {
     bell: Arc<Notify>,
     /// Every event goes through it.
     mask: Arc<Masker>,
+    pub(super) time: Arc<RelayTime>,
+    /// Scale of its events; none for a run of an earlier process, whose end is stamped with today's.
+    scale: Option<TimeScale>,
     files: Mutex<Files>,
 }
 
@@ -54,8 +58,8 @@ pub(super) struct Trouble {
     full: bool,
     /// It did not work, and that was told.
     broken: bool,
-    /// The files can't be read, and are not looked at before then.
-    pub(super) rests_until: Option<Instant>,
+    /// The files can't be read, and are not looked at before that reading of the monotonic clock.
+    pub(super) rests_until: Option<Duration>,
 }
 
 impl Files {
@@ -76,6 +80,7 @@ impl JobSpool {
         spec: &str,
         mask: Arc<Masker>,
         bell: Arc<Notify>,
+        time: Arc<RelayTime>,
     ) -> io::Result<Self> {
         let dir = root.join(run.folder());
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
@@ -89,7 +94,8 @@ impl JobSpool {
         if files.is_err() {
             let _ = fs::remove_dir_all(&dir);
         }
-        Ok(Self { run, dir, bell, mask, files: Mutex::new(files?) })
+        let scale = Some(time.scale());
+        Ok(Self { run, dir, bell, mask, time, scale, files: Mutex::new(files?) })
     }
 
     /// Opens the folder of a run that an earlier process left. One that died before it had accepted the job leaves
@@ -97,7 +103,12 @@ impl JobSpool {
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn open(root: &Path, run: RunId, bell: Arc<Notify>) -> io::Result<Option<Self>> {
+    pub(super) fn open(
+        root: &Path,
+        run: RunId,
+        bell: Arc<Notify>,
+        time: Arc<RelayTime>,
+    ) -> io::Result<Option<Self>> {
         let dir = root.join(run.folder());
         // The last thing that is made.
         if !dir.join(SPEC).exists() {
@@ -110,7 +121,7 @@ impl JobSpool {
         files.end = found.last.clone().filter(|_| files.finished).into_iter().collect();
         // The values are gone with the process that had them, and with it whatever could tell them.
         let mask = Arc::default();
-        let spool = Self { run, dir, bell, mask, files: Mutex::new(files) };
+        let spool = Self { run, dir, bell, mask, time, scale: None, files: Mutex::new(files) };
         spool.tell_damage(&mut spool.files(), found);
         if spool.last_seq() == 0 {
             spool.remove();
@@ -123,7 +134,7 @@ impl JobSpool {
     pub(super) fn tell_damage(&self, files: &mut Files, found: Found) {
         let Some(message) = found.damage else { return };
         tracing::error!("{}: {message}", self.run);
-        self.push(files, &stamped(EventBody::Warning { message }));
+        self.push(files, &self.stamped(EventBody::Warning { message }));
         for event in found.end {
             files.finished = matches!(event.body, EventBody::Finished { .. });
             self.push(files, &event);
@@ -155,7 +166,11 @@ impl JobSpool {
 
     /// Appends events with one write. The uplink learns of them when they are in the file.
     pub(crate) fn append_all(&self, bodies: impl IntoIterator<Item = EventBody>) {
-        self.keep(bodies.into_iter().map(|body| stamped(self.mask.event(body))));
+        self.keep(bodies.into_iter().map(|body| self.stamped(self.mask.event(body))));
+    }
+
+    fn stamped(&self, body: EventBody) -> Event {
+        Event { at: self.time.now(self.scale), body }
     }
 
     fn keep(&self, events: impl IntoIterator<Item = Event>) {
@@ -196,7 +211,7 @@ impl JobSpool {
         if files.missing > 0 {
             let message =
                 format!("{} events of this run are missing here: the agent's disk was full", files.missing);
-            let warning = stamped(EventBody::Warning { message });
+            let warning = self.stamped(EventBody::Warning { message });
             if files.events.push(&warning, last).unwrap_or(false) {
                 files.missing = 0;
             }
@@ -254,7 +269,7 @@ impl JobSpool {
         if !files.trouble.broken && !files.finished {
             files.trouble.broken = true;
             let message = format!("the agent's disk has trouble, its spool goes on in a new file: {error}");
-            self.push(files, &stamped(EventBody::Warning { message }));
+            self.push(files, &self.stamped(EventBody::Warning { message }));
             self.flush(files);
         }
     }
@@ -280,7 +295,7 @@ impl JobSpool {
     /// Appends to the log.
     pub(crate) fn append_output(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.files().output.append(bytes);
+            self.files().output.append(bytes, self.time.monotonic());
             self.bell.notify_one();
         }
     }
@@ -345,7 +360,7 @@ impl JobSpool {
 
     /// The relay has the log up to `offset`.
     pub(crate) fn ack_output(&self, offset: u64) {
-        self.files().output.ack(offset);
+        self.files().output.ack(offset, self.time.monotonic());
     }
 
     /// The relay wants more of this run, and holds `durable` events of it: makes sure that what follows has sequences
@@ -371,7 +386,7 @@ impl JobSpool {
                 "{missing} events behind event {durable} of this run are lost: the agent has deleted them"
             );
             tracing::error!("{}: {message}", self.run);
-            stamped(EventBody::Warning { message })
+            self.stamped(EventBody::Warning { message })
         });
         let finished = files.finished;
         if let Err(error) = files.events.continue_after(durable, finished, lost.as_ref()) {
@@ -393,11 +408,6 @@ impl JobSpool {
 
 pub(super) fn is_end(event: Option<&Event>) -> bool {
     event.is_some_and(|event| matches!(event.body, EventBody::Finished { .. }))
-}
-
-fn stamped(body: EventBody) -> Event {
-    let at = Timestamp::now().round(Unit::Millisecond).unwrap_or(Timestamp::UNIX_EPOCH);
-    Event { at, body }
 }
 
 fn write_spec(dir: &Path, spec: &str) -> io::Result<()> {

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::run::JobSpool;
 use super::run_id::RunId;
 use crate::mask::Masker;
+use crate::relay_time::{Machine, RelayTime};
 
 type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 
@@ -22,6 +23,7 @@ pub(crate) struct Spool {
     root: PathBuf,
     bell: Arc<Notify>,
     removed: Notify,
+    time: Arc<RelayTime>,
     runs: Mutex<Runs>,
 }
 
@@ -31,15 +33,24 @@ impl Spool {
     /// # Errors
     /// The folder can't be made or read. A run that can't be opened is set aside and reported.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
+        Self::open_on(state, Machine::Real)
+    }
+
+    /// The same, on a machine that has these clocks.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn open_on(state: &Path, machine: Machine) -> io::Result<Self> {
         // Events lie there as the wire carries them: another protocol's would be misread.
         let root = state.join(format!("spool.v{PROTOCOL}"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let bell = Arc::new(Notify::new());
+        let time = Arc::new(RelayTime::new(machine));
         let mut runs = Runs::new();
         for entry in fs::read_dir(&root)? {
             let name = entry?.file_name();
             let Some(run) = name.to_str().and_then(RunId::from_folder) else { continue };
-            match JobSpool::open(&root, run.clone(), Arc::clone(&bell)) {
+            match JobSpool::open(&root, run.clone(), Arc::clone(&bell), Arc::clone(&time)) {
                 Ok(Some(spool)) => {
                     runs.insert(run, Arc::new(spool));
                 }
@@ -49,7 +60,7 @@ impl Spool {
                 }
             }
         }
-        Ok(Self { root, bell, removed: Notify::new(), runs: Mutex::new(runs) })
+        Ok(Self { root, bell, removed: Notify::new(), time, runs: Mutex::new(runs) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Runs> {
@@ -61,10 +72,16 @@ impl Spool {
     /// # Errors
     /// What the file system says, such as no room.
     pub(crate) fn create(&self, run: RunId, spec: &str, mask: Arc<Masker>) -> io::Result<Arc<JobSpool>> {
-        let spool = JobSpool::create(&self.root, run.clone(), spec, mask, Arc::clone(&self.bell))?;
+        let (bell, time) = (Arc::clone(&self.bell), Arc::clone(&self.time));
+        let spool = JobSpool::create(&self.root, run.clone(), spec, mask, bell, time)?;
         let spool = Arc::new(spool);
         self.lock().insert(run, Arc::clone(&spool));
         Ok(spool)
+    }
+
+    /// The time that events are stamped with.
+    pub(crate) fn time(&self) -> &RelayTime {
+        &self.time
     }
 
     /// One run.

@@ -7,6 +7,7 @@ use common::wire::{
     PROTOCOL_MIN, Platform, RelayFrame,
 };
 use futures_util::{SinkExt, StreamExt};
+use jiff::Timestamp;
 use tokio::time::{Instant, Interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -48,14 +49,16 @@ pub(super) async fn serve(
     mut reconfigured: impl FnMut() -> bool,
 ) -> LinkError {
     let served = async {
+        let asked = spool.time().monotonic();
         let hello = AgentFrame::Hello(Box::new(hello(spool, jobs, platform)));
         let hello = wire::encode(&hello).map_err(|error| LinkError::Protocol(error.to_string()))?;
         send(&mut socket, hello).await?;
         flush(&mut socket).await?;
-        let (durable, fate) = match timeout(HELLO_TIMEOUT, welcome(&mut socket)).await {
+        let (durable, fate, now) = match timeout(HELLO_TIMEOUT, welcome(&mut socket)).await {
             Ok(welcome) => welcome?,
             Err(_) => return Err(LinkError::Silent),
         };
+        spool.time().welcomed(asked, now);
         welcomed(fate);
         let mut session = Session::new(spool, jobs, durable);
         let mut dead = Instant::now() + DEAD_AFTER;
@@ -125,14 +128,14 @@ fn hello(spool: &Spool, jobs: &Jobs, platform: Platform) -> Hello {
     }
 }
 
-async fn welcome(socket: &mut Socket) -> Result<(Vec<wire::Durable>, Option<Fate>), LinkError> {
+async fn welcome(socket: &mut Socket) -> Result<(Vec<wire::Durable>, Option<Fate>, Timestamp), LinkError> {
     loop {
         match frame(socket.next().await)? {
             None => {}
-            Some(RelayFrame::Welcome { protocol, durable, fate })
+            Some(RelayFrame::Welcome { protocol, durable, fate, now })
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
-                return Ok((durable, fate));
+                return Ok((durable, fate, now));
             }
             Some(RelayFrame::Welcome { protocol, .. }) => {
                 return Err(LinkError::Protocol(format!(

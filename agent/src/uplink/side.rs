@@ -1,18 +1,33 @@
 //! The agent's side of the wire without sockets, workers and clocks: the real spool and the real session, for whoever
 //! plays the network in between.
+//!
+//! A [`Planted`] bug is one of this driver's own. No program of the product has it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::event::{Event, EventBody, Isolation};
 use common::ids::JobId;
 use common::wire::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame};
 
 use super::session::{Session, progress};
+use crate::clock::{Action, Alarm, Clock, WorkTime};
 use crate::job::{Jobs, Place};
+use crate::relay_time::{Given, Machine};
 use crate::spool::{JobSpool, RunId, Spool};
+
+/// A mistake that the simulation has to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// Events are stamped with the agent's own wall clock.
+    OwnWallClock,
+    /// Time in which the agent did not run counts for limits.
+    FrozenTimeCounts,
+}
 
 /// An agent that runs nothing: what its workers would do, its owner says.
 #[derive(Debug)]
@@ -20,6 +35,30 @@ pub struct AgentSide {
     name: String,
     spool: Arc<Spool>,
     jobs: Arc<Jobs>,
+    /// Reading of the monotonic clock at the last hello.
+    asked: Cell<Duration>,
+    planted: Option<Planted>,
+}
+
+/// The time limit of a job, measured as its supervisor does it.
+#[derive(Debug)]
+pub struct JobLimit {
+    begun: Duration,
+    time: WorkTime,
+    clock: Clock,
+    planted: Option<Planted>,
+}
+
+impl JobLimit {
+    /// True once the job is over its limit; `now` is a reading of the monotonic clock.
+    pub fn is_over(&mut self, now: Duration) -> bool {
+        let real = now.saturating_sub(self.begun);
+        let worked = match self.planted {
+            Some(Planted::FrozenTimeCounts) => real,
+            _ => self.time.at(real),
+        };
+        self.clock.check(worked) == Some(Alarm::Over)
+    }
 }
 
 /// One run as the spool holds it.
@@ -42,17 +81,23 @@ impl AgentSide {
     ///
     /// # Errors
     /// The spool can't be opened.
-    pub fn open(state: &Path, name: &str) -> io::Result<Self> {
-        let spool = Arc::new(Spool::open(state)?);
+    pub fn open(
+        state: &Path,
+        name: &str,
+        machine: Arc<Mutex<Given>>,
+        planted: Option<Planted>,
+    ) -> io::Result<Self> {
+        let spool = Arc::new(Spool::open_on(state, Machine::Given(machine))?);
         let state = std::path::PathBuf::from("/");
         let place =
             Place { agent: name.to_owned(), state, env: BTreeMap::default(), container: false, root: false };
         let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
-        Ok(Self { name: name.to_owned(), spool, jobs })
+        Ok(Self { name: name.to_owned(), spool, jobs, asked: Cell::default(), planted })
     }
 
     /// The first frame of a connection.
     pub fn hello(&self, max_jobs: u32) -> AgentFrame {
+        self.asked.set(self.spool.time().monotonic());
         AgentFrame::Hello(Box::new(Hello {
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL,
@@ -75,9 +120,21 @@ impl AgentSide {
     /// The frame is no welcome.
     pub fn welcomed(&self, frame: RelayFrame) -> Result<Link<'_>, String> {
         match frame {
-            RelayFrame::Welcome { durable, .. } => Ok(Link(Session::new(&self.spool, &self.jobs, durable))),
+            RelayFrame::Welcome { durable, now, .. } => {
+                if self.planted != Some(Planted::OwnWallClock) {
+                    self.spool.time().welcomed(self.asked.get(), now);
+                }
+                Ok(Link(Session::new(&self.spool, &self.jobs, durable)))
+            }
             other => Err(format!("{other:?} is no welcome")),
         }
+    }
+
+    /// The limit of a job that begins now.
+    pub fn limit(&self, limit_ms: u64) -> JobLimit {
+        let clock = Clock::new(Duration::ZERO, limit_ms, Action::Fail);
+        let begun = self.spool.time().monotonic();
+        JobLimit { begun, time: WorkTime::default(), clock, planted: self.planted }
     }
 
     /// Takes a job as the agent does, but for the worker: spec and first event on the disk, then the answer.

@@ -18,7 +18,7 @@ async fn a_shell_job_runs_to_its_end_and_leaves_nothing_in_the_spool() {
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
     let kinds = ["accepted", "started", "step_started", "step_finished", "cleanup", "finished"];
     similar_asserts::assert_eq!(run.kinds(), kinds);
-    let spool = agent.state().join("spool.v3");
+    let spool = agent.state().join("spool.v4");
     relay.until("the spool is empty", |_| spool.read_dir().unwrap().count() == 0).await;
     let log = agent.workspace().join(".codex-worker/log.txt");
     assert_eq!(std::fs::read_to_string(log).unwrap(), relay.runs[&"demo#1".parse().unwrap()].text());

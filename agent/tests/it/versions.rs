@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// A reason that names both, as a relay gives it.
-const REASON: &str = "agent 0.1.0 speaks protocol 3 to 3, relay 9.8.7 7 to 9: use one version";
+const REASON: &str = "agent 0.1.0 speaks protocol 4 to 4, relay 9.8.7 7 to 9: use one version";
 
 /// Takes a connection's hello and refuses its version; gives when that was.
 async fn refuse(listener: &TcpListener) -> Instant {

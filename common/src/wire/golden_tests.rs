@@ -51,6 +51,7 @@ fn frames_of_the_relay() {
                 message: "gone".into(),
                 exit_code: Some(137),
             }),
+            now: jiff::Timestamp::UNIX_EPOCH,
         },
         RelayFrame::Start { job: job(), epoch: 1, spec: "{}".into() },
         RelayFrame::Cancel { job: job(), grace_ms: 5000 },

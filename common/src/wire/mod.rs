@@ -32,9 +32,9 @@ pub use greeting::{Greeting, Range, greeting, hello, negotiate};
 pub use relay::{Durable, Fate, RelayFrame};
 
 /// Newest version of the protocol that this program speaks.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// Oldest version of the protocol that this program speaks.
-pub const PROTOCOL_MIN: u32 = 3;
+pub const PROTOCOL_MIN: u32 = 4;
 /// WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the agents' endpoint.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::FailureKind;
@@ -19,6 +20,8 @@ pub enum RelayFrame {
         durable: Vec<Durable>,
         /// How the agent's last life ended, where the relay saw it: runs that it cut off end for this reason.
         fate: Option<Fate>,
+        /// The relay's time. The agent stamps the events of jobs that it takes from then on with it.
+        now: Timestamp,
     },
     /// Run a job. Repeating it is harmless.
     Start {
@@ -74,8 +77,8 @@ pub enum RelayFrame {
 impl fmt::Debug for RelayFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Welcome { protocol, durable, fate } => {
-                write!(f, "Welcome {{ protocol: {protocol}, durable: {durable:?}, fate: {fate:?} }}")
+            Self::Welcome { protocol, durable, fate, now } => {
+                write!(f, "Welcome {{ {protocol}, durable: {durable:?}, fate: {fate:?}, now: {now} }}")
             }
             Self::Start { job, epoch, spec } => write!(f, "Start {{ {job}, {epoch}, {} bytes }}", spec.len()),
             Self::Cancel { job, grace_ms } => write!(f, "Cancel {{ {job}, grace_ms: {grace_ms} }}"),

@@ -9,9 +9,11 @@ use crate::registry::lease::{self, PlatformStatus};
 use crate::registry::{Registry, outbox, read};
 use crate::render::{Relay, View, delivery};
 
-/// Whether a relay holds the registry, and how its platform is.
-pub fn relay(registry: &Registry) -> Relay {
-    Relay::of(lease::is_held(registry), lease::read(registry), Timestamp::now())
+/// The relay that holds the registry, and the time on the scale of its records.
+pub fn relay_and_time(registry: &Registry) -> (Relay, Timestamp) {
+    let (is_held, lease) = (lease::is_held(registry), lease::read(registry));
+    let now = lease::now_of(lease.as_ref());
+    (Relay::of(is_held, lease, now), now)
 }
 
 /// How many jobs were queued before this one and still are.
@@ -25,10 +27,11 @@ pub fn ahead(registry: &Registry, record: &JobRecord) -> usize {
 
 /// The view of a reader who looks now.
 pub fn view(context: &Context) -> View {
+    let (relay, now) = relay_and_time(&context.registry);
     View {
-        now: Timestamp::now(),
+        now,
         zone: TimeZone::system(),
-        relay: relay(&context.registry),
+        relay,
         queue: Vec::new(),
         ahead: 0,
         columns: context.output.columns(),

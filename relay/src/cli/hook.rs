@@ -21,9 +21,8 @@ use crate::project;
 use crate::registry::ends::{self, Taken};
 use crate::registry::outbox::{Entry, Shown};
 use crate::registry::sessions::{self, Phase, State};
-use crate::registry::{Registry, read};
+use crate::registry::{Registry, lease, read};
 use crate::render::Output;
-use crate::time;
 
 /// Longest JSON of a call, in bytes: the answer of a tool is part of it, and may be a picture.
 const MAX_CALL: u64 = 16 << 20;
@@ -71,7 +70,7 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
         return Ok(());
     }
     let plan = decide::plan(&call);
-    let now = time::now();
+    let now = lease::now(&registry);
     // First the ends: whoever reads of a session that it is idle must not find one that it is just given.
     let given = give(&registry, &call, plan.give, now, output);
     let phase = if given.as_ref().is_ok_and(|given| *given) && plan.give == Give::Reason {

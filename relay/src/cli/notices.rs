@@ -6,9 +6,9 @@ use common::record::JobRecord;
 use super::{Context, caller};
 use crate::exit::{Code, Failure};
 use crate::registry::ends::{self, Taken};
+use crate::registry::lease;
 use crate::registry::outbox::Shown;
 use crate::render::notice;
-use crate::time;
 
 /// Ends that are told at once: a page of text.
 const MOST: usize = 5;
@@ -37,7 +37,7 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
     };
     let ends = ends::untold(registry).map_err(|e| unreadable(&e))?;
     let session = caller::session(&|key| context.variable(key));
-    let shown = Shown { at: time::now(), by: "notices".to_owned(), session };
+    let shown = Shown { at: lease::now(registry), by: "notices".to_owned(), session };
     let taken = ends::take(registry, &ends, MOST, (!args.peek).then_some(&shown))
         .map_err(|e| registry.not_writable(&e))?;
     if taken.records.is_empty() {

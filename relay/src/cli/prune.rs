@@ -15,7 +15,6 @@ use crate::registry::prune::{Keep, prune};
 use crate::registry::requests::{Awaited, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
-use crate::time;
 
 /// Archived jobs that are kept unless a flag says otherwise: with those outside of the archive, some weeks of work.
 const KEPT: u64 = 1000;
@@ -54,7 +53,7 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
     registry.own()?;
     let keep = Keep {
         newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { KEPT }),
-        since: args.older_than.and_then(|age| time::now().checked_sub(age).ok()),
+        since: args.older_than.and_then(|age| lease::now(registry).checked_sub(age).ok()),
     };
     let before = archived(registry)?;
     if !before.is_empty() {

@@ -11,7 +11,7 @@ use crate::exit::Failure;
 use crate::registry::create::{self, Created, Draft};
 use crate::registry::lease::{self, Lease};
 use crate::registry::requests::{self, Request};
-use crate::{start, time};
+use crate::start;
 
 /// The relay that will get the job.
 pub struct Target {
@@ -43,7 +43,7 @@ pub fn submit(context: &Context, launch: &Launch, key: Option<&str>) -> Result<C
     let spec = |job: &JobId| launch.spec(job);
     let draft = Draft {
         name: launch.name.clone(),
-        at: time::now(),
+        at: lease::now(registry),
         spec: &spec,
         workspace: launch.workspace.host.display().to_string(),
         engine: launch.engine.to_string(),

@@ -16,6 +16,7 @@ use super::token::Gate;
 use super::writer::WriterHandle;
 use crate::engine::container::HOST_NAME;
 use crate::state_dir::tokens::AgentTokens;
+use crate::time::Clock;
 
 /// The WebSocket's own buffers, in bytes, one for each direction and agent: a thousand agents are to fit into 64 MiB. A
 /// longer message gets the room it needs while it comes.
@@ -34,6 +35,8 @@ pub(super) struct Door {
     pub(super) core: mpsc::Sender<Input>,
     /// What programs that subscribe share.
     pub(super) subscribers: Subscribers,
+    /// Tells the time of records.
+    pub(super) clock: Clock,
 }
 
 /// Handles one request for an upgrade.

@@ -37,6 +37,16 @@ impl<K: Ord, V> Board<K, V> {
         self.inner.posted.notify_one();
     }
 
+    /// The same, unless a value is there that `stays`.
+    pub(super) fn post_unless(&self, key: K, value: V, stays: impl FnOnce(&V) -> bool) {
+        let mut values = self.inner.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if !values.get(&key).is_some_and(stays) {
+            values.insert(key, value);
+        }
+        drop(values);
+        self.inner.posted.notify_one();
+    }
+
     /// Waits until something is posted and takes everything.
     ///
     /// Cancel-safe: nothing is taken before the last await.

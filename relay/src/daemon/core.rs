@@ -24,7 +24,7 @@ use super::core_platform::Attempt;
 use super::deliver::Deliveries;
 use super::dispatch::{Action, AgentId, Dispatch, refusal};
 use super::extend::{Ask, Extensions};
-use super::input::Input;
+use super::input::{Input, SessionHandle};
 use super::platform::Platform;
 use super::writer::{Command, WriterHandle};
 use crate::policy::Policy;
@@ -34,7 +34,6 @@ use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
-use crate::time;
 
 /// Between two heartbeats in the lease; also how long a lost hint of a new job can stay unseen.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -105,6 +104,8 @@ pub(super) struct Core {
     pub(super) attempt: Option<Attempt>,
     pub(super) leaving: Leaving,
     pub(super) gateway: Gateway,
+    /// The wall clock was set, and that was said.
+    pub(super) clock_was_set: bool,
     /// When `down` stops waiting for last events.
     pub(super) down_deadline: Option<Instant>,
     pub(super) container: ContainerState,
@@ -199,11 +200,12 @@ impl Core {
             }
             return Flow::Down;
         }
-        self.lease.heartbeat_at = time::now();
+        self.lease.heartbeat_at = self.door.clock.now();
         self.publish(Durability::Cached);
         if let Err(e) = self.look_for_jobs().await {
             tracing::error!("the registry can't be read: {e}");
         }
+        self.keep_time().await;
         self.look().await;
         self.look_for_absent().await;
         let actions = self.dispatch.retry();
@@ -213,6 +215,34 @@ impl Core {
             self.try_platform();
         }
         self.flow()
+    }
+
+    /// Follows a wall clock that was set, unless a job is there whose ages that would change.
+    async fn keep_time(&mut self) {
+        let idle = self.dispatch.is_empty();
+        let Some(ahead_ms) = self.door.clock.was_set() else {
+            self.clock_was_set = false;
+            return;
+        };
+        let span = common::duration::short(ahead_ms.unsigned_abs());
+        let order = if ahead_ms > 0 { "ahead" } else { "back" };
+        if !idle {
+            if !self.clock_was_set {
+                tracing::warn!(
+                    "the clock of this machine was set {span} {order}: followed when no job is left"
+                );
+            }
+            self.clock_was_set = true;
+            return;
+        }
+        tracing::warn!("the clock of this machine was set {span} {order}");
+        self.door.clock.set_by_wall_clock();
+        self.lease.clock = self.door.clock.boot_scale();
+        // Agents are told the time when they connect.
+        while let Some(caller) = self.agents.any().map(SessionHandle::caller) {
+            let actions = self.lost(&caller, "the clock of this machine was set");
+            self.act(actions).await;
+        }
     }
 
     fn flow(&self) -> Flow {
@@ -239,6 +269,7 @@ impl Core {
             port: self.lease.listen.first().map(std::net::SocketAddr::port),
             agent: self.lease.agent.clone(),
             death: self.lease.death.clone(),
+            clock: self.lease.clock.clone(),
         };
         if memory == self.memory {
             return;
@@ -261,7 +292,12 @@ impl Core {
         };
         self.asks.clear();
         for filed in pending {
+            let holder = self.lease.holder();
             let applied = match filed.request {
+                Some(request) if !request.is_for(&holder) => {
+                    tracing::info!("{} is meant for another relay: removed", filed.path.display());
+                    true
+                }
                 Some(Request::Cancel { job, grace_ms }) => {
                     // Its record may be newer than the last look at them.
                     self.take(job.clone()).await;
@@ -283,18 +319,12 @@ impl Core {
                     self.try_platform();
                     true
                 }
-                Some(Request::Down { relay } | Request::Prune { relay, .. })
-                    if relay != Some(self.lease.holder()) =>
-                {
-                    tracing::info!("{} is meant for another relay: removed", filed.path.display());
-                    true
-                }
                 Some(Request::Down { .. }) => {
                     self.go_down();
                     true
                 }
-                Some(Request::Restart { relay }) => {
-                    if relay == self.lease.holder() && self.leaving == Leaving::No {
+                Some(Request::Restart { .. }) => {
+                    if self.leaving == Leaving::No {
                         tracing::info!("told to end for another relay; workers go on");
                         self.leaving = Leaving::HandingOver;
                     }
@@ -339,13 +369,17 @@ impl Core {
             return;
         }
         let Ok(stored) = read::load(&self.registry, &job) else { return };
-        self.known.insert(job.clone());
-        // What a newer program has written is not this one's to act on.
-        if stored.record.state.is_final() || stored.record.schema > SCHEMA {
+        // What a newer program has written is not this one's to act on; it may put it right.
+        if stored.record.schema > SCHEMA && !stored.record.state.is_final() {
             return;
         }
-        self.writer().send(Command::Adopt(job)).await;
-        let actions = self.dispatch.record(&stored.record);
+        self.known.insert(job.clone());
+        if stored.record.state.is_final() {
+            return;
+        }
+        self.writer().send(Command::Adopt(job.clone())).await;
+        let holds = |agent: &AgentId| self.agents.get(agent).is_some_and(|session| session.holds(&job));
+        let actions = self.dispatch.found(&stored.record, holds);
         self.act(actions).await;
     }
 
@@ -390,6 +424,11 @@ impl Core {
                 }
                 Action::Cancel { agent, job, grace_ms } => {
                     actions.extend(self.send(&agent, RelayFrame::Cancel { job, grace_ms }));
+                }
+                Action::Reconnect { agent } => {
+                    if let Some(caller) = self.agents.get(&agent).map(SessionHandle::caller) {
+                        actions.extend(self.lost(&caller, "the files of one of its jobs can be read again"));
+                    }
                 }
                 Action::Record { job, body } => {
                     self.writer().send(Command::Own { job, body: Box::new(body) }).await;

@@ -30,6 +30,8 @@ pub(super) enum Action {
     Cancel { agent: AgentId, job: JobId, grace_ms: u64 },
     /// Record something that the relay itself knows.
     Record { job: JobId, body: EventBody },
+    /// End the connection of an agent: it comes back at once with a new hello.
+    Reconnect { agent: AgentId },
 }
 
 /// An agent's id.
@@ -106,6 +108,24 @@ impl Dispatch {
             self.put(&record.job, Place::Running(agent));
         }
         actions.extend(self.fill());
+        actions
+    }
+
+    /// A record that could not be read until now. If its agent is there, `holds` tells whether its hello named the job.
+    pub(super) fn found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
+        let is_new = !self.jobs.contains_key(&record.job);
+        let mut actions = self.record(record);
+        let Some(Place::Running(agent)) = self.place(&record.job).filter(|_| is_new).cloned() else {
+            return actions;
+        };
+        if self.agents.is_connected(&agent) {
+            actions.push(if holds(&agent) {
+                // What is durable of the job could not be told: a new hello asks for it.
+                Action::Reconnect { agent }
+            } else {
+                Action::Record { job: record.job.clone(), body: forgotten(self.fate_of(&agent)) }
+            });
+        }
         actions
     }
 

@@ -226,3 +226,27 @@ fn an_agent_that_was_full_is_asked_again_and_what_it_refused_after_a_cancel_has_
     assert_eq!(dispatch.record(&record("a#1", 1, State::Cancelled)), []);
     assert_eq!(dispatch.retry(), [start("b#1")]);
 }
+
+#[test]
+fn a_job_that_could_not_be_read_until_now_is_gone_unless_its_agent_has_said_that_it_has_it() {
+    let agent: AgentId = "x".into();
+    let running = |link| JobRecord { link: Some(link), ..record("a#1", 1, State::Running) };
+    let gone = Action::Record { job: id("a#1"), body: forgotten(None) };
+    let asked = Action::Reconnect { agent: agent.clone() };
+    // How the record tells the link, whether the agent is there and has the job; what follows.
+    let table = [
+        (Link::Connected, true, true, vec![asked.clone()]),
+        (Link::Lost, true, true, vec![asked]),
+        (Link::Connected, true, false, vec![gone]),
+        // Asked when it comes.
+        (Link::Connected, false, false, vec![]),
+    ];
+    for (link, there, holds, follows) in table {
+        let mut dispatch = Dispatch::default();
+        if there {
+            dispatch.agent_up(&agent, 1, &BTreeSet::new());
+        }
+        assert_eq!(dispatch.found(&running(link), |_| holds), follows, "{link:?}, {there}, {holds}");
+        assert_eq!(dispatch.found(&running(link), |_| false), [], "it is known by now");
+    }
+}

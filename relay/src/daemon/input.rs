@@ -40,6 +40,11 @@ impl SessionHandle {
         Caller { agent: self.hello.agent.as_str().into(), session: self.id }
     }
 
+    /// True if the agent's hello named this job.
+    pub(super) fn holds(&self, job: &JobId) -> bool {
+        self.hello.jobs.iter().any(|held| held.job == *job)
+    }
+
     /// Sends a frame; `false` when the connection is gone or stuck.
     pub(super) fn send(&self, frame: RelayFrame) -> bool {
         self.outbound.try_send(frame).is_ok()

@@ -10,7 +10,8 @@
 //!
 //! * [`serve()`]: starts and stops all of it.
 //! * [`listen`]: addresses and routes. [`strangers`]: connections until they have asked for something. [`agent_socket`]:
-//!   the door: who may come in. [`tls`]: what agents know this relay by. [`session`]: one agent's connection; [`greet`]: its first moments.
+//!   the door: who may come in. [`tls`]: what agents know this relay by. [`session`]: one agent's connection; [`greet`]: its first moments,
+//!   [`silence`]: its last ones (pure).
 //! * [`subscribe`]: events for other people's programs.
 //! * [`pulse`]: notices when nothing ran.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
@@ -50,6 +51,7 @@ mod serve;
 mod session;
 #[cfg(feature = "internals")]
 pub(crate) mod side;
+mod silence;
 mod strangers;
 mod subscribe;
 mod tls;

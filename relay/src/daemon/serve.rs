@@ -36,7 +36,7 @@ use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
 use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
-use crate::time;
+use crate::time::{self, Clock};
 
 /// Inputs that may wait: frames other than events from the few connections there can be, hints and engine results.
 const INPUTS: usize = 64;
@@ -109,6 +109,7 @@ async fn run(
     writer_thread: &mut Option<JoinHandle<()>>,
 ) -> Result<(), Failure> {
     let memory = Memory::load(&state);
+    let clock = Clock::new(memory.clock.as_ref());
     let identity = Identity::load(&state).map_err(Failure::unreachable)?;
     let listener = listen::bind(config.port, memory.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
@@ -116,12 +117,17 @@ async fn run(
     let feed = Feed::new();
     let subscribers = reserve::with(registry, || Subscribers::new(registry, feed.clone()))
         .map_err(|e| registry.not_writable(&e))?;
-    let (writer, thread, active) =
-        writer::start(registry.clone(), changes.clone(), feed).map_err(|e| registry.not_writable(&e))?;
+    let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), feed)
+        .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let platform = Platform::new(engine, config, registry, &state, &identity, address.port());
-    let door = Door { tokens: state.tokens(), identity, writer, core: sender, subscribers };
+    if active.is_empty() {
+        clock.set_by_wall_clock();
+    }
+    let deliveries = Deliveries::start(registry, config, clock.clone());
+    let door =
+        Door { tokens: state.tokens(), identity, writer, core: sender, subscribers, clock: clock.clone() };
     let mut core = Core {
         registry: registry.clone(),
         lock,
@@ -132,10 +138,11 @@ async fn run(
             engine,
             listen: vec![address],
             started_at: holder.started_at,
-            heartbeat_at: time::now(),
+            heartbeat_at: clock.now(),
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
             agent: memory.agent.clone(),
             death: memory.death.clone(),
+            clock: clock.boot_scale(),
         },
         policy: Policy::new(engine, config),
         state,
@@ -152,9 +159,10 @@ async fn run(
         attempt: None,
         leaving: Leaving::No,
         gateway: Gateway::Unknown,
+        clock_was_set: false,
         down_deadline: None,
         container: ContainerState::default(),
-        deliveries: Deliveries::start(registry, config).map_err(|e| Failure::unreachable(e.to_string()))?,
+        deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
     };
     core.remember(Durability::Synced);
     reserve::with(registry, || lease::write(registry, &core.lease, Durability::Synced))

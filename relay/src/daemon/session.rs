@@ -23,6 +23,7 @@ use super::agent_socket::Door;
 use super::board::Board;
 use super::greet;
 use super::input::{Caller, Input, SessionHandle};
+use super::silence::Silence;
 use super::writer::{Command, Receipt};
 use crate::state_dir::tokens::TokenId;
 
@@ -32,11 +33,6 @@ const OUTBOUND: usize = 128;
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
 /// How long the core or the writer may take. Nothing is lost when they take longer: the agent sends it again.
 const REGISTRY_TIMEOUT: Duration = wire::DEAD_AFTER;
-
-/// A timer that fires later than this says that nothing ran: the runtime looks at sockets and timers far more often.
-const PUNCTUAL: Duration = Duration::from_millis(100);
-/// Time to look at what waits in the sockets of a thousand agents.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
 pub(super) enum End {
@@ -89,7 +85,8 @@ async fn serve(
     greet::bind(door, token, &hello)?;
     let (caller, fate) = greet::knock(&hello, door).await?;
     let durable = greet::durable(&caller, &mut hello, door).await?;
-    let end = welcomed(socket, door, &caller, hello, RelayFrame::Welcome { protocol, durable, fate }).await;
+    let welcome = RelayFrame::Welcome { protocol, durable, fate, now: door.clock.now() };
+    let end = welcomed(socket, door, &caller, hello, welcome).await;
     let reason = match &end {
         Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),
         Ok(_) => String::new(),
@@ -143,7 +140,7 @@ async fn pump(
     let receipts: Board<JobId, Receipt> = Board::new();
     let mut pings = interval(wire::PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut dead = Instant::now() + wire::DEAD_AFTER;
+    let mut silence = Silence::since(Instant::now());
     let mut nonce = 0;
     loop {
         // Every branch is cancel-safe: a WebSocket's `next`, a channel's `recv`, a board's `take` and a tick lose
@@ -153,13 +150,13 @@ async fn pump(
             frame = frames.recv() => Step::Outbound(frame),
             receipts = receipts.take() => Step::Receipts(receipts.into_iter().collect()),
             _ = pings.tick() => Step::Ping,
-            () = tokio::time::sleep_until(dead) => Step::Silence,
+            () = tokio::time::sleep_until(silence.until()) => Step::Silence,
         };
         match step {
             Step::Message(Some(Ok(message))) => {
                 // A frame, and nothing less: fragments and pings of the WebSocket alone say nothing, however many.
                 if matches!(message, Message::Binary(_)) {
-                    dead = Instant::now() + wire::DEAD_AFTER;
+                    silence = Silence::since(Instant::now());
                 }
                 receive(message, door, caller, &receipts).await?;
             }
@@ -175,8 +172,7 @@ async fn pump(
                 nonce += 1;
                 send(socket, &RelayFrame::Ping { nonce }).await?;
             }
-            // This process was stopped: what came meanwhile waits in the socket and has not been looked at.
-            Step::Silence if dead.elapsed() > PUNCTUAL => dead = Instant::now() + SECOND_LOOK,
+            Step::Silence if !silence.is_over(Instant::now()) => {}
             Step::Silence => {
                 let seconds = wire::DEAD_AFTER.as_secs();
                 return Err(End::Lost(format!("nothing was heard of the agent for {seconds} s")));

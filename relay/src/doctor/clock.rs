@@ -1,4 +1,4 @@
-//! Whether all clocks agree: times of records come from two machines.
+//! Compares clocks. Times in records are the relay's alone; those of files and certificates are not.
 
 use std::time::SystemTime;
 
@@ -73,7 +73,9 @@ fn judge(other: &str, off: Off) -> Finding {
     let (seconds, order) = (off.ms / 1000, if off.ahead { "ahead of" } else { "behind" });
     Finding::warn(
         CLOCK,
-        format!("{other} is {seconds} s {order} this machine: times in records are off, limits are not"),
+        format!(
+            "{other} is {seconds} s {order} this machine: times of files and certificates are off, those in records are not"
+        ),
         "synchronise it (NTP); a virtual machine that slept: restart it, as with `colima restart`",
     )
 }

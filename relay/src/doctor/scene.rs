@@ -87,9 +87,9 @@ impl Scene {
             engine,
             lives,
             standing,
+            now: lease::now_of(lease.as_ref()),
             lease,
             sandbox: sandbox::here(),
-            now: Timestamp::now(),
             env: std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
                 .collect(),

@@ -53,7 +53,10 @@ impl Registry {
             }
             // Ignores itself, so that no .gitignore of the user's has to be touched.
             let ignore = self.folder.file(".gitignore");
-            if ignore.exists() { Ok(()) } else { ignore.create(b"*\n", super::atomic::Durability::Cached) }
+            match ignore.create(b"*\n", super::atomic::Durability::Cached) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                created => created,
+            }
         };
         make().map_err(|e| self.not_writable(&e))
     }
@@ -259,4 +262,21 @@ pub fn job_of_record(file_name: &str) -> Option<JobId> {
 /// The job whose event log has this file name.
 pub fn job_of_events(file_name: &str) -> Option<JobId> {
     file_name.strip_suffix(".events.jsonl").and_then(|stem| stem.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_that_make_it_at_once_all_succeed() {
+        for _ in 0..100 {
+            let root = tempfile::tempdir().unwrap();
+            std::thread::scope(|scope| {
+                for maker in [(); 4].map(|()| scope.spawn(|| Registry::of(root.path()).ensure().unwrap())) {
+                    maker.join().unwrap();
+                }
+            });
+        }
+    }
 }

@@ -18,6 +18,7 @@ use super::Registry;
 use super::atomic::Durability;
 use crate::engine::EngineKind;
 use crate::engine::vitals::Vitals;
+use crate::time::{self, BootScale};
 
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
@@ -54,6 +55,9 @@ pub struct Lease {
     /// How its container last died, until the agent was told and has ended what that cut off. For readers, too.
     #[serde(default)]
     pub death: Option<Death>,
+    /// The scale of its times, for readers on its machine.
+    #[serde(default)]
+    pub clock: Option<BootScale>,
 }
 
 /// Tells the daemons of a registry apart.
@@ -167,6 +171,16 @@ pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
 
+/// The time on the scale of the registry's records: that of its daemon, or of the last one.
+pub fn now(registry: &Registry) -> Timestamp {
+    now_of(read(registry).as_ref())
+}
+
+/// The time on the scale of a lease; what the wall clock says where it has none of this machine's boot.
+pub fn now_of(lease: Option<&Lease>) -> Timestamp {
+    lease.and_then(|lease| lease.clock.as_ref()).and_then(BootScale::now).unwrap_or_else(time::now)
+}
+
 /// Puts the daemon that has just taken the registry into the place of the one before it, which must not pass for it until it
 /// knows where it listens. What is there is overwritten: a full disk has no room for more.
 ///
@@ -177,7 +191,7 @@ pub fn take_over(registry: &Registry, holder: &Holder) -> io::Result<()> {
     let lease = Lease {
         pid: holder.pid,
         started_at: holder.started_at,
-        heartbeat_at: holder.started_at,
+        heartbeat_at: now_of(Some(&before)),
         listen: Vec::new(),
         platform: PlatformStatus::Starting { detail: "the relay reads its registry".to_owned() },
         ..before

@@ -73,6 +73,17 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// True if this daemon may obey it: a request that ends a daemon or removes something names the one that is meant.
+    pub fn is_for(&self, daemon: &Holder) -> bool {
+        match self {
+            Self::Down { relay } | Self::Prune { relay, .. } => relay.as_ref() == Some(daemon),
+            Self::Restart { relay } => relay == daemon,
+            Self::Launch { .. } | Self::Cancel { .. } | Self::Extend { .. } | Self::Up => true,
+        }
+    }
+}
+
 /// A request that lies in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filed {
@@ -87,10 +98,18 @@ pub struct Filed {
 /// # Errors
 /// When the folder can't be written.
 pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
+    file_at(registry, request, Timestamp::now())
+}
+
+/// The same at this time, which decides what request comes first.
+///
+/// # Errors
+/// As there.
+pub fn file_at(registry: &Registry, request: &Request, at: Timestamp) -> io::Result<PathBuf> {
     let durability =
         if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
     // Time orders them, the process id keeps two of the same nanosecond apart.
-    let name = format!("{:024}-{}.json", Timestamp::now().as_nanosecond(), std::process::id());
+    let name = format!("{:024}-{}.json", at.as_nanosecond(), std::process::id());
     let file = registry.requests().file(name);
     file.create(&serde_json::to_vec(request)?, durability)?;
     Ok(file.path().to_owned())

@@ -197,12 +197,12 @@ mod tests {
         relay ready, 4 jobs at once · 3 running · 1 queued
         ● running    a-very-long-name-of…  install: npm ci         ███░░░░░░░     3m00s/10m  修复测试 and e…
         ● running    abe#1                 quiet: install: npm ci  █░░░░░░░░░     2m58s/20m  fix the tests
-        ● running    abe#1                 stale: last heard of 2m ago                3m08s  fix the tests
+        ● running    abe#1                 stale: last heard of 2m ago                3m09s  fix the tests
         ○ queued     abe#1                 place 1, the next to start by its…         3m10s  fix the tests
-        ✓ completed  abe#1                 just now                                  10m09s  fix the tests
-        ✓ completed  abe#1                 just now: 4 warnings                      10m09s  fix the tests
-        ✗ failed     abe#1                 just now: step_timeout                    10m09s  fix the tests
-        ■ cancelled  abe#1                 just now                                  10m09s  fix the tests
+        ✓ completed  abe#1                 just now                                  10m10s  fix the tests
+        ✓ completed  abe#1                 just now: 4 warnings                      10m10s  fix the tests
+        ✗ failed     abe#1                 just now: step_timeout                    10m10s  fix the tests
+        ■ cancelled  abe#1                 just now                                  10m10s  fix the tests
         "#);
     }
 
@@ -210,21 +210,21 @@ mod tests {
     fn two_lines_each_on_a_narrow_terminal() {
         insta::assert_snapshot!(show(40), @r#"
         relay ready, 4 jobs at once · 3 running…
-        ● a-very-long-name-of-a-j… running 3m08s
+        ● a-very-long-name-of-a-j… running 3m09s
           install 3m00s/10m ███░░░░░░░ npm ci
-        ● abe#1 running 3m08s
+        ● abe#1 running 3m09s
           build 2m58s/20m █░░░░░░░░░ npm ci
-        ● abe#1 running 3m08s
+        ● abe#1 running 3m09s
           stale: last heard of 2m ago
         ○ abe#1 queued 3m10s
           place 1, the next to start by itself;…
-        ✓ abe#1 completed 10m09s
+        ✓ abe#1 completed 10m10s
           just now
-        ✓ abe#1 completed 10m09s
+        ✓ abe#1 completed 10m10s
           just now: 4 warnings
-        ✗ abe#1 failed 10m09s
+        ✗ abe#1 failed 10m10s
           just now: step_timeout
-        ■ abe#1 cancelled 10m09s
+        ■ abe#1 cancelled 10m10s
           just now
         "#);
     }

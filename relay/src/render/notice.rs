@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_completed_job_is_told_with_its_last_words_as_a_quotation() {
         insta::assert_snapshot!(text(&samples::completed()), @r#"
-        relay: worker abe#1 completed in 10m09s.
+        relay: worker abe#1 completed in 10m10s.
         changes: 3 files (+10 -2) · tokens: 1200 in, 50 out
         log: /r/abe.1.log
         next: `relay status abe#1` tells its steps
@@ -156,7 +156,7 @@ mod tests {
     fn a_job_that_completed_with_warnings_names_the_newest_of_them() {
         let shown = text(&samples::warned());
         insta::assert_snapshot!(shown, @r#"
-        relay: worker abe#1 completed with 4 warnings in 10m09s.
+        relay: worker abe#1 completed with 4 warnings in 10m10s.
         changes: 3 files (+10 -2) · tokens: 1200 in, 50 out
         log: /r/abe.1.log
         next: `relay status abe#1` tells its steps and warnings
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_failed_job_is_told_with_its_reason() {
         insta::assert_snapshot!(text(&samples::failed()), @r#"
-        relay: worker abe#1 failed after 10m09s: step_timeout in step 3.
+        relay: worker abe#1 failed after 10m10s: step_timeout in step 3.
         changes: 3 files (+10 -2) · tokens: 1200 in, 50 out
         log: /r/abe.1.log
         next: `relay explain abe#1` tells why, `relay status abe#1` how far it came
@@ -188,7 +188,7 @@ mod tests {
         let mut record = samples::cancelled();
         record.message = None;
         insta::assert_snapshot!(text(&record), @r#"
-        relay: worker abe#1 was cancelled after 10m09s.
+        relay: worker abe#1 was cancelled after 10m10s.
         changes: 3 files (+10 -2) · tokens: 1200 in, 50 out
         log: /r/abe.1.log
         next: `relay status abe#1` tells its steps
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_failed_check_is_counted_and_its_output_quoted() {
         insta::assert_snapshot!(text(&JobRecord::rebuild(&samples::check_story()).unwrap()), @r#"
-        relay: worker abe#1 failed after 1m33s: check_failed in step 3.
+        relay: worker abe#1 failed after 1m34s: check_failed in step 3.
         checks: 0 passed, 1 did not
         log: /r/abe.1.log
         next: `relay explain abe#1` tells why, `relay status abe#1` how far it came
@@ -220,7 +220,7 @@ mod tests {
         });
         let shown = text(&record);
         insta::assert_snapshot!(shown, @r#"
-        relay: worker abe#1 failed after 10m09s: codex_error.
+        relay: worker abe#1 failed after 10m10s: codex_error.
         changes: 3 files (+10 -2) · tokens: 1200 in, 50 out
         log: /r/abe.1.log
         next: `relay explain abe#1` tells why, `relay status abe#1` how far it came

@@ -27,10 +27,10 @@ fn a_queued_job_says_why_it_waits() {
 #[test]
 fn a_starting_job() {
     insta::assert_snapshot!(show(&samples::starting(), 2), @r#"
-    abe#1 starting for 2.0s
+    abe#1 starting for 1.0s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, last event 03:04:06 (1s ago)
+    times      launched 03:04:05, started 03:04:06, last event 03:04:06 (1s ago)
     link       connected
     step       1 start 1.0s of 1m: codex
     health     healthy: start 1.0s of 1m; next event expected within 59s
@@ -41,10 +41,10 @@ fn a_starting_job() {
 #[test]
 fn a_running_job_tells_its_step_and_its_health() {
     insta::assert_snapshot!(show(&samples::running(), 73), @r#"
-    abe#1 running for 1m11s
+    abe#1 running for 1m12s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, last event 03:04:15 (1m ago)
+    times      launched 03:04:05, started 03:04:06, last event 03:04:15 (1m ago)
     link       connected
     step       3 install 1m03s of 10m: npm ci
     health     healthy: install 1m03s of 10m; next event expected within 9m
@@ -61,10 +61,10 @@ fn a_running_job_tells_its_step_and_its_health() {
 #[test]
 fn a_step_inside_another_names_it_and_its_stall_is_seen() {
     insta::assert_snapshot!(show(&samples::supervised(), 160), @r#"
-    abe#1 running for 2m38s
+    abe#1 running for 2m39s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, last event 03:06:35 (10s ago)
+    times      launched 03:04:05, started 03:04:06, last event 03:06:35 (10s ago)
     link       connected
     step       5 install 2m20s of 20m: npm ci (in build: make setup)
     health     quiet: build 2m28s of 20m; step 5 made no progress when last looked at (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 18m
@@ -87,10 +87,10 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
 fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
     let record = JobRecord::rebuild(&samples::stalled_story()).unwrap();
     insta::assert_snapshot!(show(&record, 200), @r#"
-    abe#1 failed after 2m30s (48s ago)
+    abe#1 failed after 2m31s (48s ago)
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, ended 03:06:37
+    times      launched 03:04:05, started 03:04:06, ended 03:06:37
     steps      1 start 0.9s ok: codex
                3 build 2m20s killed, cpu 12.8s, 250 MiB: make setup
                  4 fetch 5.0s ended, cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
@@ -125,7 +125,7 @@ fn a_step_that_was_quiet_and_moved_on_is_no_longer_warned_of() {
 #[test]
 fn a_job_that_completed_with_warnings_says_so_and_shows_the_newest() {
     let text = show(&samples::warned(), 700);
-    assert!(text.starts_with("abe#1 completed with 4 warnings after 10m09s ("), "{text}");
+    assert!(text.starts_with("abe#1 completed with 4 warnings after 10m10s ("), "{text}");
     insta::assert_snapshot!(text[text.find("said").unwrap()..text.find("exit code").unwrap()].to_owned(), @r#"
     said       The clone is there.
                Now the packages.
@@ -145,10 +145,10 @@ fn a_step_beyond_its_limit_is_no_longer_called_healthy() {
 #[test]
 fn a_lost_link_says_how_stale_the_record_is() {
     insta::assert_snapshot!(show(&samples::link_lost(), 73), @r#"
-    abe#1 running for 1m11s
+    abe#1 running for 1m12s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, last event 03:04:38 (40s ago)
+    times      launched 03:04:05, started 03:04:06, last event 03:04:38 (40s ago)
     link       lost: nothing newer than 40s ago is known
     step       3 install since 03:04:15: npm ci
     health     stale: no news of its agent, this is as of 40s ago; a lost link ends no work, and is taken up again by itself
@@ -170,7 +170,7 @@ fn without_a_relay_nothing_is_claimed_about_now() {
     abe#1 running as of 2m ago
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
+    times      launched 03:04:05, started 03:04:06, last event 03:04:15 (2m ago)
     step       3 install since 03:04:15: npm ci
     health     stale: no relay is running, this is as of 2m ago; the work may go on, `relay up` starts a relay
     steps      1 start 0.9s ok: codex
@@ -187,10 +187,10 @@ fn without_a_relay_nothing_is_claimed_about_now() {
 #[test]
 fn a_completed_job() {
     insta::assert_snapshot!(show(&samples::completed(), 731), @r#"
-    abe#1 completed after 10m09s (2m ago)
+    abe#1 completed after 10m10s (2m ago)
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, ended 03:14:16
+    times      launched 03:04:05, started 03:04:06, ended 03:14:16
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
                3 install 10m00s ok: npm ci
@@ -210,10 +210,10 @@ fn a_completed_job() {
 #[test]
 fn a_failed_job_names_its_error() {
     insta::assert_snapshot!(show(&samples::failed(), 731), @r#"
-    abe#1 failed after 10m09s (2m ago)
+    abe#1 failed after 10m10s (2m ago)
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, ended 03:14:16
+    times      launched 03:04:05, started 03:04:06, ended 03:14:16
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
                3 install 10m00s killed: npm ci
@@ -233,10 +233,10 @@ fn a_failed_job_names_its_error() {
 #[test]
 fn a_cancelled_job() {
     insta::assert_snapshot!(show(&samples::cancelled(), 731), @r#"
-    abe#1 cancelled after 10m09s (2m ago)
+    abe#1 cancelled after 10m10s (2m ago)
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, ended 03:14:16
+    times      launched 03:04:05, started 03:04:06, ended 03:14:16
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
                3 install 10m00s ok: npm ci
@@ -276,5 +276,5 @@ fn colour_is_there_when_wanted_and_only_then() {
     let mut view = samples::view(731);
     assert!(!block(&samples::failed(), &view).contains('\u{1b}'));
     view.paint = Paint::new(true);
-    assert!(block(&samples::failed(), &view).contains("\u{1b}[31mfailed after 10m09s\u{1b}[0m"));
+    assert!(block(&samples::failed(), &view).contains("\u{1b}[31mfailed after 10m10s\u{1b}[0m"));
 }

@@ -93,11 +93,11 @@ mod tests {
         ];
         insta::assert_snapshot!(of(&records, &samples::view(73)), @r#"
         JOB    STATE      FOR     HEALTH                                          STEP    TASK
-        abe#1  running    1m11s   healthy: install 1m03s of 10m                   npm ci  fix the tests
-        abe#1  running    1m11s   stale: no news of its agent, this is as of 40…  npm ci  fix the tests
-        abe#1  failed     10m09s  just now (step_timeout)                         -       fix the tests
-        abe#1  completed  10m09s  just now                                        -       修复测试
-        abe#1  completed  10m09s  with 4 warnings just now                        -       fix the tests
+        abe#1  running    1m12s   healthy: install 1m03s of 10m                   npm ci  fix the tests
+        abe#1  running    1m12s   stale: no news of its agent, this is as of 40…  npm ci  fix the tests
+        abe#1  failed     10m10s  just now (step_timeout)                         -       fix the tests
+        abe#1  completed  10m10s  just now                                        -       修复测试
+        abe#1  completed  10m10s  with 4 warnings just now                        -       fix the tests
         abe#1  queued     1m13s   place 1, the next to start by itself            -       fix the tests
         "#);
     }
@@ -107,7 +107,7 @@ mod tests {
         let mut view = samples::view(600);
         view.relay = super::super::Relay::Down;
         let text = of(&[samples::running(), samples::queued()], &view);
-        assert!(text.contains("  8.0s ") && text.contains("  10m00s "), "{text}");
+        assert!(text.contains("  9.0s ") && text.contains("  10m00s "), "{text}");
     }
 
     #[test]

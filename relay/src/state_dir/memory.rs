@@ -9,6 +9,7 @@ use super::StateDir;
 use crate::engine::EngineKind;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::lease::Death;
+use crate::time::BootScale;
 
 /// State that a relay leaves for the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Memory {
     /// Container engines on which something of this registry may still run.
     #[serde(default)]
     pub engines: Vec<EngineKind>,
+    /// The scale of its times.
+    #[serde(default)]
+    pub clock: Option<BootScale>,
 }
 
 impl Memory {

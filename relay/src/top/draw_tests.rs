@@ -45,15 +45,15 @@ fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
       STATE        JOB    STEP                                   TIME  TASK
     ▸ ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
       ● running    bea#1  quiet: install: n… █░░░░░░░░░     2m28s/20m  fix the tests
-      ● running    dan#3  stale: last heard of 2m ago           2m38s  fix the tests
+      ● running    dan#3  stale: last heard of 2m ago           2m39s  fix the tests
       ○ queued     cid#1  place 1, the next to start b…         2m40s  fix the tests
-      ✗ failed     abe#1  just now: step_timeout               10m09s  fix the tests
-      ✓ completed  eva#7  just now                             10m09s  fix the tests
+      ✗ failed     abe#1  just now: step_timeout               10m10s  fix the tests
+      ✓ completed  eva#7  just now                             10m10s  fix the tests
      abe#2 details ─────────────────────────────────────────────────────────────────
-    abe#2 running for 2m38s
+    abe#2 running for 2m39s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
+    times      launched 03:04:05, started 03:04:06, last event 03:04:15 (2m ago)
     link       connected
     step       3 install 2m30s of 10m: npm ci
                ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
@@ -73,12 +73,12 @@ fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
     insta::assert_snapshot!(show(&Model::new(news()), 300, 20), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued                                                                                                                                                                                                                                                  03:06:45
       STATE        JOB    STEP                                                      TIME  USED                 TASK                      SAID                            ┌ abe#2 details ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-    ▸ ● running    abe#2  install: npm ci                       ██░░░░░░░░     2m30s/10m                       fix the tests             The clone is there.             │abe#2 running for 2m38s
+    ▸ ● running    abe#2  install: npm ci                       ██░░░░░░░░     2m30s/10m                       fix the tests             The clone is there.             │abe#2 running for 2m39s
       ● running    bea#1  quiet: install: npm ci                █░░░░░░░░░     2m28s/20m                       fix the tests                                             │task       fix the tests
-      ● running    dan#3  stale: last heard of 2m ago                              2m38s                       fix the tests             The clone is there.             │workspace  /home/u/work/abe (engine docker, isolation: container)
-      ○ queued     cid#1  place 1, the next to start by itself; the platf…         2m40s                       fix the tests                                             │times      launched 03:04:05, started 03:04:07, last event 03:04:15 (2m ago)
-      ✗ failed     abe#1  just now: step_timeout                                  10m09s                       fix the tests             The clone is there.             │link       connected
-      ✓ completed  eva#7  just now                                                10m09s                       fix the tests             The clone is there.             │step       3 install 2m30s of 10m: npm ci
+      ● running    dan#3  stale: last heard of 2m ago                              2m39s                       fix the tests             The clone is there.             │workspace  /home/u/work/abe (engine docker, isolation: container)
+      ○ queued     cid#1  place 1, the next to start by itself; the platf…         2m40s                       fix the tests                                             │times      launched 03:04:05, started 03:04:06, last event 03:04:15 (2m ago)
+      ✗ failed     abe#1  just now: step_timeout                                  10m10s                       fix the tests             The clone is there.             │link       connected
+      ✓ completed  eva#7  just now                                                10m10s                       fix the tests             The clone is there.             │step       3 install 2m30s of 10m: npm ci
                                                                                                                                                                          │           ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
                                                                                                                                                                          │health     healthy: install 2m30s of 10m; next event expected within 8m
                                                                                                                                                                          │steps      ✓ 1 start 0.9s ok: codex
@@ -142,15 +142,15 @@ fn a_failed_job_shows_its_error_and_what_to_try() {
       STATE        JOB    STEP                                   TIME  TASK
       ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
       ● running    bea#1  quiet: install: n… █░░░░░░░░░     2m28s/20m  fix the tests
-      ● running    dan#3  stale: last heard of 2m ago           2m38s  fix the tests
+      ● running    dan#3  stale: last heard of 2m ago           2m39s  fix the tests
       ○ queued     cid#1  place 1, the next to start b…         2m40s  fix the tests
-    ▸ ✗ failed     abe#1  just now: step_timeout               10m09s  fix the tests
-      ✓ completed  eva#7  just now                             10m09s  fix the tests
+    ▸ ✗ failed     abe#1  just now: step_timeout               10m10s  fix the tests
+      ✓ completed  eva#7  just now                             10m10s  fix the tests
      abe#1 details ─────────────────────────────────────────────────────────────────
-    abe#1 failed after 10m09s (just now)
+    abe#1 failed after 10m10s (just now)
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
-    times      launched 03:04:05, started 03:04:07, ended 03:14:16
+    times      launched 03:04:05, started 03:04:06, ended 03:14:16
     steps      ✓ 1 start 0.9s ok: codex
                ✓ 2 clone 5.0s ok: git clone https://example.org/abe
                ■ 3 install 10m00s killed: npm ci

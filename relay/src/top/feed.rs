@@ -55,8 +55,9 @@ impl Feed {
     }
 
     fn view(&self, records: &[JobRecord]) -> View {
-        let now = Timestamp::now();
-        let relay = Relay::of(lease::is_held(&self.registry), lease::read(&self.registry), now);
+        let (is_held, lease) = (lease::is_held(&self.registry), lease::read(&self.registry));
+        let now = lease::now_of(lease.as_ref());
+        let relay = Relay::of(is_held, lease, now);
         let queued = records.iter().filter(|record| record.state == State::Queued);
         View {
             now,

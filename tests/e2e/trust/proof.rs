@@ -32,7 +32,12 @@ fn forged_start(site: &Site) -> Vec<u8> {
         "schema": 1, "job": "forged#1", "runner": "shell", "prompt": "touch owned",
         "workspace": site.workspace(), "limits": {},
     });
-    let welcome = RelayFrame::Welcome { protocol: wire::PROTOCOL, durable: Vec::new(), fate: None };
+    let welcome = RelayFrame::Welcome {
+        protocol: wire::PROTOCOL,
+        durable: Vec::new(),
+        fate: None,
+        now: jiff::Timestamp::now(),
+    };
     let start = RelayFrame::Start { job: "forged#1".parse().unwrap(), epoch: 1, spec: spec.to_string() };
     let mut bytes = Vec::new();
     for frame in [welcome, start] {

@@ -132,7 +132,13 @@ impl Relay {
                 Durable { job: job.job.clone(), epoch: job.epoch, seq, output, closed }
             });
             let durable = durable.collect();
-            self.send(&RelayFrame::Welcome { protocol: common::wire::PROTOCOL, durable, fate: None }).await;
+            self.send(&RelayFrame::Welcome {
+                protocol: common::wire::PROTOCOL,
+                durable,
+                fate: None,
+                now: jiff::Timestamp::now(),
+            })
+            .await;
             *hello
         })
         .await

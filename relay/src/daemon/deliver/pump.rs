@@ -22,7 +22,7 @@ use crate::daemon::board::Board;
 use crate::registry::Registry;
 use crate::registry::outbox;
 use crate::render::notice;
-use crate::time;
+use crate::time::Clock;
 
 /// How long deliveries that run when the daemon ends may take. A message to a session takes 0.1 s.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -41,13 +41,18 @@ impl Deliveries {
     ///
     /// # Errors
     /// When the system has no thread or no clock for it.
-    pub(in crate::daemon) fn start(registry: &Registry, config: &crate::config::Config) -> io::Result<Self> {
+    pub(in crate::daemon) fn start(
+        registry: &Registry,
+        config: &crate::config::Config,
+        clock: Clock,
+    ) -> io::Result<Self> {
         let (ends, stop) = (Board::new(), Arc::new(Notify::new()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut pump = Pump {
             ways: Arc::new(Ways::new(registry.clone(), &config.root, config.notify.clone())),
             book: Book::default(),
             running: JoinSet::new(),
+            clock,
         };
         let (board, stopped) = (ends.clone(), Arc::clone(&stop));
         let thread = thread::Builder::new().name("deliveries".to_owned()).spawn(move || {
@@ -77,6 +82,7 @@ struct Pump {
     ways: Arc<Ways>,
     book: Book,
     running: JoinSet<(JobId, Kind, Outcome)>,
+    clock: Clock,
 }
 
 /// What can happen to it.
@@ -93,9 +99,9 @@ impl Pump {
         loop {
             let registry = self.ways.registry().clone();
             let configured = |kind: Kind| kind.is_configured(self.ways.config());
-            let acts = self.book.due(time::now(), configured, |entry| session::sight(&registry, entry));
+            let acts = self.book.due(self.clock.now(), configured, |entry| session::sight(&registry, entry));
             self.act(acts);
-            let now = time::now();
+            let now = self.clock.now();
             let wait = self.book.next(now).map_or(LONGEST_SLEEP, |at| until(now, at).min(LONGEST_SLEEP));
             // Every branch is cancel-safe: a board, a set of tasks, a signal and a timer lose nothing when another wins.
             let news = tokio::select! {
@@ -124,7 +130,7 @@ impl Pump {
             Ok(entries) => entries.into_iter().for_each(|entry| self.book.resume(entry)),
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
-        if let Err(e) = start::without_entry(&registry, time::now(), |record| self.ended(record)) {
+        if let Err(e) = start::without_entry(&registry, self.clock.now(), |record| self.ended(record)) {
             tracing::error!("ends that nobody was told of can't be looked for: {e}");
         }
     }
@@ -138,7 +144,8 @@ impl Pump {
         if attended && outbox::shown(registry, &record.job).is_some() {
             return;
         }
-        if let Some(entry) = entry::of(record, self.ways.config(), session::takes_messages, time::now()) {
+        if let Some(entry) = entry::of(record, self.ways.config(), session::takes_messages, self.clock.now())
+        {
             tracing::info!("{}", notice::headline(record));
             let acts = self.book.add(entry, attended);
             self.act(acts);
@@ -151,7 +158,7 @@ impl Pump {
             Outcome::Failed(reason) => tracing::debug!("{job}: {kind} did not take its end: {reason}"),
             Outcome::Refused(reason) => tracing::warn!("{job}: {kind} will not take its end: {reason}"),
         }
-        let acts = self.book.done(job, kind, outcome, time::now(), fastrand::f64());
+        let acts = self.book.done(job, kind, outcome, self.clock.now(), fastrand::f64());
         self.act(acts);
     }
 
@@ -181,7 +188,7 @@ impl Pump {
         let all = async {
             while let Some(done) = self.running.join_next().await {
                 if let Ok((job, kind, outcome)) = done {
-                    let acts = self.book.done(&job, kind, outcome, time::now(), fastrand::f64());
+                    let acts = self.book.done(&job, kind, outcome, self.clock.now(), fastrand::f64());
                     let saves = acts.into_iter().filter(|act| matches!(act, Act::Save(_)));
                     for act in saves {
                         if let Act::Save(entry) = act {

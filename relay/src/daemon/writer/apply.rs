@@ -24,8 +24,8 @@ impl Writer {
             Command::Adopt(job) => self.job(&job).map(|_| ())?,
             Command::Events { caller, job, epoch, first_seq, batch, receipts } => {
                 match self.admit(&caller, &job).and_then(|()| claims::own_name(&caller, &batch)) {
-                    Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts, now),
-                    denied => self.promise(&job, epoch, denied, &receipts, now),
+                    Ok(()) => self.events(&caller, &job, epoch, first_seq, batch, &receipts, now),
+                    denied => self.promise(&caller, &job, epoch, denied, &receipts, now),
                 }
             }
             Command::Output { caller, job, epoch, offset, bytes, receipts } => {
@@ -33,7 +33,7 @@ impl Writer {
                 let taken = self.admit(&caller, &job).and_then(|()| {
                     self.with_job(&job, |open, _| open.take_output(epoch, offset, &bytes, full))
                 });
-                self.promise(&job, epoch, taken, &receipts, now);
+                self.promise(&caller, &job, epoch, taken, &receipts, now);
             }
             Command::Own { job, body } => self.own(&job, *body, now),
             Command::DropEnv(job) => spec::drop_env(&self.registry, &job)?,
@@ -45,9 +45,9 @@ impl Writer {
             Command::Durable { caller, jobs, reply } => {
                 if self.claims.hello(&caller) {
                     // A wrong answer could end a job: there is none for one whose files can't be read at the moment.
-                    let durable = jobs.iter().filter_map(|progress| self.held(&caller.agent, progress));
+                    let durable = jobs.iter().filter_map(|progress| self.held(&caller, progress));
                     let durable = durable.collect();
-                    self.answers.push((durable, reply));
+                    self.answers.push((caller, durable, reply));
                 }
             }
             Command::Left(caller) => self.claims.left(&caller),
@@ -58,6 +58,7 @@ impl Writer {
 
     fn events(
         &mut self,
+        caller: &Caller,
         job: &JobId,
         epoch: u32,
         first_seq: u64,
@@ -76,7 +77,7 @@ impl Writer {
             // The frame that says so may have been lost with its connection.
             spec::forget_env(&self.registry, job);
         }
-        self.promise(job, epoch, taken, receipts, now);
+        self.promise(caller, job, epoch, taken, receipts, now);
     }
 
     /// Leaves an agent's events where they are. The record says why nothing new is seen.
@@ -84,12 +85,12 @@ impl Writer {
         if !self.room.wait(job, receipts) {
             return;
         }
-        let reason = self.room.reason().to_owned();
+        let (reason, at) = (self.room.reason().to_owned(), self.clock.now());
         let told = self.with_job(job, |open, ids| {
             if open.record().link != Some(Link::Connected) {
                 return Ok(());
             }
-            open.take_own(EventBody::LinkLost { reason }, ids)
+            open.take_own(at, EventBody::LinkLost { reason }, ids)
         });
         if let Err(e) = told {
             tracing::warn!("{job}: its record can't say that the disk is full: {e}");
@@ -100,8 +101,8 @@ impl Writer {
         if self.room.is_full() && !is_urgent(&body) {
             return tracing::warn!("{job}: an event of the relay's own is left out: {}", self.room.reason());
         }
-        let urgent = is_urgent(&body).then(|| body.clone());
-        match self.with_job(job, |open, ids| open.take_own(body, ids)) {
+        let (urgent, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
+        match self.with_job(job, |open, ids| open.take_own(at, body, ids)) {
             Ok(()) => {}
             // It has ended: nothing follows.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -117,7 +118,7 @@ impl Writer {
     /// The open job; opens it if it has not ended.
     pub(super) fn job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
         if !self.open.contains_key(job) {
-            let mut opened = OpenJob::open(&self.registry, job, &mut self.ids)?;
+            let mut opened = OpenJob::open(&self.registry, job, &mut self.ids, self.clock.now())?;
             if self.poisoned.contains(job) {
                 opened.log().distrust();
             }
@@ -142,7 +143,15 @@ impl Writer {
 
     /// Notes who wants a receipt after the commit. What breaks the protocol is told at once; where the job's files fail, its
     /// agent waits.
-    fn promise(&mut self, job: &JobId, epoch: u32, taken: io::Result<()>, receipts: &Receipts, now: Instant) {
+    fn promise(
+        &mut self,
+        caller: &Caller,
+        job: &JobId,
+        epoch: u32,
+        taken: io::Result<()>,
+        receipts: &Receipts,
+        now: Instant,
+    ) {
         let problem = match (taken, self.open.get_mut(job)) {
             (Ok(()), Some(open)) => return open.promise(receipts),
             // The agent comes back and is told that the registry wants nothing more of it.
@@ -151,14 +160,18 @@ impl Writer {
             }
             (Ok(()), None) => "it is unknown here, or has ended".to_owned(),
             (Err(e), _) if is_broken_protocol(&e) => e.to_string(),
-            (Err(e), _) => return self.set_apart(job, &e, receipts.clone(), now),
+            (Err(e), _) => {
+                self.claims.demand_resend(caller, job);
+                return self.set_apart(job, &e, receipts.clone(), now);
+            }
         };
         receipts.post(job.clone(), Receipt { epoch, problem: Some(problem), ..Receipt::default() });
     }
 
     /// Has the agent of a job wait whose files fail.
     pub(super) fn set_apart(&mut self, job: &JobId, error: &io::Error, receipts: Receipts, now: Instant) {
-        if self.quarantine.set_apart(job, receipts, now) {
+        let is_news = self.quarantine.set_apart(job, receipts, now);
+        if is_news && error.kind() != io::ErrorKind::WouldBlock {
             tracing::error!("{job}: its files can't be used ({error}): its events wait at its agent");
         }
     }
@@ -171,10 +184,16 @@ impl Writer {
     }
 
     /// The same as [`Self::durable`]; `None` where that can't be told now.
-    fn held(&mut self, agent: &AgentId, progress: &JobProgress) -> Option<Durable> {
-        let durable = self.durable(agent, progress);
-        let job = &progress.job;
-        durable.inspect_err(|e| tracing::error!("{job}: what is durable of it can't be told: {e}")).ok()
+    fn held(&mut self, caller: &Caller, progress: &JobProgress) -> Option<Durable> {
+        let (durable, job) = (self.durable(&caller.agent, progress), &progress.job);
+        match &durable {
+            Ok(_) => self.claims.told(job),
+            Err(e) => {
+                tracing::error!("{job}: what is durable of it can't be told: {e}");
+                self.claims.demand_resend(caller, job);
+            }
+        }
+        durable.ok()
     }
 
     /// What is durable of a job that an agent says it holds; nothing more is wanted of one that is not its own.

@@ -20,12 +20,14 @@ use crate::daemon::input::{Caller, SessionId};
 pub(super) struct Claims {
     newest: BTreeMap<AgentId, SessionId>,
     offers: BTreeMap<JobId, AgentId>,
-    /// Queued jobs of the last relay's time.
+    /// Jobs of the last relay's time that are queued, or could not be read at the start.
     inherited: BTreeSet<JobId>,
+    /// Jobs of which a connection could not be told what is durable, or of which something that came on it was not taken.
+    resend: BTreeMap<JobId, SessionId>,
 }
 
 impl Claims {
-    /// Begins with the queued jobs that a start has found.
+    /// Begins with the jobs that a start has found to be queued, or could not read.
     pub(super) fn new(inherited: impl IntoIterator<Item = JobId>) -> Self {
         Self { inherited: inherited.into_iter().collect(), ..Self::default() }
     }
@@ -43,6 +45,18 @@ impl Claims {
         if self.newest.get(&caller.agent) == Some(&caller.session) {
             self.newest.remove(&caller.agent);
         }
+        self.resend.retain(|_, session| *session != caller.session);
+    }
+
+    /// Takes nothing more of a job on this connection: its agent comes back, is told what is durable, and sends what follows.
+    /// What comes behind something that was not taken may be the job's end.
+    pub(super) fn demand_resend(&mut self, caller: &Caller, job: &JobId) {
+        self.resend.insert(job.clone(), caller.session);
+    }
+
+    /// A connection is told what is durable of a job.
+    pub(super) fn told(&mut self, job: &JobId) {
+        self.resend.remove(job);
     }
 
     /// A job is about to be sent to an agent.
@@ -55,6 +69,7 @@ impl Claims {
     pub(super) fn forget(&mut self, job: &JobId) {
         self.inherited.remove(job);
         self.offers.remove(job);
+        self.resend.remove(job);
     }
 
     /// Whether a job that an agent says it holds is its own; `recorded` is the agent in the job's record.
@@ -68,7 +83,7 @@ impl Claims {
     /// Lets through what a job's agent says on its newest connection.
     ///
     /// # Errors
-    /// `PermissionDenied` with the reason.
+    /// `PermissionDenied` with the reason; `WouldBlock` for a job of which the agent has to send everything anew.
     pub(super) fn admit(&self, caller: &Caller, job: &JobId, recorded: Option<&str>) -> io::Result<()> {
         let denied = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         if self.newest.get(&caller.agent) != Some(&caller.session) {
@@ -76,6 +91,9 @@ impl Claims {
         }
         if self.owner(job, recorded) != Some(&*caller.agent) {
             return denied("it is not this agent's");
+        }
+        if self.resend.get(job) == Some(&caller.session) {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(())
     }
@@ -125,6 +143,25 @@ mod tests {
         assert!(claims.admit(&new, &job("j#1"), Some("a")).is_ok());
         claims.left(&new);
         assert!(claims.admit(&new, &job("j#1"), Some("a")).is_err(), "nor from one that has ended");
+    }
+
+    #[test]
+    fn what_has_to_be_sent_anew_is_taken_on_another_connection_or_behind_a_new_answer() {
+        let mut claims = Claims::default();
+        let (old, new) = (caller("a", 1), caller("a", 2));
+        let blocked = |claims: &Claims, caller, name| {
+            claims.admit(caller, &job(name), Some("a")).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        };
+        assert!(claims.hello(&old));
+        claims.demand_resend(&old, &job("j#1"));
+        assert_eq!([blocked(&claims, &old, "j#1"), blocked(&claims, &old, "j#2")], [true, false]);
+        assert!(claims.hello(&new));
+        assert!(claims.admit(&new, &job("j#1"), Some("a")).is_ok());
+        claims.demand_resend(&new, &job("j#1"));
+        claims.left(&old);
+        assert!(blocked(&claims, &new, "j#1"));
+        claims.told(&job("j#1"));
+        assert!(claims.admit(&new, &job("j#1"), Some("a")).is_ok());
     }
 
     #[test]

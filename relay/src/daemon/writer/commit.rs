@@ -152,8 +152,14 @@ impl Writer {
 
     /// Sends the answers that waited for the commit, without the jobs that failed.
     fn answer(&mut self, failed: &BTreeMap<JobId, io::Error>) {
-        for (mut durable, reply) in self.answers.drain(..) {
-            durable.retain(|durable| durable.closed || !failed.contains_key(&durable.job));
+        for (caller, mut durable, reply) in self.answers.drain(..) {
+            durable.retain(|durable| {
+                let is_known = durable.closed || !failed.contains_key(&durable.job);
+                if !is_known {
+                    self.claims.demand_resend(&caller, &durable.job);
+                }
+                is_known
+            });
             // Whoever asked may have gone away.
             let _ = reply.send(durable);
         }

@@ -7,6 +7,7 @@ use common::event::{Event, EventBody};
 use common::event_line::{EventLine, LineError, Source};
 use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
+use jiff::Timestamp;
 
 use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
@@ -52,8 +53,13 @@ impl OpenJob {
     ///
     /// # Errors
     /// `NotFound` for a job that is unknown or has ended; otherwise the failing call.
-    pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::Result<Self> {
-        let found = repair::open(registry, job, ids)?;
+    pub(super) fn open(
+        registry: &Registry,
+        job: &JobId,
+        ids: &mut EventIds,
+        now: Timestamp,
+    ) -> io::Result<Self> {
+        let found = repair::open(registry, job, ids, now)?;
         if found.record.state.is_final() {
             if found.stale {
                 registry.record(job).replace(&found.record.to_bytes()?, Durability::Cached)?;
@@ -142,6 +148,10 @@ impl OpenJob {
         }
         for (seq, event) in (first_seq..).zip(batch) {
             if seq > last {
+                // A relay that has ended the job by itself a moment ago did not have this yet.
+                if self.record.state.is_final() {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
                 self.push(epoch, seq, Source::Agent, event, ids)?;
             } else if !self.is_repeat(epoch, seq, event)? {
                 let job = &self.record.job;
@@ -163,12 +173,12 @@ impl OpenJob {
     ///
     /// # Errors
     /// When there is no id for it.
-    pub(super) fn take_own(&mut self, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
+    pub(super) fn take_own(&mut self, at: Timestamp, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
         if self.record.state.is_final() {
             return Ok(());
         }
         let owed = is_urgent(&body).then(|| body.clone());
-        self.push_own(Event { at: crate::time::now(), body }, ids)?;
+        self.push_own(Event { at, body }, ids)?;
         self.owed.extend(owed);
         Ok(())
     }
@@ -286,7 +296,9 @@ impl OpenJob {
     pub(super) fn acknowledge(&mut self) {
         let receipt = self.receipt();
         for receipts in self.promised.drain(..) {
-            receipts.post(self.record.job.clone(), receipt.clone());
+            // An acknowledgement in place of a refusal would let the agent forget what was refused.
+            let is_refusal = |receipt: &Receipt| receipt.problem.is_some();
+            receipts.post_unless(self.record.job.clone(), receipt.clone(), is_refusal);
         }
     }
 

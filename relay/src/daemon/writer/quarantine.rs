@@ -37,8 +37,10 @@ struct Apart {
 impl Quarantine {
     /// Sets a job apart, and has its agent wait. Returns whether this is news.
     pub(super) fn set_apart(&mut self, job: &JobId, receipts: Receipts, now: Instant) -> bool {
-        let known = self.jobs.get(job);
-        if known.is_some_and(|apart| apart.receipts.is_some()) {
+        let known = self.jobs.get_mut(job);
+        if let Some(Apart { receipts: Some(waiting), .. }) = known {
+            // It may have come back on another connection: the one that is told has to be there.
+            *waiting = receipts;
             return false;
         }
         let pause = known.map_or(SHORTEST, |apart| (apart.pause * 2).min(LONGEST));
@@ -46,9 +48,11 @@ impl Quarantine {
         true
     }
 
-    /// The files of a job work.
+    /// The files of a job work, as a commit has shown. Whatever that was of, an agent that still waits sends everything anew.
     pub(super) fn heal(&mut self, job: &JobId) {
-        self.jobs.remove(job);
+        if let Some(receipts) = self.jobs.remove(job).and_then(|apart| apart.receipts) {
+            send_anew(job, &receipts);
+        }
     }
 
     /// When to look at a job again.
@@ -69,8 +73,12 @@ impl Quarantine {
             apart.pause = (apart.pause * 2).min(LONGEST);
             apart.due = now + apart.pause;
         } else if let Some(receipts) = apart.receipts.take() {
-            let problem = Some("its files can be read again".to_owned());
-            receipts.post(job.clone(), Receipt { problem, ..Receipt::default() });
+            send_anew(job, &receipts);
         }
     }
+}
+
+fn send_anew(job: &JobId, receipts: &Receipts) {
+    let problem = Some("its files can be read again".to_owned());
+    receipts.post(job.clone(), Receipt { problem, ..Receipt::default() });
 }

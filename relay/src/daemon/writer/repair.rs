@@ -9,6 +9,7 @@ use common::event::{Event, EventBody};
 use common::event_line::{EventLine, Source};
 use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
+use jiff::Timestamp;
 
 use super::ids::EventIds;
 use super::sums::Sums;
@@ -38,7 +39,12 @@ pub(super) struct Opened {
 /// # Errors
 /// `NotFound` for an unknown job; `Unsupported` for a record or a log of a newer program, which are left as they are;
 /// otherwise the failing call.
-pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::Result<Opened> {
+pub(super) fn open(
+    registry: &Registry,
+    job: &JobId,
+    ids: &mut EventIds,
+    now: Timestamp,
+) -> io::Result<Opened> {
     let on_disk = registry.record(job).read(read::MOST_OF_RECORD).ok();
     let stored: Option<JobRecord> = on_disk.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
     if stored.as_ref().is_some_and(|record| record.schema > SCHEMA) {
@@ -65,7 +71,7 @@ pub(super) fn open(registry: &Registry, job: &JobId, ids: &mut EventIds) -> io::
     }
     let mut len = found.good_bytes;
     if found.bad_lines > 0 {
-        len = set_aside(registry, job, &found, &mut fold, ids)?;
+        len = set_aside(registry, job, &found, &mut fold, (ids, now))?;
     }
     let record = fold.record.ok_or(io::ErrorKind::NotFound)?;
     let stale = on_disk.as_deref() != Some(&record.to_bytes()?);
@@ -136,7 +142,7 @@ fn set_aside(
     job: &JobId,
     found: &Found,
     fold: &mut Fold,
-    ids: &mut EventIds,
+    (ids, now): (&mut EventIds, Timestamp),
 ) -> io::Result<u64> {
     let path = registry.events(job);
     let aside = keep(&path)?;
@@ -159,7 +165,7 @@ fn set_aside(
         seq: fold.own_seq + 1,
         source: Source::Relay,
         event: Some(Event {
-            at: crate::time::now(),
+            at: now,
             body: EventBody::Warning { message: common::text::truncate(&message, common::event::MAX_TEXT) },
         }),
     };

@@ -21,6 +21,7 @@ use crate::daemon::input::Caller;
 use crate::daemon::subscribe::Feed;
 use crate::registry::atomic::Durability;
 use crate::registry::{Registry, dir, event_log, outbox, read};
+use crate::time::Clock;
 
 fn registry() -> (tempfile::TempDir, Registry) {
     let dir = tempfile::tempdir().unwrap();
@@ -48,7 +49,8 @@ fn launch(registry: &Registry, job: &str) -> JobId {
 
 fn open(registry: &Registry) -> (Writer, Changes) {
     let changes = Board::new();
-    (Writer::open(registry.clone(), changes.clone(), Feed::new()).unwrap().0, changes)
+    let (clock, feed) = (Clock::new(None), Feed::new());
+    (Writer::open(registry.clone(), clock, changes.clone(), feed, Instant::now()).unwrap().0, changes)
 }
 
 /// The connection of the agent that a job was offered to.
@@ -314,18 +316,24 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
     let told = held(&mut writer, &[&bad, &good]);
     assert_eq!(told.iter().map(|held| (&held.job, held.closed)).collect::<Vec<_>>(), [(&good, false)]);
 
-    let receipts: Receipts = Board::new();
     let now = Instant::now();
-    let command = Command::Events {
-        caller: caller(&mut writer, &bad),
-        job: bad.clone(),
-        epoch: 1,
-        first_seq: 1,
-        batch: vec![said("one")],
-        receipts: receipts.clone(),
+    let sends_bad = |writer: &mut Writer, receipts: &Receipts| {
+        let command = Command::Events {
+            caller: caller(writer, &bad),
+            job: bad.clone(),
+            epoch: 1,
+            first_seq: 1,
+            batch: vec![said("one")],
+            receipts: receipts.clone(),
+        };
+        writer.write([command], now);
     };
-    writer.write([command], now);
-    assert_eq!(taken(&receipts), BTreeMap::new(), "it waits, and its connection goes on");
+    let (lost, receipts): (Receipts, Receipts) = (Board::new(), Board::new());
+    // Its agent comes back on another connection meanwhile.
+    for board in [&lost, &receipts] {
+        sends_bad(&mut writer, board);
+        assert_eq!(taken(board), BTreeMap::new(), "it waits, and its connection goes on");
+    }
     assert_eq!(send(&mut writer, &good, 1, 1, vec![said("one")]).unwrap().seq, 1);
 
     let look = writer.due().unwrap();
@@ -339,6 +347,105 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
     assert_eq!(problem, "its files can be read again");
     assert_eq!(held(&mut writer, &[&bad, &good]).len(), 2);
     assert_eq!(send(&mut writer, &bad, 1, 1, vec![said("one")]).unwrap().seq, 1);
+}
+
+#[test]
+fn an_agent_that_waits_for_a_bad_file_sends_everything_anew_whatever_shows_that_the_file_works() {
+    let (_dir, registry) = registry();
+    let bad = launch(&registry, "a#1");
+    let record = fs::read(registry.record(&bad)).unwrap();
+    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
+    fs::write(registry.record(&bad), newer).unwrap();
+    let (mut writer, _) = open(&registry);
+    let receipts: Receipts = Board::new();
+    let command = Command::Events {
+        caller: caller(&mut writer, &bad),
+        job: bad.clone(),
+        epoch: 1,
+        first_seq: 1,
+        batch: vec![said("one")],
+        receipts: receipts.clone(),
+    };
+    writer.write([command], Instant::now());
+    fs::write(registry.record(&bad), record).unwrap();
+    // Something else of the job is recorded before anybody looks.
+    writer.write([Command::Adopt(bad.clone())], Instant::now());
+    let problem = taken(&receipts).remove(&bad).unwrap().problem.unwrap();
+    assert_eq!(problem, "its files can be read again");
+}
+
+fn events(caller: &Caller, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> Command {
+    let (caller, job, receipts) = (caller.clone(), job.clone(), to.clone());
+    Command::Events { caller, job, epoch: 1, first_seq, batch: vec![event], receipts }
+}
+
+#[test]
+fn a_refusal_is_told_whatever_else_becomes_durable_with_it() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let sent = [said("one"), said("another")].map(|event| events(&from, &job, 1, event, &receipts));
+    writer.write(sent, Instant::now());
+    let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
+    assert_eq!(problem, "event 1 of a#1, epoch 1, is here with another content");
+}
+
+#[test]
+fn nothing_follows_an_end_that_the_relay_records_in_the_same_commit() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let (mut writer, _) = open(&registry);
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let end = Command::Own { job: job.clone(), body: Box::new(finished().body) };
+    writer.write([end, events(&from, &job, 1, said("late"), &receipts)], Instant::now());
+    assert_eq!(texts(&registry, &job), ["queued", "finished"]);
+    let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
+    assert_eq!(problem, "it is unknown here, or has ended");
+}
+
+#[test]
+fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back() {
+    let (_dir, registry) = registry();
+    let job = launch(&registry, "a#1");
+    let record = fs::read(registry.record(&job)).unwrap();
+    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
+    fs::write(registry.record(&job), newer).unwrap();
+    let (mut writer, _) = open(&registry);
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let output = || {
+        let (caller, job, receipts) = (from.clone(), job.clone(), receipts.clone());
+        Command::Output { caller, job, epoch: 1, offset: 0, bytes: b"its cause\n".to_vec(), receipts }
+    };
+    writer.write([output()], Instant::now());
+    // Its files can be read again before anybody looks.
+    fs::write(registry.record(&job), record).unwrap();
+    let end = || events(&from, &job, 1, finished(), &receipts);
+    writer.write([end()], Instant::now());
+    assert_eq!(read::load(&registry, &job).unwrap().record.state, State::Queued);
+    assert!(taken(&receipts).remove(&job).unwrap().problem.is_some(), "it is told to come back");
+
+    assert_eq!(held(&mut writer, &[&job]).iter().map(|held| held.output).collect::<Vec<_>>(), [0]);
+    writer.write([output(), end()], Instant::now());
+    assert_eq!(read::load(&registry, &job).unwrap().record.state, State::Completed);
+    assert_eq!(fs::read_to_string(registry.log(&job).path()).unwrap(), "its cause\n");
+}
+
+#[test]
+fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
+    let (_dir, registry) = registry();
+    let bad = launch(&registry, "a#1");
+    let record = fs::read(registry.record(&bad)).unwrap();
+    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
+    fs::write(registry.record(&bad), newer).unwrap();
+    let (mut writer, _) = open(&registry);
+    fs::write(registry.record(&bad), record).unwrap();
+    let (reply, mut durable) = oneshot::channel();
+    let jobs = vec![JobProgress { job: bad.clone(), epoch: 1, last_seq: 9 }];
+    let caller = Caller { agent: "agent".into(), session: 1 };
+    writer.write([Command::Durable { caller, jobs, reply }], Instant::now());
+    let told: Vec<bool> = durable.try_recv().unwrap().iter().map(|held| held.closed).collect();
+    assert_eq!(told, [false], "the relay that died had offered it");
 }
 
 /// Ends so many jobs.

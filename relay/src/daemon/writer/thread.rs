@@ -22,8 +22,10 @@ use super::quarantine::Quarantine;
 use super::recover;
 use super::room::Room;
 use super::spec;
+use crate::daemon::input::Caller;
 use crate::daemon::subscribe::Feed;
 use crate::registry::Registry;
+use crate::time::Clock;
 
 /// Commands that may wait: a full batch (256 events) from each of a few connections. Whoever sends one more waits.
 const QUEUE: usize = 64;
@@ -32,6 +34,7 @@ const GROUP: usize = 64;
 
 pub(in crate::daemon) struct Writer {
     pub(super) registry: Registry,
+    pub(super) clock: Clock,
     pub(super) ids: EventIds,
     pub(super) archive: Archive,
     pub(super) room: Room,
@@ -49,7 +52,7 @@ pub(in crate::daemon) struct Writer {
     /// When they are tried again.
     pub(super) owed_due: Option<Instant>,
     /// Answers that wait for the commit, with the jobs that they are about.
-    pub(super) answers: Vec<(Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
+    pub(super) answers: Vec<(Caller, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
     pub(super) flushes: Vec<oneshot::Sender<()>>,
     pub(super) changes: Changes,
     pub(super) feed: Feed,
@@ -62,19 +65,20 @@ pub(in crate::daemon) struct Writer {
 /// When the registry can't be read or repaired.
 pub(in crate::daemon) fn start(
     registry: Registry,
+    clock: Clock,
     changes: Changes,
     feed: Feed,
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
-    let (writer, active) = Writer::open(registry, changes, feed)?;
+    let (writer, active) = Writer::open(registry, clock, changes, feed, Instant::now())?;
     let (commands, queue) = mpsc::channel(QUEUE);
-    // For its clock alone. Of its own, because the daemon's ends before this thread does.
-    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    // For its timer alone. Of its own, because the daemon's ends before this thread does.
+    let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread =
-        std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &clock))?;
+        std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &timer))?;
     Ok((WriterHandle { commands }, thread, active))
 }
 
-fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, clock: &tokio::runtime::Runtime) {
+fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, timer: &tokio::runtime::Runtime) {
     let mut group = Vec::with_capacity(GROUP);
     loop {
         let taken = match writer.due() {
@@ -82,7 +86,7 @@ fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, clock: &tokio::ru
             // Cancel-safe: nothing was taken when the time is up.
             Some(due) => {
                 let next = async { timeout_at(due.into(), queue.recv_many(&mut group, GROUP)).await };
-                let Ok(taken) = clock.block_on(next) else {
+                let Ok(taken) = timer.block_on(next) else {
                     writer.tick(Instant::now());
                     continue;
                 };
@@ -103,10 +107,11 @@ impl Writer {
     /// When the registry can't be read.
     pub(in crate::daemon) fn open(
         registry: Registry,
+        clock: Clock,
         changes: Changes,
         feed: Feed,
+        now: Instant,
     ) -> io::Result<(Self, Vec<JobRecord>)> {
-        let now = Instant::now();
         let found = recover::look(&registry)?;
         let mut writer = Self {
             ids: EventIds::load(&registry)?,
@@ -125,15 +130,19 @@ impl Writer {
             changes,
             feed,
             registry,
+            clock,
         };
-        let mut ended = found.ended;
+        let (mut ended, mut unreadable) = (found.ended, Vec::new());
         for job in found.others {
             match writer.job(&job) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     writer.found_ended(&job);
                     ended.push((Timestamp::UNIX_EPOCH, job));
                 }
-                Err(e) => tracing::error!("{job} can't be recovered: {e}"),
+                Err(e) => {
+                    tracing::error!("{job} can't be recovered: {e}");
+                    unreadable.push(job);
+                }
                 Ok(_) => {}
             }
         }
@@ -148,7 +157,8 @@ impl Writer {
         writer.archive.trim(&writer.registry);
         let active: Vec<JobRecord> = writer.open.values().map(|open| open.record().clone()).collect();
         let queued = active.iter().filter(|record| record.state == State::Queued);
-        writer.claims = Claims::new(queued.map(|record| record.job.clone()));
+        // An agent may have one whose record, once it can be read, tells of none.
+        writer.claims = Claims::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, active))
     }
 

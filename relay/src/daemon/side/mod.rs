@@ -3,34 +3,58 @@
 //!
 //! ```text
 //! frame ──► take ──(queue)──► commit ──► Welcome, acks, Start │ close
+//! time ───► pass ──(heartbeat)──► requests, lost hints, agents that are away, pings, silent connections
 //! ```
+//!
+//! * [`regular`]: what time brings.
+//!
+//! A [`Planted`] bug is one of this driver's own: what the daemon had wrong once. No program of the product has it.
+
+mod regular;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::ids::JobId;
 use common::job::{CodexSettings, JobSpec, Limits, Runner, SPEC_SCHEMA};
 use common::rule::{OnLimit, OnLoop};
 use common::wire::{AgentFrame, Durable, Hello, RelayFrame};
 use futures_util::FutureExt;
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use super::absent::Absent;
 use super::board::Board;
 use super::dispatch::{Action, AgentId, Dispatch};
 use super::input::Caller;
+use super::silence::Silence;
 use super::subscribe::Feed;
 use super::writer::{Changes, Command, Receipt, Writer};
 use crate::registry::Registry;
 use crate::registry::create::{Created, Draft, create};
+use crate::registry::lease::Holder;
+use crate::time::Clock;
+
+/// A mistake that the simulation has to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// An agent that said it is full is asked again only when an end of it is recorded.
+    FullUntilAnEnd,
+    /// A request to end a daemon is obeyed by whichever finds it.
+    AnyonesRequest,
+    /// One job that can't be read drops the answer to the whole hello.
+    WholeHello,
+}
 
 /// A relay whose time goes on only when it is told to.
 pub struct RelaySide {
     registry: Registry,
     writer: Writer,
+    clock: Clock,
+    holder: Holder,
     dispatch: Dispatch,
+    absent: Absent,
     changes: Changes,
     queue: VecDeque<Command>,
     connections: BTreeMap<u64, Connection>,
@@ -38,10 +62,18 @@ pub struct RelaySide {
     newest: BTreeMap<AgentId, u64>,
     /// What the clock says: it goes on only in [`RelaySide::pass`].
     now: Instant,
+    heartbeat: Instant,
+    /// Jobs in the registry that need no look any more.
+    known: BTreeSet<JobId>,
+    /// A request has ended it.
+    is_down: bool,
+    planted: Option<Planted>,
 }
 
 struct Connection {
     caller: Caller,
+    silence: Silence,
+    ping: Instant,
     hello: Hello,
     receipts: Board<JobId, Receipt>,
     durable: Option<oneshot::Receiver<Vec<Durable>>>,
@@ -61,22 +93,43 @@ impl RelaySide {
     ///
     /// # Errors
     /// The registry can't be read or repaired.
-    #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
     pub fn open(root: &Path) -> io::Result<Self> {
+        Self::open_with(root, Clock::new(None), None)
+    }
+
+    /// The same with this clock, which goes on with the scale of an earlier relay, and perhaps a bug.
+    ///
+    /// # Errors
+    /// As there.
+    #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
+    pub fn open_with(root: &Path, clock: Clock, planted: Option<Planted>) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let registry = Registry::of(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
         let changes = Changes::new();
-        let (writer, active) = Writer::open(registry.clone(), changes.clone(), Feed::new())?;
+        // Only its distance from later ones counts.
+        let now = Instant::now();
+        let (writer, active) =
+            Writer::open(registry.clone(), clock.clone(), changes.clone(), Feed::new(), now)?;
+        if active.is_empty() {
+            clock.set_by_wall_clock();
+        }
         let mut side = Self {
             registry,
             writer,
+            holder: Holder { pid: 1, started_at: clock.now() },
+            clock,
             dispatch: Dispatch::default(),
+            absent: Absent::default(),
             changes,
             queue: VecDeque::new(),
             connections: BTreeMap::new(),
             newest: BTreeMap::new(),
-            now: Instant::now(),
+            now,
+            heartbeat: now,
+            known: active.iter().map(|record| record.job.clone()).collect(),
+            is_down: false,
+            planted,
         };
         let mut said = Vec::new();
         for record in &active {
@@ -85,6 +138,7 @@ impl RelaySide {
         }
         for agent in side.dispatch.holders() {
             let actions = side.dispatch.agent_down(&agent, "the relay was started anew");
+            side.absent.gone(agent, side.time());
             side.act(actions, &mut said);
         }
         Ok(side)
@@ -97,7 +151,7 @@ impl RelaySide {
     pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
         let draft = Draft {
             name: name.parse().map_err(|_| io::Error::other("no name of a job"))?,
-            at: Timestamp::UNIX_EPOCH,
+            at: self.clock.now(),
             spec: &spec,
             workspace: "/w".to_owned(),
             engine: "local".to_owned(),
@@ -105,6 +159,7 @@ impl RelaySide {
             key: None,
         };
         let (Created::New(job) | Created::Existing(job)) = create(&self.registry, &draft)?;
+        self.known.insert(job.clone());
         self.queue.push_back(Command::Adopt(job.clone()));
         Ok(job)
     }
@@ -119,7 +174,9 @@ impl RelaySide {
             self.greet(id, *hello);
             return Ok(said);
         }
-        let connection = self.connections.get(&id).ok_or("the first frame was no hello")?;
+        let now = self.time();
+        let connection = self.connections.get_mut(&id).ok_or("the first frame was no hello")?;
+        connection.silence = Silence::since(now);
         let (caller, receipts) = (connection.caller.clone(), connection.receipts.clone());
         let newest = self.newest.get(&caller.agent) == Some(&id);
         match frame {
@@ -150,7 +207,9 @@ impl RelaySide {
         let (reply, durable) = oneshot::channel();
         let jobs = hello.jobs.clone();
         self.queue.push_back(Command::Durable { caller: caller.clone(), jobs, reply });
-        let connection = Connection { caller, hello, receipts: Board::new(), durable: Some(durable) };
+        let (silence, ping) = (Silence::since(self.time()), self.now);
+        let connection =
+            Connection { caller, silence, ping, hello, receipts: Board::new(), durable: Some(durable) };
         self.connections.insert(id, connection);
     }
 
@@ -159,12 +218,18 @@ impl RelaySide {
         !self.queue.is_empty()
     }
 
-    /// Lets time go on, and does what becomes due.
-    pub fn pass(&mut self, time: Duration) {
-        self.now += time;
-        if self.writer.due().is_some_and(|due| due <= self.now) {
-            self.writer.tick(self.now);
-        }
+    /// The name of this daemon in requests.
+    pub fn holder(&self) -> Holder {
+        self.holder.clone()
+    }
+
+    /// True once a request has ended it.
+    pub fn is_down(&self) -> bool {
+        self.is_down
+    }
+
+    fn time(&self) -> tokio::time::Instant {
+        self.now.into()
     }
 
     /// Writes at most `most` of what waits, as one group, and gives what is to be sent then.
@@ -210,6 +275,9 @@ impl RelaySide {
             }
         };
         connection.durable = None;
+        if self.planted == Some(Planted::WholeHello) && durable.len() < connection.hello.jobs.len() {
+            return said.push((id, Said::Closed("the registry can't be read".to_owned())));
+        }
         let (hello, agent) = (connection.hello.clone(), connection.caller.agent.clone());
         let closed: BTreeSet<_> =
             durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
@@ -217,7 +285,12 @@ impl RelaySide {
         let held = held.map(|held| held.job.clone()).collect();
         said.push((
             id,
-            Said::Frame(RelayFrame::Welcome { protocol: hello.protocol_max, durable, fate: None }),
+            Said::Frame(RelayFrame::Welcome {
+                protocol: hello.protocol_max,
+                durable,
+                fate: None,
+                now: self.clock.now(),
+            }),
         ));
         let older = self.newest.get(&agent).copied();
         if older.is_some_and(|newest| newest > id) {
@@ -225,6 +298,7 @@ impl RelaySide {
         }
         self.newest.insert(agent.clone(), id);
         said.extend(older.map(|old| (old, Said::Closed("a newer connection took over".to_owned()))));
+        self.absent.back(&agent, None, self.now.into());
         let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
         let actions = self.dispatch.agent_up(&agent, capacity, &held);
         self.act(actions, said);
@@ -253,6 +327,7 @@ impl RelaySide {
         let caller = connection.caller;
         if self.newest.get(&caller.agent) == Some(&id) {
             self.newest.remove(&caller.agent);
+            self.absent.gone(caller.agent.clone(), self.now.into());
             let actions = self.dispatch.agent_down(&caller.agent, "it was cut");
             self.act(actions, &mut said);
         }
@@ -271,6 +346,10 @@ impl RelaySide {
                 }
                 Action::Cancel { agent, job, grace_ms } => {
                     self.tell(&agent, RelayFrame::Cancel { job, grace_ms }, said);
+                }
+                Action::Reconnect { agent } => {
+                    let closed = Said::Closed("the files of one of its jobs can be read again".to_owned());
+                    said.extend(self.newest.get(&agent).map(|id| (*id, closed)));
                 }
                 Action::Record { job, body } => {
                     self.queue.push_back(Command::Own { job, body: Box::new(body) });

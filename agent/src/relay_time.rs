@@ -1,0 +1,143 @@
+//! The relay's time, as the agent tells it.
+//!
+//! ```text
+//!  agent starts: the own wall clock ──welcome──► the relay's time ──welcome──► …
+//!                                                     └── a job is taken: it keeps this scale to its end
+//! ```
+//!
+//! Clocks of two machines differ, and clocks are set while jobs run. Events of one job are stamped on one scale that goes on
+//! with the monotonic clock, sleep of the machine included.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::time_scale::TimeScale;
+use jiff::Timestamp;
+
+/// Clocks that differ by less are not worth a word.
+const FINE: Duration = Duration::from_secs(2);
+
+/// The relay's time.
+#[derive(Debug)]
+pub(crate) struct RelayTime {
+    scale: Mutex<TimeScale>,
+    machine: Machine,
+}
+
+/// Source of the time.
+#[derive(Debug, Clone)]
+pub(crate) enum Machine {
+    Real,
+    #[cfg(any(test, feature = "internals"))]
+    Given(std::sync::Arc<Mutex<Given>>),
+}
+
+/// A machine's clocks, for tests.
+#[cfg(any(test, feature = "internals"))]
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation's, too"))]
+#[derive(Debug, Clone, Copy)]
+pub struct Given {
+    /// The monotonic one.
+    pub monotonic: Duration,
+    /// The one that people set.
+    pub wall: Timestamp,
+}
+
+impl Machine {
+    fn monotonic(&self) -> Duration {
+        match self {
+            Self::Real => since_boot(),
+            #[cfg(any(test, feature = "internals"))]
+            Self::Given(given) => given.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
+        }
+    }
+
+    fn wall(&self) -> Timestamp {
+        match self {
+            Self::Real => Timestamp::now(),
+            #[cfg(any(test, feature = "internals"))]
+            Self::Given(given) => given.lock().unwrap_or_else(PoisonError::into_inner).wall,
+        }
+    }
+}
+
+impl RelayTime {
+    /// The time of an agent that no relay has welcomed yet: what its own clock says.
+    pub(crate) fn new(machine: Machine) -> Self {
+        let scale = Mutex::new(TimeScale::anchored(machine.wall(), machine.monotonic()));
+        Self { scale, machine }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TimeScale> {
+        self.scale.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reading of the monotonic clock.
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.machine.monotonic()
+    }
+
+    /// The scale for the events of a job that is taken now.
+    pub(crate) fn scale(&self) -> TimeScale {
+        *self.lock()
+    }
+
+    /// The time now, on the scale of a job or on today's.
+    pub(crate) fn now(&self, scale: Option<TimeScale>) -> Timestamp {
+        scale.unwrap_or_else(|| self.scale()).at(self.monotonic())
+    }
+
+    /// A relay that was greeted at the reading `asked` has said that it is `theirs`.
+    pub(crate) fn welcomed(&self, asked: Duration, theirs: Timestamp) {
+        let (heard, wall) = (self.monotonic(), self.machine.wall());
+        let scale = TimeScale::of_other(theirs, asked, heard, wall);
+        *self.lock() = scale;
+        let off = wall.duration_since(scale.at(heard));
+        if off.unsigned_abs() > FINE {
+            let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
+            // To the second: the welcome was under way for a moment.
+            let span = common::duration::short((common::duration::millis(span) + 500) / 1000 * 1000);
+            tracing::warn!("the clock here is {span} {order} the relay's: times are told by the relay's");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Elsewhere only the wall clock counts the machine's sleep.
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_job_keeps_its_scale_however_clocks_are_set_and_relays_change() {
+        let hour = SignedDuration::from_hours(1);
+        let relay = Timestamp::from_second(1_767_323_045).unwrap();
+        let given = Given { monotonic: Duration::from_secs(50), wall: relay - hour };
+        let machine = Arc::new(Mutex::new(given));
+        let time = RelayTime::new(Machine::Given(Arc::clone(&machine)));
+        assert_eq!(time.now(None), relay - hour, "nothing else is known");
+        time.welcomed(Duration::from_secs(50), relay);
+        let job = Some(time.scale());
+
+        machine.lock().unwrap().wall += hour;
+        machine.lock().unwrap().monotonic += Duration::from_secs(12);
+        let later = relay + Duration::from_secs(12);
+        assert_eq!((time.now(None), time.now(job)), (later, later), "the own clock was set");
+        time.welcomed(Duration::from_secs(62), relay + hour * 2);
+        assert_eq!((time.now(None), time.now(job)), (relay + hour * 2, later), "the relay's clock was set");
+    }
+}

@@ -1,0 +1,91 @@
+//! A wall time for every moment of a monotonic clock. Pure.
+//!
+//! A wall clock jumps when somebody sets it, and each machine has its own. Times on one scale never jump and differ by what
+//! has really passed, so ages are counted from them and people can read them.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, Unit};
+
+/// The wall time at which a monotonic clock read zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeScale {
+    origin: Timestamp,
+}
+
+impl TimeScale {
+    /// The scale that says `wall` when the monotonic clock reads `monotonic`.
+    pub fn anchored(wall: Timestamp, monotonic: Duration) -> Self {
+        let origin = wall.checked_sub(monotonic).unwrap_or(Timestamp::UNIX_EPOCH);
+        Self { origin: origin.round(Unit::Millisecond).unwrap_or(origin) }
+    }
+
+    /// The scale that says `origin` when the monotonic clock reads zero.
+    pub fn from_origin(origin: Timestamp) -> Self {
+        Self::anchored(origin, Duration::ZERO)
+    }
+
+    /// The time when the monotonic clock reads zero.
+    pub fn origin(self) -> Timestamp {
+        self.origin
+    }
+
+    /// The time when the monotonic clock reads `monotonic`, to the millisecond.
+    pub fn at(self, monotonic: Duration) -> Timestamp {
+        let whole = Duration::from_millis(crate::duration::millis(monotonic));
+        self.origin.checked_add(whole).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The scale of another machine that said `theirs` at some moment between two readings of the own clock. The own wall
+    /// clock decides where it lies within these bounds, so that machines that agree are left alone however long the answer took.
+    pub fn of_other(theirs: Timestamp, asked: Duration, heard: Duration, own_wall: Timestamp) -> Self {
+        let latest = theirs.checked_add(heard.saturating_sub(asked) + AGREE).unwrap_or(Timestamp::MAX);
+        let agrees = (theirs.checked_sub(AGREE).unwrap_or(Timestamp::MIN)..=latest).contains(&own_wall);
+        Self::anchored(if agrees { own_wall } else { theirs }, heard)
+    }
+}
+
+/// Clocks that differ by less agree: more is never seen between machines that keep time.
+const AGREE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    fn wall(second: i64) -> Timestamp {
+        Timestamp::from_second(1_767_323_045 + second).unwrap()
+    }
+
+    #[test]
+    fn times_on_a_scale_differ_by_what_the_monotonic_clock_counted() {
+        let scale = TimeScale::anchored(wall(0), s(500));
+        assert_eq!((scale.at(s(500)), scale.at(s(512))), (wall(0), wall(12)));
+        assert_eq!(TimeScale::from_origin(scale.origin()), scale);
+    }
+
+    #[test]
+    fn the_other_machine_decides_unless_the_own_clock_agrees_with_it() {
+        // What the other said, when it was asked and heard, the own wall clock then; what the scale says when it was heard.
+        let table = [
+            ("both agree", 0, (10, 10), 0, 0),
+            ("the own clock is 1 h behind", 0, (10, 10), -3600, 0),
+            ("the own clock is 1 h ahead", 0, (10, 10), 3600, 0),
+            ("both agree, and the answer was under way for 40 s", 0, (10, 50), 40, 40),
+            ("the own clock is 1 h behind, and the answer was under way for 40 s", 0, (10, 50), -3560, 0),
+        ];
+        for (case, theirs, (asked, heard), own, told) in table {
+            let scale = TimeScale::of_other(wall(theirs), s(asked), s(heard), wall(own));
+            assert_eq!(scale.at(s(heard)), wall(told), "{case}");
+        }
+    }
+
+    #[test]
+    fn times_beyond_what_can_be_told_are_its_ends() {
+        assert_eq!(TimeScale::anchored(wall(0), Duration::MAX).origin(), Timestamp::UNIX_EPOCH);
+        assert_eq!(TimeScale::from_origin(wall(0)).at(Duration::MAX), Timestamp::MAX);
+    }
+}

@@ -1,0 +1,127 @@
+//! What a relay does because time goes on: regular work, requests, silent connections.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use common::ids::JobId;
+use common::wire::RelayFrame;
+
+use super::{Planted, RelaySide, Said};
+use crate::daemon::absent::Due;
+use crate::daemon::core::HEARTBEAT;
+use crate::daemon::dispatch::AgentId;
+use crate::daemon::writer::Command;
+use crate::registry::read;
+use crate::registry::requests::{self, Request};
+
+impl RelaySide {
+    /// Lets time go on, and does what becomes due.
+    pub fn pass(&mut self, time: Duration) -> Vec<(u64, Said)> {
+        self.now += time;
+        let mut said = Vec::new();
+        if self.writer.due().is_some_and(|due| due <= self.now) {
+            self.writer.tick(self.now);
+        }
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.look_at(id, &mut said);
+        }
+        if self.heartbeat <= self.now {
+            self.heartbeat = self.now + HEARTBEAT;
+            self.tick(&mut said);
+        }
+        said
+    }
+
+    /// Pings a connection, or gives it up.
+    fn look_at(&mut self, id: u64, said: &mut Vec<(u64, Said)>) {
+        let (now, time) = (self.now, self.time());
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.silence.is_over(time) {
+            return said.push((id, Said::Closed("nothing was heard of the agent".to_owned())));
+        }
+        if connection.durable.is_none() && connection.ping <= now {
+            connection.ping = now + common::wire::PING_INTERVAL;
+            said.push((id, Said::Frame(RelayFrame::Ping { nonce: id })));
+        }
+    }
+
+    /// Regular work, as the core does it.
+    fn tick(&mut self, said: &mut Vec<(u64, Said)>) {
+        if self.queue.is_empty() && self.dispatch.is_empty() && self.clock.was_set().is_some() {
+            self.clock.set_by_wall_clock();
+            said.extend(self.newest.values().map(|id| (*id, Said::Closed("the clock was set".to_owned()))));
+        }
+        // In an order that no file system decides.
+        for job in BTreeSet::from_iter(read::jobs(&self.registry).unwrap_or_default()) {
+            self.take_in(&job, said);
+        }
+        self.look(said);
+        let newest = &self.newest;
+        let due = self.absent.due(|agent| newest.contains_key(agent), !newest.is_empty(), self.now.into());
+        for due in due {
+            if let Due::GiveUp(agent) = due {
+                let actions = self.dispatch.give_up(&agent);
+                self.act(actions, said);
+            }
+        }
+        if self.planted != Some(Planted::FullUntilAnEnd) {
+            let actions = self.dispatch.retry();
+            self.act(actions, said);
+        }
+    }
+
+    /// Takes in a job of the registry that is not known yet.
+    fn take_in(&mut self, job: &JobId, said: &mut Vec<(u64, Said)>) {
+        if self.known.contains(job) {
+            return;
+        }
+        let Ok(stored) = read::load(&self.registry, job) else { return };
+        if stored.record.schema > common::record::SCHEMA {
+            return;
+        }
+        self.known.insert(job.clone());
+        if stored.record.state.is_final() {
+            return;
+        }
+        self.queue.push_back(Command::Adopt(job.clone()));
+        let newest = |agent: &AgentId| self.connections.get(self.newest.get(agent)?);
+        let holds = |agent: &AgentId| {
+            newest(agent).is_some_and(|here| here.hello.jobs.iter().any(|held| held.job == *job))
+        };
+        let actions = self.dispatch.found(&stored.record, holds);
+        self.act(actions, said);
+    }
+
+    /// Looks for requests.
+    fn look(&mut self, said: &mut Vec<(u64, Said)>) {
+        for filed in requests::pending(&self.registry).unwrap_or_default() {
+            let obeys = |request: &Request| {
+                request.is_for(&self.holder) || self.planted == Some(Planted::AnyonesRequest)
+            };
+            let done = match filed.request.filter(obeys) {
+                Some(Request::Cancel { job, grace_ms }) => {
+                    self.take_in(&job, said);
+                    match self.dispatch.cancel(&job, grace_ms) {
+                        Some(actions) => {
+                            self.act(actions, said);
+                            false
+                        }
+                        None => {
+                            !matches!(read::load(&self.registry, &job), Err(e) if e.kind() != io::ErrorKind::NotFound)
+                        }
+                    }
+                }
+                Some(Request::Down { .. } | Request::Restart { .. }) => {
+                    self.is_down = true;
+                    true
+                }
+                _ => true,
+            };
+            if done {
+                // One that stays is looked at again.
+                let _ = requests::remove(&self.registry, &filed.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Gives up a connection on which nothing comes any more. Pure.
+//!
+//! ```text
+//!  heard ──DEAD_AFTER──► over
+//!            └─ looked at late: this process was stopped ──SECOND_LOOK──► over
+//! ```
+
+use std::time::Duration;
+
+use common::wire;
+use tokio::time::Instant;
+
+/// A timer that fires later than this says that nothing ran: the runtime looks at sockets and timers far more often.
+const PUNCTUAL: Duration = Duration::from_millis(100);
+/// Time to look at what waits in the sockets of a thousand agents.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// The patience with one connection.
+#[derive(Debug)]
+pub(super) struct Silence {
+    until: Instant,
+}
+
+impl Silence {
+    /// Something was heard.
+    pub(super) fn since(now: Instant) -> Self {
+        Self { until: now + wire::DEAD_AFTER }
+    }
+
+    /// Deadline of the next look.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// True if the other side is gone. After a stop of this process, frames may wait unread: the deadline moves a little.
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        let Some(late) = now.checked_duration_since(self.until) else { return false };
+        if late > PUNCTUAL {
+            self.until = now + SECOND_LOOK;
+        }
+        late <= PUNCTUAL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_comes_late_proves_nothing_and_is_taken_again() {
+        let now = Instant::now();
+        let mut silence = Silence::since(now);
+        let due = silence.until();
+        assert_eq!(due - now, wire::DEAD_AFTER);
+        assert!(!silence.is_over(due - Duration::from_millis(1)));
+        let woken = due + Duration::from_secs(60);
+        assert!(!silence.is_over(woken), "it was stopped");
+        assert!(silence.is_over(silence.until()));
+        assert!(Silence::since(now).is_over(due));
+    }
+}

@@ -1,0 +1,63 @@
+//! The clocks of both machines: what has really passed, and what each wall clock says.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::{SignedDuration, Timestamp};
+
+/// The relay's wall clock at the beginning, in seconds.
+const BEGIN: i64 = 1_767_323_045;
+/// Step and difference of the clocks.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Two machines.
+#[derive(Debug)]
+pub(crate) struct Clocks {
+    /// Time that has really passed.
+    pub(crate) now: Duration,
+    pub(crate) agent: Arc<Mutex<worker_agent::internals::Given>>,
+    pub(crate) relay: Arc<Mutex<relay::internals::Given>>,
+}
+
+/// One of the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    Agent,
+    Relay,
+}
+
+impl Clocks {
+    /// Machines that were booted at different times, and whose clocks may differ by an hour.
+    pub(crate) fn drawn(rng: &mut Rng) -> Self {
+        let wall = Timestamp::from_second(BEGIN).unwrap_or_default();
+        let off = HOUR * rng.i32(-1..=1);
+        let agent =
+            worker_agent::internals::Given { monotonic: Duration::from_secs(7_000), wall: wall + off };
+        let relay = relay::internals::Given { monotonic: Duration::from_secs(90), wall };
+        Self { now: Duration::ZERO, agent: Arc::new(Mutex::new(agent)), relay: Arc::new(Mutex::new(relay)) }
+    }
+
+    /// Time passes everywhere.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
+        (agent.monotonic, agent.wall) = (agent.monotonic + time, agent.wall + time);
+        let mut relay = self.relay.lock().unwrap_or_else(PoisonError::into_inner);
+        (relay.monotonic, relay.wall) = (relay.monotonic + time, relay.wall + time);
+    }
+
+    /// The agent's monotonic clock.
+    pub(crate) fn agent_monotonic(&self) -> Duration {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner).monotonic
+    }
+
+    /// Somebody sets the wall clock of a side, forward or back.
+    pub(crate) fn set(&self, side: Side, forward: bool) {
+        let step = if forward { HOUR } else { -HOUR };
+        match side {
+            Side::Agent => self.agent.lock().unwrap_or_else(PoisonError::into_inner).wall += step,
+            Side::Relay => self.relay.lock().unwrap_or_else(PoisonError::into_inner).wall += step,
+        }
+    }
+}

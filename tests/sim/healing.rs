@@ -1,0 +1,88 @@
+//! After the chaos: nothing is broken any more, and everything has to be delivered.
+
+use common::ids::JobId;
+use worker_agent::internals::AgentSide;
+
+use crate::world::{End, World};
+
+/// Rounds within which everything must be delivered once nothing is broken any more.
+const HEALING: u32 = 500;
+/// Rounds within which every other job must be over while the file of one is still spoiled.
+const WITH_SPOILED: u32 = 200;
+
+impl World {
+    /// No more faults: everything has to be delivered.
+    pub(crate) fn heal<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
+        self.say(|| "healing".to_owned());
+        self.network.mend();
+        // Cut short, a freeze would be none: a gap of two seconds is a busy machine's.
+        while !self.frozen.is_empty() {
+            self.pass(agent)?;
+        }
+        if let Some(spoiled) = self.spoiled.as_ref().map(|spoiled| spoiled.job.clone()) {
+            self.heal_others(&spoiled, agent, end)?;
+            self.mend_record()?;
+        }
+        for _ in 0..HEALING {
+            self.round(agent, end)?;
+            if agent.runs().is_empty() && !self.relay.is_busy() && self.all_ended() {
+                return self.settled();
+            }
+        }
+        let open: Vec<_> = self.model.jobs.keys().filter(|job| !self.relay.book.ended(job)).collect();
+        Err(format!("it does not heal: {open:?} have no end, the spool holds {:?}", agent.runs()))
+    }
+
+    /// Everything that can be done, and a second.
+    fn round<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
+        self.step += 1;
+        for _ in 0..10 {
+            self.pass(agent)?;
+        }
+        self.start_relay()?;
+        self.end_lost(agent);
+        self.finish(agent);
+        self.dial(agent, end)?;
+        while self.send(end)? {}
+        while self.receive()? {}
+        self.commit(usize::MAX)?;
+        while self.hear(agent, end)? {}
+        Ok(())
+    }
+
+    /// While the file of one job is what it must not be, all others come to their end.
+    fn heal_others<'a>(
+        &mut self,
+        spoiled: &JobId,
+        agent: &'a AgentSide,
+        end: &mut End<'a>,
+    ) -> Result<(), String> {
+        for _ in 0..WITH_SPOILED {
+            self.round(agent, end)?;
+            if self.model.jobs.keys().all(|job| job == spoiled || self.relay.book.ended(job)) {
+                return Ok(());
+            }
+        }
+        let open = self.model.jobs.keys().filter(|job| *job != spoiled && !self.relay.book.ended(job));
+        Err(format!("the bad file of {spoiled} hurts others: {:?} have no end", open.collect::<Vec<_>>()))
+    }
+
+    fn all_ended(&self) -> bool {
+        self.model.jobs.keys().all(|job| self.relay.book.ended(job))
+    }
+
+    /// Everything is where it belongs.
+    fn settled(&mut self) -> Result<(), String> {
+        self.relay.rest();
+        let registry = self.relay.registry().to_owned();
+        for (id, job) in &self.model.jobs {
+            self.relay.book.complete(id, job)?;
+            self.relay.book.record(&registry, id)?;
+            job.check_output(
+                id,
+                &std::fs::read(crate::book::file(&registry, id, "log")).unwrap_or_default(),
+            )?;
+        }
+        Ok(())
+    }
+}

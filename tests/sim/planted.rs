@@ -1,0 +1,88 @@
+//! Bugs that the simulation must find: each was in the product once, or nearly. They are planted into what drives the real
+//! parts, so that no program of the product can have one.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use relay_tests::harness::figures::figure;
+use worker_agent::internals::Planted as OfAgent;
+
+use relay::internals::Planted as OfRelay;
+
+use crate::seed;
+
+/// Seeds within which each has to be found.
+const SEEDS: u64 = 1_000;
+
+/// At most one bug.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Planted {
+    pub(crate) agent: Option<OfAgent>,
+    pub(crate) relay: Option<OfRelay>,
+}
+
+fn of_relay(bug: OfRelay) -> Planted {
+    Planted { relay: Some(bug), ..Planted::default() }
+}
+
+fn of_agent(bug: OfAgent) -> Planted {
+    Planted { agent: Some(bug), ..Planted::default() }
+}
+
+/// The first seed that fails with a bug, and how.
+fn first_failure(planted: Planted) -> Option<(u64, String)> {
+    let (next, found) = (AtomicU64::new(0), Mutex::new(None::<(u64, String)>));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= SEEDS || found.lock().expect("no panic").is_some() {
+                        return;
+                    }
+                    if let Err(error) = seed(number, planted) {
+                        let mut found = found.lock().expect("no panic");
+                        if found.as_ref().is_none_or(|(first, _)| number < *first) {
+                            *found = Some((number, error));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().expect("no panic")
+}
+
+/// A bug, and a part of what the simulation says when it finds it.
+fn check(name: &str, planted: Planted, words: &str) {
+    let Some((number, error)) = first_failure(planted) else {
+        panic!("{name}: not found within {SEEDS} seeds");
+    };
+    figure(&format!("N17: planted: {name}: found at seed {number} of {SEEDS}"));
+    assert!(error.contains(words), "{name}: found as something else: {error}");
+}
+
+#[test]
+fn an_agent_that_is_asked_again_only_after_an_end_is_found() {
+    check("a full agent is never asked again", of_relay(OfRelay::FullUntilAnEnd), "have no end");
+}
+
+#[test]
+fn a_left_request_that_ends_another_relay_is_found() {
+    check("a left request is obeyed", of_relay(OfRelay::AnyonesRequest), "meant for another");
+}
+
+#[test]
+fn a_job_that_takes_the_others_out_of_a_hello_is_found() {
+    check("one bad job drops the hello", of_relay(OfRelay::WholeHello), "hurts others");
+}
+
+#[test]
+fn an_age_from_the_other_sides_wall_clock_is_found() {
+    check("ages by the agent's wall clock", of_agent(OfAgent::OwnWallClock), "by the clock of its log");
+}
+
+#[test]
+fn frozen_time_that_counts_for_a_limit_is_found() {
+    check("frozen time counts for limits", of_agent(OfAgent::FrozenTimeCounts), "before its limit");
+}

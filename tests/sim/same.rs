@@ -1,0 +1,92 @@
+//! The same seed does the same: every step, every line and record of the registry, whatever else the machine does meanwhile.
+
+use std::cell::RefCell;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use relay_tests::harness::figures::figure;
+
+use crate::disk::lengths;
+use crate::planted::Planted;
+use crate::trace::Trace;
+use crate::{folder, play, seeds};
+
+/// One number for all that a seed did. Its copies are one.
+#[derive(Debug, Clone)]
+pub(crate) struct Digest {
+    state: Rc<RefCell<DefaultHasher>>,
+    /// Name of the seed's folder, which differs each time.
+    folder: String,
+}
+
+impl Digest {
+    fn new(folder: &Path) -> Self {
+        Self { state: Rc::default(), folder: folder.display().to_string() }
+    }
+
+    pub(crate) fn add(&self, text: &str) {
+        text.replace(&self.folder, "").hash(&mut *self.state.borrow_mut());
+    }
+
+    /// Adds what the registry holds.
+    fn add_registry(&self, registry: &Path) {
+        for path in lengths(registry).keys().filter(|path| path.parent() == Some(registry)) {
+            let Ok(text) = fs::read_to_string(path) else { continue };
+            self.add(&path.display().to_string());
+            // A line's checksum counts the folder's name.
+            text.lines().for_each(|line| self.add(line.split(",\"crc\":").next().unwrap_or_default()));
+        }
+    }
+
+    fn value(&self) -> u64 {
+        self.state.borrow().finish()
+    }
+}
+
+/// Plays a seed and gives the digest of it.
+fn digest(seed: u64) -> u64 {
+    let folder = folder();
+    let digest = Digest::new(folder.path());
+    let played = play(seed, folder.path(), Planted::default(), Trace::Digested(digest.clone()));
+    digest.add(&format!("{played:?}"));
+    digest.add_registry(&folder.path().join("project/platform/workers"));
+    digest.value()
+}
+
+/// The digests of all seeds up to this number, by seed.
+fn digests(seeds: u64) -> Vec<u64> {
+    let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= seeds {
+                        return;
+                    }
+                    let digest = digest(number);
+                    found.lock().expect("no panic").push((number, digest));
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().expect("no panic");
+    found.sort_unstable();
+    found.into_iter().map(|(_, digest)| digest).collect()
+}
+
+#[test]
+fn the_same_seed_does_the_same() {
+    let seeds = seeds(100, 1_000);
+    let (first, second) = (digests(seeds), digests(seeds));
+    let different = first.iter().zip(&second).enumerate().filter(|(_, (first, second))| first != second);
+    let different: Vec<usize> = different.map(|(seed, _)| seed).collect();
+    assert!(different.is_empty(), "seeds that do something else the second time: {different:?}");
+    let mut all = DefaultHasher::new();
+    first.hash(&mut all);
+    figure(&format!("N17: {seeds} seeds played twice, the same both times, digest {:016x}", all.finish()));
+}
