@@ -145,7 +145,9 @@ impl FileRef {
     }
 
     fn read_opened(&self, file: File, most: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+        // With room for one byte more the end is seen without another allocation.
+        let expected = file.metadata()?.len().min(most).saturating_add(1);
+        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
         file.take(most + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > most {
             let text = format!("{} has more than {most} bytes and is not read: remove it", self.display());

@@ -9,8 +9,10 @@ use super::{Registry, layout, staged};
 
 /// Removes it, wherever it is. Called by a daemon that starts; what can't be removed stays until the next time.
 pub fn remove(registry: &Registry, now: SystemTime) {
-    for folder in registry.folders() {
-        staged::sweep(&folder, now);
+    // The archive has many names, and nothing is written there: files come by their last name.
+    let archive = registry.archived();
+    for folder in registry.folders().iter().filter(|folder| folder.path() != archive.dir()) {
+        staged::sweep(folder, now);
     }
     let names = registry.folder().names().unwrap_or_default();
     let recorded: BTreeSet<JobId> = names
