@@ -5,7 +5,7 @@
 
 use common::event::{ChangedFile, MAX_LIST, MAX_TEXT, PlanItem, Usage};
 use common::text;
-use serde_json::Value;
+use serde_json_borrow::{ObjectAsVec, Value};
 
 use super::cut;
 use super::lines::Line;
@@ -108,39 +108,35 @@ pub(crate) enum Item {
 
 /// Reads a line; none for a blank one.
 pub(crate) fn parse(line: &Line) -> Option<CodexEvent> {
-    let mut dropped_bytes = 0;
-    let value = match line {
+    let found = match line {
         Line::Whole(bytes) if bytes.trim_ascii().is_empty() => return None,
         Line::Whole(bytes) => {
             let text = String::from_utf8_lossy(bytes);
-            serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()
+            let value: Result<Value<'_>, _> = serde_json::from_str(text.trim_start_matches('\u{feff}'));
+            value.ok().map(|value| event(&value, 0))
         }
         Line::Cut { head, tail, dropped } => {
-            dropped_bytes = *dropped;
-            cut::repair(head, tail)
+            cut::repair(head, tail).map(|value| event(&Value::from(&value), *dropped))
         }
     };
-    Some(match value {
-        Some(value) => event(&value, dropped_bytes),
-        None => CodexEvent::Unknown { what: "a line that is no JSON".to_owned() },
-    })
+    Some(found.unwrap_or_else(|| CodexEvent::Unknown { what: "a line that is no JSON".to_owned() }))
 }
 
-fn event(value: &Value, dropped: u64) -> CodexEvent {
+fn event(value: &Value<'_>, dropped: u64) -> CodexEvent {
     match str_of(value, "type") {
         "thread.started" => CodexEvent::ThreadStarted { id: owned(value, "thread_id", 100) },
         "turn.started" => CodexEvent::TurnStarted,
-        "turn.completed" => CodexEvent::TurnCompleted { usage: usage(&value["usage"]) },
-        "turn.failed" => CodexEvent::TurnFailed { message: owned(&value["error"], "message", MAX_TEXT) },
+        "turn.completed" => CodexEvent::TurnCompleted { usage: usage(field(value, "usage")) },
+        "turn.failed" => CodexEvent::TurnFailed { message: owned(field(value, "error"), "message", MAX_TEXT) },
         "error" => CodexEvent::Error { message: owned(value, "message", MAX_TEXT) },
-        "item.started" => item(Phase::Started, &value["item"], dropped),
-        "item.updated" => item(Phase::Updated, &value["item"], dropped),
-        "item.completed" => item(Phase::Completed, &value["item"], dropped),
+        "item.started" => item(Phase::Started, field(value, "item"), dropped),
+        "item.updated" => item(Phase::Updated, field(value, "item"), dropped),
+        "item.completed" => item(Phase::Completed, field(value, "item"), dropped),
         other => CodexEvent::Unknown { what: text::one_line(other, 60) },
     }
 }
 
-fn item(phase: Phase, value: &Value, dropped: u64) -> CodexEvent {
+fn item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
     let failed = matches!(str_of(value, "status"), "failed" | "declined");
     let item = match str_of(value, "type") {
         "reasoning" => Item::Reasoning(owned(value, "text", MAX_TEXT)),
@@ -149,17 +145,17 @@ fn item(phase: Phase, value: &Value, dropped: u64) -> CodexEvent {
             command: str_of(value, "command").to_owned(),
             output: str_of(value, "aggregated_output").to_owned(),
             gap: gap(value, dropped),
-            exit_code: value["exit_code"].as_i64().and_then(|code| i32::try_from(code).ok()),
+            exit_code: field(value, "exit_code").as_i64().and_then(|code| i32::try_from(code).ok()),
             failed,
         },
-        "file_change" => Item::Files { files: files(&value["changes"]), failed },
+        "file_change" => Item::Files { files: files(field(value, "changes")), failed },
         "mcp_tool_call" => Item::Tool {
             name: text::one_line(&format!("{}.{}", str_of(value, "server"), str_of(value, "tool")), 100),
             failed,
         },
         "collab_tool_call" => Item::Tool { name: owned(value, "tool", 100), failed },
         "web_search" => Item::Search(owned(value, "query", MAX_TEXT)),
-        "todo_list" => Item::Plan(plan(&value["items"])),
+        "todo_list" => Item::Plan(plan(field(value, "items"))),
         "error" => Item::Warning(owned(value, "message", MAX_TEXT)),
         other => Item::Other(text::one_line(other, 60)),
     };
@@ -167,32 +163,32 @@ fn item(phase: Phase, value: &Value, dropped: u64) -> CodexEvent {
 }
 
 /// Where the output of a command has a gap. A line that was not cut has none, whatever its fields are.
-fn gap(value: &Value, dropped: u64) -> Option<(usize, u64)> {
-    let at = value[cut::HEAD].as_u64().and_then(|at| usize::try_from(at).ok())?;
+fn gap(value: &Value<'_>, dropped: u64) -> Option<(usize, u64)> {
+    let at = field(value, cut::HEAD).as_u64().and_then(|at| usize::try_from(at).ok())?;
     let whole = str_of(value, "aggregated_output").is_char_boundary(at);
     (dropped > 0 && whole).then_some((at, dropped))
 }
 
-fn files(value: &Value) -> Vec<ChangedFile> {
-    let changes = value.as_array().map(Vec::as_slice).unwrap_or_default().iter().take(MAX_LIST);
+fn files(value: &Value<'_>) -> Vec<ChangedFile> {
+    let changes = value.as_array().unwrap_or_default().iter().take(MAX_LIST);
     changes
         .map(|change| ChangedFile { path: owned(change, "path", 500), kind: owned(change, "kind", 20) })
         .collect()
 }
 
-fn plan(value: &Value) -> Vec<PlanItem> {
-    let items = value.as_array().map(Vec::as_slice).unwrap_or_default().iter().take(MAX_LIST);
+fn plan(value: &Value<'_>) -> Vec<PlanItem> {
+    let items = value.as_array().unwrap_or_default().iter().take(MAX_LIST);
     items
         .map(|item| PlanItem {
             text: owned(item, "text", 500),
-            completed: item["completed"].as_bool().unwrap_or(false),
+            completed: field(item, "completed").as_bool().unwrap_or(false),
         })
         .collect()
 }
 
 /// None where no count is told: that is not zero.
-fn usage(value: &Value) -> Option<Usage> {
-    let count = |name: &str| value[name].as_u64();
+fn usage(value: &Value<'_>) -> Option<Usage> {
+    let count = |name: &str| field(value, name).as_u64();
     let (input, output) = (count("input_tokens"), count("output_tokens"));
     (input.is_some() || output.is_some()).then(|| Usage {
         input_tokens: input.unwrap_or(0),
@@ -202,11 +198,17 @@ fn usage(value: &Value) -> Option<Usage> {
     })
 }
 
-fn str_of<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
+fn str_of<'a>(value: &'a Value<'a>, name: &str) -> &'a str {
+    field(value, name).as_str().unwrap_or_default()
 }
 
-fn owned(value: &Value, name: &str, most: usize) -> String {
+/// The last one of that name.
+fn field<'a>(value: &'a Value<'a>, name: &str) -> &'a Value<'a> {
+    let fields = value.as_object().into_iter().flat_map(ObjectAsVec::iter);
+    fields.filter(|(key, _)| *key == name).last().map_or(&Value::Null, |(_, value)| value)
+}
+
+fn owned(value: &Value<'_>, name: &str, most: usize) -> String {
     text::truncate(str_of(value, name), most)
 }
 
