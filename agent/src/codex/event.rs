@@ -127,7 +127,9 @@ fn event(value: &Value<'_>, dropped: u64) -> CodexEvent {
         "thread.started" => CodexEvent::ThreadStarted { id: owned(value, "thread_id", 100) },
         "turn.started" => CodexEvent::TurnStarted,
         "turn.completed" => CodexEvent::TurnCompleted { usage: usage(field(value, "usage")) },
-        "turn.failed" => CodexEvent::TurnFailed { message: owned(field(value, "error"), "message", MAX_TEXT) },
+        "turn.failed" => {
+            CodexEvent::TurnFailed { message: owned(field(value, "error"), "message", MAX_TEXT) }
+        }
         "error" => CodexEvent::Error { message: owned(value, "message", MAX_TEXT) },
         "item.started" => item(Phase::Started, field(value, "item"), dropped),
         "item.updated" => item(Phase::Updated, field(value, "item"), dropped),
