@@ -1,6 +1,9 @@
 //! What a job costs that does next to nothing.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use relay_tests::harness::Site;
 
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, proc};
@@ -13,6 +16,7 @@ const AT_ONCE: u32 = 4;
 /// Adds the rows.
 pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     let site = crowd::empty(AT_ONCE)?;
+    repository(&site)?;
     site.relay(&["up"]);
     let (agent, relay) = (proc::agent(&site)?, site.daemon_pid());
     let (begun, before) = (Instant::now(), [proc::cpu(agent)?, proc::cpu(relay)?]);
@@ -36,5 +40,19 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
             Row::new("relay: CPU of each", each(1, proc::cpu(relay)?)),
         ],
     );
+    Ok(())
+}
+
+/// Makes the workspace a repository of its own with one commit: how large the one around the site is must not count.
+fn repository(site: &Site) -> Fallible<()> {
+    let workspace = site.workspace();
+    std::fs::write(workspace.join("a.txt"), "a\n")?;
+    let identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"];
+    for arguments in [&["init", "-q"][..], &["add", "a.txt"], &["commit", "-q", "-m", "one"]] {
+        let status = Command::new("git").current_dir(&workspace).args(identity).args(arguments).status()?;
+        if !status.success() {
+            return Err(format!("git {}: {status}", arguments.join(" ")).into());
+        }
+    }
     Ok(())
 }

@@ -23,9 +23,12 @@ impl Writer {
         match command {
             Command::Adopt(job) => self.job(&job).map(|_| ())?,
             Command::Events { caller, job, epoch, first_seq, batch, receipts } => {
-                match self.admit(&caller, &job).and_then(|()| claims::own_name(&caller, &batch)) {
-                    Ok(()) => self.events(&caller, &job, epoch, first_seq, batch, &receipts, now),
-                    denied => self.promise(&caller, &job, epoch, denied, &receipts, now),
+                let taken = match self.admit(&caller, &job).and_then(|()| claims::own_name(&caller, &batch)) {
+                    Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts),
+                    denied => Some(denied),
+                };
+                if let Some(taken) = taken {
+                    self.promise(&caller, &job, epoch, taken, &receipts, now);
                 }
             }
             Command::Output { caller, job, epoch, offset, bytes, receipts } => {
@@ -56,20 +59,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes an agent's events, unless they have to wait for room on the disk.
     fn events(
         &mut self,
-        caller: &Caller,
         job: &JobId,
         epoch: u32,
         first_seq: u64,
         batch: Vec<Event>,
         receipts: &Receipts,
-        now: Instant,
-    ) {
+    ) -> Option<io::Result<()>> {
         let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
         // A job that is not open any more gets its answer whatever the disk says.
         if self.room.is_full() && !self.room.wants(job, has_end) && self.job(job).is_ok() {
-            return self.let_wait(job, receipts.clone());
+            self.let_wait(job, receipts.clone());
+            return None;
         }
         let accepted = batch.iter().any(|event| matches!(event.body, EventBody::Accepted { .. }));
         let taken = self.with_job(job, |open, ids| open.take_events(epoch, first_seq, batch, ids));
@@ -77,7 +80,7 @@ impl Writer {
             // The frame that says so may have been lost with its connection.
             spec::forget_env(&self.registry, job);
         }
-        self.promise(caller, job, epoch, taken, receipts, now);
+        Some(taken)
     }
 
     /// Leaves an agent's events where they are. The record says why nothing new is seen.
