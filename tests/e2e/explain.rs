@@ -1,6 +1,12 @@
 //! Why a job took so long or failed.
 
-use relay_tests::harness::{Engine, Site};
+use common::event::FailureKind;
+use common::job::StepKind;
+use common::record::State;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, processes, until};
+
+use super::{codex, recovery};
 
 #[test]
 fn a_failed_check_is_explained_with_its_output_for_people_and_programs() {
@@ -31,4 +37,27 @@ fn a_job_that_runs_or_waits_is_explained_too() {
     assert!(site.relay(&["explain", &first]).contains("sleep 1000"));
     assert!(site.relay(&["explain", &second]).contains("queued"));
     site.relay(&["cancel", "--grace", "1s", &second, &first]);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn after_relay_agent_and_worker_were_killed_no_step_runs_and_the_advice_is_one_command_that_works() {
+    let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
+    let job = codex::launch(&site, "[script:sleep] Sleep.");
+    let sleeps = |kind| kind == StepKind::Command;
+    site.record_when(&job, "sleeps in a thread", |record| {
+        record.thread_id.is_some() && record.steps.iter().any(|step| sleeps(step.kind))
+    });
+    assert!(!site.workers().is_empty());
+    processes::kill(site.daemon_pid());
+    processes::kill(recovery::agent(&site));
+    until("the worker went with its agent", || site.workers().is_empty().then_some(()));
+    site.relay(&["up"]);
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::AgentLost)));
+    assert!(record.steps.iter().all(|step| step.outcome.is_some()), "{:#?}", record.steps);
+    let explained = site.relay(&["explain", &job]);
+    assert!(explained.contains("relay resume demo#1"), "{explained}");
+    let resumed = site.relay(&["resume", "-q", &job, "[script:quick] Go on."]);
+    assert_eq!(outcome(&site.ended(resumed.trim())), (State::Completed, None));
 }

@@ -34,6 +34,7 @@ mod mcp;
 mod model;
 mod notices;
 mod partition;
+mod readme;
 mod recovery;
 mod registry;
 mod requests;

@@ -10,7 +10,7 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, until};
 
 /// The agent's process id.
-fn agent(site: &Site) -> u32 {
+pub(crate) fn agent(site: &Site) -> u32 {
     let state = site.agent();
     // Whatever it starts looks like the agent itself for a moment.
     let agents = until("there is one agent", || {
