@@ -3,12 +3,16 @@
 
 #![no_main]
 
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use relay_fuzz::folder;
 use worker_agent::internals::probe::{FIRST, Piece, event_bytes, scanned, segment};
-use worker_agent::internals::{AgentSide, spool_folder};
+use worker_agent::internals::{AgentSide, Given, spool_folder};
 
 /// The input as a list of pieces: a kind, a length, and so many bytes.
 fn pieces(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
@@ -30,6 +34,11 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
+fn open(state: &Path) -> AgentSide {
+    let clocks = Given { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+    AgentSide::open(state, "fuzz", Arc::new(Mutex::new(clocks)), None).expect("a spool")
+}
+
 fn goes_on(bytes: &[u8]) {
     let job = "a#1".parse().expect("a job");
     let (state, spool) = (folder(), spool_folder(folder()));
@@ -38,12 +47,12 @@ fn goes_on(bytes: &[u8]) {
     std::fs::create_dir_all(&run).expect("a folder");
     std::fs::write(run.join("spec.json"), "{}").expect("a file");
     std::fs::write(run.join(FIRST), bytes).expect("a file");
-    let agent = AgentSide::open(state, "fuzz").expect("a spool");
-    let open = agent.runs().iter().any(|run| !run.finished);
-    let (Ok(held), true) = (agent.events(&job, 1), open) else { return };
+    let agent = open(state);
+    let goes_on = agent.runs().iter().any(|run| !run.finished);
+    let (Ok(held), true) = (agent.events(&job, 1), goes_on) else { return };
     agent.append(&job, 1, EventBody::Warning { message: "next".to_owned() });
     drop(agent);
-    let agent = AgentSide::open(state, "fuzz").expect("a spool");
+    let agent = open(state);
     let again = agent.events(&job, 1).expect("events that were there");
     assert_eq!(again[..held.len()], held);
     assert_eq!(again.len(), held.len() + 1);
