@@ -1,4 +1,4 @@
-//! What the README prints works as printed.
+//! Runs the commands that the README prints, as they are printed.
 
 use std::fs;
 use std::process::Command;
@@ -27,7 +27,7 @@ fn the_first_launch_works_as_printed() {
     let init = Command::new("git").args(["init", "-q"]).arg(&origin).status().unwrap();
     assert!(init.success());
     let mut commands = first_commands();
-    // The image is built by others; this site has another engine.
+    // Building an image is tested elsewhere: this site runs its workers on this machine.
     let up = commands.iter_mut().find(|command| command.starts_with("relay up")).unwrap();
     *up = "relay up --yes".to_owned();
     commands.retain(|command| !command.starts_with("install "));

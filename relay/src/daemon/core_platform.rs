@@ -116,7 +116,7 @@ impl Core {
         self.publish(Durability::Cached);
     }
 
-    /// What is known of a platform that no agent speaks for.
+    /// Records the state of a platform that no agent is connected to.
     pub(super) fn set_platform(&mut self, status: PlatformStatus) {
         if self.lease.platform != status && self.agents.is_empty() {
             self.lease.platform = status;
