@@ -42,5 +42,7 @@ mod tests {
         assert_eq!(backoff.next(0).as_millis(), 10);
         backoff.tries = u32::MAX;
         assert_eq!(backoff.next(u32::MAX), LONGEST);
+        // Those that lost their relay together come back one by one.
+        assert_eq!([0, u32::MAX / 2].map(|random| backoff.next(random).as_millis()), [500, 2749]);
     }
 }

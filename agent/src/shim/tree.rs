@@ -172,11 +172,26 @@ pub(super) fn lives(name: Name) -> bool {
     now.is_some_and(|now| now.name == name && !now.zombie)
 }
 
-/// Whether that process runs, or can at any moment: it is not stopped, has not ended, and waits for nothing that only a
-/// kill interrupts, such as the child of its `vfork`.
+/// Whether any thread of that process runs or can at any moment: has not stopped, and has not ended.
+///
+/// One that only a kill interrupts may be in the middle of a fork (which waits for memory or for a disk), so it counts as
+/// moving. The exception is the parent of a `vfork`: it waits for its child, and that stands still already.
 pub(super) fn moves(name: Name) -> bool {
     let Ok(mut proc) = Proc::open() else { return false };
-    proc.stat(name.pid).is_some_and(|now| now.started == name.started && matches!(now.state, b'R' | b'S'))
+    if proc.stat(name.pid).is_none_or(|now| now.started != name.started) {
+        return false;
+    }
+    let tasks = fs::read_dir(format!("/proc/{}/task", name.pid)).into_iter().flatten().flatten();
+    let tasks = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+    let states: Vec<u8> = tasks.filter_map(|task: u32| Some(proc.stat(task)?.state)).collect();
+    states.iter().any(|state| matches!(state, b'R' | b'S'))
+        || (states.contains(&b'D') && !has_stopped_child(&mut proc, name.pid))
+}
+
+fn has_stopped_child(proc: &mut Proc, parent: u32) -> bool {
+    let mut processes = proc.processes();
+    processes
+        .any(|(pid, _)| proc.stat(pid).is_some_and(|child| child.parent == parent && child.state == b'T'))
 }
 
 fn entry(proc: &mut Proc, pid: u32) -> Option<Entry> {
@@ -188,6 +203,8 @@ fn entry(proc: &mut Proc, pid: u32) -> Option<Entry> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, FileType, Mode};
+
     use super::*;
 
     const fn entry(pid: u32, parent: u32, session: u32, started: u64) -> Entry {
@@ -218,6 +235,41 @@ mod tests {
         }
         leader.kill().unwrap();
         leader.wait().unwrap();
+    }
+
+    #[test]
+    fn a_parent_that_only_a_kill_interrupts_stands_still_once_the_child_it_waits_for_does() {
+        // Between fork and exec the child opens a FIFO that nobody else opens. Its parent waits as it would in a fork.
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let script = "import os, sys\n\
+            os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])";
+        let mut parent =
+            std::process::Command::new("python3").args(["-c", script]).arg(&fifo).spawn().unwrap();
+        let mut proc = Proc::open().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let until = |what: &str, fact: &mut dyn FnMut() -> bool| {
+            while !fact() {
+                assert!(std::time::Instant::now() < deadline, "{what}");
+                crate::shim::pause(std::time::Duration::from_millis(5));
+            }
+        };
+        let name = Name { pid: parent.id(), started: proc.stat(parent.id()).unwrap().started };
+        let mut child = None;
+        until("it waits for a child", &mut || {
+            child = below(name.pid, &by_parent(&mut proc)).first().copied();
+            child.is_some() && proc.stat(name.pid).is_some_and(|now| now.state == b'D')
+        });
+        assert!(moves(name));
+        let child = child.unwrap().name;
+        let child_pid = Pid::from_raw(child.pid.cast_signed()).unwrap();
+        rustix::process::kill_process(child_pid, rustix::process::Signal::STOP).unwrap();
+        until("the child stops", &mut || !moves(child));
+        assert!(!moves(name));
+        rustix::process::kill_process(child_pid, rustix::process::Signal::KILL).unwrap();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
     }
 
     #[test]
