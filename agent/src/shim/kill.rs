@@ -21,6 +21,8 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(3);
 const PART_LIMIT: Duration = Duration::from_millis(500);
 /// Between two looks while processes stop: a fork takes less, unless it has to wait for a processor.
 const SETTLING: Duration = Duration::from_millis(1);
+/// How long a process may go on that holds TERM back: starting another program takes less, on a busy machine too.
+const HELD_BACK: Duration = Duration::from_millis(500);
 /// Between two looks while killed processes die: short beside the 100 ms that an end may take.
 const DYING: Duration = Duration::from_millis(2);
 
@@ -89,7 +91,10 @@ pub(super) fn quiet(leader: &Leader, limit: Duration, toll: &mut Toll) {
 
 /// TERM and CONT to all that `look` finds; gives who was told.
 fn terminate_all(until: Instant, look: impl Fn() -> Vec<Entry>) -> Vec<Name> {
-    let frozen = freeze(until, look, |fresh| settle(until, fresh));
+    let frozen = freeze(until, look, |fresh| {
+        settle(until, fresh.clone());
+        pass(until, fresh);
+    });
     let told = frozen.iter().filter(|entry| send(**entry, Signal::TERM)).map(|entry| entry.name).collect();
     for entry in frozen.into_iter().rev() {
         send(entry, Signal::CONT);
@@ -198,6 +203,33 @@ fn settle(until: Instant, mut told: Vec<Entry>) {
             return;
         }
         pause(SETTLING);
+    }
+}
+
+/// Lets those that hold TERM back go on until they don't.
+///
+/// A program holds its signals back while it starts another. It would take TERM only after that, and what it started would
+/// have heard nothing. One that waits meanwhile, or that takes long, holds it back for other reasons.
+fn pass(until: Instant, mut held: Vec<Entry>) {
+    let patience = until.min(Instant::now() + HELD_BACK);
+    let mut waiting = HashSet::new();
+    loop {
+        held.retain(|entry| !waiting.contains(&entry.name) && tree::holds_term_back(entry.name));
+        if held.is_empty() || Instant::now() >= patience {
+            return;
+        }
+        held.retain(|entry| send(*entry, Signal::CONT));
+        let mut busy = held.clone();
+        while !busy.is_empty() && Instant::now() < patience {
+            pause(SETTLING);
+            busy.retain(|entry| {
+                let held = tree::holds_term_back(entry.name);
+                let waits = held && tree::waits(entry.name) && waiting.insert(entry.name);
+                held && !waits
+            });
+        }
+        held.retain(|entry| send(*entry, Signal::STOP));
+        settle(until, held.clone());
     }
 }
 

@@ -4,9 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 use crate::stat::Proc;
+
+/// TERM in a set of signals, as the kernel writes it.
+const TERM: u64 = 1 << (Signal::TERM.as_raw() - 1);
+/// More than `/proc/PID/status` has up to its sets of signals.
+const STATUS: usize = 4096;
 
 /// The command's first process.
 #[derive(Debug)]
@@ -178,14 +183,43 @@ pub(super) fn lives(name: Name) -> bool {
 /// moving. The exception is the parent of a `vfork`: it waits for its child, and that stands still already.
 pub(super) fn moves(name: Name) -> bool {
     let Ok(mut proc) = Proc::open() else { return false };
-    if proc.stat(name.pid).is_none_or(|now| now.started != name.started) {
-        return false;
-    }
-    let tasks = fs::read_dir(format!("/proc/{}/task", name.pid)).into_iter().flatten().flatten();
-    let tasks = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
-    let states: Vec<u8> = tasks.filter_map(|task: u32| Some(proc.stat(task)?.state)).collect();
+    let states = states(&mut proc, name);
     states.iter().any(|state| matches!(state, b'R' | b'S'))
         || (states.contains(&b'D') && !has_stopped_child(&mut proc, name.pid))
+}
+
+/// Whether every thread of that process waits for something that comes from elsewhere.
+pub(super) fn waits(name: Name) -> bool {
+    Proc::open().is_ok_and(|mut proc| states(&mut proc, name).iter().all(|state| *state == b'S'))
+}
+
+/// Whether no thread of that process would take TERM at the moment.
+pub(super) fn holds_term_back(name: Name) -> bool {
+    let Ok(mut proc) = Proc::open() else { return false };
+    let mut threads = threads(&mut proc, name).into_iter();
+    let held = |status: &[u8]| {
+        let mask = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"SigBlk:"))?;
+        u64::from_str_radix(std::str::from_utf8(mask).ok()?.trim(), 16).ok()
+    };
+    // One that ends meanwhile takes nothing.
+    threads.len() > 0
+        && threads.all(|thread| {
+            proc.read(thread, "status", STATUS).and_then(held).is_none_or(|mask| mask & TERM != 0)
+        })
+}
+
+/// What each thread of that process does; nothing if it is gone.
+fn states(proc: &mut Proc, name: Name) -> Vec<u8> {
+    let threads = threads(proc, name);
+    threads.into_iter().filter_map(|thread| Some(proc.stat(thread)?.state)).collect()
+}
+
+fn threads(proc: &mut Proc, name: Name) -> Vec<u32> {
+    if proc.stat(name.pid).is_none_or(|now| now.started != name.started) {
+        return Vec::new();
+    }
+    let threads = fs::read_dir(format!("/proc/{}/task", name.pid)).into_iter().flatten().flatten();
+    threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn has_stopped_child(proc: &mut Proc, parent: u32) -> bool {
@@ -231,7 +265,7 @@ mod tests {
         let (all, walked) = (below(root, &by_parent(&mut proc)), walk(root, &mut proc).unwrap());
         assert_eq!(numbers(&all), numbers(&walked));
         for pid in numbers(&all).into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            rustix::process::kill_process(pid, Signal::KILL).unwrap();
         }
         leader.kill().unwrap();
         leader.wait().unwrap();
@@ -264,10 +298,10 @@ mod tests {
         assert!(moves(name));
         let child = child.unwrap().name;
         let child_pid = Pid::from_raw(child.pid.cast_signed()).unwrap();
-        rustix::process::kill_process(child_pid, rustix::process::Signal::STOP).unwrap();
+        rustix::process::kill_process(child_pid, Signal::STOP).unwrap();
         until("the child stops", &mut || !moves(child));
         assert!(!moves(name));
-        rustix::process::kill_process(child_pid, rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(child_pid, Signal::KILL).unwrap();
         parent.kill().unwrap();
         parent.wait().unwrap();
     }

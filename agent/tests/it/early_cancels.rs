@@ -103,3 +103,49 @@ async fn a_cancel_at_any_instant_of_a_start_ends_the_job_well_within_its_grace()
         "cancel at {count} instants of a start, {ran} ran: end p99 {p99}, at most {most}, survivors 0"
     ));
 }
+
+/// Starts a program while it holds all signals back, as shells and libraries do for an instant, and others for longer.
+const HOLDS_BACK: &str = r#"
+import os, signal, sys, time
+mark, spin = sys.argv[1], float(sys.argv[2])
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+print("ready", flush=True)
+begun = time.monotonic()
+while time.monotonic() < begun + spin:
+    pass
+os.posix_spawn("/bin/sleep", ["sleep", mark], os.environ, setsigmask=[])
+if spin:
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+signal.pause()
+"#;
+
+/// Cancels a job that runs it for so long as soon as it is ready; gives how long the end took.
+async fn cancelled_while_term_is_held_back(spin: &str, grace_ms: u64) -> Duration {
+    let mark = mark();
+    let mut relay = Relay::new().await;
+    let agent = Agent::start(&relay.url());
+    relay.accept().await;
+    let mut spec = agent.shell("demo#1", &format!("exec python3 -c \"$SCRIPT\" {mark} {spin}"));
+    spec.env.insert("SCRIPT".to_owned(), HOLDS_BACK.to_owned());
+    relay.start(&spec).await;
+    relay.until_output("demo#1", "ready").await;
+    let begun = Instant::now();
+    relay.cancel("demo#1", grace_ms).await;
+    let run = relay.until_finished("demo#1").await;
+    let took = begun.elapsed();
+    assert_eq!(run.cleanup().unwrap().1, 0);
+    assert_eq!(processes(&mark), [] as [u32; 0]);
+    took
+}
+
+#[tokio::test]
+async fn what_a_program_starts_while_it_holds_signals_back_hears_term_too() {
+    let took = cancelled_while_term_is_held_back("0.3", Limits::GRACE_MS).await;
+    assert!(took < OBEDIENT, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_program_that_holds_signals_back_for_good_is_killed_after_the_grace() {
+    let took = cancelled_while_term_is_held_back("0", 1500).await;
+    assert!(took >= Duration::from_millis(1490) && took < Duration::from_millis(4500), "{took:?}");
+}

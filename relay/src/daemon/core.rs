@@ -7,11 +7,10 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::record::{JobRecord, SCHEMA};
+use common::record::JobRecord;
 use common::wire::RelayFrame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -30,7 +29,6 @@ use super::writer::{Command, WriterHandle};
 use crate::policy::Policy;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
-use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
@@ -277,137 +275,6 @@ impl Core {
         match memory.store(&self.state, durability) {
             Ok(()) => self.memory = memory,
             Err(e) => tracing::error!("the state folder can't be written: {e}"),
-        }
-    }
-
-    /// Looks for requests.
-    async fn look(&mut self) {
-        // What was put in the folder's place goes, so that the next request finds one.
-        let pending = match requests::pending(&self.registry).or_else(|e| {
-            self.registry.ensure().map_err(|_| e)?;
-            requests::pending(&self.registry)
-        }) {
-            Ok(pending) => pending,
-            Err(e) => return tracing::error!("requests can't be read: {e}"),
-        };
-        self.asks.clear();
-        for filed in pending {
-            let holder = self.lease.holder();
-            let applied = match filed.request {
-                Some(request) if !request.is_for(&holder) => {
-                    tracing::info!("{} is meant for another relay: removed", filed.path.display());
-                    true
-                }
-                Some(Request::Cancel { job, grace_ms }) => {
-                    // Its record may be newer than the last look at them.
-                    self.take(job.clone()).await;
-                    self.cancel(&job, grace_ms).await
-                }
-                // Together below: they take turns, and stay filed until they are done.
-                Some(Request::Extend { job, step, by_ms, after, to_ms }) => {
-                    self.take(job.clone()).await;
-                    self.asks.push(Ask { path: filed.path.clone(), job, step, by_ms, after, to_ms });
-                    false
-                }
-                Some(Request::Up) => {
-                    tracing::info!("asked for the platform");
-                    let engine = self.platform.engine();
-                    self.set_platform(PlatformStatus::Starting { detail: format!("starting {engine}") });
-                    if let Some(attempt) = &mut self.attempt {
-                        attempt.wanted();
-                    }
-                    self.try_platform();
-                    true
-                }
-                Some(Request::Down { .. }) => {
-                    self.go_down();
-                    true
-                }
-                Some(Request::Restart { .. }) => {
-                    if self.leaving == Leaving::No {
-                        tracing::info!("told to end for another relay; workers go on");
-                        self.leaving = Leaving::HandingOver;
-                    }
-                    true
-                }
-                Some(Request::Prune { keep, .. }) => {
-                    super::prune::begin(&self.registry, &filed.path, keep);
-                    false
-                }
-                // The folder is not listed for each launch: that would cost more the more jobs there are.
-                Some(Request::Launch { job }) => {
-                    self.take(job).await;
-                    true
-                }
-                None => {
-                    tracing::warn!("{} is no request", filed.path.display());
-                    true
-                }
-            };
-            if applied && let Err(e) = requests::remove(&self.registry, &filed.path) {
-                tracing::error!("{} can't be removed: {e}", filed.path.display());
-            }
-        }
-        self.wake_stopped();
-        self.move_limits().await;
-    }
-
-    /// Looks for records whose hint was lost.
-    async fn look_for_jobs(&mut self) -> io::Result<()> {
-        let there: BTreeSet<JobId> = read::jobs(&self.registry)?.into_iter().collect();
-        // Ended jobs stay known until they are archived, so that none is read again at every look.
-        self.known.retain(|job| there.contains(job));
-        for job in there {
-            self.take(job).await;
-        }
-        Ok(())
-    }
-
-    /// Takes a new job in.
-    async fn take(&mut self, job: JobId) {
-        if self.known.contains(&job) {
-            return;
-        }
-        let Ok(stored) = read::load(&self.registry, &job) else { return };
-        // What a newer program has written is not this one's to act on; it may put it right.
-        if stored.record.schema > SCHEMA && !stored.record.state.is_final() {
-            return;
-        }
-        self.known.insert(job.clone());
-        if stored.record.state.is_final() {
-            return;
-        }
-        self.writer().send(Command::Adopt(job.clone())).await;
-        let holds = |agent: &AgentId| self.agents.get(agent).is_some_and(|session| session.holds(&job));
-        let actions = self.dispatch.found(&stored.record, holds);
-        self.act(actions).await;
-    }
-
-    /// Returns whether the request is done with: it stays filed until the job has ended, so that it survives a crash.
-    async fn cancel(&mut self, job: &JobId, grace_ms: u64) -> bool {
-        match self.dispatch.cancel(job, grace_ms) {
-            Some(actions) => {
-                self.act(actions).await;
-                false
-            }
-            // A record that can't be read at the moment may be of a job that runs.
-            None => match read::load(&self.registry, job) {
-                Err(e) => e.kind() == io::ErrorKind::NotFound,
-                Ok(_) => true,
-            },
-        }
-    }
-
-    fn go_down(&mut self) {
-        if self.is_going_down() {
-            return;
-        }
-        tracing::info!("going down");
-        self.leaving = Leaving::Down;
-        self.next_try = None;
-        // What is just being started would not be found: it is stopped once it is there.
-        if self.attempt.is_none() {
-            self.stop_platform();
         }
     }
 

@@ -16,7 +16,8 @@
 //! * [`pulse`]: notices when nothing ran.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`dispatch`]: which job runs next, on which agent: pure, with [`room`]. [`absent`]: who is waited for how long: pure.
-//!   [`connections`]: who is there. [`core`] and [`core_agents`]: act on it. [`platform`]: the engine's slow calls.
+//!   [`connections`]: who is there. [`core`] and [`core_agents`]: act on it. [`core_requests`]: the core takes what
+//!   commands ask for. [`platform`]: the engine's slow calls.
 //! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`core_platform`]: the
 //!   core brings the platform up. [`fate`]: what a death is
 //!   called (pure).
@@ -34,6 +35,7 @@ mod core_agents;
 mod core_container;
 mod core_extend;
 mod core_platform;
+mod core_requests;
 mod deliver;
 mod dispatch;
 mod extend;
