@@ -267,7 +267,11 @@ mod tests {
         // A folder has a size and an inode, and can't be read: whoever may read everything can't either.
         fs::create_dir(dir.path().join("config.json")).unwrap();
         assert!(file.changed().is_err());
-        assert_eq!(file.changed(), Ok(None), "the same is no news");
+        assert_eq!(
+            (file.changed(), file.seen),
+            (Ok(None), None),
+            "the same is no news, and not taken either"
+        );
         fs::remove_dir(dir.path().join("config.json")).unwrap();
         write(dir.path(), &config).unwrap();
         assert_eq!(file.changed(), Ok(Some(config.clone())));

@@ -1,6 +1,5 @@
 //! Made-up processes and trees for the tests of whoever reads them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -31,6 +30,11 @@ pub(crate) fn process(pid: u32, parent: u32, command: &str) -> Process {
 
 /// What a look finds where these are all processes; those whose parent is not among them are below the agent.
 pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
+    cut_snapshot(processes, &[])
+}
+
+/// The same where too many processes were below some of these for all to be kept.
+pub(crate) fn cut_snapshot(processes: &[Process], cut: &[u32]) -> Snapshot {
     let places: Vec<Place> = processes
         .iter()
         .map(|process| Place { pid: process.pid, parent: process.parent, started: process.started })
@@ -43,5 +47,5 @@ pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
     let order = below(tops, &places);
     let sizes = order.iter().map(|below| below.size).collect();
     let ordered = order.iter().map(|below| processes[below.entry].clone()).collect();
-    Snapshot::new(Instant::now(), 0, ordered, sizes, HashSet::new())
+    Snapshot::new(Instant::now(), 0, ordered, sizes, cut.iter().copied().collect())
 }

@@ -8,7 +8,7 @@ use common::rule::{MAX_INTERRUPTS, OnLimit};
 
 use super::super::rules::{Rules, Work};
 use super::*;
-use crate::observe::samples::{process, snapshot};
+use crate::observe::samples::{cut_snapshot, process, snapshot};
 
 const fn s(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -261,6 +261,17 @@ fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
         (0..60).flat_map(|second| told(&steps.look(s(second), &tree("make test"), 11, &on_tcp))).collect();
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].starts_with("stalled: make test (pid 11): 0.0 % CPU, 0 bytes in 10.0s"), "{all:?}");
+}
+
+#[test]
+fn a_step_is_judged_although_some_of_another_tree_were_left_out_but_not_where_its_own_were() {
+    for (cut, verdicts) in [(20, 1), (11, 0)] {
+        let tree = cut_snapshot(&[process(11, 1, "npm ci"), process(20, 1, "make")], &[cut]);
+        let mut steps = with(OnLimit::Fail);
+        steps.start_process(s(0), &Work::plain(StepKind::Install, "npm ci".to_owned()), 11);
+        let due = (0..12).flat_map(|second| steps.look(s(second), &tree, 11, &on_tcp));
+        assert_eq!(due.filter(|due| matches!(due, Due::Failure(_))).count().min(1), verdicts, "cut at {cut}");
+    }
 }
 
 #[test]

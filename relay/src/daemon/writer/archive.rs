@@ -29,10 +29,7 @@ impl Archive {
     pub(super) fn trim(&mut self, registry: &Registry) {
         while self.ended.len() > KEEP {
             let Some((finished_at, job)) = self.ended.pop_first() else { return };
-            // Its folder may have been removed.
-            let moved = put_away(registry, &job)
-                .or_else(|_| registry.archive().ensure().and_then(|()| put_away(registry, &job)));
-            if let Err(e) = moved {
+            if let Err(e) = put_away(registry, &job) {
                 tracing::warn!("{job} could not be archived and stays where it is for now: {e}");
                 self.ended.insert((finished_at, job));
                 return;
