@@ -1,16 +1,16 @@
 //! Time limits, and the time they are measured in. Pure.
 //!
 //! [`WorkTime`] is monotonic time less the pauses: a container that was frozen for five minutes, or a laptop that
-//! slept, has not used five minutes of anybody's limit. Of each pause a [`TICK`] is counted, since what came right
-//! before it is not known: none at all would let a machine that is too busy to look hold every limit for ever.
+//! slept, has not used five minutes of any limit. One [`TICK`] of each pause counts, since what happened right before
+//! it is unknown. If none counted, a machine too busy for the regular checks would hold every limit for ever.
 
 use std::time::Duration;
 
 use common::rule::OnLimit;
 
-/// The supervisor looks at the clock at least this often, so a longer gap means that nothing at all ran.
+/// Longest time between two checks of the supervisor. A longer gap means that nothing at all ran.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
-/// How late a look may be on a busy machine before the gap counts as a pause.
+/// Delay of a check on a busy machine that does not count as a pause.
 const LATE: Duration = Duration::from_secs(1);
 
 /// Time in which the job could have worked.
@@ -18,12 +18,12 @@ const LATE: Duration = Duration::from_secs(1);
 pub(crate) struct WorkTime {
     seen: Duration,
     paused: Duration,
-    /// The job is kept from working, or we from seeing that it works.
+    /// The job is kept from working, or the agent from observing it.
     held: bool,
 }
 
 impl WorkTime {
-    /// The work time at `real`, a monotonic time since the job began.
+    /// Returns the work time at `real`, a monotonic time since the job began.
     pub(crate) fn at(&mut self, real: Duration) -> Duration {
         let gap = real.saturating_sub(self.seen);
         if self.held {
@@ -35,21 +35,21 @@ impl WorkTime {
         self.seen.saturating_sub(self.paused)
     }
 
-    /// From `real` on the time is held, or is not.
+    /// Holds the time from `real` on, or lets it run.
     pub(crate) fn hold(&mut self, real: Duration, held: bool) {
         self.at(real);
         self.held = held;
     }
 }
 
-/// What happens when a clock runs out.
+/// Action at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// A warning, and nothing else.
+    /// Give a warning, and nothing else.
     Warn,
-    /// The job fails.
+    /// Fail the job.
     Fail,
-    /// The step is ended, the job goes on.
+    /// End the step; the job goes on.
     Interrupt,
 }
 
@@ -62,77 +62,77 @@ impl From<OnLimit> for Action {
     }
 }
 
-/// What a clock has to say.
+/// Report of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alarm {
-    /// Half of the limit is used. Said once for each limit.
+    /// Half of the limit is used. Reported once for each limit.
     Half,
-    /// All of it is used.
+    /// The whole limit is used.
     Over,
 }
 
-/// A time limit that runs, or is held while something inside has a clock of its own.
+/// A time limit that runs, or is held while a step inside has a limit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clock {
     limit: Duration,
     used: Duration,
-    /// Since when it runs; none while it is held.
+    /// Time since which it runs; `None` while it is held.
     since: Option<Duration>,
     warned: bool,
     action: Action,
 }
 
 impl Clock {
-    /// Starts to run at `now`.
+    /// Starts a clock that runs from `now` on.
     pub(crate) fn new(now: Duration, limit_ms: u64, action: Action) -> Self {
         let limit = Duration::from_millis(limit_ms);
         Self { limit, used: Duration::ZERO, since: Some(now), warned: false, action }
     }
 
-    /// Its limit.
+    /// Returns the limit in milliseconds.
     pub(crate) fn limit_ms(self) -> u64 {
         common::duration::millis(self.limit)
     }
 
-    /// What happens when it runs out.
+    /// Returns the action at the deadline.
     pub(crate) fn action(self) -> Action {
         self.action
     }
 
-    /// How much of the limit is used.
+    /// Returns how much of the limit is used.
     pub(crate) fn used(self, now: Duration) -> Duration {
         self.used.saturating_add(self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
     }
 
-    /// Stops it until [`Clock::go_on`].
+    /// Holds the clock until [`Clock::go_on`].
     pub(crate) fn hold(&mut self, now: Duration) {
         self.used = self.used(now);
         self.since = None;
     }
 
-    /// Lets it run again.
+    /// Lets the clock run again.
     pub(crate) fn go_on(&mut self, now: Duration) {
         self.since.get_or_insert(now);
     }
 
-    /// Begins anew.
+    /// Starts the clock again from zero.
     pub(crate) fn restart(&mut self, now: Duration) {
         *self = Self::new(now, self.limit_ms(), self.action);
     }
 
-    /// Moves the limit; half of the new one is warned of again.
+    /// Extends the limit. Half of the new limit is reported again.
     pub(crate) fn extend(&mut self, by_ms: u64) {
         self.limit = self.limit.saturating_add(Duration::from_millis(by_ms));
         self.warned = false;
     }
 
-    /// When it will have something to say.
+    /// Returns the time of the next report, or `None` while the clock is held.
     pub(crate) fn next(self) -> Option<Duration> {
         let at = if self.warned { self.limit } else { self.limit / 2 };
         Some(self.since?.saturating_add(at.saturating_sub(self.used)))
     }
 
-    /// What it has to say at `now`.
+    /// Returns the report that is due at `now`.
     pub(crate) fn check(&mut self, now: Duration) -> Option<Alarm> {
         self.since?;
         let used = self.used(now);

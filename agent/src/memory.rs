@@ -1,33 +1,33 @@
-//! What the kernel says of the memory of the agent's cgroup, which is also that of its workers: how many processes it has
-//! killed for it, and how much there may be.
+//! The kernel's memory accounting for the agent's cgroup, which also holds its workers: the number of processes
+//! killed for lack of memory, and the memory limit.
 //!
-//! Version 2 tells in `memory.events` and `memory.max`, version 1 in `memory.oom_control` and
-//! `memory.limit_in_bytes`. Where neither is there (no cgroup of its own), nothing is known.
+//! cgroup version 2 has them in `memory.events` and `memory.max`, version 1 in `memory.oom_control` and
+//! `memory.limit_in_bytes`. Without either (no cgroup of its own), both are unknown.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where cgroups are mounted.
+/// Mount point of the cgroups.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// Version 1 tells "no limit" as a number near the largest one that it can hold.
+/// Threshold for "no limit", in bytes: version 1 gives it as a number near the largest one that it can hold.
 const ENDLESS: u64 = 1 << 60;
 
 /// The memory controller of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Memory {
-    /// The file with a line `oom_kill N`.
+    /// File with a line `oom_kill N`.
     events: PathBuf,
-    /// The file with the limit.
+    /// File with the limit.
     limit: PathBuf,
 }
 
 impl Memory {
-    /// That of this process, if it has one.
+    /// Returns the controller of this process, if it has one.
     fn own() -> Option<Self> {
         Self::find(Path::new(MOUNT), &fs::read_to_string("/proc/self/cgroup").ok()?)
     }
 
-    /// That of a process with this `/proc/PID/cgroup`.
+    /// Returns the controller of a process with this `/proc/PID/cgroup`.
     fn find(mount: &Path, cgroup: &str) -> Option<Self> {
         let lines = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let first = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
@@ -43,40 +43,40 @@ impl Memory {
         Some(Self { events: dir.join(events), limit: dir.join(limit) })
     }
 
-    /// How many processes the kernel has killed for it.
+    /// Returns the number of processes that the kernel has killed for lack of memory.
     fn kills(&self) -> u64 {
         kills(&self.events).unwrap_or(0)
     }
 
-    /// How much there may be, in bytes; none without a limit.
+    /// Returns the memory limit in bytes, or `None` without a limit.
     fn limit(&self) -> Option<u64> {
         let limit = fs::read_to_string(&self.limit).ok()?.trim().parse().ok()?;
         (limit < ENDLESS).then_some(limit)
     }
 }
 
-/// What happens to the memory while a command runs.
+/// Watches for processes that the kernel kills for lack of memory while a command runs.
 #[derive(Debug)]
 pub(crate) struct MemoryWatch {
     memory: Option<Memory>,
     before: u64,
 }
 
-/// The kernel had to kill something for its memory.
+/// The kernel had to kill a process for lack of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shortage {
-    /// Most memory that there may be, in bytes; none where the machine's own was not enough.
+    /// Memory limit in bytes; `None` where the machine itself ran out.
     pub(crate) limit: Option<u64>,
 }
 
 impl MemoryWatch {
-    /// Begins to watch.
+    /// Starts watching.
     pub(crate) fn begin() -> Self {
         let memory = Memory::own();
         Self { before: memory.as_ref().map_or(0, Memory::kills), memory }
     }
 
-    /// Whether the kernel has killed something since.
+    /// Returns the shortage if the kernel has killed a process since [`begin`](Self::begin).
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         let memory = self.memory.as_ref().filter(|memory| memory.kills() > self.before)?;
         Some(Shortage { limit: memory.limit() })

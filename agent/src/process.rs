@@ -1,4 +1,4 @@
-//! A running command, as its supervisor sees it: typed events out, two requests in.
+//! A running command, as seen by its supervisor: typed events out, two requests in.
 //!
 //! ```text
 //!  Spawned ──► Output* ──► Exited ──► Output* ──► Ended          a command that ran
@@ -6,8 +6,8 @@
 //!  … ──► Lost                                                     its shim was killed
 //! ```
 //!
-//! The end of a command is: its leader exited, *and* its pipes are at their end or [`DRAIN`] has passed. Then what it
-//! left behind is ended, and [`Event::Ended`] is the last event.
+//! A command has ended when its leader has exited *and* its pipes are at their end or [`DRAIN`] has passed. Then the
+//! processes left behind are ended, and [`Event::Ended`] is the last event.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,45 +25,45 @@ use tokio::time::{Instant, sleep_until};
 use crate::confine::place::Folder;
 use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
 
-/// How long output is waited for after the leader's exit: something it left behind may hold the pipes for ever.
+/// Limit for reading output after the leader's exit: a process left behind may hold the pipes open for ever.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long the rest of the output is read after the sweep; only a survivor of it can still hold the pipes.
+/// Limit for reading the remaining output after the sweep. Only a survivor of the sweep can still hold the pipes.
 const REST: Duration = Duration::from_millis(200);
-/// One read of output: a whole pipe.
+/// Size of one read of output, in bytes: a whole pipe.
 const CHUNK: usize = 64 * 1024;
 
-/// Most output that [`capture`] keeps: the list of a hundred thousand changed files.
+/// Most output that [`capture`] keeps, in bytes: enough to list a hundred thousand changed files.
 const CAPTURE: usize = 8 * 1024 * 1024;
 
-/// Where output came from.
+/// Stream that output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// stdout, or both where they share one pipe.
+    /// stdout, or both streams where they share one pipe.
     Stdout,
     /// stderr.
     Stderr,
 }
 
-/// How stdout and stderr reach us.
+/// Pipes of stdout and stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Streams {
-    /// Through one pipe, in the order they were written.
+    /// One pipe for both, which keeps the order of the writes.
     Merged,
-    /// Apart.
+    /// One pipe each.
     Split,
 }
 
-/// How the leader ended.
+/// Exit status of the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// By itself.
+    /// Exited by itself, with this code.
     Code(i32),
-    /// By a signal.
+    /// Ended by this signal.
     Signal(i32),
 }
 
 impl Exit {
-    /// The exit code as a shell shows it: 128 + N for signal N.
+    /// Returns the exit code as a shell shows it: 128 + N for signal N.
     pub(crate) fn code(self) -> i32 {
         match self {
             Self::Code(code) => code,
@@ -72,76 +72,76 @@ impl Exit {
     }
 }
 
-/// What happened to the command.
+/// Event of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// It runs.
+    /// The command runs.
     Spawned {
-        /// Its leader.
+        /// Process id of the leader.
         pid: u32,
     },
-    /// It never ran. The last event.
+    /// The command never ran. The last event.
     SpawnFailed {
-        /// Why, in one line.
+        /// Reason, in one line.
         message: String,
     },
-    /// It wrote something.
+    /// The command wrote output.
     Output {
-        /// Where to.
+        /// Stream of the output.
         source: Source,
-        /// What.
+        /// The output itself.
         bytes: Vec<u8>,
     },
-    /// Its leader exited.
+    /// The leader exited.
     Exited(Exit),
-    /// Nothing of it is left. The last event.
+    /// All processes of the command have ended, but for the survivors. The last event.
     Ended {
-        /// How many processes did not end by themselves: they were sent TERM or KILL.
+        /// Processes that did not end by themselves: TERM or KILL was sent to them.
         killed: u32,
-        /// How many could not be.
+        /// Processes that could not be killed.
         survivors: u32,
     },
-    /// Its shim is gone without a word. The last event.
+    /// The shim ended without a report. The last event.
     Lost,
 }
 
-/// A command below its shim. Dropping it ends the command: the shim sees its agent let go.
+/// A command below its shim. Dropping this ends the command: the shim sees that its agent has closed the socket.
 #[derive(Debug)]
 pub(crate) struct Process {
     reports: OwnedReadHalf,
     requests: OwnedWriteHalf,
     decoder: Decoder,
     inbox: Vec<u8>,
-    /// What the shim's socket has had no room for yet.
+    /// Requests that did not fit into the shim's socket yet.
     outbox: Vec<u8>,
     stdout: Pipe,
     stderr: Pipe,
     phase: Phase,
     held: bool,
-    /// Reaps the shim when it is dropped.
+    /// Child handle of the shim. Dropping it reaps the shim.
     shim: tokio::process::Child,
     shim_pid: Option<u32>,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// The shim has said nothing yet; output waits, so that nothing comes before [`Event::Spawned`].
+    /// The shim has not reported yet. Output waits, so that none comes before [`Event::Spawned`].
     Starting,
     Running,
-    /// The leader exited; output is read until then.
+    /// The leader exited; output is read until `until`.
     Draining {
         until: Instant,
     },
     /// The shim was asked to sweep.
     Sweeping,
-    /// The shim has said its last; output is read until then.
+    /// The shim has sent its last report; output is read until `until`.
     Over {
         last: Event,
         until: Instant,
     },
 }
 
-/// The reading end of a pipe, until its end.
+/// Reading end of a pipe, until its end.
 #[derive(Debug)]
 struct Pipe {
     receiver: Option<Receiver>,
@@ -158,7 +158,8 @@ impl Pipe {
         self.receiver.is_none()
     }
 
-    /// What is there; nothing at the end; waits for ever behind it. Cancel-safe: `read_buf` is.
+    /// Reads the available bytes, or an empty vector at the end of the pipe; after that, waits for ever. Cancel-safe,
+    /// as `read_buf` is.
     async fn read(&mut self) -> Vec<u8> {
         let Some(receiver) = &mut self.receiver else { return std::future::pending().await };
         if !matches!(receiver.read_buf(&mut self.buffer).await, Ok(1..)) {
@@ -170,21 +171,22 @@ impl Pipe {
     }
 }
 
-/// What [`Process::next`] waited for.
+/// Input that [`Process::next`] waited for.
 enum Input {
     Control(io::Result<usize>),
-    /// The shim takes more requests.
+    /// The shim's socket takes more requests.
     Room,
-    /// Empty at the end of the pipe.
+    /// Output; empty at the end of the pipe.
     Read(Source, Vec<u8>),
     Time,
 }
 
 impl Process {
-    /// Starts a shim and hands it the command. In a `folder` its working folder `.` is that one, wherever the path leads by now.
+    /// Starts a shim and sends it the command. With a `folder`, the working directory `.` is that folder, even if its
+    /// path leads elsewhere by now.
     ///
     /// # Errors
-    /// The shim could not be started. Why the *command* could not is said by [`Event::SpawnFailed`].
+    /// The shim could not be started. If the *command* could not be started, [`Event::SpawnFailed`] has the reason.
     pub(crate) fn spawn(command: Command, streams: Streams, folder: Option<&Folder>) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -217,35 +219,36 @@ impl Process {
         })
     }
 
-    /// Ends the command within `grace`. Repeating it with a shorter grace hastens the end.
+    /// Ends the command within `grace`. A repeated call with a shorter grace hastens the end.
     pub(crate) fn end(&mut self, interrupt_first: bool, grace: Duration) {
         self.request(&Request::End { interrupt_first, grace_ms: common::duration::millis(grace) });
     }
 
-    /// Ends the process `pid` that was started at `started` (clock ticks since the machine was: field 22 of
-    /// `/proc/PID/stat`), and all that it started, with TERM and, `grace_ms` later, KILL; the command goes on. Nothing
-    /// happens if that process is gone, or is not part of this command.
+    /// Ends the process `pid` that was started at `started` (clock ticks since boot: field 22 of `/proc/PID/stat`),
+    /// and everything it started, with TERM and, `grace_ms` later, KILL. The command goes on. Does nothing if that
+    /// process is gone, or is not part of this command.
     pub(crate) fn end_below(&mut self, pid: u32, started: u64, grace_ms: u64) {
         self.request(&Request::Kill { pid, started, grace_ms });
     }
 
-    /// Kills the shim and what is left below it, without its help: it is gone, or can't do it. `seen` names processes (numbers
-    /// and starts) that are known to be there. Gives how many were killed and how many survive.
+    /// Kills the shim and the remaining processes below it, for a shim that is gone or can't do it. `seen` names
+    /// processes (numbers and starts) that are known to exist. Returns the number of killed processes and of
+    /// survivors.
     pub(crate) async fn sweep(&mut self, seen: Vec<(u32, u64)>) -> (u32, u32) {
         let Some(shim) = self.shim_pid else { return (0, 0) };
-        // It may be gone already.
+        // The shim may be gone already.
         let _ = self.shim.start_kill();
         let swept = tokio::task::spawn_blocking(move || crate::shim::sweep_left(shim, &seen)).await;
         swept.unwrap_or_default()
     }
 
-    /// While it runs, its output is not read as long as it is held: it has to wait. What it leaves behind at its end is
-    /// read in any case.
+    /// Holds the output of a running command, or releases it: held output is not read, so the command has to wait.
+    /// Output left behind at the end is read in any case.
     pub(crate) fn hold(&mut self, held: bool) {
         self.held = held;
     }
 
-    /// Requests stay in their order, behind whatever the shim has not taken yet. If it is gone, `next` finds that out.
+    /// Queues a request behind those that the shim has not taken yet. If the shim is gone, `next` finds out.
     fn request(&mut self, request: &Request) {
         if let Ok(bytes) = encode(request) {
             self.outbox.extend_from_slice(&bytes);
@@ -253,20 +256,21 @@ impl Process {
         }
     }
 
-    /// Hands the shim what its socket has room for: a command may be larger than that, and fill it for what follows.
+    /// Writes as much of the queue as the shim's socket takes: a command may be larger than the socket's buffer, and
+    /// fill it for the requests behind it.
     fn post(&mut self) {
         match self.requests.try_write(&self.outbox) {
             Ok(written) if written < self.outbox.len() => drop(self.outbox.drain(..written)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // All of it is written, or nobody reads any more. A command's memory is given back.
+            // All of it is written, or the shim reads no more. Frees a command's memory.
             Ok(_) | Err(_) => self.outbox = Vec::new(),
         }
     }
 
-    /// What happens next. Nothing follows the last event; asking again gives it again.
+    /// Returns the next event. After the last event, every further call returns that event again.
     ///
-    /// Cancel-safe: every branch reads into a buffer of `self`, and only what was read completely is taken out; what is
-    /// written leaves its buffer with no wait in between.
+    /// Cancel-safe: every branch reads into a buffer of `self`, and only complete messages are taken out of it; bytes
+    /// that are written leave their buffer without a wait in between.
     pub(crate) async fn next(&mut self) -> Event {
         loop {
             if let Some(event) = self.advance() {
@@ -295,7 +299,7 @@ impl Process {
         }
     }
 
-    /// Moves on where nothing needs to be waited for.
+    /// Advances as far as possible without waiting.
     fn advance(&mut self) -> Option<Event> {
         match self.decoder.next::<Report>() {
             Ok(None) => {}
@@ -378,10 +382,10 @@ impl Process {
     }
 }
 
-/// Runs a command to its end and gives its exit and what it wrote there, at most [`CAPTURE`] bytes.
+/// Runs a command to its end and returns its exit status and what it wrote to `wanted`, at most [`CAPTURE`] bytes.
 ///
 /// # Errors
-/// The event that took the place of an end.
+/// The event that came in place of a normal end.
 pub(crate) async fn capture(
     command: Command,
     streams: Streams,

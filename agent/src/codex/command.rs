@@ -7,11 +7,11 @@ use crate::confine::profile::quoted;
 use crate::confine::sandbox::Sandboxed;
 use crate::environment::{Variables, looks_secret};
 
-/// Names that are kept from the model's commands even where they don't look secret to us.
+/// Names that are hidden from the model's commands even where they don't look like secrets.
 const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
-/// Settings that keep Codex 0.169.0 from calling anybody but the model's server. An older one does not know them and would
-/// warn of that.
+/// Settings that keep Codex 0.169.0 from calling any server but the model's. An older version does not have them and
+/// would warn about them.
 const AT_HOME: [&str; 4] = [
     "features.plugins=false",
     "features.apps=false",
@@ -20,17 +20,17 @@ const AT_HOME: [&str; 4] = [
 ];
 const KNOWS_THEM: (u32, u32, u32) = (0, 169, 0);
 
-/// Arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, figures and updates. They stand
-/// before a person's own, which win.
+/// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
+/// updates. They precede the user's own arguments, which take precedence.
 pub(crate) fn at_home(version: Option<&str>) -> Vec<String> {
     let knows = version.and_then(install::parse).is_some_and(|version| version >= KNOWS_THEM);
     let settings = AT_HOME.iter().filter(|_| knows);
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
 
-/// Program and arguments; the prompt goes to its stdin.
+/// Returns program and arguments. The prompt is written to stdin.
 ///
-/// Its working folder is the one that it is started in, which stays the same whatever its path leads to later.
+/// Codex works in the directory it is started in, which stays the same wherever its path leads later.
 pub(crate) fn argv(
     program: &str,
     spec: &JobSpec,
@@ -48,25 +48,25 @@ pub(crate) fn argv(
     }
     let mut hidden: Vec<String> = secrets(spec, env).iter().map(|name| pattern(name)).collect();
     if !env.contains_key(pulse::VARIABLE) {
-        // Only Codex is asked for its trace, not every program of the same kind that the model runs.
+        // Only Codex gets the trace filter, not every Rust program that the model runs.
         hidden.push(pulse::VARIABLE.to_owned());
     }
     argv.extend(["-c".to_owned(), format!("shell_environment_policy.exclude={}", toml_list(&hidden))]);
     argv.extend(spec.codex.args.iter().cloned());
-    // An option like `-i FILE...` takes every word up to the next option: this one is behind them for that, so that no
-    // thread is taken for an image and a new one begun.
+    // An option like `-i FILE...` takes every word up to the next option. This option follows the user's arguments so
+    // that the thread is not taken for an image, and a new thread begun.
     argv.push("--skip-git-repo-check".to_owned());
     if let Some(thread) = &spec.thread {
-        // All options stand before it, where Codex 0.169.0 knows every one of them.
+        // All options precede it, where Codex 0.169.0 accepts every one of them.
         argv.extend(["resume".to_owned(), thread.clone()]);
     }
-    // Anything that looks like an option stands before; the prompt is read from stdin.
+    // Anything that looks like an option precedes it; the prompt is read from stdin.
     argv.push("-".to_owned());
     argv
 }
 
-/// Names of the environment that the model's commands must not see: all that look secret, unless the job set them
-/// itself, which it did for its commands.
+/// Returns the environment variables that the model's commands must not see: all that look like secrets, unless the
+/// job itself set them for its commands.
 fn secrets(spec: &JobSpec, env: &Variables) -> Vec<String> {
     let mut names: Vec<String> = ALWAYS_SECRET.map(str::to_owned).into();
     let found = env.keys().filter(|name| looks_secret(name) && !ALWAYS_SECRET.contains(&name.as_str()));
@@ -75,12 +75,13 @@ fn secrets(spec: &JobSpec, env: &Variables) -> Vec<String> {
     names
 }
 
-/// Codex takes each name as a pattern, so everything but plain characters is matched by `?`.
+/// Returns a pattern that matches `name`: Codex takes each name as a pattern, so `?` replaces all but plain
+/// characters.
 fn pattern(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '?' }).collect()
 }
 
-/// A list of TOML strings.
+/// Returns a TOML list of strings.
 fn toml_list(texts: &[String]) -> String {
     let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
     format!("[{}]", quoted.join(","))

@@ -1,15 +1,16 @@
-//! What an over-long line still tells. Pure.
+//! Fields that can be recovered from an over-long line. Pure.
 //!
-//! The head is a JSON text that breaks off somewhere; what stands complete in it is read. The tail is searched for the
-//! two fields that end a command's item, and for the end of its output, which stands in front of them. Inside a JSON string every quote has a backslash in front, so a bare
-//! `,"exit_code":` can only be the field itself, whatever the command printed.
+//! The head is a JSON text that breaks off somewhere; its complete fields are read. The tail is searched for the two
+//! fields that end a command's item, and for the end of its output, which precedes them. Inside a JSON string every
+//! quote has a backslash before it, so a bare `,"exit_code":` can only be the field itself, whatever the command
+//! printed.
 
 use serde_json::{Map, Value};
 
-/// Field of a repaired item: how much of its output stands in front of what is missing, in bytes.
+/// Field of a repaired item: length of the output before the gap, in bytes.
 pub(super) const HEAD: &str = "relay_head";
 
-/// The object of a cut line, with whatever is left of its fields.
+/// Returns the object of a truncated line, with the fields that can be recovered.
 pub(super) fn repair(head: &[u8], tail: &[u8]) -> Option<Value> {
     let head = String::from_utf8_lossy(head);
     let mut fields = complete(&head)?;
@@ -25,11 +26,11 @@ pub(super) fn repair(head: &[u8], tail: &[u8]) -> Option<Value> {
     Some(Value::Object(fields))
 }
 
-/// Puts the end of a command's output behind its beginning.
+/// Appends the end of a command's output to its beginning.
 fn join_output(item: &mut Map<String, Value>, tail: &str) {
     let Some(end) = tail.rfind("\",\"exit_code\":") else { return };
     let Some(Value::String(begin)) = item.get("aggregated_output") else {
-        // The line was cut through in front of its output, which may be whole.
+        // The line was truncated before its output, which may be complete.
         let mark = ",\"aggregated_output\":";
         let whole = tail[..end].rfind(mark).and_then(|at| string(&tail[at + mark.len()..]));
         let output = whole.map(|(output, _)| output).or_else(|| closed(&tail[..end]));
@@ -45,14 +46,14 @@ fn join_output(item: &mut Map<String, Value>, tail: &str) {
     }
 }
 
-/// The end of a string, whose beginning may be cut through an escape.
+/// Returns the end of a string, whose beginning may be inside an escape.
 fn closed(text: &str) -> Option<String> {
     let begins = text.char_indices().map(|(at, _)| at).take(12);
     begins.chain([text.len()]).find_map(|begin| serde_json::from_str(&format!("\"{}\"", &text[begin..])).ok())
 }
 
-/// The fields of the outermost object and of the objects directly inside it, as far as their values are whole
-/// scalars. A string that breaks off counts with what there is of it.
+/// Returns the fields of the outermost object and of the objects directly inside it whose values are complete
+/// scalars. A string that breaks off counts, as far as it goes.
 fn complete(text: &str) -> Option<Map<String, Value>> {
     let mut fields = Map::new();
     let mut rest = text.trim_start().strip_prefix('{')?;
@@ -87,7 +88,7 @@ fn complete(text: &str) -> Option<Map<String, Value>> {
     }
 }
 
-/// A string at the front of `text`, and what follows; a string without an end is closed.
+/// Splits a string off the front of `text`; returns it and the rest. A string without an end is closed.
 fn string(text: &str) -> Option<(String, &str)> {
     let body = text.strip_prefix('"')?;
     let mut escaped = false;
@@ -102,7 +103,8 @@ fn string(text: &str) -> Option<(String, &str)> {
             _ => {}
         }
     }
-    // Up to six characters of an escape may be cut through: without them it is a string again.
+    // The text may break off within an escape (six characters) or a pair of them: without that it is a valid string
+    // again.
     let ends = body.char_indices().rev().map(|(at, _)| at).take(12);
     let closed = [body.len()]
         .into_iter()
@@ -111,7 +113,7 @@ fn string(text: &str) -> Option<(String, &str)> {
     closed.map(|value| (value, ""))
 }
 
-/// A value that is no object or list.
+/// Splits a value off the front of `text` that is neither an object nor a list.
 fn scalar(text: &str) -> Option<(Value, &str)> {
     if text.starts_with('"') {
         return string(text).map(|(value, rest)| (Value::String(value), rest));
@@ -121,7 +123,7 @@ fn scalar(text: &str) -> Option<(Value, &str)> {
     Some((value, &text[end..]))
 }
 
-/// The last field of that name in the tail of an object.
+/// Returns the last field of that name in the tail of an object.
 fn last_field(tail: &str, name: &str) -> Option<Value> {
     let mark = format!(",\"{name}\":");
     let at = tail.rfind(&mark)? + mark.len();

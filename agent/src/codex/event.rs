@@ -1,7 +1,7 @@
-//! A line of `codex exec --json` as an event. Pure and lenient.
+//! Parser of one line of `codex exec --json`. Pure and lenient.
 //!
-//! Nothing that Codex prints is an error: what is not known is kept as [`CodexEvent::Unknown`] and counted by whoever
-//! reads it. Keys may come twice (`web_search` items have two ids): the last one counts.
+//! No output of Codex is an error: an unknown line becomes [`CodexEvent::Unknown`], which the reader counts. Keys may
+//! come twice (`web_search` items have two ids): the last one counts.
 
 use common::event::{ChangedFile, MAX_LIST, MAX_TEXT, PlanItem, Usage};
 use common::text;
@@ -13,87 +13,87 @@ use super::lines::Line;
 /// An event of Codex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CodexEvent {
-    /// A thread began, or was taken up again.
+    /// A thread began, or was resumed.
     ThreadStarted {
-        /// Its id.
+        /// Thread id.
         id: String,
     },
     /// A turn began.
     TurnStarted,
-    /// The turn is over.
+    /// The turn has completed.
     TurnCompleted {
-        /// Tokens of the whole thread, where it tells them.
+        /// Tokens of the whole thread, if reported.
         usage: Option<Usage>,
     },
-    /// The turn is over, and failed.
+    /// The turn has failed.
     TurnFailed {
-        /// Why.
+        /// Reason.
         message: String,
     },
-    /// A retry, or what a failed turn is going to say.
+    /// A retry, or the reason that a failed turn is about to report.
     Error {
-        /// What.
+        /// Text of the error.
         message: String,
     },
     /// An item of the turn.
     Item {
-        /// How far it is.
+        /// Progress of the item.
         phase: Phase,
-        /// Its id, unique in the process.
+        /// Item id, unique in the process.
         id: String,
-        /// What it is.
+        /// Content of the item.
         item: Item,
     },
-    /// Anything else.
+    /// Any other line.
     Unknown {
-        /// Its type, or what stands in its place.
+        /// Type of the event, or a description where it has none.
         what: String,
     },
 }
 
-/// How far an item is.
+/// Progress of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It began.
+    /// The item began.
     Started,
-    /// It changed.
+    /// The item changed.
     Updated,
-    /// It is over.
+    /// The item is complete.
     Completed,
 }
 
-/// An item.
+/// An item of a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Item {
-    /// A summary of what the model thinks.
+    /// A summary of the model's reasoning.
     Reasoning(String),
-    /// What the model says.
+    /// A message of the model.
     Message(String),
     /// A command.
     Command {
-        /// Its command line, wrapped in a shell as Codex runs it.
+        /// Command line, wrapped in a shell as Codex runs it.
         command: String,
-        /// What it printed: all of it, at its end.
+        /// Complete output of the command, once it has ended.
         output: String,
-        /// Where in it something is missing, and how many bytes of the line that is.
+        /// Offset of a gap in the output, and the number of bytes that the line lost there.
         gap: Option<(usize, u64)>,
-        /// Its exit code, at its end.
+        /// Exit code, once the command has ended.
         exit_code: Option<i32>,
-        /// Whether Codex calls it failed.
+        /// True if Codex reports the command as failed.
         failed: bool,
     },
     /// Changed files.
     Files {
-        /// Which.
+        /// The files and their changes.
         files: Vec<ChangedFile>,
-        /// Whether that failed.
+        /// True if the change failed.
         failed: bool,
     },
     /// A call of a tool or of another agent.
     Tool {
-        /// Its name for people.
+        /// Name of the tool, for display.
         name: String,
-        /// Whether it failed.
+        /// True if the call failed.
         failed: bool,
     },
     /// A web search.
@@ -102,11 +102,11 @@ pub(crate) enum Item {
     Plan(Vec<PlanItem>),
     /// A warning.
     Warning(String),
-    /// A type that is not known.
+    /// An unknown type.
     Other(String),
 }
 
-/// Reads a line; none for a blank one.
+/// Parses a line; returns `None` for a blank one.
 pub(crate) fn parse(line: &Line) -> Option<CodexEvent> {
     let found = match line {
         Line::Whole(bytes) if bytes.trim_ascii().is_empty() => return None,
@@ -164,7 +164,7 @@ fn item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
     CodexEvent::Item { phase, id: owned(value, "id", 100), item }
 }
 
-/// Where the output of a command has a gap. A line that was not cut has none, whatever its fields are.
+/// Returns the gap in the output of a command. A line that was not truncated has none, whatever its fields are.
 fn gap(value: &Value<'_>, dropped: u64) -> Option<(usize, u64)> {
     let at = field(value, cut::HEAD).as_u64().and_then(|at| usize::try_from(at).ok())?;
     let whole = str_of(value, "aggregated_output").is_char_boundary(at);
@@ -188,7 +188,7 @@ fn plan(value: &Value<'_>) -> Vec<PlanItem> {
         .collect()
 }
 
-/// None where no count is told: that is not zero.
+/// Returns the token usage, or `None` if no count is reported, which is not the same as zero.
 fn usage(value: &Value<'_>) -> Option<Usage> {
     let count = |name: &str| field(value, name).as_u64();
     let (input, output) = (count("input_tokens"), count("output_tokens"));
@@ -204,7 +204,7 @@ fn str_of<'a>(value: &'a Value<'a>, name: &str) -> &'a str {
     field(value, name).as_str().unwrap_or_default()
 }
 
-/// The last one of that name.
+/// Returns the last field of that name.
 fn field<'a>(value: &'a Value<'a>, name: &str) -> &'a Value<'a> {
     let fields = value.as_object().into_iter().flat_map(ObjectAsVec::iter);
     fields.filter(|(key, _)| *key == name).last().map_or(&Value::Null, |(_, value)| value)

@@ -1,4 +1,4 @@
-//! Every line that Codex 0.169.0 was seen to print, and some that nobody should.
+//! Every line that Codex 0.169.0 was seen to print, and some that it should not.
 
 use super::*;
 

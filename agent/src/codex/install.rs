@@ -1,4 +1,4 @@
-//! Codex on this platform: where it is, its version, and what it lacks.
+//! Codex on this platform: its path, its version, and what it lacks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -15,52 +15,53 @@ use crate::environment::{DEFAULT_PATH, Variables};
 use crate::process::{Event, Exit, Source, Streams};
 use crate::shim::protocol::{Command, Ids};
 
-/// Oldest version that is run: the first series with `thread.started` and `item.*` lines as they are parsed here.
+/// Oldest supported version: the first series with `thread.started` and `item.*` lines as they are parsed here.
 const OLDEST: (u32, u32, u32) = (0, 100, 0);
-/// For `codex --version`, which takes 20 ms. A cold disk takes longer to read the program, and nobody waits for that: a
-/// Codex that is there is tried.
+/// Timeout of `codex --version`, which takes 20 ms. Reading the program from a cold disk takes longer. That is not
+/// waited for: a Codex that exists is tried.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a program that did not answer is taken as it is: each job would wait for it once more.
+/// Time during which a program that did not answer is not asked again: otherwise each job would wait for it once
+/// more.
 const LATE: Duration = Duration::from_secs(60);
-/// Most answers that are remembered; there is one for each program that jobs name.
+/// Most answers that are remembered, one for each program that jobs name.
 const MOST: usize = 64;
 
-/// Most of Codex's configuration that is read, in bytes: the key that is looked for stands near its top.
+/// Most of Codex's configuration that is read, in bytes: the wanted key is near its top.
 const MAX_CONFIG: u64 = 256 * 1024;
 
 const INSTALL: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";
 const LOGIN: &str = "set CODEX_API_KEY before relay up, or log in with codex login --device-auth";
 
-/// What was found.
+/// Result of the search for Codex.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// The program's path.
+    /// Path of the program.
     pub(crate) program: String,
-    /// Its version; `None` as well while it takes too long to tell.
+    /// Version; also `None` if the program takes too long to answer.
     pub(crate) version: Option<String>,
-    /// Why it can't do a job, with what to do about it.
+    /// Reason why it can't run a job, and what to do about it.
     pub(crate) problem: Option<String>,
 }
 
-/// A file by its path and the time of its last change.
+/// A file, by its path and the time of its last change.
 type File = (PathBuf, i64, i64);
 
-/// Finds Codex, and remembers what it said of its version until the file changes.
+/// Finds Codex, and remembers the version it reported until the file changes.
 #[derive(Debug, Default)]
 pub(crate) struct Finder {
     known: Mutex<HashMap<File, Answer>>,
 }
 
-/// What a program said of its version.
+/// Answer of a program that was asked for its version.
 #[derive(Debug, Clone)]
 enum Answer {
     Version(String),
-    /// Nothing in time; it is not asked again before then.
+    /// No answer in time; the program is not asked again before this time.
     Late(Instant),
 }
 
 impl Answer {
-    /// Whether it counts now, or has to be asked for again.
+    /// Returns true if the answer is still valid, false if the program has to be asked again.
     fn holds(&self) -> bool {
         !matches!(self, Self::Late(until) if Instant::now() >= *until)
     }
@@ -83,7 +84,7 @@ impl Finder {
         found
     }
 
-    /// The same where its model is not needed.
+    /// Like [`find`](Self::find), where the model is not needed: credentials are not checked.
     pub(crate) async fn program(&self, program: &str, env: &Variables, user: Option<Ids>) -> Found {
         let Some(path) = look_up(program, env) else {
             let shown = common::text::one_line(program, 200);
@@ -103,7 +104,7 @@ impl Finder {
         found
     }
 
-    /// `None` where it does not answer in time.
+    /// Returns the version, or `None` if the program does not answer in time.
     async fn version(
         &self,
         path: &Path,
@@ -117,7 +118,7 @@ impl Finder {
         if let Some(answer) = self.known().get(&key).filter(|answer| answer.holds()) {
             return Ok(answer.version());
         }
-        // An answer that failed may be better the next time, so only good ones are remembered for ever.
+        // A failed answer may succeed the next time, so only good ones are remembered for ever.
         let Ok(answer) = timeout(PATIENCE, ask(path, env, user)).await else {
             tracing::warn!("{} --version gives no answer within {PATIENCE:?}", path.display());
             self.remember(key, Answer::Late(Instant::now() + LATE));
@@ -147,7 +148,8 @@ impl Finder {
     }
 }
 
-/// `codex --version`, as the worker's user and below a shim, like everything that the worker's user could replace.
+/// Runs `codex --version` as the worker's user and below a shim, like every program that the worker's user could
+/// replace.
 async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
     let shown = path.display();
     let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
@@ -173,13 +175,14 @@ async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, 
     }
 }
 
-/// The npm package wraps the binary in a script; both then have no host beside them, but the binary's folder has.
+/// Returns true if the code-mode host is beside the binary. The script of the npm package has none beside it, but the
+/// folder of the binary that it wraps has.
 fn host_beside(real: &Path) -> bool {
     let script = real.extension().is_some_and(|extension| extension == "js");
     script || real.parent().is_some_and(|folder| folder.join("codex-code-mode-host").exists())
 }
 
-/// The MCP servers that the worker's Codex is configured with.
+/// Returns the MCP servers in the configuration of the worker's Codex.
 pub(crate) fn mcp_servers(env: &Variables) -> BTreeSet<String> {
     let config = codex_home(env).and_then(|home| read_config(&home.join("config.toml")).ok());
     config.map(|config| mcp::configured(&config)).unwrap_or_default()
@@ -205,7 +208,8 @@ fn executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// A key in the environment, a login, or a provider of the user's own (which brings its own way).
+/// Reports whether there are credentials: a key in the environment, a login, or a provider of the user's own, which
+/// brings its own credentials.
 fn has_credentials(env: &Variables) -> bool {
     if env.get("CODEX_API_KEY").is_some_and(|key| !key.is_empty()) {
         return true;
@@ -218,7 +222,8 @@ fn has_credentials(env: &Variables) -> bool {
         })
 }
 
-/// The worker's user owns the file: it may be a pipe that never answers, or endless.
+/// Reads at most [`MAX_CONFIG`] bytes without blocking. The worker's user owns the file: it may be a pipe that never
+/// answers, or endless.
 fn read_config(path: &Path) -> std::io::Result<String> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = fs::File::options().read(true).custom_flags(nonblocking).open(path)?;
@@ -227,7 +232,7 @@ fn read_config(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The numbers of a version.
+/// Parses the numbers of a version.
 pub(crate) fn parse(version: &str) -> Option<(u32, u32, u32)> {
     let core = version.split(['-', '+']).next()?;
     let mut parts = core.split('.').map(str::parse);

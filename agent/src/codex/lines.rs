@@ -1,32 +1,32 @@
-//! Bytes into lines, split at `\n` only, with a bound on what is kept of each. Pure.
+//! Splitter of bytes into lines, at `\n` only, which bounds what it keeps of each line. Pure.
 //!
-//! Of a line over [`CAP`] its first and last [`HALF`] are kept: an item's type and id stand at its head, its exit code
-//! and status at its tail, and a megabyte of some command's output between them.
+//! Of a line over [`CAP`] the first and last [`HALF`] are kept: an item's type and id are at its head, its exit code
+//! and status at its tail, and a megabyte of a command's output between them.
 
 use std::collections::VecDeque;
 
-/// Most bytes kept of a line: the longest one without a command's output has a few kilobytes.
+/// Most bytes kept of a line. The longest line without a command's output has a few kilobytes.
 pub(crate) const CAP: usize = 64 * 1024;
-/// What is kept of each end of a longer one.
+/// Bytes kept of each end of a longer line.
 const HALF: usize = CAP / 2;
 
 /// A line without its line break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// All of it.
+    /// The complete line.
     Whole(Vec<u8>),
-    /// Both ends of one over [`CAP`].
+    /// Both ends of a line over [`CAP`].
     Cut {
-        /// Its first bytes.
+        /// First bytes of the line.
         head: Vec<u8>,
-        /// Its last bytes.
+        /// Last bytes of the line.
         tail: Vec<u8>,
-        /// How many between them are gone.
+        /// Number of bytes dropped between them.
         dropped: u64,
     },
 }
 
-/// The line that is being put together.
+/// The line that is being assembled.
 #[derive(Debug, Default)]
 pub(crate) struct Splitter {
     head: Vec<u8>,
@@ -36,7 +36,7 @@ pub(crate) struct Splitter {
 }
 
 impl Splitter {
-    /// Takes bytes as they come; gives each line that they complete.
+    /// Adds bytes; calls `line` for each line that they complete.
     pub(crate) fn push(&mut self, bytes: &[u8], mut line: impl FnMut(Line)) {
         let mut rest = bytes;
         while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
@@ -49,7 +49,7 @@ impl Splitter {
         }
     }
 
-    /// The input has ended: what came behind the last line break, if anything did.
+    /// Ends the input; returns the text after the last line break, if there is any.
     pub(crate) fn finish(&mut self) -> Option<Line> {
         self.begun.then(|| self.take())
     }

@@ -1,7 +1,7 @@
-//! MCP servers of a worker: which come up, which do not, and which are lost on the way. Pure.
+//! MCP servers of a worker: which start, which fail, and which are lost while it runs. Pure.
 //!
-//! `codex exec` says nothing of them: a server that is missing only takes its tools away, and a model that does not find them
-//! does without. With [`FILTER`] in `RUST_LOG` Codex 0.169.0 tells on stderr:
+//! `codex exec` reports nothing about them: a missing server only takes its tools away, and a model that does not
+//! find them works without them. With [`FILTER`] in `RUST_LOG` Codex 0.169.0 prints on stderr:
 //!
 //! ```text
 //! TIME WARN SPANS: codex_mcp::rmcp_client: MCP server startup failed server_name="docs" error=REASON
@@ -9,41 +9,42 @@
 //! TIME INFO …start_server_task{server_name=docs}:…: rmcp::service: serve finished quit_reason=Closed
 //! ```
 //!
-//! Nobody promised these lines. One that hangs until the end has none: it is known by the configuration alone.
+//! These lines are not a documented interface. A server that hangs until the end prints none: it is found in the
+//! configuration only.
 
 use std::collections::BTreeSet;
 
 use common::text;
 
-/// The targets of those lines, for Codex's variable.
+/// Log targets of those lines, for Codex's variable.
 pub(crate) const FILTER: &str = "codex_mcp::rmcp_client=warn,rmcp::service=info";
 
-/// Where those lines come from.
+/// Log targets of those lines, as they are printed.
 const TARGETS: [&str; 2] = ["codex_mcp::rmcp_client: ", "rmcp::service: "];
-/// Most servers that are told about: one warning each.
+/// Most servers that are reported, with one warning each.
 const MOST: usize = 16;
-/// Longest reason, in bytes.
+/// Most bytes of a reason.
 const REASON: usize = 200;
 
-/// Something that happened to a server.
+/// An event of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
-    /// It is up.
+    /// The server is up.
     Ready(String),
-    /// It did not come up.
+    /// The server failed to start.
     Failed {
-        /// Its name.
+        /// Name of the server.
         server: String,
-        /// Codex's words.
+        /// Reason, as Codex words it.
         reason: String,
     },
-    /// Its connection was closed, by it.
+    /// The server closed its connection.
     Lost(String),
-    /// Nothing that matters.
+    /// Nothing relevant.
     Other,
 }
 
-/// Reads a line of stderr behind its time; nothing for one that is of something else.
+/// Parses a line of stderr after its timestamp; returns `None` for a line about something else.
 pub(crate) fn read(line: &str) -> Option<News> {
     let rest = line.strip_prefix("WARN ").or_else(|| line.strip_prefix("INFO "))?;
     let (spans, said) = TARGETS.iter().find_map(|target| {
@@ -67,7 +68,7 @@ fn name(server: &str) -> String {
     text::one_line(server, 60)
 }
 
-/// The servers that Codex's configuration names and does not switch off.
+/// Returns the servers that Codex's configuration names and does not disable.
 pub(crate) fn configured(config: &str) -> BTreeSet<String> {
     let mut servers = BTreeSet::new();
     let mut current = None;
@@ -75,7 +76,7 @@ pub(crate) fn configured(config: &str) -> BTreeSet<String> {
         if line.starts_with('[') {
             let table = line.strip_prefix("[mcp_servers.").and_then(|rest| rest.split_once(']'));
             let server = table.map(|(server, _)| server.trim_matches(['"', '\'', ' ']).to_owned());
-            // What lies deeper is a part of one.
+            // A deeper table belongs to a server.
             current = server.filter(|server| !server.is_empty() && !server.contains('.'));
             servers.extend(current.clone());
         } else if let (Some(server), Some((key, value))) = (&current, line.split_once('='))
@@ -91,18 +92,19 @@ pub(crate) fn configured(config: &str) -> BTreeSet<String> {
 /// The servers of one worker.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Servers {
-    /// Nothing was heard of these.
+    /// Servers without any event so far.
     silent: BTreeSet<String>,
     told: usize,
 }
 
 impl Servers {
-    /// Those that the worker's Codex is configured with.
+    /// Starts with the servers that the worker's Codex is configured with.
     pub(crate) fn expected(servers: BTreeSet<String>) -> Self {
         Self { silent: servers, told: 0 }
     }
 
-    /// Takes news; gives what a person may want to know. `over` tells that the worker's turn is.
+    /// Takes an event; returns a warning for the user, if there is one. `over` is true once the worker's turn is
+    /// over.
     pub(crate) fn take(&mut self, news: &News, over: bool) -> Option<String> {
         let (server, warning) = match news {
             News::Ready(server) => (server, None),
@@ -122,7 +124,7 @@ impl Servers {
         self.tell(warning?)
     }
 
-    /// The worker has ended: which servers never answered.
+    /// Ends the worker; returns a warning with the servers that never answered.
     pub(crate) fn end(&mut self) -> Option<String> {
         let silent: Vec<String> = std::mem::take(&mut self.silent).into_iter().collect();
         let (servers, their) = match silent.len() {

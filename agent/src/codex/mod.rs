@@ -1,10 +1,14 @@
-//! Codex: finding it, calling it, and reading what it prints.
+//! Codex: discovery, command line, and output.
 //!
-//! * [`install`]: where it is, its version, what it lacks. * [`command`]: its command line.
-//! * [`lines`]: bytes into bounded lines. * [`event`]: a line into an event. * [`cut`]: what an over-long line still
-//!   tells.
-//! * [`trouble`]: what it says about its model server, for people. * [`thread`]: why it can't go on with a
-//!   thread. * [`pulse`]: whether the model is alive. * [`mcp`]: which of its MCP servers come up.
+//! * [`install`]: path, version and problems of Codex.
+//! * [`command`]: the command line.
+//! * [`lines`]: bytes into bounded lines.
+//! * [`event`]: a line into an event.
+//! * [`cut`]: the recoverable fields of an over-long line.
+//! * [`trouble`]: errors of the model server, for display.
+//! * [`thread`]: the reason why a thread can't be resumed.
+//! * [`pulse`]: activity of the model.
+//! * [`mcp`]: MCP servers that start, fail or are lost.
 //!
 //! All but the first are pure.
 
@@ -18,11 +22,11 @@ pub(crate) mod pulse;
 pub(crate) mod thread;
 pub(crate) mod trouble;
 
-/// What Codex said of its turn.
+/// Outcome of a turn, as Codex reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// `turn.completed`.
     Completed,
-    /// `turn.failed`, and why.
+    /// `turn.failed`, with the reason.
     Failed(String),
 }

@@ -1,4 +1,4 @@
-//! Whether the model is alive: what Codex's own trace tells of each event of the model's answer. Pure.
+//! Activity of the model, from Codex's own trace of each event of the model's answer. Pure.
 //!
 //! `codex exec --json` shows nothing while the model writes, so a long answer and a dead server look the same. With
 //! [`FILTER`] in `RUST_LOG` Codex 0.169.0 prints one line on stderr per event of the answer's stream:
@@ -8,69 +8,70 @@
 //! TIME TRACE tungstenite::protocol: Received message {"type":"response.output_text.delta",…    over a WebSocket
 //! ```
 //!
-//! Nobody promised these lines. When they are absent, nothing is heard and the model's clock runs as it would without
-//! them. They hold the model's text (and over a WebSocket each request), so none of them is kept anywhere.
+//! These lines are not a documented interface. Without them the model's clock runs as if none were expected. They
+//! contain the model's text (and over a WebSocket each request), so none of them is kept anywhere.
 
 use super::lines::Line;
 use super::mcp;
 use crate::environment::Variables;
 
-/// Codex's variable for what it prints on stderr.
+/// Codex's variable for its output on stderr.
 pub(crate) const VARIABLE: &str = "RUST_LOG";
 
-/// Codex's own default (`error`), and the streams of both transports. Frames would be told twice.
+/// Codex's own default (`error`), and the streams of both transports. Frames are off, or each event would be printed
+/// twice.
 const FILTER: &str =
     "error,codex_api::sse=trace,tungstenite::protocol=trace,tungstenite::protocol::frame=off";
 
-/// What stands before an event, without its time.
+/// Text before an event, without its timestamp.
 const EVENTS: [&str; 2] =
     ["codex_api::sse::responses: SSE event: ", "tungstenite::protocol: Received message "];
 
-/// How far into an event its type is looked for: it stands first.
+/// Bytes of an event that are searched for its type, which comes first.
 const HEAD: usize = 120;
 
-/// Events that only say that a server has the request, or that it gives up: the model has said nothing by them.
+/// Events that only show that a server has the request, or gives up: none of them is output of the model.
 const SILENT: [&str; 5] = ["created", "queued", "in_progress", "failed", "incomplete"];
 
-/// What a line of stderr is.
+/// Kind of a line of stderr.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// Codex's words, for the log.
+    /// Codex's own message, for the log.
     Words,
-    /// Trace that proves nothing.
+    /// Trace that proves no activity.
     Trace,
-    /// Something new from the model.
+    /// Activity of the model.
     Beat,
-    /// Something of an MCP server.
+    /// Event of an MCP server.
     Server(mcp::News),
 }
 
-/// Listens for the model, if the trace was asked for.
+/// Detects the model's activity, if the trace was requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pulse {
     on: bool,
 }
 
 impl Pulse {
-    /// Asks Codex for its trace, unless its environment says already what it prints: then nothing is heard, and its
-    /// stderr is left as it is.
+    /// Requests the trace from Codex, unless its environment already sets what it prints: then no activity is
+    /// detected, and its stderr stays as it is.
     pub(crate) fn ask(env: &mut Variables) {
         if Self::of(env).on {
             env.insert(VARIABLE.to_owned(), filter());
         }
     }
 
-    /// The listener for a Codex that is started with this environment, as it was before [`ask`](Self::ask).
+    /// Returns the detector for a Codex that is started with this environment, as it was before [`ask`](Self::ask).
     pub(crate) fn of(env: &Variables) -> Self {
         Self { on: !env.contains_key(VARIABLE) }
     }
 
-    /// Whether anything is heard.
+    /// Returns true if activity is detected.
     pub(crate) fn listens(self) -> bool {
         self.on
     }
 
-    /// What a line of stderr is.
+    /// Classifies a line of stderr.
     pub(crate) fn hear(self, line: &Line) -> Heard {
         let bytes = match line {
             Line::Whole(bytes) => bytes,
@@ -89,7 +90,7 @@ fn filter() -> String {
     format!("{FILTER},{}", mcp::FILTER)
 }
 
-/// What stands behind the time of a line that was traced: its level first.
+/// Returns the text after the timestamp of a trace line: its level comes first.
 fn behind_time(line: &[u8]) -> Option<&[u8]> {
     let time = line.iter().position(|byte| *byte == b' ').filter(|_| line[0].is_ascii_digit())?;
     Some(line[time..].trim_ascii_start())
@@ -98,7 +99,7 @@ fn behind_time(line: &[u8]) -> Option<&[u8]> {
 fn is_beat(rest: &[u8]) -> bool {
     let Some(event) = EVENTS.iter().find_map(|mark| rest.strip_prefix(mark.as_bytes())) else { return false };
     let head = String::from_utf8_lossy(&event[..event.len().min(HEAD)]);
-    // Both spellings of JSON are around: with and without a space behind the colon.
+    // JSON comes in both spellings: with and without a space after the colon.
     let head = head.replacen("\": \"", "\":\"", 1);
     let Some(kind) = head.strip_prefix("{\"type\":\"response.").and_then(|rest| rest.split('"').next())
     else {

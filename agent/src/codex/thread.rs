@@ -1,8 +1,9 @@
-//! Why Codex can't go on with a thread, as one line that a person can act on. Pure.
+//! The reason why Codex can't resume a thread, as one line that a user can act on. Pure.
 //!
-//! Codex 0.169.0 says it on stderr alone and exits with 1, before any turn. The words only explain that exit.
+//! Codex 0.169.0 prints it on stderr alone and exits with 1, before any turn. The words only explain that exit.
 
-/// What Codex's last words mean for the thread it was to go on with; `None` when they are about something else.
+/// Returns the meaning of Codex's last words for the thread it was to resume; `None` if they are about something
+/// else.
 pub(crate) fn refused(words: &str) -> Option<&'static str> {
     if words.contains("no rollout found for thread id") {
         return Some("the Codex thread is gone: launch a new job");

@@ -1,4 +1,4 @@
-//! What Codex says about its model server, as one line that a person understands and can act on. Pure.
+//! Codex's messages about its model server, each as one line that a user can act on. Pure.
 //!
 //! ```text
 //!  "Reconnecting... 3/5 (WORDS)"                 ─► Retry    a notice: nothing is decided
@@ -6,9 +6,9 @@
 //!  "WORDS"                                       ─► the end of the turn
 //! ```
 //!
-//! The words only explain what was decided by other means; a text that fits no row is passed on as it is. Our sentence
-//! comes first, Codex's own words behind it, so that nothing is lost when a row is wrong. The words of each row were
-//! seen with Codex 0.169.0 (`tests/transcripts`), or stand in its program.
+//! The words only explain what was decided by other means; a text that fits no row is passed on unchanged. Relay's
+//! sentence comes first, Codex's own words after it, so that nothing is lost when a row is wrong. The words of each
+//! row were seen with Codex 0.169.0 (`tests/transcripts`), or are in its program.
 
 use common::event::FailureKind;
 use common::event::FailureKind as Kind;
@@ -19,35 +19,35 @@ use serde_json::Value;
 
 /// Most bytes of Codex's own words.
 const WORDS: usize = 300;
-/// Most bytes of a name or time that is taken out of them.
+/// Most bytes of a name or time that is extracted from them.
 const DETAIL: usize = 60;
 
-/// What Codex is doing about it.
+/// Codex's reaction to the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// It tries again, for the n-th time of so many: `3/5`.
+    /// Codex tries again; the count of tries, as in `3/5`.
     Counted(String),
-    /// It waits for the network, without an end.
+    /// Codex waits for the network, without a limit.
     Network,
 }
 
-/// Trouble with the model server.
+/// An error of the model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {
-    /// None when Codex has given up.
+    /// Retry in progress; `None` if Codex has given up.
     pub(crate) retry: Option<Retry>,
     /// Codex's own words, shortened.
     words: String,
-    /// What they mean and what can be done; none where they have to speak for themselves.
+    /// Meaning and advice; `None` where the words have to do alone.
     advice: Option<(FailureKind, String)>,
 }
 
-/// A kind of failure, and what can be done about it.
+/// A kind of failure, and advice.
 type Meaning = (FailureKind, &'static str);
 
-/// What a text means: the first row of which any mark is found in the text, in lower case, is the one that counts.
+/// Meanings of texts, by marks. The first row with a mark that occurs in the lower-case text counts.
 ///
-/// Those that say most about the cause come first, because a broken stream carries the server's reason inside.
+/// Rows that reveal most about the cause come first, because a broken stream carries the server's reason inside.
 const MEANINGS: &[(&[&str], Meaning)] = &[
     (
         &["requires a newer version of codex"],
@@ -129,7 +129,7 @@ const RATE: &str =
     "the model's server takes no more requests for now: try again later, or run fewer workers at once";
 const BODY: &str = "the model's server refused the request as it stands";
 
-/// Reads the text of an `error` or `turn.failed` event that came `now`, in the zone of Codex.
+/// Reads the text of an `error` or `turn.failed` event that arrived `now`, in Codex's time zone.
 pub(crate) fn read(message: &str, now: &Zoned) -> Trouble {
     let (retry, message) = retry(message.trim());
     let body = body(message);
@@ -142,17 +142,17 @@ pub(crate) fn read(message: &str, now: &Zoned) -> Trouble {
 }
 
 impl Trouble {
-    /// Whether it is about the model server at all: Codex warns of other things too.
+    /// Returns true if the text is about the model server at all: Codex warns of other things too.
     pub(crate) fn is_known(&self) -> bool {
         self.retry.is_some() || self.advice.is_some()
     }
 
-    /// The kind of failure of a turn that ended with it.
+    /// Returns the kind of failure of a turn that ended with this error.
     pub(crate) fn kind(&self) -> FailureKind {
         self.advice.as_ref().map_or(FailureKind::CodexError, |(kind, _)| *kind)
     }
 
-    /// Why a turn failed.
+    /// Returns the reason why a turn failed.
     pub(crate) fn end(&self) -> String {
         match &self.advice {
             Some((_, advice)) => format!("{advice} (codex: {})", self.words),
@@ -161,7 +161,7 @@ impl Trouble {
         }
     }
 
-    /// What Codex is doing about it.
+    /// Returns Codex's reaction to the error, for display.
     pub(crate) fn notice(&self) -> String {
         let words = self.words.strip_prefix("unexpected status ").unwrap_or(&self.words);
         let colon = if words.is_empty() { "" } else { ": " };
@@ -175,7 +175,7 @@ impl Trouble {
     }
 }
 
-/// Takes the notice of a retry off.
+/// Strips the notice of a retry.
 fn retry(message: &str) -> (Option<Retry>, &str) {
     let Some(rest) = message.strip_prefix("Reconnecting... ") else { return (None, message) };
     let (what, inner) = match rest.split_once(" (") {
@@ -189,14 +189,15 @@ fn retry(message: &str) -> (Option<Retry>, &str) {
     (Some(retry), inner)
 }
 
-/// What a response's body says.
+/// Body of a response.
 struct Body {
     words: String,
-    /// Everything that may tell what it means.
+    /// All text that may reveal the meaning.
     all: String,
 }
 
-/// Codex hands a refused request's body on as it came: in JSON, in which the server's words stand somewhere.
+/// Parses a refused request's body, which Codex passes on unchanged: in JSON, with the server's words somewhere in
+/// it.
 fn body(message: &str) -> Option<Body> {
     let value: Value = message.starts_with('{').then(|| serde_json::from_str(message).ok())??;
     let error = if value["error"].is_object() { &value["error"] } else { &value };
@@ -214,12 +215,12 @@ fn meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     if let Some((kind, USAGE_LIMIT)) = known {
         return Some((kind, usage_limit(message, now)));
     }
-    // A status is the server's own word, the rest of the line may hold anybody's; unless it only says "no".
+    // The status is the server's own, the rest of the line may be any text. A status that only refuses is used last.
     let (kind, advice) = status.filter(|(_, advice)| *advice != BODY).or(known).or(status)?;
     Some((kind, named(advice, message)))
 }
 
-/// The reset time stands at the end of a long text, and must not be lost.
+/// Returns the advice for a usage limit. The reset time is at the end of a long text, and must not be lost.
 fn usage_limit(message: &str, now: &Zoned) -> String {
     for (mark, until) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
         if let Some((_, rest)) = message.split_once(mark) {
@@ -232,8 +233,8 @@ fn usage_limit(message: &str, now: &Zoned) -> String {
     format!("{USAGE_LIMIT}: try again later, or add credits")
 }
 
-/// Codex tells a time of day in the zone of its machine (`5:53 PM`, with the date unless it is today's: `Jan 1st, 2100 5:53 AM`),
-/// which is read elsewhere.
+/// Returns a time of day with its zone. Codex prints it in the zone of its machine (`5:53 PM`, with the date unless
+/// it is today's: `Jan 1st, 2100 5:53 AM`), but it is read elsewhere.
 fn instant(when: &str, now: &Zoned) -> Option<String> {
     let at = match when.split_once(", ") {
         Some((day, rest)) => {
@@ -246,7 +247,7 @@ fn instant(when: &str, now: &Zoned) -> Option<String> {
     Some(at.strftime("%Y-%m-%d %H:%M%:z").to_string())
 }
 
-/// Puts the name of a missing variable into its advice.
+/// Inserts the name of a missing variable into its advice.
 fn named(advice: &str, message: &str) -> String {
     let name =
         message.split_once("issing environment variable: `").and_then(|(_, rest)| rest.split_once('`'));
@@ -259,7 +260,7 @@ fn named(advice: &str, message: &str) -> String {
     }
 }
 
-/// The status in `unexpected status 503 …` and `last status: 429 …`.
+/// Returns the status of `unexpected status 503 …` and `last status: 429 …`.
 fn status(lower: &str) -> Option<u16> {
     let marks = ["unexpected status ", "last status: "];
     let rest = marks.iter().find_map(|mark| lower.split_once(mark).map(|(_, rest)| rest))?;

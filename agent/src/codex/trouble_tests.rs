@@ -1,4 +1,4 @@
-//! Each text as the real Codex printed it, or as it stands in its program.
+//! Texts as the real Codex printed them, or as they are in its program.
 
 use super::*;
 
@@ -185,7 +185,7 @@ fn words_are_bounded_and_do_nothing_to_a_terminal() {
     assert!(line.len() < 200, "{line}");
 }
 
-/// What the real Codex printed for scripted models.
+/// Transcripts of the real Codex with scripted models.
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/transcripts/0.169.0");
 
 #[test]

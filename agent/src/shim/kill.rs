@@ -1,8 +1,8 @@
-//! How the processes below the shim are reaped, signalled and killed.
+//! Reaping, signalling and killing of the processes below the shim.
 //!
-//! A process is signalled only through a pidfd that was opened *before* its start was compared with the one that was
-//! seen. If the process died and its number was given away in between, the starts differ, or the signal goes to the
-//! dead one and fails: no stranger is ever hit.
+//! A process is signalled only through a pidfd that was opened *before* its start time was compared with the one seen
+//! earlier. If the process died and its number was reused in between, either the start times differ, or the signal
+//! goes to the dead process and fails: no unrelated process is ever hit.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,36 +15,36 @@ use rustix::process::{
 
 use super::tree::{self, Entry, Leader, Name};
 
-/// How long a sweep goes on when processes can't be killed: by another user's process, or in an uninterruptible call.
+/// Limit of a sweep when processes can't be killed: they belong to another user, or are in an uninterruptible call.
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
-/// The same where only a part is killed: meanwhile the rest of the command is not looked after.
+/// Limit where only a part is killed: meanwhile the rest of the command is not supervised.
 const PART_LIMIT: Duration = Duration::from_millis(500);
-/// Between two looks while processes stop: a fork takes less, unless it has to wait for a processor.
+/// Time between two scans while processes stop: a fork takes less, unless it has to wait for a processor.
 const SETTLING: Duration = Duration::from_millis(1);
-/// How long a process may go on that holds TERM back: starting another program takes less, on a busy machine too.
+/// Time that a process may go on while it blocks TERM: starting another program takes less, on a busy machine too.
 const HELD_BACK: Duration = Duration::from_millis(500);
-/// Between two looks while killed processes die: short beside the 100 ms that an end may take.
+/// Time between two scans while killed processes die: short compared with the 100 ms that an end may take.
 const DYING: Duration = Duration::from_millis(2);
 
-/// Who did not end by itself: each process that was sent TERM or KILL counts once.
+/// Processes that did not end by themselves. Each one that was sent TERM or KILL counts once.
 #[derive(Debug, Default)]
 pub(super) struct Toll(HashSet<Name>);
 
 impl Toll {
-    /// How many.
+    /// Returns the number of these processes.
     pub(super) fn count(&self) -> u32 {
         count(self.0.len())
     }
 }
 
-/// What a look for dead children found.
+/// Result of reaping dead children.
 #[derive(Debug, Default)]
 pub(super) struct Reaped {
-    /// Whether any child is left. The shim adopts all orphans, so "no child" is the same as "no descendant".
+    /// True if any child is left. The shim adopts all orphans, so "no child" is the same as "no descendant".
     pub(super) left: bool,
-    /// How many were reaped.
+    /// Number of children reaped.
     pub(super) count: u32,
-    /// The leader's status, if it was among them.
+    /// Status of the leader, if it was among them.
     pub(super) leader: Option<WaitStatus>,
 }
 
@@ -69,19 +69,20 @@ pub(super) fn reap(leader: Option<Pid>) -> Reaped {
     }
 }
 
-/// Sends TERM to everything that lives, and CONT, since what is stopped hears nothing else.
+/// Sends TERM to every living process, and CONT, since a stopped process handles no other signal.
 ///
-/// All stand still meanwhile, for at most about `limit`: a child that is started between the look and the signal would hear
-/// nothing, and live for the whole grace. Children go on before their parents, who so never see them stopped.
+/// All processes are stopped meanwhile, for at most about `limit`: a child started between the scan and the signal
+/// would not receive it, and would live for the whole grace. Children are continued before their parents, so that the
+/// parents never see them stopped.
 pub(super) fn terminate(limit: Duration, toll: &mut Toll) {
     for name in terminate_all(Instant::now() + limit, tree::living) {
         toll.0.insert(name);
     }
 }
 
-/// Tells what the leader has started to end, like [`terminate`]. The leader stands still from now on.
+/// Sends TERM to the processes that the leader has started, like [`terminate`]. The leader stays stopped from now on.
 pub(super) fn quiet(leader: &Leader, limit: Duration, toll: &mut Toll) {
-    // ESRCH: it exited by itself, which the next look sees.
+    // ESRCH: the leader exited by itself, which the next scan sees.
     let _ = pidfd_send_signal(&leader.pidfd, Signal::STOP);
     let until = Instant::now() + limit;
     for name in terminate_all(until, || tree::commands(leader.pid)) {
@@ -89,7 +90,7 @@ pub(super) fn quiet(leader: &Leader, limit: Duration, toll: &mut Toll) {
     }
 }
 
-/// TERM and CONT to all that `look` finds; gives who was told.
+/// Sends TERM and CONT to all that `look` finds; returns the processes that were signalled.
 fn terminate_all(until: Instant, look: impl Fn() -> Vec<Entry>) -> Vec<Name> {
     let frozen = freeze(until, look, |fresh| {
         settle(until, fresh.clone());
@@ -102,10 +103,10 @@ fn terminate_all(until: Instant, look: impl Fn() -> Vec<Entry>) -> Vec<Name> {
     told
 }
 
-/// Freezes and kills until nothing is left, or only what can't be killed. Gives how many survive.
+/// Freezes and kills until nothing is left, or only processes that can't be killed. Returns the number of survivors.
 ///
-/// That nothing is left is what the kernel says when there is no child to wait for. So a glance is enough to find whom
-/// to kill: whoever it overlooks is found by the next.
+/// The kernel decides that nothing is left, by having no child to wait for. So a quick scan is enough to find the
+/// processes to kill: the next scan finds those that it misses.
 pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>, toll: &mut Toll) -> u32 {
     let begun = Instant::now();
     loop {
@@ -119,7 +120,7 @@ pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>,
         if begun.elapsed() >= SWEEP_LIMIT {
             return count(tree::living().len());
         }
-        // Nobody is waited for: who is missed now is found by the next look.
+        // No process is waited for: the next scan finds those that are missed now.
         for entry in freeze(begun + SWEEP_LIMIT, tree::glance, |_| {}) {
             if send(entry, Signal::KILL) {
                 toll.0.insert(entry.name);
@@ -129,8 +130,9 @@ pub(super) fn sweep(mut leader: impl FnMut(WaitStatus), leader_pid: Option<Pid>,
     }
 }
 
-/// Tells `root` and what it started to end, and nothing else; gives whom. Nobody if it is gone, or its number is another's
-/// now. What holds a command's sandbox together is passed over: it ends with the command.
+/// Sends TERM to `root` and what it started, and to nothing else; returns the signalled processes. There are none if
+/// `root` is gone, or if its number belongs to another process now. The programs that hold a command's sandbox
+/// together are skipped: they end with the command.
 pub(super) fn terminate_below(root: Name) -> Vec<Name> {
     let commands = |mut all: Vec<Entry>| {
         all.retain(|entry| !entry.is_helper());
@@ -139,7 +141,7 @@ pub(super) fn terminate_below(root: Name) -> Vec<Name> {
     terminate_all(Instant::now() + PART_LIMIT, || commands(tree::part(tree::living(), root)))
 }
 
-/// Kills `root` and what it started, those of `names`, and all that is below them by now.
+/// Kills `root` and what it started, the processes of `names`, and everything that is below them by now.
 pub(super) fn kill_below(root: Name, names: &[Name]) {
     let until = Instant::now() + PART_LIMIT;
     let part = || {
@@ -152,8 +154,8 @@ pub(super) fn kill_below(root: Name, names: &[Name]) {
     }
 }
 
-/// Kills what a shim has left that was killed, or that stands still: all in its session, and those of `seen` (numbers and
-/// starts). Gives how many were killed and how many survive. Blocks for at most about [`SWEEP_LIMIT`].
+/// Kills the processes left by a shim that was killed or is stopped: all in its session, and those of `seen` (numbers
+/// and starts). Returns the number of killed processes and of survivors. Blocks for at most about [`SWEEP_LIMIT`].
 pub(crate) fn sweep_left(shim: u32, seen: &[(u32, u64)]) -> (u32, u32) {
     let names: Vec<Name> = seen.iter().map(|&(pid, started)| Name { pid, started }).collect();
     let (until, mut toll) = (Instant::now() + SWEEP_LIMIT, Toll::default());
@@ -166,7 +168,8 @@ pub(crate) fn sweep_left(shim: u32, seen: &[(u32, u64)]) -> (u32, u32) {
             return (toll.count(), count(left.len()));
         }
         for entry in left {
-            // One that stands still when its shim dies can be hung up by the kernel before: it did not end by itself either.
+            // When the shim of a stopped process dies, the kernel may hang that process up before: it did not end by
+            // itself either.
             send(entry, Signal::KILL);
             toll.0.insert(entry.name);
         }
@@ -174,9 +177,9 @@ pub(crate) fn sweep_left(shim: u32, seen: &[(u32, u64)]) -> (u32, u32) {
     }
 }
 
-/// Stops whatever `look` finds, until it finds nobody new: what is stopped can't fork away from the signal. Hands those
-/// that were told to stop to `told` before it looks again. Gives all that were found, parents before the children that they
-/// were seen with.
+/// Stops all that `look` finds, until it finds no new process: a stopped process can't fork away from the signal.
+/// Passes the processes that were sent STOP to `told` before each further scan. Returns all processes found, parents
+/// before the children that they were seen with.
 fn freeze(until: Instant, look: impl Fn() -> Vec<Entry>, told: impl Fn(Vec<Entry>)) -> Vec<Entry> {
     let (mut known, mut frozen) = (HashSet::new(), Vec::new());
     loop {
@@ -194,8 +197,8 @@ fn freeze(until: Instant, look: impl Fn() -> Vec<Entry>, told: impl Fn(Vec<Entry
     }
 }
 
-/// Waits until all of these stand still. One that is told to stop in the middle of a fork ends that first (Linux since
-/// 4.19), and its child could come after the next look.
+/// Waits until all of these processes are stopped. One that receives STOP in the middle of a fork completes the fork
+/// first (Linux since 4.19), and its child could appear after the next scan.
 fn settle(until: Instant, mut told: Vec<Entry>) {
     loop {
         told.retain(|entry| tree::moves(entry.name));
@@ -206,10 +209,10 @@ fn settle(until: Instant, mut told: Vec<Entry>) {
     }
 }
 
-/// Lets those that hold TERM back go on until they don't.
+/// Continues the processes that block TERM, until they don't.
 ///
-/// A program holds its signals back while it starts another. It would take TERM only after that, and what it started would
-/// have heard nothing. One that waits meanwhile, or that takes long, holds it back for other reasons.
+/// A program blocks its signals while it starts another. It would handle TERM only after that, and the program that
+/// it started would not receive it. A process that waits meanwhile, or takes long, blocks TERM for other reasons.
 fn pass(until: Instant, mut held: Vec<Entry>) {
     let patience = until.min(Instant::now() + HELD_BACK);
     let mut waiting = HashSet::new();
@@ -233,18 +236,18 @@ fn pass(until: Instant, mut held: Vec<Entry>) {
     }
 }
 
-/// Signals one process, if it is still the one that was seen. Gives whether that worked.
+/// Signals one process, if it is still the one that was seen. Returns true on success.
 fn send(entry: Entry, signal: Signal) -> bool {
     let Some(pid) = Pid::from_raw(entry.name.pid.cast_signed()) else { return false };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    // Parents change when they die, starts never do.
+    // Parents change when they die, start times never do.
     tree::lives(entry.name) && pidfd_send_signal(&pidfd, signal).is_ok()
 }
 
 /// Waits without a signal handler or a sleep.
 pub(crate) fn pause(time: Duration) {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
-    // Cut short by a signal: the caller looks again anyway.
+    // Interrupted by a signal: the caller checks again anyway.
     let _ = poll(&mut [], Some(&timeout));
 }
 

@@ -1,35 +1,35 @@
-//! How a command is ended: INT, TERM, KILL, by time. Pure: it is told the time and what still lives.
+//! Escalation that ends a command: INT, TERM, KILL, by time. Pure: the caller passes the time and what still lives.
 //!
 //! ```text
 //!  Quiet ──nothing below the leader, or 2 s──► Interrupt ──leader gone, or 2 s──► Terminate ──nothing left──► Sweep
 //!    └──────────────────────────────────────────┴──grace over─────────────────────┴────────────────────────────┘
 //! ```
 //!
-//! A leader that is interrupted (Codex) kills what it has started, at once. So its commands are told to end before, while
-//! it stands still: it starts nothing new meanwhile.
+//! A leader that is interrupted (Codex) kills what it has started, at once. So its commands receive TERM before that,
+//! while the leader is stopped and can start nothing new.
 
 use std::time::Duration;
 
-/// How long the leader may take to obey INT. Codex needs 0.06 s to interrupt its turn and end its own commands.
+/// Time for the leader to obey INT. Codex needs 0.06 s to interrupt its turn and end its own commands.
 const INTERRUPT: Duration = Duration::from_secs(2);
-/// How long the leader's commands may take to obey TERM before it is interrupted: time to remove a lock.
+/// Time for the leader's commands to obey TERM before it is interrupted: enough to remove a lock.
 const QUIET: Duration = Duration::from_secs(2);
-/// How long a tree may stand still for TERM to reach all of it: two looks at thousands of processes on a machine that is
-/// busy with starting them. A dozen takes 5 ms.
+/// Longest time a tree may be stopped while TERM is sent to all of it: two scans of thousands of processes on a
+/// machine that is busy starting them. A dozen takes 5 ms.
 const STAND_STILL: Duration = Duration::from_secs(2);
 
-/// What to do now.
+/// Next action of the escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// STOP to the leader, TERM and CONT to what it started, all of which may have to stand still for at most this long.
+    /// Send STOP to the leader, TERM and CONT to what it started; all of those may be stopped for at most this long.
     Quiet(Duration),
-    /// INT and CONT to the leader.
+    /// Send INT and CONT to the leader.
     Interrupt,
-    /// TERM, then CONT, to everything, which may have to stand still for at most this long.
+    /// Send TERM, then CONT, to everything, which may be stopped for at most this long.
     Terminate(Duration),
-    /// KILL until nothing is left.
+    /// Send KILL until nothing is left.
     Sweep,
-    /// Look again after at most this long.
+    /// Check again after at most this long.
     Wait(Duration),
 }
 
@@ -37,9 +37,9 @@ pub(crate) enum Action {
 enum Rung {
     /// TERM to the leader's commands is due.
     ToQuiet,
-    /// It was sent; INT follows then.
+    /// TERM was sent to the commands; INT follows at `until`.
     Quieted { until: Duration },
-    /// INT was sent; TERM follows then.
+    /// INT was sent; TERM follows at `until`.
     Interrupted { until: Duration },
     /// TERM is due.
     ToTerminate,
@@ -47,7 +47,7 @@ enum Rung {
     Terminated,
 }
 
-/// Where an end has got to. Times are measured from any fixed instant.
+/// Progress of an escalation. Times are measured from any fixed instant.
 #[derive(Debug)]
 pub(crate) struct Ladder {
     rung: Rung,
@@ -55,18 +55,18 @@ pub(crate) struct Ladder {
 }
 
 impl Ladder {
-    /// Begins to end a command, with `grace` until KILL.
+    /// Starts to end a command, with `grace` until KILL.
     pub(crate) fn new(now: Duration, interrupt_first: bool, grace: Duration) -> Self {
         let rung = if interrupt_first { Rung::ToQuiet } else { Rung::ToTerminate };
         Self { rung, kill_at: now.saturating_add(grace) }
     }
 
-    /// A second request: it can shorten the grace, never lengthen it.
+    /// Handles a second request: it can shorten the grace, never lengthen it.
     pub(crate) fn hasten(&mut self, now: Duration, grace: Duration) {
         self.kill_at = self.kill_at.min(now.saturating_add(grace));
     }
 
-    /// The next thing to do. `commands` tells whether anything lives that the leader started.
+    /// Returns the next action. `commands` reports whether any process lives that the leader started.
     pub(crate) fn step(
         &mut self,
         now: Duration,
@@ -80,7 +80,7 @@ impl Ladder {
         let left = self.kill_at.saturating_sub(now);
         match self.rung {
             Rung::ToQuiet if leader_lives && commands() => {
-                // A short grace is shared out: two fifths of what is left for each, as with the usual 2 of 5 seconds.
+                // A short grace is divided: two fifths of the rest for each stage, as in the usual 2 of 5 seconds.
                 let share = QUIET.min(left * 2 / 5);
                 self.rung = Rung::Quieted { until: now + share };
                 Action::Quiet(STAND_STILL.min(share / 2))
@@ -97,7 +97,7 @@ impl Ladder {
             }
             Rung::ToQuiet | Rung::Quieted { .. } | Rung::Interrupted { .. } | Rung::ToTerminate => {
                 self.rung = Rung::Terminated;
-                // Half of what is left remains for those that hear TERM.
+                // Half of the rest remains for the processes that handle TERM.
                 Action::Terminate(STAND_STILL.min(left / 2))
             }
             Rung::Terminated => Action::Wait(left),

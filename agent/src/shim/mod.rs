@@ -1,7 +1,8 @@
 //! The shim: one small process between the agent and each command.
 //!
-//! It is this same binary, single-threaded and without a runtime. As a *child subreaper* it adopts every descendant
-//! that loses its parent, so that whatever a command starts stays below it, can be found, killed and reaped.
+//! The shim is this same binary, single-threaded and without an async runtime. As a *child subreaper* it adopts every
+//! descendant that loses its parent, so that all processes of a command stay below it, and can be found, killed and
+//! reaped.
 //!
 //! ```text
 //!             Run                      leader's exit                   Sweep (0.3 s)
@@ -12,10 +13,15 @@
 //!  SpawnFailed, exit
 //! ```
 //!
-//! * [`protocol`]: what agent and shim say to each other. * [`run`]: the loop. * [`ladder`]: INT, TERM, KILL by time
-//!   (pure). * [`tree`]: who is there. * [`kill`]: how they are signalled. * [`spawn`]: the command itself.
-//!   [`testament`]: what is left to the next agent. [`outer`]: a command in a sandbox,
-//!   [`outputs`]: whose output does not go through the sandbox's own programs.
+//! * [`protocol`]: messages between agent and shim.
+//! * [`run`]: the main loop.
+//! * [`ladder`]: INT, TERM, KILL by time (pure).
+//! * [`tree`]: the processes below the shim.
+//! * [`kill`]: signalling and reaping.
+//! * [`spawn`]: starting the command.
+//! * [`testament`]: the report left to the next agent.
+//! * [`outer`]: a command in a sandbox.
+//! * [`outputs`]: its output, which bypasses the sandbox's own programs.
 
 mod kill;
 pub(crate) mod ladder;
@@ -29,15 +35,16 @@ mod tree;
 
 pub(crate) use kill::{pause, sweep_left};
 
-/// How ready the kernel is to end a process for its memory.
+/// The kernel's OOM score adjustment of this process.
 const OOM: &str = "/proc/self/oom_score_adj";
-/// How much readier for a command than for its agent: as if it used half of all memory more.
+/// Score added for a command: as if it used half of all memory more than its agent.
 const EASIER: i32 = 500;
 
-/// Makes this process and all that it starts end before its agent when the memory runs out. Of a shim and its command
-/// the larger one goes first, which is the command.
+/// Makes the kernel end this process and all that it starts before its agent when memory runs out. Of a shim and its
+/// command the larger one is ended first, which is the command.
 ///
-/// Call it before the process is made unreadable: that takes its own `/proc` away from a process that is not root.
+/// Must be called before the process is made unreadable: that takes its own `/proc` away from a process that is not
+/// root.
 pub(crate) fn go_first() {
     let own = std::fs::read_to_string(OOM).ok().and_then(|text| text.trim().parse::<i32>().ok());
     if let Some(own) = own {

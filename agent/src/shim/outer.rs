@@ -1,4 +1,4 @@
-//! The outside of a sandbox: starts it with a second shim in it, and stands between that one and the agent.
+//! Outside of a sandbox: starts it with a second shim in it, and relays messages between that shim and the agent.
 //!
 //! ```text
 //!  agent ◄──► outer shim ──► codex sandbox ──► bwrap ──► its first process ──► inner shim ──► the command
@@ -6,9 +6,9 @@
 //!                 └──────────────────── a socket, as the inner shim's stdin ────────┘
 //! ```
 //!
-//! The inner shim does what a shim does: it finds, ends and counts what the command starts, and tells how its leader
-//! ended. Numbers of processes are others in there, so they are translated here. The programs of the sandbox are nobody's
-//! command: they are ended without being counted, and only once nothing of the command is left.
+//! The inner shim does what a shim does: it finds, ends and counts what the command starts, and reports how its
+//! leader ended. Process ids differ inside the sandbox, so they are translated here. The programs of the sandbox do
+//! not belong to the command: they are ended without being counted, and only once nothing of the command is left.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -28,22 +28,23 @@ use super::protocol::{Command, Confine, Decoder, Report, Request, encode};
 use super::testament::Testament;
 use super::tree::{self, Leader};
 
-/// How much longer than the grace the inner shim may take: its own limit for what can't be killed, and a bit.
+/// Time beyond the grace that the inner shim may take: its own limit for what can't be killed, and a margin.
 const OVERTIME: Duration = Duration::from_millis(3500);
-/// The grace that the inner shim gives when the agent is gone, and the one of a sweep.
+/// Grace that the inner shim gives when the agent is gone, and the grace of a sweep.
 const ORPHANED: Duration = Duration::from_secs(2);
-/// How long the sandbox's own programs may take to end after the command. They need 20 ms.
+/// Time for the sandbox's own programs to end after the command. They need 20 ms.
 const UNPACKED: Duration = Duration::from_secs(2);
-/// Sandboxes that are made for one command. A mount that appears on the machine while one is made can be written in there,
-/// and one that goes breaks it: the next one is right. Docker mounts something with each container it starts.
+/// Most sandboxes that are made for one command. A mount that appears on the machine while a sandbox is made is
+/// writable in it, and a mount that goes breaks it: the next sandbox is right. Docker mounts something with each
+/// container it starts.
 const ATTEMPTS: u32 = 5;
-/// Longest wait for something to happen; dead orphans are reaped in between.
+/// Longest wait for an event; dead orphans are reaped in between.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How much of what the sandbox's programs said is looked at.
+/// Most bytes read of what the sandbox's programs printed.
 const WORDS: u64 = 4096;
 
-/// Starts the sandbox and stands between until nothing is left.
+/// Starts the sandbox and relays messages until nothing is left.
 pub(super) fn run(
     control: UnixStream,
     decoder: Decoder,
@@ -74,33 +75,33 @@ pub(super) fn run(
     }
 }
 
-/// Reports of the inner shim.
+/// Reports received from the inner shim.
 #[derive(Debug, Default)]
 struct Heard {
     spawned: bool,
     exited: bool,
-    /// Killed and survivors.
+    /// Numbers of killed processes and of survivors.
     ended: Option<(u32, u32)>,
     failed: bool,
-    /// Why the sandbox ended before anything was started in it.
+    /// Reason why the sandbox ended before anything was started in it.
     given_up: Option<String>,
 }
 
 struct Outer {
     control: UnixStream,
     requests: Decoder,
-    /// The agent has died or let go.
+    /// The agent has died or closed the socket.
     gone: bool,
     testament: Option<Testament>,
     /// Kept until the command has them.
     outputs: Option<Outputs>,
     heard: Heard,
-    /// When everything is killed, whatever the inner shim is at.
+    /// Time at which everything is killed, in whatever state the inner shim is.
     deadline: Option<Instant>,
     toll: Toll,
 }
 
-/// The sandbox's first program, and the way to the inner shim.
+/// The sandbox's first program, and the socket to the inner shim.
 struct Link {
     socket: Option<UnixStream>,
     reports: Decoder,
@@ -110,7 +111,7 @@ struct Link {
 
 fn start(command: &Command, confine: &Confine, outputs: &Outputs) -> io::Result<(Leader, Link)> {
     let (ours, theirs) = UnixStream::pair()?;
-    // What the sandbox's programs say is no output of the command, and neither do they hold its pipes.
+    // Output of the sandbox's programs is no output of the command, and they do not hold its pipes either.
     let words = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
     let [program, arguments @ ..] = confine.argv.as_slice() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
@@ -143,7 +144,7 @@ fn start(command: &Command, confine: &Confine, outputs: &Outputs) -> io::Result<
 }
 
 impl Outer {
-    /// Makes one sandbox, and stands between until nothing of it is left.
+    /// Makes one sandbox, and relays messages until nothing of it is left.
     fn attempt(&mut self, command: &Command, confine: &Confine) -> io::Result<()> {
         let outputs = match self.outputs.take() {
             Some(outputs) => outputs,
@@ -191,7 +192,7 @@ impl Outer {
         self.close(&mut link, code, killed, survivors);
     }
 
-    /// Tells the agent what the inner shim could not.
+    /// Sends the agent the reports that the inner shim could not send.
     fn close(&mut self, link: &mut Link, code: Option<i32>, killed: u32, survivors: u32) {
         if self.heard.failed {
             return;
@@ -220,7 +221,7 @@ impl Outer {
         }
     }
 
-    /// Hands on what the agent asks.
+    /// Passes the agent's requests on.
     fn obey(&mut self, link: &mut Link) {
         loop {
             let request = match self.requests.next() {
@@ -251,7 +252,7 @@ impl Outer {
         }
         if self.gone {
             self.hasten(ORPHANED);
-            // The inner shim takes it as its agent's death, and ends everything.
+            // The inner shim takes this as its agent's death, and ends everything.
             if let Some(socket) = &link.socket {
                 let _ = socket.shutdown(std::net::Shutdown::Write);
             }
@@ -263,13 +264,13 @@ impl Outer {
         self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
     }
 
-    /// Hands on what the inner shim tells.
+    /// Passes the inner shim's reports on.
     fn listen(&mut self, link: &mut Link) {
         while let Some(report) = link.next() {
             match report {
                 Report::Spawned { pid } => {
                     self.heard.spawned = true;
-                    // The end of its output is then its own.
+                    // Closed here, so that only the command holds its output.
                     self.outputs = None;
                     let pid = outer_number(pid).unwrap_or(pid);
                     self.report(&Report::Spawned { pid });
@@ -308,7 +309,7 @@ impl Outer {
         if lives {
             fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
         }
-        // Cut short by a signal: the caller looks again anyway.
+        // Interrupted by a signal: the caller checks again anyway.
         let _ = poll(&mut fds, Some(&timeout));
         let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
         let (control, socket) = (ready(control), ready(socket));
@@ -331,10 +332,10 @@ impl Link {
         }
     }
 
-    /// The last two lines that the sandbox's programs have said: the reason is often in the one before the last.
+    /// Returns the last two lines that the sandbox's programs printed: the reason is often in the last but one.
     fn last_words(&mut self) -> String {
         let mut text = Vec::new();
-        // The end is what counts, and a worker can write there, too.
+        // Only the end matters; and a worker can write there, too.
         let from = self.words.metadata().map_or(0, |meta| meta.len().saturating_sub(WORDS));
         let _ = self.words.seek(SeekFrom::Start(from));
         let _ = (&self.words).take(WORDS).read_to_end(&mut text);
@@ -355,7 +356,7 @@ impl Link {
     }
 }
 
-/// Reads what is there; gives whether more can come.
+/// Reads the available bytes; returns true if more can come.
 fn receive(socket: &mut UnixStream, decoder: &mut Decoder) -> bool {
     let mut buffer = [0; 16 * 1024];
     match socket.read(&mut buffer) {
@@ -368,19 +369,19 @@ fn receive(socket: &mut UnixStream, decoder: &mut Decoder) -> bool {
     }
 }
 
-/// The number that a process of the sandbox has outside of it.
+/// Returns the process id outside of the sandbox of a process in it.
 fn outer_number(inner: u32) -> Option<u32> {
     let mut living = tree::living().into_iter().map(|entry| entry.name.pid);
     living.find(|pid| inner_number(*pid) == Some(inner))
 }
 
-/// The number that a process has in the sandbox; none for one that is not in there.
+/// Returns the process id in the sandbox; `None` for a process that is not in it.
 fn inner_number(outer: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{outer}/status")).ok()?;
     nested(&status)
 }
 
-/// `NSpid:` lists the numbers from the outermost namespace that can be seen to the innermost.
+/// Parses the `NSpid:` line, which lists the ids from the outermost visible namespace to the innermost.
 fn nested(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_ascii_whitespace().nth(1)?.parse().ok()

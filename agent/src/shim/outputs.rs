@@ -1,5 +1,5 @@
-//! A command's stdout and stderr, handed into a sandbox over a socket. The sandbox's own programs so never hold them, and
-//! their end means the same as without a sandbox.
+//! Stdout and stderr of a command, passed into a sandbox over a socket. So the sandbox's own programs never hold
+//! them, and their end means the same as without a sandbox.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -20,7 +20,7 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Takes this process's own; it has `/dev/null` in their place from then on.
+    /// Takes this process's own stdout and stderr; `/dev/null` replaces them from then on.
     ///
     /// # Errors
     /// The failing call.
@@ -33,7 +33,7 @@ impl Outputs {
         Ok(Self { stdout, stderr })
     }
 
-    /// Sends them.
+    /// Sends both descriptors.
     ///
     /// # Errors
     /// The failing call.
@@ -42,13 +42,13 @@ impl Outputs {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        // Descriptors travel with a byte at least.
+        // Descriptors need at least one byte of data with them.
         sendmsg(socket, &[IoSlice::new(b"d")], &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 }
 
-/// Takes them as this process's own.
+/// Receives both descriptors and makes them this process's own stdout and stderr.
 ///
 /// # Errors
 /// The failing call, or an unexpected message.
