@@ -1,7 +1,7 @@
-//! What agent and shim say to each other, over a socket pair that only those two hold.
+//! Messages between agent and shim, over a socket pair that only those two hold.
 //!
-//! Each message is a length (`u32`, little endian) and so many bytes of JSON. Environment and prompt travel here, so
-//! no secret ever stands in the shim's arguments or environment.
+//! Each message is a length (`u32`, little endian) and that many bytes of JSON. Environment and prompt are passed
+//! here, so no secret is ever in the shim's arguments or environment.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::confine::cage::Cage;
 
-/// Longest message, in bytes: a spec of 1 MiB, each byte of which JSON may write as six, and the agent's own
-/// environment beside it.
+/// Longest message, in bytes: a spec of 1 MiB, of which JSON may write each byte as six, and the agent's own
+/// environment with it.
 pub(crate) const MAX_MESSAGE: usize = 8 * 1024 * 1024;
 
-/// A user to run as.
+/// User and group to run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ids {
     /// User id.
@@ -25,24 +25,25 @@ pub(crate) struct Ids {
     pub(crate) gid: u32,
 }
 
-/// What to run.
+/// A command to run.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Command {
     /// Program and arguments; the program is looked up on `env`'s PATH.
     pub(crate) argv: Vec<String>,
-    /// The whole environment.
+    /// Complete environment.
     pub(crate) env: BTreeMap<String, String>,
-    /// Working folder.
+    /// Working directory.
     pub(crate) cwd: String,
-    /// Whom to run as; the shim's own user where none is given.
+    /// User to run as; defaults to the shim's own.
     pub(crate) user: Option<Ids>,
-    /// All of its stdin.
+    /// Complete stdin.
     pub(crate) stdin: String,
-    /// Whether the end begins with INT to the leader, when nobody is left to say so.
+    /// Begin with INT to the leader when the command ends because the agent is gone.
     pub(crate) interrupt_first: bool,
-    /// The file that tells the next agent how the end went, should this one be gone by then; see [`super::testament`].
+    /// File with the report for the next agent, in case this one is gone when the command has ended; see
+    /// [`super::testament`].
     pub(crate) testament: Option<String>,
-    /// The sandbox around it.
+    /// Sandbox around the command.
     #[serde(default)]
     pub(crate) confine: Option<Box<Confine>>,
 }
@@ -52,13 +53,13 @@ pub(crate) struct Command {
 pub(crate) struct Confine {
     /// Launcher of the sandbox, with a shim as the program to run in it.
     pub(crate) argv: Vec<String>,
-    /// The environment of what starts it.
+    /// Environment of the launcher.
     pub(crate) env: BTreeMap<String, String>,
     /// Properties to verify inside.
     pub(crate) cage: Cage,
 }
 
-// By hand, so that no environment value can get into a log.
+// Written by hand, so that no environment value can get into a log.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Command")
@@ -69,72 +70,73 @@ impl fmt::Debug for Command {
     }
 }
 
-/// From the agent.
+/// Message from the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Run this; always the first message.
+    /// Run this command; always the first message.
     Run(Box<Command>),
-    /// End everything. Repeating it with a shorter grace hastens the end.
+    /// End everything. A repeated request with a shorter grace hastens the end.
     End {
         /// Begin with INT to the leader.
         interrupt_first: bool,
-        /// From now to KILL.
+        /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
-    /// The command has ended: end what it left behind, with TERM and, soon after, KILL.
+    /// The command has ended: end the processes left behind, with TERM and, soon after, KILL.
     Sweep,
-    /// End this process and all that it started, with TERM and KILL, and let the command go on. Ignored if there is no such
-    /// process below the shim.
+    /// End this process and all that it started, with TERM and KILL, and let the command go on. Ignored if there is
+    /// no such process below the shim.
     Kill {
-        /// Its process id.
+        /// Process id.
         pid: u32,
-        /// When it was started, in clock ticks since the machine was: field 22 of `/proc/PID/stat`.
+        /// Start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
         started: u64,
-        /// From now to KILL.
+        /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
-    /// Run this where this shim is in a sandbox already, if all of that holds; the first message there.
+    /// Run this command where this shim is already in a sandbox, if the sandbox has these properties; the first
+    /// message there.
     Enter(Box<Command>, Cage),
 }
 
-/// From the shim.
+/// Message from the shim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// The command runs.
     Spawned {
-        /// Its leader.
+        /// Process id of the leader.
         pid: u32,
     },
-    /// It could not be started. The last message.
+    /// The command could not be started. The last message.
     SpawnFailed {
-        /// Why, in one line.
+        /// Reason, in one line.
         message: String,
     },
-    /// The sandbox around this shim is not as it was asked for, and nothing was started in it. The last message.
+    /// The sandbox around this shim lacks a required property, and nothing was started in it. The last message.
     NotConfined {
-        /// Why, in one line.
+        /// Reason, in one line.
         message: String,
     },
     /// The leader exited.
     Exited {
-        /// Its exit code, or none when a signal killed it.
+        /// Exit code, or `None` if a signal killed the leader.
         code: Option<i32>,
-        /// The signal.
+        /// Signal that killed the leader.
         signal: Option<i32>,
     },
-    /// Nothing is left, as far as that could be reached. The last message.
+    /// No process is left, apart from the survivors. The last message.
     Ended {
-        /// How many processes did not end by themselves: they were sent TERM or KILL.
+        /// Processes that did not end by themselves: TERM or KILL was sent to them.
         killed: u32,
-        /// How many could not be.
+        /// Processes that could not be killed.
         survivors: u32,
     },
 }
 
-/// The bytes of a message.
+/// Encodes a message.
 ///
 /// # Errors
-/// `InvalidData` when it is longer than [`MAX_MESSAGE`].
+/// `InvalidData` if it is longer than [`MAX_MESSAGE`].
 pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, message)?;
@@ -145,22 +147,22 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Puts messages together from whatever pieces arrive.
+/// Assembles messages from the pieces that arrive.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     buffer: Vec<u8>,
 }
 
 impl Decoder {
-    /// Takes bytes as they came.
+    /// Adds bytes as they arrive.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message.
+    /// Returns the next complete message.
     ///
     /// # Errors
-    /// `InvalidData` when the peer claims too long a message, or it is no such message.
+    /// `InvalidData` if the peer announces too long a message, or the message can't be parsed.
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some(head) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_le_bytes(*head) as usize;

@@ -1,4 +1,4 @@
-//! The shim's loop.
+//! The shim's main loop.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -14,21 +14,21 @@ use super::protocol::{Command, Decoder, Report, Request, encode};
 use super::testament::Testament;
 use super::tree::{self, Leader, Name};
 
-/// The grace when the agent died: its successor waits for nobody.
+/// Grace when the agent has died: its successor does not wait.
 const ORPHANED: Duration = Duration::from_secs(2);
-/// The grace of what a command leaves behind when it ends by itself: time to remove a lock or a socket, and too short
-/// for anybody to wait for.
+/// Grace for the processes that a command leaves behind when it ends by itself: enough to remove a lock or a socket,
+/// and too short to be noticed.
 const LEFT_BEHIND: Duration = Duration::from_millis(300);
-/// Between two looks while an end goes on: a fifth of the 100 ms that an end may be late.
+/// Time between two checks while a command is being ended: a fifth of the 100 ms that an end may be late.
 const ENDING: Duration = Duration::from_millis(20);
-/// Between two looks for dead orphans: at once after some were found (a command may lose thousands), and ever more
-/// seldom while there are none. Five looks a second cost 0.01 % of a core.
+/// Shortest and longest time between two checks for dead orphans: the shortest after some were found (a command may
+/// lose thousands), and ever longer while there are none. Five checks a second cost 0.01 % of a core.
 const REAP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
-/// Runs one command to its end, as told on stdin.
+/// Runs one command to its end, as requested on stdin.
 ///
 /// # Errors
-/// Only before the command runs: what the kernel refused, or a first message that is none.
+/// Only before the command runs: the kernel refused a call, or the first message is invalid.
 pub(crate) fn run(inside: bool) -> io::Result<()> {
     isolate()?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -48,7 +48,7 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
         }
         _ => return Ok(()),
     };
-    // Without it the command runs as well; only its next agent knows less.
+    // The command runs without it as well; only the next agent has less information.
     shim.testament = command.testament.as_deref().and_then(|path| Testament::open(path).ok());
     if let Some(confine) = command.confine.take() {
         leave_folder();
@@ -68,17 +68,18 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// A shim's working folder is `/`: a search for processes in a workspace finds the command alone.
+/// Changes the shim's working directory to `/`, so that a search for processes in a workspace finds the command
+/// alone.
 fn leave_folder() {
     let _ = rustix::process::chdir("/");
 }
 
-/// Puts a wall around what follows: an own session, all orphans adopted, no privileges gained, memory unreadable.
+/// Isolates this process and its children: own session, all orphans adopted, no new privileges, memory unreadable.
 fn isolate() -> io::Result<()> {
     crate::inheritance::set();
-    // Inside of a sandbox it has one of its own already.
+    // Inside a sandbox the shim has a session of its own already.
     let _ = rustix::process::setsid();
-    // Any process id turns it on; it is always about the caller.
+    // Any process id turns it on; the call always applies to the caller.
     rustix::process::set_child_subreaper(Some(Pid::INIT))?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
@@ -97,25 +98,25 @@ fn explain(command: &Command, error: &io::Error) -> String {
 struct Shim {
     control: UnixStream,
     decoder: Decoder,
-    /// The agent has died or let go.
+    /// The agent has died or closed the socket.
     gone: bool,
     testament: Option<Testament>,
 }
 
-/// Where the command is.
+/// State of the command.
 struct Course {
     leader_lives: bool,
     ladder: Option<Ladder>,
     toll: Toll,
     reap_in: Duration,
-    /// Parts that were told to end.
+    /// Parts that are being ended.
     parts: Vec<Part>,
 }
 
-/// A part of the command that was told to end.
+/// A part of the command that is being ended.
 struct Part {
     root: Name,
-    /// Those who were told.
+    /// Processes that were sent TERM.
     told: Vec<Name>,
     kill_at: Duration,
 }
@@ -133,7 +134,7 @@ impl Shim {
         }
     }
 
-    /// Reads what is there; blocks if nothing is.
+    /// Reads the available bytes; blocks if there are none.
     fn read(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         match self.control.read(&mut buffer) {
@@ -177,7 +178,7 @@ impl Shim {
                 Some(Action::Sweep) => break,
                 Some(Action::Quiet(limit)) => kill::quiet(leader, limit, &mut course.toll),
                 Some(Action::Interrupt) => {
-                    // ESRCH: it exited by itself, which the next look sees.
+                    // ESRCH: the leader exited by itself, which the next check sees.
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::CONT);
                 }
@@ -199,7 +200,7 @@ impl Shim {
         self.report(&Report::Ended { killed, survivors });
     }
 
-    /// Reaps; gives whether anything is left below.
+    /// Reaps dead children; returns true if anything is left below the shim.
     fn reap(&mut self, leader: &Leader, course: &mut Course) -> bool {
         let reaped = kill::reap(course.leader_lives.then_some(leader.pid));
         if let Some(status) = reaped.leader {
@@ -216,13 +217,14 @@ impl Shim {
         self.report(&Report::Exited { code: status.exit_status(), signal: status.terminating_signal() });
     }
 
-    /// Takes the requests that have arrived. Before every wait, not only after one that heard something: a request can
-    /// come with the same read as the command, and a socket says nothing of what was read from it already.
+    /// Handles the requests that have arrived. Called before every wait, not only after a wait that read something: a
+    /// request can arrive with the same read as the command, and the socket does not report bytes that were already
+    /// read.
     fn obey(&mut self, course: &mut Course, begun: Instant) {
         loop {
             match self.decoder.next() {
                 Ok(None) => return,
-                // A grace counts from when it was asked for, not from when the wait for it began.
+                // A grace counts from the time of the request, not from the start of the wait for it.
                 Ok(Some(request)) => take(course, &request, begun.elapsed()),
                 Err(_) => {
                     self.gone = true;
@@ -232,7 +234,7 @@ impl Shim {
         }
     }
 
-    /// Waits for a request, the leader's exit or the time, whichever is first, and reads what was sent.
+    /// Waits for a request, the leader's exit or the timeout, whichever is first, and reads the available bytes.
     fn wait(&mut self, leader: &Leader, course: &mut Course, time: Duration) {
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
@@ -275,7 +277,7 @@ fn take(course: &mut Course, request: &Request, now: Duration) {
             let grace = Duration::from_millis(grace_ms);
             course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, grace)).hasten(now, grace);
         }
-        // An end that is under way has a grace of its own.
+        // An end in progress has a grace of its own.
         Request::Sweep => {
             course.ladder.get_or_insert_with(|| Ladder::new(now, false, LEFT_BEHIND));
         }
@@ -285,7 +287,7 @@ fn take(course: &mut Course, request: &Request, now: Duration) {
             let kill_at = now.saturating_add(Duration::from_millis(grace_ms));
             course.parts.push(Part { root, told, kill_at });
         }
-        // There is one command a shim.
+        // A shim runs one command only.
         Request::Run(_) | Request::Enter(..) => {}
     }
 }

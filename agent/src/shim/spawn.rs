@@ -1,4 +1,4 @@
-//! Starts the command.
+//! Start of the command.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -11,11 +11,11 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::protocol::Command;
 use super::tree::Leader;
 
-/// Starts `command` with our stdout and stderr as its own, and closes ours: from then on the end of those pipes means
-/// that nobody in the command's tree holds them any more.
+/// Starts `command` with the shim's stdout and stderr as its own, and closes the shim's: from then on the end of
+/// those pipes means that no process in the command's tree holds them any more.
 ///
 /// # Errors
-/// Whatever kept it from starting; `cwd`, program and rights are all possible.
+/// The reason that the command did not start; working directory, program and permissions are all possible.
 pub(super) fn spawn(command: &Command) -> io::Result<Leader> {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
@@ -38,12 +38,12 @@ pub(super) fn spawn(command: &Command) -> io::Result<Leader> {
     rustix::stdio::dup2_stderr(&null)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("the command has no process id"))?;
-    // Nobody but this thread reaps the child, so its number can't have been given away.
+    // Only this thread reaps the child, so its number can't have been reused.
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     Ok(Leader { pid, pidfd })
 }
 
-/// All of stdin is there from the start and ends: a program that waits for more would wait for ever.
+/// Returns a stdin with all of `text` and then its end: a program that waits for more would wait for ever.
 fn stdin(text: &str) -> io::Result<Stdio> {
     if text.is_empty() {
         return Ok(Stdio::null());

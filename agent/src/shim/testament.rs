@@ -1,5 +1,5 @@
-//! What a shim leaves to whoever comes after its agent: a file that is locked for as long as the shim lives, and that tells
-//! how many processes it ended if nobody was there to be told.
+//! Report of a shim for the agent that follows its own: a file that is locked for as long as the shim lives, and that
+//! holds the number of processes it ended after its agent was gone.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,37 +10,38 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::{Instant, sleep};
 
-/// How long a shim without its agent may take: 2 s of grace, 3 s for what is hard to kill, and a busy machine.
+/// Longest time that a shim may run without its agent: 2 s of grace, 3 s for what is hard to kill, and a busy
+/// machine.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Between two looks at the lock; nobody is told when one is released.
+/// Time between two checks of the lock; its release is not signalled.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The shim's end of it.
+/// The shim's end of the file.
 #[derive(Debug)]
 pub(super) struct Testament {
     file: File,
 }
 
 impl Testament {
-    /// Makes the file and locks it until this is dropped.
+    /// Creates the file and locks it until this is dropped.
     ///
     /// # Errors
-    /// What the file system says, or another shim holds it.
+    /// The file can't be created, or another shim holds it.
     pub(super) fn open(path: &str) -> io::Result<Self> {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { file })
     }
 
-    /// Tells how the end went.
+    /// Writes the result of the end.
     pub(super) fn write(&mut self, killed: u32, survivors: u32) {
-        // Without room on the disk the next agent knows no numbers, and nothing else is lost.
+        // On a full disk the next agent gets no numbers; nothing else is lost.
         let _ = write!(self.file, "{killed} {survivors}");
     }
 }
 
-/// Waits until no shim holds the file; gives how many processes it ended and how many it could not. Nothing where no
-/// shim outlived its agent.
+/// Waits until no shim holds the file; returns the numbers of processes it ended and could not end. Returns `None` if
+/// no shim outlived its agent.
 pub(crate) async fn read(path: &Path) -> Option<(u32, u32)> {
     let mut file = File::open(path).ok()?;
     let deadline = Instant::now() + PATIENCE;

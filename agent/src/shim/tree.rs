@@ -1,4 +1,4 @@
-//! Everything below the shim: who is there, as `/proc` shows it.
+//! Processes below the shim, as `/proc` shows them.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -10,7 +10,7 @@ use crate::stat::Proc;
 
 /// TERM in a set of signals, as the kernel writes it.
 const TERM: u64 = 1 << (Signal::TERM.as_raw() - 1);
-/// More than `/proc/PID/status` has up to its sets of signals.
+/// Bytes of `/proc/PID/status` that are read: more than it has up to its sets of signals.
 const STATUS: usize = 4096;
 
 /// The command's first process.
@@ -20,12 +20,12 @@ pub(super) struct Leader {
     pub(super) pidfd: OwnedFd,
 }
 
-/// What names a process for ever: numbers are given away again, a number and its start are not.
+/// Unique name of a process: a number is reused, a number with its start time is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Name {
-    /// Its number.
+    /// Process id.
     pub(super) pid: u32,
-    /// When it was started, in clock ticks since the machine was.
+    /// Start time, in clock ticks since boot.
     pub(super) started: u64,
 }
 
@@ -36,25 +36,26 @@ pub(super) struct Entry {
     parent: u32,
     session: u32,
     zombie: bool,
-    /// A program of Codex or of a sandbox, whose end would take its command with it at once.
+    /// A program of Codex or of a sandbox, whose end would end its command at once.
     helper: bool,
 }
 
 impl Entry {
-    /// Whether it only holds a command's sandbox together, or serves Codex.
+    /// Returns true if the process only holds a command's sandbox together, or serves Codex.
     pub(super) fn is_helper(&self) -> bool {
         self.helper
     }
 }
 
-/// Every living process below this one.
+/// Returns every living process below this one.
 pub(super) fn living() -> Vec<Entry> {
     let all = Proc::open().map(|mut proc| below(std::process::id(), &by_parent(&mut proc)));
     alive(all.unwrap_or_default())
 }
 
-/// The same in less time where many processes run that are none of ours: it takes as long as this tree is large. One that
-/// is just starting, dying or losing its parent can be overlooked, so this is for whoever looks again.
+/// Returns the living processes below this one, like [`living`], in less time where many other processes run: the
+/// time depends on the size of this tree only. A process that is just starting, dying or losing its parent can be
+/// missed, so the caller has to scan again.
 pub(super) fn glance() -> Vec<Entry> {
     let Ok(mut proc) = Proc::open() else { return Vec::new() };
     let own = std::process::id();
@@ -66,8 +67,8 @@ fn alive(entries: Vec<Entry>) -> Vec<Entry> {
     entries.into_iter().filter(|entry| !entry.zombie).collect()
 }
 
-/// Every living command that the leader has started: what is below this process, but for the leader and for what a command
-/// can't do without.
+/// Returns every living command that the leader has started: all processes below this one, except the leader and the
+/// programs that a command can't do without.
 pub(super) fn commands(leader: Pid) -> Vec<Entry> {
     let leader = leader.as_raw_nonzero().get().unsigned_abs();
     let mut found = living();
@@ -75,11 +76,11 @@ pub(super) fn commands(leader: Pid) -> Vec<Entry> {
     found
 }
 
-/// Of these, those of that name and whatever is below them now.
+/// Returns those of `all` that are in `names`, and all processes that are below them now.
 pub(super) fn still(all: Vec<Entry>, names: &[Name]) -> Vec<Entry> {
     let mut known: HashSet<Name> = names.iter().copied().collect();
     let mut pids: HashSet<u32> = HashSet::new();
-    // Parents stand before their children, so one pass finds all.
+    // Parents come before their children, so one pass finds all.
     let mut belongs = |entry: &Entry| {
         let belongs = known.contains(&entry.name) || pids.contains(&entry.parent);
         if belongs {
@@ -91,8 +92,8 @@ pub(super) fn still(all: Vec<Entry>, names: &[Name]) -> Vec<Entry> {
     all.into_iter().filter(|entry| belongs(entry)).collect()
 }
 
-/// Every living process of a session, of that name, or below one of these, wherever it hangs. The first process of the
-/// session is none of them.
+/// Returns every living process that is in a session, is in `names`, or is below one of these, wherever it hangs. The
+/// first process of the session is excluded.
 pub(super) fn of_session(session: u32, names: &[Name]) -> Vec<Entry> {
     let Ok(mut proc) = Proc::open() else { return Vec::new() };
     let children = by_parent(&mut proc);
@@ -109,13 +110,13 @@ pub(super) fn of_session(session: u32, names: &[Name]) -> Vec<Entry> {
     alive(found)
 }
 
-/// Of these, `root` and whatever it started: all that is below it, and all in its session if it leads one, wherever
-/// that hangs now. Nothing if `root` is not among them.
+/// Returns `root` and everything it started, out of `all`: all that is below it, and all in its session if it leads
+/// one, wherever that hangs now. Returns nothing if `root` is not in `all`.
 pub(super) fn part(all: Vec<Entry>, root: Name) -> Vec<Entry> {
     let Some(top) = all.iter().find(|entry| entry.name == root) else { return Vec::new() };
     let session = (top.session == root.pid).then_some(root.pid);
     let mut known = HashSet::from([root.pid]);
-    // Parents stand before their children, so one pass finds all.
+    // Parents come before their children, so one pass finds all.
     let mut belongs = |entry: &Entry| {
         let own = known.contains(&entry.name.pid) || known.contains(&entry.parent);
         let part = own || Some(entry.session) == session;
@@ -127,7 +128,7 @@ pub(super) fn part(all: Vec<Entry>, root: Name) -> Vec<Entry> {
     all.into_iter().filter(|entry| belongs(entry)).collect()
 }
 
-/// All processes of this machine by their parent.
+/// Returns all processes of this machine by their parent.
 fn by_parent(proc: &mut Proc) -> HashMap<u32, Vec<Entry>> {
     let mut children: HashMap<u32, Vec<Entry>> = HashMap::new();
     for (pid, _) in proc.processes() {
@@ -138,7 +139,7 @@ fn by_parent(proc: &mut Proc) -> HashMap<u32, Vec<Entry>> {
     children
 }
 
-/// Every process below `root`, parents before their children.
+/// Returns every process below `root`, parents before their children.
 fn below(root: u32, children: &HashMap<u32, Vec<Entry>>) -> Vec<Entry> {
     let mut found = Vec::new();
     let mut next = vec![root];
@@ -151,9 +152,10 @@ fn below(root: u32, children: &HashMap<u32, Vec<Entry>>) -> Vec<Entry> {
     found
 }
 
-/// The same by what the kernel lists below each thread; nothing where it has no such lists.
+/// Does the same as [`below`] with the kernel's list of each thread's children; returns `None` where the kernel has
+/// no such lists.
 fn walk(root: u32, proc: &mut Proc) -> Option<Vec<Entry>> {
-    // Not there in a kernel without CONFIG_PROC_CHILDREN.
+    // Missing in a kernel without CONFIG_PROC_CHILDREN.
     fs::metadata("/proc/thread-self/children").ok()?;
     let mut found = Vec::new();
     let mut next = vec![root];
@@ -161,7 +163,7 @@ fn walk(root: u32, proc: &mut Proc) -> Option<Vec<Entry>> {
         for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
             let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
             for pid in list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
-                // A number can have been given away since it was listed.
+                // The number can have been reused since it was listed.
                 let child = entry(proc, pid).filter(|child| child.parent == parent);
                 next.extend(child.map(|child| child.name.pid));
                 found.extend(child);
@@ -171,16 +173,16 @@ fn walk(root: u32, proc: &mut Proc) -> Option<Vec<Entry>> {
     Some(found)
 }
 
-/// Whether the number still is that of the same process, and that has not ended.
+/// Returns true if the number still belongs to the same process, and that has not ended.
 pub(super) fn lives(name: Name) -> bool {
     let now = Proc::open().ok().and_then(|mut proc| entry(&mut proc, name.pid));
     now.is_some_and(|now| now.name == name && !now.zombie)
 }
 
-/// Whether any thread of that process runs or can at any moment: has not stopped, and has not ended.
+/// Returns true if any thread of that process runs or can run at any moment: it is not stopped, and has not ended.
 ///
-/// One that only a kill interrupts may be in the middle of a fork (which waits for memory or for a disk), so it counts as
-/// moving. The exception is the parent of a `vfork`: it waits for its child, and that stands still already.
+/// A thread that only a kill interrupts may be in the middle of a fork (which waits for memory or for a disk), so it
+/// counts as moving. The exception is the parent of a `vfork` whose child is stopped: it waits for that child.
 pub(super) fn moves(name: Name) -> bool {
     let Ok(mut proc) = Proc::open() else { return false };
     let states = states(&mut proc, name);
@@ -188,12 +190,12 @@ pub(super) fn moves(name: Name) -> bool {
         || (states.contains(&b'D') && !has_stopped_child(&mut proc, name.pid))
 }
 
-/// Whether every thread of that process waits for something that comes from elsewhere.
+/// Returns true if every thread of that process waits for an outside event.
 pub(super) fn waits(name: Name) -> bool {
     Proc::open().is_ok_and(|mut proc| states(&mut proc, name).iter().all(|state| *state == b'S'))
 }
 
-/// Whether no thread of that process would take TERM at the moment.
+/// Returns true if no thread of that process would handle TERM at the moment.
 pub(super) fn holds_term_back(name: Name) -> bool {
     let Ok(mut proc) = Proc::open() else { return false };
     let mut threads = threads(&mut proc, name).into_iter();
@@ -201,14 +203,14 @@ pub(super) fn holds_term_back(name: Name) -> bool {
         let mask = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"SigBlk:"))?;
         u64::from_str_radix(std::str::from_utf8(mask).ok()?.trim(), 16).ok()
     };
-    // One that ends meanwhile takes nothing.
+    // A thread that ends meanwhile handles nothing.
     threads.len() > 0
         && threads.all(|thread| {
             proc.read(thread, "status", STATUS).and_then(held).is_none_or(|mask| mask & TERM != 0)
         })
 }
 
-/// What each thread of that process does; nothing if it is gone.
+/// Returns the state of each thread of that process; empty if it is gone.
 fn states(proc: &mut Proc, name: Name) -> Vec<u8> {
     let threads = threads(proc, name);
     threads.into_iter().filter_map(|thread| Some(proc.stat(thread)?.state)).collect()
@@ -273,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_parent_that_only_a_kill_interrupts_stands_still_once_the_child_it_waits_for_does() {
-        // Between fork and exec the child opens a FIFO that nobody else opens. Its parent waits as it would in a fork.
+        // Between fork and exec the child opens a FIFO that no other process opens. Its parent waits as it would in a
+        // fork.
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
@@ -309,7 +312,7 @@ mod tests {
     #[test]
     fn t05_a_part_is_named_by_number_and_start_and_a_number_alone_is_nobody() {
         let (leader, step, child) = (entry(10, 1, 1, 100), entry(20, 10, 20, 200), entry(21, 20, 20, 201));
-        // Started by the step: one fled into a session of its own, one lost its parent.
+        // Started by the step: one moved to a session of its own, one lost its parent.
         let (fled, orphan) = (entry(22, 21, 22, 202), entry(23, 1, 20, 203));
         let (neighbour, old) = (entry(30, 10, 1, 300), Name { pid: 20, started: 199 });
         let all = vec![leader, orphan, step, neighbour, child, fled];

@@ -1,4 +1,4 @@
-//! The events of one run: segments on disk, and behind them what waits to be written.
+//! Events of one run: segments on disk, and the events that wait to be written to them.
 //!
 //! ```text
 //!  push ──► waiting ──flush──► newest segment ──1 MiB──► older segments ──ack──► deleted
@@ -6,8 +6,8 @@
 //!              └──last flush──► the room that was reserved when the run was made
 //! ```
 //!
-//! In memory a segment is one [`Span`], so a run of a million events takes as little as one of ten. On disk a run takes
-//! what the relay has not acknowledged, and at most two segments and the reserve beside that.
+//! In memory a segment is one [`Span`], so a run of a million events takes as little as one of ten. On disk a run
+//! takes the space of what the relay has not acknowledged, and at most two segments and the reserve on top.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -26,52 +26,52 @@ use super::segment::{self, Segment, Span};
 use super::sizes::Sizes;
 use super::waiting::Waiting;
 
-/// What became of a write.
+/// Result of a write.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// It is in the file.
+    /// The bytes are in the file.
     Whole,
     /// The file can't be trusted any more; everything is in a new one.
     Anew(io::Error),
 }
 
-/// The segments and what waits.
+/// The segments and the waiting events.
 #[derive(Debug)]
 pub(super) struct EventLog {
     pub(super) dir: PathBuf,
     pub(super) run: RunId,
     pub(super) sizes: Sizes,
     older: VecDeque<Span>,
-    /// None only where an earlier process left none.
+    /// `None` only if an earlier process left no segment.
     newest: Option<Segment>,
-    /// Of the first segment that this process makes, if there is no newest.
+    /// Serial of the first segment that this process creates, if there is no newest.
     serial: u32,
     pub(super) waiting: Waiting,
-    /// What is in the files counts no more: a jump has to stand in front of what waits.
+    /// The content of the files is obsolete: a jump has to precede the waiting events.
     pub(super) jump: bool,
     reader: Reader,
     pub(super) acked: u64,
-    /// The last event of earlier processes, until the relay says what it holds.
+    /// Last event of earlier processes, until the relay reports what it holds.
     pub(super) inherited: Option<u64>,
     /// Older segments that may not be on the disk yet.
     unsynced: Vec<u32>,
 }
 
 impl EventLog {
-    /// Makes the first segment, with room for the run's end.
+    /// Creates the first segment, with disk space reserved for the run's end.
     ///
     /// # Errors
-    /// What the file system says, such as no room.
+    /// The file system failed, for example for lack of space.
     pub(super) fn create(dir: &Path, run: &RunId, sizes: Sizes) -> io::Result<Self> {
         let mut log = Self::empty(dir, run, sizes, 1);
         log.newest = Some(log.segment(1)?);
         Ok(log)
     }
 
-    /// Opens what an earlier process left.
+    /// Opens the files of an earlier process.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system failed.
     pub(super) fn open(dir: &Path, run: &RunId, sizes: Sizes) -> io::Result<(Self, Found)> {
         let mut found = recover(dir, run)?;
         let mut log = Self::empty(dir, run, sizes, found.serial);
@@ -102,28 +102,28 @@ impl EventLog {
         }
     }
 
-    /// Sequence of the newest event; 0 for none.
+    /// Returns the sequence of the newest event, or 0 if there is none.
     pub(super) fn last_seq(&self) -> u64 {
         self.waiting.next() - 1
     }
 
-    /// What the relay has acknowledged.
+    /// Returns the last sequence that the relay has acknowledged.
     pub(super) fn acked(&self) -> u64 {
         self.acked
     }
 
-    /// Whether so much waits, or lies there unacknowledged, that no more should come.
+    /// Returns true if too many bytes wait, or are stored unacknowledged, to take more.
     pub(super) fn is_congested(&self) -> bool {
         let spans = self.older.iter().chain(self.newest.as_ref().map(|newest| &newest.span));
         let stored: u64 = spans.map(|span| span.end).sum();
         self.waiting.bytes() >= self.sizes.waiting || stored >= self.sizes.stored
     }
 
-    /// Takes an event, to be written by the next flush. `last` ones use the room that is kept for them. Gives whether it
-    /// found room.
+    /// Takes an event, to be written by the next flush. `last` events use the space that is reserved for them.
+    /// Returns false if there was no space.
     ///
     /// # Errors
-    /// It has no bytes.
+    /// The event can't be encoded.
     pub(super) fn push(&mut self, event: &Event, last: bool) -> io::Result<bool> {
         let most = self.sizes.most_waiting() + if last { self.sizes.ends } else { 0 };
         if self.waiting.bytes() >= most {
@@ -137,15 +137,15 @@ impl EventLog {
         Ok(found)
     }
 
-    /// Whether something waits.
+    /// Returns true if events wait to be written.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Writes what waits; the last of a run into the room that was reserved for it.
+    /// Writes the waiting events; the last of a run use the reserved space.
     ///
     /// # Errors
-    /// It still waits: the disk is full, or does not work.
+    /// The events still wait: the disk is full, or does not work.
     pub(super) fn flush(&mut self, last: bool) -> io::Result<Written> {
         if self.waiting.is_empty() {
             return Ok(Written::Whole);
@@ -188,9 +188,9 @@ impl EventLog {
         Ok(())
     }
 
-    /// Begins a new segment where the newest is long enough. Without room for one, the newest goes on.
+    /// Begins a new segment if the newest is long enough. Without space for a new one, the newest goes on.
     fn rotate(&mut self) -> io::Result<()> {
-        // Behind a jump the sequence does not follow the last segment's, which would look like damage.
+        // After a jump the sequence does not follow the last segment's, which would look like damage.
         let due = |newest: &Segment| {
             newest.span.end >= self.sizes.segment && !self.jump && newest.span.next == self.waiting.first()
         };
@@ -215,12 +215,12 @@ impl EventLog {
         let mut salt = [0; 4];
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
         let header = Header { run: self.run.clone(), first, salt: u32::from_le_bytes(salt) };
-        // Without a gap: a missing file is damage.
+        // Serials have no gap: a missing file is damage.
         let serial = self.newest.as_ref().map_or(self.serial, |newest| newest.span.serial + 1);
         Segment::create(&self.dir, serial, &header, self.sizes.reserve + self.sizes.step)
     }
 
-    /// Copies everything that is not acknowledged into a new segment, on the disk, and forgets the old ones.
+    /// Copies everything that is not acknowledged into a new segment, on the disk, and drops the old ones.
     fn renew(&mut self) -> io::Result<()> {
         let first = self.first().max(self.acked + 1);
         let mut new = self.segment(first)?;
@@ -256,14 +256,14 @@ impl EventLog {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// Sequence of the first event that is still there, or of the next one.
+    /// Returns the sequence of the first event that is still there, or of the next one.
     pub(super) fn first(&self) -> u64 {
         let newest = self.newest.as_ref().map(|newest| &newest.span);
         let oldest = self.older.front().or(newest).map(|span| span.first);
         oldest.map_or(self.waiting.first(), |first| first.min(self.waiting.first()))
     }
 
-    /// Events from `first` on: at most `most`, and at most `bytes` of them unless the first alone is longer.
+    /// Returns events from `first` on: at most `most`, and at most `bytes` of them unless the first alone is longer.
     ///
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
@@ -281,7 +281,7 @@ impl EventLog {
         if let Some(newest) = newest.filter(|newest| newest.span.first <= first) {
             return self.reader.read(&newest.file, &newest.span, first, most, bytes);
         }
-        // Sequences grow from one to the next.
+        // Sequences increase from one segment to the next.
         let place = self.older.partition_point(|span| span.next <= first);
         match self.older.get(place).filter(|span| span.first <= first) {
             Some(span) => self.reader.read_older(&self.dir, span, first, most, bytes),
@@ -289,15 +289,15 @@ impl EventLog {
         }
     }
 
-    /// The relay has every event up to `seq`: deletes what is not needed any more.
+    /// Acknowledges every event up to `seq`: deletes the files that are not needed any more.
     pub(super) fn ack(&mut self, seq: u64) {
         self.acked = self.acked.max(seq.min(self.last_seq()));
         self.forget_older(self.acked);
         self.waiting.forget(self.acked);
     }
 
-    /// The relay has every event up to `seq`, and no more: one that was restored from an older copy holds less than it has
-    /// acknowledged.
+    /// Sets the acknowledged events to those up to `seq`, and no more: a relay that was restored from an older copy
+    /// holds less than it has acknowledged.
     pub(super) fn holds(&mut self, seq: u64) {
         self.acked = 0;
         self.ack(seq);
@@ -322,14 +322,14 @@ impl EventLog {
     /// Waits until everything is on the disk.
     ///
     /// # Errors
-    /// It is not, not even in a new file.
+    /// Not everything is on the disk, not even in a new file.
     pub(super) fn sync(&mut self) -> io::Result<Written> {
         if !self.waiting.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         match self.sync_files() {
             Ok(()) => Ok(Written::Whole),
-            // What the disk has of this file is unknown, and a second try would only seem to succeed.
+            // The state of this file on the disk is unknown, and a second try would only seem to succeed.
             Err(error) => self.renew().map(|()| Written::Anew(error)),
         }
     }
@@ -348,7 +348,7 @@ impl EventLog {
         Ok(())
     }
 
-    /// Nothing follows: gives the reserved room back.
+    /// Closes the log: frees the reserved space, since nothing follows.
     pub(super) fn close(&mut self) {
         if let Some(newest) = &mut self.newest {
             newest.trim();

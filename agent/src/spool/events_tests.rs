@@ -6,7 +6,7 @@ use common::wire;
 
 use super::*;
 
-/// Segments of a few events each.
+/// Sizes for segments of a few events each.
 const SMALL: Sizes =
     Sizes { segment: 300, reserve: 4096, step: 1024, ends: 512, waiting: 1024, stored: 8192 };
 
@@ -30,7 +30,7 @@ fn finished() -> Event {
     Event { at, body }
 }
 
-/// A folder of a run below one of all runs.
+/// Folder of a run, below a folder of all runs.
 struct Site(tempfile::TempDir);
 
 impl Site {
@@ -186,7 +186,7 @@ fn s04_no_flipped_bit_of_any_segment_is_read_altered_or_passed_over() {
             assert!(held.len() < events.len(), "segment {n}, bit {bit}");
             assert_eq!(held, events[..held.len()], "segment {n}, bit {bit}");
             assert_eq!(found.damage.is_some(), site.aside() > 0);
-            // What has nothing good behind it can't be told from a torn write.
+            // Damage without a good record after it can't be told from a torn write.
             assert!(found.damage.is_some() || held.len() == events.len() - 1, "segment {n}, bit {bit}");
             (flips, told, torn) = (
                 flips + 1,
@@ -311,7 +311,7 @@ fn what_waits_is_bounded_and_the_end_has_room_beyond() {
     }
     assert!(log.is_congested() && log.waiting.bytes() <= SMALL.most_waiting(), "{}", log.waiting.bytes());
     assert!(log.push(&finished(), true).unwrap());
-    // All of it goes into the room that the segment has.
+    // All of it goes into the space that the segment has reserved.
     let room = fs::metadata(segment::path(&site.dir(), 1)).unwrap();
     assert!(log.waiting.bytes() as u64 <= SMALL.reserve && room.len() < 100);
     log.flush(true).unwrap();
@@ -326,7 +326,7 @@ fn a_file_that_can_not_be_written_is_left_for_a_new_one_with_everything_unacknow
     let mut log = site.filled(Sizes::PRODUCT, &numbered(5));
     log.ack(2);
     let newest = log.newest.as_mut().unwrap();
-    // Descriptors that can't be written stand for a disk that can't.
+    // A descriptor that can't be written stands for a disk that can't.
     newest.file = File::open(segment::path(&site.dir(), 1)).unwrap();
     assert!(log.push(&event(6), false).unwrap());
     assert!(matches!(log.flush(false).unwrap(), Written::Anew(_)));

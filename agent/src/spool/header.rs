@@ -1,4 +1,4 @@
-//! What a segment begins with. Pure.
+//! Header of a segment. Pure.
 //!
 //! ```text
 //! magic 8 bytes │ first sequence u64 LE │ epoch u32 LE │ salt u32 LE │ length u8, job │ CRC-32C u32 LE of all before
@@ -6,24 +6,24 @@
 
 use super::run_id::RunId;
 
-/// Names the format and its version.
+/// Magic number of the format and its version.
 const MAGIC: &[u8; 8] = b"relaysp1";
-/// Where the job's length stands.
+/// Offset of the job's length.
 const FIXED: usize = 24;
 
 /// A segment's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Whose events these are.
+    /// Run that the events belong to.
     pub(crate) run: RunId,
-    /// Sequence of the first of them.
+    /// Sequence of the first event.
     pub(crate) first: u64,
-    /// What the checksums of its records begin with: a random number.
+    /// Random number that the checksums of its records begin with.
     pub(crate) salt: u32,
 }
 
 impl Header {
-    /// Its bytes.
+    /// Returns the encoded header.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let job = self.run.job.to_string();
         let mut out = MAGIC.to_vec();
@@ -37,7 +37,7 @@ impl Header {
         out
     }
 
-    /// The header at the front of a file and its length; nothing if it is not whole and sound.
+    /// Returns the header at the front of a file and its length; `None` if it is incomplete or damaged.
     pub(crate) fn take(bytes: &[u8]) -> Option<(Self, usize)> {
         let (fixed, rest) = bytes.split_at_checked(FIXED)?;
         let (len, rest) = rest.split_first()?;
@@ -56,7 +56,8 @@ impl Header {
         Some((Self { run: RunId { job, epoch }, first, salt }, end + 4))
     }
 
-    /// Whether a file of this run got no further than into its header: it is too short for one, or all zeroes.
+    /// Returns true if the write of a file of this run broke off within its header: it is too short for one, or all
+    /// zeroes.
     pub(crate) fn is_torn(bytes: &[u8], run: &RunId) -> bool {
         bytes.len() < FIXED + 1 + run.job.to_string().len() + 4 || bytes.iter().all(|byte| *byte == 0)
     }

@@ -1,4 +1,4 @@
-//! The spool: everything the relay has not acknowledged yet, on disk.
+//! The spool: everything that the relay has not acknowledged yet, on disk.
 //!
 //! ```text
 //! spool/NAME.N.EPOCH/spec.json       the job, as it was started
@@ -7,17 +7,21 @@
 //! spool/NAME.N.EPOCH.corrupt-1       a segment that was damaged, for whoever wants to look
 //! ```
 //!
-//! Supervisors append, the uplink reads and acknowledges: they meet only here. Disk first, then the bell that wakes
-//! the uplink. A run's folder is deleted once its last event and all its output are acknowledged, or the relay wants
-//! nothing more of it.
+//! Supervisors append, the uplink reads and acknowledges: they meet only here. Data is written to disk first, then
+//! the uplink is woken. A run's folder is deleted once its last event and all its output are acknowledged, or the
+//! relay wants nothing more of it.
 //!
-//! * [`store`]: the folder of all runs. * [`run`]: one run, and [`run_id`] which. * [`output`]: its log.
-//! * [`events`]: its events, with what is [`waiting`] to be written, what is [`reading`] them back, their
-//!   [`sizes`], and [`moving`] to other sequences where the relay holds more or less than the files.
-//! * [`segment`]: one file of them, with a [`header`] and one [`record`] an event. * [`room`]: disk space that is kept.
-//! * [`scan`]: what the bytes of a segment hold (pure). * [`recovery`]: what an earlier process left. * [`repair`]: what is
-//!   damaged while the run goes on.
-//! * `probe`: segments by hand, for tests of every damage.
+//! * [`store`]: the folder of all runs.
+//! * [`run`]: one run; [`run_id`]: its id.
+//! * [`output`]: its log.
+//! * [`events`]: its events; [`waiting`]: those waiting to be written; [`reading`]: reading them back; [`sizes`]:
+//!   their limits; [`moving`]: new sequences, where the relay holds more or less than the files.
+//! * [`segment`]: one file of events, with a [`header`] and one [`record`] an event.
+//! * [`room`]: reserved disk space.
+//! * [`scan`]: content of a segment's bytes (pure).
+//! * [`recovery`]: files of an earlier process.
+//! * [`repair`]: damage found while the run goes on.
+//! * `probe`: hand-made segments, for tests of every damage.
 
 mod events;
 mod header;

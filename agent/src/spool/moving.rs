@@ -1,4 +1,4 @@
-//! Events that have to take other sequences, because the relay holds more of a run than its files, or less.
+//! Events that need other sequences, because the relay holds more of a run than its files, or less.
 
 use std::fs;
 use std::io;
@@ -10,18 +10,18 @@ use super::events::EventLog;
 use super::recovery::Found;
 
 impl EventLog {
-    /// Sets aside what is damaged in the files while the run goes on. What waits to be written follows the good part; a
-    /// folder that is gone is made anew.
+    /// Sets aside what is damaged in the files while the run goes on. The waiting events follow the good part. A
+    /// folder that is gone is created again.
     ///
     /// # Errors
-    /// What the file system says: nothing has changed.
+    /// The file system failed; nothing has changed.
     pub(super) fn repair(&mut self) -> io::Result<Found> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let before = self.waiting.first();
         let (mut log, mut found) = Self::open(&self.dir, &self.run, self.sizes)?;
         let lost = before.saturating_sub(log.waiting.first());
         if lost > 0 && found.damage.is_none() {
-            // At the very end damage looks like a torn write, and it was none.
+            // At the very end damage looks like a torn write, but this was none.
             found.damage =
                 Some(format!("the agent's spool was damaged: its last {lost} events are missing here"));
         }
@@ -33,19 +33,20 @@ impl EventLog {
         Ok(found)
     }
 
-    /// How many events are neither here nor with a relay that holds `durable` of them.
+    /// Returns the number of events that are neither here nor with a relay that holds `durable` of them.
     pub(super) fn missing(&self, durable: u64) -> u64 {
         (self.first() - 1).saturating_sub(durable)
     }
 
-    /// The relay holds `durable` events of the run and wants more.
+    /// Continues the run for a relay that holds `durable` events of it and wants more.
     ///
-    /// It can hold more than the file, because a machine that lost power forgot what was not on its disk. What this
-    /// process has added since, and the end of the run in any case, then takes the sequences behind. It can also hold
-    /// less than was deleted here; then `lost` is put in front of what is left, and all of that moves up.
+    /// The relay can hold more than the file, because a machine that lost power lost what was not on its disk. Then
+    /// the events that this process has added since, and the end of the run in any case, get the sequences after
+    /// `durable`. The relay can also hold less than was deleted here; then `lost` is put before the remaining events,
+    /// and all of them move up.
     ///
     /// # Errors
-    /// The files can't be read: nothing has changed.
+    /// The files can't be read; nothing has changed.
     pub(super) fn continue_after(
         &mut self,
         durable: u64,

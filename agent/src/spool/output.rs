@@ -1,6 +1,6 @@
-//! The log of one run: a file whose offsets are those of the wire.
+//! Log of one run: a file with the same offsets as on the wire.
 //!
-//! Acknowledged parts are punched out, so the file never takes more room than [`CAP`] however long the log gets.
+//! Acknowledged parts are punched out, so the file never takes more space than [`CAP`], however long the log gets.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -14,52 +14,53 @@ use rustix::io::Errno;
 
 use super::room;
 
-/// Most bytes that wait for the relay. A relay that is away for a minute loses nothing of a worker's usual output,
+/// Most bytes that wait for the relay. During a minute without the relay nothing of a worker's usual output is lost,
 /// and 50 jobs can't fill a disk.
 const CAP: u64 = 8 * 1024 * 1024;
-/// Room that must be free again before output is taken after some was dropped: otherwise every other line would be a
-/// note about the one between.
+/// Space that must be free before output is accepted again after some was dropped, in bytes: otherwise every other
+/// line would be a note about the one between.
 const ROOM: u64 = 256 * 1024;
-/// Between two punches, and their grain: a whole number of blocks on every file system.
+/// Bytes between two punches, and their granularity: a whole number of blocks on every file system.
 const PUNCH: u64 = 1024 * 1024;
-/// Room behind the end that only the note about what was dropped may use.
+/// Bytes after the end that are reserved for the note about dropped output.
 const NOTE: u64 = 256;
-/// What is kept of the end of dropped output: some screens of it, and half of the room that has to be free before it goes on.
+/// Bytes kept of the end of dropped output: some screens of it, and a fraction of the space that has to be free
+/// before output is accepted again.
 const TAIL: usize = 64 * 1024;
-/// How long a relay that has acknowledged something counts as there: as long as a connection may be silent.
+/// Time after an acknowledgement during which the relay counts as connected: as long as a connection may be silent.
 const LINKED: Duration = common::wire::DEAD_AFTER;
-/// Room is taken in such steps, one call each.
+/// Step in which disk space is reserved, one call each, in bytes.
 const STEP: u64 = 256 * 1024;
 
-/// The file.
+/// The log file.
 #[derive(Debug)]
 pub(super) struct Output {
     path: PathBuf,
     file: File,
     end: u64,
-    /// Where what is in the file ends. The relay can hold more than that.
+    /// End of the content of the file. The relay can hold more than that.
     written: u64,
     acked: u64,
     punched: u64,
-    /// Bytes that the log lacks at its end, but for the last of them.
+    /// Number of bytes missing at the end of the log, without the `tail` of them.
     dropped: u64,
-    /// The last of them: the cause of a failure mostly stands there.
+    /// The last of the dropped bytes, which mostly show the cause of a failure.
     tail: VecDeque<u8>,
-    /// Whether the disk was full for some of them.
+    /// True if the disk was full for some of the dropped bytes.
     full: bool,
-    /// Reading of the monotonic clock when the relay last acknowledged some of the log.
+    /// Monotonic time at which the relay last acknowledged some of the log.
     heard: Option<Duration>,
-    /// Whether the relay was there when the first of them was dropped.
+    /// True if the relay was connected when the first of the dropped bytes came.
     linked: bool,
-    /// Up to here the disk has room for it.
+    /// Offset up to which disk space is reserved.
     room: u64,
 }
 
 impl Output {
-    /// Opens or makes the file.
+    /// Opens or creates the file.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system failed.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -79,25 +80,25 @@ impl Output {
             linked: false,
             room: end,
         };
-        // Without room for a note a run would not begin; one that is found again has its end to tell in any case.
+        // Without space for a note a run would not begin; a recovered run has its end to report in any case.
         match output.make_room(0) {
             Err(error) if end == 0 => Err(error),
             _ => Ok(output),
         }
     }
 
-    /// Where the log ends.
+    /// Returns the offset of the log's end.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Whether the relay has all of it.
+    /// Returns true if the relay has all of the log.
     pub(super) fn all_acked(&self) -> bool {
         self.acked >= self.end
     }
 
-    /// Appends, or drops and counts: what is dropped is the newest, but for its end, which follows with the note. `now` is a
-    /// reading of the monotonic clock.
+    /// Appends output, or drops and counts it: the newest output is dropped, but for its end, which follows with the
+    /// note. `now` is a reading of the monotonic clock.
     pub(super) fn append(&mut self, bytes: &[u8], now: Duration) {
         let free = CAP.saturating_sub(self.end - self.acked);
         let needed = bytes.len() as u64 + if self.drops() { ROOM } else { 0 };
@@ -124,7 +125,7 @@ impl Output {
         self.dropped += (gone.len() + over) as u64;
     }
 
-    /// Makes sure that so many bytes and a note behind them find room.
+    /// Reserves disk space for that many bytes and a note after them.
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let needed = self.end + bytes + NOTE;
         if needed > self.room {
@@ -134,15 +135,16 @@ impl Output {
         Ok(())
     }
 
-    /// The log is complete: says what is missing at its end, and gives the room behind it back.
+    /// Closes the log: adds the note about output missing at its end, and frees the space after it.
     pub(super) fn close(&mut self) {
         self.note();
-        // Where that fails, the room is freed with the file.
+        // If this fails, the space is freed with the file.
         let _ = self.file.set_len(self.written);
         self.room = self.written;
     }
 
-    /// Writes one line about what was dropped, if anything was, and the end of that. Gives whether the log is whole up to here.
+    /// Writes one line about dropped output, if there is any, and the end of that output. Returns true if the log is
+    /// complete up to here.
     fn note(&mut self) -> bool {
         if !self.drops() {
             return true;
@@ -155,7 +157,7 @@ impl Output {
         let reason = format!("dropped: {reason}");
         let mut text = if self.dropped > 0 { note(self.dropped, &reason).into_bytes() } else { Vec::new() };
         text.extend(&self.tail);
-        // Where there is no room for the end, there is some for the note.
+        // If there is no space for the end of the output, there is some for the note.
         let all = self.dropped + self.tail.len() as u64;
         let written = self.make_room(text.len() as u64).is_ok() && self.write(&text)
             || self.write(note(all, &reason).as_bytes());
@@ -168,11 +170,11 @@ impl Output {
     }
 
     fn write(&mut self, bytes: &[u8]) -> bool {
-        // A failed write leaves bytes behind the end, which the next one overwrites.
+        // A failed write leaves bytes after the end, which the next one overwrites.
         let written = self.file.write_all_at(bytes, self.end).is_ok();
         if written {
             if self.end > self.written {
-                // What is between them is nowhere here.
+                // The bytes between them are nowhere in this file.
                 self.punched = self.end;
             }
             self.end += bytes.len() as u64;
@@ -181,13 +183,13 @@ impl Output {
         written
     }
 
-    /// The relay holds the log up to `offset`, whatever it has acknowledged before: what follows comes behind that.
+    /// Continues the log at `offset`: the relay holds the log up to there, whatever it has acknowledged before.
     ///
-    /// It can hold more than the file, because a machine that lost power forgot what was not on its disk. It can also
-    /// hold less than was punched out here; then a note stands in the place of what is gone.
+    /// The relay can hold more than the file, because a machine that lost power lost what was not on its disk. It can
+    /// also hold less than was punched out here; then a note replaces what is gone.
     ///
     /// # Errors
-    /// The file can't be written anew.
+    /// The file can't be rewritten.
     pub(super) fn continue_after(&mut self, offset: u64) -> io::Result<()> {
         let gone = self.punched()?;
         if offset < gone {
@@ -198,12 +200,12 @@ impl Output {
         Ok(())
     }
 
-    /// Where the first byte is that was not punched out.
+    /// Returns the offset of the first byte that was not punched out.
     fn punched(&self) -> io::Result<u64> {
         if self.punched > 0 || self.end == 0 {
             return Ok(self.punched);
         }
-        // An earlier process may have punched. Where a file system knows no holes, all of it is there.
+        // An earlier process may have punched. If the file system does not support holes, all of it is there.
         match seek(&self.file, SeekFrom::Data(0)) {
             Ok(begin) => Ok(begin.min(self.end) / PUNCH * PUNCH),
             Err(Errno::NXIO) => Ok(self.end / PUNCH * PUNCH),
@@ -211,7 +213,7 @@ impl Output {
         }
     }
 
-    /// Makes the file anew, with a note at `offset` for what is gone before `begin`, and what follows there behind it.
+    /// Rewrites the file, with a note at `offset` for the bytes lost before `begin`, followed by the rest.
     fn anew(&mut self, offset: u64, begin: u64) -> io::Result<()> {
         let rest = self.read(begin, usize::MAX)?;
         let new = self.path.with_extension("anew");
@@ -231,8 +233,8 @@ impl Output {
         Ok(())
     }
 
-    /// Goes on where the file can't be read, or is shorter than it should be. Up to `sent` the relay may hold it. Gives how
-    /// many bytes are lost; the log says so.
+    /// Continues with a file that can't be read, or is shorter than it should be. The relay may hold it up to `sent`.
+    /// Returns the number of lost bytes, which the log reports too.
     pub(super) fn repair(&mut self, sent: u64) -> u64 {
         let length = self.file.metadata().map_or(0, |meta| meta.len());
         let readable = self.read(sent, usize::MAX).is_ok();
@@ -248,7 +250,7 @@ impl Output {
         lost
     }
 
-    /// At most `most` bytes from `offset` on.
+    /// Reads at most `most` bytes from `offset` on.
     ///
     /// # Errors
     /// The file can't be read.
@@ -259,14 +261,14 @@ impl Output {
         Ok(bytes)
     }
 
-    /// The relay has everything up to `offset`; `now` is a reading of the monotonic clock.
+    /// Acknowledges everything up to `offset`; `now` is a reading of the monotonic clock.
     pub(super) fn ack(&mut self, offset: u64, now: Duration) {
         self.acked = self.acked.max(offset.min(self.end));
         self.heard = Some(now);
         let whole = self.acked / PUNCH * PUNCH;
         if whole > self.punched {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            // Where the file system can't, the room is freed with the folder.
+            // If the file system can't punch, the space is freed with the folder.
             let _ = fallocate(&self.file, flags, self.punched, whole - self.punched);
             self.punched = whole;
         }
@@ -337,7 +339,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut output = Output::open(&dir.path().join("output")).unwrap();
         output.append(b"kept", NOW);
-        // The machine forgot ten bytes that the relay holds, and then the relay forgets six of them.
+        // The machine lost ten bytes that the relay holds, and then the relay loses six of them.
         output.continue_after(14).unwrap();
         assert_eq!(output.end(), 14);
         output.continue_after(8).unwrap();

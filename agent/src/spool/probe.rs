@@ -7,31 +7,31 @@ use super::header::Header;
 use super::record;
 use super::scan::{Rest, read_segment};
 
-/// What a segment is made of.
+/// Piece of a segment.
 #[derive(Debug, Clone)]
 pub enum Piece<'a> {
-    /// A record with this sequence and these bytes.
+    /// Record with this sequence and these bytes.
     Record(u64, &'a [u8]),
-    /// The relay holds everything up to this sequence.
+    /// Jump: the relay holds everything up to this sequence.
     Jump(u64),
-    /// Anything else.
+    /// Any other bytes.
     Junk(&'a [u8]),
 }
 
-/// What a segment holds.
+/// Content of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanned {
-    /// Sequence of the first record that counts.
+    /// Sequence of the first valid record.
     pub first: u64,
-    /// The sequence that follows the last one.
+    /// Sequence that follows the last one.
     pub next: u64,
-    /// Where the good part ends.
+    /// Offset of the end of the good part.
     pub end: usize,
-    /// Whether a write was cut off behind it.
+    /// True if a torn write follows the good part.
     pub torn: bool,
-    /// Whether something bad is behind it with a good record behind that.
+    /// True if damage follows the good part, with a good record after it.
     pub damaged: bool,
-    /// How many good records are behind the good part.
+    /// Number of good records after the good part.
     pub salvaged: usize,
 }
 
@@ -42,7 +42,7 @@ fn run() -> Option<RunId> {
     Some(RunId { job: "a#1".parse().ok()?, epoch: 1 })
 }
 
-/// A segment of the run `a.1.1`, whose first record has this sequence.
+/// Returns a segment of the run `a.1.1`, whose first record has this sequence.
 pub fn segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
     let mut bytes = run().map(|run| Header { run, first, salt }.bytes()).unwrap_or_default();
     for piece in pieces {
@@ -55,7 +55,7 @@ pub fn segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
     bytes
 }
 
-/// Reads a segment as a start does; none without a good header.
+/// Reads a segment as recovery does; `None` without a good header.
 pub fn scanned(bytes: &[u8]) -> Option<Scanned> {
     let (scan, behind) = read_segment(bytes)?;
     Some(Scanned {
@@ -68,7 +68,7 @@ pub fn scanned(bytes: &[u8]) -> Option<Scanned> {
     })
 }
 
-/// The bytes of an event, as the spool keeps them.
+/// Returns an event encoded as in the spool.
 pub fn event_bytes(event: &common::event::Event) -> Vec<u8> {
     wire::encode(event).unwrap_or_default()
 }

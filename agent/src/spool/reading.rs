@@ -1,4 +1,4 @@
-//! Reads events back, in the order in which they are sent: the place behind the last one is remembered.
+//! Reading of stored events, in the order in which they are sent. The position after the last one is remembered.
 
 use std::fs::File;
 use std::io;
@@ -8,35 +8,36 @@ use std::path::Path;
 use super::record;
 use super::segment::{self, Span};
 
-/// One read of a file: what is under way to the relay at once.
+/// Bytes of one read of a file: as many as are sent to the relay at once.
 const WINDOW: u64 = 64 * 1024;
 
-/// Events as they are stored.
+/// Events in their stored form.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,
-    /// Where each one ends.
+    /// Offset of the end of each event.
     ends: Vec<usize>,
 }
 
 impl Batch {
-    /// How many.
+    /// Returns the number of events.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Their bytes, one behind the other.
+    /// Returns the bytes of all events, one after the other.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Each one's bytes.
+    /// Returns the bytes of each event.
     pub(crate) fn events(&self) -> impl Iterator<Item = &[u8]> {
         let begins = std::iter::once(0).chain(self.ends.iter().copied());
         begins.zip(&self.ends).map(|(begin, end)| &self.bytes[begin..*end])
     }
 
-    /// Takes one more, unless there are `most` or that would be more than `bytes`; the first one in any case.
+    /// Adds an event, unless there are `most` already or it would exceed `bytes`; the first one always fits. Returns
+    /// true if it was added.
     pub(super) fn take(&mut self, event: &[u8], most: usize, bytes: usize) -> bool {
         let fits = self.len() < most && (self.len() == 0 || self.bytes.len() + event.len() <= bytes);
         if fits {
@@ -47,7 +48,7 @@ impl Batch {
     }
 }
 
-/// A place in a segment.
+/// A position in a segment.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     serial: u32,
@@ -56,7 +57,7 @@ struct Place {
     at: u64,
 }
 
-/// Where the last read ended.
+/// Reader that remembers the end of its last read.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     place: Option<Place>,
@@ -64,7 +65,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Events of a segment from `first` on, which it has.
+    /// Reads events of a segment from `first` on; the segment contains `first`.
     ///
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
@@ -101,7 +102,7 @@ impl Reader {
                 break;
             }
             if !stepped {
-                // Longer than the window, or not what was written.
+                // The record is longer than the window, or is not what was written.
                 window = record::peek(&buffer).map_or(0, |(len, _)| (record::HEAD + len) as u64);
                 if window <= buffer.len() as u64 || window > left {
                     return Err(io::Error::new(
@@ -115,10 +116,10 @@ impl Reader {
         Ok(batch)
     }
 
-    /// The same of a segment that is not written to any more.
+    /// Reads events like [`read`](Self::read), from a segment that is not written to any more.
     ///
     /// # Errors
-    /// The same, or the file can't be opened.
+    /// Those of [`read`](Self::read), or the file can't be opened.
     pub(super) fn read_older(
         &mut self,
         dir: &Path,
@@ -136,12 +137,12 @@ impl Reader {
         batch
     }
 
-    /// Sequences stand elsewhere by now.
+    /// Forgets the position: sequences have moved.
     pub(super) fn restart(&mut self) {
         self.place = None;
     }
 
-    /// A segment is gone.
+    /// Closes a segment that was deleted.
     pub(super) fn forget(&mut self, serial: u32) {
         self.older.take_if(|(open, _)| *open == serial);
     }

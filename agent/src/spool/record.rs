@@ -1,35 +1,36 @@
-//! One record of a segment. Pure.
+//! Record of a segment. Pure.
 //!
 //! ```text
 //! length u32 LE │ CRC-32C u32 LE │ sequence u64 LE │ event, as the wire carries it
 //! ```
 //!
-//! The checksum covers everything but itself, and begins with its segment's salt: bytes that a worker got into an event
-//! can't pass for a record, and a record of another file neither. A record of length 0 is a *jump*: the relay holds
-//! everything up to its sequence, what stands before it counts no more, and the next record has the sequence behind it.
+//! The checksum covers everything but itself, and begins with its segment's salt: neither bytes that a worker got
+//! into an event nor a record of another file can pass for a record. A record of length 0 is a *jump*: the relay
+//! holds everything up to its sequence, the records before it are obsolete, and the next record has the sequence
+//! after it.
 
-/// Bytes in front of each event.
+/// Bytes before each event.
 pub(crate) const HEAD: usize = 16;
 
-/// The highest sequence that is believed: no run gets near it, and behind it sums would overflow.
+/// Highest valid sequence: no run gets near it, and sums above it would overflow.
 pub(crate) const MAX_SEQ: u64 = u64::MAX >> 2;
 
-/// A whole and sound record.
+/// A complete and valid record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
-    /// Its sequence; of a jump: the sequence that the relay holds.
+    /// Sequence of the event; for a jump, the sequence that the relay holds.
     pub(crate) seq: u64,
-    /// The event's bytes; none for a jump.
+    /// Encoded event; empty for a jump.
     pub(crate) payload: &'a [u8],
 }
 
 impl Record<'_> {
-    /// Bytes it takes in the file.
+    /// Returns the size of the record in the file, in bytes.
     pub(crate) fn size(&self) -> usize {
         HEAD + self.payload.len()
     }
 
-    /// Whether it is a jump.
+    /// Returns true if the record is a jump.
     pub(crate) fn is_jump(&self) -> bool {
         self.payload.is_empty()
     }
@@ -50,14 +51,14 @@ pub(crate) fn push(out: &mut Vec<u8>, salt: u32, seq: u64, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// What stands in front of an event, unchecked: the length of its payload and its sequence.
+/// Returns the unverified head of a record: the length of its payload and its sequence.
 pub(crate) fn peek(bytes: &[u8]) -> Option<(usize, u64)> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let seq = rest.get(4..)?.first_chunk::<8>()?;
     Some((u32::from_le_bytes(*len) as usize, u64::from_le_bytes(*seq)))
 }
 
-/// The record at the front of `bytes`, if it is whole and sound.
+/// Returns the record at the front of `bytes`, if it is complete and valid.
 pub(crate) fn take(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
@@ -68,10 +69,10 @@ pub(crate) fn take(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
     (sound && seq <= MAX_SEQ).then_some(Record { seq, payload })
 }
 
-/// The first sound record that begins anywhere in `bytes`, behind damage: where, and it. `from` is the sequence that was
-/// expected where `bytes` begin.
+/// Finds the first valid record that begins anywhere in `bytes`, after damage; returns its offset and the record.
+/// `from` is the sequence that was expected where `bytes` begin.
 pub(crate) fn find(bytes: &[u8], salt: u32, from: u64) -> Option<(usize, Record<'_>)> {
-    // No more records fit into so many bytes: most places are out of the question without a look at their checksum.
+    // No more records fit into that many bytes: most offsets are ruled out without computing their checksum.
     let to = from.saturating_add((bytes.len() / HEAD) as u64);
     (0..bytes.len()).find_map(|at| {
         let rest = &bytes[at..];

@@ -1,8 +1,8 @@
-//! What an earlier process left of a run's events.
+//! Recovery of a run's events from an earlier process.
 //!
-//! A torn end is cut. Damage with something good behind it, or a missing segment, is never passed over: what is in front
-//! of it is kept, and the files from there on are set aside beside the run's folder as `NAME.N.EPOCH.corrupt-1` and so
-//! on, where they stay for whoever wants to look.
+//! A torn end is cut off. Damage with something good after it, or a missing segment, is always reported: what
+//! precedes it is kept, and the files from there on are set aside next to the run's folder as
+//! `NAME.N.EPOCH.corrupt-1` and so on, where they stay for inspection.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,28 +16,28 @@ use super::run_id::RunId;
 use super::scan::{Rest, Scan, salvage, scan};
 use super::segment::{self, Span};
 
-/// Most files of one run that are set aside: what is beyond is deleted, so that no damage fills a disk.
+/// Most files of one run that are set aside. Any further ones are deleted, so that no damage fills a disk.
 const MAX_ASIDE: u32 = 16;
 
-/// What was found.
+/// Result of a recovery.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Segments with what is good in them, oldest first.
+    /// Segments with their good content, oldest first.
     pub(super) spans: Vec<Span>,
-    /// The last good event.
+    /// Last good event.
     pub(super) last: Option<Event>,
-    /// A serial that no file has.
+    /// Serial that no file has.
     pub(super) serial: u32,
-    /// What is to be told of damage, in one line.
+    /// Report of the damage, in one line.
     pub(super) damage: Option<String>,
-    /// The end of the run, where it stands behind the damage and is good.
+    /// End of the run, if it was found intact after the damage.
     pub(super) end: Vec<Event>,
 }
 
 /// Reads the segments in a run's folder, and cleans up among them.
 ///
 /// # Errors
-/// What the file system says.
+/// The file system failed.
 pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Found> {
     let mut serials = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -71,22 +71,22 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Found> {
     Ok(Found { spans: kept, last, serial, damage, end })
 }
 
-/// Whether an error speaks of this one file, not of the machine at this moment.
+/// Returns true if an error concerns this one file, not the machine at this moment.
 fn is_the_files(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let of_files = [Errno::IO, Errno::ISDIR, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NXIO];
     Errno::from_io_error(error).is_some_and(|errno| of_files.contains(&errno))
 }
 
-/// The way through the files.
+/// State of the pass over the files.
 struct Walk<'a> {
     run: &'a RunId,
     kept: Vec<Span>,
-    /// The payload of the last good event.
+    /// Payload of the last good event.
     last: Option<Vec<u8>>,
-    /// Files that hold nothing that counts.
+    /// Files without any content that counts.
     obsolete: Vec<u32>,
-    /// Files that are damaged, or behind damage.
+    /// Files that are damaged, or follow damage.
     bad: Vec<u32>,
     end: Vec<Event>,
 }
@@ -128,7 +128,7 @@ impl Walk<'_> {
         self.kept.push(Span { serial, salt: header.salt, first, next, begin: begin as u64, end: end as u64 });
     }
 
-    /// Looks behind damage for the end of the run: whether a job failed has to be told whatever else is lost.
+    /// Searches after damage for the end of the run: the outcome of a job has to be reported whatever else is lost.
     fn salvage(&mut self, bytes: &[u8], from: usize, header: &Header) {
         for payload in salvage(bytes, from, header.salt, header.first) {
             match wire::decode::<Event>(payload) {
@@ -140,7 +140,7 @@ impl Walk<'_> {
     }
 }
 
-/// Sets files aside; of `kept`, if it is one of them, the good part stays. Gives what to say of that.
+/// Sets files aside; the good part of `kept` stays, if it is one of them. Returns the text to report.
 fn set_aside(dir: &Path, run: &RunId, bad: &[u32], kept: Option<&Span>) -> io::Result<String> {
     let root = dir.parent().unwrap_or(dir);
     let mut aside = Vec::new();

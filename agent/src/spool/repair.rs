@@ -1,22 +1,23 @@
-//! A run whose files can't be read while it goes on: what is good of them stays, what is lost is told, and its end is
-//! told in any case. No other run is touched.
+//! Repair of a run whose files can't be read while it goes on: the good parts stay, the loss is reported, and the end
+//! is reported in any case. No other run is touched.
 
 use std::io;
 use std::time::Duration;
 
 use super::run::{JobSpool, is_end};
 
-/// Between two repairs of one run: each reads all that it has on the disk.
+/// Shortest time between two repairs of one run: each reads all of its files.
 const REST: Duration = Duration::from_secs(2);
 
 impl JobSpool {
-    /// Whether it was repaired a moment ago: what can't be read now is not repaired again before some time has passed.
+    /// Returns true if the run was repaired a moment ago: files that can't be read now are not repaired again until
+    /// some time has passed.
     pub(crate) fn rests(&self) -> bool {
         self.files().trouble.rests_until.is_some_and(|until| self.time.monotonic() < until)
     }
 
-    /// Repairs files that gave `error`. Of the run, events up to `seq` and output up to `offset` were sent: what is lost of
-    /// them the relay may hold, and what follows comes behind them.
+    /// Repairs files that gave `error`. Events up to `seq` and output up to `offset` of the run were sent: the relay
+    /// may hold those that are lost, and new ones follow after them.
     pub(crate) fn repair(&self, seq: u64, offset: u64, error: &io::Error) {
         tracing::error!("{}: the spool can't be read, it is repaired: {error}", self.run);
         let mut files = self.files();

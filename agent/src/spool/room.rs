@@ -1,4 +1,4 @@
-//! Room on the disk that belongs to a file before anything is written there.
+//! Disk space that is reserved for a file before anything is written there.
 
 use std::fs::File;
 use std::io;
@@ -7,11 +7,11 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
-/// Makes sure that writes from `from` up to `to` find room, in a file where zeroes behind the last record are cut off like
-/// any torn write: where a file system can't keep room otherwise, they hold the place.
+/// Reserves space for writes from `from` up to `to`, in a file where zeroes after the last record are cut off like
+/// any torn write: if the file system can't reserve space otherwise, zeroes are written.
 ///
 /// # Errors
-/// What the file system says; see [`is_full`].
+/// The file system failed; see [`is_full`].
 pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
     if !keeps(file, from, to)? {
         zeroes(file, from, to)?;
@@ -19,15 +19,15 @@ pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The same in a file whose length counts. Where a file system can't keep room, none is kept.
+/// Reserves space in a file whose length counts. If the file system can't reserve space, none is reserved.
 ///
 /// # Errors
-/// As [`reserve`].
+/// Those of [`reserve`].
 pub(super) fn take(file: &File, from: u64, to: u64) -> io::Result<()> {
     keeps(file, from, to).map(|_| ())
 }
 
-/// Keeps room; gives whether the file system can.
+/// Reserves space; returns true if the file system supports that.
 fn keeps(file: &File, from: u64, to: u64) -> io::Result<bool> {
     if to <= from {
         return Ok(true);
@@ -50,7 +50,7 @@ fn zeroes(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether there is no room, as opposed to a disk that does not work.
+/// Returns true if there is no space, as opposed to a disk that does not work.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)

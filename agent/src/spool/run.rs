@@ -20,19 +20,19 @@ use super::sizes::Sizes;
 use crate::mask::Masker;
 use crate::relay_time::RelayTime;
 
-/// The job, as it was started.
+/// File with the job, as it was started.
 const SPEC: &str = "spec.json";
 
-/// A run's folder. Its lock is held for single file calls only, never across a wait.
+/// Folder of a run. Its lock is held for single file calls only, never across a wait.
 #[derive(Debug)]
 pub(crate) struct JobSpool {
     pub(super) run: RunId,
     dir: PathBuf,
     bell: Arc<Notify>,
-    /// Every event goes through it.
+    /// Masker of every event.
     mask: Arc<Masker>,
     pub(super) time: Arc<RelayTime>,
-    /// Scale of its events; none for a run of an earlier process, whose end is stamped with today's.
+    /// Scale of the run's times; `None` for a run of an earlier process, whose end is stamped with the present scale.
     scale: Option<TimeScale>,
     files: Mutex<Files>,
 }
@@ -42,23 +42,23 @@ pub(super) struct Files {
     pub(super) events: EventLog,
     pub(super) output: Output,
     pub(super) finished: bool,
-    /// The last events of the run, once there are any: they are told whatever becomes of the files.
+    /// Last events of the run, once there are any: they are reported whatever happens to the files.
     pub(super) end: Vec<Event>,
     pub(super) trouble: Trouble,
-    /// Events that found no room, and were not told of yet.
+    /// Events that found no space and have not been reported yet.
     missing: u64,
-    /// Whether the last wait for the disk was one for all that was there.
+    /// True if the last sync to the disk covered everything that was there.
     durable: bool,
 }
 
-/// What is wrong with the disk.
+/// Problems of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// It was full, and that was said.
+    /// The disk was full, and that was logged.
     full: bool,
-    /// It did not work, and that was told.
+    /// The disk did not work, and that was reported.
     broken: bool,
-    /// The files can't be read, and are not looked at before that reading of the monotonic clock.
+    /// The files can't be read, and are not read again before this monotonic time.
     pub(super) rests_until: Option<Duration>,
 }
 
@@ -70,10 +70,10 @@ impl Files {
 }
 
 impl JobSpool {
-    /// Makes the folder of a run with its spec on disk, and room for its end.
+    /// Creates the folder of a run with its spec on disk, and space for its end.
     ///
     /// # Errors
-    /// What the file system says; nothing is left then.
+    /// The file system failed; nothing is left behind.
     pub(super) fn create(
         root: &Path,
         run: RunId,
@@ -87,7 +87,7 @@ impl JobSpool {
         let files = EventLog::create(&dir, &run, Sizes::PRODUCT).and_then(|events| {
             let output = Output::open(&dir.join("output"))?;
             write_spec(&dir, spec)?;
-            // The folder's own name.
+            // Makes the folder's name durable.
             File::open(root)?.sync_all()?;
             Ok(Files::new(events, output))
         });
@@ -98,11 +98,11 @@ impl JobSpool {
         Ok(Self { run, dir, bell, mask, time, scale, files: Mutex::new(files?) })
     }
 
-    /// Opens the folder of a run that an earlier process left. One that died before it had accepted the job leaves
-    /// nothing to go on with: its folder is deleted, and the relay starts the job again.
+    /// Opens the folder of a run of an earlier process. If that process died before it had accepted the job, there is
+    /// nothing to go on with: the folder is deleted, and the relay starts the job again.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system failed.
     pub(super) fn open(
         root: &Path,
         run: RunId,
@@ -110,7 +110,7 @@ impl JobSpool {
         time: Arc<RelayTime>,
     ) -> io::Result<Option<Self>> {
         let dir = root.join(run.folder());
-        // The last thing that is made.
+        // The spec is created last.
         if !dir.join(SPEC).exists() {
             fs::remove_dir_all(&dir)?;
             return Ok(None);
@@ -119,7 +119,7 @@ impl JobSpool {
         let mut files = Files::new(events, Output::open(&dir.join("output"))?);
         files.finished = is_end(found.last.as_ref());
         files.end = found.last.clone().filter(|_| files.finished).into_iter().collect();
-        // The values are gone with the process that had them, and with it whatever could tell them.
+        // The secret values are gone with the process that had them, and so is everything that could reveal them.
         let mask = Arc::default();
         let spool = Self { run, dir, bell, mask, time, scale: None, files: Mutex::new(files) };
         spool.tell_damage(&mut spool.files(), found);
@@ -130,7 +130,7 @@ impl JobSpool {
         Ok(Some(spool))
     }
 
-    /// Appends what has to be told of damage, and the run's end if that was found behind it.
+    /// Appends the report of damage, and the run's end if that was found after it.
     pub(super) fn tell_damage(&self, files: &mut Files, found: Found) {
         let Some(message) = found.damage else { return };
         tracing::error!("{}: {message}", self.run);
@@ -143,28 +143,28 @@ impl JobSpool {
         self.sync(files);
     }
 
-    /// Its name.
+    /// Returns the id of the run.
     pub(crate) fn run(&self) -> &RunId {
         &self.run
     }
 
-    /// Where the shim of its command tells what it did after the agent's death.
+    /// Returns the path of the shim's report on what it did after the agent's death.
     pub(crate) fn testament(&self) -> PathBuf {
         self.dir.join("shim")
     }
 
     pub(super) fn files(&self) -> MutexGuard<'_, Files> {
-        // Each change is one call of one file: after a panic between two of them the state is still whole.
+        // Each change is one call on one file: after a panic between two of them the state is still consistent.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an event, with the time of now. Nothing follows `finished`, and that one is waited for until it is on
-    /// the disk.
+    /// Appends an event with the current time. Nothing follows `finished`, which is synced to the disk before this
+    /// returns.
     pub(crate) fn append(&self, body: EventBody) {
         self.append_all([body]);
     }
 
-    /// Appends events with one write. The uplink learns of them when they are in the file.
+    /// Appends events with one write. The uplink is notified when they are in the file.
     pub(crate) fn append_all(&self, bodies: impl IntoIterator<Item = EventBody>) {
         self.keep(bodies.into_iter().map(|body| self.stamped(self.mask.event(body))));
     }
@@ -204,7 +204,7 @@ impl JobSpool {
         }
     }
 
-    /// Hands an event to the file's queue. One that finds no room is counted, and the next that does comes behind a
+    /// Puts an event into the file's queue. An event without space is counted, and the next one with space follows a
     /// warning with the count.
     pub(super) fn push(&self, files: &mut Files, event: &Event) {
         let last = matches!(event.body, EventBody::Cleanup { .. } | EventBody::Finished { .. });
@@ -244,7 +244,7 @@ impl JobSpool {
         }
     }
 
-    /// Waits until all is on the disk; gives whether it is.
+    /// Waits until everything is on the disk; returns true if it is.
     pub(super) fn sync(&self, files: &mut Files) -> bool {
         let synced = files.events.sync();
         if files.finished {
@@ -263,7 +263,7 @@ impl JobSpool {
         }
     }
 
-    /// The disk did not work and the spool went on in a new file: tells that once.
+    /// Reports once that the disk did not work and that the spool went on in a new file.
     fn broke(&self, files: &mut Files, error: &io::Error) {
         tracing::error!("{}: the spool could not be written, it goes on in a new file: {error}", self.run);
         if !files.trouble.broken && !files.finished {
@@ -274,7 +274,7 @@ impl JobSpool {
         }
     }
 
-    /// Writes what waits for a full disk, if it has room by now.
+    /// Writes the events that wait for a full disk, if it has space by now.
     pub(crate) fn retry(&self) {
         let mut files = self.files();
         if files.events.has_waiting() {
@@ -282,12 +282,12 @@ impl JobSpool {
         }
     }
 
-    /// Whether so much waits for the disk or the relay that nothing more should be read from the worker.
+    /// Returns true if so much waits for the disk or the relay that nothing more should be read from the worker.
     pub(crate) fn is_congested(&self) -> bool {
         self.files().events.is_congested()
     }
 
-    /// Whether everything up to the last `accepted` or `finished` is on the disk.
+    /// Returns true if everything up to the last `accepted` or `finished` is on the disk.
     pub(crate) fn is_durable(&self) -> bool {
         self.files().durable
     }
@@ -300,28 +300,28 @@ impl JobSpool {
         }
     }
 
-    /// Sequence of the newest event.
+    /// Returns the sequence of the newest event.
     pub(crate) fn last_seq(&self) -> u64 {
         self.files().events.last_seq()
     }
 
-    /// Where the log ends.
+    /// Returns the offset of the log's end.
     pub(crate) fn output_end(&self) -> u64 {
         self.files().output.end()
     }
 
-    /// Whether the run is over.
+    /// Returns true if the run is over.
     pub(crate) fn finished(&self) -> bool {
         self.files().finished
     }
 
-    /// Whether it is over and the relay has all of it.
+    /// Returns true if the run is over and the relay has all of it.
     pub(crate) fn delivered(&self) -> bool {
         let files = self.files();
         files.finished && files.events.acked() >= files.events.last_seq() && files.output.all_acked()
     }
 
-    /// Events from `first` on, bounded in number and size.
+    /// Returns events from `first` on, bounded in number and size.
     ///
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
@@ -331,7 +331,7 @@ impl JobSpool {
         batch.events().map(|event| common::wire::decode(event).map_err(io::Error::other)).collect()
     }
 
-    /// The same, as the wire carries them.
+    /// Returns the same events, encoded as on the wire.
     ///
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
@@ -339,13 +339,13 @@ impl JobSpool {
         self.files().events.read(first, most, bytes)
     }
 
-    /// Sequence of the first event that is still there, or of the next one.
+    /// Returns the sequence of the first event that is still there, or of the next one.
     #[cfg(feature = "internals")]
     pub(crate) fn first_seq(&self) -> u64 {
         self.files().events.first()
     }
 
-    /// A piece of the log.
+    /// Reads a piece of the log.
     ///
     /// # Errors
     /// The file can't be read.
@@ -353,25 +353,25 @@ impl JobSpool {
         self.files().output.read(offset, most)
     }
 
-    /// The relay has every event up to `seq`.
+    /// Acknowledges every event up to `seq`.
     pub(crate) fn ack(&self, seq: u64) {
         self.files().events.ack(seq);
     }
 
-    /// The relay has the log up to `offset`.
+    /// Acknowledges the log up to `offset`.
     pub(crate) fn ack_output(&self, offset: u64) {
         self.files().output.ack(offset, self.time.monotonic());
     }
 
-    /// The relay wants more of this run, and holds `durable` events of it: makes sure that what follows has sequences
-    /// behind them, and that the run gets its end.
+    /// Continues the run for a relay that wants more of it and holds `durable` events: new events get sequences after
+    /// those, and the run gets its end.
     pub(crate) fn continue_after(&self, durable: u64) {
         let mut files = self.files();
         self.go_on_after(&mut files, durable);
         files.events.holds(durable);
     }
 
-    /// The relay holds the log up to `offset`, whatever it has acknowledged before.
+    /// Continues the log at `offset`: the relay holds the log up to there, whatever it has acknowledged before.
     pub(crate) fn continue_output_after(&self, offset: u64) {
         let continued = self.files().output.continue_after(offset);
         if let Err(error) = continued {

@@ -1,4 +1,4 @@
-//! Which run a folder is of.
+//! Id of a run, and the name of its folder.
 
 use std::fmt;
 
@@ -7,19 +7,19 @@ use common::ids::JobId;
 /// A run: a job and the number of its run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RunId {
-    /// Which job.
+    /// Job of the run.
     pub(crate) job: JobId,
-    /// Its run, from 1.
+    /// Number of the run, from 1.
     pub(crate) epoch: u32,
 }
 
 impl RunId {
-    /// Its folder's name.
+    /// Returns the name of the run's folder.
     pub(super) fn folder(&self) -> String {
         format!("{}.{}", self.job.stem(), self.epoch)
     }
 
-    /// The run of a folder.
+    /// Returns the run of a folder.
     pub(super) fn from_folder(name: &str) -> Option<Self> {
         let (stem, epoch) = name.rsplit_once('.')?;
         let run = Self { job: stem.parse().ok()?, epoch: epoch.parse().ok()? };

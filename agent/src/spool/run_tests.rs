@@ -15,7 +15,7 @@ fn finished() -> EventBody {
     EventBody::Finished { state: FinalState::Failed, error: None, exit_code: None, changes: None }
 }
 
-/// A spool with one run of so many events, as an agent left it that was killed.
+/// Returns a spool with one run of so many events, as a killed agent left it.
 fn left_behind(events: u32) -> (tempfile::TempDir, Arc<JobSpool>) {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
@@ -34,7 +34,7 @@ fn whatever_the_relay_holds_of_what_a_machine_forgot_the_end_comes_behind_it_and
     for (durable, waits) in [(40, false), (41, false), (50, false), (40, true), (41, true), (50, true)] {
         let (dir, run) = left_behind(40);
         assert_eq!(run.last_seq(), 40);
-        // The end is told before or after the relay says what it holds.
+        // The end is reported before or after the relay reports what it holds.
         if !waits {
             run.append_all([EventBody::Cleanup { killed: 1, survivors: 0 }, finished()]);
         }
@@ -46,7 +46,7 @@ fn whatever_the_relay_holds_of_what_a_machine_forgot_the_end_comes_behind_it_and
         assert_eq!(run.last_seq(), durable + 2);
         let end = [EventBody::Cleanup { killed: 1, survivors: 0 }, finished()];
         assert_eq!(bodies(&run, durable + 1), end, "{durable}");
-        // Killed once more: the same is told again.
+        // Killed once more: the same is reported again.
         let again = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
         assert_eq!((again.last_seq(), again.finished()), (durable + 2, true));
         again.continue_after(durable + 1);
@@ -62,7 +62,7 @@ fn a_relay_that_holds_another_end_than_ours_gets_ours_behind_it() {
     run.append(finished());
     run.continue_after(3);
     assert_eq!(run.last_seq(), 4);
-    // It says that it holds 4 events and wants more: its fourth is none of ours.
+    // The relay reports that it holds 4 events and wants more: its fourth is not in this spool.
     run.continue_after(4);
     assert_eq!((run.last_seq(), bodies(&run, 5)), (5, vec![finished()]));
 }

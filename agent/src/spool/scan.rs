@@ -1,4 +1,4 @@
-//! What the bytes of a segment hold, whatever was done to them. Pure.
+//! Content of a segment's bytes, whatever was done to them. Pure.
 //!
 //! ```text
 //! header │ record … record │                     Rest::Nothing
@@ -14,28 +14,28 @@ use super::record;
 pub(crate) struct Scan {
     /// Sequence of the first record.
     pub(crate) first: u64,
-    /// The sequence that follows the last one.
+    /// Sequence that follows the last one.
     pub(crate) next: u64,
-    /// Where the first record begins.
+    /// Offset of the first record.
     pub(crate) begin: usize,
-    /// Where the good part ends.
+    /// Offset of the end of the good part.
     pub(crate) end: usize,
-    /// Whether a jump is in it: what earlier segments hold counts no more.
+    /// True if there is a jump in it: the content of earlier segments is obsolete.
     pub(crate) jumped: bool,
-    /// Where the payload of the last record is; none if there is no record.
+    /// Range of the last record's payload; `None` if there is no record.
     pub(crate) last: Option<(usize, usize)>,
-    /// What stands behind it.
+    /// Bytes after the good part.
     pub(crate) rest: Rest,
 }
 
-/// What stands behind the good part.
+/// Bytes after the good part of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// The end of the file.
+    /// None: the end of the file.
     Nothing,
-    /// What a write leaves that was cut off.
+    /// The rest of a write that was cut off.
     Torn,
-    /// Something bad with a good record behind it.
+    /// Damage, with a good record after it.
     Damaged,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, begin: usize) -> Scan {
             return scan;
         };
         let at = scan.end + at;
-        // What is damaged but stands before a jump, the relay holds.
+        // Damage before a jump does not matter: the relay holds those events.
         let Some(jump) = next_jump(bytes, at, found, salt) else {
             scan.rest = Rest::Damaged;
             return scan;
@@ -62,7 +62,7 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, begin: usize) -> Scan {
 }
 
 impl Scan {
-    /// Goes on over good records in their order.
+    /// Advances over good records in their order.
     fn follow(&mut self, bytes: &[u8], salt: u32) {
         while let Some(record) = bytes.get(self.end..).and_then(|rest| record::take(rest, salt)) {
             let begin = self.end + record::HEAD;
@@ -87,7 +87,7 @@ impl Scan {
     }
 }
 
-/// Where the first jump is from the record at `at` on.
+/// Returns the offset of the first jump from the record at `at` on.
 fn next_jump(bytes: &[u8], at: usize, record: record::Record<'_>, salt: u32) -> Option<usize> {
     let (mut at, mut record) = (at, record);
     while !record.is_jump() {
@@ -98,7 +98,7 @@ fn next_jump(bytes: &[u8], at: usize, record: record::Record<'_>, salt: u32) -> 
     Some(at)
 }
 
-/// The payloads of all sound records behind `from`, whatever is between them.
+/// Returns the payloads of all valid records after `from`, whatever is between them.
 pub(crate) fn salvage(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u8]> {
     let (mut at, mut seq, mut found) = (from, seq, Vec::new());
     while let Some((skipped, record)) = bytes.get(at..).and_then(|rest| record::find(rest, salt, seq)) {
@@ -109,8 +109,8 @@ pub(crate) fn salvage(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u
     found
 }
 
-/// Reads a whole segment as recovery does, for the fuzz target: what is good in it, and the payloads that can be found
-/// behind that. Nothing if its header is not good.
+/// Reads a whole segment as recovery does, for the fuzz target: returns its good part, and the payloads that can be
+/// found after it. Returns `None` if its header is not good.
 #[cfg(feature = "internals")]
 pub(crate) fn read_segment(bytes: &[u8]) -> Option<(Scan, Vec<&[u8]>)> {
     let (header, begin) = Header::take(bytes)?;
