@@ -1,4 +1,4 @@
-//! Takes jobs or refuses them, and knows which run.
+//! Admission of jobs, and the table of those that run.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -31,21 +31,21 @@ use crate::steps::rules::Rules;
 use crate::user::{self, User};
 use crate::workspace_log::WorkspaceLog;
 
-/// Where the agent is: what does not change while it runs.
+/// Properties of the agent that do not change while it runs.
 pub(crate) struct Place {
-    /// The agent's id.
+    /// Id of the agent.
     pub(crate) agent: String,
-    /// Its state folder.
+    /// State directory of the agent.
     pub(crate) state: PathBuf,
-    /// Its own environment.
+    /// Environment of the agent.
     pub(crate) env: Variables,
-    /// Whether it runs in a container.
+    /// True if the agent runs in a container.
     pub(crate) container: bool,
-    /// Whether it is root, and so can run workers as another user.
+    /// True if the agent is root, and so can run workers as another user.
     pub(crate) root: bool,
 }
 
-// By hand, so that no environment value can get into a log.
+// Written by hand, so that no environment value can get into a log.
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place").field("agent", &self.agent).finish_non_exhaustive()
@@ -59,9 +59,9 @@ pub(crate) struct Jobs {
     spool: Arc<Spool>,
     codex: Finder,
     proven: Proven,
-    /// One start at a time: each may have to wait for Codex, and frames go on meanwhile.
+    /// Serialises the starts: each may have to wait for Codex, and frames are handled meanwhile.
     starts: tokio::sync::Mutex<()>,
-    /// Looks with the rights of the workers' user, who is known with the first job.
+    /// Observer with the credentials of the workers' user, who is known with the first job.
     observer: OnceLock<Observer>,
     state: Mutex<State>,
     ended: Notify,
@@ -71,12 +71,12 @@ pub(crate) struct Jobs {
 struct State {
     config: Option<Arc<Config>>,
     running: HashMap<RunId, watch::Sender<Told>>,
-    /// Runs that are being looked at, and the graces of those that were cancelled meanwhile.
+    /// Runs that are being started, with the grace in milliseconds if they were cancelled meanwhile.
     starting: HashMap<RunId, Option<u64>>,
     stopping: bool,
 }
 
-/// A run that is being looked at.
+/// A run that is being started. Dropping it removes the run from `State::starting`.
 struct Starting {
     jobs: Arc<Jobs>,
     run: RunId,
@@ -95,12 +95,12 @@ impl Drop for Starting {
     }
 }
 
-/// Why a job is not taken.
+/// Reason that a job is refused.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
-    /// There is no room now: it stays queued.
+    /// No capacity now: the job stays queued.
     Busy(String),
-    /// It can't run here.
+    /// The job can't run here.
     Bad(String),
 }
 
@@ -119,7 +119,7 @@ struct Prepared {
 }
 
 impl Jobs {
-    /// No jobs yet.
+    /// Creates an empty set of jobs.
     pub(crate) fn new(place: Place, spool: Arc<Spool>) -> Self {
         Self {
             place,
@@ -137,22 +137,22 @@ impl Jobs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The agent's id.
+    /// Returns the agent's id.
     pub(crate) fn agent(&self) -> &str {
         &self.place.agent
     }
 
-    /// How many jobs may run at once.
+    /// Returns the number of slots.
     pub(crate) fn max_jobs(&self) -> u32 {
         self.state().config.as_ref().map_or(1, |config| config.max_jobs)
     }
 
-    /// From now on this configuration holds, for new jobs.
+    /// Sets the configuration for new jobs.
     pub(crate) fn configure(&self, config: Arc<Config>) {
         self.state().config = Some(config);
     }
 
-    /// What the agent runs on, and whether Codex can run there.
+    /// Returns a description of the machine, with any problem that keeps jobs from running there.
     pub(crate) async fn platform(&self) -> Platform {
         let env = self.environment(&Variables::new());
         let found = match &env {
@@ -163,7 +163,7 @@ impl Jobs {
             }
             Err(problem) => Found { problem: Some(problem.clone()), ..Found::default() },
         };
-        // The one stands in the way of every job, the other of Codex's alone.
+        // A missing sandbox affects every job, a problem of Codex only Codex jobs.
         let problem = self.no_sandbox().await.or(found.problem);
         let user = env.ok().and_then(|(_, user)| user);
         Platform {
@@ -174,7 +174,8 @@ impl Jobs {
         }
     }
 
-    /// Tries a sandbox that was asked for in a container, where there mostly can be none. On a machine the first job does.
+    /// Tries out a configured sandbox in a container, where it mostly can't work. On a machine the first job does
+    /// that.
     async fn no_sandbox(&self) -> Option<String> {
         let config = self.state().config.clone();
         let config = config.filter(|config| config.sandbox == Some(Sandbox::WorkspaceWrite))?;
@@ -187,7 +188,7 @@ impl Jobs {
     }
 
     fn isolation(&self, user: Option<&User>) -> Isolation {
-        // A worker with the agent's own power (both root) is kept from nothing by its name.
+        // A worker with the agent's own privileges (both root) is not isolated by another user name.
         let apart = user.is_some_and(|user| user.ids.uid != 0);
         if self.place.container && apart { Isolation::Container } else { Isolation::None }
     }
@@ -207,10 +208,10 @@ impl Jobs {
         Ok((environment::build(&self.place.env, user.as_ref(), configured, job), user))
     }
 
-    /// Takes a job or refuses it. A run that is known already is accepted again.
+    /// Accepts a job or refuses it. A run that exists already is accepted again.
     ///
-    /// A cancel that comes right behind the start finds the run, whether the future was polled by then or not; it is
-    /// forgotten also where the future is dropped with its connection.
+    /// A cancel that follows the start immediately finds the run, whether the future was polled by then or not. The
+    /// run is also removed if the future is dropped with its connection.
     pub(crate) fn start(
         self: &Arc<Self>,
         run: RunId,
@@ -231,7 +232,7 @@ impl Jobs {
             Ok(()) => self.prepare(&run, &spec).await,
             Err(refusal) => Err(refusal),
         };
-        // The agent may have been told to stop while Codex was looked at.
+        // The agent may have begun to stop while Codex was checked.
         let taken = taken.and_then(|prepared| self.admit(&run).map(|()| prepared));
         match taken.and_then(|prepared| self.launch(run, prepared, &mask)) {
             Ok(()) => AgentFrame::Accepted { job, epoch },
@@ -299,14 +300,14 @@ impl Jobs {
         Ok(Prepared { spec, env, workers, user, codex, version, servers, rules, folder, sandbox })
     }
 
-    /// The sandbox of a job in this folder.
+    /// Returns the sandbox of a job in this folder.
     async fn sandbox(&self, config: &Config, folder: &Folder) -> Result<Sandboxed, String> {
         let ground = self.ground(config).await?;
         self.proven.prove(&ground).await?;
         ground.sandbox(folder)
     }
 
-    /// What all sandboxes share.
+    /// Returns the settings that all sandboxes share.
     async fn ground(&self, config: &Config) -> Result<Ground, String> {
         let (workers, user) = self.environment(&Variables::new())?;
         let env = Ground::launcher_env(&workers);
@@ -314,13 +315,13 @@ impl Jobs {
         ground::ground(config, &self.place.state, &self.place.env, &workers, &found)
     }
 
-    /// True for the home folder of the agent's or the workers' user.
+    /// Returns true for the home directory of the agent's or the workers' user.
     fn is_home(&self, folder: &Folder, user: Option<&User>) -> bool {
         let homes = [self.place.env.get("HOME"), user.map(|user| &user.home)];
         homes.into_iter().flatten().any(|home| folder.is(Path::new(home)))
     }
 
-    /// Disk first: once this returns, the job survives whatever happens to the connection.
+    /// Launches a job. Its spool is written first: once this returns, the job survives a lost connection.
     fn launch(self: &Arc<Self>, run: RunId, prepared: Prepared, mask: &Arc<Masker>) -> Result<(), Refusal> {
         let Prepared { spec: job, env, workers, user, codex, version, servers, rules, folder, sandbox } =
             prepared;
@@ -380,7 +381,8 @@ impl Jobs {
         Ok(())
     }
 
-    /// Where jobs run that will give room back, a full disk is one to wait for; otherwise somebody has to do something.
+    /// Returns the refusal for a spool that can't be written. While jobs run that will free space, a full disk is
+    /// worth waiting for; otherwise a user has to act.
     fn unwritable(&self, error: &io::Error) -> Refusal {
         if is_full(error) {
             let reason = format!("the agent's disk has no room for the job's events: {error}");
@@ -390,7 +392,7 @@ impl Jobs {
         }
     }
 
-    /// Ends a job. One that does not run is ignored.
+    /// Cancels a job. Ignored if it does not run.
     pub(crate) fn cancel(&self, job: &JobId, grace_ms: u64) {
         let mut state = self.state();
         for (run, sender) in &state.running {
@@ -403,7 +405,7 @@ impl Jobs {
         }
     }
 
-    /// Moves a limit of a job. One that does not run is ignored.
+    /// Extends a limit of a job. Ignored if it does not run.
     pub(crate) fn extend(&self, job: &JobId, step: bool, by_ms: u64) {
         for (run, sender) in &self.state().running {
             if run.job == *job {
@@ -412,7 +414,7 @@ impl Jobs {
         }
     }
 
-    /// The relay wants nothing more of a run: ends it if it runs, and forgets it.
+    /// Ends a run if it is active, and forgets it: the relay wants nothing more of it.
     pub(crate) fn abandon(&self, run: &RunId) {
         if let Some(sender) = self.state().running.get(run) {
             tracing::warn!("{run} is over for the relay: it is ended");
@@ -421,7 +423,7 @@ impl Jobs {
         self.spool.remove(run);
     }
 
-    /// Ends all jobs and takes no more.
+    /// Ends all jobs and accepts no more.
     pub(crate) fn stop(&self, grace_ms: u64) {
         let mut state = self.state();
         state.stopping = true;
@@ -433,7 +435,7 @@ impl Jobs {
     /// Waits until no job runs.
     pub(crate) async fn idle(&self) {
         loop {
-            // Registered before the look, so that an end in between is not missed.
+            // Registered before the check, so that an end in between is not missed.
             let ended = self.ended.notified();
             if self.state().running.is_empty() {
                 return;
@@ -443,7 +445,7 @@ impl Jobs {
     }
 }
 
-/// What can be wrong with a spec whatever the platform is.
+/// Validates a spec, as far as that does not depend on the platform.
 fn check(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     if spec.schema > SPEC_SCHEMA {
         return Err(format!(

@@ -1,4 +1,4 @@
-//! Where a job's output goes: to the relay through the spool, and into the workspace's own copy.
+//! Output of a job, which goes to the relay through the spool, and into the workspace's own copy.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::mask::Masker;
 use crate::spool::JobSpool;
 use crate::workspace_log::{Part, WorkspaceLog};
 
-/// Text that is gathered at most before it is written.
+/// Most bytes that are gathered before they are written.
 const GATHERED: usize = 64 * 1024;
 
-/// A job's log. What is written goes out with the next flush: one turn of the job's loop brings many short lines.
+/// Log of a job. Text is written with the next flush: one turn of the job's loop brings many short lines.
 #[derive(Debug)]
 pub(crate) struct Log {
     spool: Arc<JobSpool>,
@@ -22,7 +22,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// A log with or without a copy in the workspace.
+    /// Creates a log with or without a copy in the workspace.
     pub(crate) fn new(spool: Arc<JobSpool>, copy: Option<WorkspaceLog>, mask: Arc<Masker>) -> Self {
         let mut log = Self { spool, gathered: Vec::new(), copy: None, mask };
         match copy.map(LogCopy::begin).transpose() {
@@ -38,7 +38,7 @@ impl Log {
         self.write(line.as_bytes());
     }
 
-    /// Appends output, its secrets masked already, to the human-readable log.
+    /// Appends output, with its secrets masked already, to the human-readable log.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.gathered.extend_from_slice(bytes);
         if self.gathered.len() >= GATHERED {
@@ -46,7 +46,7 @@ impl Log {
         }
     }
 
-    /// Hands on what was gathered.
+    /// Writes the gathered text.
     pub(crate) fn flush(&mut self) {
         if self.gathered.is_empty() {
             return;
@@ -55,19 +55,19 @@ impl Log {
         self.spool.append_output(&gathered);
         self.keep(Part::Log, &gathered);
         gathered.clear();
-        // A flood's buffer is not kept for the calm after it.
+        // The large buffer of a burst is not kept after it.
         gathered.shrink_to(GATHERED);
         self.gathered = gathered;
     }
 
-    /// Appends to what only the workspace keeps.
+    /// Appends to a file that only the workspace keeps.
     pub(crate) fn keep(&mut self, part: Part, bytes: &[u8]) {
         if let Some(copy) = &self.copy {
             copy.append(part, bytes);
         }
     }
 
-    /// Gives up a copy that can't be written.
+    /// Drops a copy that can't be written.
     pub(crate) fn check_copy(&mut self) {
         if let Some(trouble) = self.copy.as_ref().and_then(LogCopy::trouble) {
             self.copy = None;
@@ -80,12 +80,12 @@ impl Log {
         self.spool.append(EventBody::Warning { message });
     }
 
-    /// Whether so much waits for the copy's disk that nothing more should be read from the worker.
+    /// Returns true if so much waits for the copy's disk that nothing more should be read from the worker.
     pub(crate) fn is_congested(&self) -> bool {
         self.copy.as_ref().is_some_and(LogCopy::is_full)
     }
 
-    /// Waits until the copy has all that was handed on.
+    /// Waits until the copy has everything that was written.
     pub(crate) async fn close(&mut self) {
         self.flush();
         if let Some(copy) = &self.copy {

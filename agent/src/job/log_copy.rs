@@ -1,4 +1,4 @@
-//! The workspace's copy of the log is written by a thread of its own: a disk that hangs there holds up nothing else.
+//! The workspace's copy of the log. A thread of its own writes it, so that a hanging disk holds up nothing else.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,14 @@ use tokio::time::timeout;
 
 use crate::workspace_log::{Part, WorkspaceLog};
 
-/// If so much waits to be written, nothing more is read from the worker.
+/// Waiting bytes from which on nothing more is read from the worker.
 const FULL: usize = 1024 * 1024;
-/// Pieces of one part are put together up to this size, to be written with one call.
+/// Size up to which pieces of one part are joined, to be written with one call, in bytes.
 const PIECE: usize = 64 * 1024;
-/// How long one write may take: a busy disk needs a second.
+/// Longest time that one write may take: a busy disk needs a second.
 const HUNG: Duration = Duration::from_secs(5);
 
-/// The writing end.
+/// Writing end of the copy.
 #[derive(Debug)]
 pub(super) struct LogCopy(Arc<Shared>);
 
@@ -31,7 +31,7 @@ struct Shared {
 struct Queue {
     pieces: VecDeque<(Part, Vec<u8>)>,
     bytes: usize,
-    /// Since when a write is under way.
+    /// Start of the write in progress.
     writes: Option<Instant>,
     trouble: Option<String>,
     closed: bool,
@@ -42,7 +42,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes until nothing more comes, or a write fails.
+    /// Writes until the queue is closed, or a write fails.
     fn run(&self, log: &mut WorkspaceLog) {
         loop {
             let mut queue = self.queue();
@@ -69,10 +69,10 @@ impl Shared {
 }
 
 impl LogCopy {
-    /// Begins to write.
+    /// Starts the writing thread.
     ///
     /// # Errors
-    /// There is no thread for it.
+    /// The thread can't be created.
     pub(super) fn begin(mut log: WorkspaceLog) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
@@ -80,7 +80,7 @@ impl LogCopy {
         Ok(Self(shared))
     }
 
-    /// Hands over what is to be written.
+    /// Queues bytes to be written.
     pub(super) fn append(&self, part: Part, bytes: &[u8]) {
         let mut queue = self.0.queue();
         if queue.closed || bytes.is_empty() {
@@ -94,12 +94,12 @@ impl LogCopy {
         self.0.filled.notify_one();
     }
 
-    /// Whether so much waits that no more should come.
+    /// Returns true if so much waits that no more should be added.
     pub(super) fn is_full(&self) -> bool {
         self.0.queue().bytes >= FULL
     }
 
-    /// Why nothing can be written any more, if that is so.
+    /// Returns the reason why nothing can be written any more, if there is one.
     pub(super) fn trouble(&self) -> Option<String> {
         let queue = self.0.queue();
         let hangs = queue.writes.is_some_and(|since| since.elapsed() >= HUNG);
@@ -107,11 +107,11 @@ impl LogCopy {
         queue.trouble.clone().or_else(|| hangs.then(hung))
     }
 
-    /// Waits until all is written, or for as long as a write may take.
+    /// Waits until everything is written, at most for as long as one write may take.
     pub(super) async fn drained(&self) {
         let drained = async {
             loop {
-                // Registered before the look, so that an end in between is not missed.
+                // Registered before the check, so that an end in between is not missed.
                 let drained = self.0.drained.notified();
                 tokio::pin!(drained);
                 drained.as_mut().enable();
@@ -121,7 +121,7 @@ impl LogCopy {
                 drained.await;
             }
         };
-        // One that hangs is left behind.
+        // A write that hangs is not waited for.
         let _ = timeout(HUNG, drained).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs: which run, and how one is carried out.
+//! Jobs: admission and execution.
 //!
 //! ```text
 //!  accepted ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► changes ──► cleanup ──► finished
@@ -6,12 +6,17 @@
 //!                  └── fails, over a limit, cancelled: stopping, the ladder ──► cleanup ──► finished
 //! ```
 //!
-//! * [`jobs`]: takes jobs or refuses them, and knows which run. * [`supervisor`]: carries one out; the only loop.
-//!   [`running`]: its command while it runs.
-//! * [`stage`]: its commands, in order. * [`verdict`]: what the end of a command means (pure). * [`worker`]: what
-//!   differs between Codex and a shell. * [`log`]: where its output goes; [`log_copy`]: the workspace's copy.
-//! * [`order`]: what a job can be told. * [`secrets`]: what of a job is secret. [`masked`]: its output without that.
-//! * [`tail`]: the last lines of a command. * [`recover()`]: jobs that an earlier agent left.
+//! * [`jobs`]: admission of jobs, and the table of those that run.
+//! * [`supervisor`]: executes one job; the only loop.
+//! * [`running`]: its command while it runs.
+//! * [`stage`]: its commands, in order.
+//! * [`verdict`]: the meaning of a command's end (pure).
+//! * [`worker`]: the differences between Codex and a shell.
+//! * [`log`]: its output; [`log_copy`]: the workspace's copy of it.
+//! * [`order`]: orders to a running job.
+//! * [`secrets`]: its secret values; [`masked`]: its output without them.
+//! * [`tail`]: the last lines of a command.
+//! * [`recover()`]: jobs of an earlier agent process.
 
 mod jobs;
 mod log;

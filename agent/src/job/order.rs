@@ -1,27 +1,27 @@
-//! What a running job can be told.
+//! Orders to a running job.
 
 use tokio::sync::watch;
 
-/// An order. A later one may hasten an earlier one; none takes it back.
+/// An order. A later one may hasten an earlier one; none revokes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Order {
     /// Go on.
     #[default]
     Run,
-    /// Somebody asked for the end.
+    /// End the job on request.
     Cancel {
-        /// From now to KILL.
+        /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
-    /// The agent itself is told to stop.
+    /// End the job because the agent itself has to stop.
     Stop {
-        /// From now to KILL.
+        /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
 }
 
 impl Order {
-    /// The order that holds when `new` follows this one: the first reason stays, the shorter grace wins.
+    /// Returns the order in force when `new` follows this one: the first reason stays, the shorter grace wins.
     fn then(self, new: Self) -> Self {
         match (self, new) {
             (Self::Run, new) => new,
@@ -36,18 +36,18 @@ impl Order {
     }
 }
 
-/// All that a running job was told.
+/// Control state of a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Told {
-    /// The order that holds.
+    /// Order in force.
     pub(crate) order: Order,
-    /// By how much the job's limit was moved so far, in milliseconds.
+    /// Total extension of the job's limit so far, in milliseconds.
     pub(crate) job_ms: u64,
-    /// By how much limits of steps were moved so far, in milliseconds.
+    /// Total extension of step limits so far, in milliseconds.
     pub(crate) step_ms: u64,
 }
 
-/// Gives an order; repeating one changes nothing.
+/// Sends an order; repeating one changes nothing.
 pub(super) fn give(sender: &watch::Sender<Told>, new: Order) {
     sender.send_if_modified(|told| {
         let then = told.order.then(new);
@@ -55,7 +55,7 @@ pub(super) fn give(sender: &watch::Sender<Told>, new: Order) {
     });
 }
 
-/// Moves a limit: that of the step that runs when the job looks, or that of the job.
+/// Extends a limit: that of the step that runs when the job handles it, or that of the job.
 pub(super) fn extend(sender: &watch::Sender<Told>, step: bool, by_ms: u64) {
     sender.send_modify(|told| {
         let sum = if step { &mut told.step_ms } else { &mut told.job_ms };

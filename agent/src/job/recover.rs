@@ -1,11 +1,12 @@
-//! Jobs that an earlier agent left behind.
+//! Jobs of an earlier agent process.
 //!
 //! ```text
 //!  cut off ──its shim is gone──► quiet ──first welcome──► ended: with the container's fate, else as agent_lost
 //! ```
 //!
-//! An agent can't know why its last life ended; the relay may have seen it. So the end waits for the first welcome, and
-//! what was spooled before goes out as ever. Without a welcome nothing could be delivered anyway.
+//! An agent can't know why its last process ended; the relay may have seen it. So the end waits for the first
+//! welcome, and the events spooled before are delivered as usual. Without a welcome nothing could be delivered
+//! anyway.
 
 use std::sync::Arc;
 
@@ -16,12 +17,12 @@ use tokio::sync::watch;
 use crate::shim::testament;
 use crate::spool::{JobSpool, Spool};
 
-/// What is known of the last life.
+/// State of the information about the agent's last process.
 #[derive(Debug)]
 enum Word {
-    /// Nobody has welcomed the agent yet.
+    /// No welcome has been received yet.
     Awaited,
-    /// What the first welcome said.
+    /// Cause from the first welcome.
     Told(Option<Fate>),
 }
 
@@ -34,14 +35,14 @@ impl Word {
     }
 }
 
-/// Where the first welcome's word on the last life goes.
+/// Sender of the cause that the first welcome gives for the end of the last process.
 #[derive(Debug)]
 pub(crate) struct Obituary {
     word: watch::Sender<Word>,
 }
 
 impl Obituary {
-    /// Takes what a welcome says. Only the first one speaks of the last life.
+    /// Takes the cause that a welcome gives. Only the first welcome is about the last process.
     pub(crate) fn tell(&self, fate: Option<Fate>) {
         self.word.send_if_modified(|word| {
             let first = matches!(word, Word::Awaited);
@@ -53,8 +54,8 @@ impl Obituary {
     }
 }
 
-/// Ends every run that has no end, as soon as somebody tells why. Its agent is gone, and its shim is ending what ran: the
-/// end is told once that is done, so that whoever reads it finds nothing of the job any more.
+/// Ends every unfinished run, as soon as its cause is known. Its agent is gone, and its shim is ending its processes:
+/// the end is reported once that is done, so that no process of the job is left when it is read.
 pub(crate) fn recover(spool: &Spool) -> Obituary {
     let (word, heard) = watch::channel(Word::Awaited);
     for run in spool.all().into_iter().filter(|run| !run.finished()) {
@@ -66,7 +67,7 @@ pub(crate) fn recover(spool: &Spool) -> Obituary {
 
 async fn end(run: Arc<JobSpool>, mut word: watch::Receiver<Word>) {
     let cleanup = testament::read(&run.testament()).await;
-    // An agent that is told to stop before it was welcomed leaves the run to its next life.
+    // An agent that has to stop before its first welcome leaves the run to the next process.
     let Ok(fate) = word.wait_for(|word| matches!(word, Word::Told(_))).await.map(|word| word.fate()) else {
         return;
     };
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
     use crate::spool::RunId;
 
-    /// A run that was cut off after its first event, as the next agent finds it.
+    /// Returns a run that was cut off after its first event, as the next agent finds it.
     fn cut_off(dir: &std::path::Path) -> Spool {
         let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
         let spool = Spool::open(dir).unwrap();

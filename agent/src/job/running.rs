@@ -1,4 +1,4 @@
-//! A command of the job while it runs, and why it may have to end before its time.
+//! A command of the job while it runs, and the reasons to end it early.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::memory::MemoryWatch;
 use crate::observe::Snapshot;
 use crate::process::{Exit, Process};
 
-/// Why the job is being ended before its time.
+/// Reason that the job is being ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Somebody asked.
+    /// It was cancelled.
     Cancelled,
-    /// The agent is told to stop.
+    /// The agent has to stop.
     Stopped,
     /// A limit was reached.
     Failed(JobError),
@@ -28,25 +28,25 @@ pub(super) struct Running {
     pub(super) stage: Stage,
     pub(super) process: Process,
     pub(super) worker: Worker,
-    /// Its output goes through it.
+    /// Masker that all output of the command goes through.
     pub(super) masked: Masked,
     pub(super) memory: MemoryWatch,
-    /// Its first process, once it runs.
+    /// Process id of its leader, once it runs.
     pub(super) leader: Option<u32>,
     pub(super) exit: Option<Exit>,
     pub(super) spawn_failed: Option<String>,
-    /// When it was handed to its shim, in the job's own time.
+    /// Time at which it was handed to its shim, in the job's own time.
     pub(super) begun: Duration,
-    /// It was asked to end, or has; after this time its shim is given up.
+    /// Time after which its shim is given up; set once it was asked to end, or has ended.
     pub(super) give_up: Option<Duration>,
-    /// The last look at its processes.
+    /// Last snapshot of its processes.
     pub(super) seen: Option<Arc<Snapshot>>,
-    /// It was ended because it did not exit after its turn.
+    /// True if it was ended because it did not exit after its turn.
     pub(super) lingered: bool,
 }
 
 impl Running {
-    /// A command that was handed to its shim.
+    /// Creates the state of a command that was handed to its shim.
     pub(super) fn new(
         stage: Stage,
         process: Process,
@@ -71,18 +71,18 @@ impl Running {
         }
     }
 
-    /// After `time` its shim is given up, unless that was to be before.
+    /// Gives up its shim after `time`, unless an earlier time is set.
     pub(super) fn give_up_at(&mut self, time: Duration) {
         self.give_up = Some(self.give_up.map_or(time, |old| old.min(time)));
     }
 
-    /// Numbers and starts of its processes at the last look.
+    /// Returns the numbers and start times of its processes in the last snapshot.
     pub(super) fn processes(&self) -> Vec<(u32, u64)> {
         let (Some(seen), Some(leader)) = (&self.seen, self.leader) else { return Vec::new() };
         seen.subtree(leader).iter().map(|process| (process.pid, process.started)).collect()
     }
 
-    /// Whether it was asked to end, or its leader has exited and only output is waited for.
+    /// Returns true if it was asked to end, or its leader has exited and only output is waited for.
     pub(super) fn ends(&self) -> bool {
         self.give_up.is_some() || self.exit.is_some()
     }

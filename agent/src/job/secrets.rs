@@ -1,4 +1,4 @@
-//! Which values of a job are secrets, and what of its spec may lie on a disk. Pure.
+//! Secret values of a job, and the part of its spec that may be written to a disk. Pure.
 
 use common::job::JobSpec;
 use serde::Deserialize;
@@ -15,8 +15,8 @@ struct Given {
     env: Variables,
 }
 
-/// Finds all values that were given to the job by name, those of the agent's configuration that look like secrets, and
-/// the agent's own token. `own` is the agent's environment.
+/// Finds all values that were given to the job by name, those of the agent's configuration that look like secrets,
+/// and the agent's own token. `own` is the agent's environment.
 pub(super) fn masker(config: Option<&Config>, own: &Variables, spec: &str) -> Masker {
     let given: Given = serde_json::from_str(spec).unwrap_or_default();
     let home = |env: &Variables| env.get("HOME").cloned().unwrap_or_default();
@@ -30,15 +30,16 @@ pub(super) fn masker(config: Option<&Config>, own: &Variables, spec: &str) -> Ma
     Masker::new(secrets)
 }
 
-/// The spec without the values of its environment: the running job alone has them.
+/// Returns the spec without the values of its environment: only the running job has them.
 pub(super) fn without_values(spec: &JobSpec) -> String {
     let mut spec = spec.clone();
     spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
-    // A spec that came as JSON can be written as JSON; and only the file's presence matters: its content is never read back.
+    // A spec that came as JSON can be written as JSON; and only the file's presence matters: its content is never
+    // read back.
     serde_json::to_string(&spec).unwrap_or_default()
 }
 
-/// Why a spec can't be read, without any of its values: serde's own words may hold one.
+/// Returns the reason why a spec can't be read, without any of its values: serde's own message may contain one.
 pub(super) fn unreadable(error: &serde_json::Error) -> String {
     format!("the job's spec can't be read: it is wrong at line {}, column {}", error.line(), error.column())
 }

@@ -1,4 +1,4 @@
-//! The commands of a job, in order. Pure.
+//! Commands of a job, in order. Pure.
 
 use common::job::{JobSpec, Runner, StepKind};
 use common::text;
@@ -22,14 +22,14 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    /// All stages of a job.
+    /// Returns all stages of a job.
     pub(crate) fn all(spec: &JobSpec) -> Vec<Self> {
         let setup = spec.setup.iter().cloned().map(Self::Setup);
         let checks = spec.checks.iter().cloned().map(Self::Check);
         setup.chain([Self::Worker]).chain(checks).collect()
     }
 
-    /// Its step; none for Codex, whose steps come from its own events.
+    /// Returns its step, or `None` for Codex, whose steps come from its own events.
     pub(crate) fn step(&self, spec: &JobSpec, rules: &Rules) -> Option<Work> {
         match (self, spec.runner) {
             (Self::Setup(line), _) => Some(Work::plain(StepKind::Setup, rules.of_job_line(line).title)),
@@ -39,7 +39,7 @@ impl Stage {
         }
     }
 
-    /// How messages name it. `codex` tells whether its worker is one.
+    /// Returns its name in messages. `codex` is true if its worker is Codex.
     pub(crate) fn named(&self, codex: bool) -> String {
         match self {
             Self::Setup(line) => format!("setup '{}'", text::one_line(line, 200)),
@@ -49,17 +49,18 @@ impl Stage {
         }
     }
 
-    /// Whether this is Codex.
+    /// Returns true if this is Codex.
     pub(crate) fn is_codex(&self, spec: &JobSpec) -> bool {
         *self == Self::Worker && spec.runner == Runner::Codex
     }
 
-    /// How its output is read: apart only where stdout is a protocol.
+    /// Returns how its output is read: split only where stdout is a protocol.
     pub(crate) fn streams(&self, spec: &JobSpec) -> Streams {
         if self.is_codex(spec) { Streams::Split } else { Streams::Merged }
     }
 
-    /// Command to run in the workspace. `codex` is Codex's program, as it was found: only it gets the model's key.
+    /// Returns the command to run in the workspace. `codex` is Codex's program, as it was found: only it gets the
+    /// model's key.
     pub(crate) fn command(
         &self,
         spec: &JobSpec,
@@ -93,14 +94,14 @@ impl Stage {
     }
 }
 
-/// Longest command line that is handed over as an argument, in bytes: the kernel takes none of 128 KiB or more.
+/// Longest command line that is passed as an argument, in bytes: the kernel takes none of 128 KiB or more.
 const LONGEST_ARGUMENT: usize = 64 * 1024;
 
-/// Reads a longer one from stdin, whole, and then runs it as `sh -c` does: with no input, its variables and its last line
-/// break untouched.
+/// Script that reads a longer line from stdin, whole, and then runs it as `sh -c` does: with no input, its variables
+/// and its last line break untouched.
 const FROM_STDIN: &str = r#"line=$(cat; echo .); exec </dev/null; eval "unset line; ${line%.}""#;
 
-/// The shell for a command line, and what it reads from stdin.
+/// Returns the shell for a command line, and its stdin.
 fn shell(line: &str) -> (Vec<String>, String) {
     let call = |line: &str| ["sh", "-c", line].map(str::to_owned).to_vec();
     if line.len() <= LONGEST_ARGUMENT {

@@ -1,4 +1,4 @@
-//! What the kernel counts for each TCP socket of this network namespace: one netlink dump, `sock_diag(7)`.
+//! The kernel's counters of each TCP socket in this network namespace: one netlink dump, `sock_diag(7)`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
 };
 
-/// The kernel answers at once; this is for the day it does not.
+/// Timeout of the kernel's answer, which normally comes at once.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The kernel never writes more into one message of a dump.
+/// Size of the receive buffer: the kernel never writes more into one message of a dump.
 const MESSAGE: usize = 32 * 1024;
 /// Most sockets that are kept: far more than one machine's build tools have open.
 const SOCKETS: usize = 65_536;
@@ -22,11 +22,11 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const REQUEST_DUMP: u16 = 0x0301;
 const INET_DIAG_INFO: u16 = 2;
 const TCP: u8 = 6;
-/// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `CLOSE_WAIT`: the states in which a process may hold the socket and
-/// it has counters.
+/// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `CLOSE_WAIT`: the states in which a process may hold the
+/// socket and it has counters.
 const STATES: u32 = (1 << 1) | (1 << 2) | (1 << 4) | (1 << 5) | (1 << 8);
 
-/// Lengths and places in `linux/netlink.h`, `linux/inet_diag.h` and `linux/tcp.h`.
+/// Lengths and offsets in `linux/netlink.h`, `linux/inet_diag.h` and `linux/tcp.h`.
 const HEADER: usize = 16;
 const DIAG_MESSAGE: usize = 72;
 const INODE: usize = 68;
@@ -34,14 +34,14 @@ const ATTRIBUTE: usize = 4;
 const BYTES_ACKED: usize = 120;
 const BYTES_RECEIVED: usize = 128;
 
-/// Payload bytes of a socket since it was made.
+/// Payload bytes of a socket since it was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bytes {
     pub(super) sent: u64,
     pub(super) received: u64,
 }
 
-/// The counters of every connection by its socket's inode; `None` where the kernel does not tell.
+/// Returns the counters of every connection by its socket's inode, or `None` if the kernel does not report them.
 pub(super) fn tcp() -> Option<HashMap<u64, Bytes>> {
     let mut found = HashMap::new();
     let families = [AddressFamily::INET, AddressFamily::INET6];
@@ -75,7 +75,7 @@ fn request(family: AddressFamily) -> Vec<u8> {
     bytes.extend(u32::try_from(LENGTH).unwrap_or(0).to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes.extend(REQUEST_DUMP.to_ne_bytes());
-    // Sequence and port: there is one question, and the kernel knows whom to answer.
+    // Sequence and port: there is one request, and the kernel sends its answer to this socket.
     bytes.extend([0; 8]);
     bytes.extend([u8::try_from(family.as_raw()).unwrap_or(0), TCP, 1 << (INET_DIAG_INFO - 1), 0]);
     bytes.extend(STATES.to_ne_bytes());
@@ -84,7 +84,7 @@ fn request(family: AddressFamily) -> Vec<u8> {
     bytes
 }
 
-/// Takes the sockets out of one read. Gives whether more will come.
+/// Parses the sockets in one read. Returns true if more will come.
 fn take(mut messages: &[u8], found: &mut HashMap<u64, Bytes>) -> bool {
     while let (Some(length), Some(kind)) = (u32_at(messages, 0), u16_at(messages, 4)) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -100,7 +100,7 @@ fn take(mut messages: &[u8], found: &mut HashMap<u64, Bytes>) -> bool {
     true
 }
 
-/// One socket; nothing if no process holds it any more.
+/// Parses one socket; `None` if no process holds it any more.
 fn socket(message: &[u8]) -> Option<(u64, Bytes)> {
     let inode = u32_at(message, INODE).filter(|inode| *inode != 0)?;
     let mut attributes = message.get(DIAG_MESSAGE..)?;
@@ -112,7 +112,7 @@ fn socket(message: &[u8]) -> Option<(u64, Bytes)> {
             let bytes = Bytes { sent: u64_at(info, BYTES_ACKED)?, received: u64_at(info, BYTES_RECEIVED)? };
             return Some((u64::from(inode), bytes));
         }
-        // An attribute without a length would go on for ever.
+        // An attribute without a length would loop for ever.
         attributes = attributes.get(aligned(length.max(ATTRIBUTE))..)?;
     }
 }

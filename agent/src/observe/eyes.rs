@@ -1,21 +1,21 @@
-//! With whose rights processes are looked at.
+//! Credentials for inspecting processes.
 //!
-//! Root in a container is mostly without `CAP_SYS_PTRACE`, and then may see less of a worker's processes than the
-//! worker itself: no bytes, no environment, no descriptors. So a looking thread takes on the worker's *effective* ids.
-//! Its real and saved ids stay root's, therefore the worker can neither signal nor trace it.
+//! Root in a container mostly lacks `CAP_SYS_PTRACE`, and then may see less of a worker's processes than the worker
+//! itself: no bytes, no environment, no descriptors. So an inspecting thread takes on the worker's *effective* ids.
+//! Its real and saved ids stay root's, so the worker can neither signal nor trace it.
 
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{CapabilitySet, capabilities, set_thread_res_gid, set_thread_res_uid};
 
 use crate::shim::protocol::Ids;
 
-/// The rights of a looking thread.
+/// Credentials of an inspecting thread; `None` for those of the agent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Eyes(pub(super) Option<Ids>);
 
 impl Eyes {
-    /// Takes the rights on, for this thread and for good, where that shows more. Where it is not possible, less is
-    /// seen.
+    /// Takes on these credentials, for this thread and for good, if that reveals more. If that fails, less is
+    /// visible.
     pub(super) fn open(self) {
         if let Some(ids) = self.0.filter(|_| blind()) {
             // The group first: only root may change it.
@@ -24,7 +24,7 @@ impl Eyes {
         }
     }
 
-    /// Looks with these rights, and leaves those of the calling thread alone.
+    /// Calls `look` with these credentials, and leaves those of the calling thread alone.
     pub(super) fn look<T: Send>(self, look: impl FnOnce() -> Option<T> + Send) -> Option<T> {
         if self.0.is_none() || !blind() {
             return look();
@@ -39,7 +39,7 @@ impl Eyes {
     }
 }
 
-/// Whether this thread is root's and yet may not look into other users' processes.
+/// Returns true if this thread is root's and yet may not inspect other users' processes.
 fn blind() -> bool {
     let may = |sets: rustix::thread::CapabilitySets| sets.effective.contains(CapabilitySet::SYS_PTRACE);
     geteuid().is_root() && !capabilities(None).is_ok_and(may)

@@ -1,4 +1,4 @@
-//! The live process tree: which processes run below the agent, what they use, and what they wait for.
+//! Live process tree: the processes below the agent, their resource usage, and what they wait for.
 //!
 //! ```text
 //!  subscribe ──► thread "observer": look ──► snapshot ──► every subscription
@@ -6,12 +6,17 @@
 //!                  └─ wait ┘ 250 ms … 2 s, by what a look costs; over with the last subscription
 //! ```
 //!
-//! `/proc` is read directly: the sysinfo crate knows neither the CPU time of waited-for children nor the bytes read and
-//! written of pipes and files in memory nor starts in clock ticks, and the procfs crate takes 1.7 times as long.
+//! `/proc` is read directly. The sysinfo crate has neither the CPU time of waited-for children nor the bytes read and
+//! written of pipes and files in memory nor start times in clock ticks, and the procfs crate takes 1.7 times as long.
 //!
-//! * [`observer`]: the thread and its subscriptions. * [`scan`]: one look. * [`snapshot`]: what it found. * [`order`]:
-//!   who is below whom (pure). * [`words`]: arguments and environment. * [`traffic`]: TCP bytes by process, from [`diag`],
-//!   what the kernel counts by socket. * [`waits`]: what a process waits for. * [`eyes`]: the rights to see that.
+//! * [`observer`]: the thread and its subscriptions.
+//! * [`scan`]: one scan.
+//! * [`snapshot`]: its result.
+//! * [`order`]: the order of the tree (pure).
+//! * [`words`]: arguments and environment.
+//! * [`traffic`]: TCP bytes by process, from [`diag`], the kernel's counters by socket.
+//! * [`waits`]: what a process waits for.
+//! * [`eyes`]: the credentials to see that.
 
 mod diag;
 mod eyes;

@@ -1,4 +1,4 @@
-//! The thread that looks again and again while somebody wants to know.
+//! Thread that scans the process tree repeatedly while there are subscriptions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,14 +13,14 @@ use super::snapshot::Snapshot;
 use super::waits;
 use crate::shim::protocol::Ids;
 
-/// Between two looks at a tree that costs little: a quarter of the shortest limit that anybody sets.
+/// Time between two scans of a tree that costs little: a quarter of the shortest limit in use.
 const SHORTEST: Duration = Duration::from_millis(250);
-/// Between two looks at most: what is older says nothing about now.
+/// Longest time between two scans: an older result says nothing about now.
 const LONGEST: Duration = Duration::from_secs(2);
-/// A look may use one part in this many of a core: 0.5 %.
+/// Divisor for the share of a core that scans may use: 0.5 %.
 const SHARE: u32 = 200;
 
-/// Knows the process tree below the agent. One for an agent; clones are handles to it.
+/// Observer of the process tree below the agent. There is one for an agent; clones are handles to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Observer {
     shared: Arc<Shared>,
@@ -31,26 +31,26 @@ struct Shared {
     root: u32,
     eyes: Eyes,
     demand: Mutex<Demand>,
-    /// Told of every change of the demand that the thread must hear of at once.
+    /// Notified of every change of the demand that the thread must see at once.
     changed: Condvar,
-    /// `None` before the first look.
+    /// Latest snapshot; `None` before the first scan.
     found: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
-/// Who wants to know what.
+/// Demand of all subscriptions.
 #[derive(Debug, Default)]
 struct Demand {
-    /// By subscription: whose TCP bytes are counted.
+    /// Processes whose TCP bytes are counted, by subscription.
     roots: HashMap<u64, Vec<u32>>,
     last: u64,
-    /// Somebody came who has seen nothing yet.
+    /// A new subscription has not received a snapshot yet.
     at_once: bool,
-    /// Whether the thread is there. It ends when nobody wants to know any more.
+    /// True while the thread exists. The thread ends when no subscription is left.
     running: bool,
 }
 
 impl Observer {
-    /// Will look at what is below this process. `user` is the one that the workers run as, if it is another.
+    /// Creates an observer of everything below this process. `user` is the workers' user, if it is another.
     pub(crate) fn new(user: Option<Ids>) -> Self {
         let shared = Shared {
             root: std::process::id(),
@@ -62,7 +62,7 @@ impl Observer {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Looks at once, and then again and again until the last subscription is dropped.
+    /// Scans at once, and then repeatedly until the last subscription is dropped.
     pub(crate) fn subscribe(&self) -> Subscription {
         let found = self.shared.found.subscribe();
         let mut demand = self.shared.demand();
@@ -83,8 +83,8 @@ impl Observer {
         Subscription { shared: Arc::clone(&self.shared), id, found }
     }
 
-    /// What a process waits for at this moment, for the reason of an error: `waiting on TCP 10.0.0.1:443 ESTABLISHED`,
-    /// `sleeping in hrtimer_nanosleep`. `None` where that can't be read. Takes about a millisecond.
+    /// Returns what a process waits for at this moment, for the reason of an error: `waiting on TCP 10.0.0.1:443
+    /// ESTABLISHED`, `sleeping in hrtimer_nanosleep`. `None` if that can't be read. Takes about a millisecond.
     pub(crate) fn waits_for(&self, pid: u32) -> Option<String> {
         self.shared.eyes.look(|| waits::waits_for(pid))
     }
@@ -95,7 +95,7 @@ impl Shared {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks until nobody wants to know.
+    /// Scans until no subscription is left.
     fn run(&self) {
         self.eyes.open();
         let mut scanner = match Scanner::new(self.root) {
@@ -114,7 +114,7 @@ impl Shared {
         }
     }
 
-    /// Whose TCP bytes are counted now; nothing when the thread must end.
+    /// Returns the processes whose TCP bytes are counted now, or `None` if the thread must end.
     fn watched(&self) -> Option<Vec<u32>> {
         let mut demand = self.demand();
         demand.at_once = false;
@@ -122,7 +122,7 @@ impl Shared {
         demand.running.then(|| demand.roots.values().flatten().copied().collect())
     }
 
-    /// Waits until `due`, or until somebody comes or the last one goes.
+    /// Waits until `due`, or until a subscription is added or the last one is dropped.
     fn wait(&self, due: Instant) {
         let mut demand = self.demand();
         while !demand.at_once && !demand.roots.is_empty() {
@@ -135,18 +135,18 @@ impl Shared {
     }
 }
 
-/// How long to wait after a look that took `cost` of CPU time.
+/// Returns the pause after a scan that took `cost` of CPU time.
 pub(super) fn pause(cost: Duration) -> Duration {
     cost.saturating_mul(SHARE).clamp(SHORTEST, LONGEST)
 }
 
-/// CPU time of this thread.
+/// Returns the CPU time of this thread.
 pub(super) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Sees every look, or the newest where it is slower. Dropping it ends the looking if it was the last.
+/// Receives every scan, or the newest if it is slower. Dropping the last subscription ends the scans.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     shared: Arc<Shared>,
@@ -155,7 +155,7 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// The next look. Cancel-safe: a look that was not given stays the next one.
+    /// Returns the next snapshot. Cancel-safe: a snapshot that was not returned stays the next one.
     pub(crate) async fn next(&mut self) -> Arc<Snapshot> {
         loop {
             if self.found.changed().await.is_err() {
@@ -168,8 +168,8 @@ impl Subscription {
         }
     }
 
-    /// From now on TCP bytes are counted for these processes and everything below them: for network steps only, because
-    /// it costs a look at their descriptors. Takes the place of what was asked before.
+    /// Counts TCP bytes for these processes and everything below them from now on: for network steps only, because it
+    /// costs a scan of their descriptors. Replaces the processes of earlier calls.
     pub(crate) fn watch_network(&self, roots: Vec<u32>) {
         self.shared.demand().roots.insert(self.id, roots);
     }

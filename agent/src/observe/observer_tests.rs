@@ -3,7 +3,7 @@ use super::*;
 use crate::observe::Observer;
 use crate::observe::support::{Running, until};
 
-/// Longer than any look takes.
+/// Longer than any scan takes.
 const SOON: Duration = Duration::from_secs(20);
 
 async fn next(subscription: &mut Subscription) -> Arc<Snapshot> {
@@ -37,7 +37,7 @@ async fn the_first_look_does_not_wait_for_the_next_turn() {
     let mut second = observer.subscribe();
     let mut seen = next(&mut second).await;
     if seen.at < asked {
-        // A look that had begun already.
+        // A scan that had begun already.
         seen = next(&mut second).await;
     }
     assert!(seen.at - asked < SHORTEST, "{:?}", seen.at - asked);

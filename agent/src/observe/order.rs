@@ -1,8 +1,8 @@
-//! Who is below whom. Pure.
+//! Order of the processes in the tree. Pure.
 
 use std::collections::HashMap;
 
-/// What names a process's place in the tree.
+/// Position of a process in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) pid: u32,
@@ -13,16 +13,17 @@ pub(super) struct Place {
 /// A process below the tops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Below {
-    /// Its place in the list that was asked about.
+    /// Index in the list of places.
     pub(super) entry: usize,
-    /// How many processes this one and everything below it are.
+    /// Number of processes in its subtree, itself included.
     pub(super) size: usize,
 }
 
-/// Everything below `tops`, without those themselves: parents before children, the older child first, so that a
-/// process and all below it follow each other.
+/// Returns everything below `tops`, without the tops themselves: parents before children, the older child first, so
+/// that the processes of a subtree are consecutive.
 ///
-/// A chain of parents is read while it changes, so it may be broken or go round in a circle. Then it is not below.
+/// A chain of parents is read while it changes, so it may be broken or circular. Its processes are then not below the
+/// tops.
 pub(super) fn below(tops: impl IntoIterator<Item = u32>, places: &[Place]) -> Vec<Below> {
     let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
     for (entry, place) in places.iter().enumerate() {
@@ -30,12 +31,12 @@ pub(super) fn below(tops: impl IntoIterator<Item = u32>, places: &[Place]) -> Ve
     }
     let mut adopt = |pid: u32| {
         let mut entries = children.remove(&pid).unwrap_or_default();
-        // A stack gives the last one first.
+        // A stack returns the last one first.
         entries.sort_unstable_by_key(|entry| std::cmp::Reverse((places[*entry].started, places[*entry].pid)));
         entries
     };
     let mut order: Vec<Below> = Vec::new();
-    // Each is taken out of `children` once: a circle ends.
+    // Each is taken out of `children` once, so a circle ends.
     let mut parents: Vec<Option<usize>> = Vec::new();
     let mut next = Vec::new();
     for top in tops {

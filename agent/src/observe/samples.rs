@@ -1,4 +1,4 @@
-//! Made-up processes and trees for the tests of whoever reads them.
+//! Made-up processes and trees for tests.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::order::{Place, below};
 use super::{Process, Snapshot};
 
-/// A process that has used nothing yet. Its command line is split at blanks.
+/// Returns a process that has used nothing yet. Its command line is split at blanks.
 pub(crate) fn process(pid: u32, parent: u32, command: &str) -> Process {
     let argv: Arc<[String]> = command.split(' ').map(str::to_owned).collect();
     Process {
@@ -28,12 +28,13 @@ pub(crate) fn process(pid: u32, parent: u32, command: &str) -> Process {
     }
 }
 
-/// What a look finds where these are all processes; those whose parent is not among them are below the agent.
+/// Returns the snapshot of a scan that finds these processes; those whose parent is not among them are below the
+/// agent.
 pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
     cut_snapshot(processes, &[])
 }
 
-/// The same where too many processes were below some of these for all to be kept.
+/// Returns such a snapshot where too many processes were below some of them (`cut`) for all to be kept.
 pub(crate) fn cut_snapshot(processes: &[Process], cut: &[u32]) -> Snapshot {
     let places: Vec<Place> = processes
         .iter()

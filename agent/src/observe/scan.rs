@@ -1,8 +1,9 @@
-//! One look at everything below the agent.
+//! One scan of everything below the agent.
 //!
-//! A look lists `/proc`, reads the `stat` of everybody, and keeps who is below. The folders of strangers are known by
-//! their inodes from then on and not read again: nobody who is not below can get there, because an orphan is adopted by
-//! an ancestor. (Walking down `/proc/PID/task/TID/children` instead would miss processes whenever a sibling exits.)
+//! A scan lists `/proc`, reads the `stat` of every process, and keeps those below the agent. The folders of all
+//! others are remembered by their inodes and not read again: a process that is not below can't get there, because an
+//! orphan is adopted by an ancestor. (Walking down `/proc/PID/task/TID/children` instead would miss processes
+//! whenever a sibling exits.)
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,16 +20,17 @@ use super::traffic::Traffic;
 use super::words;
 use crate::stat::{Proc, Stat};
 
-/// Most processes in a snapshot. Beyond it, only a fork bomb is left to be seen.
+/// Most processes in a snapshot. Beyond it, there can only be a fork bomb.
 const PROCESSES: usize = 20_000;
-/// How long after its start, or its start of another program, a process may still change its arguments.
+/// Time after its start, or its start of another program, in which a process may still change its arguments.
 const UNSETTLED: Duration = Duration::from_secs(2);
-/// When strangers are looked at again, so that a kernel that gives an inode twice can't hide a process for long.
+/// Time after which unrelated processes are read again, so that a kernel that reuses an inode can't hide a process
+/// for long.
 const STRANGERS: Duration = Duration::from_secs(10);
-/// All of `/proc/PID/io` that is of interest.
+/// Bytes of `/proc/PID/io` that are read: all that are of interest.
 const IO: usize = 512;
 
-/// Looks, and remembers what does not change between looks.
+/// Scanner that remembers what does not change between scans.
 #[derive(Debug)]
 pub(super) struct Scanner {
     root: u32,
@@ -40,7 +42,7 @@ pub(super) struct Scanner {
     traffic: Traffic,
 }
 
-/// What stays the same until the process executes something else.
+/// Properties that stay the same until the process executes another program.
 #[derive(Debug, Clone)]
 struct Known {
     started: u64,
@@ -52,7 +54,7 @@ struct Known {
     call_id: Option<Arc<str>>,
 }
 
-/// One process in this look.
+/// One process in this scan.
 #[derive(Debug)]
 struct Seen {
     place: Place,
@@ -83,7 +85,7 @@ impl Seen {
 }
 
 impl Scanner {
-    /// Will look at what is below `root`.
+    /// Creates a scanner of everything below `root`.
     ///
     /// # Errors
     /// There is no `/proc`.
@@ -98,7 +100,7 @@ impl Scanner {
         })
     }
 
-    /// Looks. TCP bytes are counted for `watched` and everything below them.
+    /// Scans. TCP bytes are counted for `watched` and everything below them.
     pub(super) fn look(&mut self, watched: &[u32]) -> Snapshot {
         let at = Instant::now();
         let seen = self.everybody(at);
@@ -116,7 +118,7 @@ impl Scanner {
         snapshot
     }
 
-    /// All that are not known to be strangers.
+    /// Reads all processes that are not known to be unrelated.
     fn everybody(&mut self, now: Instant) -> Vec<Seen> {
         if now.duration_since(self.strangers_since) >= STRANGERS {
             self.strangers.clear();
@@ -137,12 +139,13 @@ impl Scanner {
         seen
     }
 
-    /// Those below, in order, and the trees of which some were left out. The others are strangers from now on.
+    /// Returns the processes below, in order, and the trees of which some were left out. The others count as
+    /// unrelated from now on.
     fn ours(&mut self, seen: &[Seen]) -> (Vec<Below>, HashSet<u32>) {
         let mut places: Vec<Place> = seen.iter().map(|seen| seen.place).collect();
         self.find_lost(&mut places);
         let order = below([self.root], &places);
-        // Nobody is a stranger before the chain of parents says so: one that is broken is looked at again.
+        // A process is unrelated only if its chain of parents proves it: one with a broken chain is read again.
         let tops: Vec<u32> = self.strangers.keys().copied().chain([0]).collect();
         for stranger in below(tops, &places) {
             let seen = &seen[stranger.entry];
@@ -151,7 +154,7 @@ impl Scanner {
         bounded(self.root, order, &mut places, PROCESSES)
     }
 
-    /// Looks again at those whose parent is gone: it died during the look, and they have another now.
+    /// Reads those again whose parent is gone: it died during the scan, and they have another now.
     fn find_lost(&mut self, places: &mut [Place]) {
         let there: HashSet<u32> = places.iter().map(|place| place.pid).collect();
         let is_known =
@@ -169,7 +172,7 @@ impl Scanner {
         let known = self.known(now, seen);
         let io = self.proc.read(pid, "io", IO).and_then(io);
         let Bytes { sent, received } = self.traffic.of(pid, started);
-        // The kernel shows the status to whoever may see the bytes, and 0 to others.
+        // The kernel shows the status to those who may see the bytes, and 0 to others.
         let status = (seen.zombie && (io.is_some() || seen.wait_status != 0)).then_some(seen.wait_status);
         Process {
             pid,
@@ -189,7 +192,7 @@ impl Scanner {
         }
     }
 
-    /// Name, arguments and call: read when they may have changed.
+    /// Returns name, arguments and call, which are read again when they may have changed.
     fn known(&mut self, now: Instant, seen: &Seen) -> Known {
         let Place { pid, parent, started } = seen.place;
         let known = self.known.get(&pid).filter(|known| known.started == started);
@@ -203,7 +206,7 @@ impl Scanner {
         let settled = known.filter(|_| !changed).map_or(now + UNSETTLED, |known| known.settled);
         let argv = self.proc.read(pid, "cmdline", words::ARGUMENTS).map(words::arguments).unwrap_or_default();
         if let Some(known) = known.filter(|_| argv.is_empty()) {
-            // It, or its first thread, is ending. What it was stays known.
+            // The process, or its first thread, is ending. The earlier arguments are kept.
             return known.clone();
         }
         // Most are forks of their parents: a thousand of them share one list.
@@ -219,9 +222,9 @@ impl Scanner {
     }
 }
 
-/// At most `most` of them, and the trees directly below the root of which some were left out: those that have more than their
-/// share, so that a fork bomb in one job hides no process of another. The older ones stay: what ran before the bomb did, and
-/// with them their parents.
+/// Returns at most `most` of the processes, and the trees directly below the root of which some were left out: those
+/// that have more than their share, so that a fork bomb in one job hides no process of another. The older processes
+/// stay, such as those that ran before the bomb, and with them their parents.
 fn bounded(root: u32, order: Vec<Below>, places: &mut [Place], most: usize) -> (Vec<Below>, HashSet<u32>) {
     let mut cut = HashSet::new();
     if order.len() <= most {
@@ -240,14 +243,14 @@ fn bounded(root: u32, order: Vec<Below>, places: &mut [Place], most: usize) -> (
         let mut oldest: Vec<usize> = tree.iter().map(|below| below.entry).collect();
         oldest.sort_unstable_by_key(|entry| places[*entry].started);
         for newer in oldest.split_off(share.min(oldest.len())) {
-            // Its own parent: below nobody.
+            // Made its own parent: it is below no top.
             places[newer].parent = places[newer].pid;
         }
     }
     (below([root], places), cut)
 }
 
-/// Numbers and starts of the watched processes and everything below them.
+/// Returns the numbers and start times of the watched processes and everything below them.
 fn watched_below(watched: &[u32], seen: &[Seen], order: &[Below]) -> Vec<(u32, u64)> {
     let mut found = Vec::new();
     let mut end = 0;
@@ -263,7 +266,7 @@ fn watched_below(watched: &[u32], seen: &[Seen], order: &[Below]) -> Vec<(u32, u
     found
 }
 
-/// Bytes read and written, whatever from: the first two lines.
+/// Returns the bytes read and written, from any source: the first two lines.
 fn io(text: &[u8]) -> Option<u64> {
     let mut lines = std::str::from_utf8(text).ok()?.lines();
     let read: u64 = lines.next()?.strip_prefix("rchar: ")?.parse().ok()?;
@@ -271,7 +274,7 @@ fn io(text: &[u8]) -> Option<u64> {
     Some(read.saturating_add(written))
 }
 
-/// A wait status as a shell shows it.
+/// Returns a wait status as a shell shows it.
 fn exit_code(status: i32) -> i32 {
     match status & 0x7f {
         0 => (status >> 8) & 0xff,

@@ -128,7 +128,7 @@ fn what_another_user_hides_is_none_and_shown_to_its_own_eyes() {
     let command = command.arg("3005").env("CODEX_TOOL_CALL_ID", "call_8");
     let running = Running::new(command.gid(nobody.gid).uid(nobody.uid));
     let pid = running.pid();
-    // As root is in a container. Rights belong to a thread, so a thread gives its own up.
+    // As root is in a container. Capabilities belong to a thread, so a thread drops its own.
     let look = move |eyes: Eyes| {
         let mut sets = capabilities(None).unwrap();
         sets.effective.remove(CapabilitySet::SYS_PTRACE | CapabilitySet::SYS_ADMIN | CapabilitySet::PERFMON);

@@ -13,7 +13,7 @@ use super::snapshot::Process;
 /// Longer than anything takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A command; it and everything below it are killed when it is dropped.
+/// A command. Dropping this kills it and everything below it.
 pub(super) struct Running(Child);
 
 impl Running {
@@ -30,7 +30,7 @@ impl Running {
         self.0.id()
     }
 
-    /// Lets a `read` in it go on.
+    /// Continues a `read` in the command.
     pub(super) fn go_on(&mut self) {
         self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
@@ -47,7 +47,7 @@ impl Drop for Running {
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Calls `ask` repeatedly until it returns an answer.
 pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -59,7 +59,7 @@ pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Looks until one process is as wanted.
+/// Scans until one process is as wanted.
 pub(super) fn seen(
     scanner: &mut Scanner,
     watched: &[u32],

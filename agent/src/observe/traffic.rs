@@ -1,8 +1,8 @@
 //! TCP bytes by process.
 //!
-//! The kernel counts by socket; which process holds a socket is only to be seen among its descriptors, and to list those
-//! is dear. So they are listed when that can change the answer: for a process that is new, for all when a connection is
-//! new or its holder is gone, and for all now and then, because a socket can be handed on.
+//! The kernel counts by socket. The process that holds a socket is only visible among its descriptors, and listing
+//! those is expensive. So they are listed when that can change the answer: for a new process, for all processes when
+//! a connection is new or its holder is gone, and for all now and then, because a socket can be passed on.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use super::diag::{self, Bytes};
 use crate::stat::Proc;
 
-/// How long a socket that was handed to another process may go uncounted there.
+/// Longest time that a socket passed to another process goes uncounted there.
 const RELIST: Duration = Duration::from_secs(10);
-/// Most descriptors of one process that are looked at.
+/// Most descriptors of one process that are read.
 const DESCRIPTORS: usize = 4096;
 
-/// What the watched processes have sent and received.
+/// Bytes that the watched processes have sent and received.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     processes: HashMap<u32, Counted>,
-    /// Connections at the last look at all descriptors.
+    /// Connections at the last scan of all descriptors.
     seen: HashSet<u64>,
     listed: Option<Instant>,
 }
@@ -31,12 +31,12 @@ pub(super) struct Traffic {
 struct Counted {
     started: u64,
     total: Bytes,
-    /// Its connections, and where their counters stood.
+    /// Connections of the process, with the last values of their counters.
     sockets: HashMap<u64, Bytes>,
 }
 
 impl Traffic {
-    /// Looks at the processes in `watched`: numbers with starts.
+    /// Counts the bytes of the processes in `watched`: numbers with start times.
     pub(super) fn look(&mut self, now: Instant, proc: &mut Proc, watched: &[(u32, u64)]) {
         if watched.is_empty() {
             return;
@@ -51,7 +51,7 @@ impl Traffic {
             match known {
                 None => {
                     let held = held(proc, *pid, &connections);
-                    // What went through them before is not for this process to count.
+                    // Earlier bytes of these sockets do not count for this process.
                     let sockets = held.into_iter().map(|inode| (inode, connections[&inode])).collect();
                     let counted = Counted { started: *started, total: Bytes::default(), sockets };
                     self.processes.insert(*pid, counted);
@@ -64,13 +64,13 @@ impl Traffic {
         }
     }
 
-    /// What a process has sent and received since it was first watched.
+    /// Returns the bytes that a process has sent and received since it was first watched.
     pub(super) fn of(&self, pid: u32, started: u64) -> Bytes {
         let counted = self.processes.get(&pid).filter(|counted| counted.started == started);
         counted.map(|counted| counted.total).unwrap_or_default()
     }
 
-    /// Forgets the processes that are gone.
+    /// Drops the processes that are gone.
     pub(super) fn retain(&mut self, lives: impl Fn(u32) -> bool) {
         self.processes.retain(|pid, _| lives(*pid));
     }
@@ -78,14 +78,14 @@ impl Traffic {
     fn listed_all(&mut self, now: Instant, connections: &HashMap<u64, Bytes>, watched: &[(u32, u64)]) {
         self.seen = connections.keys().copied().collect();
         self.listed = Some(now);
-        // Whoever is not watched any more holds nothing that would have to be looked for again.
+        // A process that is not watched any more holds no connection that has to be found again.
         let watched: HashSet<u32> = watched.iter().map(|(pid, _)| *pid).collect();
         for (_, counted) in self.processes.iter_mut().filter(|(pid, _)| !watched.contains(pid)) {
             counted.sockets.clear();
         }
     }
 
-    /// Whether a connection may be held by a process that is not known to hold it.
+    /// Returns true if a connection may be held by a process that is not known to hold it.
     fn is_stale(&self, now: Instant, connections: &HashMap<u64, Bytes>, watched: &[(u32, u64)]) -> bool {
         if self.listed.is_none_or(|listed| now.duration_since(listed) >= RELIST) {
             return true;
@@ -99,11 +99,10 @@ impl Traffic {
 }
 
 impl Counted {
-    /// Adds what went through its connections since the last look; `fresh` are all that it holds, where they were
-    /// listed.
+    /// Adds the bytes of its connections since the last scan; `fresh` are all that it holds, if they were listed.
     fn count(&mut self, connections: &HashMap<u64, Bytes>, fresh: Option<Vec<u64>>) {
         if let Some(fresh) = fresh {
-            // One that it opened itself is counted from its first byte.
+            // A connection that it opened itself is counted from its first byte.
             let stood = |inode: u64| (inode, self.sockets.get(&inode).copied().unwrap_or_default());
             self.sockets = fresh.into_iter().map(stood).collect();
         }
@@ -117,12 +116,12 @@ impl Counted {
     }
 }
 
-/// The connections that a process holds; none where its descriptors can't be read.
+/// Returns the connections that a process holds, or none if its descriptors can't be read.
 fn held(proc: &mut Proc, pid: u32, connections: &HashMap<u64, Bytes>) -> Vec<u64> {
     sockets(proc, pid).into_iter().filter(|inode| connections.contains_key(inode)).collect()
 }
 
-/// The inodes of the sockets that a process holds, those of its newest descriptors last.
+/// Returns the inodes of the sockets that a process holds, those of its newest descriptors last.
 pub(super) fn sockets(proc: &mut Proc, pid: u32) -> Vec<u64> {
     let folder = proc.open_file(pid, "fd", OFlags::RDONLY | OFlags::DIRECTORY);
     let Some(entries) = folder.as_ref().and_then(|folder| Dir::read_from(folder).ok()) else {

@@ -7,7 +7,7 @@ use super::super::support::{Running, seen};
 use super::*;
 use crate::observe::Process;
 
-/// A client that reads what the server sends and never says a word.
+/// Returns a client that reads what the server sends and never sends anything.
 fn client() -> (Running, TcpStream) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! What a process waits for, in words for the reason of an error.
+//! Description of what a process waits for, for the reason of an error.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +9,10 @@ use crate::stat::Proc;
 
 /// Most bytes of a table of sockets that are read: some 25,000 lines.
 const TABLE: u64 = 4 * 1024 * 1024;
-/// Longest name of a kernel function that is shown.
+/// Most bytes shown of a kernel function's name.
 const FUNCTION: usize = 64;
 
-/// A connection to another end.
+/// A connection to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Connection {
     protocol: &'static str,
@@ -20,8 +20,8 @@ struct Connection {
     state: &'static str,
 }
 
-/// What `pid` waits for at this moment: its connections, else what it does in the kernel. `None` where neither can be
-/// read.
+/// Returns what `pid` waits for at this moment: its connections, or else its state in the kernel. `None` if neither
+/// can be read.
 ///
 /// `waiting on TCP 10.0.0.1:443 ESTABLISHED`, `sleeping in hrtimer_nanosleep`, `waiting in anon_pipe_read`.
 pub(super) fn waits_for(pid: u32) -> Option<String> {
@@ -37,7 +37,7 @@ pub(super) fn waits_for(pid: u32) -> Option<String> {
     connection(&mut proc, pid).or_else(|| in_kernel(&mut proc, pid, state))
 }
 
-/// The newest connection that is still being opened, else the newest.
+/// Returns the newest connection that is still being opened, or else the newest.
 fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
     let held = sockets(proc, pid);
     if held.is_empty() {
@@ -46,7 +46,7 @@ fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
     let mut found = Vec::new();
     for (file, protocol) in [("tcp", "TCP"), ("tcp6", "TCP"), ("udp", "UDP"), ("udp6", "UDP")] {
         let mut table = String::new();
-        // The process's own table: it may live in another network namespace.
+        // The process's own table: it may be in another network namespace.
         let read = File::open(format!("/proc/{pid}/net/{file}"))
             .and_then(|file| file.take(TABLE).read_to_string(&mut table));
         if read.is_ok() {
@@ -71,7 +71,7 @@ fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
 
 const SYN_SENT: &str = "SYN_SENT";
 
-/// A line of `/proc/net/tcp` and its like, with the socket's inode; nothing if it has no other end.
+/// Parses a line of `/proc/net/tcp` and its like, with the socket's inode; `None` if it has no peer.
 fn row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
     let mut fields = line.split_ascii_whitespace().skip(2);
     let to = address(fields.next()?)?;
@@ -84,7 +84,7 @@ fn row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
     Some((inode, Connection { protocol, to, state }))
 }
 
-/// Words of four bytes in the machine's order, then the port.
+/// Parses words of four bytes in the machine's order, then the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

@@ -1,4 +1,4 @@
-//! A process's arguments and environment, bounded.
+//! Arguments and environment of a process, bounded.
 
 use common::text;
 
@@ -6,13 +6,13 @@ use common::text;
 pub(super) const ARGUMENTS: usize = 4096;
 /// Most arguments that are kept.
 const WORDS: usize = 64;
-/// Most bytes of an environment that are looked through: twice what one variable may hold.
+/// Most bytes of an environment that are searched: twice what one variable may hold.
 pub(super) const ENVIRONMENT: usize = 256 * 1024;
-/// Longest call id that is believed: Codex's own have 41 bytes.
+/// Most bytes of a valid call id: Codex's own have 41.
 const CALL_ID: usize = 128;
 
-/// The arguments in `/proc/PID/cmdline`. Empty ones at its end are left out: a program that wrote itself a shorter
-/// title leaves them behind.
+/// Returns the arguments in `/proc/PID/cmdline`. Empty ones at its end are left out: a program that wrote itself a
+/// shorter title leaves them behind.
 pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
     let end = cmdline.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let mut room = ARGUMENTS;
@@ -32,7 +32,7 @@ pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
     words
 }
 
-/// Codex's name for the call that this process belongs to, in `/proc/PID/environ`.
+/// Returns Codex's id of the call that this process belongs to, from `/proc/PID/environ`.
 pub(super) fn call_id(environ: &[u8]) -> Option<&str> {
     let value =
         environ.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"CODEX_TOOL_CALL_ID="))?;

@@ -7,7 +7,7 @@ fn header() -> Header {
     Header { run: RunId { job: "demo#1".parse().unwrap(), epoch: 1 }, first: 5, salt: SALT }
 }
 
-/// A segment with these payloads, and where each of its records begins.
+/// Returns a segment with these payloads, and the offset of each of its records.
 fn segment(payloads: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = header().bytes();
     let mut begins = Vec::new();

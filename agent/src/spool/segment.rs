@@ -8,32 +8,32 @@ use std::path::{Path, PathBuf};
 use super::header::Header;
 use super::room;
 
-/// In front of the serial in the name.
+/// Prefix of the serial in the name.
 const PREFIX: &str = "events.";
 
-/// What a file of events holds.
+/// Content of a file of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Span {
-    /// Its place among the files of its run: they grow by one.
+    /// Number among the files of its run; consecutive files differ by one.
     pub(super) serial: u32,
-    /// What the checksums of its records begin with.
+    /// Salt that the checksums of its records begin with.
     pub(super) salt: u32,
-    /// Sequence of the first event that counts.
+    /// Sequence of the first valid event.
     pub(super) first: u64,
-    /// The sequence that follows the last one.
+    /// Sequence that follows the last one.
     pub(super) next: u64,
-    /// Where the first event that counts begins.
+    /// Offset of the first valid event.
     pub(super) begin: u64,
-    /// Where the last one ends.
+    /// Offset of the end of the last one.
     pub(super) end: u64,
 }
 
-/// Path of a segment in its run's folder.
+/// Returns the path of a segment in its run's folder.
 pub(super) fn path(dir: &Path, serial: u32) -> PathBuf {
     dir.join(format!("{PREFIX}{serial:06}"))
 }
 
-/// The serial of a file's name.
+/// Returns the serial in a file's name.
 pub(super) fn serial(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
@@ -43,15 +43,15 @@ pub(super) fn serial(name: &str) -> Option<u32> {
 pub(super) struct Segment {
     pub(super) span: Span,
     pub(super) file: File,
-    /// Up to here the disk has room for it.
+    /// Offset up to which disk space is reserved.
     room: u64,
 }
 
 impl Segment {
-    /// Makes a segment, with room for `keep` bytes in it.
+    /// Creates a segment, with space reserved for `keep` bytes in it.
     ///
     /// # Errors
-    /// What the file system says; nothing is left then.
+    /// The file system failed; nothing is left behind.
     pub(super) fn create(dir: &Path, serial: u32, header: &Header, keep: u64) -> io::Result<Self> {
         let path = path(dir, serial);
         let options = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
@@ -70,13 +70,13 @@ impl Segment {
         result
     }
 
-    /// Opens a segment to go on behind `span`; what stands there is cut off.
+    /// Opens a segment to continue after `span`; anything after it is cut off.
     ///
     /// # Errors
-    /// What the file system says. That there is no room for `keep` bytes is none: they have to be found later.
+    /// The file system failed. Missing space for `keep` bytes is no error: it has to be found later.
     pub(super) fn open(dir: &Path, span: Span, keep: u64) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(path(dir, span.serial))?;
-        // A file that ends where it should keeps the room that was reserved for it behind its end.
+        // A file with the right length keeps the space that was reserved after its end.
         if file.metadata()?.len() != span.end {
             file.set_len(span.end)?;
         }
@@ -84,11 +84,11 @@ impl Segment {
         Ok(Self { span, file, room })
     }
 
-    /// Writes records up to the sequence before `next`, if `keep` bytes of room are left behind them. Room is taken
-    /// `step` bytes at a time.
+    /// Writes records up to the sequence before `next`, if `keep` bytes of space are left after them. Space is
+    /// reserved in steps of `step` bytes.
     ///
     /// # Errors
-    /// What the file system says: then they count as not written, and the next write goes over them.
+    /// The file system failed: the records count as not written, and the next write overwrites them.
     pub(super) fn write(&mut self, bytes: &[u8], next: u64, keep: u64, step: u64) -> io::Result<()> {
         let end = self.span.end + bytes.len() as u64;
         if end + keep > self.room {
@@ -101,14 +101,14 @@ impl Segment {
         Ok(())
     }
 
-    /// Nothing more is written: the room behind the end is given back.
+    /// Closes the segment, since nothing more is written: frees the space after the end.
     pub(super) fn close(self) -> Span {
-        // Where that fails, the room is freed with the file.
+        // If this fails, the space is freed with the file.
         let _ = self.file.set_len(self.span.end);
         self.span
     }
 
-    /// The same, where more may still have to be written.
+    /// Frees the space after the end, where more may still have to be written.
     pub(super) fn trim(&mut self) {
         if self.file.set_len(self.span.end).is_ok() {
             self.room = self.span.end;

@@ -17,7 +17,7 @@ use crate::relay_time::{Machine, RelayTime};
 
 type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 
-/// The spool's folder.
+/// Folder of the spool.
 #[derive(Debug)]
 pub(crate) struct Spool {
     root: PathBuf,
@@ -28,20 +28,20 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool of a state folder, with what earlier processes left in it.
+    /// Opens the spool of a state directory, with the runs that earlier processes left in it.
     ///
     /// # Errors
-    /// The folder can't be made or read. A run that can't be opened is set aside and reported.
+    /// The folder can't be created or read. A run that can't be opened is set aside and reported.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
         Self::open_on(state, Machine::Real)
     }
 
-    /// The same, on a machine that has these clocks.
+    /// Opens the spool like [`open`](Self::open), on a machine that has these clocks.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`open`](Self::open).
     pub(crate) fn open_on(state: &Path, machine: Machine) -> io::Result<Self> {
-        // Events lie there as the wire carries them: another protocol's would be misread.
+        // Events are stored as on the wire: those of another protocol version would be misread.
         let root = state.join(format!("spool.v{PROTOCOL}"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let bell = Arc::new(Notify::new());
@@ -67,10 +67,10 @@ impl Spool {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a run, its spec on disk. What `mask` finds in its events is not written.
+    /// Creates a run, with its spec on disk. Secrets that `mask` finds in its events are not written.
     ///
     /// # Errors
-    /// What the file system says, such as no room.
+    /// The file system failed, for example for lack of space.
     pub(crate) fn create(&self, run: RunId, spec: &str, mask: Arc<Masker>) -> io::Result<Arc<JobSpool>> {
         let (bell, time) = (Arc::clone(&self.bell), Arc::clone(&self.time));
         let spool = JobSpool::create(&self.root, run.clone(), spec, mask, bell, time)?;
@@ -79,22 +79,22 @@ impl Spool {
         Ok(spool)
     }
 
-    /// The time that events are stamped with.
+    /// Returns the clock for the times of events.
     pub(crate) fn time(&self) -> &RelayTime {
         &self.time
     }
 
-    /// One run.
+    /// Returns one run.
     pub(crate) fn get(&self, run: &RunId) -> Option<Arc<JobSpool>> {
         self.lock().get(run).cloned()
     }
 
-    /// All runs, in order.
+    /// Returns all runs, in order.
     pub(crate) fn all(&self) -> Vec<Arc<JobSpool>> {
         self.lock().values().cloned().collect()
     }
 
-    /// Forgets a run and deletes its folder.
+    /// Removes a run and deletes its folder.
     pub(crate) fn remove(&self, run: &RunId) {
         if let Some(spool) = self.lock().remove(run) {
             spool.remove();
@@ -105,7 +105,7 @@ impl Spool {
     /// Waits until no run is left.
     pub(crate) async fn emptied(&self) {
         loop {
-            // Registered before the look, so that a removal in between is not missed.
+            // Registered before the check, so that a removal in between is not missed.
             let removed = self.removed.notified();
             if self.lock().is_empty() {
                 return;
@@ -114,7 +114,7 @@ impl Spool {
         }
     }
 
-    /// Waits until something was appended since the last call. Cancel-safe: the bell keeps one ring.
+    /// Waits until something was appended since the last call. Cancel-safe: `Notify` stores one permit.
     pub(crate) async fn changed(&self) {
         self.bell.notified().await;
     }

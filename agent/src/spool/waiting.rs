@@ -1,4 +1,5 @@
-//! Events that are not in a file yet: those of one turn of the supervisor's loop, or all since the disk is full. Pure.
+//! Events that are not in a file yet: those of one turn of the supervisor's loop, or all since the disk is full.
+//! Pure.
 
 use std::collections::VecDeque;
 
@@ -7,44 +8,44 @@ use common::wire::{self, CodecError};
 
 use super::record::HEAD;
 
-/// Events as the wire carries them, dense in sequence.
+/// Encoded events with consecutive sequences.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Sequence of the first.
+    /// Sequence of the first event.
     first: u64,
     events: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
 impl Waiting {
-    /// Nothing yet; the first one will have this sequence.
+    /// Creates an empty queue, whose first event will have this sequence.
     pub(super) fn new(first: u64) -> Self {
         Self { first, ..Self::default() }
     }
 
-    /// Sequence of the first one, and of the next one where there is none.
+    /// Returns the sequence of the first event, or of the next one if there is none.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
 
-    /// The sequence that follows the last one.
+    /// Returns the sequence that follows the last one.
     pub(super) fn next(&self) -> u64 {
         self.first + self.events.len() as u64
     }
 
-    /// Takes the last one back.
+    /// Removes the last event.
     pub(super) fn pop(&mut self) {
         if let Some(gone) = self.events.pop_back() {
             self.bytes -= HEAD + gone.len();
         }
     }
 
-    /// Bytes that all of them take in a file.
+    /// Returns the bytes that all events take in a file.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no events.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
@@ -52,7 +53,7 @@ impl Waiting {
     /// Adds an event.
     ///
     /// # Errors
-    /// It has no bytes.
+    /// The event can't be encoded.
     pub(super) fn push(&mut self, event: &Event) -> Result<(), CodecError> {
         // Most events fit, and are not copied while they grow.
         let mut bytes = Vec::with_capacity(160);
@@ -61,19 +62,19 @@ impl Waiting {
         Ok(())
     }
 
-    /// Adds the bytes of an event.
+    /// Adds an encoded event.
     pub(super) fn push_bytes(&mut self, bytes: Vec<u8>) {
         self.bytes += HEAD + bytes.len();
         self.events.push_back(bytes);
     }
 
-    /// The bytes of events from `first` on.
+    /// Returns the encoded events from `first` on.
     pub(super) fn from(&self, first: u64) -> impl Iterator<Item = &Vec<u8>> {
         let skip = usize::try_from(first.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.events.iter().skip(skip)
     }
 
-    /// Those up to `seq` are not needed any more.
+    /// Drops the events up to `seq`, which are not needed any more.
     pub(super) fn forget(&mut self, seq: u64) {
         while self.first <= seq
             && let Some(gone) = self.events.pop_front()
@@ -83,7 +84,7 @@ impl Waiting {
         }
     }
 
-    /// All are written, or stand elsewhere by now: goes on with this sequence.
+    /// Drops all events, which are written or have moved, and continues with this sequence.
     pub(super) fn restart(&mut self, first: u64) {
         self.first = first;
         self.events.clear();
