@@ -1,5 +1,5 @@
-//! Checks on what a job may bring along where a sandbox is the only thing between it and the person: its spec is a file that a
-//! sandboxed session may have written. Pure.
+//! Checks on a job where a sandbox is the only protection of the user: its spec is a file that a sandboxed session
+//! may have written. Pure.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use common::{codex_args, env_policy};
 
 use crate::config::Config;
 
-/// Holds a job against what a person agreed to; gives whether it runs in a sandbox.
+/// Checks a job against the settings that the user approved; returns true if it runs in a sandbox.
 ///
 /// # Errors
-/// One line that says what a person has to approve.
+/// One line with the setting that the user has to approve.
 pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
     if spec.codex.sandbox == Sandbox::Off {
         if config.sandbox == Some(Sandbox::WorkspaceWrite) {
@@ -50,10 +50,10 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Refuses a workspace that shows a hidden path to a job without a sandbox.
+/// Refuses a workspace that exposes a hidden path to a job without a sandbox.
 ///
 /// # Errors
-/// One line that says where to work instead.
+/// One line with advice on where to work instead.
 pub(crate) fn without_sandbox(workspace: &str, hidden: &[String]) -> Result<(), String> {
     let workspace = Path::new(workspace);
     let meets = |hidden: &&String| workspace.starts_with(hidden) || Path::new(hidden).starts_with(workspace);

@@ -1,5 +1,5 @@
-//! Caches of package managers that belong to workers alone. In the person's own a worker could leave what that person
-//! builds with later.
+//! Caches of package managers for the workers alone. In the user's own caches a worker could plant files that the
+//! user builds with later.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -26,13 +26,13 @@ const FOLDERS: [(&str, &str); 8] = [
     ("GRADLE_USER_HOME", "gradle"),
     ("BUN_INSTALL_CACHE_DIR", "bun"),
 ];
-/// Files that cargo reads in its home beside its caches. Credentials of a registry stay out.
+/// Files that cargo reads in its home beside its caches. Credentials of a registry are left out.
 const CARGO: [&str; 2] = ["config.toml", "config"];
-/// In the launcher's folder.
+/// Name of the folder for temporary files, in the launcher's folder.
 const TEMPORARY: &str = "temporary";
-/// Opens a folder that is there, and no link.
+/// Flags that open an existing folder, but no link.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Most folders of one name that are set aside before a person has to look.
+/// Most folders of one name that are set aside before the user has to act.
 const MOST_ASIDE: u32 = 10_000;
 
 /// The caches of one agent's workers.
@@ -43,7 +43,8 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
-    /// Those in the cache folder of the person whose environment this is, by the agent's state folder; made if missing.
+    /// Opens the caches for this state directory, in the cache folder of the user with this environment; created if
+    /// missing.
     ///
     /// # Errors
     /// The failing call.
@@ -57,7 +58,7 @@ impl Caches {
         let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
         make(&folder)?;
         let folder = folder.canonicalize()?;
-        // In every sandbox it is a mount, which no job can replace. Whatever is in there may be of a job's making.
+        // In every sandbox it is a mount, which no job can replace. Its content may be made by a job.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
         let opened = open_without_links(&folder)?;
         for (_, name) in FOLDERS {
@@ -78,22 +79,23 @@ impl Caches {
         Ok(Self { folder, launcher })
     }
 
-    /// Where they are.
+    /// Returns the folder of the caches.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The `CODEX_HOME` of the sandbox's launcher, which needs no settings of the person's. Jobs can't write there.
+    /// Returns the `CODEX_HOME` of the sandbox's launcher, which needs no settings of the user's. Jobs can't write
+    /// there.
     pub(crate) fn launcher(&self) -> &Path {
         &self.launcher
     }
 
-    /// The launcher's folder for temporary files.
+    /// Returns the launcher's folder for temporary files.
     pub(crate) fn launcher_temporary(&self) -> PathBuf {
         self.launcher.join(TEMPORARY)
     }
 
-    /// Leads tools there, unless the job itself says where to.
+    /// Points tools at the caches, unless the job itself sets their variables.
     pub(crate) fn lead(&self, env: &mut Variables, job: &Variables) {
         for (name, folder) in FOLDERS {
             if !job.contains_key(name) {
@@ -103,7 +105,7 @@ impl Caches {
     }
 }
 
-/// Makes a folder in an opened one, in the place of anything that can't be used as such.
+/// Creates a folder in an opened one, replacing anything that can't be used as one.
 fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() && stat.st_mode & 0o700 == 0o700 => {
@@ -116,7 +118,7 @@ fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
     Ok(mkdirat(parent, name, Mode::from_raw_mode(0o700))?)
 }
 
-/// Takes a name away: what is no folder is removed, a folder gets another name.
+/// Clears a name: anything but a folder is removed, a folder is renamed.
 fn set_aside(parent: &OwnedFd, name: &str) -> io::Result<()> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),

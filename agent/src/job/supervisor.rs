@@ -1,4 +1,4 @@
-//! Carries out one job. Its loop is the only one that waits: for the command, the clocks, and orders.
+//! Execution of one job. Its loop is the only one that waits: for the command, the deadlines, and orders.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,25 +33,25 @@ use crate::spool::JobSpool;
 use crate::steps::book::{Due, Steps};
 use crate::steps::rules::Rules;
 
-/// How long after the grace a shim may still be busy: 3 s for what can't be killed, and the last output.
+/// Time after the grace that a shim may take: 3 s for what can't be killed, and the last output.
 const OVERTIME: Duration = Duration::from_secs(5);
-/// How long after the exit of its leader a command may still be busy: 2 s of output, 0.3 s of grace, 3 s for what can't be
+/// Time after the exit of its leader that a command may take: 2 s of output, 0.3 s of grace, 3 s for what can't be
 /// killed, 2 s for its sandbox, and a busy machine.
 const REST: Duration = Duration::from_secs(9);
 
-/// Replaced settings that are told one by one.
+/// Most replaced settings that are reported, with one warning each.
 const MOST_REPLACED: usize = 5;
 
-/// The workspace at the begin, or why it is not known.
+/// State of the workspace at the start, or the reason why it is unknown.
 type BeforeOrReason = Result<Option<Before>, String>;
 
-/// One job.
+/// Supervisor of one job.
 pub(crate) struct Supervisor {
     spec: JobSpec,
     spool: Arc<JobSpool>,
     log: Log,
     orders: watch::Receiver<Told>,
-    /// What of it was carried out.
+    /// Control state already applied.
     told: Told,
     equipment: Equipment,
     begun: Instant,
@@ -65,31 +65,31 @@ pub(crate) struct Supervisor {
 
 /// Resources of a job. No `Debug`: environments hold secrets.
 pub(crate) struct Equipment {
-    /// Its environment.
+    /// Environment of the job.
     pub(crate) env: Variables,
-    /// The same without its own values.
+    /// Environment without the job's own values.
     pub(crate) workers: Variables,
-    /// Whom it runs as; the agent's own user where none is given.
+    /// User that the job runs as; defaults to the agent's own.
     pub(crate) user: Option<Ids>,
-    /// Codex's program, as it was found.
+    /// Path of Codex's program, as it was found.
     pub(crate) codex: String,
-    /// Codex's version, as far as it is known.
+    /// Version of Codex, if known.
     pub(crate) version: Option<String>,
-    /// The MCP servers of its Codex.
+    /// MCP servers of the job's Codex.
     pub(crate) servers: Servers,
-    /// What its commands are.
+    /// Rules that classify its commands.
     pub(crate) rules: Rules,
-    /// Who looks at its processes.
+    /// Observer of its processes.
     pub(crate) observer: Observer,
-    /// Finds its secrets.
+    /// Masker of its secrets.
     pub(crate) mask: Arc<Masker>,
-    /// Its workspace.
+    /// Workspace of the job.
     pub(crate) folder: Folder,
-    /// The sandbox around its commands.
+    /// Sandbox around its commands.
     pub(crate) sandbox: Option<Sandboxed>,
 }
 
-/// What the loop waited for.
+/// Input that the loop waited for.
 enum Input {
     Process(Event),
     Seen(Arc<Snapshot>),
@@ -98,7 +98,7 @@ enum Input {
 }
 
 impl Supervisor {
-    /// A job that was accepted.
+    /// Creates the supervisor of a job that was accepted.
     pub(crate) fn new(
         spec: JobSpec,
         spool: Arc<JobSpool>,
@@ -125,11 +125,11 @@ impl Supervisor {
         }
     }
 
-    /// Carries the job out.
+    /// Executes the job.
     pub(crate) async fn run(mut self) {
         let Equipment { workers, user, folder, sandbox, .. } = &self.equipment;
         let git = Git::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
-        // Beside the first command: it takes some milliseconds that nobody has to wait for.
+        // In parallel with the first command: it takes some milliseconds that nothing has to wait for.
         let before = tokio::spawn(changes::before(git.clone()));
         let result = self.stages().await;
         let changes = self.changes(&git, before).await;
@@ -166,7 +166,7 @@ impl Supervisor {
         let counted = match before.await {
             Ok(Ok(Some(before))) => changes::since(git, &before).await,
             Ok(Err(reason)) => Err(reason),
-            // No repository, or the agent is going down.
+            // No repository, or the agent is shutting down.
             Ok(Ok(None)) | Err(_) => return None,
         };
         match counted {
@@ -216,11 +216,11 @@ impl Supervisor {
         loop {
             let held = self.spool.is_congested() || self.log.is_congested();
             running.process.hold(held);
-            // What the job does meanwhile is not seen, and what it prints it waits for.
+            // While held, the job's activity is not observed, and the job waits for its output to be read.
             self.time.hold(self.begun.elapsed(), held && !running.ends());
             let wake = self.wake(&running);
-            // Cancel-safe: `Process::next` and `Subscription::next` are, and a changed order stays changed until it is
-            // looked at.
+            // Cancel-safe: `Process::next` and `Subscription::next` are, and a changed order stays changed until it
+            // is read.
             let input = tokio::select! {
                 event = running.process.next() => Input::Process(event),
                 seen = processes.next(), if running.leader.is_some() && !running.ends() => Input::Seen(seen),
@@ -258,13 +258,14 @@ impl Supervisor {
         self.time.at(self.begun.elapsed())
     }
 
-    /// Hands on what one turn of the loop brought: first the log, then the events, each with one write.
+    /// Emits the output and events of one turn of the loop: first the log, then the events, each with one write.
     fn emit(&mut self, events: impl IntoIterator<Item = EventBody>) {
         self.log.flush();
         self.spool.append_all(events);
     }
 
-    /// When the clocks have to be looked at next. A command that is ending anyway has no clocks any more.
+    /// Returns the time of the next deadline. A command that is ending has no deadlines any more, but for the one of
+    /// its shim.
     fn wake(&mut self, running: &Running) -> Instant {
         let now = self.now();
         let wait = if running.ends() {
@@ -280,7 +281,7 @@ impl Supervisor {
         running.masked.due().map_or(wake, |due| due.min(wake))
     }
 
-    /// Takes an event of the command; gives whether it was the last.
+    /// Handles an event of the command; returns true if it was the last.
     fn happened(&mut self, running: &mut Running, event: Event) -> bool {
         let now = self.now();
         match event {
@@ -313,7 +314,7 @@ impl Supervisor {
         }
     }
 
-    /// Hands on output, its secrets masked.
+    /// Passes output on to the worker, with its secrets masked.
     fn take_output(&mut self, running: &mut Running, now: Duration, source: Source, bytes: &[u8]) {
         if !bytes.is_empty() {
             let events = running.worker.output(now, source, bytes, &mut self.steps, &mut self.log);
@@ -321,7 +322,7 @@ impl Supervisor {
         }
     }
 
-    /// Hands on what was held back of the output and need not be any longer; at the end of it, all.
+    /// Passes on output that need not be held back any longer; all of it if `end` is set.
     fn release(&mut self, running: &mut Running, end: bool) {
         let now = self.now();
         for (source, bytes) in running.masked.release(end) {
@@ -358,11 +359,11 @@ impl Supervisor {
         Duration::from_millis(self.spec.limits.step_ms(StepKind::Start))
     }
 
-    /// Takes a look at the processes.
+    /// Handles a snapshot of the processes.
     fn look(&mut self, running: &mut Running, tree: &Snapshot) {
         let now = self.time.at(tree.at.saturating_duration_since(self.begun));
         if let Some(leader) = running.leader.filter(|_| !running.ends()) {
-            // A shim reaps it at once, unless it is stopped.
+            // A shim reaps it at once, unless the shim is stopped.
             if tree.process(leader).is_some_and(|process| process.zombie) {
                 return running.give_up_at(now.saturating_add(REST));
             }
@@ -388,7 +389,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks at what the job was told.
+    /// Applies the orders that the job was sent.
     fn ordered(&mut self, running: Option<&mut Running>) {
         let told = *self.orders.borrow_and_update();
         self.extend(told);
@@ -403,7 +404,7 @@ impl Supervisor {
         }
     }
 
-    /// Moves limits by what was not moved yet.
+    /// Extends limits by the amounts that are not applied yet.
     fn extend(&mut self, told: Told) {
         let job = told.job_ms.saturating_sub(self.told.job_ms);
         let step = told.step_ms.saturating_sub(self.told.step_ms);
@@ -414,7 +415,7 @@ impl Supervisor {
         }
     }
 
-    /// The first reason for an end stays the reason.
+    /// Decides why the job ends: the first reason stays the reason.
     fn decide(&mut self, ending: Ending, reason: &str) {
         if self.ending.is_none() {
             self.ending = Some(ending);
@@ -432,7 +433,7 @@ impl Supervisor {
         running.give_up_at(now.saturating_add(grace).saturating_add(OVERTIME));
     }
 
-    /// The command has no shim any more that would end it, so that is done here.
+    /// Ends a command whose shim is lost, in place of that shim.
     async fn lost(&mut self, mut running: Running) -> Result<(), JobError> {
         let (killed, survivors) = running.process.sweep(running.processes()).await;
         self.killed = self.killed.saturating_add(killed);
@@ -440,7 +441,7 @@ impl Supervisor {
         self.over(running)
     }
 
-    /// The command is over: what that means for the job.
+    /// Handles the end of the command; returns what it means for the job.
     fn over(&mut self, mut running: Running) -> Result<(), JobError> {
         self.release(&mut running, true);
         let now = self.now();

@@ -1,20 +1,20 @@
-//! The last lines that a command wrote, for the message that says why it failed.
+//! Last lines that a command wrote, for the message that explains a failure.
 
-/// How much is kept: some lines are enough to see the cause.
+/// Most bytes that are kept: some lines are enough to see the cause.
 const KEPT: usize = 2048;
-/// Lines that are shown.
+/// Number of lines that are shown.
 const LINES: usize = 3;
-/// Longest line that is shown, in bytes.
+/// Most bytes shown of a line.
 const LINE: usize = 200;
 
-/// The end of an output.
+/// End of an output.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     bytes: Vec<u8>,
 }
 
 impl Tail {
-    /// Takes output as it comes.
+    /// Adds output as it arrives.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         let new = &bytes[bytes.len().saturating_sub(KEPT)..];
         let keep = (KEPT - new.len()).min(self.bytes.len());
@@ -22,7 +22,7 @@ impl Tail {
         self.bytes.extend_from_slice(new);
     }
 
-    /// The last lines that are not blank, on one line; empty if there are none.
+    /// Returns the last lines that are not blank, joined to one line; empty if there are none.
     pub(crate) fn line(&self) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
         let lines: Vec<String> = text

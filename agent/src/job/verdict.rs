@@ -1,7 +1,7 @@
-//! What the end of a command means for its job. Pure.
+//! Outcome of a command, and its effect on the job. Pure.
 //!
-//! Ends are decided by what was observed (exit status, clocks, an own kill). Codex's own word about its turn only
-//! explains an exit; it never turns a bad one into a good one.
+//! The outcome depends on what was observed (exit status, deadlines, a kill by the agent). Codex's own report of its
+//! turn only explains an exit; it never turns a bad one into a good one.
 
 use common::event::{FailureKind, JobError, MAX_TEXT};
 use common::text;
@@ -12,31 +12,31 @@ use crate::codex::{Turn, thread, trouble};
 use crate::memory::Shortage;
 use crate::process::Exit;
 
-/// What was seen of a command.
+/// Observations of a command.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// How its leader ended.
+    /// Exit status of its leader.
     pub(crate) exit: Option<Exit>,
-    /// Why it never ran.
+    /// Reason why it never ran.
     pub(crate) spawn_failed: Option<String>,
-    /// Its step.
+    /// Step of the command.
     pub(crate) step: Option<u32>,
-    /// The last it wrote.
+    /// Last lines it wrote.
     pub(crate) tail: String,
-    /// When it ended, in the zone of its machine.
+    /// Time of its end, in its machine's time zone.
     pub(crate) now: Zoned,
-    /// What Codex said of its turn.
+    /// Turn as Codex reported it.
     pub(crate) turn: Option<Turn>,
-    /// It was ended by us because it lingered after its turn.
+    /// True if the agent ended it because it lingered after its turn.
     pub(crate) lingered: bool,
-    /// The kernel killed something of this platform for its memory meanwhile.
+    /// Shortage of memory, if the kernel killed a process of this platform meanwhile.
     pub(crate) shortage: Option<Shortage>,
 }
 
-/// Judges a command that ended by itself.
+/// Classifies a command that ended by itself.
 ///
 /// # Errors
-/// Why the job has failed.
+/// The reason that the job has failed.
 pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobError> {
     let fail = |kind, message: String| {
         Err(JobError { kind, message: text::truncate(&message, MAX_TEXT), step: seen.step })
@@ -78,7 +78,8 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
     }
 }
 
-/// Whether the command was killed, or says like a shell that what it ran was. Codex goes on without what it ran.
+/// Returns true if the command was killed, or reports like a shell that its own command was killed. Codex goes on
+/// without the commands it ran.
 fn killed(exit: Exit, codex: bool) -> bool {
     exit == Exit::Signal(9) || (exit == Exit::Code(137) && !codex)
 }
@@ -101,7 +102,7 @@ fn explain(exit: Exit) -> String {
     }
 }
 
-/// The usual ones by name.
+/// Returns the names of the common signals.
 fn name(signal: i32) -> &'static str {
     match signal {
         1 => " (HUP)",

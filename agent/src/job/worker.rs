@@ -1,4 +1,4 @@
-//! What differs between commands while they run: a shell's output is the log as it is; Codex's is a protocol.
+//! Differences between commands while they run: a shell's output is the log as it is; Codex's output is a protocol.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::steps::tracker::Tracker;
 use crate::transcript::Transcript;
 use crate::workspace_log::Part;
 
-/// How long Codex may take to exit after its turn.
+/// Time for Codex to exit after its turn.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// A command's output and what it means.
+/// Handler of a command's output.
 #[derive(Debug)]
 pub(crate) enum Worker {
     /// A shell: setup, check, or the worker of a shell job.
@@ -48,22 +48,22 @@ pub(crate) struct Codex {
     tracker: Option<Tracker>,
     transcript: Transcript,
     tail: Tail,
-    /// When its turn was over.
+    /// Time at which its turn was over.
     done: Option<Duration>,
 }
 
 impl Worker {
-    /// A shell whose step this is.
+    /// Creates a shell with this step.
     pub(crate) fn shell(work: Work) -> Self {
         Self::Shell(Shell { work, step: None, tail: Tail::default() })
     }
 
-    /// Codex, whose model and MCP servers are listened for.
+    /// Creates a Codex, whose model activity and MCP servers are tracked.
     pub(crate) fn codex(pulse: Pulse, servers: Servers) -> Self {
         Self::Codex(Box::new(Codex { pulse, servers, ..Codex::default() }))
     }
 
-    /// The command runs.
+    /// Handles the start of the command.
     pub(crate) fn spawned(&mut self, now: Duration, pid: u32, steps: &mut Steps) -> Vec<EventBody> {
         match self {
             Self::Shell(shell) => {
@@ -79,7 +79,7 @@ impl Worker {
         }
     }
 
-    /// The command wrote something.
+    /// Handles output of the command.
     pub(crate) fn output(
         &mut self,
         now: Duration,
@@ -108,7 +108,7 @@ impl Worker {
         }
     }
 
-    /// Nothing follows: takes what came without a line break, and ends the shell's step.
+    /// Handles the end of the output: takes the text without a line break, and ends the shell's step.
     pub(crate) fn end(
         &mut self,
         now: Duration,
@@ -135,7 +135,8 @@ impl Worker {
         }
     }
 
-    /// When it has to be ended though nothing is wrong: Codex some time after its turn.
+    /// Returns the time at which the command has to be ended though nothing is wrong: for Codex, some time after its
+    /// turn.
     pub(crate) fn linger_until(&self) -> Option<Duration> {
         match self {
             Self::Shell(_) => None,
@@ -143,7 +144,7 @@ impl Worker {
         }
     }
 
-    /// What Codex said of its turn.
+    /// Returns the turn as Codex reported it.
     pub(crate) fn turn(&self) -> Option<Turn> {
         match self {
             Self::Shell(_) => None,
@@ -151,7 +152,7 @@ impl Worker {
         }
     }
 
-    /// The last it wrote for people.
+    /// Returns the last lines it wrote for display.
     pub(crate) fn tail(&self) -> String {
         match self {
             Self::Shell(shell) => shell.tail.line(),
@@ -159,7 +160,7 @@ impl Worker {
         }
     }
 
-    /// The step of a shell.
+    /// Returns the step of a shell.
     pub(crate) fn step(&self) -> Option<u32> {
         match self {
             Self::Shell(shell) => shell.step,
@@ -167,7 +168,7 @@ impl Worker {
         }
     }
 
-    /// How many lines and items of Codex were not understood.
+    /// Returns the number of lines and items of Codex that were not understood.
     pub(crate) fn unknown(&self) -> u64 {
         match self {
             Self::Shell(_) => 0,
@@ -186,7 +187,7 @@ impl Codex {
         events
     }
 
-    /// A line of stderr: for people, unless it is trace, which holds the model's text and is kept nowhere.
+    /// Handles a line of stderr. It is shown, unless it is trace, which holds the model's text and is kept nowhere.
     fn error_line(
         &mut self,
         now: Duration,
@@ -211,7 +212,8 @@ impl Codex {
         None
     }
 
-    /// A turn without tools that it was meant to have. Who does not hear of servers can't tell.
+    /// Returns a warning if the turn went without MCP servers that it should have had. Without the trace the servers
+    /// are unknown.
     fn silent_servers(&mut self) -> Option<EventBody> {
         let turn = self.tracker.as_ref().is_some_and(|tracker| tracker.turn().is_some());
         if !turn || !self.pulse.listens() {

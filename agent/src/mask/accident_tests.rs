@@ -1,4 +1,4 @@
-//! What programs print of a secret without meaning to.
+//! Secrets in the unintended output of programs.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn masker(value: &str) -> Arc<Masker> {
     Arc::new(Masker::new(secrets))
 }
 
-/// Checks that a spelling of a value is masked whole, in one piece and in every two.
+/// Asserts that a spelling of a value is masked whole, in one piece and in every two.
 #[track_caller]
 fn is_masked(value: &str, spelling: &str) {
     let masker = masker(value);
@@ -35,7 +35,7 @@ fn is_masked(value: &str, spelling: &str) {
     }
 }
 
-/// Inside JSON strings so many levels deep.
+/// Returns `text` inside JSON strings so many levels deep.
 fn in_json(text: &str, depth: usize) -> String {
     (0..depth).fold(text.to_owned(), |text, _| {
         let quoted = serde_json::to_string(&text).unwrap();
@@ -245,7 +245,7 @@ fn a_value_of_many_parts_takes_bounded_memory() {
     assert_eq!(masker(&deep).text(&format!("<{deep}>")), "<***S***>");
 }
 
-/// Prints how fast output without secrets is read, and what ten secrets take.
+/// Prints the throughput for output without secrets, and the memory that ten secrets take.
 #[test]
 #[ignore = "a measurement"]
 fn throughput_of_plain_output() {

@@ -1,4 +1,4 @@
-//! The first bytes of a value in each of its encodings: what is looked for.
+//! First bytes of a value in each of its encodings, which are searched for.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,24 @@ use super::compare::{Encoding, PERCENT, nibble, sextet, skipped_bits, wide};
 use super::index::{Beginning, WINDOW};
 use super::spelling::{FORMS, Form, spellings};
 
-/// JSON inside JSON inside JSON: a tool's answer in a command's output in Codex's own lines.
+/// Levels of JSON in JSON: a tool's answer in a command's output in Codex's own lines.
 const JSON_DEPTH: u8 = 3;
 /// Line breaks of `base64` and `xxd`, as they are and inside JSON.
 const BREAKS: [&str; 3] = ["\n", "\\n", "\r\n"];
 
-/// What follows the `ESC [` of a colour.
+/// Bytes that follow the `ESC [` of a colour.
 const COLOUR: &[u8] = b"0123456789;mK";
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const HEX: [&[u8; 16]; 2] = [b"0123456789abcdef", b"0123456789ABCDEF"];
-/// Bytes that percent-encoders leave alone, from the strictest to the most generous.
+/// Bytes that percent-encoders leave unencoded, from the strictest to the most generous.
 const UNRESERVED: [&[u8]; 5] = [b"-_.~", b"-_.", b"-_.~/", b"-_.~!'()*", b"-_.~!'()*/:@&=+$,;"];
 
-/// The beginnings of a value, each with the encodings that begin with it.
+/// Beginnings of a value, each with the encodings that begin with it.
 type Found = BTreeMap<Beginning, Vec<Encoding>>;
 
-/// Adds a beginning; longer ones are cut, and a value is longer than one in any encoding.
+/// Adds a beginning. Longer ones are cut; a value is longer than one in any encoding.
 fn add(found: &mut Found, beginning: &[u8], encoding: Encoding) {
     let Some(beginning) = beginning.first_chunk() else { return };
     let encodings = found.entry(*beginning).or_default();
@@ -32,14 +32,14 @@ fn add(found: &mut Found, beginning: &[u8], encoding: Encoding) {
     }
 }
 
-/// The beginnings of a value as it is.
+/// Returns the beginnings of an unencoded value.
 pub(super) fn bare(value: &str) -> Found {
     let mut found = Found::new();
     text(value, Form::Bare, 0, &[], &mut |start| add(&mut found, start, Encoding::Text(Form::Bare, 0)));
     found
 }
 
-/// The beginnings of a value in every encoding.
+/// Returns the beginnings of a value in every encoding.
 pub(super) fn beginnings(value: &str) -> Found {
     let mut found = bare(value);
     let mut add = |beginning: &[u8], encoding| add(&mut found, beginning, encoding);
@@ -72,11 +72,11 @@ pub(super) fn beginnings(value: &str) -> Found {
     found
 }
 
-/// Gives `add` every beginning that spellings of the characters and colours between them make.
+/// Calls `add` with every beginning that the spellings of the characters, with colours between them, can form.
 fn text(rest: &str, form: Form, depth: u8, start: &[u8], add: &mut dyn FnMut(&[u8])) {
     let mut chars = rest.chars();
     let Some(c) = chars.next().filter(|_| start.len() < WINDOW) else { return add(start) };
-    // `\\\\` begins too much to be looked at for a letter's sake.
+    // `\\\\` is the beginning of too many texts to be searched for because of a letter.
     let bare_only = c.is_ascii_alphanumeric() && start.is_empty() && (form != Form::Backslashes || depth > 2);
     spellings(c, form, depth, &mut |spelling| {
         if bare_only && spelling.as_bytes().len() > 1 {
@@ -95,7 +95,7 @@ fn text(rest: &str, form: Form, depth: u8, start: &[u8], add: &mut dyn FnMut(&[u
     }
 }
 
-/// The beginnings that percent-encoders give it, with every byte encoded too.
+/// Returns the beginnings that percent-encoders produce, also with every byte encoded.
 fn percent(value: &[u8], mark: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     for digits in HEX {
@@ -128,7 +128,7 @@ fn base64(value: &[u8], shift: u8, alphabet: &[u8; 64]) -> Vec<u8> {
     (0..count).map(|n| alphabet[usize::from(sextet(&byte, skip + 6 * n))]).collect()
 }
 
-/// The digits in one piece, with a line break at each place, and with a separator behind each pair.
+/// Returns the digits in one piece, with a line break at each place, and with a separator after each pair.
 fn broken(digits: &[u8], separators: &[&str]) -> Vec<Vec<u8>> {
     let mut found = vec![digits.to_vec()];
     for at in 1..digits.len() {

@@ -1,10 +1,11 @@
-//! Colours and other terminal sequences (`ESC [ … m`, `ESC [ K`) that stand within a value.
+//! Colours and other terminal sequences (`ESC [ … m`, `ESC [ K`) within a value.
 
 use super::compare::Seen;
 
-/// Longest sequence; true colour takes 19 bytes.
+/// Most bytes of a sequence; true colour takes 19.
 const LONGEST: usize = 32;
-/// Sequences within one value: two for each character of a long token. More would let a text hold back as much output as it likes.
+/// Most sequences within one value: two for each character of a long token. Without a limit a text could hold back as
+/// much output as it likes.
 pub(super) const MOST: usize = 256;
 
 /// Reads one sequence at the beginning of a text; its ESC is spelled as inside JSON strings so many levels deep.
@@ -32,7 +33,7 @@ pub(super) fn sequence(depth: u8, text: &[u8]) -> Seen {
     if text[start..].len() < LONGEST { Seen::Part } else { Seen::Other }
 }
 
-/// Whether a terminal shows at most so many bytes of a text; an unfinished sequence at its end is not shown.
+/// Returns true if a terminal shows at most so many bytes of a text; an unfinished sequence at its end is not shown.
 pub(super) fn shows_at_most(most: usize, text: &[u8]) -> bool {
     let (mut at, mut count) = (0, 0);
     while at < text.len() && count <= most {

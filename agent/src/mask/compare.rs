@@ -7,11 +7,11 @@ use super::spelling::{self, Form};
 pub(super) enum Encoding {
     /// Character by character, inside JSON strings so many levels deep.
     Text(Form, u8),
-    /// Percent-encoded so many times, the characters that need no encoding either way; `+` for a space too.
+    /// Percent-encoded so many times; characters that need no encoding may be encoded or not; `+` for a space too.
     Percent(u8),
-    /// Base64 of either alphabet, behind so many bytes (0 to 2) of the last group before it.
+    /// Base64 of either alphabet, after so many bytes (0 to 2) of the last group before it.
     Base64(u8),
-    /// The same of UTF-16, little end first: the commands of PowerShell.
+    /// Base64 of UTF-16, little end first, as in the commands of PowerShell; the number as in `Base64`.
     Wide(u8),
     /// Hex of either case, with or without spaces or colons in between.
     Hex,
@@ -30,10 +30,10 @@ pub(super) enum Seen {
 
 /// Line breaks within base64 and hex, as they are and inside JSON strings.
 const BREAKS: [&[u8]; 8] = [b"\n", b"\r", b"\\n", b"\\r", b"\\\\n", b"\\\\r", b"\\\\\\\\n", b"\\\\\\\\r"];
-/// Line breaks in a row: CR and LF. More would let a text hold back as much output as it likes.
+/// Most line breaks in a row: CR and LF. Without a limit a text could hold back as much output as it likes.
 const BREAKS_IN_A_ROW: usize = 2;
 
-/// What a byte's two digits stand behind, encoded once and twice.
+/// Prefixes of a byte's two digits, encoded once and twice.
 pub(super) const PERCENT: [&[u8]; 2] = [b"%", b"%25"];
 
 /// Compares the beginning of a text with a value.
@@ -63,7 +63,7 @@ fn base64(length: usize, byte: impl Fn(usize) -> u8, shift: u8, text: &[u8]) -> 
     digits((length * 8 - skip) / 6, |n| sextet(&byte, skip + 6 * n), sextet_of, false, text)
 }
 
-/// A value in UTF-16, little end first.
+/// Returns a value in UTF-16, little end first.
 pub(super) fn wide(value: &str) -> Vec<u8> {
     value.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
@@ -125,12 +125,12 @@ fn digits(
     Seen::Whole(at)
 }
 
-/// How many bits of a value share their first base64 digits with what stands before it.
+/// Returns the number of bits of a value that share their first base64 digits with the bytes before it.
 pub(super) fn skipped_bits(shift: u8) -> usize {
     [0, 4, 2][usize::from(shift % 3)]
 }
 
-/// Six bits of a value whose bytes behind its end are 0.
+/// Returns six bits of a value whose bytes after its end are 0.
 pub(super) fn sextet(byte: &impl Fn(usize) -> u8, bit: usize) -> u8 {
     let pair = u16::from(byte(bit / 8)) << 8 | u16::from(byte(bit / 8 + 1));
     u8::try_from(pair >> (10 - bit % 8) & 63).unwrap_or(0)
@@ -147,7 +147,7 @@ fn sextet_of(digit: u8) -> Option<u8> {
     }
 }
 
-/// Four bits of a value.
+/// Returns four bits of a value.
 pub(super) fn nibble(value: &[u8], n: usize) -> u8 {
     let byte = value.get(n / 2).copied().unwrap_or(0);
     if n.is_multiple_of(2) { byte >> 4 } else { byte & 15 }

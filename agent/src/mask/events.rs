@@ -1,4 +1,4 @@
-//! Secrets in events.
+//! Masking of secrets in events.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,8 @@ use common::text;
 use super::Masker;
 
 impl Masker {
-    /// An event without secrets in any of its texts. Each variant is taken apart, so that a new field is noticed here.
+    /// Returns an event without secrets in any of its texts. Each variant is destructured, so that a new field is
+    /// noticed here.
     pub(crate) fn event(&self, body: EventBody) -> EventBody {
         if self.is_empty() {
             return body;
@@ -63,7 +64,8 @@ impl Masker {
         }
     }
 
-    /// Only the relay writes this event, from what the caller gave it. Its origin names sessions and jobs.
+    /// Masks a queued event. Only the relay writes this event, from what the client gave it. Its origin names
+    /// sessions and jobs.
     fn queued(&self, queued: Queued) -> Queued {
         let Queued { workspace, prompt_summary, runner, engine, log_path, events_path, origin, model } =
             queued;
@@ -83,7 +85,7 @@ impl Masker {
         self.bounded(text, MAX_TEXT)
     }
 
-    /// Markers may be longer than what they stand for.
+    /// Masks a text and bounds its length: markers may be longer than the text they replace.
     fn bounded(&self, text: String, most: usize) -> String {
         let Cow::Owned(masked) = self.text(&text) else { return text };
         text::truncate(&masked, most.max(text.len()))

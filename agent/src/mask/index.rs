@@ -1,28 +1,28 @@
-//! Where a secret may begin: each value in each encoding is known by its first four bytes. Pure.
+//! Index of the places where a secret may begin: each value in each encoding is found by its first four bytes. Pure.
 //!
-//! A set of bits holds a hash of each of these beginnings, so that a text without secrets costs one look per byte in a table
-//! that stays in the processor's cache. An Aho-Corasick automaton was tried first: with ten secrets it took 200 KiB for each
-//! job and read base64 at 36 to 90 MB/s; this takes 60 KiB and reads it at 400.
+//! A bit set holds a hash of each of these beginnings, so that a text without secrets costs one look-up per byte in a
+//! table that stays in the processor's cache. An Aho-Corasick automaton was tried first: with ten secrets it took 200
+//! KiB for each job and read base64 at 36 to 90 MB/s; this takes 60 KiB and reads it at 400 MB/s.
 
 use std::collections::BTreeMap;
 
-/// Bytes of a beginning.
+/// Length of a beginning, in bytes.
 pub(super) const WINDOW: usize = 4;
 
 /// The first bytes of a value in some encoding.
 pub(super) type Beginning = [u8; WINDOW];
 
-/// Beginnings, each with what may begin with it.
+/// Beginnings, each with the candidates that may begin with it.
 pub(super) struct Index<T> {
-    /// Sorted.
+    /// Sorted beginnings.
     beginnings: Vec<(Beginning, Vec<T>)>,
     /// One bit for each hash.
     bits: Vec<u64>,
-    /// How far a hash is shifted to give the place of its bit.
+    /// Shift of a hash that gives the position of its bit.
     shift: u32,
 }
 
-/// Without beginnings: it finds nothing.
+/// An index without beginnings, which finds nothing.
 impl<T> Default for Index<T> {
     fn default() -> Self {
         Self { beginnings: Vec::new(), bits: Vec::new(), shift: 0 }
@@ -30,13 +30,13 @@ impl<T> Default for Index<T> {
 }
 
 impl<T> Index<T> {
-    /// An index of these.
+    /// Creates an index of these beginnings.
     pub(super) fn new(beginnings: BTreeMap<Beginning, Vec<T>>) -> Self {
         if beginnings.is_empty() {
             return Self::default();
         }
-        // At most one bit in 256 is set, so that hardly any text needs a second look: 32 KiB for 1,000 beginnings, about ten
-        // secrets. With one in 64 plain output is read a third more slowly.
+        // At most one bit in 256 is set, so that hardly any text needs a second look-up: 32 KiB for 1,000 beginnings,
+        // about ten secrets. With one in 64 plain output is read a third more slowly.
         let size = beginnings.len().max(1024).next_power_of_two().trailing_zeros() + 8;
         let size = size.min(24);
         let mut index = Self {
@@ -55,7 +55,7 @@ impl<T> Index<T> {
         self.beginnings.is_empty()
     }
 
-    /// Bytes that it takes.
+    /// Returns the memory it takes, in bytes.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
         let entries = self.beginnings.iter().map(|(_, found)| 32 + found.len() * size_of::<T>());
@@ -66,7 +66,7 @@ impl<T> Index<T> {
         (u32::from_le_bytes(beginning).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
     }
 
-    /// The first place from `at` on where something may begin, and what.
+    /// Returns the first place from `at` on where a candidate may begin, and the candidates.
     pub(super) fn find(&self, text: &[u8], at: usize) -> Option<(usize, &[T])> {
         if self.is_empty() {
             return None;
@@ -85,7 +85,7 @@ impl<T> Index<T> {
         None
     }
 
-    /// Where the longest end of the text is, from `at` on, that a beginning begins with but does not fit into.
+    /// Returns the start of the longest end of the text, from `at` on, that is an incomplete beginning.
     pub(super) fn begun(&self, text: &[u8], at: usize) -> Option<usize> {
         let begins = |from: &usize| {
             let end = &text[*from..];

@@ -1,4 +1,4 @@
-//! Finds secrets in texts.
+//! Search for secrets in texts.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,23 +9,23 @@ use super::compare::{Encoding, Seen, compare};
 use super::index::Index;
 use super::secrets::{Secret, Secrets};
 
-/// So much of a secret at the end of a text is masked, too, though the rest of it is missing.
+/// Bytes of a secret at the end of a text that are masked, too, though the rest of it is missing.
 const PART: usize = 8;
 
-/// Beginnings of all secrets, 1 to 2 MiB; secrets that come behind are found as they are and in no other form.
+/// Most beginnings of all secrets, 1 to 2 MiB; further secrets are found only in their plain form.
 const ALL_FORMS: usize = 32 * 1024;
 
 /// Candidate match: a secret, by its index, in an encoding.
 type Candidate = (usize, Encoding);
 
-/// Masks the secrets of one job.
+/// Masker of the secrets of one job.
 #[derive(Default)]
 pub(crate) struct Masker {
     secrets: Vec<Secret>,
     index: Index<Candidate>,
 }
 
-/// The values stay out of every log.
+/// Written by hand, so that the values stay out of every log.
 impl fmt::Debug for Masker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Masker").field("secrets", &self.secrets.len()).finish_non_exhaustive()
@@ -34,16 +34,16 @@ impl fmt::Debug for Masker {
 
 /// Result of a search.
 enum Next<'a> {
-    /// Nothing more: all of the text is known.
+    /// Nothing more: the whole text is decided.
     Nothing,
-    /// A secret from `start` to `end`, and what stands in its place.
+    /// A secret from `start` to `end`, and the marker that replaces it.
     Secret { start: usize, end: usize, marker: &'a str },
     /// Nothing before this place, from which on a secret may have begun.
     Undecided(usize),
 }
 
 impl Masker {
-    /// Masks these.
+    /// Creates a masker of these secrets.
     pub(crate) fn new(secrets: Secrets) -> Self {
         let secrets: Vec<Secret> = secrets.values.into_iter().collect();
         let mut found: BTreeMap<_, Vec<Candidate>> = BTreeMap::new();
@@ -57,18 +57,19 @@ impl Masker {
         Self { secrets, index: Index::new(found) }
     }
 
-    /// Bytes that it takes.
+    /// Returns the memory it takes, in bytes.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
         self.secrets.iter().map(|secret| secret.value.len()).sum::<usize>() + self.index.size()
     }
 
-    /// True if there is nothing to mask.
+    /// Returns true if there is nothing to mask.
     pub(crate) fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// A whole text without its secrets. One that ends within a secret, cut off there or not, loses that part too.
+    /// Returns a whole text without its secrets. If the text ends within a secret, cut off there or not, that part is
+    /// masked too.
     pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let body = text.trim_end_matches('…');
         let mut out = Vec::new();
@@ -81,8 +82,9 @@ impl Masker {
         Cow::Owned(out)
     }
 
-    /// Masks the text that follows `shown` bytes which are out already, into `out`; nothing is put there if all of it can
-    /// stay as it is. Gives where what is not decided yet begins; with the last piece of a text everything is decided.
+    /// Masks the text that follows `shown` bytes already written, into `out`; `out` stays empty if all of it can stay
+    /// as it is. Returns the offset from which on the text is not decided yet; with the last piece of a text
+    /// everything is decided.
     pub(super) fn mask(&self, text: &[u8], shown: usize, last: bool, out: &mut Vec<u8>) -> usize {
         let mut at = 0;
         let mut written = shown;
@@ -139,8 +141,8 @@ impl Masker {
     }
 }
 
-/// The character behind `\u00`. Every value may begin with such an escape, and coloured output in JSON has many: looking at
-/// them once is much faster than a comparison with each value.
+/// Returns the character after `\u00`. Every value may begin with such an escape, and coloured output in JSON has
+/// many: decoding each once is much faster than comparing it with each value.
 fn escaped_letter(text: &[u8]) -> Option<u8> {
     let digits = text.strip_prefix(b"\\u00")?.first_chunk::<2>()?;
     let byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;

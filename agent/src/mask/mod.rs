@@ -1,4 +1,4 @@
-//! Secrets are masked by value in everything that leaves a job. Pure.
+//! Masking of secrets by value, in everything that leaves a job. Pure.
 //!
 //! ```text
 //!  (name, value) ─► secrets: which values, and which of their parts (parts)
@@ -11,19 +11,20 @@
 //! ```
 //!
 //! A value is found
-//! * as it is, terminal colours (`ESC [ … m`) in between;
-//! * with backslashes, as JSON (any character as `\u0073`), Python and `printf %q` put them, up to three levels deep;
+//! * as it is, also with terminal colours (`ESC [ … m`) in between;
+//! * with backslashes, as JSON (any character as `\u0073`), Python and `printf %q` write them, up to three levels
+//!   deep;
 //! * in the single quotes of a shell, with doubled quotes (YAML, CSV, SQL) or HTML entities, also within such JSON;
 //! * percent-encoded once or twice;
-//! * in base64 (both alphabets, at any offset, wrapped in lines too), that of UTF-16 (PowerShell) included, and in hex.
+//! * in base64 (both alphabets, at any offset, wrapped in lines too), also of UTF-16 (PowerShell), and in hex.
 //!
-//! Of encodings in one another only those named are found: not base64 of base64, nor of anything but the bare value; nor
-//! hyperlinks and other sequences of a terminal within a value.
+//! Of nested encodings only those listed are found: not base64 of base64, nor of anything but the bare value; nor
+//! hyperlinks and other terminal sequences within a value.
 //!
-//! Parts of a value are secrets of their own: lines, passwords and tokens in addresses, and the strings of a JSON document
-//! ([`parts`]). The size of the index depends on the number of secrets and not on their length; both the parts and the
-//! beginnings in the index have a limit. Parts beyond theirs are found only as part of the whole value; values beyond that
-//! of the index only as they are.
+//! Parts of a value are secrets of their own: lines, passwords and tokens in addresses, and the strings of a JSON
+//! document ([`parts`]). The size of the index depends on the number of secrets, not on their length. The parts and
+//! the beginnings in the index each have a limit. Parts beyond theirs are found only as part of the whole value;
+//! values beyond that of the index only in their plain form.
 //!
 //! Values that are not masked: see [`secrets`].
 

@@ -1,17 +1,18 @@
-//! Which parts of a value are secrets of their own.
+//! Parts of a value that are secrets of their own.
 
 use serde_json::Value;
 
 use super::secrets::is_plain_word;
 use crate::environment::looks_secret;
 
-/// Shortest line of a multi-line value that is masked by itself.
+/// Shortest line of a multi-line value that is masked by itself, in bytes.
 const SHORTEST_LINE: usize = 8;
-/// Longest value that is read as JSON. A service account's takes 3 KiB, and a cluster's configuration 20.
+/// Longest value that is parsed as JSON, in bytes. A service account's takes 3 KiB, and a cluster's configuration 20.
 const LONGEST_DOCUMENT: usize = 256 * 1024;
-/// Shortest user of an address without a password that is taken for a token.
+/// Shortest user of an address without a password that is taken for a token, in bytes.
 const SHORTEST_TOKEN: usize = 16;
-/// Fields of documents that say where and who, in lower case without `_` and `-`; addresses are recognised by themselves.
+/// Fields of documents that name places and users, in lower case without `_` and `-`; addresses are recognised by
+/// themselves.
 const HARMLESS: &[&str] = &[
     "accountid",
     "clientemail",
@@ -40,7 +41,8 @@ const HARMLESS: &[&str] = &[
     "zone",
 ];
 
-/// What is secret in a value's addresses, the strings of a JSON document, decoded, and lines: the first ones matter most.
+/// Returns the secret parts of a value: those in its addresses, the strings of a JSON document, decoded, and lines.
+/// The first ones matter most.
 pub(super) fn parts(value: &str) -> Vec<String> {
     let mut found = in_addresses(value);
     if value.len() <= LONGEST_DOCUMENT
@@ -58,7 +60,7 @@ fn add_lines(value: &str, found: &mut Vec<String>) {
     found.extend(lines.filter(|line| line.len() >= SHORTEST_LINE && *line != value).map(str::to_owned));
 }
 
-/// The reader of the document has bounded its depth.
+/// Adds the secret strings of a JSON value. Recursion is bounded: the parser has limited the document's depth.
 fn add_strings(field: &str, value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => {
@@ -76,7 +78,7 @@ fn add_strings(field: &str, value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Whether a string without a password or token in an address is a secret.
+/// Returns true if a string without a password or token in an address is a secret.
 fn is_secret(field: &str, text: &str) -> bool {
     let is_address = text.contains("://") && !text.contains('?');
     let plain = field.to_ascii_lowercase().replace(['_', '-'], "");
@@ -84,7 +86,7 @@ fn is_secret(field: &str, text: &str) -> bool {
     !is_address && (looks_secret(field) || !is_place && !is_plain_word(text))
 }
 
-/// The passwords in `scheme://user:password@host` and the tokens that stand for a user, as they are and decoded.
+/// Returns the passwords in `scheme://user:password@host` and the tokens in place of a user, as they are and decoded.
 pub(super) fn in_addresses(value: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, mark) in value.match_indices("://") {
@@ -101,7 +103,7 @@ pub(super) fn in_addresses(value: &str) -> Vec<String> {
     found
 }
 
-/// Whether the user of an address is what has to be kept secret: GitHub takes tokens like that.
+/// Returns true if the user of an address is the secret: GitHub takes tokens like that.
 fn is_token(user: &str, password: &str) -> bool {
     let has = |is: fn(&u8) -> bool| user.as_bytes().iter().any(is);
     let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
@@ -113,7 +115,7 @@ fn is_token(user: &str, password: &str) -> bool {
     }
 }
 
-/// A percent-encoded text decoded, if that changes it.
+/// Decodes a percent-encoded text, if that changes it.
 fn decoded(text: &str) -> Option<String> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();

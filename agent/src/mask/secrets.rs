@@ -1,29 +1,29 @@
-//! Which values are secrets.
+//! Values that are secrets.
 //!
-//! Not masked: values shorter than [`SHORTEST`] bytes, plain words (`production`) unless the variable's name says that it
-//! is a secret, values of common variables such as `PATH`, and values the caller excludes, such as the workspace's path. Masking those would garble the output and
-//! hide nothing.
+//! Not masked: values shorter than [`SHORTEST`] bytes, plain words (`production`) unless the variable's name suggests
+//! a secret, values of common variables such as `PATH`, and values the caller excludes, such as the workspace's path.
+//! Masking those would garble the output and hide nothing.
 
 use std::collections::BTreeSet;
 
 use super::parts::{in_addresses, parts};
 use crate::environment::{Variables, is_common, looks_secret};
 
-/// Shorter values are not masked: they occur in any text.
+/// Shortest value that is masked, in bytes: shorter ones occur in any text.
 pub(super) const SHORTEST: usize = 6;
-/// Parts of one value that are masked by themselves: twenty keys' lines.
+/// Most parts of one value that are masked by themselves: the lines of twenty keys.
 const PARTS: usize = 1024;
-/// Parts of all values.
+/// Most parts of all values.
 const ALL_PARTS: usize = 4096;
-/// A single word of letters up to this length is a setting unless its name says otherwise.
+/// Longest single word of letters that counts as a setting unless its name suggests a secret.
 const PLAIN_WORD: usize = 16;
-/// Longest name in a marker, in bytes.
+/// Most bytes of a name in a marker.
 const NAME: usize = 40;
 
-/// A value to be masked. Whole ones come first.
+/// A value to be masked. Whole values sort before parts.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Secret {
-    /// Part of a value that was given.
+    /// True if this is a part of a value that was given.
     is_part: bool,
     /// Value that is masked.
     pub(super) value: String,
@@ -37,12 +37,12 @@ pub(crate) struct Secrets {
     pub(super) values: BTreeSet<Secret>,
     /// Values that are no secrets.
     excluded: Vec<String>,
-    /// Parts that were added.
+    /// Number of parts that were added.
     parts: usize,
 }
 
 impl Secrets {
-    /// No secrets. Values equal to one of `excluded` are not taken.
+    /// Creates an empty set. Values equal to one of `excluded` are not taken.
     pub(crate) fn new(excluded: &[&str]) -> Self {
         let excluded = excluded.iter().map(|value| value.trim_end_matches('/').to_owned());
         Self { excluded: excluded.collect(), ..Self::default() }
@@ -84,7 +84,7 @@ impl Secrets {
         }
     }
 
-    /// Adds the variables whose name says that they are secrets, and what is secret in addresses.
+    /// Adds the variables whose name suggests a secret, and the secrets in addresses.
     pub(crate) fn add_named(&mut self, env: &Variables) {
         for (name, value) in env {
             if looks_secret(name) {
@@ -96,13 +96,13 @@ impl Secrets {
     }
 }
 
-/// `***NAME***`, free of everything that JSON or a shell would have to quote.
+/// Returns `***NAME***`, free of everything that JSON or a shell would have to quote.
 fn marker(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
     format!("***{}***", name.chars().take(NAME).map(plain).collect::<String>())
 }
 
-/// A single word of letters, in one case or with a capital.
+/// Returns true for a single word of letters, in one case or with a capital.
 pub(super) fn is_plain_word(value: &str) -> bool {
     let mut rest = value.chars().skip(1);
     value.len() <= PLAIN_WORD

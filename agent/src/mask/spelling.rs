@@ -1,29 +1,29 @@
-//! How programs spell the characters of a value.
+//! Spellings of a value's characters in the output of programs.
 
 use super::colour;
 use super::compare::Seen;
 
-/// What is done with the characters that mean something where the value stands.
+/// Treatment of the characters that are special in the context of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Form {
-    /// Nothing.
+    /// Unchanged.
     Bare,
-    /// A backslash before them, as JSON, Python, `printf %q` and double quotes of a shell have it; octal and hex too.
+    /// Backslash before them, as in JSON, Python, `printf %q` and double quotes of a shell; octal and hex too.
     Backslashes,
     /// Single quotes of a shell: `'\''` or `'"'"'` for each.
     Quoted,
-    /// Each of this one twice: YAML, SQL and CSV.
+    /// This character doubled: YAML, SQL and CSV.
     Doubled(char),
-    /// HTML and XML.
+    /// Entities of HTML and XML.
     Entities,
 }
 
-/// All but the bare one.
+/// All forms but the bare one.
 pub(super) const FORMS: [Form; 5] =
     [Form::Backslashes, Form::Quoted, Form::Doubled('\''), Form::Doubled('"'), Form::Entities];
 
 impl Form {
-    /// Whether a value may look different in it.
+    /// Returns true if a value may look different in this form.
     pub(super) fn changes(self, value: &str) -> bool {
         match self {
             Self::Bare => false,
@@ -44,7 +44,7 @@ pub(super) struct Spelling {
 }
 
 impl Spelling {
-    /// Four octal bytes behind four backslashes each take 28.
+    /// Longest spelling, in bytes: four octal bytes with four backslashes each take 28.
     const LONGEST: usize = 32;
 
     const fn empty() -> Self {
@@ -63,7 +63,7 @@ impl Spelling {
         self
     }
 
-    /// A character that is put into JSON strings so many levels deep.
+    /// Appends a byte as in JSON strings so many levels deep.
     fn raw(self, byte: u8, depth: u8) -> Self {
         let slashes = if matches!(byte, b'\\' | b'"') { (1 << depth) - 1 } else { 0 };
         (0..slashes).fold(self, |spelling, _| spelling.byte(b'\\')).byte(byte)
@@ -74,7 +74,7 @@ impl Spelling {
     }
 }
 
-/// Gives `take` each spelling of a character, until it returns true. None of them begins another one.
+/// Calls `take` with each spelling of a character, until it returns true. No spelling is a prefix of another one.
 pub(super) fn spellings(c: char, form: Form, depth: u8, take: &mut dyn FnMut(&Spelling) -> bool) -> bool {
     let mut buffer = [0; 4];
     let plain = c.encode_utf8(&mut buffer).as_bytes();
@@ -103,7 +103,7 @@ pub(super) fn spellings(c: char, form: Form, depth: u8, take: &mut dyn FnMut(&Sp
     }
 }
 
-/// Spellings with a backslash, put into JSON strings so many levels deep.
+/// Calls `give` with the spellings with a backslash, as in JSON strings so many levels deep.
 fn backslashes(c: char, outer: u8, give: &mut dyn FnMut(&[u8], u8) -> bool) -> bool {
     let mut units = [0; 2];
     let (mut lower, mut upper) = (Spelling::empty(), Spelling::empty());
@@ -155,7 +155,7 @@ fn hex(spelling: Spelling, byte: u8, upper: bool) -> Spelling {
     spelling.byte(digit(byte >> 4)).byte(digit(byte & 15))
 }
 
-/// Named, decimal and hex ones.
+/// Calls `give` with the named, decimal and hex entities.
 fn entities(c: char, give: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     let name: &[u8] = match c {
         '&' => b"&amp;",
@@ -177,7 +177,7 @@ fn entities(c: char, give: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         || [decimal, padded, lower, upper].iter().any(|spelling| give(spelling.as_bytes()))
 }
 
-/// Compares the beginning of a text with a value, colours in between left out.
+/// Compares the beginning of a text with a value, ignoring colours in between.
 pub(super) fn compare(value: &str, form: Form, depth: u8, text: &[u8]) -> Seen {
     if form == Form::Bare {
         return bare(value.as_bytes(), text);
@@ -225,7 +225,7 @@ fn character(c: char, form: Form, depth: u8, text: &[u8]) -> Seen {
     seen
 }
 
-/// Compares with `\u0073`: every escape of a text is compared with every secret.
+/// Compares with `\u0073`. Fast, since every escape of a text is compared with every secret.
 fn letter(c: u8, depth: u8, text: &[u8]) -> Seen {
     let slashes = 1_usize << (depth - 1);
     let digit = |n: usize| char::from_digit(u32::from(c >> (4 * n) & 15), 16).map_or(0, |digit| digit as u8);

@@ -1,40 +1,40 @@
-//! Output that comes in pieces.
+//! Masking of output that arrives in pieces.
 
 use std::sync::Arc;
 
 use super::Masker;
 use super::colour::shows_at_most;
 
-/// So few bytes, colours not counted, at the end of what was written are shown though a secret may begin with them: a prompt that ends like a
-/// secret begins is more likely than a secret.
+/// Most bytes, colours not counted, at the end of the output that are shown though a secret may begin with them: a
+/// prompt that ends like the beginning of a secret is more likely than a secret.
 const SHOWN: usize = 3;
 
-/// Masks one stream of output. It holds back only an end with which a secret may begin.
+/// Masks one stream of output. Only an end that may be the beginning of a secret is held back.
 #[derive(Debug)]
 pub(crate) struct Stream {
     masker: Arc<Masker>,
     held: Vec<u8>,
-    /// Bytes of `held` that are out already.
+    /// Bytes of `held` that were shown already.
     shown: usize,
 }
 
 impl Stream {
-    /// A stream of which nothing has come yet.
+    /// Creates a stream without any output yet.
     pub(crate) fn new(masker: Arc<Masker>) -> Self {
         Self { masker, held: Vec::new(), shown: 0 }
     }
 
-    /// Takes a piece; gives what can be shown by now.
+    /// Takes a piece; returns the part that can be shown by now.
     pub(crate) fn push(&mut self, bytes: Vec<u8>) -> Vec<u8> {
         self.take(bytes, false)
     }
 
-    /// True if output is held back that can be released when nothing follows for a moment.
+    /// Returns true if output is held back that can be released when nothing follows for a moment.
     pub(crate) fn waits(&self) -> bool {
         self.shown < self.held.len() && shows_at_most(SHOWN, &self.held)
     }
 
-    /// Nothing has followed for a moment: what is held back and too short to tell anything.
+    /// Returns held-back output that is too short to reveal anything, after a moment in which nothing followed.
     pub(crate) fn idle(&mut self) -> Vec<u8> {
         if !self.waits() {
             return Vec::new();
@@ -44,7 +44,7 @@ impl Stream {
         rest
     }
 
-    /// Nothing follows: the rest.
+    /// Returns the rest, since nothing follows.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         self.take(Vec::new(), true)
     }

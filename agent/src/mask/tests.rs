@@ -58,7 +58,7 @@ fn wrapped(text: &str, width: usize, end: &str) -> String {
     lines.join(end)
 }
 
-/// Every spelling of a value that is promised to be found.
+/// Returns every spelling of a value that has to be found.
 fn spellings(value: &str) -> Vec<String> {
     let mut all =
         vec![value.to_owned(), json(value), json_ascii(value), json(&json(value)), json(&json_ascii(value))];
@@ -104,7 +104,7 @@ fn spellings(value: &str) -> Vec<String> {
     all
 }
 
-/// The longest piece of a spelling, eight bytes or more, that a text still has.
+/// Returns a piece of a spelling, twelve bytes long, that a text still has.
 fn left<'a>(text: &str, spelling: &'a str) -> Option<&'a str> {
     let starts = 0..spelling.len().saturating_sub(11);
     starts.filter_map(|start| spelling.get(start..start + 12)).find(|piece| text.contains(piece))
@@ -232,7 +232,7 @@ proptest! {
     }
 }
 
-/// One of each event, with a secret in each text. The match makes sure that none is forgotten.
+/// Returns one of each event, with a secret in each text. The match makes sure that none is forgotten.
 fn events(secret: &str) -> Vec<EventBody> {
     let s = || format!("a {secret} b");
     let all = vec![

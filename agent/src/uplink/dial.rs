@@ -1,4 +1,5 @@
-//! TCP, TLS and the WebSocket upgrade, in this order: the token is said only to the relay whose certificate is pinned.
+//! TCP connection, TLS handshake and WebSocket upgrade, in this order: the token is sent only to the relay whose
+//! certificate is pinned.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,19 +21,20 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::LinkError;
 use crate::config::Config;
 
-/// For the connection, again for TLS, and again for the upgrade: a relay on this machine or the next needs milliseconds, and
-/// whatever takes longer is tried again anyway.
+/// Timeout of the connection, again of TLS, and again of the upgrade: a relay on this machine or the next needs
+/// milliseconds, and a slower attempt is repeated anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The WebSocket's own buffers: what the relay sends is small, and what we send is bounded by the flow.
+/// Size of the WebSocket's own buffers, in bytes: the relay's messages are small, and the agent's are bounded by the
+/// flow.
 const BUFFER: usize = 32 * 1024;
 
 /// A connection to the relay.
 pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
-/// Connects.
+/// Connects to the relay.
 ///
 /// # Errors
-/// [`LinkError`] says how far it got.
+/// [`LinkError`] shows how far the attempt got.
 pub(super) async fn dial(config: &Config) -> Result<Socket, LinkError> {
     let (host, port) = address(&config.url)?;
     let shown = format!("{host}:{port}");
@@ -42,7 +44,7 @@ pub(super) async fn dial(config: &Config) -> Result<Socket, LinkError> {
         Ok(Err(error)) => return Err(unreachable(error.to_string())),
         Err(_) => return Err(unreachable(format!("no answer within {PATIENCE:?}"))),
     };
-    // Events are small and each is waited for by somebody. Without the option they are only later.
+    // Events are small, and each may be waited for. Without the option they are only later.
     let _ = stream.set_nodelay(true);
     let stream = secure(config, stream).await?;
     let request = request(config)?;
@@ -59,8 +61,8 @@ pub(super) async fn dial(config: &Config) -> Result<Socket, LinkError> {
     }
 }
 
-/// The TLS handshake. It fails with a peer that does not hold the key of the pinned certificate, and nothing but the
-/// handshake is said before.
+/// Performs the TLS handshake. It fails with a peer that does not hold the key of the pinned certificate, and nothing
+/// but the handshake is sent before.
 async fn secure(config: &Config, stream: TcpStream) -> Result<TlsStream<TcpStream>, LinkError> {
     let tls = tls(config).map_err(LinkError::Handshake)?;
     let name = ServerName::try_from(TLS_NAME).map_err(|error| LinkError::Handshake(error.to_string()))?;
@@ -71,7 +73,7 @@ async fn secure(config: &Config, stream: TcpStream) -> Result<TlsStream<TcpStrea
     }
 }
 
-/// TLS with one relay and no other: no public authority counts.
+/// Returns a TLS configuration that trusts one relay only, and no public authority.
 fn tls(config: &Config) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     roots
@@ -86,7 +88,7 @@ fn tls(config: &Config) -> Result<ClientConfig, String> {
     Ok(tls)
 }
 
-/// Why there was no handshake.
+/// Returns the reason that the handshake failed.
 fn reason(error: &std::io::Error) -> String {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_)) => {
@@ -99,7 +101,7 @@ fn reason(error: &std::io::Error) -> String {
 fn address(url: &str) -> Result<(String, u16), LinkError> {
     let uri: Uri = url.parse().map_err(|_| LinkError::Handshake("the url is no address".to_owned()))?;
     let host = uri.host().unwrap_or_default();
-    // An IPv6 address stands in brackets in a URL and nowhere else.
+    // An IPv6 address is in brackets in a URL and nowhere else.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Ok((host.to_owned(), uri.port_u16().unwrap_or(443)))
 }

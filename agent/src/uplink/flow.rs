@@ -1,50 +1,50 @@
-//! How far one run has got on one connection. Pure.
+//! Send window of one run on one connection. Pure.
 //!
-//! `acked ≤ sent ≤ last`, for events and for output alike; a new connection begins with both at what the relay holds.
+//! `acked ≤ sent ≤ last`, for events and for output alike. A new connection begins with both at what the relay holds.
 
 use std::collections::VecDeque;
 
 use common::wire::OUTPUT_CHUNK;
 
-/// Most events under way: sixteen full frames. A relay that synchronises its disk a hundred times a second then still
-/// takes 400,000 of them.
+/// Most events in flight: sixteen full frames. A relay that synchronises its disk a hundred times a second then still
+/// takes 400,000 events a second.
 const EVENTS: u64 = 4096;
-/// Most bytes of events under way; the usual ones have a hundred each, and of the largest there are only a few.
+/// Most bytes of events in flight. Usual events have a hundred bytes each; only a few of the largest fit.
 const EVENT_BYTES: usize = 512 * 1024;
-/// Most output under way, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
+/// Most output in flight, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
 const OUTPUT: u64 = 512 * 1024;
 
-/// What to send next.
+/// Data to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     /// Events from this sequence on.
     Events {
-        /// The first.
+        /// First sequence.
         first: u64,
-        /// The last that may be sent now.
+        /// Last sequence that may be sent now.
         last: u64,
     },
     /// Output from this offset on.
     Output {
-        /// The first byte.
+        /// Offset of the first byte.
         offset: u64,
-        /// How much at most.
+        /// Most bytes to send.
         most: usize,
     },
 }
 
-/// The run as the spool has it.
+/// Extent of the run in the spool.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
-    /// Newest event.
+    /// Sequence of the newest event.
     pub(super) last_seq: u64,
     /// End of the output.
     pub(super) output: u64,
-    /// Whether the newest event is the run's last.
+    /// True if the newest event is the run's last.
     pub(super) finished: bool,
 }
 
-/// The relay acknowledged what it was never sent.
+/// Error: the relay acknowledged data that it was never sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it acknowledged {acked} where {sent} was sent")]
 pub(super) struct Impossible {
@@ -52,12 +52,12 @@ pub(super) struct Impossible {
     sent: u64,
 }
 
-/// The positions.
+/// Positions in events and output.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     sent: u64,
     acked: u64,
-    /// The frames between: the last sequence of each and its bytes, and the sum of them.
+    /// Frames in flight: the last sequence of each and its bytes.
     frames: VecDeque<(u64, usize)>,
     under_way: usize,
     output_sent: u64,
@@ -65,13 +65,13 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Begins behind what the relay holds.
+    /// Starts after the data that the relay holds.
     pub(super) fn resume(seq: u64, output: u64) -> Self {
         Self { sent: seq, acked: seq, output_sent: output, output_acked: output, ..Self::default() }
     }
 
-    /// What to send next: events before output, but the run's last event behind all of its output, because the relay
-    /// wants nothing more of a run that is over.
+    /// Returns the data to send next: events before output, but the run's last event after all of its output, because
+    /// the relay wants nothing more of a run that is over.
     pub(super) fn next(&self, extent: Extent) -> Option<Piece> {
         let output_waits = self.output_sent < extent.output;
         let last = extent.last_seq - u64::from(extent.finished && output_waits && extent.last_seq > 0);
@@ -85,27 +85,27 @@ impl Flow {
         (most > 0).then_some(Piece::Output { offset: self.output_sent, most })
     }
 
-    /// Sequence and offset up to which all was sent.
+    /// Returns the sequence and the offset up to which everything was sent.
     pub(super) fn sent(&self) -> (u64, u64) {
         (self.sent, self.output_sent)
     }
 
-    /// So many events of so many bytes were sent, in one frame.
+    /// Records that so many events of so many bytes were sent, in one frame.
     pub(super) fn sent_events(&mut self, count: usize, bytes: usize) {
         self.sent += count as u64;
         self.frames.push_back((self.sent, bytes));
         self.under_way += bytes;
     }
 
-    /// So many bytes of output were sent.
+    /// Records that so many bytes of output were sent.
     pub(super) fn sent_output(&mut self, count: usize) {
         self.output_sent += count as u64;
     }
 
-    /// The relay has the events up to `seq`.
+    /// Records that the relay has the events up to `seq`.
     ///
     /// # Errors
-    /// It can't have them.
+    /// The relay can't have them.
     pub(super) fn ack(&mut self, seq: u64) -> Result<(), Impossible> {
         if seq > self.sent {
             return Err(Impossible { acked: seq, sent: self.sent });
@@ -120,10 +120,10 @@ impl Flow {
         Ok(())
     }
 
-    /// The relay has the output up to `offset`.
+    /// Records that the relay has the output up to `offset`.
     ///
     /// # Errors
-    /// It can't have it.
+    /// The relay can't have it.
     pub(super) fn ack_output(&mut self, offset: u64) -> Result<(), Impossible> {
         if offset > self.output_sent {
             return Err(Impossible { acked: offset, sent: self.output_sent });

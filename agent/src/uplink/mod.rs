@@ -1,4 +1,4 @@
-//! The way to the relay: one connection at a time, for ever.
+//! Connection to the relay: one at a time, for ever.
 //!
 //! ```text
 //!           config           Hello                Welcome
@@ -7,12 +7,15 @@
 //!     └── backoff ─────┴────────────────┴────────────────────────┘
 //! ```
 //!
-//! Losing the relay never touches a job: supervisors write into the spool, and whatever connection comes next sends
-//! from the first event that the relay does not have.
+//! A lost relay never affects a job: supervisors write into the spool, and the next connection sends from the first
+//! event that the relay does not have.
 //!
-//! * [`run`]: the endless loop. * [`dial`]: TCP, TLS and the WebSocket upgrade. * [`serve`]: one connection's loop.
-//! * [`session`]: what to send and what an answer means. * [`flow`]: how far one run has got (pure).
-//! * `side`: this side of the wire for the simulation.
+//! * [`run`]: the endless loop.
+//! * [`dial`]: TCP, TLS and the WebSocket upgrade.
+//! * [`serve`]: one connection's loop.
+//! * [`session`]: frames to send, and the handling of received ones.
+//! * [`flow`]: the send window of one run (pure).
+//! * `side`: the agent's side of the wire for the simulation.
 
 mod dial;
 mod flow;
@@ -24,7 +27,7 @@ pub(crate) mod side;
 
 pub(crate) use run::Uplink;
 
-/// Why a connection ended or never began.
+/// Reason that a connection ended or could not be established.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     /// No TCP connection.
@@ -32,22 +35,22 @@ pub(crate) enum LinkError {
     Unreachable {
         /// Host and port.
         address: String,
-        /// What the network says.
+        /// Error of the network.
         reason: String,
     },
-    /// Something answers that is no relay.
+    /// The peer that answers is not a relay.
     #[error("no relay answers there: {0}")]
     Handshake(String),
-    /// The relay does not let us in.
+    /// The relay refused the connection.
     #[error("the relay refused the connection with status {0}: does the token belong to this relay?")]
     Refused(u16),
     /// The relay closed the connection.
     #[error("the relay closed the connection: {0}")]
     Closed(String),
-    /// The relay is of another version; the reason names both.
+    /// The relay has another version; the reason names both.
     #[error("the relay refused this agent's version: {0}")]
     Version(String),
-    /// Nothing came, or nothing could be sent, for too long.
+    /// Nothing was received, or nothing could be sent, for too long.
     #[error("the relay was silent for too long")]
     Silent,
     /// The relay broke the protocol.

@@ -1,4 +1,4 @@
-//! The endless loop around connections.
+//! Endless loop around connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::config_source::Source;
 use crate::job::{Jobs, Obituary};
 use crate::spool::Spool;
 
-/// Between two looks for a new configuration while there is no connection: `relay up` waits for it.
+/// Time between two checks for a new configuration while there is no connection: `relay up` waits for it.
 const LOOK_WAITING: Duration = Duration::from_millis(200);
-/// The same while there is one: it changes about never.
+/// Time between two checks for a new configuration while there is a connection: it hardly ever changes.
 const LOOK_CONNECTED: Duration = Duration::from_secs(2);
 
-/// Before a relay of another version is asked again.
+/// Pause before the next attempt to connect to a relay of another version.
 const VERSION_PAUSE: Duration = Duration::from_secs(60);
 
 /// The agent's side of the link.
@@ -27,14 +27,14 @@ pub(crate) struct Uplink {
     jobs: Arc<Jobs>,
     source: Source,
     config: Option<Arc<Config>>,
-    /// Where the relay's word on the agent's last life goes.
+    /// Sender for the relay's information about the end of the agent's last process.
     obituary: Obituary,
-    /// The last reason that was logged: the same one again is no news.
+    /// Last reason that was logged: the same one is not logged again.
     reason: String,
 }
 
 impl Uplink {
-    /// A link that does not exist yet.
+    /// Creates an uplink without a connection.
     pub(crate) fn new(spool: Arc<Spool>, jobs: Arc<Jobs>, source: Source, obituary: Obituary) -> Self {
         Self { spool, jobs, source, config: None, obituary, reason: String::new() }
     }
@@ -52,7 +52,8 @@ impl Uplink {
             self.explain(&error);
             match error {
                 LinkError::Reconfigured => {}
-                // Only an upgrade heals this. That of the relay brings a new configuration, which ends the wait.
+                // Only an upgrade fixes this. An upgrade of the relay brings a new configuration, which ends the
+                // wait.
                 LinkError::Version(_) => self.wait(VERSION_PAUSE).await,
                 _ => self.wait(backoff.next(random())).await,
             }
@@ -60,7 +61,7 @@ impl Uplink {
     }
 
     async fn connect_and_serve(&mut self, config: &Config, backoff: &mut Backoff) -> LinkError {
-        // Before the connection, which has little patience for the first frame: a look at Codex can take long.
+        // Before the connection, whose first frame is due soon: a check of Codex can take long.
         let platform = self.jobs.platform().await;
         let socket = match dial::dial(config).await {
             Ok(socket) => socket,
@@ -86,7 +87,7 @@ impl Uplink {
         serve::serve(socket, &spool, &jobs, platform, &mut look, welcomed, reconfigured).await
     }
 
-    /// Waits; a new configuration is tried at once.
+    /// Waits; a new configuration ends the wait.
     async fn wait(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -97,7 +98,7 @@ impl Uplink {
         }
     }
 
-    /// Takes a changed configuration over.
+    /// Adopts a changed configuration.
     fn look(&mut self) -> bool {
         adopt(&mut self.source, &mut self.config, &self.jobs)
     }
@@ -127,7 +128,8 @@ fn adopt(source: &mut Source, current: &mut Option<Arc<Config>>, jobs: &Jobs) ->
     }
 }
 
-/// Any number: it only has to differ between agents. Without randomness from the kernel all wait equally long.
+/// Returns any number: it only has to differ between agents. Without randomness from the kernel all wait equally
+/// long.
 fn random() -> u32 {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {

@@ -18,24 +18,24 @@ use super::session::{Session, progress};
 use crate::job::Jobs;
 use crate::spool::Spool;
 
-/// What the loop waited for.
+/// Input that the loop waited for.
 enum Input {
-    /// From the relay.
+    /// Message from the relay.
     Message(Option<Result<Message, tungstenite::Error>>),
-    /// Nothing came for too long.
+    /// Nothing was received for too long.
     Silent,
-    /// It is time to look at the configuration.
+    /// The configuration has to be checked.
     Look,
-    /// Something may be there to send, and nothing came in.
+    /// There may be data to send, and nothing was received.
     Room,
-    /// Something was appended to the spool.
+    /// Data was appended to the spool.
     Appended,
-    /// A job was taken or refused.
+    /// A job was accepted or refused.
     Started(Result<(), LinkError>),
 }
 
-/// Says `Hello`, waits for `Welcome`, then serves until the connection ends. `welcomed` is called in between with what
-/// the relay knows of the agent's last life; `reconfigured` whenever `look` ticks.
+/// Sends `Hello`, waits for `Welcome`, then serves until the connection ends. `welcomed` is called in between with
+/// the relay's information about the end of the agent's last process; `reconfigured` whenever `look` ticks.
 ///
 /// # Errors
 /// Always: the reason for the end.
@@ -64,8 +64,8 @@ pub(super) async fn serve(
         let mut dead = Instant::now() + DEAD_AFTER;
         let mut more = true;
         loop {
-            // Cancel-safe: a WebSocket's `next` keeps a half-read message in the socket, a tick or a ring that is
-            // not taken stays due. Writing happens below, outside, where nothing can cut a message in two.
+            // Cancel-safe: a WebSocket's `next` keeps a half-read message in the socket; a tick or a notification
+            // that is not taken stays due. Writing happens below, outside, where nothing can cut a message in two.
             let input = tokio::select! {
                 biased;
                 message = socket.next() => Input::Message(message),
@@ -110,7 +110,7 @@ pub(super) async fn serve(
     if let LinkError::Protocol(reason) = &error {
         let close =
             CloseFrame { code: CLOSE_PROTOCOL.into(), reason: common::text::one_line(reason, 100).into() };
-        // The relay may be past hearing it.
+        // The relay may not read it any more.
         let _ = timeout(std::time::Duration::from_secs(1), socket.close(Some(close))).await;
     }
     error
@@ -147,7 +147,7 @@ async fn welcome(socket: &mut Socket) -> Result<(Vec<wire::Durable>, Option<Fate
     }
 }
 
-/// The frame of a message; none for the WebSocket's own.
+/// Returns the frame of a message; `None` for the WebSocket's own messages.
 fn frame(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<RelayFrame>, LinkError> {
     match message {
         Some(Ok(Message::Binary(bytes))) => {
@@ -162,7 +162,7 @@ fn frame(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<
             || "no reason given".to_owned(),
             |frame| common::text::one_line(&format!("{} {}", u16::from(frame.code), frame.reason), 200),
         ))),
-        // A relay that is killed does not take leave of TLS.
+        // A relay that is killed does not close TLS properly.
         Some(Err(tungstenite::Error::Io(error))) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Err(LinkError::Closed("end of the connection".to_owned()))
         }
@@ -171,8 +171,8 @@ fn frame(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<
     }
 }
 
-/// Hands a frame to the socket. A relay that does not read for [`DEAD_AFTER`] is as good as gone; the message that is
-/// cut then dies with the connection.
+/// Writes a frame to the socket. A relay that does not read for [`DEAD_AFTER`] counts as gone; the truncated message
+/// is lost with the connection.
 async fn send(socket: &mut Socket, frame: Vec<u8>) -> Result<(), LinkError> {
     written(timeout(DEAD_AFTER, socket.feed(Message::binary(frame))).await)
 }

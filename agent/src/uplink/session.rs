@@ -1,4 +1,4 @@
-//! What to send on a connection and what the relay's frames mean. It does not know what carries the frames.
+//! Frames to send on a connection, and the handling of the relay's frames. Independent of the transport.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -16,20 +16,20 @@ use crate::spool::{Batch, JobSpool, MAX_SEQ, RunId, Spool};
 /// Most answers that wait to be sent. The relay has to read; one that only writes is broken.
 const MAX_REPLIES: usize = 256;
 
-/// One connection's conversation, from `Welcome` on.
+/// State of one connection, from `Welcome` on.
 #[derive(Debug)]
 pub(super) struct Session<'a> {
     spool: &'a Spool,
     jobs: &'a Arc<Jobs>,
     flows: BTreeMap<RunId, Flow>,
-    /// The run that sent last: the next one is tried first, so that none keeps the others waiting.
+    /// Run that was sent last: the next one is tried first, so that none keeps the others waiting.
     turn: Option<RunId>,
     replies: VecDeque<AgentFrame>,
-    /// Jobs that are looked at beside everything else. They are forgotten with the connection: the relay asks again.
+    /// Starts of jobs in progress. They are dropped with the connection: the relay asks again.
     starts: JoinSet<AgentFrame>,
 }
 
-/// Everything in the spool, for `Hello`.
+/// Returns the progress of every run in the spool, for `Hello`.
 pub(super) fn progress(spool: &Spool) -> Vec<JobProgress> {
     let runs = spool.all();
     runs.iter()
@@ -42,7 +42,7 @@ pub(super) fn progress(spool: &Spool) -> Vec<JobProgress> {
 }
 
 impl<'a> Session<'a> {
-    /// Begins with what the relay holds.
+    /// Starts with what the relay holds.
     pub(super) fn new(spool: &'a Spool, jobs: &'a Arc<Jobs>, durable: Vec<Durable>) -> Self {
         let mut session = Self {
             spool,
@@ -65,7 +65,8 @@ impl<'a> Session<'a> {
             self.jobs.abandon(&id);
             return;
         }
-        // Sums with a number that no run ever reaches would overflow: whoever says it is told everything from the start.
+        // Sums with a number that no run ever reaches would overflow: a relay that reports one receives everything
+        // from the start.
         if held.seq.max(held.output) > MAX_SEQ {
             return;
         }
@@ -74,7 +75,7 @@ impl<'a> Session<'a> {
         self.flows.insert(id, Flow::resume(held.seq, held.output));
     }
 
-    /// Acts on a frame.
+    /// Handles a frame.
     ///
     /// # Errors
     /// The relay broke the protocol.
@@ -110,8 +111,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for the answer to a start, and keeps it for sending; for ever while there is none to come. Cancel-safe: an answer
-    /// is taken out with no wait behind it.
+    /// Waits for the answer to a start, and queues it for sending; waits for ever while there is none to come.
+    /// Cancel-safe: an answer is taken out without a wait after it.
     ///
     /// # Errors
     /// Too many answers wait.
@@ -132,7 +133,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// An acknowledgement of a run that is no longer here is late, and no error.
+    /// Handles an acknowledgement. One of a run that is no longer here is late, and no error.
     fn acked(
         &mut self,
         id: &RunId,
@@ -147,11 +148,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The bytes of the next frame to send: answers first, then the runs in turn. A run whose files can't be read is
-    /// repaired, or passed over until it can be: it is no reason to keep the others waiting.
+    /// Returns the bytes of the next frame to send: answers first, then the runs in turn. A run whose files can't be
+    /// read is repaired, or skipped until it can be repaired: it does not keep the others waiting.
     ///
     /// # Errors
-    /// A frame has no bytes.
+    /// A frame can't be encoded.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         if let Some(reply) = self.replies.pop_front() {
             return wire::encode(&reply).map(Some).map_err(unsendable);
@@ -192,13 +193,13 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What was read of a run.
+/// Data that was read of a run.
 enum Read {
     Events { first: u64, batch: Batch },
     Output { offset: u64, bytes: Vec<u8> },
 }
 
-/// Reads what is to be sent next. Where that fails, the run is repaired and read once more.
+/// Reads the data to be sent next. If that fails, the run is repaired and read once more.
 fn readable(run: &JobSpool, flow: &Flow) -> Option<Read> {
     let error = match read(run, flow) {
         Ok(piece) => return piece,
@@ -224,7 +225,7 @@ fn read(run: &JobSpool, flow: &Flow) -> io::Result<Option<Read>> {
     })
 }
 
-/// A frame that is within its bounds always has bytes.
+/// Returns the error for a frame that can't be encoded; one that is within its bounds always can.
 fn unsendable(error: CodecError) -> LinkError {
     LinkError::Spool(io::Error::other(error))
 }

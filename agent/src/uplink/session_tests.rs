@@ -1,4 +1,4 @@
-//! What goes out where the files of one run are bad, or the relay has forgotten what it held.
+//! Frames that are sent when the files of one run are bad, or when the relay has lost what it held.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ fn finished() -> EventBody {
     EventBody::Finished { state: FinalState::Completed, error: None, exit_code: Some(0), changes: None }
 }
 
-/// A spool and a relay that remembers what it is sent.
+/// A spool, and a relay that keeps what it is sent.
 struct Site {
     dir: tempfile::TempDir,
     spool: Arc<Spool>,
@@ -39,7 +39,7 @@ impl Site {
         self.spool.get(&id(job)).unwrap_or_else(|| self.spool.create(id(job), "{}", Arc::default()).unwrap())
     }
 
-    /// A run that is over, with these lines and so much output.
+    /// Returns a run that is over, with these lines and so much output.
     fn whole(&self, job: &str, events: u32, output: usize) -> Arc<JobSpool> {
         let run = self.run(job);
         run.append_all(
@@ -121,7 +121,7 @@ fn cut(path: &Path, len: u64) {
     fs::File::options().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
-/// Holds that the sound run came whole and that of the bad one its end came, behind a warning.
+/// Asserts that the sound run arrived whole, and the bad one's end arrived, after a warning.
 fn told(site: &Site) {
     assert_eq!(site.bodies("sound#1").len(), 12);
     let bad = site.bodies("bad#1");

@@ -1,7 +1,7 @@
-//! The agent's side of the wire without sockets, workers and clocks: the real spool and the real session, for whoever
-//! plays the network in between.
+//! The agent's side of the wire without sockets, workers and clocks: the real spool and the real session, for a test
+//! that simulates the network in between.
 //!
-//! A [`Planted`] bug is one of this driver's own. No program of the product has it.
+//! A [`Planted`] bug belongs to this driver. No program of the product has it.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::job::{Jobs, Place};
 use crate::relay_time::{Given, Machine};
 use crate::spool::{JobSpool, RunId, Spool};
 
-/// A mistake that the simulation has to find.
+/// A bug that the simulation has to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
     /// Events are stamped with the agent's own wall clock.
@@ -29,13 +29,13 @@ pub enum Planted {
     FrozenTimeCounts,
 }
 
-/// An agent that runs nothing: what its workers would do, its owner says.
+/// An agent that runs nothing: the caller plays its workers.
 #[derive(Debug)]
 pub struct AgentSide {
     name: String,
     spool: Arc<Spool>,
     jobs: Arc<Jobs>,
-    /// Reading of the monotonic clock at the last hello.
+    /// Monotonic time of the last hello.
     asked: Cell<Duration>,
     planted: Option<Planted>,
 }
@@ -50,7 +50,7 @@ pub struct JobLimit {
 }
 
 impl JobLimit {
-    /// True once the job is over its limit; `now` is a reading of the monotonic clock.
+    /// Returns true once the job is over its limit; `now` is a reading of the monotonic clock.
     pub fn is_over(&mut self, now: Duration) -> bool {
         let real = now.saturating_sub(self.begun);
         let worked = match self.planted {
@@ -64,20 +64,20 @@ impl JobLimit {
 /// One run as the spool holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// Which job.
+    /// Job of the run.
     pub job: JobId,
-    /// Its run.
+    /// Number of the run.
     pub epoch: u32,
     /// Sequence of its newest event.
     pub last_seq: u64,
     /// Length of its output.
     pub output: u64,
-    /// Whether its end is spooled.
+    /// True if its end is spooled.
     pub finished: bool,
 }
 
 impl AgentSide {
-    /// An agent that starts on this state folder.
+    /// Starts an agent on this state directory.
     ///
     /// # Errors
     /// The spool can't be opened.
@@ -95,7 +95,7 @@ impl AgentSide {
         Ok(Self { name: name.to_owned(), spool, jobs, asked: Cell::default(), planted })
     }
 
-    /// The first frame of a connection.
+    /// Returns the first frame of a connection.
     pub fn hello(&self, max_jobs: u32) -> AgentFrame {
         self.asked.set(self.spool.time().monotonic());
         AgentFrame::Hello(Box::new(Hello {
@@ -114,7 +114,7 @@ impl AgentSide {
         }))
     }
 
-    /// What the agent does once it is welcomed.
+    /// Handles the welcome, as the agent does.
     ///
     /// # Errors
     /// The frame is no welcome.
@@ -130,14 +130,14 @@ impl AgentSide {
         }
     }
 
-    /// The limit of a job that begins now.
+    /// Returns the limit of a job that begins now.
     pub fn limit(&self, limit_ms: u64) -> JobLimit {
         let clock = Clock::new(Duration::ZERO, limit_ms, Action::Fail);
         let begun = self.spool.time().monotonic();
         JobLimit { begun, time: WorkTime::default(), clock, planted: self.planted }
     }
 
-    /// Takes a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
+    /// Accepts a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
     ///
     /// # Errors
     /// The spool can't be written.
@@ -158,21 +158,21 @@ impl AgentSide {
         self.spool.get(&RunId { job: job.clone(), epoch })
     }
 
-    /// The worker did something. A run that the relay wants nothing more of ignores it.
+    /// Appends an event of the worker. Ignored for a run that the relay wants nothing more of.
     pub fn append(&self, job: &JobId, epoch: u32, body: EventBody) {
         if let Some(run) = self.run(job, epoch) {
             run.append(body);
         }
     }
 
-    /// The worker printed something.
+    /// Appends output of the worker.
     pub fn append_output(&self, job: &JobId, epoch: u32, bytes: &[u8]) {
         if let Some(run) = self.run(job, epoch) {
             run.append_output(bytes);
         }
     }
 
-    /// Everything in the spool, in order.
+    /// Returns every run in the spool, in order.
     pub fn runs(&self) -> Vec<Run> {
         let runs = self.spool.all();
         runs.iter()
@@ -186,7 +186,7 @@ impl AgentSide {
             .collect()
     }
 
-    /// The events of a run that the spool still has.
+    /// Returns the events of a run that the spool still has.
     ///
     /// # Errors
     /// The spool can't be read.
@@ -209,7 +209,7 @@ impl AgentSide {
 pub struct Link<'a>(Session<'a>);
 
 impl Link<'_> {
-    /// Acts on a frame; a `Start` is its owner's business.
+    /// Handles a frame; the caller handles a `Start`.
     ///
     /// # Errors
     /// The relay broke the protocol: the connection is over.
@@ -217,7 +217,7 @@ impl Link<'_> {
         self.0.take(frame).map_err(|error| error.to_string())
     }
 
-    /// The bytes of the next frame to send.
+    /// Returns the bytes of the next frame to send.
     ///
     /// # Errors
     /// The spool can't be read: the connection is over.
