@@ -1,4 +1,4 @@
-//! The running agent: puts its parts together, and takes them apart when it is told to stop.
+//! The running agent: starts its parts, and stops them on a signal.
 //!
 //! ```text
 //!  Running ──signal──► Stopping (jobs get up to 5 s) ──idle──► Delivering (up to 2 s) ──► exit 0
@@ -20,20 +20,20 @@ use crate::spool::Spool;
 use crate::state::State;
 use crate::uplink::Uplink;
 
-/// What jobs get when the agent stops. With the sweep, the last delivery and a margin this stays below 9 s, and so
+/// Grace for jobs when the agent stops. With the sweep, the last delivery and a margin this stays below 9 s, and so
 /// below the 10 s of `docker stop`.
 const GRACE: Duration = Duration::from_millis(4500);
-/// How long jobs may take to be over: the grace, and 2 s for what is hard to kill.
+/// Time for all jobs to end: the grace, and 2 s for what is hard to kill.
 const ENDED: Duration = Duration::from_millis(6500);
-/// Between two looks whether the state folder is still there: two calls of a microsecond each.
+/// Time between two checks that the state directory still exists: two calls of a microsecond each.
 const LOOK: Duration = Duration::from_millis(2500);
-/// How long the last events may take to the relay. What is not delivered stays in the spool.
+/// Time for the last events to reach the relay. Events that are not delivered stay in the spool.
 const DELIVERED: Duration = Duration::from_secs(2);
 
-/// Runs until a signal says to stop.
+/// Runs until a signal stops the agent.
 ///
 /// # Errors
-/// The spool can't be opened, or signals can't be heard.
+/// The spool can't be opened, or no signal handler can be installed.
 pub(crate) async fn run(state: &State, source: Source) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let spool = Arc::new(Spool::open(&state.dir)?);
@@ -67,14 +67,14 @@ pub(crate) async fn run(state: &State, source: Source) -> io::Result<()> {
     if timeout(ENDED, ended).await.is_err() {
         tracing::warn!("some jobs did not end in time");
     }
-    // Without a delivery the relay learns of the end when the agent runs again.
+    // Without a delivery the relay receives the end when the agent runs again.
     let _ = timeout(DELIVERED, spool.emptied()).await;
     uplink.abort();
     Ok(())
 }
 
-/// Returns when the state folder is no longer the one that was taken, as two looks in a row have seen it: all jobs end by
-/// that.
+/// Returns when two checks in a row have found that the state directory is no longer the one that this process took:
+/// that ends all jobs.
 async fn lost(state: &State) {
     let mut before = false;
     loop {
@@ -87,7 +87,7 @@ async fn lost(state: &State) {
     }
 }
 
-/// Whether this is a container, as its engine marks it.
+/// Returns true in a container, as its engine marks it.
 fn in_container() -> bool {
     Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists()
 }

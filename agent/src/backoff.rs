@@ -1,21 +1,21 @@
-//! How long to wait before the next try to connect: full jitter, doubling. Pure; the random number is given.
+//! Pauses between attempts to connect: full jitter, doubling. Pure; the caller passes the random number.
 
 use std::time::Duration;
 
-/// The first wait is at most this long.
+/// Upper bound of the first pause.
 const FIRST: Duration = Duration::from_millis(100);
-/// No wait is longer: a relay that comes back has all its agents again within 5 s.
+/// Upper bound of every pause: a relay that comes back has all its agents again within 5 s.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Waits that grow until they are reset.
+/// Pauses that grow until they are reset.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     tries: u32,
 }
 
 impl Backoff {
-    /// The next wait: a share of the bound, chosen by `random` (0 is none of it, `u32::MAX` all). The lower tenth is
-    /// left out, so that a run of small numbers can't become a busy loop.
+    /// Returns the next pause: a share of the bound, chosen by `random` (0 for the least, `u32::MAX` for all of it).
+    /// The lowest tenth is left out, so that a series of small numbers can't become a busy loop.
     pub(crate) fn next(&mut self, random: u32) -> Duration {
         let bound = FIRST.saturating_mul(2_u32.saturating_pow(self.tries)).min(LONGEST);
         self.tries = self.tries.saturating_add(1);
@@ -23,7 +23,7 @@ impl Backoff {
         floor + bound.saturating_sub(floor).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
-    /// The relay welcomed us: begin anew.
+    /// Starts again from the first pause, after a welcome of the relay.
     pub(crate) fn reset(&mut self) {
         self.tries = 0;
     }
@@ -42,7 +42,7 @@ mod tests {
         assert_eq!(backoff.next(0).as_millis(), 10);
         backoff.tries = u32::MAX;
         assert_eq!(backoff.next(u32::MAX), LONGEST);
-        // Those that lost their relay together come back one by one.
+        // Agents that lost their relay together come back one by one.
         assert_eq!([0, u32::MAX / 2].map(|random| backoff.next(random).as_millis()), [500, 2749]);
     }
 }

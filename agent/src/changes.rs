@@ -1,7 +1,7 @@
-//! What a job changed in its workspace, as git counts it.
+//! Changes of a job in its workspace, as git counts them.
 //!
-//! The workspace's configuration can name programs, so git runs like any command of the job, as the worker's user or in
-//! its sandbox, and is told to start none of them.
+//! The workspace's configuration can name programs. So git runs like any command of the job, as the worker's user or
+//! in its sandbox, with settings that keep it from starting them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::environment::{Variables, without_secrets};
 use crate::process::{Exit, Source, Streams, capture};
 use crate::shim::protocol::{Command, Ids};
 
-/// For each look: a huge or slow workspace gets no count rather than a late end.
+/// Timeout of each count: a huge or slow workspace gets no count rather than a late end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Script that counts the changes; its header documents its arguments.
 const SCRIPT: &str = include_str!("changes.sh");
-/// There is no repository.
+/// Exit code of the script without a repository.
 const NONE: i32 = 3;
-/// The repository around the workspace ignores it, so nothing in it is the repository's.
+/// Exit code if the repository around the workspace ignores it, so that nothing in it is the repository's.
 const IGNORED: i32 = 4;
-/// Stands between the two lists; no entry of theirs looks like it.
+/// Separator of the two lists; none of their entries looks like it.
 const BETWEEN: &[u8] = b"\x01";
 
-/// How git is called for one job.
+/// Call of git for one job.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     env: Variables,
@@ -37,14 +37,15 @@ pub(crate) struct Git {
     sandbox: Option<Sandboxed>,
 }
 
-/// What the job began with: a commit, or the empty tree of a repository without one.
+/// State at the start of the job: a commit, or the empty tree of a repository without one.
 #[derive(Debug)]
 pub(crate) struct Before {
     tree: String,
 }
 
 impl Git {
-    /// git in a job's workspace. `workers` is the environment without the job's own values: git takes programs from it.
+    /// Creates the call of git in a job's workspace. `workers` is the environment without the job's own values: git
+    /// takes programs from it.
     pub(crate) fn new(
         workers: &Variables,
         spec: &JobSpec,
@@ -57,10 +58,10 @@ impl Git {
         Self { env, user, folder, sandbox }
     }
 
-    /// Output of a call, and its exit.
+    /// Runs a call; returns its exit code and its output.
     ///
     /// # Errors
-    /// Why it did not come to an end.
+    /// The reason why it did not finish.
     async fn call(&self, arguments: &[&str]) -> Result<(i32, Vec<u8>), String> {
         let argv =
             ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
@@ -79,7 +80,7 @@ impl Git {
         }
         let call = capture(command, Streams::Split, Source::Stdout, Some(&self.folder));
         match timeout(PATIENCE, call).await {
-            // Dropping it has ended it.
+            // Ended because the process was dropped.
             Err(_) => Err(format!("git took longer than {} s", PATIENCE.as_secs())),
             Ok(Ok((Some(Exit::Code(code)), output))) => Ok((code, output)),
             Ok(Ok(_)) => Err("git was killed".to_owned()),
@@ -88,10 +89,10 @@ impl Git {
     }
 }
 
-/// The state at the begin; none where the workspace is no repository.
+/// Returns the state at the start; `None` if the workspace is no repository.
 ///
 /// # Errors
-/// Why it can't be told.
+/// The reason why it can't be determined.
 pub(crate) async fn before(git: Git) -> Result<Option<Before>, String> {
     if !repository::is_inside(Path::new(git.folder.path())) {
         return Ok(None);
@@ -108,10 +109,10 @@ pub(crate) async fn before(git: Git) -> Result<Option<Before>, String> {
     }
 }
 
-/// What differs from the begin, new files included.
+/// Returns the changes since the start, new files included.
 ///
 /// # Errors
-/// Why it can't be told.
+/// The reason why they can't be determined.
 pub(crate) async fn since(git: &Git, before: &Before) -> Result<Changes, String> {
     match git.call(&["count", &before.tree]).await? {
         (0, output) => Ok(count(&output)),
@@ -119,13 +120,13 @@ pub(crate) async fn since(git: &Git, before: &Before) -> Result<Changes, String>
     }
 }
 
-/// Counts the output of `diff --numstat -z --no-renames`, and behind [`BETWEEN`] that of `ls-files -z`. Pure.
+/// Counts the output of `diff --numstat -z --no-renames`, and after [`BETWEEN`] that of `ls-files -z`. Pure.
 fn count(output: &[u8]) -> Changes {
     let mut changes = Changes::default();
     let mut entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
     for entry in entries.by_ref().take_while(|entry| *entry != BETWEEN) {
         let mut fields = entry.split(|byte| *byte == b'\t');
-        // Binary files have a dash in the place of a number.
+        // Binary files have a dash in place of a number.
         let mut number = || {
             let text = fields.next().and_then(|field| std::str::from_utf8(field).ok());
             text.and_then(|text| text.parse::<u32>().ok()).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! `config.json`: where the relay is and how workers run.
+//! `config.json`: the address of the relay, and the settings of workers.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,9 +13,9 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::environment::Variables;
 
-/// Longest configuration that is read, in bytes: an environment of the size that Linux allows (2 MiB), and a bit.
+/// Longest configuration that is read, in bytes: an environment of the size that Linux allows (2 MiB), and a margin.
 pub(crate) const MAX_CONFIG: u64 = 3 * 1024 * 1024;
-/// How many jobs run at once when nothing says so.
+/// Default number of slots.
 const MAX_JOBS: u32 = 4;
 
 /// The agent's configuration. Unknown fields are ignored, so that a newer relay may write them.
@@ -25,15 +25,15 @@ pub(crate) struct Config {
     pub(crate) url: String,
     /// The relay's certificate (PEM): the only one that the agent accepts.
     pub(crate) certificate: String,
-    /// Proof of being this platform's agent.
+    /// Token that proves to be this platform's agent.
     pub(crate) token: String,
-    /// How many jobs run at once.
+    /// Number of slots: jobs that run at once.
     #[serde(default = "max_jobs")]
     pub(crate) max_jobs: u32,
-    /// Whom workers run as; the agent's own user where none is given.
+    /// User that workers run as; defaults to the agent's own.
     #[serde(default)]
     pub(crate) user: Option<String>,
-    /// The Codex that the platform is judged by; a job may name another.
+    /// Codex that decides whether the platform is usable; a job may name another.
     #[serde(default = "codex")]
     pub(crate) codex: String,
     /// Environment values for every worker.
@@ -42,13 +42,13 @@ pub(crate) struct Config {
     /// Paths that no job in a sandbox may see.
     #[serde(default)]
     pub(crate) hidden: Vec<String>,
-    /// Folders that workspaces have to lie in; anywhere where none is given.
+    /// Folders that workspaces have to be in; anywhere if empty.
     #[serde(default)]
     pub(crate) roots: Vec<String>,
-    /// Codex's arguments that a person agreed to.
+    /// Codex arguments that the user approved.
     #[serde(default)]
     pub(crate) trusted_args: Vec<String>,
-    /// The least sandbox that a person agreed to; a job's own word counts where none is given.
+    /// Weakest sandbox that the user approved; if `None`, the job's own setting counts.
     #[serde(default)]
     pub(crate) sandbox: Option<Sandbox>,
 }
@@ -61,7 +61,7 @@ fn max_jobs() -> u32 {
     MAX_JOBS
 }
 
-// By hand, so that neither token nor values can get into a log.
+// Written by hand, so that neither token nor values can get into a log.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config")
@@ -72,12 +72,12 @@ impl std::fmt::Debug for Config {
 }
 
 impl Config {
-    /// Reads and checks a configuration.
+    /// Parses and checks a configuration.
     ///
     /// # Errors
     /// One line that says what is wrong with it, without any of its values but the address.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, String> {
-        // serde's message names the place, and with a wrong type also the value: only the place is passed on.
+        // serde's message names the position, and with a wrong type also the value: only the position is passed on.
         let config: Self = serde_json::from_slice(json).map_err(|error| {
             let what =
                 if error.is_data() { "a field is missing or has the wrong type" } else { "it is no JSON" };
@@ -115,10 +115,10 @@ impl Config {
         }
     }
 
-    /// The relay's certificate.
+    /// Returns the relay's certificate.
     ///
     /// # Errors
-    /// One line when there is none that can be read.
+    /// One line if there is none that can be read.
     pub(crate) fn pinned(&self) -> Result<CertificateDer<'static>, String> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes())
             .map_err(|_| "the configuration's certificate is no PEM certificate".to_owned())
@@ -142,16 +142,16 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The file, and what was last seen of it.
+/// Configuration file, with the version last seen of it.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     path: PathBuf,
     seen: Option<Stamp>,
-    /// It could not be read, and that was told.
+    /// Version that could not be read, and was reported.
     unread: Option<Stamp>,
 }
 
-/// Changes whenever the file is replaced.
+/// Version of a file: changes whenever the file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -160,12 +160,13 @@ struct Stamp {
 }
 
 impl ConfigFile {
-    /// The configuration of a state folder.
+    /// Creates the configuration file of a state directory.
     pub(crate) fn new(state: &Path) -> Self {
         Self { path: state.join("config.json"), seen: None, unread: None }
     }
 
-    /// The configuration, if the file is new or was replaced since the last call; `None` also while there is none.
+    /// Returns the configuration, if the file is new or was replaced since the last call; also `None` while there is
+    /// no file.
     ///
     /// # Errors
     /// One line, once per change of the file.
@@ -182,7 +183,7 @@ impl ConfigFile {
         } else {
             match fs::read(&self.path) {
                 Ok(json) => Ok(json),
-                // It is asked for again with the next look: the same file may be readable by then.
+                // The next check tries again: the same file may be readable by then.
                 Err(error) if self.unread == Some(stamp) => {
                     tracing::debug!("{shown} still can't be read: {error}");
                     return Ok(None);
@@ -198,10 +199,10 @@ impl ConfigFile {
     }
 }
 
-/// Replaces the configuration of a state folder atomically; only its owner can read it.
+/// Replaces the configuration of a state directory atomically; only its owner can read it.
 ///
 /// # Errors
-/// What the file system says.
+/// The file system failed.
 pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
     let new = state.join(format!("config.json.{}", std::process::id()));
     // Left by a process that had this number and was killed while it wrote.
@@ -222,7 +223,7 @@ pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Parses the fields together with a certificate; those of `json` win.
+    /// Parses the fields together with a certificate; those of `json` take precedence.
     fn parse(json: &str) -> Result<Config, String> {
         let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let mut whole = serde_json::json!({"certificate": certificate});
@@ -264,7 +265,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = ConfigFile::new(dir.path());
         let config = parse(r#"{"url":"wss://h/agent","token":"t"}"#).unwrap();
-        // A folder has a size and an inode, and can't be read: whoever may read everything can't either.
+        // A folder has a size and an inode, and can't be read, not even by root.
         fs::create_dir(dir.path().join("config.json")).unwrap();
         assert!(file.changed().is_err());
         assert_eq!(

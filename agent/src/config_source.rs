@@ -1,39 +1,39 @@
-//! Where the configuration comes from, and what may change of it while the agent runs.
+//! Source of the configuration, and the changes it can have while the agent runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ConfigFile, check_url};
 
-/// File in the state folder that holds the relay's address when the configuration came through stdin. It is no secret:
-/// a program that listens there still needs the relay's certificate.
+/// File in the state directory with the relay's address when the configuration came through stdin. The address is no
+/// secret: a program that listens there still needs the relay's certificate.
 const ADDRESS: &str = "relay-url";
 /// Longest address that is read, in bytes.
 const MAX_ADDRESS: u64 = 1024;
 
-/// Where the configuration comes from.
+/// Source of the configuration.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A file in the state folder, which `worker-agent configure` replaces.
+    /// File in the state directory, which `worker-agent configure` replaces.
     File(ConfigFile),
-    /// Stdin, read once: neither token nor environment is on disk. The relay can only tell its new address.
+    /// Stdin, read once: neither token nor environment is on disk. The relay can only send its new address.
     Memory {
-        /// As it was given, with the newest address.
+        /// Configuration as it was given, with the newest address.
         config: Box<Config>,
-        /// Holds the newest address.
+        /// File with the newest address.
         address: PathBuf,
-        /// Set once the configuration has been handed out.
+        /// True once the configuration has been returned.
         taken: bool,
     },
 }
 
 impl Source {
-    /// The configuration that was read from stdin.
+    /// Creates the source for a configuration that was read from stdin.
     pub(crate) fn memory(config: Config, state: &Path) -> Self {
         Self::Memory { config: Box::new(config), address: state.join(ADDRESS), taken: false }
     }
 
-    /// The configuration, if it is new or has changed since the last call.
+    /// Returns the configuration, if it is new or has changed since the last call.
     ///
     /// # Errors
     /// One line, once per change.
@@ -55,7 +55,7 @@ impl Source {
     }
 }
 
-/// The address in a file. One that can't be used counts as none: the last good one holds.
+/// Returns the address in a file. One that can't be used counts as none: the last good one holds.
 fn address_in(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok().filter(|meta| meta.is_file() && meta.len() <= MAX_ADDRESS)?;
     let text = if meta.len() > 0 { fs::read_to_string(path).ok()? } else { return None };

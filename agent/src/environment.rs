@@ -1,11 +1,11 @@
-//! The worker's environment: empty, then an allow list of the agent's own, then the user's, the configuration's and
+//! Environment of a worker: empty, then an allow list of the agent's own, then the user's, the configuration's and
 //! the job's values. Pure.
 
 use std::collections::BTreeMap;
 
 use crate::user::User;
 
-/// Variables of the agent that workers may see: where programs are, how text looks, how the network is reached.
+/// Variables of the agent that workers may see: paths of programs, format of text, access to the network.
 const ALLOWED: &[&str] = &[
     "PATH",
     "LANG",
@@ -33,8 +33,8 @@ const ALLOWED: &[&str] = &[
     "RUSTUP_HOME",
 ];
 
-/// What keeps programs from waiting for a person: nobody sees their questions, and nobody leaves their editors and pagers.
-/// Configuration and job may say otherwise.
+/// Variables that keep programs from waiting for a user, who would not see their questions and could not leave their
+/// editors and pagers. Configuration and job may override them.
 const UNATTENDED: &[(&str, &str)] = &[
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_EDITOR", "true"),
@@ -49,16 +49,16 @@ const UNATTENDED: &[(&str, &str)] = &[
     ("PIP_NO_INPUT", "1"),
 ];
 
-/// Where programs are looked for when nothing says so.
+/// Default search path of programs.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Parts of a name that mean its value is a secret.
+/// Parts of a name that mark its value as a secret.
 const SECRET: &[&str] = &["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL"];
 
 /// Environment variables by name.
 pub(crate) type Variables = BTreeMap<String, String>;
 
-/// Puts a worker's environment together.
+/// Builds a worker's environment.
 pub(crate) fn build(
     own: &Variables,
     user: Option<&User>,
@@ -94,27 +94,28 @@ pub(crate) fn build(
     env
 }
 
-/// An environment without the model's key and whatever else looks secret in it, but for what the job itself sets.
+/// Returns an environment without the model's key and everything else that looks secret in it, but for what the job
+/// itself sets.
 pub(crate) fn without_secrets(env: &Variables, job: &Variables) -> Variables {
     let keep = |name: &str| job.contains_key(name) || !looks_secret(name);
     env.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// The agent's own environment, as far as it is text.
+/// Returns the agent's own environment, as far as it is text.
 pub(crate) fn own() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// Whether a variable's name says that its value is a secret.
+/// Returns true if a variable's name suggests that its value is a secret.
 pub(crate) fn looks_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     SECRET.iter().any(|part| name.contains(part))
 }
 
-/// Recognises variables that any program may have: paths and the like, which fill its output. Addresses of
-/// proxies are not, since they may hold a password.
+/// Returns true for variables that any program may have: paths and the like, which fill its output. Addresses of
+/// proxies are not among them, since they may contain a password.
 pub(crate) fn is_common(name: &str) -> bool {
     let is_proxy = name.to_ascii_uppercase().ends_with("_PROXY");
     let is_user = ["HOME", "USER", "LOGNAME", "SHELL"].contains(&name) || name.starts_with("LC_");

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-/// Everything was done.
+/// Success.
 pub(crate) const OK: u8 = 0;
-/// The state folder can't be used: missing rights, or another agent holds it.
+/// The state directory can't be used: missing permissions, or another agent holds it.
 pub(crate) const FAILED: u8 = 1;
 /// The command line or the configuration on stdin is wrong.
 pub(crate) const USAGE: u8 = 2;
 
-/// Prints one line on stderr and gives its exit code.
+/// Prints one line on stderr and returns the exit code.
 #[expect(clippy::print_stderr, reason = "the one place where this program talks to whoever started it")]
 pub(crate) fn with_line(code: u8, line: &str) -> ExitCode {
     eprintln!("worker-agent: {line}");

@@ -1,4 +1,4 @@
-//! What a process inherits is set here: whoever starts the agent may block or ignore signals, have a umask of its own, and
+//! Reset of inherited process state: the parent of the agent may block or ignore signals, set a umask of its own, and
 //! leave descriptors open.
 
 #![expect(unsafe_code, reason = "masks, dispositions and foreign descriptors have no safe interface")]
@@ -9,14 +9,14 @@ use std::{mem, ptr};
 use rustix::fs::Mode;
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// Standard signals, the highest one included.
+/// Standard signals, including the highest one.
 const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
 
-/// Sets signals, umask and descriptors of this process, and so those of what it starts. `SIGPIPE` stays as Rust has set it,
-/// and is reset in each child.
+/// Sets signals, umask and descriptors of this process, and so those of its children. `SIGPIPE` stays as Rust has set
+/// it, and is reset in each child.
 ///
-/// Call it before any thread or descriptor of our own exists. With `SIGCHLD` ignored, no child could be waited for; with
-/// `SIGTERM` blocked, nobody could be told to stop.
+/// Must be called before this process has threads or opens descriptors. With `SIGCHLD` ignored, no child could be
+/// waited for; with `SIGTERM` blocked, no process could be stopped.
 pub(crate) fn set() {
     for signal in SIGNALS.filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE].contains(signal)) {
         // SAFETY: the default disposition runs no code of this program. An unknown signal is an error without effect.
@@ -32,7 +32,7 @@ pub(crate) fn set() {
     close_on_exec();
 }
 
-/// Marks every descriptor above stderr close-on-exec: a worker must see nothing but its own 0, 1 and 2.
+/// Marks every descriptor above stderr close-on-exec: a worker must inherit nothing but its own 0, 1 and 2.
 fn close_on_exec() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<RawFd> =

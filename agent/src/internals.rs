@@ -1,4 +1,4 @@
-//! The agent's inside, for the simulation and the fuzz targets.
+//! Internals of the agent, for the simulation and the fuzz targets.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ pub use crate::relay_time::Given;
 pub use crate::spool::probe;
 pub use crate::uplink::side::{AgentSide, JobLimit, Link, Planted, Run};
 
-/// Reads what Codex printed, cut into pieces of these sizes; gives how many events it holds.
+/// Parses Codex's output, cut into pieces of this size; returns the number of events.
 pub fn codex_events(bytes: &[u8], piece: usize) -> usize {
     let mut splitter = Splitter::default();
     let mut lines = Vec::new();
@@ -20,12 +20,12 @@ pub fn codex_events(bytes: &[u8], piece: usize) -> usize {
     lines.iter().filter_map(parse).count()
 }
 
-/// Reads the two ends of an over-long line of Codex; gives whether it is an event.
+/// Parses the two ends of an over-long line of Codex; returns true if it is an event.
 pub fn codex_cut(head: &[u8], tail: &[u8]) -> bool {
     parse(&Line::Cut { head: head.to_vec(), tail: tail.to_vec(), dropped: 1 }).is_some()
 }
 
-/// The spool's folder in an agent's state folder.
+/// Returns the spool's folder in an agent's state directory.
 pub fn spool_folder(state: &Path) -> PathBuf {
     state.join(format!("spool.v{}", common::wire::PROTOCOL))
 }

@@ -1,4 +1,4 @@
-//! `worker-agent`: runs workers, supervises them, and gets their milestones to a relay.
+//! `worker-agent`: runs workers, supervises them, and delivers their milestones to a relay.
 //!
 //! ```text
 //! relay ──Start──► uplink ──► job (one supervisor a job) ──► process ──► shim ──► the command and all it starts
@@ -40,6 +40,6 @@ mod workspace_log;
 
 pub use cli::main;
 
-/// What the simulation and the fuzz targets drive. No program of the product uses it.
+/// Interface for the simulation and the fuzz targets. No program of the product uses it.
 #[cfg(feature = "internals")]
 pub mod internals;

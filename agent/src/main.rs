@@ -1,4 +1,4 @@
-//! The program; see the library for what it does.
+//! The `worker-agent` program; documented in the library.
 
 fn main() -> std::process::ExitCode {
     worker_agent::main()

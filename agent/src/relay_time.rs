@@ -1,12 +1,12 @@
-//! The relay's time, as the agent tells it.
+//! Relay's time, as the agent derives it.
 //!
 //! ```text
 //!  agent starts: the own wall clock ──welcome──► the relay's time ──welcome──► …
 //!                                                     └── a job is taken: it keeps this scale to its end
 //! ```
 //!
-//! Clocks of two machines differ, and clocks are set while jobs run. Events of one job are stamped on one scale that goes on
-//! with the monotonic clock, sleep of the machine included.
+//! Clocks of two machines differ, and clocks are set while jobs run. Events of one job are stamped on one scale that
+//! advances with the monotonic clock, sleep of the machine included.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use common::time_scale::TimeScale;
 use jiff::Timestamp;
 
-/// Clocks that differ by less are not worth a word.
+/// Difference of clocks below which nothing is logged.
 const FINE: Duration = Duration::from_secs(2);
 
-/// The relay's time.
+/// Clock that follows the relay's time.
 #[derive(Debug)]
 pub(crate) struct RelayTime {
     scale: Mutex<TimeScale>,
@@ -32,14 +32,14 @@ pub(crate) enum Machine {
     Given(std::sync::Arc<Mutex<Given>>),
 }
 
-/// A machine's clocks, for tests.
+/// Clocks of a machine, for tests.
 #[cfg(any(test, feature = "internals"))]
 #[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation's, too"))]
 #[derive(Debug, Clone, Copy)]
 pub struct Given {
-    /// The monotonic one.
+    /// Monotonic clock.
     pub monotonic: Duration,
-    /// The one that people set.
+    /// Wall clock, which people set.
     pub wall: Timestamp,
 }
 
@@ -62,7 +62,7 @@ impl Machine {
 }
 
 impl RelayTime {
-    /// The time of an agent that no relay has welcomed yet: what its own clock says.
+    /// Creates the time of an agent without a welcome so far: that of its own clock.
     pub(crate) fn new(machine: Machine) -> Self {
         let scale = Mutex::new(TimeScale::anchored(machine.wall(), machine.monotonic()));
         Self { scale, machine }
@@ -72,22 +72,22 @@ impl RelayTime {
         self.scale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reading of the monotonic clock.
+    /// Returns a reading of the monotonic clock.
     pub(crate) fn monotonic(&self) -> Duration {
         self.machine.monotonic()
     }
 
-    /// The scale for the events of a job that is taken now.
+    /// Returns the scale for the events of a job that is accepted now.
     pub(crate) fn scale(&self) -> TimeScale {
         *self.lock()
     }
 
-    /// The time now, on the scale of a job or on today's.
+    /// Returns the time now, on the scale of a job or on the present one.
     pub(crate) fn now(&self, scale: Option<TimeScale>) -> Timestamp {
         scale.unwrap_or_else(|| self.scale()).at(self.monotonic())
     }
 
-    /// A relay that was greeted at the reading `asked` has said that it is `theirs`.
+    /// Adjusts the scale: a relay that was sent the hello at the reading `asked` has reported its time as `theirs`.
     pub(crate) fn welcomed(&self, asked: Duration, theirs: Timestamp) {
         let (heard, wall) = (self.monotonic(), self.machine.wall());
         let scale = TimeScale::of_other(theirs, asked, heard, wall);
@@ -95,7 +95,7 @@ impl RelayTime {
         let off = wall.duration_since(scale.at(heard));
         if off.unsigned_abs() > FINE {
             let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
-            // To the second: the welcome was under way for a moment.
+            // To the second: the welcome was in transit for a moment.
             let span = common::duration::short((common::duration::millis(span) + 500) / 1000 * 1000);
             tracing::warn!("the clock here is {span} {order} the relay's: times are told by the relay's");
         }
@@ -108,7 +108,7 @@ fn since_boot() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Elsewhere only the wall clock counts the machine's sleep.
+/// On other systems only the wall clock counts the machine's sleep.
 #[cfg(not(target_os = "linux"))]
 fn since_boot() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Both ways to be told to stop.
+/// Both signals that stop the agent.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -12,15 +12,15 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on the signals are heard here instead of ending the process.
+    /// Installs the handlers: from now on the signals no longer end the process.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refused a handler.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next of them. Cancel-safe: a signal that came is kept until somebody asks.
+    /// Waits for the next signal. Cancel-safe: a signal is kept until this is called again.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -1,5 +1,5 @@
-//! `/proc/PID/stat`, read and understood in one place: by the shim, which ends what is below it, and by the observer,
-//! which measures it.
+//! Parser of `/proc/PID/stat`, shared by the shim, which ends the processes below it, and the observer, which
+//! measures them.
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,32 +20,34 @@ mod field {
     pub(super) const EXIT_CODE: usize = 52;
 }
 
-/// The longest line: 50 numbers of 20 digits and the name.
+/// Longest line, in bytes: 50 numbers of 20 digits and the name.
 const LINE: usize = 2048;
 
 /// A process as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat<'a> {
-    /// The program's name: anything but NUL, not always text.
+    /// Name of the program: anything but NUL, not always text.
     pub(crate) name: &'a [u8],
     pub(crate) state: u8,
     pub(crate) parent: u32,
     pub(crate) session: u32,
-    /// Clock ticks since boot. The number and the start together name a process for ever.
+    /// Start time in clock ticks since boot. Together with the process id a unique name of the process.
     pub(crate) started: u64,
-    /// Nothing of it runs any more. A process whose first thread has ended shows the same letter while others run on.
+    /// True if no thread runs any more. A process whose first thread has ended shows the same letter while others run
+    /// on.
     pub(crate) zombie: bool,
-    /// Clock ticks used by itself and by the children that it waited for.
+    /// Clock ticks used by the process and by the children that it waited for.
     pub(crate) cpu_ticks: u64,
-    /// Pages in memory.
+    /// Resident pages.
     pub(crate) resident_pages: u64,
-    /// Where its arguments begin: changes when it executes another program. 0 where that is kept from us.
+    /// Address of its arguments, which changes when it executes another program. 0 if the kernel hides it from this
+    /// process.
     pub(crate) arguments: u64,
-    /// The wait status of a zombie. 0 where that is kept from us.
+    /// Wait status of a zombie. 0 if the kernel hides it from this process.
     pub(crate) wait_status: i32,
 }
 
-/// Understands one line.
+/// Parses one line.
 pub(crate) fn parse(line: &[u8]) -> Option<Stat<'_>> {
     let name_begin = line.iter().position(|byte| *byte == b'(')? + 1;
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
@@ -56,7 +58,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Stat<'_>> {
     let mut fields = [0_u64; field::EXIT_CODE + 1];
     let mut known = field::PARENT;
     for (slot, word) in fields.iter_mut().skip(field::PARENT).zip(words) {
-        // A few fields may be negative; none that is asked for.
+        // A few fields may be negative; none of those used here.
         *slot = word.parse().unwrap_or(0);
         known += 1;
     }
@@ -78,7 +80,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Stat<'_>> {
     })
 }
 
-/// `/proc`, with buffers that are used again and again.
+/// `/proc`, with buffers that are reused.
 #[derive(Debug)]
 pub(crate) struct Proc {
     directory: OwnedFd,
@@ -90,27 +92,26 @@ impl Proc {
     /// Opens `/proc`.
     ///
     /// # Errors
-    /// There is none.
+    /// `/proc` does not exist.
     pub(crate) fn open() -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, "/proc", flags, Mode::empty())?;
         Ok(Self { directory, path: String::new(), buffer: Vec::new() })
     }
 
-    /// The number of every process that can be seen, and the inode of its folder: another one when the number is
-    /// given away again.
+    /// Returns the id of every visible process, and the inode of its folder, which differs when the id is reused.
     pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, u64)> + use<> {
         let entries = Dir::read_from(&self.directory).into_iter().flatten().flatten();
         entries.filter_map(|entry| Some((entry.file_name().to_str().ok()?.parse().ok()?, entry.ino())))
     }
 
-    /// What a process is doing; nothing if it is gone.
+    /// Returns the state of a process; `None` if it is gone.
     pub(crate) fn stat(&mut self, pid: u32) -> Option<Stat<'_>> {
         self.read(pid, "stat", LINE).and_then(parse)
     }
 
-    /// At most `limit` bytes of one file of a process; nothing where it can't be read. One call to the kernel: enough
-    /// for the files that it makes in one piece.
+    /// Reads at most `limit` bytes of one file of a process; returns `None` if it can't be read. One call to the
+    /// kernel, which is enough for the files that it writes in one piece.
     pub(crate) fn read(&mut self, pid: u32, file: &str, limit: usize) -> Option<&[u8]> {
         let fd = self.open_file(pid, file, OFlags::RDONLY)?;
         self.buffer.resize(limit, 0);
@@ -118,7 +119,7 @@ impl Proc {
         self.buffer.get(..length)
     }
 
-    /// One file or folder of a process.
+    /// Opens one file or folder of a process.
     pub(crate) fn open_file(&mut self, pid: u32, file: &str, flags: OFlags) -> Option<OwnedFd> {
         self.path.clear();
         // Writing to a string can't fail.

@@ -1,4 +1,4 @@
-//! The state folder: the agent's id, its lock, its configuration and its spool.
+//! State directory: the agent's id, its lock, its configuration and its spool.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
@@ -6,34 +6,35 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often the lock is tried, and how long is waited in between: 100 ms in all, where a look takes microseconds.
+/// Attempts to take the lock, and the pause in between: 100 ms in all, where another process's check takes
+/// microseconds.
 const TRIES: u32 = 10;
 const BETWEEN: Duration = Duration::from_millis(10);
 
-/// Locked by the agent that holds the folder; holds its process id.
+/// File that the agent using the directory locks; contains its process id.
 const LOCK: &str = "agent.lock";
 
-/// A state folder that this process holds.
+/// A state directory that this process has locked.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The folder.
+    /// Path of the directory.
     pub(crate) dir: PathBuf,
-    /// The agent's id: made once, kept for ever.
+    /// Id of the agent: created once, kept for ever.
     pub(crate) agent: String,
-    /// Held until the process ends; the kernel frees it however that happens.
+    /// Lock, held until the process ends; the kernel releases it however that happens.
     lock: File,
 }
 
 impl State {
-    /// Whether the folder is still the one that was taken: not when somebody has removed or replaced it, and then nothing
-    /// that is spooled there would ever be found.
+    /// Returns true if the directory is no longer the one that was taken: it was removed or replaced, and then
+    /// nothing that is spooled there would ever be found.
     pub(crate) fn is_lost(&self) -> bool {
         let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
         is_another(self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK)).map(place))
     }
 }
 
-/// Whether a file that is held is surely not the one `there`. A disk that gives no answer says nothing about that.
+/// Returns true if a held file is surely not the one `there`. A disk that gives no answer proves nothing.
 fn is_another(mine: io::Result<(u64, u64)>, there: io::Result<(u64, u64)>) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     match (mine, there) {
@@ -43,7 +44,7 @@ fn is_another(mine: io::Result<(u64, u64)>, there: io::Result<(u64, u64)>) -> bo
     }
 }
 
-/// Makes the folder if it is missing; others can't look inside.
+/// Creates the directory if it is missing; other users can't look inside.
 ///
 /// # Errors
 /// One line that names it.
@@ -53,10 +54,10 @@ pub(crate) fn create(dir: &Path) -> Result<(), String> {
     made.map_err(|error| format!("the state folder {} can't be made: {error}", dir.display()))
 }
 
-/// Takes the state folder for this process.
+/// Takes the state directory for this process.
 ///
 /// # Errors
-/// One line that names the folder: it can't be used, or another agent holds it.
+/// One line that names the directory: it can't be used, or another agent holds it.
 pub(crate) fn take(dir: &Path) -> Result<State, String> {
     create(dir)?;
     let shown = dir.display();
@@ -66,14 +67,14 @@ pub(crate) fn take(dir: &Path) -> Result<State, String> {
     if !hold(&lock).map_err(unusable)? {
         return Err(format!("another agent already uses the state folder {shown}"));
     }
-    // For whoever wants to signal the holder: while the lock is held, the number is no other process's.
+    // For programs that signal the holder: while the lock is held, the number belongs to no other process.
     let pid = format!("{}\n", std::process::id());
     lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(unusable)?;
     let agent = agent_id(&dir.join("agent-id")).map_err(unusable)?;
     Ok(State { dir: dir.to_owned(), agent, lock })
 }
 
-/// Takes the lock. Somebody who only looks whether an agent runs may hold it for a moment, so it is tried again.
+/// Takes the lock. A process that only checks whether an agent runs may hold it for a moment, so this is tried again.
 fn hold(lock: &File) -> io::Result<bool> {
     for _ in 0..TRIES {
         match lock.try_lock() {
@@ -85,7 +86,8 @@ fn hold(lock: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// 64 random bits: enough that no two platforms of one relay ever share an id.
+/// Returns the agent's id, created if missing: 64 random bits, enough that no two platforms of one relay ever share
+/// one.
 fn agent_id(path: &Path) -> io::Result<String> {
     if let Ok(text) = fs::read_to_string(path) {
         let id = text.trim();

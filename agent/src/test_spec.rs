@@ -1,11 +1,11 @@
-//! A job for unit tests.
+//! A job spec for unit tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::job::{CodexSettings, JobSpec, Limits, Runner};
 use common::rule::{OnLimit, OnLoop};
 
-/// A job of Codex with nothing special.
+/// Returns a Codex job with nothing special.
 pub(crate) fn spec() -> JobSpec {
     JobSpec {
         schema: 1,

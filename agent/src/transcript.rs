@@ -18,13 +18,13 @@ use crate::codex::event::{CodexEvent, Item, Phase};
 use crate::codex::lines::Line;
 use crate::steps::rules;
 
-/// Most of a command's output that is shown: its first and last half.
+/// Most bytes of a command's output that are shown: its first and last half.
 const OUTPUT: usize = 16 * 1024;
-/// Most of one message or warning.
+/// Most bytes of one message or warning.
 const TEXT: usize = 16 * 1024;
 /// Most commands whose start is remembered.
 const MAX_OPEN: usize = 256;
-/// Lines on stderr that say nothing.
+/// Meaningless lines on stderr.
 const NOISE: &[&str] = &["Reading additional input from stdin...", "Reading prompt from stdin..."];
 
 /// Renders events as text.
@@ -35,7 +35,7 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// The text of an event; empty for those that people need not see. `now` is monotonic, `at` for people.
+    /// Returns the text of an event; empty for those that users need not see. `now` is monotonic, `at` is shown.
     pub(crate) fn event(&mut self, now: Duration, at: Timestamp, event: &CodexEvent) -> String {
         let stamp = at.strftime("%H:%M:%S").to_string();
         match event {
@@ -107,7 +107,7 @@ impl Transcript {
         }
     }
 
-    /// A line of stderr; empty for known noise.
+    /// Returns the text of a line of stderr; empty for known noise.
     pub(crate) fn stderr(line: &Line) -> String {
         let text = match line {
             Line::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -126,7 +126,7 @@ impl Transcript {
     }
 }
 
-/// A stamped text; its further lines are indented.
+/// Returns a stamped text; its further lines are indented.
 fn said(stamp: &str, lead: &str, text: &str) -> String {
     let text = bounded(text.trim_end(), TEXT);
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
@@ -141,12 +141,12 @@ fn indent(out: &mut String, text: &str) {
     }
 }
 
-/// A text within a bound: its beginning and its end, and how much is missing between them.
+/// Bounds a text: returns its beginning and its end, with the size of the gap between them.
 fn bounded(text: &str, most: usize) -> String {
     ends(text, text.len() / 2, 0, most)
 }
 
-/// The same of a text that lacks so many bytes at `gap`.
+/// Bounds a text that lacks `missing` bytes at `gap` already.
 fn ends(text: &str, gap: usize, missing: u64, most: usize) -> String {
     let (mut head, mut tail) = (gap, gap);
     if text.len() > most {

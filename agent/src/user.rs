@@ -11,9 +11,9 @@ use crate::shim::protocol::Ids;
 pub(crate) struct User {
     /// Name.
     pub(crate) name: String,
-    /// User and group.
+    /// User id and group id.
     pub(crate) ids: Ids,
-    /// Home folder.
+    /// Home directory.
     pub(crate) home: String,
     /// Login shell.
     pub(crate) shell: String,

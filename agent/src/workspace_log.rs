@@ -1,7 +1,7 @@
-//! The workspace's own copy of a job's log, for people who look there: `.codex-worker/`.
+//! The workspace's own copy of a job's log, for users who look there: `.codex-worker/`.
 //!
-//! The worker owns that folder and may be hostile. So everything happens through directory descriptors and creates new
-//! files only (`O_EXCL`, never through a link), nothing is ever opened that was there before, and nothing is read back.
+//! The worker owns that folder and may be hostile. So all access uses directory descriptors and creates new files
+//! only (`O_EXCL`, never through a link). No existing file is ever opened, and nothing is read back.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,9 +15,9 @@ use rustix::io::Errno;
 
 use crate::shim::protocol::Ids;
 
-/// The folder's name in the workspace.
+/// Name of the folder in the workspace.
 const FOLDER: &str = ".codex-worker";
-/// Most bytes of one file: enough for hours of a talkative worker, and ten jobs fit into any disk.
+/// Most bytes of one file: enough for hours of a talkative worker, and ten jobs fit on any disk.
 const CAP: u64 = 16 * 1024 * 1024;
 
 /// One of the files.
@@ -25,9 +25,9 @@ const CAP: u64 = 16 * 1024 * 1024;
 pub(crate) enum Part {
     /// `log.txt`: the human-readable log.
     Log,
-    /// `codex.jsonl`: what Codex printed.
+    /// `codex.jsonl`: the output of Codex.
     Codex,
-    /// `last-message.txt`: the worker's last words.
+    /// `last-message.txt`: the worker's last message.
     Message,
 }
 
@@ -41,7 +41,7 @@ impl Part {
     }
 }
 
-/// The files of one job. Those that nothing is written to are not made.
+/// Files of one job. A file is created with its first output.
 #[derive(Debug)]
 pub(crate) struct WorkspaceLog {
     dir: OwnedFd,
@@ -57,15 +57,15 @@ struct Bounded {
 }
 
 impl WorkspaceLog {
-    /// Makes the folder of a job, owned by `owner` where that is another user.
+    /// Creates the folder of a job, owned by `owner` if that is another user.
     ///
     /// # Errors
-    /// What the file system says, also about whatever stands where the folder should be.
+    /// The file system failed, also because something else exists where the folder should be.
     pub(crate) fn open(workspace: impl AsFd, job: &JobId, owner: Option<Ids>) -> io::Result<Self> {
         let outer = folder(workspace, FOLDER, owner)?;
         match create(&outer, ".gitignore", owner) {
             Ok(mut file) => file.write_all(b"*\n")?,
-            // Whatever it is, it was there before.
+            // An existing file stays as it is.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -80,21 +80,21 @@ impl WorkspaceLog {
         Ok(log)
     }
 
-    /// The log, relative to the workspace.
+    /// Returns the path of the log, relative to the workspace.
     pub(crate) fn path(&self) -> String {
         self.path.clone()
     }
 
-    /// Appends; beyond [`CAP`] nothing more.
+    /// Appends to a file; drops everything beyond [`CAP`].
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system failed.
     pub(crate) fn append(&mut self, part: Part, bytes: &[u8]) -> io::Result<()> {
         let slot = &mut self.files[part as usize];
         let bounded = if let Some(bounded) = slot {
             bounded
         } else {
-            // From an earlier run of the job, or put there by somebody.
+            // Left by an earlier run of the job, or put there by another program.
             match unlinkat(&self.dir, part.name(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
@@ -115,8 +115,7 @@ impl WorkspaceLog {
     }
 }
 
-/// Opens a folder, making it if it is missing. A folder that we made is handed to its owner; one that was there keeps
-/// whoever has it.
+/// Opens a folder, and creates it if missing. A new folder is given to `owner`; an existing one keeps its owner.
 fn folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<OwnedFd> {
     let made = match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => true,
@@ -126,7 +125,7 @@ fn folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<Owned
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(&parent, name, flags, Mode::empty())?;
     if made {
-        // Somebody may have put another folder there in the meantime: only one of our own is given away.
+        // Another folder may have been put there in the meantime: only one of the agent's own is given away.
         let ours = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
         if ours {
             give(&dir, owner)?;

@@ -1,7 +1,7 @@
 //! Properties of a sandbox, verified from the inside before the first line of a command runs.
 //!
-//! A sandbox is made from paths, and a process that may write beside a workspace can put a link in its place between the look at
-//! it and the sandbox's own. Therefore the mounts are held against the profile once they are made.
+//! A sandbox is made from paths. A process that may write beside a workspace can replace it with a link between
+//! relay's check and the sandbox's own. Therefore the mounts are compared with the profile once they are made.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,39 +13,39 @@ use serde::{Deserialize, Serialize};
 
 use super::profile::Profile;
 
-/// Mounts that every sandbox has of its own, with nothing of the machine's in them.
+/// Mounts that every sandbox has of its own, without anything of the machine in them.
 const OWN: [&str; 2] = ["/dev", "/proc"];
 
-/// Which file something is, whatever its path.
+/// Identity of a file, whatever its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
-    /// The device.
+    /// Device.
     pub(crate) dev: u64,
-    /// Its number there.
+    /// Inode on that device.
     pub(crate) ino: u64,
 }
 
-/// The inside of a sandbox, as it was asked for.
+/// Required properties of a sandbox's inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cage {
-    /// The working folder's path, and which folder it has to be.
+    /// Path of the working directory, and the identity it has to have.
     pub(crate) workspace: (String, Identity),
     /// Paths that can be written and read.
     pub(crate) profile: Profile,
-    /// The agent's own process namespace, as its link in `/proc` names it.
+    /// Process namespace of the agent, as its link in `/proc` names it.
     pub(crate) processes: String,
 }
 
-/// This process's own process namespace.
+/// Returns the process namespace of this process.
 pub(crate) fn process_namespace() -> io::Result<String> {
     Ok(fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned())
 }
 
 impl Cage {
-    /// Looks around, and enters the working folder.
+    /// Verifies the sandbox, and enters the working directory.
     ///
     /// # Errors
-    /// One line that says what is not as it was asked for.
+    /// One line that names the property that does not hold.
     pub(crate) fn enter(&self) -> Result<(), String> {
         let broken = |what: String| format!("the sandbox does not hold what was asked of it: {what}");
         if process_namespace().map_err(|error| broken(error.to_string()))? == self.processes {
@@ -91,7 +91,7 @@ pub(crate) fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Mount points that can be written, of those that `reachable` says are not covered by another.
+/// Returns the mount points that can be written, out of those that `reachable` reports as not covered by another.
 fn writable(mountinfo: &str, reachable: impl Fn(&str, u64) -> bool) -> Vec<String> {
     let mount = |line: &str| {
         let mut fields = line.split(' ');
@@ -103,7 +103,7 @@ fn writable(mountinfo: &str, reachable: impl Fn(&str, u64) -> bool) -> Vec<Strin
     mountinfo.lines().filter_map(mount).collect()
 }
 
-/// True if the topmost mount there has this number, or if the kernel doesn't tell.
+/// Returns true if the topmost mount there has this id, or if the kernel doesn't report it.
 fn reachable(point: &str, id: u64) -> bool {
     match statx(CWD, point, AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID) {
         Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => found.stx_mnt_id == id,
@@ -112,7 +112,7 @@ fn reachable(point: &str, id: u64) -> bool {
     }
 }
 
-/// The kernel writes what would end a field as `\` and three octal digits.
+/// Decodes a field. The kernel writes characters that would end it as `\` and three octal digits.
 fn unescape(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
@@ -133,7 +133,7 @@ fn visible(path: &Path) -> bool {
     fs::read_dir(path).is_ok() || File::options().read(true).open(path).is_ok_and(|file| !empty(&file))
 }
 
-/// An empty file in the place of a hidden one hides it as well.
+/// Returns true for an empty file: in the place of a hidden one it hides that as well.
 fn empty(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
 }

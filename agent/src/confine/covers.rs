@@ -1,15 +1,15 @@
-//! Placeholders for settings that are missing, so that no job can make them.
+//! Placeholders for missing settings, so that no job can create them.
 //!
-//! Codex puts an empty file in the place of a missing path that is to be read only, and removes it when its command ends. That
-//! takes the cover away from any other sandbox that was made meanwhile and took the file for a person's own. A file that is
-//! there before all of them, and not empty, Codex leaves alone.
+//! Codex puts an empty file in the place of a missing path that must be read-only, and removes it when its command
+//! ends. That removes the cover from any other sandbox that was made meanwhile and took the file for the user's own.
+//! Codex does not touch a file that exists before all sandboxes and is not empty.
 //!
 //! ```text
 //!  first job:  make ─ hold shared ──────────────── alone? ─ no: leave it
 //!  other job:        └ hold shared ── (its end) ───────── alone? ─ yes: remove it
 //! ```
 //!
-//! A job holds a lock on the placeholder itself. The lock ends with its process and counts between agents.
+//! A job holds a lock on the placeholder itself. The lock ends with its process and works between agents.
 
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -23,25 +23,25 @@ use rustix::io::Errno;
 
 use super::cage::open_without_links;
 
-/// A file that git reads as settings, and that sets nothing.
+/// Content of a file that git reads as settings, and that sets nothing.
 const NO_SETTINGS: &str = "# Made by relay, which removes it when no job runs here.\n";
-/// A repository that is its own, as it is without this file.
+/// Content that makes a repository its own, as it is without this file.
 const OWN_REPOSITORY: &str = "./\n";
-/// In a folder, so that git shows neither it nor the folder.
+/// Content of a file in a folder, which hides it and the folder from git.
 const IGNORED: &str = "# Made by relay, which removes this folder when no job runs here.\n*\n";
 const IGNORE: &str = ".gitignore";
-/// How often a placeholder is looked for again that went away under the hands.
+/// Most attempts to open a placeholder that disappears meanwhile.
 const TRIES: usize = 20;
 
-/// Settings that the jobs of a sandbox may read only.
+/// Settings that the jobs of a sandbox may only read.
 #[derive(Debug, Default)]
 pub(crate) struct Covers {
     held: Vec<Placeholder>,
-    /// Every path with what was there once the placeholders were made.
+    /// Every path, with the identity of the file there once the placeholders were made.
     seen: Vec<(PathBuf, Option<Identity>)>,
 }
 
-/// Which file something is, for as long as it lives.
+/// Identity of a file, for its lifetime.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity(u64, u64, Option<SystemTime>);
 
@@ -53,7 +53,8 @@ impl Identity {
 }
 
 impl Covers {
-    /// Makes a placeholder for each of these paths that is missing. What can't be made for lack of rights no job can make.
+    /// Creates a placeholder for each of these paths that is missing. Paths that can't be created for lack of
+    /// permission no job can create.
     ///
     /// # Errors
     /// One line that names the path.
@@ -73,8 +74,8 @@ impl Covers {
         Ok(covers)
     }
 
-    /// Paths in whose place there is another file now. A sandbox covers the file that it was made with, so jobs could
-    /// write there since. A path that is gone, as with a removed worktree, names nothing to git.
+    /// Returns the paths where there is another file now. A sandbox covers the file that existed when it was made, so
+    /// jobs could write there since. A path that is gone, as with a removed worktree, is of no use to git.
     pub(crate) fn replaced(&self) -> Vec<&Path> {
         let is_other = |path: &Path, seen| Identity::of(path).is_some_and(|now| Some(&now) != seen);
         let replaced = self.seen.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));
@@ -91,14 +92,14 @@ struct Placeholder {
 }
 
 impl Placeholder {
-    /// None where a person's own file is.
+    /// Creates a placeholder, or returns `None` where the user has a file.
     fn make(path: &Path) -> io::Result<Option<Self>> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
         let name = PathBuf::from(name);
-        // Where the folder is missing too, nothing takes settings from there.
+        // If the folder is missing too, no program takes settings from there.
         let folder = match open_without_links(parent) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // A link leads there: Codex covers where it leads to as far as it can.
+            // A link leads there: Codex covers its target as far as it can.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOTDIR | Errno::LOOP)) => {
                 return Ok(None);
             }
@@ -110,7 +111,7 @@ impl Placeholder {
                     create(&folder, &name)?;
                     continue;
                 }
-                // A link, a pipe or the like is a person's own.
+                // A link, a pipe or the like is the user's own.
                 Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
                 opened => File::from(opened?),
             };
@@ -143,14 +144,14 @@ impl Drop for Placeholder {
             unlinkat(&self.folder, &self.name, AtFlags::empty())
         };
         match removed {
-            // What a person put into the folder meanwhile stays there.
+            // Files that the user put into the folder meanwhile stay there.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
             Err(error) => tracing::warn!("the placeholder {} can't be removed: {error}", self.name.display()),
         }
     }
 }
 
-/// The text of a placeholder that is a file; none where it is a folder.
+/// Returns the text of a placeholder that is a file; `None` for a folder.
 fn text(name: &Path) -> Option<&'static str> {
     match name.to_str() {
         Some("config" | "config.worktree") => Some(NO_SETTINGS),
@@ -159,7 +160,7 @@ fn text(name: &Path) -> Option<&'static str> {
     }
 }
 
-/// Makes a placeholder, whole or not at all. Another one may have been faster.
+/// Creates a placeholder, whole or not at all. Another process may have created it first.
 fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
     // No name that a job could have taken before.
     let random = getrandom::u64().map_err(|_| Errno::IO)?;
@@ -188,19 +189,20 @@ fn write_new(folder: &OwnedFd, name: &Path, text: &str) -> Result<(), Errno> {
     (&file).write_all(text.as_bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// Makes a placeholder of one that another Codex has just put there, so that it stays when that one's command ends.
+/// Turns a file that another Codex has just put there into a placeholder, so that it stays when the command of that
+/// Codex ends.
 fn take_over(name: &Path, file: &File) -> io::Result<()> {
     let meta = file.metadata()?;
     if !meta.is_file() || meta.len() > 0 || meta.mode() & 0o222 != 0 {
         return Ok(());
     }
     file.set_permissions(Permissions::from_mode(0o644))?;
-    // This very file, in place: it is what the other sandbox has covered.
+    // This very file, in place: it is the one that the other sandbox has covered.
     let again = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::options().write(true).open(again)?.write_all(text(name).unwrap_or(NO_SETTINGS).as_bytes())
 }
 
-/// True for a placeholder of this agent or another one.
+/// Returns true for a placeholder of this agent or another one.
 fn is_placeholder(name: &Path, file: &File) -> bool {
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
         let ignore = open(file, Path::new(IGNORE), OFlags::empty());
@@ -221,7 +223,7 @@ fn open(folder: impl AsFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno>
     openat(folder, name, flags | plain, Mode::empty())
 }
 
-/// True if this file has this name.
+/// Returns true if this file has this name.
 fn is_at(file: &File, folder: &OwnedFd, name: &Path) -> bool {
     let Ok(meta) = file.metadata() else { return false };
     statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)

@@ -17,8 +17,8 @@ use crate::environment::Variables;
 const WAY_ON: &str =
     "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with relay up";
 
-/// Puts together what all sandboxes share. `own` is the agent's environment, `workers` that of its workers without any
-/// job's values.
+/// Assembles the settings that all sandboxes share. `own` is the agent's environment, `workers` that of its workers
+/// without any job's values.
 ///
 /// # Errors
 /// One line that says what is missing.
@@ -34,14 +34,14 @@ pub(crate) fn ground(
     }
     let homes = codex_homes(own, workers);
     for home in &homes {
-        // One that came later would not be hidden from the jobs that run.
+        // A folder created later would not be hidden from the jobs that run.
         let _ = DirBuilder::new().recursive(true).mode(0o700).create(home);
     }
     let caches = Caches::open(workers, state)
         .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
     let mut env = Ground::launcher_env(workers);
     env.insert("CODEX_HOME".to_owned(), caches.launcher().display().to_string());
-    // Codex keeps no helpers in a home below the temporary folder, where all of a person's may lie.
+    // Codex keeps no helpers in a home below the temporary folder, where all of the user's may be.
     env.insert("TMPDIR".to_owned(), caches.launcher_temporary().display().to_string());
     let temporary =
         temporary::choose(own.get("TMPDIR").map(String::as_str), &others(config, state, own, workers));
@@ -51,7 +51,7 @@ pub(crate) fn ground(
         kept: vec![caches.launcher().to_owned()],
         hidden: hidden(config, state, own, workers, &homes)?,
         helpers: Helpers::new(codex_home(workers), Path::new(&found.program)),
-        // What is hidden of a project is its `platform/`.
+        // The hidden folder of a project is its `platform/`.
         projects: config
             .hidden
             .iter()
@@ -65,7 +65,7 @@ pub(crate) fn ground(
     })
 }
 
-/// Folders that must not become writable with the temporary one.
+/// Returns the folders that must not become writable with the temporary one.
 fn others(config: &Config, state: &Path, own: &Variables, workers: &Variables) -> Vec<PathBuf> {
     let homes = [own, workers].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
     let named = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
@@ -73,14 +73,14 @@ fn others(config: &Config, state: &Path, own: &Variables, workers: &Variables) -
     homes.chain(named).chain(fixed).chain(codex_homes(own, workers)).collect()
 }
 
-/// The home folder of a Codex with this environment.
+/// Returns the home folder of a Codex with this environment.
 fn codex_home(env: &Variables) -> Option<PathBuf> {
     let home = env.get("HOME").map(|home| Path::new(home).join(".codex"));
     env.get("CODEX_HOME").map(PathBuf::from).or(home).filter(|home| home.is_absolute())
 }
 
-/// Folders in which Codex keeps its login and what it was told and did in each thread, of workers and of the person. Whole
-/// folders, since a file that is replaced, or comes later, is not covered by what was put over its name.
+/// Returns the folders in which Codex keeps its login and the history of each thread, of workers and of the user.
+/// Whole folders, since a cover does not apply to a file that is replaced, or created later.
 fn codex_homes(own: &Variables, workers: &Variables) -> Vec<PathBuf> {
     let mut homes = Vec::new();
     for env in [own, workers] {
@@ -92,8 +92,8 @@ fn codex_homes(own: &Variables, workers: &Variables) -> Vec<PathBuf> {
     homes
 }
 
-/// Paths hidden from every job: those of the configuration, relay's state, Codex's homes, and sockets that lead
-/// out.
+/// Returns the paths hidden from every job: those of the configuration, relay's state, Codex's homes, and sockets
+/// that lead out.
 fn hidden(
     config: &Config,
     state: &Path,
@@ -114,7 +114,7 @@ fn hidden(
     let mut paths: Vec<PathBuf> = real.filter(|path| path.is_absolute()).collect();
     paths.sort();
     paths.dedup();
-    // What lies in a hidden folder is hidden with it.
+    // A path in a hidden folder is hidden with it.
     let all = paths.clone();
     paths.retain(|path| !all.iter().any(|other| other != path && path.starts_with(other)));
     Ok(paths)

@@ -1,8 +1,8 @@
-//! Programs of Codex's own that its sandbox has to find although Codex's home folder is hidden: the aliases of a running Codex
-//! (`apply_patch`, its sandbox program), and Codex itself where it is installed in there.
+//! Codex's own programs, which its sandbox has to find although Codex's home folder is hidden: the aliases of a
+//! running Codex (`apply_patch`, its sandbox program), and Codex itself if it is installed there.
 //!
-//! In a hidden folder Codex's profile gives back only what can be written, and in that again what can only be read. A job
-//! can therefore add names to the two folders, and change nothing that was there.
+//! In a hidden folder, Codex's profile can make only writable paths visible again, and inside those read-only ones. A
+//! job can therefore add names to the two folders, but change nothing that was there.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,11 +12,11 @@ use std::time::SystemTime;
 
 use super::profile::Profile;
 
-/// Folders in which Codex makes aliases for each of its processes, by the versions that are known. Made in advance, so that
-/// no job makes one that a later Codex would use.
+/// Folders in which Codex makes aliases for each of its processes, in all known versions. Created in advance, so that
+/// no job creates one that a later Codex would use.
 const ALIASES: [&str; 2] = ["arg0", "arg0-linux"];
-/// Most entries of one folder that are named in each profile. Of more, those that came last are left out: a job may have
-/// made them, to get its successors refused.
+/// Most entries of one folder that each profile names. If there are more, the newest are left out: a job may have
+/// created them, to get later jobs refused.
 const MOST: usize = 64;
 
 /// Folders in a hidden one that the sandbox needs.
@@ -24,15 +24,15 @@ const MOST: usize = 64;
 pub(crate) struct Helpers {
     /// Codex's home, for the commands of its model.
     home: Option<PathBuf>,
-    /// The tree of folders that Codex's program belongs to.
+    /// Folder tree that contains Codex's program.
     program: Option<PathBuf>,
 }
 
 impl Helpers {
-    /// Those of a Codex with this home and this program.
+    /// Returns the helpers of a Codex with this home and this program.
     pub(crate) fn new(home: Option<PathBuf>, program: &Path) -> Self {
         let real = program.canonicalize().ok();
-        // Beside the folder `bin` lie those of the programs that Codex brings along.
+        // The folders of the programs that Codex brings along are beside the folder `bin`.
         let tree = real.as_deref().and_then(Path::parent).and_then(Path::parent);
         Self {
             home: home.and_then(|home| home.canonicalize().ok()),
@@ -40,10 +40,10 @@ impl Helpers {
         }
     }
 
-    /// Gives Codex's program back to a profile that hides it.
+    /// Makes Codex's program visible again in a profile that hides it.
     ///
     /// # Errors
-    /// One line that says which folder can't be used.
+    /// One line that names the folder that can't be used.
     pub(crate) fn give_program(&self, profile: &mut Profile) -> Result<(), String> {
         let hidden = |tree: &Path| profile.hidden.iter().any(|hidden| tree.starts_with(hidden));
         match self.program.as_deref().filter(|tree| hidden(tree)) {
@@ -56,10 +56,10 @@ impl Helpers {
         }
     }
 
-    /// Gives the aliases of a running Codex back to the profile of its model's commands.
+    /// Makes the aliases of a running Codex visible again in the profile of its model's commands.
     ///
     /// # Errors
-    /// One line that says which folder can't be used.
+    /// One line that names the folder that can't be used.
     pub(crate) fn give_aliases(&self, profile: &mut Profile) -> Result<(), String> {
         let Some(home) = &self.home else { return Ok(()) };
         let folder = home.join("tmp");
@@ -72,7 +72,7 @@ impl Helpers {
     }
 }
 
-/// Makes a folder, unless it is one.
+/// Creates a folder, unless it exists.
 fn make(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -82,12 +82,12 @@ fn make(folder: &Path) -> io::Result<()> {
     is_folder.then_some(()).ok_or_else(|| io::Error::other("it is no folder"))
 }
 
-/// Opens a folder in a hidden one, with everything that is in it kept as it is.
+/// Opens a folder in a hidden one, with all of its entries read-only.
 fn give_back(profile: &mut Profile, folder: &Path) -> Result<(), String> {
     let broken = |error: io::Error| format!("Codex's helpers in {} can't be read: {error}", folder.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(broken)?.flatten() {
-        // What a link leads to is not a matter of this folder.
+        // The target of a link is not part of this folder.
         let Ok(meta) = entry.metadata() else { continue };
         if !meta.is_symlink() {
             found.push((meta.created().unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));

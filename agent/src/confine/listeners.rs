@@ -1,4 +1,4 @@
-//! Listening Unix sockets of this network namespace, by the name that they were bound to and the file that they are.
+//! Listening Unix sockets of this network namespace, by the name that they were bound to and their file.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,11 +11,11 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
 };
 
-/// The kernel answers at once; this is for the day it does not.
+/// Timeout of the kernel's answer, which normally comes at once.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The kernel never writes more into one message of a dump.
+/// Size of the receive buffer: the kernel never writes more into one message of a dump.
 const MESSAGE: usize = 32 * 1024;
-/// Numbers, lengths and places in `linux/netlink.h` and `linux/unix_diag.h`.
+/// Numbers, lengths and offsets in `linux/netlink.h` and `linux/unix_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const REQUEST_DUMP: u16 = 0x0301;
 const DONE: u16 = 3;
@@ -27,19 +27,19 @@ const HEADER: usize = 16;
 const REQUEST: usize = 24;
 const SOCKET: usize = 16;
 const ATTRIBUTE: usize = 4;
-/// The flag of a socket that listens, in `/proc/net/unix`.
+/// Flag of a socket that listens, in `/proc/net/unix`.
 const ACCEPTS: u32 = 0x1_0000;
 
-/// One that is bound to a path.
+/// A listening socket that is bound to a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listener {
-    /// As its program gave it: maybe relative, and maybe no longer there.
+    /// Path as its program gave it: maybe relative, and maybe no longer there.
     pub(super) path: PathBuf,
-    /// The lower half of its file's number, where the kernel tells.
+    /// Lower half of its file's inode, if the kernel reports it.
     pub(super) file: Option<u32>,
 }
 
-/// All of them. The kernel's `unix_diag` tells more than its table, and is not in every kernel.
+/// Returns all of them. The kernel's `unix_diag` reports more than its table, but is not in every kernel.
 pub(super) fn all() -> Vec<Listener> {
     dump().unwrap_or_else(|_| table(&fs::read("/proc/net/unix").unwrap_or_default()))
 }
@@ -73,7 +73,7 @@ fn request() -> Vec<u8> {
     bytes
 }
 
-/// Reads the messages of one answer; false behind the last.
+/// Reads the messages of one answer; returns false after the last.
 fn read(mut answer: &[u8], found: &mut Vec<Listener>) -> rustix::io::Result<bool> {
     while let (Some(length), Some(kind)) = (word(answer, 0), half(answer, 4)) {
         let length = length as usize;
@@ -104,7 +104,7 @@ fn listener(mut attributes: &[u8]) -> Option<Listener> {
     Some(Listener { path: path?, file })
 }
 
-/// A path ends at its zero; an abstract name begins with one.
+/// Returns the path of a socket. A path ends at its zero; an abstract name begins with one.
 fn bound(name: &[u8]) -> Option<PathBuf> {
     let path = name.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
     Some(Path::new(OsStr::from_bytes(path)).to_owned())
@@ -118,7 +118,7 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// The same from `/proc/net/unix`, in which a path is the rest of its line.
+/// Returns the sockets in `/proc/net/unix`, in which a path is the rest of its line.
 fn table(text: &[u8]) -> Vec<Listener> {
     let one = |line: &[u8]| {
         let mut rest = line;
@@ -128,7 +128,7 @@ fn table(text: &[u8]) -> Vec<Listener> {
             if field == 3 {
                 flags = u32::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?, 16).ok();
             }
-            // Numbers are filled up with spaces in front.
+            // Numbers are padded with spaces on the left.
             rest = rest[end..].trim_ascii_start();
         }
         let path = (!rest.starts_with(b"@") && flags? & ACCEPTS != 0).then(|| bound(rest))??;

@@ -1,4 +1,4 @@
-//! A job's workspace, opened once: whatever its path leads to later, the job works in the folder that was looked at.
+//! Workspace of a job, opened once: wherever its path leads later, the job works in the folder that was checked.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -23,7 +23,7 @@ impl Folder {
     /// Opens a workspace, component by component, following no link.
     ///
     /// # Errors
-    /// One line: it is missing, a part of it is a link, or it lies where no job may work.
+    /// One line: the workspace is missing, a part of its path is a link, or no job may work there.
     pub(crate) fn open(path: &str, roots: &[String]) -> Result<Self, String> {
         let shown = one_line(path, 300);
         let outside = !roots.is_empty() && !roots.iter().any(|root| Path::new(path).starts_with(root));
@@ -51,22 +51,22 @@ impl Folder {
         Ok(Self { path: path.to_owned(), fd: Arc::new(fd), identity })
     }
 
-    /// Its path when it was opened.
+    /// Returns the path at the time of opening.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// Which folder it is.
+    /// Returns the identity of the folder.
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// True if a path leads to it.
+    /// Returns true if a path leads to it.
     pub(crate) fn is(&self, path: &Path) -> bool {
         stat(path).is_ok_and(|stat| Identity { dev: stat.st_dev, ino: stat.st_ino } == self.identity)
     }
 
-    /// A path by which a child of this process gets there until it runs another program.
+    /// Returns a path by which a child of this process reaches it until it runs another program.
     pub(crate) fn inherited(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
@@ -86,7 +86,7 @@ enum Broken {
 
 fn walk(path: &Path) -> Result<OwnedFd, Broken> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Folders on the way need not be readable.
+    // The parent folders need not be readable.
     let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let plain = path
         .components()
@@ -102,7 +102,7 @@ fn walk(path: &Path) -> Result<OwnedFd, Broken> {
         let flags = if parts.peek().is_some() { way } else { flags };
         folder = openat(&folder, part.as_os_str(), flags, Mode::empty()).map_err(|error| match error {
             Errno::NOENT => Broken::Missing,
-            // A link is no folder either, and which of the two is told depends on the kernel.
+            // A link is no folder either; which of the two errors is reported depends on the kernel.
             Errno::NOTDIR | Errno::LOOP if is_link(&done) => Broken::Link(done.display().to_string()),
             Errno::NOTDIR => Broken::Other(io::Error::other("it is no folder")),
             error => Broken::Other(error.into()),
@@ -111,7 +111,7 @@ fn walk(path: &Path) -> Result<OwnedFd, Broken> {
     Ok(folder)
 }
 
-/// For the message alone.
+/// Returns true for a link. Used for the message alone.
 fn is_link(path: &Path) -> bool {
     lstat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }

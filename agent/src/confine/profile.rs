@@ -1,26 +1,26 @@
-//! The permission profile of a sandbox: what its commands may write, and what they can't see. Pure.
+//! Permission profile of a sandbox: the paths that its commands may write, and those that they can't see. Pure.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Folders of a writable one that Codex keeps read-only unless they are named, since programs outside of the sandbox take
-/// their settings from there.
+/// Folders in a writable one that Codex keeps read-only unless they are named, since programs outside of the sandbox
+/// take their settings from there.
 const KEPT: [&str; 3] = [".codex", ".agents", ".aws"];
 
-/// Paths by what may be done there. Everything else can be read.
+/// Paths by permission. Everything else can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Profile {
-    /// Can be written.
+    /// Paths that can be written.
     pub(crate) writable: Vec<String>,
-    /// Can neither be read nor written, wherever they lie.
+    /// Paths that can neither be read nor written, wherever they are.
     pub(crate) hidden: Vec<String>,
-    /// Can be read only, though they lie in a writable one.
+    /// Paths that can only be read, though they are in a writable one.
     pub(crate) readable: Vec<String>,
 }
 
 impl Profile {
-    /// Makes a folder writable, with the folders in it that Codex would keep read-only, if `whole`.
+    /// Makes a folder writable; if `whole`, with the folders in it that Codex would keep read-only.
     pub(crate) fn write(&mut self, path: &str, whole: bool) {
         self.add(path.to_owned());
         self.add(format!("{}/.git", path.trim_end_matches('/')));
@@ -37,8 +37,8 @@ impl Profile {
         }
     }
 
-    /// Hides a path. The folders between it and a writable one are named as well: what is named can't be renamed, so
-    /// nothing takes the path away from under its cover.
+    /// Hides a path. The folders between it and a writable one are named as well: a named path can't be renamed, so
+    /// no job can move the path away from under its cover.
     pub(crate) fn hide(&mut self, path: &str) {
         if self.hidden.iter().any(|hidden| hidden == path) {
             return;
@@ -47,8 +47,8 @@ impl Profile {
         self.pin(path);
     }
 
-    /// Opens a folder in a hidden one, in which these entries can be read only. In a hidden folder Codex opens nothing that
-    /// can't be written.
+    /// Opens a folder in a hidden one, with these entries read-only. In a hidden folder Codex opens only writable
+    /// paths.
     pub(crate) fn give_back(&mut self, folder: &str, entries: &[String]) {
         self.write(folder, true);
         for entry in entries {
@@ -56,7 +56,7 @@ impl Profile {
         }
     }
 
-    /// Keeps a path readable only, where it lies in a writable folder.
+    /// Keeps a path read-only if it is in a writable folder.
     pub(crate) fn keep(&mut self, path: &str) {
         if self.writable.iter().any(|root| Path::new(path).starts_with(root)) {
             if !self.readable.iter().any(|readable| readable == path) {
@@ -66,8 +66,8 @@ impl Profile {
         }
     }
 
-    /// Names the folders between a path and the outermost writable one around it: each of them could be renamed else, with
-    /// another put in its place.
+    /// Names the folders between a path and the outermost writable one around it: otherwise each of them could be
+    /// renamed and replaced by another.
     fn pin(&mut self, path: &str) {
         let above = Path::new(path).ancestors().skip(1);
         let is_root = |folder: &Path| self.writable.iter().any(|root| Path::new(root) == folder);
@@ -81,7 +81,7 @@ impl Profile {
         }
     }
 
-    /// As the value of Codex's `permissions.NAME.filesystem`.
+    /// Returns the value of Codex's `permissions.NAME.filesystem`.
     pub(crate) fn toml(&self) -> String {
         let with = |paths: &[String], access| {
             paths.iter().map(move |path| (path.clone(), access)).collect::<Vec<(String, &str)>>()
@@ -100,7 +100,7 @@ impl Profile {
     }
 }
 
-/// TOML reads a JSON string as the same text.
+/// Quotes a text for TOML, which reads a JSON string as the same text.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -1,4 +1,4 @@
-//! The proof that this Codex's sandbox holds on this machine, asked for once for each program that is Codex.
+//! Proof that this Codex's sandbox holds on this machine, required once for each Codex program.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
@@ -15,9 +15,10 @@ use super::temporary;
 use crate::process::{Event, Exit, Source, Streams, capture};
 use crate::shim::protocol::Command;
 
-/// For a sandbox that takes 0.2 s to start; a cold disk takes longer to read Codex.
+/// Timeout for a sandbox that takes 0.2 s to start; reading Codex from a cold disk takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Tries what a job must and must not be able to do. The shim in the sandbox has looked at the mounts before.
+/// Script that tries what a job must and must not be able to do. The shim in the sandbox has verified the mounts
+/// before.
 const SCRIPT: &str = r#"
 echo x >written || { echo "the workspace can't be written"; exit 1; }
 if ls hidden || cat hidden/file || echo x >hidden/new || rm -rf hidden || mv hidden moved; then
@@ -29,14 +30,14 @@ if [ "$(tr '\0' '\n' </proc/$1/cmdline 2>/dev/null | head -n 1)" = "$2" ]; then
 fi
 if echo x >"$3"; then echo "$3 can be written"; exit 1; fi 2>/dev/null
 "#;
-/// Advice for the person.
+/// Advice for the user.
 const WAY_ON: &str = "allow unprivileged user namespaces or update Codex, or set [codex] sandbox = \"off\" in relay.toml \
                       and approve it with relay up";
 
-/// A program by its file.
+/// Identity of a program's file.
 type Program = (PathBuf, u64, u64, i64, i64, u64);
 
-/// The Codex programs whose sandbox was seen to hold.
+/// Codex programs whose sandbox was proven to hold.
 #[derive(Debug, Default)]
 pub(crate) struct Proven {
     known: Mutex<HashSet<Program>>,
@@ -76,7 +77,7 @@ async fn attempt(ground: &Ground) -> Result<(), String> {
     DirBuilder::new().recursive(true).mode(0o700).create(&hidden).map_err(broken)?;
     fs::write(hidden.join("file"), "hidden").map_err(broken)?;
     let mut ground = ground.clone();
-    // The state folder is hidden from jobs; this once a part of it is the workspace.
+    // The state directory is hidden from jobs; only here a part of it is the workspace.
     ground.hidden = vec![hidden];
     temporary::USUAL.clone_into(&mut ground.temporary);
     let folder = Folder::open(&workspace.to_string_lossy(), &[])?;

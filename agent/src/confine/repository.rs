@@ -1,7 +1,7 @@
-//! The folders of the git repository that a workspace belongs to, found without git: its own `.git`, the one around it, or
-//! those of a linked worktree or a submodule.
+//! Folders of the git repository that a workspace belongs to, found without git: its own `.git`, the one around it,
+//! or those of a linked worktree or a submodule.
 //!
-//! All of it may be written by an earlier worker, so it is read as data, and a folder elsewhere counts only if it lies
+//! All of it may be written by an earlier worker, so it is read as data, and a folder elsewhere counts only if it is
 //! where jobs may work and names this workspace itself.
 
 use std::fs::File;
@@ -9,19 +9,21 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Names in a repository's folder from which git takes settings, and programs to run; `commondir` leads to another one's.
+/// Names in a repository's folder from which git takes settings and programs to run; `commondir` leads to those of
+/// another one.
 const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 /// Names in the folder of a linked worktree that do the same, or lead to the repository's.
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
-/// Submodules, and linked worktrees, whose settings are named one by one: whole profiles have to fit into an argument. Of
-/// more, the folders are read-only as a whole.
+/// Most submodules, and most linked worktrees, whose settings are named one by one: a whole profile has to fit into
+/// an argument. The folders of any further ones are read-only as a whole.
 const MOST_PARTS: usize = 32;
-/// Deepest submodule that is looked for.
+/// Deepest level of submodules that is searched.
 const MAX_DEPTH: usize = 8;
 /// Most bytes of a file that names a folder.
 const MAX_LINE: u64 = 4096;
 
-/// Folders outside of the workspace's own that git writes to; empty where it is no repository or has all of its own.
+/// Returns the folders outside of the workspace that git writes to; empty if it is no repository or has all of them
+/// inside.
 pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
     let below_roots = |path: &Path| roots.iter().any(|root| path.starts_with(root));
     for folder in workspace.ancestors() {
@@ -42,8 +44,8 @@ pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// Paths in a repository's folder from which git takes programs to run, those of its submodules and linked worktrees
-/// included. `own` are folders of which everything else stays writable.
+/// Returns the paths in a repository's folder from which git takes programs to run, including those of its submodules
+/// and linked worktrees. `own` are folders of which everything else stays writable.
 pub(crate) fn settings(git: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = Vec::from(SETTINGS.map(|name| git.join(name)));
     for folder in parts(&git.join("worktrees"), own, &mut paths) {
@@ -73,7 +75,7 @@ fn modules(folder: &Path, own: &[PathBuf], depth: usize, paths: &mut Vec<PathBuf
     }
 }
 
-/// Folders in a folder whose settings are named one by one; the others go to `paths` as they are.
+/// Returns the folders in `folder` whose settings are named one by one; the others are added to `paths` whole.
 fn parts(folder: &Path, own: &[PathBuf], paths: &mut Vec<PathBuf>) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -83,12 +85,12 @@ fn parts(folder: &Path, own: &[PathBuf], paths: &mut Vec<PathBuf>) -> Vec<PathBu
     found
 }
 
-/// True if git would see a repository there.
+/// Returns true if git would find a repository there.
 pub(crate) fn is_inside(workspace: &Path) -> bool {
     workspace.ancestors().any(|folder| folder.join(".git").symlink_metadata().is_ok())
 }
 
-/// Folder that a file `.git` leads to.
+/// Returns the folder that a file `.git` leads to.
 fn linked(folder: &Path, file: &Path) -> Vec<PathBuf> {
     let Some(target) = read_line(file).and_then(|line| Some(line.strip_prefix("gitdir:")?.trim().to_owned()))
     else {
@@ -102,14 +104,14 @@ fn linked(folder: &Path, file: &Path) -> Vec<PathBuf> {
         let own = named.is_some_and(|named| named == file) && git.starts_with(common.join("worktrees"));
         return if own { vec![git, common] } else { Vec::new() };
     }
-    // A submodule: its folder lies in the repository around it.
+    // A submodule: its folder is in the repository around it.
     let around = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
     let mut around = around.filter(|git| git.is_dir());
     let own = around.any(|around| git.starts_with(around.join("modules")));
     if own { vec![git] } else { Vec::new() }
 }
 
-/// The first line of a small regular file.
+/// Returns the first line of a small regular file.
 fn read_line(path: &Path) -> Option<String> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;

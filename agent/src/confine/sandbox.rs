@@ -1,4 +1,5 @@
-//! One job's sandbox: how each of its commands is started in Codex's own, and which profile Codex gets for itself.
+//! Sandbox of one job: the start of each of its commands in Codex's own sandbox, and the profile that Codex gets for
+//! itself.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,35 +18,36 @@ use super::{repository, temporary};
 use crate::environment::Variables;
 use crate::shim::protocol::{Command, Confine};
 
-/// The profile's name in Codex's configuration.
+/// Name of the profile in Codex's configuration.
 const NAME: &str = "relay";
 /// Names in a project's root from which programs outside of the sandbox take settings and commands.
 const SETTINGS: [&str; 5] = [".codex", ".agents", ".claude", ".mcp.json", ".vscode"];
-/// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. A job's own are not among them.
+/// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. A job's own are not
+/// among them.
 const LAUNCHER: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
 
 /// Settings shared by all sandboxes of an agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Ground {
-    /// Codex's program, as it was found.
+    /// Path of Codex's program, as it was found.
     pub(crate) codex: String,
-    /// The environment of its launcher.
+    /// Environment of its launcher.
     pub(crate) env: Variables,
     /// Paths that no job may see.
     pub(crate) hidden: Vec<PathBuf>,
     /// Folders that the sandbox's own programs take settings or programs from.
     pub(crate) kept: Vec<PathBuf>,
-    /// What has to be seen of them all the same.
+    /// Parts of hidden folders that have to be visible all the same.
     pub(crate) helpers: Helpers,
-    /// Roots of projects whose settings jobs may read only.
+    /// Roots of projects whose settings jobs may only read.
     pub(crate) projects: Vec<PathBuf>,
     /// Folders that jobs may work in.
     pub(crate) roots: Vec<String>,
-    /// The folder for temporary files that jobs may write.
+    /// Folder for temporary files that jobs may write.
     pub(crate) temporary: String,
-    /// The agent's state folder.
+    /// State directory of the agent.
     pub(crate) state: PathBuf,
-    /// The caches of package managers.
+    /// Caches of package managers.
     pub(crate) caches: Caches,
 }
 
@@ -54,9 +56,9 @@ pub(crate) struct Ground {
 pub(crate) struct Sandboxed {
     argv: Vec<String>,
     env: Variables,
-    /// Around shell commands.
+    /// Properties of the sandbox around shell commands.
     shell: Cage,
-    /// Around those of Codex's model.
+    /// Profile of the commands of Codex's model.
     model: Profile,
     caches: Caches,
     temporary: String,
@@ -64,16 +66,16 @@ pub(crate) struct Sandboxed {
 }
 
 impl Ground {
-    /// The environment of the launcher, out of the workers'.
+    /// Returns the environment of the launcher, out of the workers'.
     pub(crate) fn launcher_env(workers: &Variables) -> Variables {
         let known = workers.iter().filter(|(name, _)| LAUNCHER.contains(&name.as_str()));
         known.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// A job's sandbox in this folder.
+    /// Returns the sandbox of a job in this folder.
     ///
     /// # Errors
-    /// One line that says why there can't be one.
+    /// One line with the reason why there can't be one.
     pub(crate) fn sandbox(&self, folder: &Folder) -> Result<Sandboxed, String> {
         let workspace = folder.path();
         if workspace.chars().any(char::is_control) {
@@ -88,7 +90,7 @@ impl Ground {
             ));
         }
         let repository = repository::folders(Path::new(workspace), &self.roots);
-        // A folder that is not a repository yet may become one, with whatever that brings along.
+        // A folder that is not a repository yet may become one, with everything that this brings along.
         let fresh = !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
         let mut model = self.profile(workspace, &repository, false)?;
         self.helpers.give_aliases(&mut model)?;
@@ -130,8 +132,8 @@ impl Ground {
         Ok(profile)
     }
 
-    /// What a session in the project has to leave alone, and a job of that session, too. A name that is missing can't be
-    /// made either, but a repository can. `own` are the git folders of the workspace.
+    /// Returns the settings that a session in the project must not change, and neither may a job of that session. A
+    /// missing name can't be created either, but a repository can. `own` are the git folders of the workspace.
     fn settings(&self, own: &[PathBuf]) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for project in &self.projects {
@@ -146,7 +148,7 @@ impl Ground {
         paths
     }
 
-    /// The launcher with a shim as its program. It takes no settings from the workspace: it never goes there.
+    /// Returns the launcher with a shim as its program. It takes no settings from the workspace: it never goes there.
     fn argv(&self, profile: &Profile, own: &str) -> Vec<String> {
         let mut argv: Vec<String> = [&self.codex, "sandbox", "-P", NAME].map(str::to_owned).into();
         argv.extend(settings(profile));
@@ -165,12 +167,12 @@ impl Sandboxed {
         }));
     }
 
-    /// Settings that were replaced while the job ran, so that it could write them.
+    /// Returns the settings that were replaced while the job ran, so that it could write them.
     pub(crate) fn replaced(&self) -> Vec<&Path> {
         self.covers.replaced()
     }
 
-    /// Leads a command's tools to what they can write.
+    /// Points a command's tools at paths that they can write.
     pub(crate) fn lead(&self, env: &mut Variables, spec: &JobSpec) {
         self.caches.lead(env, &spec.env);
         if env.contains_key("TMPDIR") && !spec.env.contains_key("TMPDIR") {
@@ -178,8 +180,8 @@ impl Sandboxed {
         }
     }
 
-    /// Arguments that give `codex exec` the same sandbox for what its model runs, and nothing of the workspace's own
-    /// settings: those name programs that Codex starts outside of it.
+    /// Returns the arguments that give `codex exec` the same sandbox for its model's commands, without the
+    /// workspace's own settings: those name programs that Codex starts outside of it.
     pub(crate) fn codex_arguments(&self) -> Vec<String> {
         let workspace = &self.shell.workspace.0;
         let mut words = vec!["-c".to_owned(), format!("default_permissions={}", quoted(NAME))];
@@ -192,7 +194,7 @@ impl Sandboxed {
     }
 }
 
-/// A path that can be named in a profile. One that can't would not be hidden.
+/// Returns a path as text that a profile can name. A path that can't be named would not be hidden.
 fn plain(path: &Path) -> Result<&str, String> {
     path.to_str().filter(|path| !path.chars().any(char::is_control)).ok_or_else(|| {
         format!(

@@ -1,8 +1,8 @@
 //! Sockets of programs outside of a sandbox that start programs for any client: container engines, the user's
 //! session, terminals. A read-only file system does not prevent a connection.
 //!
-//! What stays open: an abstract socket (it has no file), a socket that a program makes after the job has started, and one
-//! that was moved or linked to a folder that is not looked through here.
+//! Not covered: an abstract socket (it has no file), a socket that a program creates after the job has started, and
+//! one that was moved or linked to a folder that is not searched here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::listeners::{self, Listener};
 use crate::environment::Variables;
 
-/// Where the usual services keep them.
+/// Paths of the usual services.
 const SERVICES: [&str; 16] = [
     "/run/docker.sock",
     "/var/run/docker.sock",
@@ -33,20 +33,20 @@ const SERVICES: [&str; 16] = [
     "/tmp/.X11-unix",
     "/tmp/.ICE-unix",
 ];
-/// The same below a home.
+/// Paths of the usual services below a home.
 const HOME_SERVICES: [&str; 2] = [".docker/run", ".docker/desktop"];
-/// Addresses of container engines.
+/// Variables with the addresses of container engines.
 const ENGINES: [&str; 2] = ["DOCKER_HOST", "CONTAINER_HOST"];
-/// Most further ones that are hidden one by one: each is a mount in every sandbox, and a part of an argument that the kernel
-/// takes up to 128 KiB of.
+/// Most further sockets that are hidden one by one: each is a mount in every sandbox, and a part of an argument, for
+/// which the kernel's limit is 128 KiB.
 const MOST: usize = 400;
-/// Most entries of one folder, and most processes, that are looked at for a socket that is not where it was bound.
+/// Most entries of one folder, and most processes, that are searched for a socket that is not where it was bound.
 const LOOKS: usize = 10_000;
 
-/// Those that are there. `env` is the environment of the person.
+/// Returns the existing sockets of such programs. `env` is the environment of the user.
 ///
 /// # Errors
-/// One line that says what to do if there are more than can be hidden.
+/// One line with advice if there are more than can be hidden.
 pub(super) fn doors(env: &Variables) -> Result<Vec<PathBuf>, String> {
     let user = rustix::process::geteuid().as_raw();
     let mut doors: Vec<PathBuf> = SERVICES.map(PathBuf::from).into();
@@ -85,14 +85,14 @@ fn check_number(number: usize) -> Result<(), String> {
     ))
 }
 
-/// The files of these sockets that this process could connect to.
+/// Returns the files of these sockets that this process could connect to.
 fn found(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let (mut lost, mut relative) = (Vec::new(), Vec::new());
     for listener in listeners {
         let meta = listener.path.symlink_metadata().ok().filter(|_| listener.path.is_absolute());
         let here = meta.as_ref().is_some_and(|meta| meta.file_type().is_socket());
-        // Also by its name alone: some file systems give a file two numbers.
+        // Also by its name alone: some file systems give a file two inodes.
         if here {
             found.insert(listener.path.clone());
         }
@@ -111,12 +111,12 @@ fn found(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     if !lost.is_empty() {
         found.extend(by_file(&lost, env));
     }
-    // Who may write a socket's file may connect to it, whoever owns it.
+    // Write permission on a socket's file allows a connection, whoever its owner.
     found.retain(|path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok());
     found
 }
 
-/// Sockets with a relative name, in the folders that processes work in now.
+/// Returns sockets with a relative name, in the current working directories of all processes.
 fn by_working_folder(relative: &[&Listener]) -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().take(LOOKS);
     let folders: BTreeSet<PathBuf> =
@@ -130,7 +130,7 @@ fn by_working_folder(relative: &[&Listener]) -> Vec<PathBuf> {
     places.filter_map(at).collect()
 }
 
-/// Sockets that were moved or linked, in the folders where sockets usually are.
+/// Returns sockets that were moved or linked, in the folders where sockets usually are.
 fn by_file(lost: &[&Listener], env: &Variables) -> Vec<PathBuf> {
     let files: BTreeSet<u32> = lost.iter().filter_map(|listener| listener.file).collect();
     let own = lost.iter().filter_map(|listener| listener.path.parent()).filter(|folder| folder.is_absolute());

@@ -1,14 +1,14 @@
-//! The folder for temporary files that jobs may write, beside `/tmp`.
+//! Folder for temporary files that jobs may write, beside `/tmp`.
 
 use std::path::{Path, PathBuf};
 
-/// The one that every job has.
+/// Folder for temporary files of every job.
 pub(crate) const USUAL: &str = "/tmp";
 /// Folders whose children are homes.
 const HOMES: [&str; 2] = ["/home", "/Users"];
 
-/// The person's own, if it holds nothing but temporary files: a `TMPDIR` that is or contains one of `others` (homes, the
-/// project, hidden folders) would open all of it to jobs.
+/// Returns the user's own temporary folder, if it holds nothing but temporary files: a `TMPDIR` that is or contains
+/// one of `others` (homes, the project, hidden folders) would open all of it to jobs.
 pub(crate) fn choose(wanted: Option<&str>, others: &[PathBuf]) -> String {
     let wanted = wanted.map(Path::new).filter(|folder| folder.is_absolute());
     let real = wanted.and_then(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir());
