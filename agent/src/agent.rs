@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Running ──signal──► Stopping (jobs get up to 5 s) ──idle──► Delivering (up to 2 s) ──► exit 0
-//!                          └── second signal: everything is killed at once ──┘
+//!                          └── second signal: all jobs are killed at once ──┘
 //! ```
 
 use std::io;

@@ -25,7 +25,7 @@ pub(crate) struct Config {
     pub(crate) url: String,
     /// The relay's certificate (PEM): the only one that the agent accepts.
     pub(crate) certificate: String,
-    /// Token that proves to be this platform's agent.
+    /// Token that authenticates this platform's agent.
     pub(crate) token: String,
     /// Number of slots: jobs that run at once.
     #[serde(default = "max_jobs")]

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Spawned ──► Output* ──► Exited ──► Output* ──► Ended          a command that ran
-//!  SpawnFailed                                                    one that never did
-//!  … ──► Lost                                                     its shim was killed
+//!  SpawnFailed                                                    a command that never ran
+//!  … ──► Lost                                                     a command whose shim was killed
 //! ```
 //!
 //! A command has ended when its leader has exited *and* its pipes are at their end or [`DRAIN`] has passed. Then the
@@ -248,7 +248,7 @@ impl Process {
         self.held = held;
     }
 
-    /// Queues a request behind those that the shim has not taken yet. If the shim is gone, `next` finds out.
+    /// Queues a request behind those that the shim has not read yet. If the shim is gone, `next` reports it.
     fn request(&mut self, request: &Request) {
         if let Ok(bytes) = encode(request) {
             self.outbox.extend_from_slice(&bytes);
@@ -257,7 +257,7 @@ impl Process {
     }
 
     /// Writes as much of the queue as the shim's socket takes: a command may be larger than the socket's buffer, and
-    /// fill it for the requests behind it.
+    /// fill it for the requests after it.
     fn post(&mut self) {
         match self.requests.try_write(&self.outbox) {
             Ok(written) if written < self.outbox.len() => drop(self.outbox.drain(..written)),

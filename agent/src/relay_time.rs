@@ -1,8 +1,8 @@
 //! Relay's time, as the agent derives it.
 //!
 //! ```text
-//!  agent starts: the own wall clock ──welcome──► the relay's time ──welcome──► …
-//!                                                     └── a job is taken: it keeps this scale to its end
+//!  agent starts: its own wall clock ──welcome──► the relay's time ──welcome──► …
+//!                                                     └── a job is accepted: it keeps this scale to its end
 //! ```
 //!
 //! Clocks of two machines differ, and clocks are set while jobs run. Events of one job are stamped on one scale that

@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_secs(60);
 /// Most answers that are remembered, one for each program that jobs name.
 const MOST: usize = 64;
 
-/// Most of Codex's configuration that is read, in bytes: the wanted key is near its top.
+/// Most of Codex's configuration that is read, in bytes: the key that is searched for is near its top.
 const MAX_CONFIG: u64 = 256 * 1024;
 
 const INSTALL: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";

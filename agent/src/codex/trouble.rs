@@ -1,8 +1,8 @@
 //! Codex's messages about its model server, each as one line that a user can act on. Pure.
 //!
 //! ```text
-//!  "Reconnecting... 3/5 (WORDS)"                 ─► Retry    a notice: nothing is decided
-//!  "Reconnecting... waiting for network (WORDS)" ─► Network  the same, and Codex will never give up
+//!  "Reconnecting... 3/5 (WORDS)"                 ─► Retry    a notice, which decides nothing
+//!  "Reconnecting... waiting for network (WORDS)" ─► Network  a notice; Codex will never give up
 //!  "WORDS"                                       ─► the end of the turn
 //! ```
 //!
@@ -38,7 +38,7 @@ pub(crate) struct Trouble {
     pub(crate) retry: Option<Retry>,
     /// Codex's own words, shortened.
     words: String,
-    /// Meaning and advice; `None` where the words have to do alone.
+    /// Meaning and advice; `None` if only the words are shown.
     advice: Option<(FailureKind, String)>,
 }
 

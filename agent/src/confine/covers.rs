@@ -75,7 +75,7 @@ impl Covers {
     }
 
     /// Returns the paths where there is another file now. A sandbox covers the file that existed when it was made, so
-    /// jobs could write there since. A path that is gone, as with a removed worktree, is of no use to git.
+    /// jobs could write there since. From a path that is gone, as with a removed worktree, git takes nothing.
     pub(crate) fn replaced(&self) -> Vec<&Path> {
         let is_other = |path: &Path, seen| Identity::of(path).is_some_and(|now| Some(&now) != seen);
         let replaced = self.seen.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));

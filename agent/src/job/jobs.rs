@@ -414,7 +414,7 @@ impl Jobs {
         }
     }
 
-    /// Ends a run if it is active, and forgets it: the relay wants nothing more of it.
+    /// Ends a run if it is active, and removes it: the relay needs nothing more of it.
     pub(crate) fn abandon(&self, run: &RunId) {
         if let Some(sender) = self.state().running.get(run) {
             tracing::warn!("{run} is over for the relay: it is ended");

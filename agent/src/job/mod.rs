@@ -3,7 +3,7 @@
 //! ```text
 //!  accepted ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► changes ──► cleanup ──► finished
 //!                  │                  │           │
-//!                  └── fails, over a limit, cancelled: stopping, the ladder ──► cleanup ──► finished
+//!                  └── failed, past a deadline, cancelled: escalation ──► cleanup ──► finished
 //! ```
 //!
 //! * [`jobs`]: admission of jobs, and the table of those that run.

@@ -1,10 +1,10 @@
 //! Jobs of an earlier agent process.
 //!
 //! ```text
-//!  cut off ──its shim is gone──► quiet ──first welcome──► ended: with the container's fate, else as agent_lost
+//!  cut off ──its shim is gone──► silent ──first welcome──► ended: with the container's exit cause, else as agent_lost
 //! ```
 //!
-//! An agent can't know why its last process ended; the relay may have seen it. So the end waits for the first
+//! An agent can't determine why its last process ended; the relay may have seen it. So the end waits for the first
 //! welcome, and the events spooled before are delivered as usual. Without a welcome nothing could be delivered
 //! anyway.
 

@@ -1,13 +1,13 @@
 //! Masking of secrets by value, in everything that leaves a job. Pure.
 //!
 //! ```text
-//!  (name, value) ─► secrets: which values, and which of their parts (parts)
+//!  (name, value) ─► secrets: values and their secret parts (parts)
 //!                     │
-//!                     ├─► beginnings: the first bytes in each encoding ─► index: where they are in a text ─► masker:
-//!                     └────────────────────────────────────────────────► compare (spelling, colour): whether the rest follows ─► `***NAME***`
-//!                                                                                  │
-//!                            output in pieces ─► stream ◄──────────────────────────┤
-//!                            events           ─► events ◄──────────────────────────┘
+//!                     ├─► beginnings: first bytes in each encoding ─► index: their places in a text ─► masker:
+//!                     └────────────────────► compare (spelling, colour): match of the rest ─► `***NAME***`
+//!                                                                                                 │
+//!                            output in pieces ─► stream ◄─────────────────────────────────────────┤
+//!                            events           ─► events ◄─────────────────────────────────────────┘
 //! ```
 //!
 //! A value is found

@@ -1,9 +1,9 @@
 //! Live process tree: the processes below the agent, their resource usage, and what they wait for.
 //!
 //! ```text
-//!  subscribe ──► thread "observer": look ──► snapshot ──► every subscription
-//!                  ▲       │ /proc (stat, io, cmdline, environ), sockets where asked for
-//!                  └─ wait ┘ 250 ms … 2 s, by what a look costs; over with the last subscription
+//!  subscribe ──► thread "observer": scan ──► snapshot ──► every subscription
+//!                  ▲       │ /proc (stat, io, cmdline, environ), sockets on request
+//!                  └─ wait ┘ 250 ms … 2 s, by the cost of a scan; ends with the last subscription
 //! ```
 //!
 //! `/proc` is read directly. The sysinfo crate has neither the CPU time of waited-for children nor the bytes read and

@@ -3,7 +3,7 @@
 //! ```text
 //!  push ──► waiting ──flush──► newest segment ──1 MiB──► older segments ──ack──► deleted
 //!              │ the disk is full: up to Sizes::waiting, then the worker has to wait
-//!              └──last flush──► the room that was reserved when the run was made
+//!              └──last flush──► the space that was reserved when the run was created
 //! ```
 //!
 //! In memory a segment is one [`Span`], so a run of a million events takes as little as one of ten. On disk a run

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! spool/NAME.N.EPOCH/spec.json       the job, as it was started
-//!                    events.000001   a segment: a header, then a record an event; deleted once it is acknowledged
-//!                    output          the log from its first byte; what is acknowledged is punched out of the file
-//! spool/NAME.N.EPOCH.corrupt-1       a segment that was damaged, for whoever wants to look
+//!                    events.000001   a segment: a header, then one record per event; deleted once acknowledged
+//!                    output          the log from its first byte; acknowledged parts are punched out of the file
+//! spool/NAME.N.EPOCH.corrupt-1       a damaged segment, kept for inspection
 //! ```
 //!
 //! Supervisors append, the uplink reads and acknowledges: they meet only here. Data is written to disk first, then
 //! the uplink is woken. A run's folder is deleted once its last event and all its output are acknowledged, or the
-//! relay wants nothing more of it.
+//! relay needs nothing more of it.
 //!
 //! * [`store`]: the folder of all runs.
 //! * [`run`]: one run; [`run_id`]: its id.

@@ -38,7 +38,7 @@ impl EventLog {
         (self.first() - 1).saturating_sub(durable)
     }
 
-    /// Continues the run for a relay that holds `durable` events of it and wants more.
+    /// Continues the run for a relay that holds `durable` events of it and expects more.
     ///
     /// The relay can hold more than the file, because a machine that lost power lost what was not on its disk. Then
     /// the events that this process has added since, and the end of the run in any case, get the sequences after

@@ -1,7 +1,7 @@
 //! Record of a segment. Pure.
 //!
 //! ```text
-//! length u32 LE │ CRC-32C u32 LE │ sequence u64 LE │ event, as the wire carries it
+//! length u32 LE │ CRC-32C u32 LE │ sequence u64 LE │ event, encoded as on the wire
 //! ```
 //!
 //! The checksum covers everything but itself, and begins with its segment's salt: neither bytes that a worker got

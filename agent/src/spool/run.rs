@@ -363,7 +363,7 @@ impl JobSpool {
         self.files().output.ack(offset, self.time.monotonic());
     }
 
-    /// Continues the run for a relay that wants more of it and holds `durable` events: new events get sequences after
+    /// Continues the run for a relay that expects more of it and holds `durable` events: new events get sequences after
     /// those, and the run gets its end.
     pub(crate) fn continue_after(&self, durable: u64) {
         let mut files = self.files();

@@ -62,7 +62,7 @@ fn a_relay_that_holds_another_end_than_ours_gets_ours_behind_it() {
     run.append(finished());
     run.continue_after(3);
     assert_eq!(run.last_seq(), 4);
-    // The relay reports that it holds 4 events and wants more: its fourth is not in this spool.
+    // The relay reports that it holds 4 events and expects more: its fourth is not in this spool.
     run.continue_after(4);
     assert_eq!((run.last_seq(), bodies(&run, 5)), (5, vec![finished()]));
 }

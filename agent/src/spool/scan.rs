@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! header │ record … record │                     Rest::Nothing
-//! header │ record … record │ half, zeroes, junk   Rest::Torn      a write that a crash cut off: it is cut
-//! header │ record … record │ junk │ record …      Rest::Damaged   nothing that a crash does: it is told
+//! header │ record … record │ half, zeroes, junk   Rest::Torn      a write that a crash interrupted: it is cut off
+//! header │ record … record │ junk │ record …      Rest::Damaged   no effect of a crash: it is reported
 //! ```
 
 use super::header::Header;

@@ -71,7 +71,7 @@ impl Flow {
     }
 
     /// Returns the data to send next: events before output, but the run's last event after all of its output, because
-    /// the relay wants nothing more of a run that is over.
+    /// the relay needs nothing more of a run that is over.
     pub(super) fn next(&self, extent: Extent) -> Option<Piece> {
         let output_waits = self.output_sent < extent.output;
         let last = extent.last_seq - u64::from(extent.finished && output_waits && extent.last_seq > 0);

@@ -25,7 +25,7 @@ pub(super) struct Session<'a> {
     /// Run that was sent last: the next one is tried first, so that none keeps the others waiting.
     turn: Option<RunId>,
     replies: VecDeque<AgentFrame>,
-    /// Starts of jobs in progress. They are dropped with the connection: the relay asks again.
+    /// Starts of jobs in progress. They are dropped with the connection: the relay repeats them.
     starts: JoinSet<AgentFrame>,
 }
 

@@ -158,7 +158,7 @@ impl AgentSide {
         self.spool.get(&RunId { job: job.clone(), epoch })
     }
 
-    /// Appends an event of the worker. Ignored for a run that the relay wants nothing more of.
+    /// Appends an event of the worker. Ignored for a run that the relay needs nothing more of.
     pub fn append(&self, job: &JobId, epoch: u32, body: EventBody) {
         if let Some(run) = self.run(job, epoch) {
             run.append(body);
