@@ -8,7 +8,7 @@
 //! TIME TRACE tungstenite::protocol: Received message {"type":"response.output_text.delta",…    over a WebSocket
 //! ```
 //!
-//! These lines are not a documented interface. Without them the model's clock runs as if none were expected. They
+//! These lines are not a documented interface. Without them the model's deadline runs as if none were expected. They
 //! contain the model's text (and over a WebSocket each request), so none of them is kept anywhere.
 
 use super::lines::Line;

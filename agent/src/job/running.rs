@@ -15,7 +15,7 @@ use crate::process::{Exit, Process};
 /// Reason that the job is being ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It was cancelled.
+    /// Cancelled on request.
     Cancelled,
     /// The agent has to stop.
     Stopped,

@@ -119,7 +119,7 @@ impl Reader {
     /// Reads events like [`read`](Self::read), from a segment that is not written to any more.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read), or the file can't be opened.
+    /// Same as [`read`](Self::read), or the file can't be opened.
     pub(super) fn read_older(
         &mut self,
         dir: &Path,

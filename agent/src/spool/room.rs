@@ -22,7 +22,7 @@ pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
 /// Reserves space in a file whose length counts. If the file system can't reserve space, none is reserved.
 ///
 /// # Errors
-/// Those of [`reserve`].
+/// Same as [`reserve`].
 pub(super) fn take(file: &File, from: u64, to: u64) -> io::Result<()> {
     keeps(file, from, to).map(|_| ())
 }

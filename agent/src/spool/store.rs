@@ -39,7 +39,7 @@ impl Spool {
     /// Opens the spool like [`open`](Self::open), on a machine that has these clocks.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
+    /// Same as [`open`](Self::open).
     pub(crate) fn open_on(state: &Path, machine: Machine) -> io::Result<Self> {
         // Events are stored as on the wire: those of another protocol version would be misread.
         let root = state.join(format!("spool.v{PROTOCOL}"));
