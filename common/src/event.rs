@@ -41,7 +41,7 @@ pub enum EventBody {
         /// The workspace's own copy of the log, as a path relative to the workspace.
         workspace_log: Option<String>,
     },
-    /// A command of the job was started; emitted once for each setup command, the worker and each check.
+    /// A command of the job is up and running; emitted once for each setup command, the worker and each check.
     Started {
         /// Process id, as the agent sees it.
         pid: u32,
@@ -133,7 +133,7 @@ pub enum EventBody {
     Finished {
         /// End state of the job.
         state: FinalState,
-        /// Reason of the failure.
+        /// Reason for the failure.
         error: Option<JobError>,
         /// Exit code of the worker.
         exit_code: Option<i32>,
@@ -274,7 +274,7 @@ pub struct JobError {
 pub enum FailureKind {
     /// A command could not be started.
     SpawnFailed,
-    /// The worker did not start within its limit.
+    /// The worker showed no activity within its start limit.
     StartTimeout,
     /// A step exceeded its limit.
     StepTimeout,

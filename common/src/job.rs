@@ -29,7 +29,7 @@ pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
-    /// Start of the command, until its first output.
+    /// Start of a command, until its first activity.
     Start,
     /// Wait for the model.
     Model,

@@ -16,7 +16,7 @@
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
-//!   * [`bounded`]: lists with a maximum length.
+//! * [`bounded`]: lists with a maximum length.
 //! * [`codex_args`], [`env_policy`]: arguments and variables that can bypass Codex's sandbox.
 //!
 //! Nothing in this crate does I/O or reads a clock.

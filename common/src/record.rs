@@ -37,7 +37,7 @@ pub const MAX_STEPS: usize = 50;
 pub enum State {
     /// Waiting for an agent.
     Queued,
-    /// Accepted by an agent; no command has started yet.
+    /// Accepted by an agent; no command has shown activity yet.
     Starting,
     /// Running its setup commands, worker or checks.
     Running,
@@ -168,7 +168,7 @@ pub struct JobRecord {
     pub warnings: Warnings,
     /// Closing text, at most 12 lines.
     pub summary: Option<String>,
-    /// Reason of the failure.
+    /// Reason for the failure.
     pub error: Option<JobError>,
     /// Exit code of the worker.
     pub exit_code: Option<i32>,

@@ -58,7 +58,7 @@ fn headline(record: &JobRecord) -> String {
     line
 }
 
-/// Returns the reason of a failure. The output of a check or setup command, which the message has on one line, gets
+/// Returns the reason for a failure. The output of a check or setup command, which the message has on one line, gets
 /// lines of its own.
 fn reason(error: &JobError) -> Vec<String> {
     let kind = serde_json::to_value(error.kind).ok();

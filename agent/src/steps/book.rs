@@ -299,7 +299,7 @@ impl Steps {
         let part = self.is_part(at);
         let step = &mut self.open[at];
         let n = step.n;
-        // The job can't go on without a command of its own.
+        // The job can't go on without one of its own commands.
         let action = if part || action == Action::Warn { action } else { Action::Fail };
         match (action, step.tree.root()) {
             (Action::Warn, _) => vec![Due::Event(EventBody::Stalled { n, evidence: verdict.seen })],

@@ -10,7 +10,7 @@
 //! * [`rules`]: classification of command lines and processes. * [`open`]: an active step.
 //! * [`book`]: the steps of the job and their deadlines. * [`tracker`]: steps derived from Codex's events.
 //! * [`loops`]: detection of workers that repeat failing commands. * [`notices`]: deduplication of Codex's warnings.
-//!   * [`silence`]: evidence about a model that sends nothing.
+//! * [`silence`]: evidence about a model that sends nothing.
 //! * [`join`]: steps derived from processes. * [`meter`]: resource usage of processes. * [`stall`]: progress detection.
 //! * [`evidence`]: a description of what the processes were doing. [`verdict`]: the reason why a step timed out.
 //!

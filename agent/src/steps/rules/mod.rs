@@ -11,7 +11,7 @@
 //! * [`table`]: the built-in rules, as data only. [`lookup`]: the search in them.
 //! * [`split`]: the parts and words of a command line; [`nesting`]: the search for closing brackets. * [`programs`]:
 //!   shells, wrappers, filters and commands that do no work. * [`interpreter`]: the program that an interpreter runs.
-//!   * [`title`]: short titles, secrets masked.
+//! * [`title`]: short titles, secrets masked.
 
 mod argv;
 mod interpreter;
