@@ -85,7 +85,7 @@ const PREFIXES: [&str; 19] = [
 /// Forbidden suffixes of names, in upper case.
 const SUFFIXES: [&str; 3] = ["_BASE_URL", "_PROXY", "_CA_BUNDLE"];
 
-/// Exceptions: harmless names that match a forbidden prefix or suffix, in upper case.
+/// Exceptions: harmless names that match a forbidden prefix, in upper case.
 const HARMLESS: [&str; 2] = ["NODE_ENV", "NODE_AUTH_TOKEN"];
 
 /// Returns true for a variable that affects programs outside of the job's sandbox.

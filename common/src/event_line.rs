@@ -31,7 +31,7 @@ pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// Length of the checksum field `,"crc":"xxxxxxxx"}`, in bytes.
 const CRC_FIELD: usize = 18;
-/// Separator between a line's place in the registry and its content, which begins here.
+/// Beginning of a line's content, which follows the line's place in the registry.
 const CONTENT: &[u8] = b",\"at\":\"";
 /// Initial capacity for a line, in bytes; most lines are shorter.
 const USUAL_LINE: usize = 384;

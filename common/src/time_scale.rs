@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_other_machine_decides_unless_the_own_clock_agrees_with_it() {
-        // What the other said, when it was asked and heard, the own wall clock then; what the scale says when it was heard.
+        // Reported time, readings when asked and heard, local wall clock; expected time of the scale when heard.
         let table = [
             ("both agree", 0, (10, 10), 0, 0),
             ("the own clock is 1 h behind", 0, (10, 10), -3600, 0),

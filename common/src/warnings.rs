@@ -12,7 +12,7 @@ pub const MAX_KEPT: usize = 5;
 /// Maximum length of a kept text, in bytes: some lines of a terminal. The event log has the whole text.
 const MAX_TEXT: usize = 500;
 
-/// Prefix of the warning that Codex waits for the network, which has no limit of its own.
+/// Prefix of the warning that Codex waits for the network; this wait has no limit of its own.
 pub const WAITS_FOR_NETWORK: &str = "codex waits for the network";
 /// Prefix of the warning that the relay was stopped.
 pub const RELAY_SLEPT: &str = "the relay did not run for ";

@@ -6,7 +6,7 @@
 //! ```text
 //! agent                                   relay
 //!   │ Hello ─────────────────────────────►  │  within HELLO_TIMEOUT of the upgrade
-//!    │ ◄───────────────────────────── Welcome│  or a close frame with the reason
+//!   │ ◄───────────────────────────── Welcome│  or a close frame with the reason
 //!   │ ◄─────────────────────────────── Start│
 //!   │ Accepted │ Refused ────────────────►  │
 //!   │ Events, Output ────────────────────►  │  in order per job and epoch, from durable + 1

@@ -19,7 +19,7 @@ pub fn entry(site: &Site, job: &JobId) {
     until(&format!("the end of {job} in the outbox"), || site.root().join(&path).exists().then_some(()));
 }
 
-/// Returns true if the completion notice of a job was delivered.
+/// Returns true if the completion notice of a job was shown.
 pub fn is_told(site: &Site, job: &JobId) -> bool {
     site.root().join(path(job, "shown")).exists()
 }

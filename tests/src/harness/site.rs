@@ -33,7 +33,7 @@ pub enum Engine {
 #[derive(Debug)]
 pub struct Site {
     dir: TempDir,
-    /// State folder of relay, outside the project, because sessions of the project must not write to it.
+    /// The user's `XDG_STATE_HOME`, outside the project, because sessions of the project must not write to it.
     state_home: TempDir,
     engine: Engine,
     codex_home: PathBuf,

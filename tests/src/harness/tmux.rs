@@ -20,7 +20,7 @@ impl Terminal {
     /// Panics if tmux is missing or does not start.
     pub fn open(site: &Site, columns: u16, rows: u16) -> Self {
         let mut shell = site.environment(Command::new("sh"));
-        // tmux passes a single word to the user's own shell, which may have no prompt.
+        // tmux passes a single word to the user's own shell, whose configuration may remove the prompt.
         shell.arg("-i").env("CODEX_HOME", site.codex_home()).env("PS1", "$ ");
         let terminal = Self::with(site, columns, rows, &shell);
         terminal.shows("the shell's prompt", |screen| screen.starts_with('$'));

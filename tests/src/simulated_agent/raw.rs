@@ -66,7 +66,7 @@ impl Raw {
         self.frame(true, BINARY, bytes.len() as u64, &bytes)
     }
 
-    /// Sends a frame that announces `claimed` bytes, with `bytes` as its content.
+    /// Sends a frame that announces `claimed` bytes, followed by only `bytes`.
     ///
     /// # Errors
     /// Fails if they can't be sent.

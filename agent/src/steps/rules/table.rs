@@ -1,11 +1,11 @@
 //! The table of known programs with their kinds of work.
 //!
-//! How to read a line, for example `(Install, "npm|pnpm", "install|ci", "npm ci")`:
+//! Format of a line, for example `(Install, "npm|pnpm", "install|ci", "npm ci")`:
 //!
 //! 1. **The kind of work.** `Clone`: moves a repository over the network. `Install`: fetches dependencies. `Fetch`: any
 //!    other download or upload. `Test`: runs tests. `Build`: compiles or bundles.
 //! 2. **The program**, without its folder. `|` means "or".
-//! 3. **The words behind the program**, each as a set of alternatives: `"mod download|tidy"` means first `mod`, then
+//! 3. **The words after the program**, each as a set of alternatives: `"mod download|tidy"` means first `mod`, then
 //!    `download` or `tidy`. A star stands for anything: `test*` is `test`, `tests`, `test:unit`. `""` means that the words
 //!    don't matter, `"(none)"` that there is none. Options (`-q`, `--frozen`) between the words don't matter; to ask for
 //!    an option, write it (`"--test"`).
@@ -18,7 +18,7 @@
 
 use common::job::StepKind::{self, Build, Clone, Fetch, Install, Test};
 
-/// Kind, programs, words, example.
+/// A line of the table: kind, programs, words, example.
 pub(super) type Row = (StepKind, &'static str, &'static str, &'static str);
 
 /// The built-in rules. The first match decides.
