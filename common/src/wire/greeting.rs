@@ -1,7 +1,7 @@
 //! The beginning of `Hello`, frozen forever: the part that programs of any two versions can read from each other.
 //!
 //! ```text
-//! 00 │ protocol_min │ protocol_max │ length, agent │ length, version │ … whatever this protocol says of `Hello`
+//! 00 │ protocol_min │ protocol_max │ length, agent │ length, version │ … rest of `Hello` in this protocol version
 //! ```
 //!
 //! Numbers are varints: one byte below 251. A `Hello` has the form of its `protocol_max`, and a later form only appends
