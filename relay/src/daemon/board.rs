@@ -37,7 +37,7 @@ impl<K: Ord, V> Board<K, V> {
         self.inner.posted.notify_one();
     }
 
-    /// Stores a value, unless the existing one `stays`.
+    /// Stores a value, unless `stays` returns true for the existing one.
     pub(super) fn post_unless(&self, key: K, value: V, stays: impl FnOnce(&V) -> bool) {
         let mut values = self.inner.values.lock().unwrap_or_else(PoisonError::into_inner);
         if !values.get(&key).is_some_and(stays) {

@@ -31,7 +31,7 @@ use crate::registry::lease::{Death, PlatformStatus};
 /// Time that an ended connection waits for its cause. The engine reports a death 20 to 100 ms after it, on a busy
 /// machine some hundred. A death must be recorded within a second.
 const CAUSE_PATIENCE: Duration = Duration::from_millis(700);
-/// The same for an agent of this machine: the kernel releases a dead process's connection and lock in any order.
+/// The same time for an agent of this machine: the kernel releases a dead process's connection and lock in any order.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 /// Pause between a death and the new start: Docker reports a stop by a person some 60 ms after the death.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -130,7 +130,7 @@ impl Core {
         let dispatch = &self.dispatch;
         if let Some(death) = self.lease.death.as_mut().filter(|_| !self.container.told) {
             self.container.told = true;
-            // Jobs that never reached the agent start anew.
+            // Jobs that never reached the agent are started again.
             death.cut_off.retain(|job| matches!(dispatch.place(job), Some(Place::Running(_))));
             death.cut_off.extend(held.iter().cloned());
         }

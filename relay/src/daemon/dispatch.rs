@@ -271,7 +271,7 @@ impl Dispatch {
             Place::Offered(agent) | Place::Running(agent) if self.agents.is_connected(agent) => {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
-            // No agent has accepted the job; an agent that reconnects with it receives the cancel then.
+            // No agent has accepted the job; an agent that reconnects with it is notified that it has ended.
             Place::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled() }],
             // Sent once the agent has reconnected.
             Place::Running(_) => Vec::new(),

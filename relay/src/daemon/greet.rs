@@ -17,7 +17,7 @@ use crate::state_dir::tokens::{Denied, TokenId};
 
 /// Maximum number of jobs in a hello: far more than an agent runs. Each of them is looked up.
 const MAX_HELD: usize = 4096;
-/// Longest id of an agent, in bytes.
+/// Maximum length of an agent's id, in bytes.
 const MAX_ID: usize = 64;
 
 /// Binds the token of a connection to the agent that uses it.

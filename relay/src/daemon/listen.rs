@@ -47,7 +47,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 /// belong to this machine: the engine runs elsewhere and forwards to loopback.
 ///
 /// # Errors
-/// When the port is taken there.
+/// Fails if the port is taken there.
 pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpListener>> {
     match open(SocketAddr::new(gateway, port)) {
         Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Ok(None),

@@ -48,7 +48,7 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 /// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers survive the latter two.
 ///
 /// # Errors
-/// One line when the registry is taken or not writable, a port is taken, or the system refuses something.
+/// One line, if the registry is taken or not writable, a port is taken, or the system refuses a call.
 pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
     inheritance::settle_daemon(root)
         .map_err(|e| Failure::unreachable(format!("{} can't be entered: {e}", root.display())))?;
@@ -81,7 +81,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     let held = lock.try_clone().map_err(broken)?;
     let mut writer = None;
     let served = runtime.block_on(run(config, registry, state, engine, (lock, holder), &mut writer));
-    // An engine call that hangs must not keep the process.
+    // An engine call that hangs must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if writer.is_some_and(|writer| writer.join().is_err()) {
         tracing::error!("the writer of the registry broke off");

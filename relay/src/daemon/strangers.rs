@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accepted ──TLS handshake, if its first byte begins one──► whole head of a request ──► the routes ──► upgraded, or
-//!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_STRANGERS behind it     answered and closed
+//!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_STRANGERS after it      answered and closed
 //!     └──────────────────────────────────────────────────────────────────► dropped
 //! ```
 //!
@@ -109,7 +109,7 @@ pub(super) struct Routes {
     pub(super) plain: Router,
 }
 
-/// Accepts connections for ever.
+/// Accepts connections until the runtime ends.
 pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
     let strangers = Strangers::default();
     let mut failing = false;

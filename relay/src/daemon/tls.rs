@@ -33,7 +33,7 @@ impl Identity {
     /// reconnect, so their tokens are revoked with it.
     ///
     /// # Errors
-    /// One line when it can't be made or stored.
+    /// One line, if it can't be made or stored.
     pub(super) fn load(state: &StateDir) -> Result<Self, String> {
         let path = state.identity();
         let stored = fs::read_to_string(&path).ok();

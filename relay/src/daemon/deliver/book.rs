@@ -24,7 +24,7 @@ const MOST: usize = 4;
 const MOST_TO_PEOPLE: usize = 3;
 /// Time after which an unreachable receiver is given up.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
-/// Attempts of a desktop notification: one that comes much later is useless.
+/// Maximum number of attempts for a desktop notification: one that comes much later is useless.
 const DESKTOP_TRIES: u32 = 3;
 /// Interval between two checks of a session whose hook may show the notification at any moment.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -66,7 +66,7 @@ pub(super) struct Sight {
     pub(super) busy_until: Option<Timestamp>,
 }
 
-/// Notifications that are not completely delivered.
+/// Notifications with unfinished deliveries.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     open: BTreeMap<JobId, Open>,

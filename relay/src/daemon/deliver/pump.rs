@@ -40,7 +40,7 @@ impl Deliveries {
     /// Starts the thread, which resumes the deliveries in the outbox.
     ///
     /// # Errors
-    /// When the system can't provide a thread or a clock for it.
+    /// Fails if the system can't provide a thread or a clock for it.
     pub(in crate::daemon) fn start(
         registry: &Registry,
         config: &crate::config::Config,

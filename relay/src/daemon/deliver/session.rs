@@ -49,8 +49,8 @@ pub(super) fn sight(registry: &Registry, entry: &Entry) -> Sight {
     Sight { shown: shown.is_some(), shown_there, busy_until }
 }
 
-/// Returns true if a session reads messages: one of Codex does, unless its own file says that it belongs to `codex
-/// exec`. (A session whose file is not found counts as one that does; one with another home is refused when its message
+/// Returns true if a session reads messages: sessions of Codex do, except those of `codex exec`, as their own files
+/// say. (A session whose file is not found counts as one that does; one with another home is refused when its message
 /// is due.)
 pub(super) fn takes_messages(session: &Session) -> bool {
     takes_messages_in(own_home().as_deref(), session)

@@ -19,7 +19,7 @@ const RECENT: Duration = Duration::from_secs(24 * 3600);
 /// Returns the entries that are not done. Removes what belongs to jobs that are gone.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// Fails if the folder can't be read.
 pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
     let mut pending = Vec::new();
     for name in registry.outbox().names()? {
@@ -81,7 +81,7 @@ pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
 /// Passes the records of jobs that ended recently and have no entry to `visit`, one at a time.
 ///
 /// # Errors
-/// When the registry can't be read.
+/// Fails if the registry can't be read.
 pub(super) fn without_entry(
     registry: &Registry,
     now: Timestamp,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! frame ──► take ──(queue)──► commit ──► Welcome, acks, Start │ close
-//!  time ───► pass ──(heartbeat)──► requests, lost hints, disconnected agents, pings, silent connections
+//! time ───► pass ──(heartbeat)──► requests, lost hints, disconnected agents, pings, silent connections
 //! ```
 //!
 //! * [`regular`]: periodic work.
@@ -92,7 +92,7 @@ impl RelaySide {
     /// Starts a relay on the registry of the project at `root`, which is created if it does not exist.
     ///
     /// # Errors
-    /// When the registry can't be read or repaired.
+    /// Fails if the registry can't be read or repaired.
     pub fn open(root: &Path) -> io::Result<Self> {
         Self::open_with(root, Clock::new(None), None)
     }
@@ -147,7 +147,7 @@ impl RelaySide {
     /// Launches a job, as the command line does, and takes it in.
     ///
     /// # Errors
-    /// When the registry can't be written.
+    /// Fails if the registry can't be written.
     pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
         let draft = Draft {
             name: name.parse().map_err(|_| io::Error::other("no name of a job"))?,
@@ -167,7 +167,7 @@ impl RelaySide {
     /// Receives a frame of a connection; its changes are on the disk after a commit.
     ///
     /// # Errors
-    /// When an agent may not send this frame now: the connection is over.
+    /// Fails if an agent may not send this frame now: the connection is over.
     pub fn take(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Said)>, String> {
         let mut said = Vec::new();
         if let AgentFrame::Hello(hello) = frame {

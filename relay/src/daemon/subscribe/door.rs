@@ -71,7 +71,7 @@ impl Subscribers {
     /// Makes the endpoint for subscribers to the events that `feed` publishes.
     ///
     /// # Errors
-    /// When there is no token and none can be made.
+    /// Fails if there is no token and none can be made.
     pub(in crate::daemon) fn new(registry: &Registry, feed: Feed) -> io::Result<Self> {
         Ok(Self {
             gate: token::gate(registry)?,

@@ -67,7 +67,7 @@ impl Tail {
     /// Cancel-safe: the cursor moves only on return, and files that were being read are opened again.
     ///
     /// # Errors
-    /// When a log can't be read, or the writer has ended.
+    /// Fails if a log can't be read, or the writer has ended.
     pub(super) async fn next(&mut self) -> io::Result<Chunk> {
         loop {
             let chunk = self.step().await?;

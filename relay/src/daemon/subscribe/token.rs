@@ -17,7 +17,7 @@ const MOST: u64 = 4096;
 /// restarts, so that programs may keep it; after the file was removed, the next start makes a new one.
 ///
 /// # Errors
-/// When the file can't be written, or the system has no randomness.
+/// Fails if the file can't be written, or the system has no randomness.
 pub(super) fn gate(registry: &Registry) -> io::Result<Gate> {
     let file = registry.api_token();
     let stored = file.read_text(MOST).unwrap_or_default();

@@ -173,7 +173,7 @@ impl OpenJob {
     /// Adds an event of the relay's own. Nothing follows the end of a job.
     ///
     /// # Errors
-    /// When there is no id for it.
+    /// Fails if there is no id for it.
     pub(super) fn take_own(&mut self, at: Timestamp, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
         if self.record.state.is_final() {
             return Ok(());
@@ -265,7 +265,7 @@ impl OpenJob {
     /// space for a copy.
     ///
     /// # Errors
-    /// When the record can't be replaced: it is due again then.
+    /// Fails if the record can't be replaced: it is due again then.
     pub(super) fn refresh(
         &mut self,
         registry: &Registry,

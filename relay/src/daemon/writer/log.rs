@@ -3,7 +3,7 @@
 //! ```text
 //!           write               sync
 //!  settled ───────► written ──────────► settled
-//!     ▲                │ fails: no room   │ fails
+//!     ▲                │ fails: no space  │ fails
 //!     │   take_back    ▼                  ▼
 //!     └──────────── settled          poisoned: nothing on this descriptor is trusted, nothing is acknowledged
 //!     ▲                                   │

@@ -9,7 +9,7 @@
 //!  commands ─► apply ─► open jobs ─► commit: 1 write  2 sync  3 records  4 receipts  5 changes
 //!                                      │ a write or a sync fails
 //!                                      ▼
-//!                                    mend: take back, give up the reserve, write anew ──► or no receipt, and a reason
+//!                                    mend: take back, give up the reserve, rewrite ──► or no receipt, and a reason
 //! ```
 //!
 //! * [`command`]: commands and receipts. [`thread`]: the writer's state and loop.

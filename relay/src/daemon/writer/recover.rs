@@ -21,7 +21,7 @@ pub(super) struct Found {
 /// Reads every record, and no log: a record that shows an end was written after its log.
 ///
 /// # Errors
-/// When the registry can't be read.
+/// Fails if the registry can't be read.
 pub(super) fn look(registry: &Registry) -> io::Result<Found> {
     let mut jobs: BTreeSet<JobId> = read::jobs(registry)?.into_iter().collect();
     jobs.extend(repair::jobs_with_logs(registry)?);

@@ -1,7 +1,7 @@
 //! Handling of a full registry disk.
 //!
 //! ```text
-//!            a write finds no room                     LOOK later: room for a reserve
+//!            a write finds no space                    LOOK later: space for the reserve
 //!   roomy ───────────────────────────► full ────────────────────────────────────────► roomy
 //!                                        │  batches without an end wait at their agent: no receipt, no refusal
 //!                                        └  final events are recorded, using the reserve

@@ -16,7 +16,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Adds the checksum of the next event. One that does not follow the last event starts anew.
+    /// Adds the checksum of the next event. Drops all earlier ones if the event does not follow the last one.
     pub(super) fn push(&mut self, epoch: u32, seq: u64, sum: u32) {
         if epoch != self.epoch || seq != self.last + 1 {
             self.newest.clear();

@@ -62,7 +62,7 @@ pub(in crate::daemon) struct Writer {
 /// jobs that have not ended.
 ///
 /// # Errors
-/// When the registry can't be read or repaired.
+/// Fails if the registry can't be read or repaired.
 pub(in crate::daemon) fn start(
     registry: Registry,
     clock: Clock,
@@ -104,7 +104,7 @@ impl Writer {
     /// Repairs the registry. Also returns the jobs that have not ended.
     ///
     /// # Errors
-    /// When the registry can't be read.
+    /// Fails if the registry can't be read.
     pub(in crate::daemon) fn open(
         registry: Registry,
         clock: Clock,
