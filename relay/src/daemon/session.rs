@@ -41,7 +41,7 @@ pub(super) enum End {
     Lost(String),
     /// Ended by this side: close code and reason.
     Refused(u16, String),
-    /// Ended by this side because of the agent's token. Not logged: an agent that retries would repeat it.
+    /// Ended by this side because of the agent's token. Not logged here: an agent may retry again and again.
     Denied(String),
 }
 
@@ -113,7 +113,7 @@ async fn welcomed(
     pump(socket, door, caller, frames).await
 }
 
-/// Waits for the core or the writer, within [`REGISTRY_TIMEOUT`].
+/// Waits for the core or the writer, within `REGISTRY_TIMEOUT`.
 pub(super) async fn within<T>(what: &str, work: impl Future<Output = T>) -> Result<T, End> {
     let late = |_| End::Lost(format!("the registry did not {what} within {} s", REGISTRY_TIMEOUT.as_secs()));
     timeout(REGISTRY_TIMEOUT, work).await.map_err(late)

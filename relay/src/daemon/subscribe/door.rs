@@ -32,7 +32,7 @@ const PLACES: usize = 64;
 /// Maximum number of subscribers that read files at once. The daemon has other work for the disk.
 const READERS: usize = 2;
 
-/// Time limit for closing all subscribers. One that reads takes milliseconds.
+/// Time limit for closing all subscribers. A subscriber that reads is closed within milliseconds.
 const CLOSING: Duration = Duration::from_millis(500);
 
 /// Time limits of a subscriber.

@@ -23,7 +23,7 @@ pub(super) struct Tail {
     feed: Feed,
     registry: Registry,
     published: watch::Receiver<u64>,
-    /// Permits to read files: the machine has other work.
+    /// Permits to read files, limited because the machine has other work.
     readers: Arc<Semaphore>,
     job: Option<JobId>,
     cursor: u64,

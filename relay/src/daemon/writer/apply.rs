@@ -223,7 +223,7 @@ impl Writer {
         Ok(Durable { seq, output: receipt.output, closed: false, ..closed })
     }
 
-    /// Adds a job to the archive's list that was found ended at startup.
+    /// Adds a job that was found ended at startup to the archive's list.
     pub(super) fn found_ended(&mut self, job: &JobId) {
         let finished_at = read::load(&self.registry, job).ok().and_then(|stored| stored.record.finished_at);
         if let Some(finished_at) = finished_at {
