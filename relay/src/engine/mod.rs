@@ -1,10 +1,15 @@
 //! Engines: the hosts of a platform.
 //!
-//! * [`kind`]: their names. * [`local`]: this machine. * [`container`]: `docker` or `podman`, used through their
-//!   commands, so that contexts and `DOCKER_HOST` apply. * [`image`]: the platform image. * [`workspace`]: host path →
-//!   worker's path.
-//! * [`vitals`]: state of a container. [`events`]: events reported by its engine (pure).
-//! * [`codex_home`]: Codex's home in a container. [`command`]: running their programs. [`pinned`]: versions.
+//! * [`kind`]: their names.
+//! * [`local`]: this machine.
+//! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
+//! * [`image`]: the platform image.
+//! * [`workspace`]: host path → worker's path.
+//! * [`vitals`]: state of a container.
+//! * [`events`]: events reported by its engine (pure).
+//! * [`codex_home`]: Codex's home in a container.
+//! * [`command`]: running their programs.
+//! * [`pinned`]: versions.
 //! * [`agent_config`]: the agent's configuration, passed through a channel that only root can read.
 
 pub mod agent_config;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT ─ as given ─► platform ─ no link ─► workers ─ no link ─► requests, names, outbox, sessions, archive
-//! └─ its owner must own everything opened here
+//!                                             └─ its owner must own everything opened here
 //! ```
 //!
 //! A session may replace any entry here with anything. So an open never follows a link and never blocks, and the opened

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! abe#1 ◄─resume─ abe#2 ◄─retry─ abe#4        a record names its predecessor,
-//! |        ◄─resume─ abe#3                      successors are found by number
+//!        ◄─resume─ abe#3                      successors are found by number
 //! ```
 //!
 //! A follow-up job has the name of its predecessor and therefore a higher number: no other record needs to be searched.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! the job ends ─► NAME.N.json {channel: pending …} ─► each channel: taken │ given up
-//!      └► relay notices │ hook │ wait: NAME.N.shown, exclusively, then the text is printed
+//!                      └► relay notices │ hook │ wait: NAME.N.shown, exclusively, then the text is printed
 //! ```
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //! for file systems with a bounded number of files.
 //!
 //! ```text
-//! no space for an outcome                space again
+//!         no space for an outcome                space again
 //!   held ───────────────────────────► given up ──────────────► held
 //!   (SIZE bytes, SPARE empty files)   (an empty file)
 //! ```

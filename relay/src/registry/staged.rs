@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! .NAME.PID, locked ─ write, sync ─► NAME    replace: takes the place of an existing entry
-//! │                                      publish: only if the name is unused
-//! └─ its process dies: the lock is released, and the next daemon or launch removes the file
+//!     │                                      publish: only if the name is unused
+//!     └─ its process dies: the lock is released, and the next daemon or launch removes the file
 //! ```
 
 use std::fs::{File, TryLockError};
