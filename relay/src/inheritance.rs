@@ -29,7 +29,7 @@ pub fn reset_signals() {
 /// person's intent, and `SIGPIPE` is kept as Rust has set it.
 ///
 /// # Errors
-/// When it can't change to the directory.
+/// Returns an error if it can't change to the directory.
 pub fn settle_daemon(root: &Path) -> io::Result<()> {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGHUP];
     SIGNALS.filter(|signal| !kept.contains(signal)).for_each(default);

@@ -12,7 +12,7 @@ pub use crate::time::{Clock, Given};
 /// Reads an event log as the start of a daemon does.
 ///
 /// # Errors
-/// When the file can't be read.
+/// Returns an error if the file can't be read.
 pub fn read_log(path: &Path) -> io::Result<Log> {
     crate::registry::event_log::read(&crate::registry::file_ref::FileRef::given(path))
 }
@@ -28,7 +28,7 @@ pub fn load_config(root: &Path) -> Result<(), String> {
 /// Files a request to the daemon of the project at `root`, as the command line would at this time.
 ///
 /// # Errors
-/// When the registry can't be written, or has a request of the same time.
+/// Returns an error if the registry can't be written, or has a request of the same time.
 pub fn file_request(root: &Path, request: &Request, at: jiff::Timestamp) -> io::Result<()> {
     crate::registry::requests::file_at(&crate::registry::Registry::of(root), request, at).map(drop)
 }

@@ -170,7 +170,7 @@ pub fn resolved(path: &Path) -> PathBuf {
 /// Creates a folder and its missing parents. `folder` is a path without links, and must remain one.
 ///
 /// # Errors
-/// When it can't be created, or a link leads elsewhere.
+/// Returns an error if it can't be created, or a link leads elsewhere.
 pub fn create(folder: &Path) -> io::Result<()> {
     if resolved(folder) == folder {
         fs::create_dir_all(folder)?;
@@ -181,7 +181,7 @@ pub fn create(folder: &Path) -> io::Result<()> {
 /// Checks that a path is that of a folder and contains no link.
 ///
 /// # Errors
-/// When the path is something else or contains a link.
+/// Returns an error if the path is something else or contains a link.
 pub fn check_unlinked(folder: &Path) -> io::Result<()> {
     let found = folder.canonicalize()?;
     if found != folder {

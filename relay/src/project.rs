@@ -8,7 +8,7 @@ use crate::exit::Failure;
 /// nearest git root.
 ///
 /// # Errors
-/// When there is none, or `explicit` is not a folder.
+/// Returns an error if there is none, or `explicit` is not a folder.
 pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure> {
     if let Some(root) = explicit {
         return root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(|| {

@@ -60,7 +60,7 @@ pub fn output(command: &mut Command, limit: Duration) -> io::Result<String> {
 /// that Ctrl-C ends it.
 ///
 /// # Errors
-/// When it can't be run, or took too long.
+/// Returns an error if it can't be run, or took too long.
 pub fn attended(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
     let program = name_of(command);
     let child = command.spawn()?;

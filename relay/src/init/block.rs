@@ -87,7 +87,7 @@ pub(super) fn outside(marks: Marks, text: &str) -> String {
 /// Position of the block, without the line break after it.
 ///
 /// # Errors
-/// When its marks are not exactly one pair.
+/// Returns an error if its marks are not exactly one pair.
 fn find(marks: Marks, text: &str) -> Result<Option<Range<usize>>, &'static str> {
     let (mut begin, mut found) = (None, None);
     let mut at = 0;

@@ -31,7 +31,7 @@ impl Folder {
     /// Opens the folder of `target`, which is below `base`. With `make`, creates missing folders.
     ///
     /// # Errors
-    /// When a component is missing and not to be created, is a link or not a folder, or can't be opened.
+    /// Returns an error if a component is missing and not to be created, is a link or not a folder, or can't be opened.
     pub fn of(target: &Path, base: &Path, make: bool) -> io::Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
         let (start, below) = match parent.strip_prefix(base) {
@@ -106,7 +106,7 @@ impl Folder {
     /// Checks that entries may be removed here.
     ///
     /// # Errors
-    /// When they may not, as on a read-only file system.
+    /// Returns an error if they may not, as on a read-only file system.
     pub(super) fn check_writable(&self) -> io::Result<()> {
         Ok(rustix::fs::accessat(&self.0, ".", rustix::fs::Access::WRITE_OK, AtFlags::empty())?)
     }
@@ -114,7 +114,7 @@ impl Folder {
     /// Removes a file, or another entry of that name. A missing entry is not an error.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// Returns an error if it can't be removed.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -132,7 +132,7 @@ impl Staged {
     /// Renames the file to its final name and replaces an existing entry.
     ///
     /// # Errors
-    /// When it can't be renamed.
+    /// Returns an error if it can't be renamed.
     pub fn publish(&self) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.folder.0, &self.temporary, &self.folder.0, &self.name)?)
     }

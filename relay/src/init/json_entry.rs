@@ -33,7 +33,7 @@ pub(super) enum Entry {
 /// Compares the entries to the existing text `there` and decides on the change.
 ///
 /// # Errors
-/// When the text is not JSON, or has another value in the place of an object or array.
+/// Returns an error if the text is not JSON, or has another value in the place of an object or array.
 pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
     let Some(text) = there.filter(|text| !text.trim().is_empty()) else {
         return match wish {

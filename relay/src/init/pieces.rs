@@ -76,7 +76,7 @@ impl Content {
     /// Compares the content to the existing text `there` and decides on the change.
     ///
     /// # Errors
-    /// When the existing text can't be parsed.
+    /// Returns an error if the existing text can't be parsed.
     pub(super) fn judge(&self, there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
         match self {
             Self::Whole(text) => Ok(whole::judge(text, there, wish)),

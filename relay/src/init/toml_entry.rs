@@ -18,7 +18,7 @@ const ABOUT: &str =
 /// Compares the entry to the existing text `there` and decides on the change.
 ///
 /// # Errors
-/// When the text is not TOML, or has another value in the entry's place.
+/// Returns an error if the text is not TOML, or has another value in the entry's place.
 pub(super) fn judge(there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
     let text = there.unwrap_or_default();
     let mut document: DocumentMut =

@@ -27,7 +27,7 @@ pub(super) enum Line {
 /// Starts to read. When nothing more can be read, the lines end and `over` becomes true.
 ///
 /// # Errors
-/// When the thread can't be created.
+/// Returns an error if the thread can't be created.
 pub(super) fn open(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> io::Result<Receiver<Line>> {
     let (sender, lines) = channel(WAITING);
     thread::Builder::new().name("mcp-stdin".to_owned()).spawn(move || {

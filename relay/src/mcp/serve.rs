@@ -15,7 +15,7 @@ use crate::exit::Failure;
 /// Serves `tools` until stdin ends.
 ///
 /// # Errors
-/// When the server can't be started, or its client does not use MCP.
+/// Returns an error if the server can't be started, or its client does not use MCP.
 pub fn serve(instructions: &'static str, tools: Vec<Tool>) -> Result<(), Failure> {
     let broken = |e: io::Error| Failure::unreachable(format!("the MCP server can't be started: {e}"));
     // One thread for each call, and one for writing.

@@ -92,7 +92,7 @@ pub fn turn_to_follow(registry: &Registry) -> io::Result<File> {
 /// Returns the job that an earlier launch with this key created.
 ///
 /// # Errors
-/// When the key's file can't be read.
+/// Returns an error if the key's file can't be read.
 pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
     match key_file(registry, key).read_text(SMALL) {
         Ok(known) => Ok(launched(registry, &known)),
@@ -180,7 +180,7 @@ pub fn last_number(registry: &Registry, name: &JobName) -> u32 {
 /// Ensures that the numbers of jobs about to be removed are never reused.
 ///
 /// # Errors
-/// When a counter can't be read, written or synced.
+/// Returns an error if a counter can't be read, written or synced.
 pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
     let mut highest: BTreeMap<&JobName, u32> = BTreeMap::new();
     for job in jobs {
@@ -203,7 +203,7 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
 /// Removes the idempotency keys of jobs that are about to be removed.
 ///
 /// # Errors
-/// When the folder can't be read or a key can't be removed.
+/// Returns an error if the folder can't be read or a key can't be removed.
 pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
     let folder = registry.names();
     for name in folder.names()?.into_iter().filter(|name| name.starts_with("key.")) {
@@ -286,7 +286,7 @@ impl Drop for Latest {
 /// Returns the job that `latest` points to.
 ///
 /// # Errors
-/// When the link does not exist.
+/// Returns an error if the link does not exist.
 pub fn latest(registry: &Registry) -> io::Result<JobId> {
     let target = registry.latest().read_link()?;
     layout::job_of_record(&target)

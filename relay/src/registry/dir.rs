@@ -136,7 +136,7 @@ impl Dir {
     /// Returns true if the folder exists, is a folder and belongs to the registry's owner.
     ///
     /// # Errors
-    /// When the entry is something else, or can't be opened.
+    /// Returns an error if the entry is something else, or can't be opened.
     pub fn is_there(&self) -> io::Result<bool> {
         match self.open() {
             Ok(_) => Ok(true),
@@ -149,7 +149,7 @@ impl Dir {
     /// is set aside.
     ///
     /// # Errors
-    /// When the folder can't be created, and when the registry belongs to another user.
+    /// Returns an error if the folder can't be created, or if the registry belongs to another user.
     pub fn ensure(&self) -> io::Result<()> {
         match &self.0.place {
             Place::Below(parent, name) => self.ensure_below(parent, name),
@@ -185,7 +185,7 @@ impl Dir {
     /// Checks that the folder exists and that this process may change it.
     ///
     /// # Errors
-    /// When it is absent, not a folder, or another user's.
+    /// Returns an error if it is absent, not a folder, or another user's.
     pub(super) fn is_own(&self) -> io::Result<()> {
         self.fd_to_change().map(drop)
     }
@@ -224,7 +224,7 @@ impl Dir {
     /// Returns the names in it, without those that are not UTF-8. An absent folder has none.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// Returns an error if it can't be read.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let fd = match self.fd() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -245,7 +245,7 @@ impl Dir {
     /// Makes the names in it survive a power loss.
     ///
     /// # Errors
-    /// When it can't be opened or synced.
+    /// Returns an error if it can't be opened or synced.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(self.fd()?)?)
     }

@@ -23,7 +23,7 @@ pub struct Taken {
 /// Returns the unclaimed notices, oldest first.
 ///
 /// # Errors
-/// When the outbox can't be read. An absent outbox is empty, and an unreadable entry is skipped.
+/// Returns an error if the outbox can't be read. An absent outbox is empty, and an unreadable entry is skipped.
 pub fn untold(registry: &Registry) -> io::Result<Vec<Entry>> {
     let entry = |job| outbox::read(registry, &job).ok().flatten();
     let mut ends: Vec<Entry> = outbox::unshown(registry)?.into_iter().filter_map(entry).collect();
@@ -34,7 +34,7 @@ pub fn untold(registry: &Registry) -> io::Result<Vec<Entry>> {
 /// Takes the first `most` of `ends`. With `shown`, claims each one and skips those that another reader has claimed.
 ///
 /// # Errors
-/// When the outbox can't be written. No notice is claimed then.
+/// Returns an error if the outbox can't be written. No notice is claimed then.
 pub fn take(registry: &Registry, ends: &[Entry], most: usize, shown: Option<&Shown>) -> io::Result<Taken> {
     let mut taken = Taken { left: ends.len(), ..Taken::default() };
     for entry in ends {

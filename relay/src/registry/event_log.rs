@@ -53,7 +53,7 @@ pub(super) fn open(path: &FileRef) -> io::Result<File> {
 /// Reads a whole log. A bad last line counts as torn; bad lines in the middle are listed.
 ///
 /// # Errors
-/// When the file can't be read.
+/// Returns an error if the file can't be read.
 pub fn read(path: &FileRef) -> io::Result<Log> {
     let mut lines = Vec::new();
     let found = scan(path, |_, line| lines.push(line))?;
@@ -80,7 +80,7 @@ pub struct Found {
 /// short one.
 ///
 /// # Errors
-/// When the file can't be read.
+/// Returns an error if the file can't be read.
 pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<Found> {
     let mut reader = BufReader::with_capacity(BUFFER, open(path)?);
     let mut found = Found::default();
@@ -139,7 +139,7 @@ impl Suspects {
 /// all bytes.
 ///
 /// # Errors
-/// When the file can't be read, and for a line beyond [`MOST_PASSED`].
+/// Returns an error if the file can't be read and for a line beyond [`MOST_PASSED`].
 pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &FileRef) -> io::Result<u64> {
     let most = MAX_LINE as u64 + 1;
     let len = reader.by_ref().take(most).read_until(b'\n', line)? as u64;
@@ -176,7 +176,7 @@ impl Follower {
     /// Passes the lines added since the last call to `visit`. An absent file has none, and invalid lines are skipped.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(line) = EventLine::parse(raw)
@@ -191,7 +191,7 @@ impl Follower {
     /// Returns the lines added since the last call, all at once.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn next_lines(&mut self, path: &FileRef) -> io::Result<Vec<(Vec<u8>, EventLine)>> {
         let mut found = Vec::new();
         self.lines(path, |raw, line| found.push((raw.to_vec(), line)))?;
@@ -201,7 +201,7 @@ impl Follower {
     /// Like [`Follower::lines`], but passes only a line's bytes and its id.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn raw_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(id) = checked_id(raw)

@@ -64,7 +64,7 @@ impl FileRef {
     /// Opens the file for reading.
     ///
     /// # Errors
-    /// When it is absent or may not be opened.
+    /// Returns an error if it is absent or may not be opened.
     pub fn open(&self) -> io::Result<File> {
         self.dir.open_to_read(self.name())
     }
@@ -72,7 +72,7 @@ impl FileRef {
     /// Opens an existing file for writing.
     ///
     /// # Errors
-    /// When it is absent or may not be opened.
+    /// Returns an error if it is absent or may not be opened.
     pub fn open_to_write(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR)
     }
@@ -80,7 +80,7 @@ impl FileRef {
     /// Opens the file for appending; creates it if it is absent.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// Returns an error if it can't be opened.
     pub fn open_to_append(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
     }
@@ -88,7 +88,7 @@ impl FileRef {
     /// Opens the file for reading and writing; creates it if it is absent.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// Returns an error if it can't be opened.
     pub fn open_or_make(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE)
     }
@@ -104,7 +104,7 @@ impl FileRef {
     /// Metadata of the file.
     ///
     /// # Errors
-    /// When the file is absent or may not be opened.
+    /// Returns an error if the file is absent or may not be opened.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.open()?.metadata()
     }
@@ -122,7 +122,7 @@ impl FileRef {
     /// Reason to refuse the entry with this name, if any.
     ///
     /// # Errors
-    /// When the folder can't be opened.
+    /// Returns an error if the folder can't be opened.
     pub fn problem(&self) -> io::Result<Option<Reason>> {
         self.dir.problem(self.name())
     }
@@ -138,7 +138,7 @@ impl FileRef {
     /// Reads a file of any owner as text, up to `most` bytes.
     ///
     /// # Errors
-    /// When it is absent, not a regular file, too large, or not UTF-8.
+    /// Returns an error if it is absent, not a regular file, too large, or not UTF-8.
     pub fn read_any_text(&self, most: u64) -> io::Result<String> {
         let bytes = self.read_opened(self.dir.open_any(self.name())?, most)?;
         String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
@@ -167,7 +167,7 @@ impl FileRef {
     /// Removes the entry with this name. A missing entry is not an error. An entry that is not a file is set aside.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// Returns an error if it can't be removed.
     pub fn remove(&self) -> io::Result<()> {
         let fd = match self.dir.fd_to_change() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -236,7 +236,7 @@ impl FileRef {
     /// Target of the link, as text. The target is not looked up.
     ///
     /// # Errors
-    /// When the entry is not a link.
+    /// Returns an error if the entry is not a link.
     pub fn read_link(&self) -> io::Result<String> {
         let target = self.dir.read_link(self.name())?;
         target.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
@@ -245,7 +245,7 @@ impl FileRef {
     /// Renames the entry with this name to an unused name.
     ///
     /// # Errors
-    /// When it can't be renamed.
+    /// Returns an error if it can't be renamed.
     pub fn set_aside(&self, why: &io::Error) -> io::Result<()> {
         self.dir.set_aside(self.name(), why)
     }

@@ -40,7 +40,7 @@ impl History {
     /// it also receives the events of jobs archived meanwhile.
     ///
     /// # Errors
-    /// When a folder or a log can't be read.
+    /// Returns an error if a folder or a log can't be read.
     pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, until: u64) -> io::Result<Self> {
         let mut history = Self {
             homes: [registry.clone(), registry.archived()],
@@ -74,7 +74,7 @@ impl History {
     /// Returns the next lines.
     ///
     /// # Errors
-    /// When a log can't be read.
+    /// Returns an error if a log can't be read.
     pub fn next_chunk(&mut self) -> io::Result<Chunk> {
         let mut chunk = Chunk::new(self.cursor);
         while !chunk.is_full() {

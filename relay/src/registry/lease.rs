@@ -167,7 +167,7 @@ pub fn read(registry: &Registry) -> Option<Lease> {
 /// Writes the lease.
 ///
 /// # Errors
-/// When it can't be written.
+/// Returns an error if it can't be written.
 pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
@@ -187,7 +187,7 @@ pub fn now_of(lease: Option<&Lease>) -> Timestamp {
 /// for a copy.
 ///
 /// # Errors
-/// When it can't be written.
+/// Returns an error if it can't be written.
 pub fn take_over(registry: &Registry, holder: &Holder) -> io::Result<()> {
     let Some(before) = read(registry) else { return Ok(()) };
     let lease = Lease {
@@ -231,7 +231,7 @@ pub fn is_mine(registry: &Registry, lock: &File) -> bool {
 /// reason. Returns `None` if another process holds it.
 ///
 /// # Errors
-/// When the lock file can't be opened or locked.
+/// Returns an error if the lock file can't be opened or locked.
 pub fn take(registry: &Registry) -> io::Result<Option<File>> {
     let file = registry.lock().open_or_make()?;
     match file.try_lock() {

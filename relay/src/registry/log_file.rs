@@ -92,7 +92,7 @@ impl LogWriter {
     /// Inspects the log. The first output creates it and sets aside an entry that is not a log.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// Returns an error if it can't be opened.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, left_out) = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => (0, 0),
@@ -108,7 +108,7 @@ impl LogWriter {
     /// Makes the appended output survive a power loss.
     ///
     /// # Errors
-    /// When it can't be synced.
+    /// Returns an error if it can't be synced.
     pub fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unsynced) { self.path.open_to_append()?.sync_data() } else { Ok(()) }
     }
@@ -225,7 +225,7 @@ impl LogReader {
     /// Starts with the last `lines` lines of the log.
     ///
     /// # Errors
-    /// When the file can't be read; an absent one is empty.
+    /// Returns an error if the file can't be read. An absent file is empty.
     pub fn tail(path: &FileRef, lines: usize) -> io::Result<(Self, Vec<u8>)> {
         let len = path.size().unwrap_or(0);
         // A file longer than any writer leaves it: only its end is read.
@@ -246,7 +246,7 @@ impl LogReader {
     /// Returns the next piece (at most 1 MiB), or `None` when there is nothing new.
     ///
     /// # Errors
-    /// When the file can't be read; an absent one is empty.
+    /// Returns an error if the file can't be read. An absent file is empty.
     pub fn read(&mut self, path: &FileRef) -> io::Result<Option<Vec<u8>>> {
         let mut file = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -28,7 +28,7 @@ impl LogPlace {
     /// Opens a log at the first line with an id above `since`; `None` if it has none.
     ///
     /// # Errors
-    /// When the file can't be opened or read.
+    /// Returns an error if the file can't be opened or read.
     pub fn behind(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
         let mut file = event_log::open(path)?;
         let len = file.metadata()?.len();
@@ -60,7 +60,7 @@ impl LogPlace {
     /// Advances to the next valid line. Returns true if there is one.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn advance(&mut self) -> io::Result<bool> {
         loop {
             self.line.clear();

@@ -87,7 +87,7 @@ pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
 /// Returns the entry of a job; `None` if there is none.
 ///
 /// # Errors
-/// When the file can't be read or is not an entry.
+/// Returns an error if the file can't be read or is not an entry.
 pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
     match registry.outbox_entry(job).read(MOST) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -99,7 +99,7 @@ pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
 /// Returns the jobs whose completion notice is unclaimed.
 ///
 /// # Errors
-/// When the folder can't be read. An absent folder is empty.
+/// Returns an error if the folder can't be read. An absent folder is empty.
 pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
     let mut seen: BTreeMap<JobId, bool> = BTreeMap::new();
     for name in registry.outbox().names()? {
@@ -115,7 +115,7 @@ pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
 /// Claims this notice for the caller; returns true if the caller is the first. Any other caller must not show it.
 ///
 /// # Errors
-/// When the folder can't be written.
+/// Returns an error if the folder can't be written.
 pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool> {
     match registry.outbox_shown(job).create(&serde_json::to_vec(shown)?, Durability::Cached) {
         Ok(()) => Ok(true),
@@ -127,7 +127,7 @@ pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool
 /// Releases a claim of the caller: the notice was not read.
 ///
 /// # Errors
-/// When the claim can't be removed. An absent claim is not an error.
+/// Returns an error if the claim can't be removed. An absent claim is not an error.
 pub fn unclaim(registry: &Registry, job: &JobId) -> io::Result<()> {
     registry.outbox_shown(job).remove()
 }
@@ -140,7 +140,7 @@ pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
 /// Removes the entry of a job unless a delivery is still pending; the daemon removes it after that one.
 ///
 /// # Errors
-/// When a file can't be removed.
+/// Returns an error if a file can't be removed.
 pub fn remove_done(registry: &Registry, job: &JobId) -> io::Result<()> {
     if is_pending(registry, job) { Ok(()) } else { remove(registry, job) }
 }
@@ -148,7 +148,7 @@ pub fn remove_done(registry: &Registry, job: &JobId) -> io::Result<()> {
 /// Removes the entry of a job as [`remove_done`] does, but only if its notice is claimed.
 ///
 /// # Errors
-/// When a file can't be removed.
+/// Returns an error if a file can't be removed.
 pub fn remove_told(registry: &Registry, job: &JobId) -> io::Result<()> {
     if registry.outbox_shown(job).exists() { remove_done(registry, job) } else { Ok(()) }
 }
@@ -161,7 +161,7 @@ fn is_pending(registry: &Registry, job: &JobId) -> bool {
 /// Removes the entry of a job.
 ///
 /// # Errors
-/// When a file can't be removed. An absent file is not an error.
+/// Returns an error if a file can't be removed. An absent file is not an error.
 pub fn remove(registry: &Registry, job: &JobId) -> io::Result<()> {
     registry.outbox_entry(job).remove()?;
     registry.outbox_shown(job).remove()

@@ -25,7 +25,7 @@ pub struct Keep {
 /// record is removed last.
 ///
 /// # Errors
-/// When the archive can't be read or a file can't be removed.
+/// Returns an error if the archive can't be read or a file can't be removed.
 pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
     let _turn = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archived();

@@ -52,7 +52,7 @@ fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
 /// Returns every job with a record in the registry (not the archive), in no particular order.
 ///
 /// # Errors
-/// When the folder can't be read. An absent folder has no jobs.
+/// Returns an error if the folder can't be read. An absent folder has no jobs.
 pub fn jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let names = registry.folder().names()?;
     Ok(names.iter().filter_map(|name| layout::job_of_record(name)).collect())
@@ -72,7 +72,7 @@ fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 /// is read on demand; a caller should keep no more than it needs.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// Returns an error if the folder can't be read.
 pub fn records(registry: &Registry) -> io::Result<Records> {
     Ok(Records { home: registry.clone(), jobs: jobs(registry)? })
 }
@@ -94,7 +94,7 @@ impl Records {
 /// Returns the highest number of the name in the registry and its archive; 0 for none.
 ///
 /// # Errors
-/// When a folder can't be read.
+/// Returns an error if a folder can't be read.
 pub fn highest_number(registry: &Registry, name: &JobName) -> io::Result<u32> {
     let jobs = all_jobs(registry)?;
     Ok(jobs.iter().filter(|job| job.name() == name).map(JobId::number).max().unwrap_or(0))

@@ -99,7 +99,7 @@ pub struct Filed {
 /// Files a request and returns its path. `Launch` is a hint and may be lost to a power loss; the others are durable.
 ///
 /// # Errors
-/// When the folder can't be written.
+/// Returns an error if the folder can't be written.
 pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
     file_at(registry, request, Timestamp::now())
 }
@@ -129,7 +129,7 @@ impl<'a> Awaited<'a> {
     /// Files a request.
     ///
     /// # Errors
-    /// When the folder can't be written.
+    /// Returns an error if the folder can't be written.
     pub fn file(registry: &'a Registry, request: &Request) -> io::Result<Self> {
         Ok(Self { registry, path: file(registry, request)? })
     }
@@ -150,7 +150,7 @@ impl Drop for Awaited<'_> {
 /// Returns every request, oldest first.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// Returns an error if the folder can't be read.
 pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
     let folder = registry.requests();
     let mut names = folder.names()?;
@@ -174,7 +174,7 @@ pub fn file_of(registry: &Registry, path: &Path) -> FileRef {
 /// Replaces the content of a request, durably, before an action that must not happen twice.
 ///
 /// # Errors
-/// When the file can't be replaced.
+/// Returns an error if the file can't be replaced.
 pub fn amend(registry: &Registry, path: &Path, request: &Request) -> io::Result<()> {
     file_of(registry, path).replace(&serde_json::to_vec(request)?, Durability::Synced)
 }
@@ -182,7 +182,7 @@ pub fn amend(registry: &Registry, path: &Path, request: &Request) -> io::Result<
 /// Removes a request that was applied or can't be read; sets aside an entry that may not be opened.
 ///
 /// # Errors
-/// When the file can't be removed. An absent file is not an error.
+/// Returns an error if the file can't be removed. An absent file is not an error.
 pub fn remove(registry: &Registry, path: &Path) -> io::Result<()> {
     let file = file_of(registry, path);
     match file.problem()? {

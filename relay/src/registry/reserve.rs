@@ -60,7 +60,7 @@ fn make_spare(registry: &Registry) -> io::Result<()> {
 /// reserve up is not enough to take it back.
 ///
 /// # Errors
-/// When there is not enough space.
+/// Returns an error if there is not enough space.
 pub fn make(registry: &Registry) -> io::Result<()> {
     make_spare(registry)?;
     let reserve = registry.reserve();
@@ -76,7 +76,7 @@ pub fn make(registry: &Registry) -> io::Result<()> {
 /// Creates the reserve if it is absent. Faster than [`make`] if it exists.
 ///
 /// # Errors
-/// When there is no space for it.
+/// Returns an error if there is no space for it.
 pub fn ensure(registry: &Registry) -> io::Result<()> {
     match registry.reserve().size() {
         Some(len) if len == SIZE as u64 => make_spare(registry),

@@ -97,7 +97,7 @@ impl Staged {
     /// Makes its content survive a power loss.
     ///
     /// # Errors
-    /// When it can't be synced.
+    /// Returns an error if it can't be synced.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

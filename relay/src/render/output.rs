@@ -121,7 +121,7 @@ impl Output {
     /// Checks that all output was written, or that its reader closed the stream.
     ///
     /// # Errors
-    /// When stdout could not be written for another reason, such as a full disk.
+    /// Returns an error if stdout could not be written for another reason, such as a full disk.
     pub fn finish(&self) -> Result<(), Failure> {
         match self.broken.get() {
             None | Some(ErrorKind::BrokenPipe) => Ok(()),

@@ -41,7 +41,7 @@ impl Memory {
     /// Stores the state.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// Returns an error if it can't be written.
     pub fn store(&self, state: &StateDir, durability: Durability) -> io::Result<()> {
         atomic::replace(&state.memory(), &serde_json::to_vec(self)?, durability)
     }

@@ -50,7 +50,7 @@ enum Input {
 /// Shows the screen until the user quits or a signal ends it.
 ///
 /// # Errors
-/// When the terminal can't be used.
+/// Returns an error if the terminal can't be used.
 pub fn run(setting: &Setting) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Top::new(setting)?.run().await })

@@ -22,7 +22,7 @@ impl Records {
     /// Returns at most `most` records in display order: running jobs, queued jobs, then the newest ended ones.
     ///
     /// # Errors
-    /// When the registry's folder can't be read.
+    /// Returns an error if the registry's folder can't be read.
     pub(super) fn look(&mut self, registry: &Registry, most: usize) -> io::Result<Vec<JobRecord>> {
         let mut now = BTreeMap::new();
         for job in read::jobs(registry)? {

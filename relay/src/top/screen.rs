@@ -21,7 +21,7 @@ impl Screen {
     /// Takes over the terminal.
     ///
     /// # Errors
-    /// When it can't be put into raw mode or written.
+    /// Returns an error if it can't be put into raw mode or written.
     pub(super) fn take() -> io::Result<Self> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -35,7 +35,7 @@ impl Screen {
     /// Draws a model; only differences from the last frame are written.
     ///
     /// # Errors
-    /// When the terminal can't be written: it is gone.
+    /// Returns an error if the terminal can't be written: it is gone.
     pub(super) fn show(&mut self, model: &Model) -> io::Result<()> {
         self.terminal.draw(|frame| draw(model, frame)).map(drop)
     }

@@ -49,7 +49,7 @@ impl Tail {
     /// Reads the new lines.
     ///
     /// # Errors
-    /// When the file can't be read; an absent one is empty.
+    /// Returns an error if the file can't be read. An absent file is empty.
     pub(super) fn read(&mut self, registry: &Registry, view: &View) -> io::Result<()> {
         let lines = &mut self.lines;
         match &mut self.source {
