@@ -69,8 +69,8 @@ impl Container<'_> {
         })
     }
 
-    /// Address under which the container reaches this host, if the container network is on this machine (Linux). Read
-    /// from the container: the network itself does not always report it.
+    /// Address under which the container reaches this host, if that address belongs to this machine (Linux). Read from
+    /// the container: the network itself does not always report it.
     pub fn gateway(&self) -> Option<IpAddr> {
         let format = "{{range .NetworkSettings.Networks}}{{.Gateway}} {{end}}";
         let answer = self.query(&["container", "inspect", "--format", format, &self.platform.name]).ok()?;

@@ -23,7 +23,7 @@ pub struct Plan {
 /// Delivery to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Give {
-    /// Nothing.
+    /// No delivery.
     Nothing,
     /// Its own notices and those without an owner, as context.
     Context(Event),

@@ -10,9 +10,9 @@ use super::place::Homes;
 use super::verdict::{Verdict, Wish};
 use super::{block, ignore, json_entry, toml_entry, whole};
 
-/// Commands that Claude Code need not ask for. Requests can't be filed past a sandbox there, as it has none, so these
-/// are all commands that a host agent uses. Commands for people (init, prune) and for programs (serve, hook, mcp) are
-/// left out.
+/// Commands that Claude Code need not ask for. Claude Code has no sandbox with a way through files, so the list
+/// contains every command that a host agent uses. Commands for people (init, prune) and for programs (serve, hook, mcp)
+/// are left out.
 const ROUTINE: [&str; 15] = [
     "up", "down", "doctor", "launch", "run", "status", "logs", "events", "wait", "cancel", "resume", "retry",
     "extend", "explain", "notices",

@@ -57,7 +57,7 @@ fn table() -> Table {
     table
 }
 
-/// Returns names and values without surrounding whitespace and comments.
+/// Returns names and values, without whitespace.
 fn plain(table: &dyn toml_edit::TableLike) -> Vec<(String, String)> {
     let bare = |item: &Item| item.to_string().split_whitespace().collect::<String>();
     let mut plain: Vec<_> = table.iter().map(|(key, item)| (key.to_owned(), bare(item))).collect();

@@ -15,7 +15,7 @@ use crate::exit::Failure;
 /// Effect of a tool; clients ask their users accordingly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// Changes nothing.
     Reads,
     /// Adds something; a repeat adds once more.
     Adds,

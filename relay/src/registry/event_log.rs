@@ -156,7 +156,7 @@ pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Fi
 /// Follows a log from an offset.
 pub struct Follower {
     offset: u64,
-    /// Newest id that was returned, or below which the reader wants nothing.
+    /// Newest id that was returned, or that [`Follower::since`] excluded.
     newest: u64,
     /// Device and inode of the file that `offset` refers to.
     file: Option<(u64, u64)>,

@@ -4,9 +4,9 @@
 //! ┌── HEAD bytes ──┬── marker (fixed length, says how much is left out) ──┬── tail, TAIL to 2 × TAIL bytes ──┐
 //! ```
 //!
-//! Offsets count the bytes that the worker printed. The length of the file and its marker therefore determine the
-//! offset, and no other state is needed. A worker can't print a marker: if its text would form one, the last line break
-//! of it is written as a blank.
+//! Offsets count the bytes that the worker printed. The length of the file and its marker give the number of bytes
+//! received, so no other state is needed. A worker can't print a marker: if its text would form one, the last line
+//! break of it is written as a blank.
 
 use std::borrow::Cow;
 use std::fs::File;

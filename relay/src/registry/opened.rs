@@ -142,8 +142,8 @@ pub(super) fn rename_new(
     match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
         Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
         Err(e @ (Errno::EXIST | Errno::NOENT)) => Err(e),
-        // Not a file, or no support for links: between the check and the rename an entry of that name may be lost, but
-        // nothing outside.
+        // Not a file, or no support for hard links: between the check and the rename an entry of that name may be lost,
+        // but nothing outside.
         Err(_) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
             Ok(_) => Err(Errno::EXIST),

@@ -129,7 +129,7 @@ impl Staged {
 }
 
 /// Locks a file that was just created. A search for leftovers may hold the lock for an instant. On a disk without
-/// locks, no file counts as a leftover for lack of a lock.
+/// locks, [`SPARED`] keeps a new file from counting as a leftover.
 fn lock(file: &File) {
     for _ in 0..LOCK_TRIES {
         if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
