@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! person:          relay up (asks) │ relay up --yes │ relay init ─► STATE/relay/consent/KEY: engine, name, settings
-//! other callers:   relay up │ launch │ serve │ doctor ─► the same settings? ─► continue │ an error that asks for the person
+//! other callers:   relay up │ launch │ serve │ doctor ─► same settings? ─► continue │ an error that asks a person
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]

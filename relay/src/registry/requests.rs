@@ -107,7 +107,7 @@ pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
 /// Files a request with this time, which determines the order of requests.
 ///
 /// # Errors
-/// As [`file`].
+/// As [`file()`].
 pub fn file_at(registry: &Registry, request: &Request, at: Timestamp) -> io::Result<PathBuf> {
     let durability =
         if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
