@@ -1,20 +1,20 @@
-//! Lists that are refused as soon as they claim or bring more items than they may have.
+//! Lists that are refused as soon as they announce or contain more items than allowed.
 //!
-//! An item can take two bytes on the wire and a hundred in memory: a bound on the bytes of a frame alone is none on the
-//! memory that it takes.
+//! An item can take two bytes on the wire and a hundred in memory, so a limit on the bytes of a frame does not limit
+//! the memory that it takes.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-/// Items that room is made for before they are there.
+/// Maximum preallocated capacity, in items.
 const AHEAD: usize = 256;
 
-/// Reads a list of at most `MOST` items: for serde's `deserialize_with`.
+/// Reads a list of at most `MOST` items, for serde's `deserialize_with`.
 ///
 /// # Errors
-/// It has more, or one of them can't be read.
+/// Fails if the list has more items, or if one of them can't be read.
 pub fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {

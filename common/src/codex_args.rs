@@ -1,18 +1,18 @@
-//! Arguments for `codex exec` that a job may bring along where Codex's sandbox is the only one. Pure.
+//! Arguments for `codex exec` that a job may contain if Codex's sandbox is the only one. Pure.
 //!
-//! Everything that is not named here is refused: an argument can switch the sandbox off, widen it, name a program that
-//! Codex starts outside of it (MCP servers, notifiers, hooks, credential commands) or make Codex itself write a file.
+//! Any argument not listed here is refused: it could disable the sandbox, widen it, name a program that Codex starts
+//! outside of it (MCP servers, notifiers, hooks, credential commands) or make Codex itself write a file.
 
 /// Flags without a value.
 const FLAGS: [&str; 3] = ["--search", "--ephemeral", "--strict-config"];
 
-/// Flags with a value that reaches the model's server or the output alone.
+/// Flags whose value affects only the model's server or the output.
 const VALUES: [&str; 3] = ["-m", "--model", "--color"];
 
 /// Flags that set one configuration value.
 const CONFIG: [&str; 2] = ["-c", "--config"];
 
-/// Configuration values that concern the model and what it says.
+/// Configuration keys that concern only the model and its output.
 const KEYS: [&str; 15] = [
     "model",
     "model_reasoning_effort",
@@ -31,9 +31,9 @@ const KEYS: [&str; 15] = [
     "tools.web_search",
 ];
 
-/// The first argument that a job may not bring along; `None` when all of them are harmless.
+/// Returns the first argument that a job may not contain; `None` if all of them are harmless.
 ///
-/// For a known flag with a forbidden value the value is named: `sandbox_mode=…` tells more than `-c`.
+/// If a known flag has a forbidden value, returns the value: `sandbox_mode=…` is more informative than `-c`.
 pub fn first_forbidden<S: AsRef<str>>(args: &[S]) -> Option<&str> {
     let mut args = args.iter().map(AsRef::as_ref);
     while let Some(arg) = args.next() {
@@ -58,7 +58,7 @@ pub fn first_forbidden<S: AsRef<str>>(args: &[S]) -> Option<&str> {
     None
 }
 
-/// The flag, and its value where it stands in the same word: `--model=x`, `-mx`, `-m=x`.
+/// Splits an argument into the flag and its value, if both are in the same word: `--model=x`, `-mx`, `-m=x`.
 fn split(arg: &str) -> Option<(&str, Option<&str>)> {
     if arg.starts_with("--") {
         return Some(match arg.split_once('=') {
@@ -75,7 +75,8 @@ fn sets_known_key(assignment: &str) -> bool {
     assignment.split_once('=').is_some_and(|(key, _)| KEYS.contains(&key))
 }
 
-/// A value is read as TOML, where a line break could begin another key.
+/// Returns true for a value without control characters. Values are parsed as TOML, where a line break could begin
+/// another key.
 fn is_plain(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-/// Longest limit that can be set: a year. Longer ones are typing errors, and sums of them stay in `u64` milliseconds.
+/// Maximum limit: a year. Longer limits are typing errors, and sums of limits up to this one fit into `u64`
+/// milliseconds.
 pub const MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Reads a duration such as `90s`, `10m` or `1h30m`.
+/// Parses a duration such as `90s`, `10m` or `1h30m`.
 ///
 /// # Errors
-/// One line that says what is wrong: no unit, zero, or more than [`MAX`].
+/// Returns one line that describes the fault: no unit, zero, or more than [`MAX`].
 pub fn parse(text: &str) -> Result<Duration, String> {
     let value = humantime::parse_duration(text.trim())
         .map_err(|_| format!("'{text}' is not a duration: write it like 90s, 10m or 1h30m"))?;
@@ -21,12 +22,12 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(value)
 }
 
-/// Whole milliseconds, saturating.
+/// Converts to whole milliseconds, saturating.
 pub fn millis(value: Duration) -> u64 {
     u64::try_from(value.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Short text for people, two units at most: `0.4s`, `12.3s`, `1m03s`, `2h05m`, `3d04h`.
+/// Formats a duration for people with at most two units: `0.4s`, `12.3s`, `1m03s`, `2h05m`, `3d04h`.
 pub fn short(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
@@ -37,7 +38,7 @@ pub fn short(ms: u64) -> String {
     }
 }
 
-/// A limit for people, without needless zeroes: `90s` is `1m30s`, `10m` stays `10m`.
+/// Formats a limit for people, without needless zeros: `90s` is `1m30s`, `10m` stays `10m`.
 pub fn limit(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(ms)).to_string().replace(' ', "")
 }

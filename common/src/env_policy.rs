@@ -1,9 +1,10 @@
-//! Environment variables that a job may not bring along where Codex's sandbox is the only one. Pure.
+//! Environment variables that a job may not contain if Codex's sandbox is the only one. Pure.
 //!
-//! Codex itself, its helpers and what it starts before its sandbox exists (git, node, shells) read them outside of it: a
-//! library to load, a program to run, a configuration to believe, a server to send the key to.
+//! Codex itself, its helpers and the programs started before its sandbox exists (git, node, shells) read these
+//! variables outside of the sandbox: a library to load, a program to run, a configuration to trust, a server to send
+//! the key to.
 
-/// Whole names, in upper case.
+/// Forbidden names, in upper case.
 const NAMES: [&str; 51] = [
     "PATH",
     "HOME",
@@ -58,7 +59,7 @@ const NAMES: [&str; 51] = [
     "RELAY_OUTPUT",
 ];
 
-/// Beginnings of names, in upper case.
+/// Forbidden prefixes of names, in upper case.
 const PREFIXES: [&str; 19] = [
     "CODEX_",
     "OPENAI_",
@@ -81,13 +82,13 @@ const PREFIXES: [&str; 19] = [
     "OTEL_",
 ];
 
-/// Ends of names, in upper case.
+/// Forbidden suffixes of names, in upper case.
 const SUFFIXES: [&str; 3] = ["_BASE_URL", "_PROXY", "_CA_BUNDLE"];
 
-/// Known to be harmless, in upper case, though they begin like others that are not.
+/// Exceptions: harmless names that match a forbidden prefix, in upper case.
 const HARMLESS: [&str; 2] = ["NODE_ENV", "NODE_AUTH_TOKEN"];
 
-/// True for a variable that acts on programs outside of the job's sandbox.
+/// Returns true for a variable that affects programs outside of the job's sandbox.
 pub fn acts_outside(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let is_known = NAMES.contains(&name.as_str())
@@ -96,7 +97,7 @@ pub fn acts_outside(name: &str) -> bool {
     is_known && !HARMLESS.contains(&name.as_str())
 }
 
-/// The first of these names that acts on programs outside of the job's sandbox.
+/// Returns the first of these names that affects programs outside of the job's sandbox.
 pub fn first_forbidden<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     names.into_iter().map(String::as_str).find(|name| acts_outside(name))
 }

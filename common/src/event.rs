@@ -1,7 +1,7 @@
-//! Milestones of a job.
+//! Events of a job.
 //!
-//! [`EventBody`] is carried by the wire and the agent's spool as it is, so it is a plain enum: no serde tag, flatten,
-//! untagged or skip attributes. New variants go to the end.
+//! The wire and the agent's spool encode [`EventBody`] directly, so it is a plain enum: no serde tag, flatten, untagged
+//! or skip attributes. New variants go to the end.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,262 +9,262 @@ use serde::{Deserialize, Serialize};
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
 
-/// Longest text inside an event, in bytes: the worker's last words and error messages are cut there.
+/// Maximum length of a text inside an event, in bytes: the worker's last message and error messages are cut to it.
 pub const MAX_TEXT: usize = 2048;
-/// Longest title of a step, in bytes: one line of a terminal.
+/// Maximum length of a step's title, in bytes: one line of a terminal.
 pub const MAX_TITLE: usize = 120;
-/// Most files named by one `file_change` event, and most items of one `plan` event.
+/// Maximum number of files in a `file_change` event, and of items in a `plan` event.
 pub const MAX_LIST: usize = 100;
 
-/// Something that happened to a job, and when.
+/// An event of a job, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// In UTC, to the millisecond, on the relay's time scale: the events of one run differ by what a monotonic clock counted.
-    /// Order comes from `seq`.
+    /// Time of the event in UTC, to the millisecond, on the relay's time scale: the events of one run differ by the
+    /// time that a monotonic clock counted. Their order is given by `seq`.
     pub at: Timestamp,
-    /// What happened.
+    /// Content of the event.
     pub body: EventBody,
 }
 
-/// What happened.
+/// Content of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventBody {
-    /// The job was written into the registry. Always the first event of a log.
+    /// The job was written to the registry. Always the first event of a log.
     Queued(Box<Queued>),
-    /// An agent has taken the job and holds its spec on disk.
+    /// An agent has accepted the job and stored its spec on disk.
     Accepted {
-        /// The agent's id.
+        /// Id of the agent.
         agent: String,
-        /// What separates the worker from the machine.
+        /// Isolation of the worker from the machine.
         isolation: Isolation,
-        /// The workspace's own copy of the log, relative to the workspace.
+        /// The workspace's own copy of the log, as a path relative to the workspace.
         workspace_log: Option<String>,
     },
-    /// A command of the job is alive; once for each setup command, the worker and each check.
+    /// A command of the job is up and running; emitted once for each setup command, the worker and each check.
     Started {
-        /// Its process id, as the agent sees it.
+        /// Process id, as the agent sees it.
         pid: u32,
-        /// The Codex thread, where there is one.
+        /// The Codex thread, if there is one.
         thread_id: Option<String>,
     },
     /// A step began.
     StepStarted {
         /// Number of the step in its job, from 1.
         n: u32,
-        /// What kind of work it is.
+        /// Kind of work.
         kind: StepKind,
-        /// A line for people.
+        /// Title for people, one line.
         title: String,
-        /// Its time limit in milliseconds.
+        /// Time limit, in milliseconds.
         limit_ms: Option<u64>,
-        /// The step it is part of.
+        /// The step that contains this one.
         #[serde(default)]
         parent: Option<u32>,
     },
     /// A step ended.
     StepFinished {
-        /// Which.
+        /// Number of the step.
         n: u32,
-        /// How.
+        /// Outcome of the step.
         outcome: StepOutcome,
-        /// Exit code of its command, where it had one.
+        /// Exit code of the step's command, if it had one.
         exit_code: Option<i32>,
-        /// How long it took, in milliseconds of a monotonic clock.
+        /// Duration, in milliseconds of a monotonic clock.
         elapsed_ms: u64,
-        /// What its processes used, where they were seen.
+        /// Resource usage of the step's processes, if any were seen.
         #[serde(default)]
         resources: Option<Resources>,
     },
-    /// The worker said something (≤ [`MAX_TEXT`]).
+    /// The worker sent a message (≤ [`MAX_TEXT`]).
     Message {
-        /// What.
+        /// Text of the message.
         text: String,
     },
-    /// The worker's plan, whole, each time it changes.
+    /// The worker's plan changed. Contains the whole plan.
     Plan {
-        /// Its items in order.
+        /// Items of the plan, in order.
         #[serde(deserialize_with = "crate::bounded::list::<_, _, MAX_LIST>")]
         items: Vec<PlanItem>,
     },
-    /// The worker changed files by itself (not through a command).
+    /// The worker changed files itself (not through a command).
     FileChange {
-        /// Which, at most [`MAX_LIST`].
+        /// The changed files, at most [`MAX_LIST`].
         #[serde(deserialize_with = "crate::bounded::list::<_, _, MAX_LIST>")]
         files: Vec<ChangedFile>,
     },
     /// Tokens used so far by the whole thread.
     Usage(Usage),
-    /// Something a person may want to know; the job goes on.
+    /// A warning for people; the job goes on.
     Warning {
-        /// One line.
+        /// Text of the warning, one line.
         message: String,
     },
     /// A step makes no progress.
     Stalled {
-        /// Which.
+        /// Number of the step.
         n: u32,
-        /// What was seen.
+        /// Evidence of the stall.
         evidence: String,
     },
-    /// The relay lost sight of the agent. The job goes on.
+    /// The relay lost the connection to the agent. The job goes on.
     LinkLost {
-        /// Why, as far as known.
+        /// Reason, as far as known.
         reason: String,
     },
-    /// The agent is back.
+    /// The agent has reconnected.
     LinkRestored {
-        /// The agent's id.
+        /// Id of the agent.
         agent: String,
     },
-    /// The job is being ended before its time.
+    /// The job is being ended before it is done.
     Stopping {
-        /// Why, in one line.
+        /// Reason, one line.
         reason: String,
     },
-    /// The processes that were left at an end.
+    /// Processes that were left when the job or a command ended.
     Cleanup {
-        /// How many did not end by themselves: they were sent TERM or KILL.
+        /// Number of processes that did not end by themselves and were sent TERM or KILL.
         killed: u32,
-        /// How many could not be.
+        /// Number of processes that could not be killed.
         survivors: u32,
     },
-    /// The job is over. Nothing follows.
+    /// The job has ended. No event follows.
     Finished {
-        /// In which state.
+        /// End state of the job.
         state: FinalState,
-        /// Why it failed.
+        /// Reason for the failure.
         error: Option<JobError>,
         /// Exit code of the worker.
         exit_code: Option<i32>,
-        /// What changed in the workspace since the job began, where it is a git repository.
+        /// Changes in the workspace since the job began, if it is a git repository.
         changes: Option<Changes>,
     },
-    /// A limit that runs was moved.
+    /// A limit was extended while it was running.
     Extended {
-        /// The step; none for the job itself.
+        /// Number of the step; none for the job itself.
         n: Option<u32>,
-        /// The new limit, in milliseconds.
+        /// New limit, in milliseconds.
         limit_ms: u64,
     },
     /// A step was ended so that the worker can go on without it.
     Interrupted {
-        /// Which.
+        /// Number of the step.
         n: u32,
-        /// Why, in one line.
+        /// Reason, one line.
         reason: String,
     },
 }
 
-/// What a record shows before any agent has seen the job.
+/// Facts that a record shows before any agent has received the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
-    /// The working folder on the host.
+    /// Working folder on the host.
     pub workspace: String,
     /// First line of the prompt.
     pub prompt_summary: String,
-    /// What carries out the prompt.
+    /// Program that executes the prompt.
     pub runner: Runner,
-    /// The engine that runs the platform: `local`, `docker` or `podman`.
+    /// Engine of the platform: `local`, `docker` or `podman`.
     pub engine: String,
-    /// The streamed log, on the host.
+    /// Path of the streamed log on the host.
     pub log_path: String,
-    /// The event log, on the host.
+    /// Path of the event log on the host.
     pub events_path: String,
-    /// Where it comes from.
+    /// Origin of the job.
     #[serde(default)]
     pub origin: Origin,
-    /// The model that was asked for; Codex's own where none was.
+    /// Requested model; defaults to Codex's own.
     #[serde(default)]
     pub model: Option<String>,
 }
 
-/// What separates a worker from the machine it runs on.
+/// Isolation of a worker from the machine that it runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// A container, and a user of its own inside.
+    /// A container, with a separate user inside.
     Container,
-    /// Nothing: the worker can do whatever the agent's user can.
+    /// None: the worker has all rights of the agent's user.
     None,
     /// Codex's own sandbox around every command, as the agent's user.
     Sandbox,
 }
 
-/// How a step ended.
+/// Outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepOutcome {
-    /// It did what it should.
+    /// Succeeded.
     Ok,
-    /// It failed by itself.
+    /// Failed by itself.
     Failed,
-    /// It was ended by a limit or a cancel.
+    /// Ended by a limit or a cancel.
     Killed,
-    /// The job ended while it ran, and nothing told how.
+    /// Unknown: the job ended while the step was running, and no result was reported.
     Unknown,
 }
 
-/// What the processes of a step used, those that have ended included.
+/// Resource usage of a step's processes, including those that have ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// CPU time of all processes, in milliseconds.
     pub cpu_ms: u64,
-    /// The most memory they held at once (resident set, as sampled), in bytes.
+    /// Peak memory of all processes together (resident set, as sampled), in bytes.
     pub peak_memory: u64,
 }
 
 /// One item of the worker's plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanItem {
-    /// What to do.
+    /// Text of the item.
     pub text: String,
-    /// Whether it is done.
+    /// True if the item is done.
     pub completed: bool,
 }
 
 /// One file that the worker changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
-    /// Its path, as the worker names it.
+    /// Path of the file, as the worker names it.
     pub path: String,
-    /// `add`, `update`, `delete`, or whatever else Codex said.
+    /// `add`, `update`, `delete`, or any other kind that Codex reported.
     pub kind: String,
 }
 
 /// Token counts of a Codex thread since its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens read.
+    /// Input tokens.
     pub input_tokens: u64,
-    /// Of these, how many came from the cache.
+    /// Input tokens read from the cache.
     pub cached_input_tokens: u64,
-    /// Tokens written.
+    /// Output tokens.
     pub output_tokens: u64,
-    /// Of these, how many were reasoning.
+    /// Output tokens used for reasoning.
     pub reasoning_output_tokens: u64,
 }
 
-/// How a job can end.
+/// End state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinalState {
-    /// The worker did its turn and every check passed.
+    /// The worker completed its turn and every check passed.
     Completed,
-    /// It did not.
+    /// The worker or a check failed.
     Failed,
-    /// Somebody asked for the end.
+    /// The job was cancelled on request.
     Cancelled,
 }
 
-/// Why a job failed.
+/// Reason why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
-    /// The kind, for programs.
+    /// Kind of the failure, for programs.
     pub kind: FailureKind,
     /// One line that a person can act on (≤ [`MAX_TEXT`]).
     pub message: String,
-    /// The step it happened in.
+    /// The step in which the failure happened.
     pub step: Option<u32>,
 }
 
@@ -274,19 +274,19 @@ pub struct JobError {
 pub enum FailureKind {
     /// A command could not be started.
     SpawnFailed,
-    /// The worker showed no sign of life within its limit.
+    /// The worker showed no activity within its start limit.
     StartTimeout,
-    /// A step ran over its limit.
+    /// A step exceeded its limit.
     StepTimeout,
     /// A step made no progress.
     Stalled,
-    /// The model was silent for longer than its limit.
+    /// The model sent nothing for longer than its limit.
     ModelSilent,
-    /// The job ran over its limit.
+    /// The job exceeded its limit.
     JobTimeout,
     /// Codex reported that its turn failed.
     CodexError,
-    /// Codex ended badly without saying why.
+    /// Codex exited with an error and gave no reason.
     CodexExit,
     /// A setup command failed.
     SetupFailed,
@@ -294,34 +294,34 @@ pub enum FailureKind {
     CheckFailed,
     /// The agent died, and its worker with it.
     AgentLost,
-    /// The platform container ended.
+    /// The platform's container exited.
     ContainerExited,
-    /// The kernel killed the worker or the container for its memory.
+    /// The kernel killed the worker or the container for lack of memory.
     OomKilled,
-    /// The agent would not take the job.
+    /// The agent refused the job.
     Refused,
-    /// The command of a shell job ended badly.
+    /// The command of a shell job failed.
     Exited,
-    /// What the account may use of the model is used up.
+    /// The account's usage limit for the model is reached.
     UsageLimit,
-    /// The model's server takes no more requests for now.
+    /// The model's server accepts no more requests for now.
     RateLimited,
     /// The model's server refused the key or login.
     Auth,
     /// The task no longer fits into the model's context window.
     ContextWindow,
-    /// The model's server has no capacity left, or is in trouble.
+    /// The model's server has no capacity left or reports an error.
     Overloaded,
-    /// The model needs a newer Codex.
+    /// The model requires a newer Codex.
     CodexOutdated,
-    /// The worker went round in a circle.
+    /// The worker repeated failing steps without progress.
     NoProgress,
 }
 
-/// What a job changed in its workspace, as git counts it.
+/// Changes of a job in its workspace, as counted by git.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// Files that differ, new ones included.
+    /// Number of files that differ, including new ones.
     pub files: u32,
     /// Lines added in tracked files.
     pub insertions: u32,

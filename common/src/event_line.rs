@@ -4,10 +4,10 @@
 //! {"v":1,"id":918,"job":"abe-smoke#1","epoch":1,"seq":12,"at":"…","source":"agent","type":"step_finished",…,"crc":"1c2d3e4f"}
 //! ```
 //!
-//! The checksum is CRC-32C over the bytes in front of `,"crc"`, so it can be checked without parsing. The fields up to
-//! `type` always stand in this order, which makes a line quick to read; lines in another order are read too.
+//! The checksum is CRC-32C over the bytes before `,"crc"`, so it can be checked without parsing. The fields up to
+//! `type` are always written in this order, which makes a line fast to read; lines in another order can be read too.
 //!
-//! * `read`: bytes → fields.
+//! * `read`: parsing of bytes into fields.
 
 mod line_head;
 mod read;
@@ -25,18 +25,18 @@ use crate::json;
 
 /// Version of the line format.
 pub const VERSION: u32 = 1;
-/// Longest line that is read, in bytes, without its line break: the largest event has [`crate::event::MAX_LIST`]
-/// texts of [`crate::event::MAX_TEXT`] bytes, each byte of which JSON may write as six.
+/// Maximum length of a line that is read, in bytes, without its line break. The largest event has
+/// [`crate::event::MAX_LIST`] texts of [`crate::event::MAX_TEXT`] bytes, and JSON may write each byte as six.
 pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
-/// `,"crc":"xxxxxxxx"}`
+/// Length of the checksum field `,"crc":"xxxxxxxx"}`, in bytes.
 const CRC_FIELD: usize = 18;
-/// Where a line's place in the registry ends and what it tells begins.
+/// Beginning of a line's content, which follows the line's place in the registry.
 const CONTENT: &[u8] = b",\"at\":\"";
-/// Most lines are shorter, in bytes.
+/// Initial capacity for a line, in bytes; most lines are shorter.
 const USUAL_LINE: usize = 384;
 
-/// Who saw the event.
+/// Observer of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -47,7 +47,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Its name in JSON.
+    /// Returns the name used in JSON.
     fn as_str(self) -> &'static str {
         match self {
             Self::Agent => "agent",
@@ -59,52 +59,53 @@ impl Source {
 /// An event with its place in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLine {
-    /// Grows over all jobs of the registry: the cursor of `--since`.
+    /// Id, which increases across all jobs of the registry: the cursor of `--since`.
     pub id: u64,
-    /// The job.
+    /// Id of the job.
     pub job: JobId,
-    /// The agent's run of the job; 0 for the relay's own events.
+    /// Run of the job; 0 for the relay's own events.
     pub epoch: u32,
     /// Place within job and epoch, from 1.
     pub seq: u64,
-    /// Who saw it.
+    /// Observer of the event.
     pub source: Source,
-    /// The event; `None` where its type is newer than this program.
+    /// The event; `None` if its type is newer than this program.
     pub event: Option<Event>,
 }
 
-/// Why a line can't be believed.
+/// Error for a line that is damaged or unreadable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// It has no checksum at its end: torn, or foreign.
+    /// The line does not end with a checksum: it is torn, or not written by relay.
     #[error("the line has no checksum")]
     NoChecksum,
-    /// Its bytes are not those that were written.
+    /// The bytes of the line are not those that were written.
     #[error("the line's checksum does not match its bytes")]
     Checksum,
-    /// It was written by a newer program.
+    /// The line was written by a newer program.
     #[error("the line has format {0}, newer than {VERSION}")]
     Newer(u64),
-    /// Checksum right, content wrong: written by a faulty program.
+    /// The checksum is right but the content is wrong: the line was written by a faulty program.
     #[error("the line is not an event: {0}")]
     Malformed(String),
 }
 
 impl EventLine {
-    /// The line's bytes, with its line break.
+    /// Returns the bytes of the line, with its line break.
     ///
     /// # Errors
-    /// When the event's type is unknown to this program: a line is never rewritten with less than it had.
+    /// Fails if this program does not know the event's type: a line is never rewritten with less content than it had.
     pub fn to_bytes(&self) -> Result<Vec<u8>, LineError> {
         let mut line = Vec::with_capacity(USUAL_LINE);
         self.append_to(&mut line)?;
         Ok(line)
     }
 
-    /// Appends the line's bytes, with its line break, and gives the sum of its content (see [`content_sum`]).
+    /// Appends the bytes of the line, with its line break, and returns the checksum of its content (see
+    /// [`content_sum`]).
     ///
     /// # Errors
-    /// As [`EventLine::to_bytes`]; nothing is appended then.
+    /// Same as [`EventLine::to_bytes`]; nothing is appended in that case.
     pub fn append_to(&self, out: &mut Vec<u8>) -> Result<u32, LineError> {
         let event = self.event.as_ref().ok_or_else(|| LineError::Malformed("unknown type".to_owned()))?;
         let start = out.len();
@@ -121,15 +122,15 @@ impl EventLine {
         }
     }
 
-    /// Reads one line, with or without its line break.
+    /// Parses one line, with or without its line break.
     ///
     /// # Errors
-    /// [`LineError`] says whether the line was damaged, is newer, or is no event at all.
+    /// Returns a [`LineError`] that says whether the line is damaged, newer, or no event at all.
     pub fn parse(line: &[u8]) -> Result<Self, LineError> {
         let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
         match Head::read(fields) {
             Some(head) if head.v == u64::from(VERSION) => Self::of_head(&head),
-            // Only a foreign program writes the fields in another order.
+            // Only other programs write the fields in another order.
             _ => any_order(fields),
         }
     }
@@ -138,7 +139,7 @@ impl EventLine {
         let malformed = |e: &dyn std::fmt::Display| LineError::Malformed(e.to_string());
         let at: Timestamp = head.at.parse().map_err(|e| malformed(&e))?;
         let job = head.job.parse().map_err(|e| malformed(&e))?;
-        // The form that serde gives the enum: {"type":{fields}}.
+        // Serde's representation of the enum: {"type":{fields}}.
         let mut text = Vec::with_capacity(head.kind.len() + head.fields.len() + 6);
         for part in [b"{\"", head.kind.as_bytes(), b"\":{", head.fields, b"}}"] {
             text.extend_from_slice(part);
@@ -148,16 +149,16 @@ impl EventLine {
             Err(e) if e.is_data() => None,
             Err(e) => return Err(malformed(&e)),
         };
-        // A type that this program does not know is no error: consumers ignore those.
+        // An unknown type is not an error: consumers ignore it.
         let event = body.map(|body| Event { at, body });
         Ok(Self { id: head.id, job, epoch: head.epoch, seq: head.seq, source: head.source, event })
     }
 }
 
-/// The id of a line whose bytes are those that were written; its event is not looked at.
+/// Returns the id of a line after checking its bytes; does not parse its event.
 ///
 /// # Errors
-/// As [`EventLine::parse`], but for what only the event's own fields can show.
+/// Same as [`EventLine::parse`], except for errors in the event's own fields.
 pub fn checked_id(line: &[u8]) -> Result<u64, LineError> {
     let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
     match Head::read(fields) {
@@ -166,17 +167,17 @@ pub fn checked_id(line: &[u8]) -> Result<u64, LineError> {
     }
 }
 
-/// CRC-32C over what a whole line tells, without its place in the registry: from its time to the last field in front of
-/// the checksum. Two lines of the same event have the same sum, whatever their ids.
+/// Returns the CRC-32C over the content of a whole line, without its place in the registry: from its time to the last
+/// field before the checksum. Two lines of the same event have the same sum, whatever their ids.
 pub fn content_sum(line: &[u8]) -> u32 {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = &line[..line.len().saturating_sub(CRC_FIELD)];
-    // The first one is the head's: nothing in front of it can hold a quote.
+    // The first match is in the head: nothing before it can contain a quote.
     let content = line.windows(CONTENT.len()).position(|window| window == CONTENT).unwrap_or(0);
     crc32c::crc32c(&line[content..])
 }
 
-/// Writes the fields in front of the event's own; gives where its content begins.
+/// Writes the fields before the event's own; returns the start of its content.
 fn write_head(out: &mut Vec<u8>, line: &EventLine, at: Timestamp) -> io::Result<usize> {
     let EventLine { id, job, epoch, seq, source, .. } = line;
     write!(out, "{{\"v\":{VERSION},\"id\":{id},\"job\":\"{job}\",\"epoch\":{epoch},\"seq\":{seq}")?;
@@ -185,12 +186,12 @@ fn write_head(out: &mut Vec<u8>, line: &EventLine, at: Timestamp) -> io::Result<
     Ok(content)
 }
 
-/// Writes `"type",FIELDS` of what serde writes as `{"type":{FIELDS}}`.
+/// Writes `"type",FIELDS` for an event that serde writes as `{"type":{FIELDS}}`.
 fn write_body(out: &mut Vec<u8>, body: &EventBody) -> io::Result<()> {
     let start = out.len();
     json::to_writer(&mut *out, body)?;
     let shape = || io::Error::new(io::ErrorKind::InvalidData, "an event without fields");
-    // A type's name holds no quote, so the second one ends it.
+    // The name of a type contains no quote, so the second one ends it.
     let name = out[start + 1..].iter().skip(1).position(|b| *b == b'"').ok_or_else(shape)? + 2;
     let fields = start + 1 + name;
     if !out[fields..].starts_with(b":{") || !out.ends_with(b"}}") {
@@ -207,7 +208,7 @@ fn write_body(out: &mut Vec<u8>, body: &EventBody) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds the checksum and the line break to the line that begins at `start`; gives the sum of its content.
+/// Adds the checksum and the line break to the line that begins at `start`; returns the sum of its content.
 fn seal(out: &mut Vec<u8>, start: usize, content: usize) -> u32 {
     let sum = crc32c::crc32c(&out[content..]);
     let crc = crc32c::crc32c(&out[start..]);
@@ -219,7 +220,7 @@ fn seal(out: &mut Vec<u8>, start: usize, content: usize) -> u32 {
     sum
 }
 
-/// The bytes under the checksum, if it matches.
+/// Returns the bytes covered by the checksum, if it matches.
 fn check(line: &[u8]) -> Result<&[u8], LineError> {
     let at = line.len().checked_sub(CRC_FIELD).ok_or(LineError::NoChecksum)?;
     let (body, field) = line.split_at(at);

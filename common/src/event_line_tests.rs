@@ -1,4 +1,4 @@
-//! Lines of every kind, and what is done to them.
+//! Lines of every kind, intact and damaged.
 
 use super::*;
 use crate::event::{StepOutcome, Usage};
@@ -62,7 +62,7 @@ fn an_unknown_type_is_kept_apart_and_a_newer_format_is_refused() {
     assert_eq!(EventLine::parse(seal(&newer).as_bytes()), Err(LineError::Newer(2)));
 }
 
-/// One event of every kind.
+/// Returns one event of every kind.
 fn bodies() -> Vec<EventBody> {
     let texts = ["", "a\"b\\c\n}", "{\"type\":\"x\"},\"crc\":\"00000000\"}", "\u{1}\u{1f600}"];
     let mut bodies: Vec<_> =

@@ -1,34 +1,34 @@
-//! Job names, job ids and what users type to mean a job.
+//! Job names, job ids and references to jobs.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest job name, in bytes: file names built from it stay far below every file system's 255.
+/// Maximum length of a job name, in bytes: file names built from it stay far below the 255 of every file system.
 pub const MAX_NAME: usize = 41;
 
-/// A job's name: `[a-z0-9][a-z0-9_-]{0,40}`.
+/// Name of a job: `[a-z0-9][a-z0-9_-]{0,40}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobName(String);
 
-/// Why a text is no job name or job id.
+/// Error for a text that is no job name or job id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// The name breaks the pattern.
+    /// The name does not match the pattern.
     #[error(
         "job name '{0}' is not allowed: use 1 to 41 of a-z, 0-9, '_' and '-', beginning with a letter or digit"
     )]
     Name(String),
-    /// The text has no number behind `#` or `.`.
+    /// The text has no number after `#` or `.`.
     #[error("'{0}' is not a job id: write NAME#N or NAME.N, for example abe-smoke#1")]
     Id(String),
 }
 
 impl JobName {
-    /// Makes a name of a folder's name: lower-cased, every other character turned into `-`.
-    /// Falls back to `job` when nothing is left.
+    /// Derives a name from a folder's name: lower-cased, with every other character replaced by `-`. Falls back to
+    /// `job` if nothing is left.
     pub fn from_folder(folder: &str) -> Self {
         let cleaned: String = folder
             .chars()
@@ -40,7 +40,7 @@ impl JobName {
         Self(if trimmed.is_empty() { "job".to_owned() } else { trimmed.to_owned() })
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -81,9 +81,9 @@ impl fmt::Display for JobName {
     }
 }
 
-/// A job: a name and a number that counts from 1 per name and is never reused.
+/// Id of a job: a name and a number that counts from 1 per name and is never reused.
 ///
-/// Shown as `NAME#N`; `NAME.N` on disk and accepted wherever an id is read.
+/// Displayed as `NAME#N`; written as `NAME.N` on disk, which is accepted wherever an id is read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId {
@@ -92,22 +92,22 @@ pub struct JobId {
 }
 
 impl JobId {
-    /// The job `NAME#number`.
+    /// Creates the id `NAME#number`.
     pub fn new(name: JobName, number: u32) -> Self {
         Self { name, number }
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &JobName {
         &self.name
     }
 
-    /// Its number.
+    /// Returns the number.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// The stem of its files in the registry: `NAME.N`.
+    /// Returns the stem of the job's files in the registry: `NAME.N`.
     pub fn stem(&self) -> String {
         format!("{}.{}", self.name, self.number)
     }
@@ -119,7 +119,7 @@ impl FromStr for JobId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let bad = || IdError::Id(crate::text::one_line(text, 60));
         let (name, number) = text.rsplit_once(['#', '.']).ok_or_else(bad)?;
-        // `+1` and `01` parse as numbers but would be second spellings of one job.
+        // `+1` and `01` parse as numbers but would be alternative spellings of the same job.
         let canonical = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
         let number = number.parse().ok().filter(|_| canonical).ok_or_else(bad)?;
         Ok(Self { name: name.parse()?, number })

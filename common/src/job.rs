@@ -1,6 +1,6 @@
-//! The job spec: what to run and under which limits.
+//! The job spec: the command to run, and its limits.
 //!
-//! A spec travels as JSON, in the registry as well as inside [`crate::wire::RelayFrame::Start`], so that it can grow
+//! A spec is encoded as JSON, both in the registry and inside [`crate::wire::RelayFrame::Start`], so that it can gain
 //! fields without a new protocol version.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,24 +15,25 @@ use crate::rule::{OnLimit, OnLoop, StepRule};
 /// Version of the spec's JSON.
 pub const SPEC_SCHEMA: u32 = 1;
 
-/// Longest prompt, in bytes. A spec must fit into one message of the wire with room for its other fields.
+/// Maximum length of a prompt, in bytes. A spec with all its other fields must fit into one message of the wire.
 pub const MAX_PROMPT: usize = 512 * 1024;
 
-/// Most jobs that one agent runs at once: each takes some dozen descriptors, of which a process usually has 1024.
+/// Maximum number of jobs that one agent runs at once: each takes some dozen file descriptors, and a process usually
+/// has 1024.
 pub const MOST_JOBS: u32 = 50;
 
-/// Longest spec as JSON, in bytes: a message of 1 MiB less the frame around it.
+/// Maximum length of a spec as JSON, in bytes: a message of 1 MiB minus its frame.
 pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
 
-/// What kind of work a step is. Limits are set per kind.
+/// Kind of work of a step. Limits are set per kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
-    /// From the command's start to its first sign of life.
+    /// Start of a command, until its first activity.
     Start,
-    /// Waiting for the model.
+    /// Wait for the model.
     Model,
-    /// `git clone` and the like.
+    /// `git clone` and similar commands.
     Clone,
     /// Fetching dependencies: `npm ci`, `pip install`, `cargo fetch`, `apt-get install`.
     Install,
@@ -50,9 +51,9 @@ pub enum StepKind {
     Search,
     /// A tool call (MCP, sub-agent).
     Tool,
-    /// A command before the worker.
+    /// A command that runs before the worker.
     Setup,
-    /// A command after the worker that must succeed.
+    /// A command that runs after the worker and must succeed.
     Check,
 }
 
@@ -74,7 +75,7 @@ impl StepKind {
         Self::Check,
     ];
 
-    /// Its name in flags, configuration and JSON.
+    /// Returns the name used in flags, configuration and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -93,7 +94,7 @@ impl StepKind {
         }
     }
 
-    /// The default time limit, in milliseconds.
+    /// Returns the default time limit, in milliseconds.
     pub fn default_limit_ms(self) -> u64 {
         const MINUTE: u64 = 60_000;
         match self {
@@ -102,14 +103,14 @@ impl StepKind {
             Self::Model | Self::Install | Self::Fetch => 10 * MINUTE,
             Self::Command | Self::Edit | Self::Search | Self::Tool => 15 * MINUTE,
             Self::Build => 20 * MINUTE,
-            // A setup or check is any command line: it may build and test.
+            // A setup or check can be any command line: it may build and test.
             Self::Test | Self::Setup | Self::Check => 30 * MINUTE,
         }
     }
 }
 
 impl StepKind {
-    /// Whether work of this kind waits for the network above all, so that silence of its processes means a hang.
+    /// Returns true if work of this kind mostly waits for the network, so that a stall means a hang.
     pub fn is_network(self) -> bool {
         matches!(self, Self::Clone | Self::Install | Self::Fetch)
     }
@@ -139,16 +140,17 @@ impl FromStr for StepKind {
 /// Time limits of a job, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The whole job, from its acceptance to its end.
+    /// Limit of the whole job, from its acceptance to its end.
     pub job_ms: u64,
-    /// From the request to end to the last process killed.
+    /// Grace period from the request to end the job until its last process is killed.
     pub grace_ms: u64,
     /// Limits that differ from [`StepKind::default_limit_ms`].
     pub steps: BTreeMap<StepKind, u64>,
-    /// How long a step may make no progress. Network kinds fail then; others are warned of, because quiet can be healthy.
+    /// Maximum time without progress of a step. Network kinds fail when it passes; the others cause a warning, because
+    /// a step without progress can be healthy.
     #[serde(default = "default_stall_ms")]
     pub stall_ms: u64,
-    /// Kinds with a stall limit of their own, which fail at it whether they are network kinds or not.
+    /// Kinds with a stall limit of their own. A step of such a kind fails at it, network kind or not.
     #[serde(default)]
     pub stalls: BTreeMap<StepKind, u64>,
 }
@@ -158,14 +160,14 @@ fn default_stall_ms() -> u64 {
 }
 
 impl Limits {
-    /// The default limit of a whole job: 4 hours.
+    /// Default limit of a whole job: 4 hours.
     pub const JOB_MS: u64 = 4 * 3600 * 1000;
-    /// The default grace: 5 seconds.
+    /// Default grace period: 5 seconds.
     pub const GRACE_MS: u64 = 5000;
-    /// The default stall limit: 2 minutes.
+    /// Default stall limit: 2 minutes.
     pub const STALL_MS: u64 = 120_000;
 
-    /// The limit of a step of this kind.
+    /// Returns the limit of a step of this kind, in milliseconds.
     pub fn step_ms(&self, kind: StepKind) -> u64 {
         self.steps.get(&kind).copied().unwrap_or_else(|| kind.default_limit_ms())
     }
@@ -183,7 +185,7 @@ impl Default for Limits {
     }
 }
 
-/// What carries out the prompt.
+/// Program that executes the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Runner {
@@ -197,25 +199,25 @@ pub enum Runner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sandbox {
-    /// Writing in the workspace only, with network access.
+    /// Allows writing in the workspace only, and network access.
     WorkspaceWrite,
     /// None: the container is the sandbox.
     Off,
 }
 
-/// The beginning of why no worker can run in a container whose settings ask for [`Sandbox::WorkspaceWrite`] in it.
+/// Prefix of the reason why no worker can run in a container whose settings require [`Sandbox::WorkspaceWrite`].
 pub const NO_SANDBOX: &str = "Codex's sandbox can't work in this container";
 
-/// How Codex is called.
+/// Settings for calling Codex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodexSettings {
-    /// Its program: a name looked up on the agent's `PATH`, or a path.
+    /// Program: a name looked up on the agent's `PATH`, or a path.
     pub program: String,
-    /// The model; Codex's own default where none is given.
+    /// Model; defaults to Codex's own.
     pub model: Option<String>,
-    /// Its sandbox.
+    /// Sandbox mode.
     pub sandbox: Sandbox,
-    /// Further arguments, put behind those of the product.
+    /// Additional arguments, appended to those of relay.
     pub args: Vec<String>,
 }
 
@@ -225,47 +227,47 @@ impl Default for CodexSettings {
     }
 }
 
-/// Everything the agent must know to run a job.
+/// Everything that the agent needs to run a job.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// [`SPEC_SCHEMA`].
+    /// Version of the spec, [`SPEC_SCHEMA`].
     pub schema: u32,
-    /// Which job.
+    /// Id of the job.
     pub job: JobId,
-    /// What carries out the prompt.
+    /// Program that executes the prompt.
     pub runner: Runner,
-    /// The task, or the command line with [`Runner::Shell`].
+    /// The task, or the command line for [`Runner::Shell`].
     pub prompt: String,
-    /// The working folder as the agent sees it.
+    /// Working folder as the agent sees it.
     pub workspace: String,
-    /// Environment values for the worker; dropped from the registry's copy once the agent has them.
+    /// Environment variables of the worker; removed from the registry's copy once the agent has them.
     pub env: BTreeMap<String, String>,
-    /// Names of the environment values that were dropped, so that a retry knows which to ask for.
+    /// Names of the removed environment variables, so that a retry can request their values.
     #[serde(default)]
     pub env_names: BTreeSet<String>,
-    /// Command lines before the worker; the first that fails ends the job.
+    /// Command lines that run before the worker; the first that fails ends the job.
     pub setup: Vec<String>,
-    /// Command lines after the worker; the first that fails makes the job `failed: check_failed`.
+    /// Command lines that run after the worker; the first that fails makes the job `failed: check_failed`.
     pub checks: Vec<String>,
     /// Time limits.
     pub limits: Limits,
-    /// Rules for steps, before the built-in ones.
+    /// Rules for steps, which precede the built-in ones.
     #[serde(default)]
     pub rules: Vec<StepRule>,
-    /// What happens at a step's limit unless a rule says otherwise.
+    /// Action at a step's limit unless a rule sets another one.
     #[serde(default)]
     pub on_limit: OnLimit,
-    /// What happens when its worker goes round in a circle.
+    /// Action when the worker makes no progress.
     #[serde(default)]
     pub on_loop: OnLoop,
-    /// How Codex is called.
+    /// Settings for calling Codex.
     pub codex: CodexSettings,
-    /// The Codex thread to go on with; a new one otherwise.
+    /// Codex thread to continue; a new one if none is given.
     #[serde(default)]
     pub thread: Option<String>,
 }
 
-// By hand, so that no environment value can get into a log.
+// Implemented by hand so that no environment value can get into a log.
 impl fmt::Debug for JobSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobSpec")
@@ -280,8 +282,8 @@ impl fmt::Debug for JobSpec {
     }
 }
 
-/// Whether this is an id that Codex gives its threads: a UUID in its usual form. Of anything else Codex makes a new
-/// thread without a word.
+/// Returns true for an id of a Codex thread: a UUID in its usual form. Given anything else, Codex silently begins a new
+/// thread.
 pub fn is_thread(text: &str) -> bool {
     let mut bytes = text.bytes().enumerate();
     text.len() == 36

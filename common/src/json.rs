@@ -1,5 +1,5 @@
-//! JSON that may be shown as it is: whatever can do something to a terminal, a page or a language model stands there as
-//! an escape, and reads as the same text.
+//! JSON that is safe to display: characters that could affect a terminal, a page or a language model are written as
+//! escapes, which parse as the same text.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use serde_json::ser::Formatter;
 
 use crate::text::{is_dangerous, is_plain};
 
-/// Writes dangerous characters as `\u` escapes, everything else as serde does.
+/// Formatter that writes dangerous characters as `\u` escapes and everything else as serde does.
 struct Escaping;
 
 impl Formatter for Escaping {
@@ -31,18 +31,18 @@ impl Formatter for Escaping {
     }
 }
 
-/// Writes a value.
+/// Writes a value as JSON.
 ///
 /// # Errors
-/// As [`serde_json::to_writer`].
+/// Same as [`serde_json::to_writer`].
 pub fn to_writer(writer: impl io::Write, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
     value.serialize(&mut serde_json::Serializer::with_formatter(writer, Escaping))
 }
 
-/// The bytes of a value.
+/// Returns a value as JSON bytes.
 ///
 /// # Errors
-/// As [`serde_json::to_vec`].
+/// Same as [`serde_json::to_vec`].
 pub fn to_vec(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(128);
     to_writer(&mut bytes, value)?;

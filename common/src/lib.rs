@@ -1,4 +1,4 @@
-//! What the agent and the relay agree on.
+//! Types and formats shared by the agent and the relay.
 //!
 //! ```text
 //!            events                       wire                        registry
@@ -7,17 +7,19 @@
 //! ```
 //!
 //! * [`ids`]: job names, job ids and references to jobs.
-//! * [`job`]: the job spec: what to run, under which limits.
+//! * [`job`]: the job spec: the command to run, and its limits.
 //! * [`rule`]: rules for steps.
-//! * [`origin`]: who launched a job, and which job it goes on from.
-//! * [`event`]: milestones of a job; [`event_line`]: their line in the registry's event log.
-//! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s and [`warnings`]; [`summary`]: its closing text.
+//! * [`origin`]: the session that launched a job, and the job that it follows.
+//! * [`event`]: events of a job; [`event_line`]: their line in the registry's event log.
+//! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s and [`warnings`]; [`summary`]: its
+//!   closing text.
 //! * [`wire`]: the frames between agent and relay.
-//! * [`text`]: bounding and cleaning text that comes from outside; [`json`]: writing it so that it harms nobody.
-//! * [`duration`]: limits as people write them. * [`time_scale`]: times that no clock's jump moves. * [`bounded`]: lists that can't be too long.
-//! * [`codex_args`], [`env_policy`]: arguments and variables that reach around Codex's sandbox.
+//! * [`text`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
+//! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
+//! * [`bounded`]: lists with a maximum length.
+//! * [`codex_args`], [`env_policy`]: arguments and variables that can bypass Codex's sandbox.
 //!
-//! Nothing here does I/O or reads a clock.
+//! Nothing in this crate does I/O or reads a clock.
 
 pub mod bounded;
 pub mod codex_args;

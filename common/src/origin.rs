@@ -1,46 +1,46 @@
-//! Where a job comes from: who asked for it, and which job it goes on from.
+//! The origin of a job: the session that launched it, and the job that it follows.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 
-/// Where a job comes from.
+/// Origin of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The session of the host agent that launched it, to be told of its end.
+    /// Session of the host agent that launched the job; it is notified when the job ends.
     pub session: Option<Session>,
-    /// The job it follows.
+    /// The job that this one follows.
     pub follows: Option<Follows>,
-    /// Whether its caller stays with it to the end (`relay run`), so that the end need not be delivered.
+    /// True if the caller stays attached until the end (`relay run`), so that no completion notice is needed.
     pub attended: bool,
 }
 
 /// A session of a host agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// Which program: `codex` or `claude`. A reader passes over what it doesn't know.
+    /// Host agent: `codex` or `claude`. Readers ignore unknown values.
     pub agent: String,
-    /// The session's id; Codex calls it thread.
+    /// Id of the session; Codex calls it thread.
     pub id: String,
-    /// Where that program keeps its sessions (`CODEX_HOME`), where it is not the usual place.
+    /// Folder in which the host agent keeps its sessions (`CODEX_HOME`), unless it is the default.
     pub home: Option<String>,
 }
 
-/// A job that goes on from another one.
+/// Link to a job that this one follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Follows {
-    /// The other one.
+    /// The followed job.
     pub job: JobId,
-    /// In which way.
+    /// Kind of follow-up.
     pub how: FollowUp,
 }
 
-/// How a job goes on from another one.
+/// Kind of follow-up to another job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FollowUp {
     /// A new prompt in the same Codex thread (`relay resume`).
     Resume,
-    /// The same task once more (`relay retry`).
+    /// A new job for the same task (`relay retry`).
     Retry,
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The event log is the truth; the record is its cache. Deleting a record and folding the log again gives the same
-//! bytes, so a record holds nothing that is not in an event.
+//! bytes, so a record contains nothing that is not in an event.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,36 +28,36 @@ use crate::warnings::{Warnings, is_of_model};
 
 /// Version of the record's JSON.
 pub const SCHEMA: u32 = 1;
-/// How many steps a record keeps: the newest.
+/// Maximum number of steps that a record keeps: the newest.
 pub const MAX_STEPS: usize = 50;
 
-/// Where a job is in its life.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waiting for an agent.
     Queued,
-    /// An agent has it; nothing has shown life yet.
+    /// Accepted by an agent; no command has shown activity yet.
     Starting,
-    /// Its setup, worker or checks run.
+    /// Running its setup commands, worker or checks.
     Running,
-    /// It is being ended before its time.
+    /// Being ended before it is done.
     Stopping,
-    /// Done.
+    /// Ended successfully.
     Completed,
     /// Ended without success; see [`JobRecord::error`].
     Failed,
-    /// Ended because somebody asked.
+    /// Ended on request.
     Cancelled,
 }
 
 impl State {
-    /// Whether nothing will change any more.
+    /// Returns true if the job has ended and no longer changes.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// Its name in JSON.
+    /// Returns the name used in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -81,77 +81,77 @@ impl From<FinalState> for State {
     }
 }
 
-/// Whether the relay hears from the job's agent.
+/// State of the relay's connection to the job's agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Link {
-    /// It does.
+    /// Connected.
     Connected,
-    /// It does not; the record is as old as `last_event_at`.
+    /// Not connected; the record is as old as `last_event_at`.
     Lost,
 }
 
-/// The processes that were left at the job's end.
+/// Processes that were left when the job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cleanup {
-    /// How many did not end by themselves, over the whole job: they were sent TERM or KILL.
+    /// Number of processes, over the whole job, that did not end by themselves and were sent TERM or KILL.
     pub killed: u32,
-    /// How many could not be.
+    /// Number of processes that could not be killed.
     pub survivors: u32,
 }
 
-/// Everything the registry shows of a job. Times are RFC 3339 in UTC, `null` where unknown.
+/// The registry's view of a job. Times are RFC 3339 in UTC, `null` if unknown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// [`SCHEMA`]; a record with a newer one is read and never written.
+    /// Version of the record, [`SCHEMA`]; a record with a newer version is read and never written.
     pub schema: u32,
-    /// The job's id, `NAME#N`.
+    /// Id of the job, `NAME#N`.
     pub job: JobId,
-    /// Where it is in its life.
+    /// State of the job.
     pub state: State,
-    /// Whether its agent is heard; `null` before an agent had it.
+    /// Connection to the job's agent; `null` before an agent has accepted the job.
     pub link: Option<Link>,
-    /// The working folder on the host.
+    /// Working folder on the host.
     pub workspace: String,
     /// First line of the prompt.
     pub prompt_summary: String,
-    /// What carries out the prompt.
+    /// Program that executes the prompt.
     pub runner: Runner,
-    /// Where it comes from.
+    /// Origin of the job.
     #[serde(default)]
     pub origin: Origin,
-    /// The model that was asked for; Codex's own where none was.
+    /// Requested model; defaults to Codex's own.
     #[serde(default)]
     pub model: Option<String>,
-    /// When it was launched.
+    /// Launch time.
     pub created_at: Timestamp,
-    /// Begin of its first step.
+    /// Start time of the first step.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// End time.
     pub finished_at: Option<Timestamp>,
-    /// When anything was last heard of it.
+    /// Time of the last event.
     pub last_event_at: Timestamp,
-    /// The running command's process id, as the agent sees it.
+    /// Process id of the running command, as the agent sees it.
     pub pid: Option<u32>,
-    /// The agent that has it.
+    /// Id of the job's agent.
     pub agent: Option<String>,
-    /// The engine of its platform.
+    /// Engine of the agent's platform.
     pub engine: String,
-    /// What separates the worker from the machine.
+    /// Isolation of the worker from the machine.
     pub isolation: Option<Isolation>,
-    /// The streamed log, on the host.
+    /// Path of the streamed log on the host.
     pub log_path: String,
-    /// The workspace's own copy of the log, on the host.
+    /// Path of the workspace's own copy of the log on the host.
     pub workspace_log: Option<String>,
-    /// The event log, on the host.
+    /// Path of the event log on the host.
     pub events_path: String,
-    /// The step that runs: the newest that has not ended.
+    /// The active step: the newest that has not ended.
     pub step: Option<CurrentStep>,
     /// The newest [`MAX_STEPS`] steps, without finished waits for the model.
     pub steps: Vec<Step>,
-    /// How many steps have begun.
+    /// Number of steps that have begun.
     pub steps_total: u32,
-    /// Time spent waiting for the model, in milliseconds, finished waits only.
+    /// Total time of finished waits for the model, in milliseconds.
     pub model_wait_ms: u64,
     /// The worker's plan.
     pub plan: Vec<PlanItem>,
@@ -159,34 +159,34 @@ pub struct JobRecord {
     pub thread_id: Option<String>,
     /// Tokens used by the thread.
     pub usage: Option<Usage>,
-    /// The worker's last words.
+    /// The worker's last message.
     pub message: Option<String>,
     /// The newest warning that holds.
     pub warning: Option<String>,
     /// The warnings that count, however the job ends.
     #[serde(default)]
     pub warnings: Warnings,
-    /// The closing text, at most 12 lines.
+    /// Closing text, at most 12 lines.
     pub summary: Option<String>,
-    /// Why it failed.
+    /// Reason for the failure.
     pub error: Option<JobError>,
     /// Exit code of the worker.
     pub exit_code: Option<i32>,
     /// Processes left at the end.
     pub cleanup: Option<Cleanup>,
-    /// What changed in the workspace.
+    /// Changes in the workspace.
     pub changes: Option<Changes>,
-    /// The newest event of the agent in `epoch`.
+    /// Sequence number of the agent's newest event in `epoch`.
     pub seq: u64,
-    /// The agent's run of the job; 0 before an agent had it.
+    /// Run of the job; 0 before an agent has accepted it.
     pub epoch: u32,
-    /// Fields of a newer program, kept as they were.
+    /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
 
 impl JobRecord {
-    /// The record of a job that was just launched.
+    /// Creates the record of a newly launched job.
     pub fn queued(job: JobId, at: Timestamp, queued: &Queued) -> Self {
         Self {
             schema: SCHEMA,
@@ -230,7 +230,7 @@ impl JobRecord {
         }
     }
 
-    /// What the record says of the job's launch: the body of its `queued` event.
+    /// Returns the facts of the job's launch: the body of its `queued` event.
     pub fn to_queued(&self) -> Queued {
         Queued {
             workspace: self.workspace.clone(),
@@ -244,17 +244,19 @@ impl JobRecord {
         }
     }
 
-    /// Whether it goes on in the Codex thread of another job, so that its usage is that of the whole thread.
+    /// Returns true if the job continues the Codex thread of another job, so that its usage is that of the whole
+    /// thread.
     pub fn goes_on(&self) -> bool {
         self.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume)
     }
 
-    /// Whether it left a Codex thread that another job can go on in.
+    /// Returns true if the job left a Codex thread that another job can continue.
     pub fn is_resumable(&self) -> bool {
         self.runner == Runner::Codex && self.thread_id.is_some()
     }
 
-    /// Its state in words: `completed with 2 warnings`, so that nothing which has to be looked at passes for plain success.
+    /// Describes the state for people: `completed with 2 warnings`, so that a job that needs attention does not look
+    /// like a plain success.
     pub fn outcome(&self) -> String {
         let state = self.state.as_str();
         match self.warnings.counted().filter(|_| self.state == State::Completed) {
@@ -263,7 +265,7 @@ impl JobRecord {
         }
     }
 
-    /// Folds a whole log, oldest line first. `None` when it does not begin with `queued`.
+    /// Folds a whole log, oldest line first. Returns `None` if it does not begin with `queued`.
     pub fn rebuild<'a>(lines: impl IntoIterator<Item = &'a EventLine>) -> Option<Self> {
         let mut lines = lines.into_iter();
         let first = lines.next()?;
@@ -287,7 +289,7 @@ impl JobRecord {
         }
     }
 
-    /// Applies one event. Whatever follows the end of a job changes nothing.
+    /// Applies one event. Events after the end of a job change nothing.
     fn apply(&mut self, event: &Event) {
         if self.state.is_final() {
             return;
@@ -354,7 +356,7 @@ impl JobRecord {
         self.steps_total = self.steps_total.max(step.n);
         self.steps.push(step);
         if self.steps.len() > MAX_STEPS {
-            // A step that still runs is worth more than one that is over, however old it is.
+            // An active step is more important than an ended one, however old it is.
             let oldest = self.steps.iter().position(|step| step.outcome.is_some()).unwrap_or(0);
             self.steps.remove(oldest);
         }
@@ -392,7 +394,7 @@ impl JobRecord {
         self.warning = Some(message);
     }
 
-    /// The job's own limit is no part of the record.
+    /// Applies a new limit of a step. The job's own limit is not part of the record.
     fn extended(&mut self, n: Option<u32>, limit_ms: u64) {
         if let Some(step) = self.steps.iter_mut().find(|step| Some(step.n) == n) {
             step.limit_ms = Some(limit_ms);
@@ -419,16 +421,16 @@ impl JobRecord {
             step.outcome = Some(StepOutcome::Unknown);
         }
         if self.state == State::Completed {
-            // What was slow or quiet has ended well.
+            // Warnings about slow or stalled steps no longer matter after success.
             self.warning = self.warnings.newest.last().cloned();
         }
         self.summary = Some(crate::summary::of(self));
     }
 
-    /// The record's file: one line of JSON.
+    /// Returns the content of the record's file: one line of JSON.
     ///
     /// # Errors
-    /// Never for a record of this type; serde's signature asks for it.
+    /// Never fails for a record of this type; serde's signature requires a `Result`.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let mut bytes = json::to_vec(self)?;
         bytes.push(b'\n');

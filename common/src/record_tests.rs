@@ -1,4 +1,4 @@
-//! The fold, one story per test.
+//! The fold, one sequence of events per test.
 
 use super::*;
 use crate::event::{FailureKind, JobError};
@@ -166,7 +166,7 @@ fn a_job_takes_at_least_as_long_as_its_steps_whatever_was_slow() {
     let began = || begin(1, StepKind::Start, "codex");
     let started = || EventBody::Started { pid: 7, thread_id: Some("t-1".into()) };
     let ended = |elapsed_ms| end(1, StepOutcome::Ok, None, elapsed_ms);
-    // What happened after how many seconds, and the duration that is told.
+    // Events with their seconds, and the expected duration.
     let table = [
         ("the thread is slow", vec![(0, began()), (12, started()), (12, ended(12_000))], 13, "13.0s"),
         ("all is fast", vec![(0, began()), (0, started()), (0, ended(100))], 1, "1.0s"),

@@ -1,5 +1,5 @@
-//! Rules for steps, as `[[step]]` of `relay.toml` writes them. Relay and agent compile them by the same function, so that
-//! what is taken at `relay up` is not refused at the first job.
+//! Rules for steps, from `[[step]]` in `relay.toml`. Relay and agent compile them with the same function, so a rule
+//! that `relay up` accepts is not refused by the first job.
 
 use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
@@ -7,61 +7,61 @@ use serde::{Deserialize, Serialize};
 use crate::job::StepKind;
 use crate::text;
 
-/// Most rules of a job: each is tried against every command line and every new process.
+/// Maximum number of rules of a job: each is tried against every command line and every new process.
 pub const MAX_RULES: usize = 100;
-/// Longest pattern, in bytes: some lines of text; longer ones belong into several rules.
+/// Maximum length of a pattern, in bytes: some lines of text. Longer patterns should be split into several rules.
 const MAX_PATTERN: usize = 1000;
-/// Largest compiled pattern, in bytes. A list of some hundred names fits; nested repetitions, which would make each look
-/// at a long line take a noticeable time, do not.
+/// Maximum size of a compiled pattern, in bytes. A list of some hundred names fits. Nested repetitions do not; with
+/// them each match against a long line would take a noticeable time.
 const MAX_COMPILED: usize = 64 * 1024;
-/// How much of a pattern and of what is wrong with it an error shows, in bytes.
+/// Maximum length of the pattern and of the fault that an error shows, in bytes.
 const SHOWN: (usize, usize) = (60, 200);
 
-/// What a limit does to a job whose step ran over it or stalled.
+/// Consequence for a job when a step exceeds its limit or stalls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnLimit {
-    /// The job fails.
+    /// Fails the job.
     #[default]
     Fail,
-    /// Only the step is ended and the worker goes on, at most [`MAX_INTERRUPTS`] times a job.
+    /// Ends only the step; the worker goes on. At most [`MAX_INTERRUPTS`] times a job.
     Interrupt,
 }
 
-/// What happens to a worker that goes round in a circle: the same step fails again and again, or the same two take turns,
-/// and no file changes.
+/// Reaction to a worker that makes no progress: the same step fails repeatedly, or the same two steps alternate, and no
+/// file changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnLoop {
-    /// It is warned of.
+    /// Emits a warning.
     #[default]
     Warn,
-    /// The job fails.
+    /// Fails the job.
     Fail,
 }
 
-/// How many steps of a job may be interrupted; the next one fails it.
+/// Maximum number of interrupted steps of a job; the next one fails it.
 pub const MAX_INTERRUPTS: u32 = 3;
 
-/// A rule of `relay.toml` for steps whose command line it matches. The first that matches decides.
+/// A rule of `relay.toml` for steps whose command line it matches. The first match decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRule {
-    /// A regular expression, looked for in the command line without its shell.
+    /// Regular expression, searched in the command line without its shell.
     pub pattern: String,
-    /// The kind of such steps.
+    /// Kind of a matching step.
     pub kind: StepKind,
-    /// Their limit; that of the kind where none is given.
+    /// Limit of a matching step, in milliseconds; defaults to the kind's.
     pub limit_ms: Option<u64>,
-    /// Their stall limit, at which they fail; that of the kind where none is given.
+    /// Stall limit of a matching step, at which it fails, in milliseconds; defaults to the kind's.
     pub stall_ms: Option<u64>,
-    /// What happens at either; the job's choice where none is given.
+    /// Action at either limit; defaults to the job's.
     pub on_limit: Option<OnLimit>,
 }
 
 /// Compiles a pattern.
 ///
 /// # Errors
-/// What is wrong with it, worded to follow the name of the rule: `is empty: …`, `= '(': …`.
+/// Returns the fault, worded to follow the name of the rule: `is empty: …`, `= '(': …`.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
     if pattern.trim().is_empty() {
         return Err("is empty: write a regular expression for the command lines that are meant".to_owned());
@@ -70,7 +70,7 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
         return Err(format!("is longer than {MAX_PATTERN} bytes: make several rules of it"));
     }
     RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().map_err(|error| {
-        // The engine draws its message over several lines: all of them on one.
+        // Joins the lines of the regex engine's message.
         let told = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
         format!("= '{}': {}", text::one_line(pattern, SHOWN.0), text::one_line(&told, SHOWN.1))
     })

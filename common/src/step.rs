@@ -1,4 +1,4 @@
-//! A job's steps, as its record shows them.
+//! Steps of a job, as shown in its record.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Resources, StepOutcome};
 use crate::job::StepKind;
 
-/// A step that is running.
+/// An active step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurrentStep {
     /// Number in the job, from 1.
     pub n: u32,
-    /// What kind of work it is.
+    /// Kind of work.
     pub kind: StepKind,
-    /// A line for people.
+    /// Title for people, one line.
     pub title: String,
-    /// When it began.
+    /// Start time.
     pub started_at: Timestamp,
-    /// Its time limit in milliseconds.
+    /// Time limit, in milliseconds.
     pub limit_ms: Option<u64>,
 }
 
@@ -26,30 +26,30 @@ pub struct CurrentStep {
 pub struct Step {
     /// Number in the job, from 1.
     pub n: u32,
-    /// What kind of work it is.
+    /// Kind of work.
     pub kind: StepKind,
-    /// A line for people.
+    /// Title for people, one line.
     pub title: String,
-    /// When it began.
+    /// Start time.
     pub started_at: Timestamp,
-    /// Its time limit in milliseconds.
+    /// Time limit, in milliseconds.
     pub limit_ms: Option<u64>,
-    /// How it ended; `null` while it runs.
+    /// Outcome; `null` while the step runs.
     pub outcome: Option<StepOutcome>,
-    /// Exit code of its command, where it had one.
+    /// Exit code of the step's command, if it had one.
     pub exit_code: Option<i32>,
-    /// How long it took, in milliseconds; `null` while it runs.
+    /// Duration, in milliseconds; `null` while the step runs.
     pub elapsed_ms: Option<u64>,
-    /// The step it is part of. Left out where there is none, as in records of before there were any.
+    /// The step that contains this one. Omitted if there is none, as in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<u32>,
-    /// What its processes used. Left out while it runs, and where none were seen.
+    /// Resource usage of the step's processes. Omitted while the step runs, and if no process was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 }
 
 impl Step {
-    /// A step that began at `started_at`.
+    /// Creates a step that began at `started_at`.
     pub fn begun(
         started_at: Timestamp,
         n: u32,
@@ -72,8 +72,8 @@ impl Step {
         }
     }
 
-    /// Whether it ended and nothing told how. Of a step inside another one that is the usual case, and no news: its
-    /// process was there and is gone.
+    /// Returns true if the step has ended with an unknown outcome. For a step inside another one this is the usual case
+    /// and not reported: its process existed and is gone.
     pub fn is_unseen(&self) -> bool {
         self.outcome == Some(StepOutcome::Unknown) && self.parent.is_none()
     }

@@ -1,4 +1,4 @@
-//! The closing text of a job: at most 12 lines, no control characters, nothing of the log.
+//! The closing text of a job: at most 12 lines, no control characters, no log output.
 
 use std::fmt::Write as _;
 
@@ -8,20 +8,21 @@ use crate::record::{JobRecord, State};
 use crate::step::Step;
 use crate::text;
 
-/// Steps that are listed; the others are counted.
+/// Maximum number of listed steps; the others are counted.
 const MAX_STEPS: usize = 4;
-/// Lines of the worker's last words.
+/// Maximum number of lines of the worker's last message.
 const MESSAGE_LINES: usize = 3;
-/// Lines of the output of a check or setup that failed. Steps and last words give way to them: 12 lines hold for all.
+/// Maximum number of lines of the output of a failed check or setup command. Steps and last message are shortened in
+/// return, so that everything fits into 12 lines.
 const OUTPUT_LINES: usize = 4;
-/// Steps that are listed, and lines of the last words, beside such an output.
+/// Maximum number of listed steps, and of lines of the last message, next to such an output.
 const BESIDE_OUTPUT: usize = 2;
-/// Warnings of a completed job that are listed. It has no reason, so there is room for them.
+/// Maximum number of listed warnings of a completed job. Such a job has no reason line, so there is space for them.
 const WARNINGS: usize = 2;
-/// Longest line, in bytes.
+/// Maximum length of a line, in bytes.
 const LINE: usize = 200;
 
-/// The summary of a job that has ended.
+/// Returns the summary of a job that has ended.
 pub fn of(record: &JobRecord) -> String {
     let mut lines = vec![headline(record)];
     let reason = record.error.as_ref().map(reason).unwrap_or_default();
@@ -57,7 +58,8 @@ fn headline(record: &JobRecord) -> String {
     line
 }
 
-/// Why it failed. The output of a check or setup, which its message has on one line, gets lines of its own.
+/// Returns the reason for a failure. The output of a check or setup command, which the message has on one line, gets
+/// lines of its own.
 fn reason(error: &JobError) -> Vec<String> {
     let kind = serde_json::to_value(error.kind).ok();
     let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed").to_owned();
@@ -71,7 +73,7 @@ fn reason(error: &JobError) -> Vec<String> {
     lines
 }
 
-/// What is not as it should be in a job that completed.
+/// Returns the warnings of a completed job.
 fn warnings(record: &JobRecord) -> Vec<String> {
     if record.state != State::Completed {
         return Vec::new();
@@ -87,7 +89,8 @@ fn warnings(record: &JobRecord) -> Vec<String> {
     lines
 }
 
-/// `check 'x' ended with exit code 1: one / two` in its two parts, for people: what happened, and the output's lines.
+/// Splits `check 'x' ended with exit code 1: one / two` into its two parts for people: the event and the lines of
+/// output.
 pub fn split_output(message: &str) -> (&str, Vec<&str>) {
     let Some(said) = message.find("' ended with ").or_else(|| message.find("' was ")) else {
         return (message, Vec::new());
@@ -96,7 +99,7 @@ pub fn split_output(message: &str) -> (&str, Vec<&str>) {
     (&message[..colon], message[colon + 2..].split(" / ").filter(|line| !line.trim().is_empty()).collect())
 }
 
-/// What the processes of a step used: `cpu 12.3s, 240 MiB`.
+/// Formats the resource usage of a step: `cpu 12.3s, 240 MiB`.
 pub fn resources(used: &Resources) -> String {
     let memory = match used.peak_memory / 1024 {
         kib @ 0..1024 => format!("{kib} KiB"),
@@ -148,7 +151,7 @@ fn step_line(step: &Step) -> String {
     line
 }
 
-/// Changed files, tokens, thread: whatever of it is known, on one line.
+/// Returns one line with the known facts among changed files, tokens and thread.
 fn facts(record: &JobRecord) -> Option<String> {
     let mut facts = Vec::new();
     if let Some(changes) = record.changes {

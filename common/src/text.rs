@@ -1,4 +1,4 @@
-//! Bounding and cleaning text that comes from outside.
+//! Bounding and cleaning of untrusted text.
 
 /// Cuts `text` to at most `max` bytes at a character boundary and marks the cut with `…` (within `max`).
 pub fn truncate(text: &str, max: usize) -> String {
@@ -13,14 +13,14 @@ pub fn truncate(text: &str, max: usize) -> String {
     format!("{}{MARK}", &text[..end])
 }
 
-/// The first line that is not blank, without control characters, at most `max` bytes.
+/// Returns the first line that is not blank, without control characters, at most `max` bytes.
 pub fn one_line(text: &str, max: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     truncate(&printable(line), max)
 }
 
-/// `text` with tabs as spaces and without any other control, bidirectional or invisible formatting character, so
-/// that it can do nothing to the terminal or page that shows it. Line breaks are removed too.
+/// Returns `text` with tabs as spaces and without any other control, bidirectional or invisible formatting character,
+/// so that it can't affect the terminal or page that shows it. Line breaks are removed too.
 pub fn printable(text: &str) -> String {
     if is_plain(text) {
         return text.to_owned();
@@ -33,7 +33,8 @@ pub fn printable_lines(text: &str) -> String {
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| c == '\n' || !is_dangerous(c)).collect()
 }
 
-/// `text` with every control, bidirectional or invisible formatting character written as `\\u{HEX}`: nothing of it is hidden.
+/// Returns `text` with every control, bidirectional or invisible formatting character written as `\\u{HEX}`, so that
+/// nothing in it is hidden.
 pub fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -42,13 +43,14 @@ pub fn escaped(text: &str) -> String {
     shown
 }
 
-/// True for printable ASCII and blanks alone, as most text is: nothing of it is dangerous.
+/// Returns true for a text of printable ASCII and blanks only. Most texts are like that, and nothing in them is
+/// dangerous.
 pub fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// C0 and C1 controls, bidirectional overrides and isolates, line and paragraph separators, zero-width marks, and the
-/// invisible tags and selectors in which text can be hidden from people and not from language models.
+/// Returns true for C0 and C1 controls, bidirectional overrides and isolates, line and paragraph separators, zero-width
+/// marks, and the invisible tags and selectors that can hide text from people but not from language models.
 pub(crate) fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')

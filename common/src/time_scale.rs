@@ -1,43 +1,44 @@
-//! A wall time for every moment of a monotonic clock. Pure.
+//! Conversion of a monotonic clock's readings to wall time. Pure.
 //!
-//! A wall clock jumps when somebody sets it, and each machine has its own. Times on one scale never jump and differ by what
-//! has really passed, so ages are counted from them and people can read them.
+//! A wall clock jumps when it is set, and each machine has its own. Times on one scale never jump, and their
+//! differences are the time that has really passed. Ages are computed from them, and people can read them.
 
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
 
-/// The wall time at which a monotonic clock read zero.
+/// A time scale, defined by the wall time at which a monotonic clock read zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeScale {
     origin: Timestamp,
 }
 
 impl TimeScale {
-    /// The scale that says `wall` when the monotonic clock reads `monotonic`.
+    /// Creates the scale that gives `wall` when the monotonic clock reads `monotonic`.
     pub fn anchored(wall: Timestamp, monotonic: Duration) -> Self {
         let origin = wall.checked_sub(monotonic).unwrap_or(Timestamp::UNIX_EPOCH);
         Self { origin: origin.round(Unit::Millisecond).unwrap_or(origin) }
     }
 
-    /// The scale that says `origin` when the monotonic clock reads zero.
+    /// Creates the scale that gives `origin` when the monotonic clock reads zero.
     pub fn from_origin(origin: Timestamp) -> Self {
         Self::anchored(origin, Duration::ZERO)
     }
 
-    /// The time when the monotonic clock reads zero.
+    /// Returns the time at which the monotonic clock reads zero.
     pub fn origin(self) -> Timestamp {
         self.origin
     }
 
-    /// The time when the monotonic clock reads `monotonic`, to the millisecond.
+    /// Returns the time at which the monotonic clock reads `monotonic`, to the millisecond.
     pub fn at(self, monotonic: Duration) -> Timestamp {
         let whole = Duration::from_millis(crate::duration::millis(monotonic));
         self.origin.checked_add(whole).unwrap_or(Timestamp::MAX)
     }
 
-    /// The scale of another machine that said `theirs` at some moment between two readings of the own clock. The own wall
-    /// clock decides where it lies within these bounds, so that machines that agree are left alone however long the answer took.
+    /// Creates the scale of another machine that reported `theirs` at some moment between the readings `asked` and
+    /// `heard` of the local monotonic clock. If the local wall clock lies within these bounds, its time is used, so
+    /// that machines that agree are not adjusted however long the answer took.
     pub fn of_other(theirs: Timestamp, asked: Duration, heard: Duration, own_wall: Timestamp) -> Self {
         let latest = theirs.checked_add(heard.saturating_sub(asked) + AGREE).unwrap_or(Timestamp::MAX);
         let agrees = (theirs.checked_sub(AGREE).unwrap_or(Timestamp::MIN)..=latest).contains(&own_wall);
@@ -45,7 +46,7 @@ impl TimeScale {
     }
 }
 
-/// Clocks that differ by less agree: more is never seen between machines that keep time.
+/// Maximum difference between clocks that agree. Machines that keep time never differ by more.
 const AGREE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_other_machine_decides_unless_the_own_clock_agrees_with_it() {
-        // What the other said, when it was asked and heard, the own wall clock then; what the scale says when it was heard.
+        // Reported time, readings when asked and heard, local wall clock; expected time of the scale when heard.
         let table = [
             ("both agree", 0, (10, 10), 0, 0),
             ("the own clock is 1 h behind", 0, (10, 10), -3600, 0),

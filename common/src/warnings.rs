@@ -1,41 +1,40 @@
-//! The warnings of a job, as far as they hold.
+//! Warnings of a job, as long as they hold.
 //!
-//! Most say that something has happened, and stay true: a job that completed with one of them was not all that it should
-//! have been. Others say how something is, and are over with it (a slow step, a model out of reach, a relay that was
-//! stopped): they are never counted.
+//! Most warnings report an event and stay true: a job that completed with one of them was not a plain success. Others
+//! report a condition and end with it (a slow step, an unreachable model, a stopped relay); they are never counted.
 
 use serde::{Deserialize, Serialize};
 
 use crate::text;
 
-/// Texts that are kept: the newest.
+/// Maximum number of texts kept: the newest.
 pub const MAX_KEPT: usize = 5;
-/// Longest text that is kept, in bytes: some lines of a terminal. The event log has it whole.
+/// Maximum length of a kept text, in bytes: some lines of a terminal. The event log has the whole text.
 const MAX_TEXT: usize = 500;
 
-/// The beginning of the warning that Codex waits for the network, without a limit of its own.
+/// Prefix of the warning that Codex waits for the network; this wait has no limit of its own.
 pub const WAITS_FOR_NETWORK: &str = "codex waits for the network";
-/// The beginning of the warning that the relay was stopped.
+/// Prefix of the warning that the relay was stopped.
 pub const RELAY_SLEPT: &str = "the relay did not run for ";
-/// The beginning of the warning that a worker goes round in a circle. Each counts further than the one before.
+/// Prefix of the warning that a worker repeats failing steps. Each such warning has a higher count than the one before.
 pub const NO_PROGRESS: &str = "no progress: ";
-/// What stands between a step, or the job, and its limit in the warning that half of the limit is used.
+/// Text between the name of a step or job and its limit in the warning that half of the limit is used.
 pub const HALF_USED: &str = " has used half of its limit of ";
 
-/// The beginnings of a warning that holds only until the model answers.
+/// Prefixes of the warnings that hold only until the model answers.
 const OF_MODEL: [&str; 3] = [WAITS_FOR_NETWORK, "codex retries (", "Falling back from WebSockets"];
 
 /// The warnings that count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warnings {
-    /// How many, each once.
+    /// Number of distinct warnings.
     pub count: u32,
     /// The newest [`MAX_KEPT`], oldest first.
     pub newest: Vec<String>,
 }
 
 impl Warnings {
-    /// Adds a warning, unless it is one that passes or is there already.
+    /// Adds a warning, unless it reports a passing condition or is a duplicate.
     pub(crate) fn add(&mut self, message: &str) {
         if passes(message) {
             return;
@@ -51,13 +50,13 @@ impl Warnings {
         }
     }
 
-    /// The newest of them, oldest first, and how many there are beside.
+    /// Returns the newest warnings, oldest first, and the number of the others.
     pub fn latest(&self, most: usize) -> (&[String], u32) {
         let shown = &self.newest[self.newest.len().saturating_sub(most)..];
         (shown, self.count.saturating_sub(u32::try_from(shown.len()).unwrap_or(u32::MAX)))
     }
 
-    /// `1 warning`, `3 warnings`; nothing where there is none.
+    /// Formats the number: `1 warning`, `3 warnings`; `None` if there are none.
     pub fn counted(&self) -> Option<String> {
         match self.count {
             0 => None,
@@ -67,17 +66,18 @@ impl Warnings {
     }
 }
 
-/// True for a warning that says how something is, not what has happened.
+/// Returns true for a warning that reports a condition rather than an event.
 fn passes(message: &str) -> bool {
     is_of_model(message) || message.starts_with(RELAY_SLEPT) || is_half_used(message)
 }
 
-/// True for a warning that holds only until the model answers.
+/// Returns true for a warning that holds only until the model answers.
 pub(crate) fn is_of_model(message: &str) -> bool {
     OF_MODEL.iter().any(|mark| message.starts_with(mark))
 }
 
-/// A step's title may say anything, so the words count only where they stand: right before the limit.
+/// Returns true for the warning that half of a limit is used. A step's title may contain any text, so the words count
+/// only directly before the limit.
 fn is_half_used(message: &str) -> bool {
     let is_limit = |limit: &str| !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let of = message.rsplit_once(HALF_USED).filter(|(_, limit)| is_limit(limit)).map(|(of, _)| of);

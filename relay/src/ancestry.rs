@@ -7,12 +7,13 @@
 use std::fs;
 use std::path::Path;
 
-/// Most ancestors that are looked at.
+/// Maximum number of ancestors checked.
 const MAX_DEPTH: usize = 64;
 /// Programs that run the commands of a model.
 const HOSTS: [&str; 2] = ["codex", "claude"];
 
-/// True if an ancestor of this process is a host agent. Linux only: elsewhere it takes a further program to list them.
+/// Returns true if an ancestor of this process is a host agent. Linux only: on other systems, listing them takes a
+/// further program.
 pub fn is_below_host_agent() -> bool {
     let mut pid = std::process::id();
     for _ in 0..MAX_DEPTH {
@@ -35,7 +36,7 @@ fn parent_and_name(pid: u32) -> Option<(u32, String)> {
     parse(&stat)
 }
 
-/// The parent and the name of a process; the name is between brackets and may hold any character.
+/// Parses the parent and the name of a process; the name is between brackets and may contain any character.
 fn parse(stat: &str) -> Option<(u32, String)> {
     let (before, after) = stat.rsplit_once(')')?;
     let name = before.split_once('(')?.1.to_owned();
@@ -43,7 +44,7 @@ fn parse(stat: &str) -> Option<(u32, String)> {
     Some((parent, name))
 }
 
-/// By its own name, or that of the script that node runs.
+/// Returns true for a host agent, identified by its own name, or by that of the script that node runs.
 fn is_host(name: &str, command_line: &[u8]) -> bool {
     let words = command_line.split(|byte| *byte == 0).take(2);
     let is_script = words.into_iter().any(|word| {

@@ -1,7 +1,8 @@
-//! Reading small files that a setting or a session names: certificates, secrets, consent, the head of a session's file.
+//! Reading of small files named by a setting or a session: certificates, secrets, consent, the head of a session's
+//! file.
 //!
-//! A session may put anything in their place. Links are followed, since people use them here and consent covers what is
-//! read; a pipe or device is refused, and never waited for.
+//! A session may replace these files with anything. Links are followed, since people use them here and consent covers
+//! the content that is read. A pipe or device is refused, and never waited for.
 
 #![expect(clippy::disallowed_methods, reason = "files that settings name, outside of the registry")]
 
@@ -12,13 +13,13 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Most bytes of such a file.
+/// Maximum size of such a file, in bytes.
 const MAX: u64 = 1024 * 1024;
 
 /// Reads a regular file.
 ///
 /// # Errors
-/// `InvalidInput` for anything but a file, `FileTooLarge` for one of more than 1 MiB, else the failing call.
+/// `InvalidInput` for anything but a file, `FileTooLarge` for more than 1 MiB, else the failing call.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let bytes = begin(path, MAX + 1)?;
     if bytes.len() as u64 > MAX {

@@ -1,12 +1,12 @@
-//! Settings that a person has agreed to: no others are started outside of a sandbox.
+//! Settings that a person has approved: no others are started outside of a sandbox.
 //!
-//! A session may write `platform/relay.toml`, and the relay does outside of every sandbox what stands there: engine, image,
-//! folders that are mounted, programs that are run. So that the file is no way out, the settings that a person has agreed
-//! to are kept where no sandbox lets a session write, and a relay is started with no others.
+//! A session may write `platform/relay.toml`, and the relay applies it outside of every sandbox: engine, image, mounted
+//! folders, programs to run. To keep the file from being a way out, the approved settings are stored where no sandbox
+//! lets a session write, and a relay is started with no others.
 //!
 //! ```text
 //! person:          relay up (asks) │ relay up --yes │ relay init ─► STATE/relay/consent/KEY: engine, name, settings
-//! everybody else:  relay up │ launch │ serve │ doctor ─► the same settings? ─► goes on │ a line that asks for the person
+//! other callers:   relay up │ launch │ serve │ doctor ─► same settings? ─► continue │ an error that asks a person
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
@@ -29,51 +29,51 @@ use crate::exit::Failure;
 use crate::registry::atomic::{self, Durability};
 use crate::state_dir;
 
-/// Who wants something started.
+/// Party that requests a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
     /// A person, or a script of theirs.
     Person,
-    /// A session of a host agent, from a command or as a tool.
+    /// A session of a host agent, through a command or a tool.
     Session,
 }
 
-/// Settings that reach no further than a job: a session may choose them.
+/// Settings that affect jobs only: a session may choose them.
 const HARMLESS: [&str; 2] = ["limits", "step"];
 /// Version of the file.
 const SCHEMA: u32 = 2;
-/// What is shown first: settings of what runs, and of what leaves the machine.
+/// Settings shown first: programs that run, and data that leaves the machine.
 const FOREMOST: [&str; 4] = ["codex.", "notify.", "engine", "workspaces"];
-/// Beginning of the lines of certificates, of which there may be many.
+/// Prefix of the lines of certificates, of which there may be many.
 const CERTIFICATE: &str = "certificate ";
-/// Most certificates that are shown.
+/// Maximum number of certificates shown.
 const MAX_CERTIFICATES: usize = 5;
 
-/// Settings in a form that can be compared and shown: the same for the same effects.
+/// Settings in a form that can be compared and shown: equal for equal effects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     schema: u32,
     /// Engine of the platform.
     pub engine: EngineKind,
-    /// The container's name.
+    /// Name of the container.
     pub name: String,
     /// `key = value`, sorted.
     lines: BTreeSet<String>,
 }
 
-/// How settings stand to what a person has agreed to.
+/// Settings compared to the approved ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// They are the same.
+    /// Equal.
     Agreed,
-    /// They differ: lines that begin with `-` (agreed to) or `+` (now).
+    /// Different: lines that begin with `-` (approved) or `+` (now).
     Changed(Vec<String>),
-    /// No person has agreed to any.
+    /// No settings were approved yet.
     New(Vec<String>),
 }
 
 impl Settings {
-    /// The settings of a project on this engine.
+    /// Returns the settings of a project on this engine.
     pub fn of(engine: EngineKind, config: &Config) -> Self {
         let mut table: toml::Table = config.text.parse().unwrap_or_default();
         for name in HARMLESS {
@@ -97,7 +97,7 @@ impl Settings {
         Self { schema: SCHEMA, engine, name: platform.name.clone(), lines }
     }
 
-    /// Whether a certificate with these bytes is part of these settings.
+    /// Returns true if a certificate with these bytes is part of these settings.
     pub fn covers_certificate(&self, file: &Path, bytes: &[u8]) -> bool {
         self.lines.contains(&certificate(file, Ok(bytes)))
     }
@@ -112,7 +112,7 @@ impl Settings {
         hex::encode(hash.finalize())
     }
 
-    /// All settings, for a person who has not agreed to any yet.
+    /// Returns all settings, for a person who has not approved any yet.
     fn all(&self) -> Vec<String> {
         shown(self.lines.iter().map(|line| ("", line.as_str())).collect())
     }
@@ -124,8 +124,8 @@ impl Settings {
     }
 }
 
-/// Lines as a person sees them: whole, with nothing hidden, what matters most first. Only certificates are counted when
-/// there are many, and those of a setting's old and new value stand together.
+/// Formats lines for a person: complete, with nothing hidden, the most important first. Only certificates are counted
+/// if there are many. A setting's old and new value are adjacent.
 fn shown(mut lines: Vec<(&str, &str)>) -> Vec<String> {
     let rank = |line: &str| FOREMOST.iter().position(|key| line.starts_with(key)).unwrap_or(FOREMOST.len());
     let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
@@ -141,7 +141,7 @@ fn shown(mut lines: Vec<(&str, &str)>) -> Vec<String> {
     shown
 }
 
-/// How these settings stand to what a person has agreed to.
+/// Compares these settings to the approved ones.
 pub fn standing(root: &Path, settings: &Settings) -> Standing {
     match agreed(root) {
         Some(agreed) if agreed.lines == settings.lines => Standing::Agreed,
@@ -150,7 +150,7 @@ pub fn standing(root: &Path, settings: &Settings) -> Standing {
     }
 }
 
-/// Names of the settings that the lines of a change are about, each once.
+/// Names of the settings in the lines of a change, each once.
 pub fn changed(lines: &[String]) -> Vec<&str> {
     let names = lines.iter().filter_map(|line| Some(line.get(2..)?.split_once(" = ")?.0));
     let mut names: Vec<&str> = names.collect();
@@ -159,16 +159,16 @@ pub fn changed(lines: &[String]) -> Vec<&str> {
     names
 }
 
-/// Settings that a person agreed to last.
+/// Returns the settings approved last.
 pub fn agreed(root: &Path) -> Option<Settings> {
     let bytes = bounded_file::read(&state_dir::own(place_here(root)?)?).ok()?;
     serde_json::from_slice(&bytes).ok().filter(|settings: &Settings| settings.schema == SCHEMA)
 }
 
-/// Notes that a person has agreed to these settings.
+/// Stores the approval of these settings.
 ///
 /// # Errors
-/// One line when it can't be kept.
+/// One line when it can't be stored.
 pub fn record(root: &Path, settings: &Settings) -> Result<(), Failure> {
     let place = place_here(root).ok_or_else(|| {
         Failure::unreachable(
@@ -184,10 +184,7 @@ pub fn record(root: &Path, settings: &Settings) -> Result<(), Failure> {
     write().map_err(|e| Failure::unreachable(format!("{} can't be written ({e})", place.display())))
 }
 
-/// Refuses settings that no person has agreed to.
-///
-/// # Errors
-/// Exit code 5 with the command that a person has to run.
+/// Refuses settings that no person has approved.
 pub fn check(root: &Path, asker: Asker, settings: &Settings) -> Result<(), Failure> {
     match standing(root, settings) {
         Standing::Agreed => Ok(()),
@@ -196,7 +193,7 @@ pub fn check(root: &Path, asker: Asker, settings: &Settings) -> Result<(), Failu
     }
 }
 
-/// The line for who can't agree.
+/// Builds the message for a party that can't approve.
 pub fn refusal(root: &Path, asker: Asker, has_changed: bool) -> Failure {
     let what = if has_changed {
         format!("{} or the engine has changed since the settings were approved", config::FILE)
@@ -214,10 +211,10 @@ pub fn refusal(root: &Path, asker: Asker, has_changed: bool) -> Failure {
     })
 }
 
-/// Forgets what a person has agreed to.
+/// Removes the approval.
 pub fn forget(root: &Path) {
     if let Some(place) = place_here(root) {
-        // What can't be removed allows no more than a person once did.
+        // An approval that can't be removed permits no more than a person once approved.
         let _ = fs::remove_file(place);
     }
 }
@@ -226,7 +223,7 @@ fn place_here(root: &Path) -> Option<PathBuf> {
     place(root, &|name| std::env::var(name))
 }
 
-/// Where the consent for the project at `root` is kept: below the person's state, which no session may write to.
+/// Path of the approval for the project at `root`: in the person's state, where no session may write.
 fn place(root: &Path, variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
     Some(state_dir::base(variable)?.join("consent").join(state_dir::key(root)))
 }
@@ -245,7 +242,7 @@ fn flatten(key: &str, value: &toml::Value, lines: &mut BTreeSet<String>) {
     }
 }
 
-/// Certificates of a folder, each with the digest of its content.
+/// Returns the certificates of a folder, each with the digest of its content.
 fn certificates(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "crt"));

@@ -1,18 +1,19 @@
-//! How many files and connections this process may have open.
+//! Limit of open files and connections of this process.
 //!
-//! Most systems allow 1,024 at first and far more to whoever asks: a relay with a thousand agents needs three for each.
-//! What the relay starts gets back what the relay was started with, since old programs can't count beyond 1,024.
+//! Most systems allow 1,024 at first and far more on request: a relay with a thousand agents needs three for each.
+//! Processes that the relay starts get back the relay's original limit, since old programs can't handle descriptors
+//! beyond 1,024.
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
-/// Enough for three thousand agents with a job each, and the most that macOS gives.
+/// Requested limit. Enough for three thousand agents with a job each, and the most that macOS grants.
 const WANTED: u64 = 10 * 1024;
 
 /// The limit that the relay was started with.
 #[derive(Debug, Clone, Copy)]
 pub struct Inherited(Rlimit);
 
-/// Asks for more. Where that is refused, fewer agents can connect.
+/// Raises the limit. If that is refused, fewer agents can connect.
 pub fn raise() -> Inherited {
     let inherited = getrlimit(Resource::Nofile);
     let most = inherited.maximum.unwrap_or(WANTED);
@@ -27,11 +28,11 @@ impl Inherited {
     /// Gives a process the limit that the relay was started with.
     #[cfg(target_os = "linux")]
     pub fn give(&self, pid: Pid) {
-        // It may have ended; it runs as well with the other limit.
+        // The process may have ended; it also runs with the other limit.
         let _ = rustix::process::prlimit(Some(pid), Resource::Nofile, self.0);
     }
 
-    /// Gives a process the limit that the relay was started with: only Linux can.
+    /// Does nothing: only Linux can set the limit of another process.
     #[cfg(not(target_os = "linux"))]
     pub fn give(&self, _pid: Pid) {}
 }

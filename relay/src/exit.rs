@@ -8,7 +8,7 @@ use serde_json::json;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
-    /// Done; the job completed.
+    /// The command succeeded; the job completed.
     Done = 0,
     /// The job failed.
     JobFailed = 1,
@@ -20,9 +20,9 @@ pub enum Code {
     Unreachable = 5,
     /// The job still runs.
     StillRunning = 8,
-    /// It is done, but stdout can't be written (`EX_IOERR` of `sysexits.h`).
+    /// The command succeeded, but stdout can't be written (`EX_IOERR` of `sysexits.h`).
     Output = 74,
-    /// A time limit of the command itself.
+    /// The command's own time limit was reached.
     TimeLimit = 124,
     /// Agent or container lost.
     Infrastructure = 125,
@@ -31,7 +31,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Its name in JSON.
+    /// Name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -48,12 +48,12 @@ impl Code {
     }
 }
 
-/// Why a command ends without having done its work: one line for people, one code for programs.
+/// Failure of a command: one line for people, one code for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The exit code.
+    /// Exit code.
     pub code: Code,
-    /// What is wrong and what to do, without a line break.
+    /// Error and advice, without a line break.
     pub message: String,
 }
 
@@ -68,22 +68,22 @@ impl Failure {
         Self { code: Code::Unreachable, message: message.into() }
     }
 
-    /// Stdout can't be written; everything else is done.
+    /// Stdout can't be written; everything else succeeded.
     pub fn output(error: io::ErrorKind) -> Self {
         Self { code: Code::Output, message: format!("stdout can't be written: {error}") }
     }
 
-    /// The same, with what was done before.
+    /// Adds the work that was done before the failure.
     #[must_use]
     pub fn after(mut self, done: &str) -> Self {
         self.message = format!("{done}, but {}", self.message);
         self
     }
 
-    /// As `--json` tells it.
+    /// Formats the failure for `--json`.
     pub fn json(&self) -> Vec<u8> {
         let error = json!({"error": {"code": self.code.as_str(), "message": self.message}});
-        // Two texts can always be written.
+        // Serializing two texts can't fail.
         common::json::to_vec(&error).unwrap_or_default()
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
 }
 
-/// The files of a golden folder whose names end like this, with their texts.
+/// Files of a golden folder with this suffix, with their texts.
 pub(crate) fn files(folder_name: &str, end: &str) -> Vec<(String, String)> {
     let entries = fs::read_dir(folder(folder_name)).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<(String, String)> = entries
@@ -39,14 +39,14 @@ pub(crate) fn event_lines() -> Vec<String> {
     files.iter().flat_map(|(_, text)| text.lines().map(str::to_owned)).collect()
 }
 
-/// The names of an enum's variants, as serde tells whoever uses a wrong one.
+/// Names of an enum's variants, from serde's error for a wrong one.
 pub(crate) fn variants<T: DeserializeOwned>(wrong: &Value) -> BTreeSet<String> {
     let error = serde_json::from_value::<T>(wrong.clone()).err().unwrap().to_string();
     let (_, names) = error.split_once("expected ").unwrap();
     names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Fails unless everything that stood in the file is in what was made of it.
+/// Fails unless every value of the file is in the value loaded from it.
 fn keeps(name: &str, golden: &Value, loaded: &Value) {
     match (golden, loaded) {
         (Value::Object(golden), Value::Object(loaded)) => {
@@ -63,13 +63,13 @@ fn keeps(name: &str, golden: &Value, loaded: &Value) {
     }
 }
 
-/// Loads each file of the kind and holds the value against the text.
+/// Loads each file of this kind and compares the value to the text.
 fn load<T: DeserializeOwned + Serialize>(end: &str) -> Vec<(String, T)> {
     let load = |(name, text): (String, String)| {
         let value: T = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
         let mut golden: Value = serde_json::from_str(&text).unwrap();
         if end == ".lease.json" {
-            // Who may connect is no longer said in the lease, which a session may write.
+            // The lease no longer contains the tokens that may connect, since a session may write it.
             let lease = golden.as_object_mut().unwrap();
             lease.retain(|key, _| !["token_sha256", "older_tokens_sha256"].contains(&key.as_str()));
         }
@@ -91,7 +91,7 @@ fn an_event_line_of_every_type_loads_for_ever() {
         assert!(line.event.is_some(), "its type is unknown: {text}");
         let mut golden: Value = serde_json::from_str(&text).unwrap();
         let again: Value = serde_json::from_slice(&line.to_bytes().unwrap()).unwrap();
-        // Another field, another checksum.
+        // A different set of fields has a different checksum.
         golden.as_object_mut().unwrap().remove("crc");
         keeps(&text, &golden, &again);
         types.insert(golden["type"].as_str().unwrap().to_owned());

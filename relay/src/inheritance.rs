@@ -1,5 +1,5 @@
-//! What a process inherits is set here: a program that starts relay may block or ignore signals, and leave descriptors open
-//! that others wait for.
+//! Process attributes that are inherited: a program that starts relay may block or ignore signals, and leave
+//! descriptors open that other processes wait for.
 
 #![expect(unsafe_code, reason = "masks, dispositions and foreign descriptors have no safe interface")]
 
@@ -13,8 +13,8 @@ use rustix::io::{FdFlags, fcntl_setfd};
 /// Standard signals, the highest one included; the same on Linux and macOS.
 const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
 
-/// Lets every signal through, and the ends of children be told. For each command, before it has a thread: with `SIGCHLD`
-/// ignored, no child can be waited for.
+/// Unblocks every signal and restores the default for `SIGCHLD`. Called by each command before it has threads: with
+/// `SIGCHLD` ignored, no child can be waited for.
 pub fn reset_signals() {
     default(libc::SIGCHLD);
     // SAFETY: the set is filled by `sigemptyset` before it is read.
@@ -25,11 +25,11 @@ pub fn reset_signals() {
     }
 }
 
-/// Prepares the daemon: default signals, umask and working folder. `SIGHUP` stays as it is, because `nohup` is a person's
-/// word, and `SIGPIPE` as Rust has set it.
+/// Prepares the daemon: default signals, umask and working directory. `SIGHUP` is kept, because `nohup` states a
+/// person's intent, and `SIGPIPE` is kept as Rust has set it.
 ///
 /// # Errors
-/// When it can't change to the folder.
+/// Returns an error if it can't change to the directory.
 pub fn settle_daemon(root: &Path) -> io::Result<()> {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGHUP];
     SIGNALS.filter(|signal| !kept.contains(signal)).for_each(default);
@@ -43,7 +43,7 @@ fn default(signal: libc::c_int) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-/// Marks every descriptor above stderr close-on-exec: a lock or a pipe of the caller's must not live on in a daemon.
+/// Marks every descriptor above stderr close-on-exec: a lock or a pipe of the caller must not stay open in a daemon.
 #[expect(clippy::disallowed_methods, reason = "the system's list of this process's descriptors")]
 pub fn keep_descriptors() {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };

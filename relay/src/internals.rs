@@ -1,4 +1,4 @@
-//! The relay's inside, for the simulation and the fuzz targets.
+//! Internals of the relay, for the simulation and the fuzz targets.
 
 use std::io;
 use std::path::Path;
@@ -9,10 +9,10 @@ pub use crate::registry::lease::Holder;
 pub use crate::registry::requests::Request;
 pub use crate::time::{Clock, Given};
 
-/// Reads an event log as a start does.
+/// Reads an event log as the start of a daemon does.
 ///
 /// # Errors
-/// The file can't be read.
+/// Returns an error if the file can't be read.
 pub fn read_log(path: &Path) -> io::Result<Log> {
     crate::registry::event_log::read(&crate::registry::file_ref::FileRef::given(path))
 }
@@ -20,15 +20,15 @@ pub fn read_log(path: &Path) -> io::Result<Log> {
 /// Reads the configuration of the project at `root`.
 ///
 /// # Errors
-/// The line that a person would read.
+/// The error line for people.
 pub fn load_config(root: &Path) -> Result<(), String> {
     crate::config::Config::load(root).map(|_| ()).map_err(|failure| failure.to_string())
 }
 
-/// Files a request to the daemon of the project at `root`, as the command line does at this time.
+/// Files a request to the daemon of the project at `root`, as the command line would at this time.
 ///
 /// # Errors
-/// The registry can't be written, or has one of the same time.
+/// Returns an error if the registry can't be written, or has a request of the same time.
 pub fn file_request(root: &Path, request: &Request, at: jiff::Timestamp) -> io::Result<()> {
     crate::registry::requests::file_at(&crate::registry::Registry::of(root), request, at).map(drop)
 }

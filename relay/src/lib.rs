@@ -1,4 +1,4 @@
-//! `relay`: launches workers without blocking, records what they do and answers at once.
+//! `relay`: launches workers without blocking, records their work and answers at once.
 //!
 //! ```text
 //! cli ──launch, cancel──► registry (files) ◄──sole writer── daemon ◄──events── agent
@@ -44,6 +44,6 @@ pub use cli::main;
 #[cfg(test)]
 mod golden_tests;
 
-/// What the simulation and the fuzz targets drive. No program of the product uses it.
+/// Interface for the simulation and the fuzz targets. No program of the product uses it.
 #[cfg(feature = "internals")]
 pub mod internals;

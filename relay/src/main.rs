@@ -1,4 +1,4 @@
-//! The program; see the library for what it does.
+//! The `relay` program; see the library for documentation.
 
 fn main() -> std::process::ExitCode {
     relay::main()

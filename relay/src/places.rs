@@ -1,6 +1,6 @@
-//! Where no worker may work: the file system's root, homes, the project's `platform/`, the person's own state.
+//! Folders where no worker may work: the file system's root, homes, the project's `platform/`, the person's own state.
 //!
-//! A worker's code may write its folder. What a more trusted party opens or runs must not lie in it.
+//! A worker's code may write to its folder. Files that a more trusted party opens or runs must not be in it.
 
 #![expect(clippy::disallowed_methods, reason = "accounts of the system, and folders whose way was looked at")]
 
@@ -9,27 +9,27 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Folders that a workspace is compared with.
+/// Folders that a workspace is checked against.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// The project's root, without links.
+    /// Root of the project, without links.
     root: PathBuf,
-    /// Homes of the people of this machine, without links.
+    /// Homes of the people on this machine, without links.
     homes: Vec<PathBuf>,
-    /// Folders of the person who runs the relay that no worker may reach.
+    /// Folders of the person who runs the relay that no worker may access.
     private: Vec<PathBuf>,
     /// Caches that workers share.
     caches: Option<PathBuf>,
 }
 
-/// How a worker is kept in its folder.
+/// Confinement of a worker to its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
-    /// A container sees the mounted folder alone.
+    /// A container, which sees only the mounted folder.
     Container,
-    /// Codex's sandbox, which keeps `platform/` out of reach.
+    /// Codex's sandbox, which denies access to `platform/`.
     Sandbox,
-    /// Nothing.
+    /// No confinement.
     None,
 }
 
@@ -37,13 +37,13 @@ pub enum Confinement {
 const HOMES: [&str; 2] = ["/home", "/Users"];
 /// Homes of root.
 const ROOT_HOMES: [&str; 2] = ["/root", "/var/root"];
-/// User ids below are those of services, whose homes lie anywhere.
+/// Lowest user id of a person. Lower ids belong to services, whose homes may be anywhere.
 const FIRST_PERSON: u32 = 1000;
-/// `nobody`, and what is above it.
+/// User id of `nobody`; this and higher ids are not people.
 const NOBODY: u32 = 65534;
 
 impl Places {
-    /// The places of this machine and this process's environment.
+    /// Returns the places of this machine and of this process's environment.
     pub fn of(root: &Path) -> Self {
         let variable = |name: &str| std::env::var_os(name);
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -71,7 +71,7 @@ impl Places {
         }
     }
 
-    /// Checks `folder`, a path without links, as the place of one job or of all jobs.
+    /// Checks `folder`, a path without links, as the workspace of one job or as the folder of all workspaces.
     ///
     /// # Errors
     /// Problem with the folder, as the end of a sentence that begins with its name.
@@ -101,7 +101,8 @@ impl Places {
         Ok(())
     }
 
-    /// The place of `file`, a path without links, if a session or a worker can write there: as the end of a sentence.
+    /// Location of `file`, a path without links, if a session or a worker can write there. The text is the end of a
+    /// sentence.
     pub fn shared(&self, file: &Path, workspaces: &Path) -> Option<&'static str> {
         let temporary = ["/tmp".into(), std::env::temp_dir()];
         if self.is_in_project(file) {
@@ -117,7 +118,7 @@ impl Places {
         }
     }
 
-    /// True if `folder` lies in the project.
+    /// Returns true if `folder` is in the project.
     pub fn is_in_project(&self, folder: &Path) -> bool {
         folder.starts_with(&self.root)
     }
@@ -127,7 +128,7 @@ fn is_home(folder: &Path) -> bool {
     folder.parent().is_some_and(|parent| HOMES.iter().any(|homes| parent == Path::new(homes)))
 }
 
-/// Homes of root and of people, as `/etc/passwd` has them.
+/// Homes of root and of people, according to `/etc/passwd`.
 fn people(passwd: &str) -> Vec<PathBuf> {
     let home = |line: &str| {
         let mut fields = line.split(':').skip(2);
@@ -139,7 +140,7 @@ fn people(passwd: &str) -> Vec<PathBuf> {
     passwd.lines().filter_map(home).collect()
 }
 
-/// The file of a program: by its path, or by its name as `PATH` has it.
+/// Returns the file of a program: by its path, or by looking up its name on `PATH`.
 pub fn program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(name.into());
@@ -148,7 +149,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// A path without links, as far as it exists; what does not exist yet is appended as it is written.
+/// Resolves the links of a path, as far as it exists; missing components are appended as written.
 pub fn resolved(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut existing = path;
@@ -166,10 +167,10 @@ pub fn resolved(path: &Path) -> PathBuf {
     }
 }
 
-/// Makes a folder and what is missing above it; `folder` is a path without links, and stays one.
+/// Creates a folder and its missing parents. `folder` is a path without links, and must remain one.
 ///
 /// # Errors
-/// When it can't be made, or a link leads elsewhere.
+/// Returns an error if it can't be created, or a link leads elsewhere.
 pub fn create(folder: &Path) -> io::Result<()> {
     if resolved(folder) == folder {
         fs::create_dir_all(folder)?;
@@ -177,10 +178,10 @@ pub fn create(folder: &Path) -> io::Result<()> {
     check_unlinked(folder)
 }
 
-/// Checks that a path is that of a folder and leads through no link.
+/// Checks that a path is that of a folder and contains no link.
 ///
 /// # Errors
-/// When it is not.
+/// Returns an error if the path is something else or contains a link.
 pub fn check_unlinked(folder: &Path) -> io::Result<()> {
     let found = folder.canonicalize()?;
     if found != folder {

@@ -1,11 +1,11 @@
-//! Job policy: a spec, checked against the settings that a person has agreed to.
+//! Job policy: checks a spec against the approved settings.
 //!
 //! ```text
 //! relay launch ─► spec ─settle─► registry (a session may write here) ─► daemon ─settle─► agent
 //! ```
 //!
-//! A spec chooses task, folder, limits and model. Program and sandbox of Codex come from the settings alone, and nothing
-//! in a spec reaches around the sandbox or out of the places of workers.
+//! A spec chooses task, folder, limits and model. Program and sandbox of Codex come from the settings only, and nothing
+//! in a spec gets around the sandbox or out of the places of workers.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -20,10 +20,10 @@ use crate::engine::workspace::MOUNT;
 use crate::exit::Failure;
 use crate::places::{self, Confinement, Places};
 
-/// Folders whose content git and host agents act upon.
+/// Folders with content that git and host agents act upon.
 const OTHERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
 
-/// The settings that jobs are held to.
+/// Approved settings that jobs must comply with.
 #[derive(Debug, Clone)]
 pub struct Policy {
     engine: EngineKind,
@@ -33,7 +33,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The policy of these settings.
+    /// Builds the policy of these settings.
     pub fn new(engine: EngineKind, config: &Config) -> Self {
         Self {
             engine,
@@ -43,11 +43,11 @@ impl Policy {
         }
     }
 
-    /// Reads and settles the spec of `job`, as its registry has it, and whose workspace is `host` on this machine; returns the
-    /// spec to send.
+    /// Parses and authorizes the spec of `job` from its registry. The job's workspace is `host` on this machine.
+    /// Returns the spec to send.
     ///
     /// # Errors
-    /// One line that says what the job may not ask for, and what to do.
+    /// One line with the part of the spec that is not allowed, and advice.
     pub fn settle_text(&self, job: &JobId, text: &str, host: &str) -> Result<String, String> {
         if text.len() > MAX_SPEC {
             return Err(format!("its spec is larger than {MAX_SPEC} bytes: launch it again"));
@@ -64,10 +64,10 @@ impl Policy {
         serde_json::to_string(&spec).map_err(|e| format!("its spec can't be written ({e}): launch it again"))
     }
 
-    /// Settles a spec.
+    /// Authorizes a spec.
     ///
     /// # Errors
-    /// One line that says what the job may not ask for, and what to do.
+    /// One line with the part of the spec that is not allowed, and advice.
     pub fn settle(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
         self.check_workspace(&spec.workspace)?;
         if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread(thread)) {
@@ -79,7 +79,7 @@ impl Policy {
         let own = &self.codex.args;
         let more: Vec<String> = match spec.codex.args.strip_prefix(own.as_slice()) {
             Some(more) => more.to_vec(),
-            // Those of a job that was launched with other settings.
+            // Arguments of a job that was launched with other settings.
             None => spec.codex.args.clone(),
         };
         if self.codex.sandbox != Sandbox::Off {
@@ -94,7 +94,7 @@ impl Policy {
         Ok(spec)
     }
 
-    /// Path under which the workspace is found on this engine, for a job that was launched for the other kind.
+    /// Path of the workspace on this engine, for a job that was launched for the other kind of engine.
     fn moved(&self, workspace: &str, host: &str) -> Option<String> {
         let is_mounted = Path::new(workspace).starts_with(MOUNT);
         match self.engine.is_container() {
@@ -182,15 +182,15 @@ fn check_environment(spec: &JobSpec) -> Result<(), String> {
     }
 }
 
-/// A name that Codex can't take for a flag.
+/// Returns true for a name that Codex can't mistake for a flag.
 fn is_model(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('-') && !name.chars().any(char::is_control)
 }
 
-/// Checks what settings name that a less trusted party could write: the place of all workspaces, programs.
+/// Checks settings whose targets a less trusted party could write: the folder of all workspaces, programs.
 ///
 /// # Errors
-/// Exit code 2 with one line that says what is wrong with it.
+/// Exit code 2 with one line that describes the problem.
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
     let places = Places::of(&config.root);
@@ -199,7 +199,7 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
     let programs = of_codex.into_iter().chain([("[notify] codex", &notify.codex)]);
     let programs = programs.chain(notify.command.first().map(|program| ("[notify] command", program)));
     let programs = programs.filter_map(|(setting, program)| Some((setting, places::program(program)?)));
-    // An argument is a path from the project's root.
+    // An argument may be a path relative to the project's root.
     let arguments = notify.command.iter().skip(1).map(|argument| config.root.join(argument));
     let arguments = arguments.filter(|file| file.is_file()).map(|file| ("[notify] command", file));
     for (setting, file) in programs.chain(arguments) {
@@ -215,10 +215,10 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
     Ok(())
 }
 
-/// Checks the place of all workspaces.
+/// Checks the folder of all workspaces.
 ///
 /// # Errors
-/// Exit code 2 with one line that says what is wrong with it.
+/// Exit code 2 with one line that describes the problem.
 pub fn check_workspaces(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     let confinement = if engine.is_container() { Confinement::Container } else { Confinement::Sandbox };
     let folder = &config.platform.workspaces;

@@ -148,7 +148,7 @@ fn a_job_that_waited_for_another_engine_works_in_the_same_folder() {
     assert_eq!(sent(EngineKind::Local, &host, &host).as_ref(), Ok(&host));
     assert_eq!(sent(EngineKind::Docker, &host, &host).as_deref(), Ok("/workspaces/demo"));
     assert_eq!(sent(EngineKind::Docker, "/workspaces/demo", &host).as_deref(), Ok("/workspaces/demo"));
-    // A record that a session has forged leads no further than a spec does.
+    // A record forged by a session permits no more than a spec does.
     assert!(sent(EngineKind::Local, "/workspaces/demo", "/etc").is_err());
     assert!(sent(EngineKind::Docker, "/etc", "/etc").unwrap_err().contains("outside of /workspaces"));
 }

@@ -1,4 +1,4 @@
-//! The project root: where `platform/relay.toml` and the registry are.
+//! The project root, which contains `platform/relay.toml` and the registry.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::exit::Failure;
 /// nearest git root.
 ///
 /// # Errors
-/// When there is none, or `explicit` is no folder.
+/// Returns an error if there is none, or `explicit` is not a folder.
 pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure> {
     if let Some(root) = explicit {
         return root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(|| {
@@ -27,8 +27,8 @@ pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure
     })
 }
 
-/// Whether git sees a repository here. It passes over a folder `.git` without a HEAD, as a sandbox leaves one that keeps
-/// its place; that of a worktree or submodule is a file.
+/// Returns true if git recognizes a repository here. Git ignores a folder `.git` without a HEAD, which a sandbox leaves
+/// to reserve its place; that of a worktree or submodule is a file.
 fn is_git_root(dir: &Path) -> bool {
     let git = dir.join(".git");
     git.is_file() || git.join("HEAD").exists()

@@ -1,8 +1,8 @@
-//! Whether this process is inside of a sandbox in which no relay can live.
+//! Detection of a sandbox around this process in which no relay can run.
 //!
 //! Codex runs a model's commands in one: by default without sockets, and on Linux in a process namespace that ends with
-//! the command, daemons included, also where the network was allowed. The environment does not tell: Codex sets the same
-//! variables for commands that its rules let out.
+//! the command, daemons included, even if network access was allowed. The environment does not reveal it: Codex sets
+//! the same variables for commands that its rules let out.
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
@@ -15,19 +15,19 @@ use std::path::Path;
 /// Programs that are the first process of a sandbox's process namespace.
 const FIRST_PROCESSES: [&str; 2] = ["codex-linux-sandbox", "bwrap"];
 
-/// What keeps a relay from living here.
+/// Reason why a relay can't run here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sandbox {
     /// Sockets are refused.
     NoSockets,
-    /// Whatever is started here ends with the command.
+    /// Every process started here ends with the command.
     ShortLived,
-    /// Whatever is started here is held by the same limits (macOS).
+    /// Every process started here has the same restrictions (macOS).
     Seatbelt,
 }
 
 impl Sandbox {
-    /// Why a relay can't live here, as a relative clause.
+    /// Reason why a relay can't run here, as a relative clause.
     fn reason(self) -> &'static str {
         match self {
             Self::NoSockets => "which refuses sockets",
@@ -36,7 +36,7 @@ impl Sandbox {
         }
     }
 
-    /// Why no relay of the project at `root` is started here, and the command that starts it.
+    /// Builds the message that no relay of the project at `root` is started here, with the command that starts it.
     pub fn no_relay(self, root: &Path) -> String {
         let (why, command) = (self.reason(), outside("up", root));
         format!(
@@ -44,7 +44,7 @@ impl Sandbox {
         )
     }
 
-    /// Why `relay COMMAND` does nothing here, and how it is done.
+    /// Builds the message that `relay COMMAND` does nothing here, with the way to run it.
     pub fn refuses(self, command: &str, root: &Path) -> String {
         let (why, outside) = (self.reason(), outside(command, root));
         format!(
@@ -55,7 +55,8 @@ impl Sandbox {
     }
 }
 
-/// What lets a registry be written inside of a sandbox that holds it read-only. Codex takes folders that exist.
+/// Advice for making a registry writable inside a sandbox that mounts it read-only. Codex accepts only existing
+/// folders.
 pub fn not_writable(registry: &Path) -> String {
     let there = registry.ancestors().find(|dir| dir.is_dir()).unwrap_or(registry);
     let root = registry.ancestors().nth(2).unwrap_or(registry);
@@ -68,21 +69,21 @@ pub fn not_writable(registry: &Path) -> String {
     )
 }
 
-/// A command that does its work from anywhere.
+/// Formats a command so that it works from any directory.
 pub fn outside(command: &str, root: &Path) -> String {
     format!("relay {command} --root {}", shell_words::quote(&root.to_string_lossy()))
 }
 
-/// The sandbox around this process. Takes microseconds: one socket, one small file.
+/// Returns the sandbox around this process. Takes microseconds: one socket, one small file.
 pub fn here() -> Option<Sandbox> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop);
-    // Flatpak's applications are below bwrap too, for as long as they run.
+    // Flatpak's applications also have bwrap as an ancestor, for as long as they run.
     let first = if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process() };
     let seatbelt = std::env::var_os("CODEX_SANDBOX").is_some_and(|kind| kind == "seatbelt");
     judge(&socket, &first, seatbelt)
 }
 
-/// The command line of process 1, as `/proc` has it; empty where there is none to be read.
+/// Command line of process 1 from `/proc`; empty if it can't be read.
 fn first_process() -> Vec<u8> {
     std::fs::read("/proc/1/cmdline").unwrap_or_default()
 }

@@ -1,7 +1,7 @@
-//! The JSON Schemas of what other people's programs read.
+//! JSON Schemas of the formats that other programs read.
 //!
-//! Written by hand and checked in, so that nothing of the product has to make them; tests hold every field and value of
-//! the types against them, and every golden file.
+//! The schemas are written by hand and checked in, so that the product need not generate them. Tests check every field
+//! and value of the types against them, and every golden file.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -22,10 +22,10 @@ pub enum Schema {
 }
 
 impl Schema {
-    /// Every schema.
+    /// All schemas.
     pub const ALL: [Self; 5] = [Self::Record, Self::Event, Self::Spec, Self::Lease, Self::Summary];
 
-    /// Its name.
+    /// Name of the schema.
     pub fn name(self) -> &'static str {
         match self {
             Self::Record => "record",
@@ -36,7 +36,7 @@ impl Schema {
         }
     }
 
-    /// Its text, ending with a line break.
+    /// Text of the schema, ending with a line break.
     pub fn text(self) -> &'static str {
         match self {
             Self::Record => include_str!("../schemas/record.json"),
@@ -48,7 +48,7 @@ impl Schema {
     }
 }
 
-/// All of them in one document, each below `$defs` under its name.
+/// Returns all schemas in one document, each below `$defs` under its name.
 ///
 /// # Errors
 /// Never: the texts are JSON.

@@ -1,4 +1,4 @@
-//! The schemas, the types and the golden files agree.
+//! Consistency of the schemas, the types and the golden files.
 
 use std::collections::BTreeSet;
 
@@ -24,10 +24,10 @@ fn open(schema: Schema) -> Validator {
     jsonschema::validator_for(&parsed(schema)).unwrap()
 }
 
-/// The schema as it would be if it allowed no field that it does not describe.
+/// Returns a variant of the schema that allows only the fields it describes.
 fn strict(schema: Schema) -> Validator {
     let mut text = parsed(schema);
-    // What a `then` refers to sees fields of the whole, too.
+    // A schema referenced by a `then` also sees fields of the whole object.
     let mut parts = BTreeSet::new();
     find_parts(&text, &mut parts);
     close(&mut text, "", &parts);
@@ -61,7 +61,7 @@ fn hold(validator: &Validator, name: &str, value: &Value) {
     assert_eq!(errors, [""; 0], "{name}: {value}");
 }
 
-/// Holds golden files against a schema, and what today's program makes of them against its strict form.
+/// Checks golden files against a schema, and the output of the current program for them against its strict form.
 fn hold_files<T: DeserializeOwned + Serialize>(schema: Schema, files: Vec<(String, String)>) {
     for (name, text) in files {
         hold(&open(schema), &name, &serde_json::from_str(&text).unwrap());

@@ -16,21 +16,22 @@ use crate::registry::watch::Watch;
 use crate::state_dir::StateDir;
 use crate::{inheritance, sandbox};
 
-/// How long a daemon may take until it holds the registry. It does nothing slow before that.
+/// Time limit for a daemon to take the registry. It does nothing slow before that.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a platform may take: a container's start and the agent's way back, with room for a loaded machine.
+/// Time limit for a platform to become ready: the start of a container and the agent's connection, with margin for a
+/// loaded machine.
 const PLATFORM_PATIENCE: Duration = Duration::from_secs(90);
 
-/// Most that is read of what a daemon said that ended, in bytes.
+/// Maximum number of bytes read from the log of a daemon that ended.
 const LAST_WORDS: u64 = 64 << 10;
 
-/// The engine to use: the one that is asked for, else `relay.toml`'s, else the one that a person has agreed to, else Docker.
+/// Returns the engine to use: the requested one, else that of `relay.toml`, else the approved one, else Docker.
 pub fn engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
     asked.or(config.platform.engine).or_else(|| agreed_engine(&config.root)).unwrap_or(EngineKind::Docker)
 }
 
-/// The engine of a relay that lives: it was started with what a person has agreed to. The lease is no source of settings,
-/// since a session may write it.
+/// Returns the engine of a running relay, which was started with approved settings. The lease is not used as a source
+/// of settings, since a session may write it.
 pub fn engine_of_living(config: &Config) -> EngineKind {
     agreed_engine(&config.root).unwrap_or_else(|| engine(None, config))
 }
@@ -39,12 +40,12 @@ fn agreed_engine(root: &Path) -> Option<EngineKind> {
     consent::agreed(root).map(|settings| settings.engine)
 }
 
-/// Starts `relay serve` as a process of its own and returns when it holds the registry (its platform may still be
-/// starting). A daemon that is there already is fine.
+/// Starts `relay serve` as a separate process and returns when it holds the registry (its platform may still be
+/// starting). A daemon that is running already is not an error.
 ///
 /// # Errors
-/// One line with what starts it where this process can't: inside of a sandbox nothing is tried. Else the daemon's own
-/// words when it ended, or why it could not be started. Exit code 5 for settings that no person has agreed to.
+/// One line with the command that starts it, inside a sandbox, where no start is attempted. Else the daemon's own last
+/// line if it ended, or the reason why it could not be started. Exit code 5 for settings that no person has approved.
 pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Asker) -> Result<(), Failure> {
     if lease::is_held(registry) {
         return Ok(());
@@ -52,7 +53,7 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
     if let Some(sandbox) = sandbox::here() {
         return Err(Failure::unreachable(sandbox.no_relay(root)));
     }
-    // What is wrong with the place of the consent is told before that there is none.
+    // A problem with the location of the approval is reported before a missing approval.
     StateDir::of(root)?;
     consent::check(root, asker, settings)?;
     registry.ensure()?;
@@ -71,7 +72,7 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
             if lease::of_living(registry).is_some() {
                 return Ok(());
             }
-            // It still has to write its lease while it holds the registry.
+            // The daemon holds the registry but has not written its lease yet.
             if !lease::is_held(registry) {
                 return Err(Failure::unreachable(last_words(registry, said_before)));
             }
@@ -99,19 +100,19 @@ fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Ch
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
-        // Ctrl-C in the terminal that launched it is not meant for it.
+        // Ctrl-C in the launching terminal must not reach the daemon.
         .process_group(0);
     if let Some(context) = container::context(settings.engine) {
-        // A person who chooses another one later means other commands than those of this relay.
+        // A context that a person selects later must not affect this relay.
         command.env(container::CONTEXT, context);
     }
     command.spawn()
 }
 
-/// Waits until the platform of the relay that lives can take a job.
+/// Waits until the platform of the running relay can take a job.
 ///
 /// # Errors
-/// Exit code 5 with the reason when it can't, or when the relay ends meanwhile.
+/// Exit code 5 with the reason when the platform can't start, or when the relay ends meanwhile.
 pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
     let watch = Watch::folder(registry.folder());
     let deadline = Instant::now() + PLATFORM_PATIENCE;
@@ -125,7 +126,7 @@ pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
             }
             Some(PlatformStatus::Failed { detail }) => return Err(Failure::unreachable(detail.clone())),
             Some(PlatformStatus::Starting { .. } | PlatformStatus::Stopped) => {}
-            // One that has just begun has not said anything yet.
+            // A daemon that has just started has not written its lease yet.
             None if lease::is_held(registry) => {}
             None => {
                 let log = registry.daemon_log();
@@ -146,7 +147,7 @@ pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
     }
 }
 
-/// The last line that the daemon wrote behind `offset`.
+/// Returns the last line that the daemon wrote after `offset`.
 fn last_words(registry: &Registry, offset: u64) -> String {
     let mut new = Vec::new();
     let _ = registry.daemon_log().open().and_then(|mut log| {

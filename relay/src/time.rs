@@ -1,4 +1,4 @@
-//! The relay's time: the wall clock's when the relay starts, and from then on the machine's monotonic clock.
+//! Time of the relay: based on the wall clock when the relay starts, and from then on on the machine's monotonic clock.
 //!
 //! ```text
 //!  relay starts ──no job there──► scale by the wall clock ──► lease ──► readers on this machine
@@ -7,7 +7,8 @@
 //!  the wall clock is set ──► nothing changes while a job is there, then: scale by the wall clock
 //! ```
 //!
-//! So ages and durations are true however the clocks of relay, agent and readers are set, and times are what the clock said.
+//! So ages and durations are correct however the clocks of relay, agent and readers are set, and times match the wall
+//! clock at the start.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,19 +17,20 @@ use common::time_scale::TimeScale;
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
-/// Distance of the wall clock at which it counts as set. Both clocks are slewed alike, so it is otherwise near zero.
+/// Difference from which the wall clock counts as set, in milliseconds. Both clocks are slewed alike, so the difference
+/// is otherwise near zero.
 const SET_MS: i64 = 1000;
 
-/// The wall clock's time, to the millisecond: people need no more, and files stay short.
+/// Returns the wall clock's time, rounded to the millisecond: people need no more, and files stay short.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     now.round(Unit::Millisecond).unwrap_or(now)
 }
 
-/// A scale of time as other processes of this machine can read it.
+/// A time scale that other processes of this machine can use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootScale {
-    /// The kernel's id of the boot that it counts from.
+    /// Kernel's id of the boot that it counts from.
     boot: String,
     /// Time at that boot.
     origin: Timestamp,
@@ -39,13 +41,13 @@ impl BootScale {
         (Some(&self.boot) == boot_id().as_ref()).then(|| TimeScale::from_origin(self.origin))
     }
 
-    /// The time now; `None` after another boot, and on another machine.
+    /// Current time; `None` after another boot, and on another machine.
     pub fn now(&self) -> Option<Timestamp> {
         self.scale().map(|scale| scale.at(since_boot()))
     }
 }
 
-/// The relay's own clock. Its copies are one.
+/// Clock of the relay. All copies share one scale.
 #[derive(Debug, Clone)]
 pub struct Clock {
     scale: Arc<Mutex<TimeScale>>,
@@ -60,13 +62,13 @@ enum Machine {
     Given(Arc<Mutex<Given>>),
 }
 
-/// A machine's clocks, for tests.
+/// Clocks of a machine, for tests.
 #[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy)]
 pub struct Given {
-    /// The monotonic one.
+    /// Monotonic clock.
     pub monotonic: Duration,
-    /// The one that people set.
+    /// Wall clock.
     pub wall: Timestamp,
 }
 
@@ -89,7 +91,7 @@ impl Machine {
 }
 
 impl Clock {
-    /// Goes on with the scale of an earlier relay; begins with what the wall clock says where that has none of this boot.
+    /// Continues the scale of an earlier relay; starts with the wall clock if that has no scale of this boot.
     pub fn new(earlier: Option<&BootScale>) -> Self {
         let clock = Self::by_wall_clock(Machine::Real);
         if let Some(scale) = earlier.and_then(BootScale::scale) {
@@ -98,13 +100,13 @@ impl Clock {
         clock
     }
 
-    /// A clock of the given machine.
+    /// Creates a clock of the given machine.
     #[cfg(any(test, feature = "internals"))]
     pub fn given(machine: Arc<Mutex<Given>>) -> Self {
         Self::by_wall_clock(Machine::Given(machine))
     }
 
-    /// The same clock, as the next relay takes it over.
+    /// Returns the same clock, as the next relay takes it over.
     #[cfg(feature = "internals")]
     #[must_use]
     pub fn handed_over(&self) -> Self {
@@ -120,43 +122,44 @@ impl Clock {
         self.scale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time.
+    /// Current time.
     pub fn now(&self) -> Timestamp {
         self.lock().at(self.machine.monotonic())
     }
 
-    /// The same scale for other processes of this machine; `None` where the system has no clock for that.
+    /// Returns the scale for other processes of this machine; `None` if the system has no suitable clock.
     pub fn boot_scale(&self) -> Option<BootScale> {
         Some(BootScale { boot: boot_id()?, origin: self.lock().origin() })
     }
 
-    /// Milliseconds by which the wall clock was set ahead, or back; `None` if it was not.
+    /// Milliseconds by which the wall clock was set ahead, or back if negative; `None` if it was not set.
     pub fn was_set(&self) -> Option<i64> {
         let ahead = self.machine.wall().duration_since(self.now()).as_millis();
         let ahead = i64::try_from(ahead).unwrap_or(i64::MAX);
         (ahead.unsigned_abs() > SET_MS.unsigned_abs()).then_some(ahead)
     }
 
-    /// Takes over what the wall clock says. Ages of jobs that are there would change by that.
+    /// Adopts the wall clock's time. This would change the ages of existing jobs.
     pub fn set_by_wall_clock(&self) {
         *self.lock() = TimeScale::anchored(self.machine.wall(), self.machine.monotonic());
     }
 }
 
-/// Time since some moment in the past, sleep of the machine included.
+/// Time since a fixed moment in the past, including the machine's sleep.
 #[cfg(target_os = "linux")]
 pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Time since some moment in the past, sleep of the machine included. Elsewhere only the wall clock counts that.
+/// Time since a fixed moment in the past, including the machine's sleep. On these systems only the wall clock includes
+/// that.
 #[cfg(not(target_os = "linux"))]
 pub fn since_boot() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Tells the boots of this machine, and other machines, apart.
+/// Id of the current boot; differs between boots and between machines.
 #[cfg(target_os = "linux")]
 #[expect(clippy::disallowed_methods, reason = "the kernel's file, and none of the registry")]
 fn boot_id() -> Option<String> {
@@ -164,7 +167,7 @@ fn boot_id() -> Option<String> {
     Some(id.trim().to_owned())
 }
 
-/// Nothing counts from the boot here that other processes could read.
+/// No clock that other processes could read counts from the boot here.
 #[cfg(not(target_os = "linux"))]
 fn boot_id() -> Option<String> {
     None

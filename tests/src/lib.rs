@@ -1,8 +1,8 @@
-//! What the end-to-end tests share: stand-ins for the outside world that speak its real protocols.
+//! Shared parts of the end-to-end tests: replacements for external systems that use the real protocols.
 //!
-//! * [`harness`]: a project of its own for each test, with the real programs in it.
-//! * [`simulated_agent`]: an agent that has no workers: its side of the wire, over real sockets.
-//! * [`scripted_model`]: a model server for the real Codex; it says what a script says.
+//! * [`harness`]: a separate project for each test, with the real programs in it.
+//! * [`simulated_agent`]: an agent without workers: its side of the wire, over real sockets.
+//! * [`scripted_model`]: a scripted model server for the real Codex.
 
 pub mod harness;
 pub mod scripted_model;

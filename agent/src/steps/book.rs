@@ -1,6 +1,6 @@
-//! The steps of one job: their numbers, their clocks, and what follows when time is over. Pure.
+//! The steps of one job: their numbers, their deadlines, and the actions when a deadline passes. Pure.
 //!
-//! A step whose part runs as a step of its own holds its clock: a chain counts by what is running now.
+//! A step is paused while a part of it runs as a step of its own: a command chain counts as its running part.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use crate::clock::{Action, Alarm, Clock};
 /// Title of the step that waits for the model.
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";
 
-/// How much longer than its grace an interrupted step may take to be gone, in milliseconds: what can't be killed at once, and
-/// the look that sees it.
+/// Time after its grace period in which an interrupted step must be gone, in milliseconds. Covers processes that can't
+/// be killed at once, and the look that notices their end.
 const KILLING: u64 = 2500;
 
 /// The steps of a job.
@@ -32,41 +32,41 @@ pub(crate) struct Steps {
     pub(super) limits: Limits,
     pub(super) on_limit: OnLimit,
     on_loop: OnLoop,
-    /// The job is to end because its worker goes round in a circle.
+    /// Error of a job that must fail because its worker repeats failing commands.
     circle: Option<JobError>,
     pub(super) rules: Rules,
     job: Clock,
     pub(super) last: u32,
     pub(super) open: Vec<Open>,
-    /// What is known of each process of the last look.
+    /// Classification of each process of the last look.
     pub(super) known: HashMap<(u32, u64), Known>,
-    /// How many steps came out of processes.
+    /// Number of steps opened for processes.
     pub(super) parts: u32,
     interrupts: u32,
-    /// The job is being ended: whatever does not succeed by now was ended with it.
+    /// Set once the job is being ended: a step that has not succeeded by then ends with the job.
     ending: bool,
 }
 
-/// What has to be done.
+/// An action to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// To be told.
+    /// Emits an event.
     Event(EventBody),
-    /// The job must end.
+    /// Fails the job.
     Failure(JobError),
-    /// Everything below this process must end; the job goes on.
+    /// Ends everything below this process; the job goes on.
     Interrupt {
-        /// Its number.
+        /// Process id.
         pid: u32,
-        /// Its start, in clock ticks since boot.
+        /// Start time of the process, in clock ticks since boot.
         started: u64,
-        /// From TERM to KILL, in milliseconds.
+        /// Time from TERM to KILL, in milliseconds.
         grace_ms: u64,
     },
 }
 
 impl Steps {
-    /// The steps of a job that begins at `now`.
+    /// Creates the steps of a job that begins at `now`.
     pub(crate) fn new(now: Duration, limits: Limits, on_limit: OnLimit, rules: Rules) -> Self {
         let job = Clock::new(now, limits.job_ms, Action::Fail);
         Self {
@@ -85,23 +85,23 @@ impl Steps {
         }
     }
 
-    /// The same with another answer to a worker that goes round in a circle.
+    /// Sets the reaction to a worker that repeats failing commands.
     #[must_use]
     pub(crate) fn with_on_loop(self, on_loop: OnLoop) -> Self {
         Self { on_loop, ..self }
     }
 
-    /// The job is being ended from now on.
+    /// Marks the job as being ended.
     pub(crate) fn end(&mut self) {
         self.ending = true;
     }
 
-    /// The rules that tell what a command is.
+    /// Returns the rules that classify commands.
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// Begins a step without processes of its own; gives its number and its event.
+    /// Begins a step without processes of its own; returns its number and its event.
     pub(crate) fn start(&mut self, now: Duration, kind: StepKind, title: &str) -> (u32, EventBody) {
         self.begin(now, &Work::plain(kind, title.to_owned()), Tree::None, None)
     }
@@ -115,14 +115,14 @@ impl Steps {
         begun
     }
 
-    /// Begins the step of a command that Codex runs; its process is found by looking.
+    /// Begins the step of a command that Codex runs; a look at the process tree finds its process.
     pub(crate) fn start_command(&mut self, now: Duration, command: &str) -> (u32, EventBody) {
         let argv = rules::words(command);
         let work = self.rules.of_words(command, &argv);
         self.begin(now, &work, Tree::Wanted { argv }, None)
     }
 
-    /// Begins a step, perhaps as a part of another one, whose clock is held meanwhile.
+    /// Begins a step, optionally as a part of another step, which is paused meanwhile.
     pub(super) fn begin(
         &mut self,
         now: Duration,
@@ -141,7 +141,7 @@ impl Steps {
         (self.last, event)
     }
 
-    /// Ends a step and its parts; nothing if it does not run.
+    /// Ends a step and its parts; does nothing if the step is not active.
     pub(crate) fn finish(
         &mut self,
         now: Duration,
@@ -155,7 +155,7 @@ impl Steps {
         let outcome = if self.ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
         let parts: Vec<u32> =
             self.open.iter().rev().filter(|step| step.parent == Some(n)).map(|step| step.n).collect();
-        // How a part ended was not seen, unless the whole was ended.
+        // The outcome of a part was not observed, unless the whole step was killed.
         let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
         let mut events: Vec<_> =
             parts.into_iter().flat_map(|part| self.finish(now, part, unseen, None)).collect();
@@ -175,13 +175,13 @@ impl Steps {
         events
     }
 
-    /// Ends every step that runs.
+    /// Ends every active step.
     pub(crate) fn finish_all(&mut self, now: Duration, outcome: StepOutcome) -> Vec<EventBody> {
         let open: Vec<u32> = self.open.iter().rev().map(|step| step.n).collect();
         open.into_iter().flat_map(|n| self.finish(now, n, outcome, None)).collect()
     }
 
-    /// The model said something, though nothing that ends the wait for it: the step's clock begins anew.
+    /// Restarts the deadline of step `n`: the model sent something that does not end the wait for it.
     pub(crate) fn alive(&mut self, now: Duration, n: u32) {
         if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
             step.clock.restart(now);
@@ -189,14 +189,14 @@ impl Steps {
         }
     }
 
-    /// Codex asks the model: what was known of the time before explains nothing any more.
+    /// Resets the evidence of step `n`: Codex now asks the model, and earlier observations explain nothing any more.
     pub(crate) fn in_turn(&mut self, n: u32) {
         if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
             step.silence = Silence::default();
         }
     }
 
-    /// A warning that these steps were running when the worker's turn was over.
+    /// Returns a warning that these steps were still running when the worker's turn ended.
     pub(crate) fn left_running(&self, steps: &[u32]) -> Option<EventBody> {
         let titles: Vec<&str> =
             self.open.iter().filter(|step| steps.contains(&step.n)).map(|step| step.title.as_str()).collect();
@@ -209,14 +209,14 @@ impl Steps {
         Some(EventBody::Warning { message })
     }
 
-    /// Codex told of trouble with the model that a step waits for; that is no sign of life.
+    /// Records Codex's notice of an error of the model that step `n` waits for. A notice does not restart the deadline.
     pub(crate) fn trouble(&mut self, n: u32, notice: String) {
         if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
             step.silence.trouble = Some(notice);
         }
     }
 
-    /// Moves the limit of the step that runs, or of the job; nothing where there is none.
+    /// Extends the limit of the newest active step, or of the job; returns none if there is no active step.
     pub(crate) fn extend(&mut self, step: bool, by_ms: u64) -> Option<EventBody> {
         let (n, clock) = if step {
             let newest = self.newest()?;
@@ -229,7 +229,7 @@ impl Steps {
         Some(EventBody::Extended { n, limit_ms: clock.limit_ms() })
     }
 
-    /// The worker goes round in a circle, now at the step `n`: a warning, unless that is to end the job.
+    /// Reports that the worker repeats failing commands, now at step `n`. Returns a warning, unless the job must fail.
     pub(crate) fn circle(&mut self, n: Option<u32>, message: String) -> Option<EventBody> {
         match self.on_loop {
             OnLoop::Warn => Some(EventBody::Warning { message }),
@@ -241,7 +241,7 @@ impl Steps {
         }
     }
 
-    /// When there will be something to do.
+    /// Returns the time of the next action.
     pub(crate) fn next(&self) -> Duration {
         if self.circle.is_some() {
             return Duration::ZERO;
@@ -250,7 +250,7 @@ impl Steps {
         clocks.filter_map(Clock::next).fold(Duration::MAX, Duration::min)
     }
 
-    /// What there is to do at `now`; a failure is the last word.
+    /// Returns the actions due at `now`; a failure is always the last one.
     pub(crate) fn due(&mut self, now: Duration, look: Look<'_>) -> Vec<Due> {
         if let Some(error) = self.circle.take() {
             return vec![Due::Failure(error)];
@@ -294,12 +294,12 @@ impl Steps {
         due
     }
 
-    /// What a step that is out of time leads to.
+    /// Returns the actions that follow when a step times out.
     pub(super) fn act(&mut self, now: Duration, at: usize, action: Action, verdict: Verdict) -> Vec<Due> {
         let part = self.is_part(at);
         let step = &mut self.open[at];
         let n = step.n;
-        // A command of the job itself is all that there is: nothing would go on without it.
+        // The job can't go on without one of its own commands.
         let action = if part || action == Action::Warn { action } else { Action::Fail };
         match (action, step.tree.root()) {
             (Action::Warn, _) => vec![Due::Event(EventBody::Stalled { n, evidence: verdict.seen })],
@@ -307,7 +307,7 @@ impl Steps {
                 self.interrupts += 1;
                 let count = self.interrupts;
                 let reason = format!("{}; the worker goes on ({count} of {MAX_INTERRUPTS})", verdict.short());
-                // What does not end by that in the time of a grace fails the job after all.
+                // A step that has not ended within the grace period fails the job.
                 let grace = self.limits.grace_ms;
                 step.clock = Clock::new(now, grace.saturating_add(KILLING), Action::Fail);
                 step.stall.restart();
@@ -329,14 +329,14 @@ impl Steps {
         }
     }
 
-    /// Whether the job goes on without this step: it is a command of Codex, or a part with a process of its own.
+    /// Returns true if the job can go on without this step: a command of Codex, or a part with a process of its own.
     fn is_part(&self, at: usize) -> bool {
         let step = &self.open[at];
         let root = step.tree.root();
         !step.whole && !self.open.iter().any(|other| other.whole && other.tree.root() == root)
     }
 
-    /// An interrupted step has no process any more: what is left is for Codex to tell.
+    /// Records that an interrupted step has no processes left; Codex must now report the end of the command.
     pub(super) fn gone(&mut self, now: Duration, at: usize) {
         let limit = self.limits.step_ms(StepKind::Model);
         let step = &mut self.open[at];
@@ -346,7 +346,7 @@ impl Steps {
         }
     }
 
-    /// The newest step that runs.
+    /// Returns the newest active step.
     pub(crate) fn newest(&self) -> Option<u32> {
         self.open.iter().map(|step| step.n).max()
     }

@@ -1,4 +1,4 @@
-//! Steps and their clocks, in virtual time.
+//! Steps and their deadlines, in virtual time.
 
 use super::*;
 

@@ -1,26 +1,26 @@
-//! What a step's processes were doing when its time was over, in words for people.
+//! Description of what a step's processes were doing when it timed out, for people.
 
 use common::{duration, text};
 
 use super::stall::Quiet;
 use crate::observe::Process;
 
-/// Most processes that are looked at for a verdict: the newest, which do the work of the others.
+/// Maximum number of processes examined for a verdict: the newest, which do the work of the others.
 const LOOKED_AT: usize = 16;
-/// Longest name of a process, in bytes; the kernel keeps 15.
+/// Maximum length of a process name, in bytes; the kernel keeps 15.
 const NAME: usize = 40;
 
-/// As much of a process as a verdict needs.
+/// The part of a process that a verdict needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Brief {
     pid: u32,
     name: String,
 }
 
-/// Tells what a process waits for.
+/// Describes what a process waits for.
 pub(crate) type Look<'a> = &'a dyn Fn(u32) -> Option<String>;
 
-/// The newest processes of a step, oldest first.
+/// Returns the newest processes of a step, oldest first.
 pub(super) fn briefs(processes: &[Process]) -> Vec<Brief> {
     let living: Vec<&Process> = processes.iter().filter(|process| !process.zombie).collect();
     let newest = &living[living.len().saturating_sub(LOOKED_AT)..];
@@ -28,7 +28,7 @@ pub(super) fn briefs(processes: &[Process]) -> Vec<Brief> {
     newest.iter().map(brief).collect()
 }
 
-/// `node (pid 312): 0.0 % CPU, 0 bytes in 2m, waiting on TCP 10.0.0.1:443 ESTABLISHED`
+/// Formats a stall: `node (pid 312): 0.0 % CPU, 0 bytes in 2m, waiting on TCP 10.0.0.1:443 ESTABLISHED`.
 pub(super) fn of_stall(processes: &[Brief], quiet: Quiet, look: Look<'_>) -> String {
     let (who, waits) = speaker(processes, look);
     let per_mille = quiet.cpu.as_millis() * 1000 / quiet.time.as_millis().max(1);
@@ -42,7 +42,7 @@ pub(super) fn of_stall(processes: &[Brief], quiet: Quiet, look: Look<'_>) -> Str
     )
 }
 
-/// `node (pid 312) was waiting on TCP 10.0.0.1:443 ESTABLISHED`; empty where nothing is known.
+/// Formats a timeout: `node (pid 312) was waiting on TCP 10.0.0.1:443 ESTABLISHED`; empty if nothing is known.
 pub(super) fn of_timeout(processes: &[Brief], look: Look<'_>) -> String {
     if processes.is_empty() {
         return String::new();
@@ -51,7 +51,7 @@ pub(super) fn of_timeout(processes: &[Brief], look: Look<'_>) -> String {
     format!("{who} was {}", waits.strip_prefix(", ").unwrap_or("running"))
 }
 
-/// The process that tells most: the newest one that waits on the network, else the newest of all.
+/// Returns the most telling process: the newest one that waits on the network, or else the newest of all.
 fn speaker(processes: &[Brief], look: Look<'_>) -> (String, String) {
     let seen: Vec<_> = processes.iter().rev().map(|process| (process, look(process.pid))).collect();
     let on_network = seen.iter().find(|(_, waits)| waits.as_ref().is_some_and(|waits| waits.contains("TCP")));

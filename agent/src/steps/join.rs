@@ -1,11 +1,11 @@
-//! Steps and the live process tree, joined. Pure: a look in, events and verdicts out.
+//! Joins steps with the live process tree. Pure: takes a look at the tree, returns events and verdicts.
 //!
 //! ```text
 //!  item of Codex ──the process with its call id──► root ──┬─ npm ci      a higher level: a step of its own
 //!  setup, check, shell ──the command's leader────► root   └─ sh, make    the same step
 //! ```
 //!
-//! A process opens a step only below one of a lower level ([`level`]), so a compiler inside a test is the test.
+//! A process opens a step only below one of a lower level ([`level`]), so a compiler inside a test counts as the test.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,14 +20,15 @@ use super::rules::{Work, level, runs_a_program};
 use super::verdict::Verdict;
 use crate::observe::{Process, Snapshot};
 
-/// Steps out of processes that one job may open: a worker that starts thousands of `npm` is told apart no further.
+/// Maximum number of steps that one job may open for processes. If a worker starts thousands of `npm` processes, those
+/// beyond this number get no steps of their own.
 const MAX_PARTS: u32 = 500;
-/// Looks after which a process that does not wait for the network becomes a step: most compilers live shorter.
+/// Looks after which a process that does not wait for the network becomes a step; most compilers exit earlier.
 const LOOKS: u32 = 2;
-/// The network kinds.
+/// Lowest level of the network kinds.
 const NETWORK: u8 = 3;
 
-/// A process that should be a step, and the step it is part of.
+/// A process that should become a step, and the step it is part of.
 struct Part {
     pid: u32,
     started: u64,
@@ -36,7 +37,7 @@ struct Part {
 }
 
 impl Steps {
-    /// Takes a look at the tree below `leader`, the command that runs.
+    /// Processes a look at the tree below `leader`, the running command.
     pub(crate) fn look(&mut self, now: Duration, tree: &Snapshot, leader: u32, look: Look<'_>) -> Vec<Due> {
         self.learn(tree, leader);
         self.find_roots(tree, leader);
@@ -46,13 +47,13 @@ impl Steps {
         due
     }
 
-    /// The roots of the steps of which bytes of sockets tell whether they move.
+    /// Returns the roots of the steps whose progress is measured by the bytes of their sockets.
     pub(crate) fn network_roots(&self) -> Vec<u32> {
         let network = self.open.iter().filter(|step| step.needs_traffic());
         network.filter_map(|step| step.tree.root().map(|(pid, _)| pid)).collect()
     }
 
-    /// Finds out what each process is, once for each command line it has.
+    /// Classifies each process, once for each command line it has.
     fn learn(&mut self, tree: &Snapshot, leader: u32) {
         let mut known = std::mem::take(&mut self.known);
         for process in tree.subtree(leader) {
@@ -70,7 +71,8 @@ impl Steps {
         }
     }
 
-    /// Gives each command of Codex its process: by the command line, else where one command and one process are left.
+    /// Assigns each command of Codex its process: by the command line, or by elimination if one command and one process
+    /// remain.
     fn find_roots(&mut self, tree: &Snapshot, leader: u32) {
         for step in &mut self.open {
             if let Tree::Root { pid, started: started @ None } = &mut step.tree {
@@ -91,15 +93,15 @@ impl Steps {
                 step.tree = rooted(commands.remove(at));
             }
         }
-        // A shell that had one thing to do has become it, and its command line is lost. Of more than one, each could be
-        // any: a guess would judge an install by what another command does.
+        // A shell that has only one command to run replaces itself with that command, and its own command line is lost.
+        // If several commands are unmatched, a guess could judge an install by the processes of another command.
         let mut wanting = self.open.iter_mut().filter(|step| matches!(step.tree, Tree::Wanted { .. }));
         if let (Some(step), None, [process]) = (wanting.next(), wanting.next(), commands.as_slice()) {
             step.tree = rooted(process);
         }
     }
 
-    /// Ends the parts whose process is gone, and those of a runner that has fetched what it runs.
+    /// Ends the parts whose process is gone, and the parts of a runner that has fetched its program.
     fn end_parts(&mut self, now: Duration, tree: &Snapshot) -> Vec<EventBody> {
         let over: Vec<(u32, StepOutcome, Option<i32>)> =
             self.open.iter().filter_map(|step| self.ended_part(step, tree)).collect();
@@ -108,7 +110,7 @@ impl Steps {
         ended.collect()
     }
 
-    /// How a part has ended, if it has.
+    /// Returns the outcome of a part that has ended.
     fn ended_part(&self, step: &Open, tree: &Snapshot) -> Option<(u32, StepOutcome, Option<i32>)> {
         let (pid, started) = step.tree.root().filter(|_| step.parent.is_some())?;
         let process = tree.process(pid).filter(|process| process.started == started);
@@ -119,7 +121,7 @@ impl Steps {
                 None => (step.n, StepOutcome::Unknown, None),
                 code => (step.n, StepOutcome::Failed, code),
             }),
-            // What it was to fetch runs, so it has done that.
+            // The program to fetch is running, so the fetch is complete.
             Some(process) if step.fetches && !self.is_fetching(tree, process) => {
                 Some((step.n, StepOutcome::Ok, None))
             }
@@ -127,15 +129,15 @@ impl Steps {
         }
     }
 
-    /// Whether a process that runs another program is still busy with fetching it: it is itself, and nothing but shells is
-    /// below it.
+    /// Returns true if a process that runs another program is still fetching it: it has not replaced itself, and only
+    /// shells are below it.
     fn is_fetching(&self, tree: &Snapshot, process: &Process) -> bool {
         let itself = self.known.get(&(process.pid, process.started)).is_none_or(Known::fetches);
         let runs = |below: &Process| below.pid != process.pid && !below.zombie && runs_a_program(&below.argv);
         itself && !tree.subtree(process.pid).iter().any(runs)
     }
 
-    /// Begins steps for processes that do work of a higher level than the step they are in.
+    /// Begins steps for processes whose work has a higher level than the step they are in.
     fn open_parts(&mut self, now: Duration, tree: &Snapshot) -> Vec<EventBody> {
         let mut events = Vec::new();
         for part in self.new_parts(tree) {
@@ -147,7 +149,7 @@ impl Steps {
         events
     }
 
-    /// The processes that should be steps and are none yet, those that hold others first.
+    /// Returns the processes that should become steps, parents before their children.
     fn new_parts(&self, tree: &Snapshot) -> Vec<Part> {
         let rooted = |part: bool| {
             let steps = self.open.iter().filter(move |step| step.parent.is_some() == part);
@@ -165,7 +167,7 @@ impl Steps {
             } else if let Some(work) = self.work_above(tree, process, above).filter(|_| new.len() < room) {
                 let (pid, started) = key;
                 new.push(Part { pid, started, parent: n, work: work.clone() });
-                // They get their numbers in this order.
+                // Steps are numbered in this order.
                 n = self.last.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX));
                 above = level(work.kind);
             }
@@ -174,7 +176,7 @@ impl Steps {
         new
     }
 
-    /// What a process does, if that deserves a step within one of the level `above`.
+    /// Returns the work of a process if it deserves a step inside one of the level `above`.
     fn work_above(&self, tree: &Snapshot, process: &Process, above: u8) -> Option<&Work> {
         let known = self.known.get(&(process.pid, process.started)).filter(|_| !process.zombie)?;
         let work = known.work.as_ref().filter(|work| !work.fetches || self.is_fetching(tree, process))?;
@@ -182,7 +184,7 @@ impl Steps {
         (level > above && (level >= NETWORK || known.looks >= LOOKS)).then_some(work)
     }
 
-    /// Adds up what each step uses, and asks whether it moves.
+    /// Updates the resource usage of each step and checks its progress.
     fn measure(&mut self, now: Duration, tree: &Snapshot, look: Look<'_>) -> Vec<Due> {
         let mut due = Vec::new();
         for at in 0..self.open.len() {
@@ -196,7 +198,7 @@ impl Steps {
             let step = &mut self.open[at];
             step.meter.take(processes);
             step.processes = evidence::briefs(processes);
-            // Processes that were too many to be kept may be the ones that work.
+            // Processes omitted because the tree was too large may be the ones that make progress.
             if !whole || processes.is_empty() || tree.is_cut(root) {
                 continue;
             }
@@ -204,7 +206,7 @@ impl Steps {
                 step.stall_told = false;
                 continue;
             };
-            // Said once for each time of quiet.
+            // Reported once for each stall.
             if std::mem::replace(&mut step.stall_told, true) {
                 continue;
             }
@@ -220,7 +222,7 @@ fn rooted(process: &Process) -> Tree {
     Tree::Root { pid: process.pid, started: Some(process.started) }
 }
 
-/// The commands that Codex runs: the topmost processes below it that know their call.
+/// Returns the commands that Codex runs: the topmost processes below it that carry a call id.
 fn commands(tree: &Snapshot, leader: u32) -> Vec<&Process> {
     let mut found = Vec::new();
     let mut next: Vec<&Process> = tree.children(leader).collect();

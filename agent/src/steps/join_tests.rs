@@ -1,4 +1,4 @@
-//! Steps joined with made-up trees, in virtual time.
+//! Steps joined with made-up process trees, in virtual time.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn an_install_inside_make_is_a_step_of_its_own_and_holds_the_clock_of_the_build(
     let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), process(13, 12, "npm ci")]);
     assert_eq!(told(&steps.look(s(1), &tree, 10, &on_tcp)), ["+2 install: npm ci in Some(1)"]);
     assert_eq!(told(&steps.look(s(2), &tree, 10, &on_tcp)), [] as [&str; 0]);
-    // Only the install's clock runs: half of its ten minutes comes first.
+    // Only the install's deadline runs: half of its ten minutes comes first.
     assert_eq!(steps.next(), s(1 + 300));
     let mut over = process(13, 12, "npm ci");
     (over.zombie, over.exit_code) = (true, Some(1));
@@ -164,7 +164,7 @@ fn bytes_that_come_slowly_keep_any_step_from_being_called_quiet() {
     let mut counted = 0;
     for second in 0..60 {
         let mut reader = called(process(11, 10, "./reader"), "c1");
-        // The kernel's counters reach the step only while they are asked for.
+        // The kernel's counters reach the step only while they are requested.
         counted += u64::from(steps.network_roots().contains(&11));
         reader.received = counted;
         told_of.extend(told(&steps.look(
@@ -196,7 +196,7 @@ fn a_command_of_the_job_itself_is_not_interrupted_because_nothing_would_go_on() 
     let tree = snapshot(&[process(11, 1, "sh"), process(12, 11, "npm ci")]);
     let all: Vec<_> = (0..12).flat_map(|at| told(&steps.look(s(at), &tree, 11, &on_tcp))).collect();
     assert!(all.iter().any(|text| text.starts_with("interrupted: ")), "the part of it is: {all:?}");
-    // A shell that had one thing to do has become it.
+    // A shell that has only one command to run replaces itself with it.
     let mut steps = with(OnLimit::Interrupt);
     steps.start_process(s(0), &Work::plain(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "npm ci")]);

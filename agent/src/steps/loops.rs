@@ -1,9 +1,9 @@
-//! A worker that goes round in a circle: the same command fails again and again, or two take turns, and no file changes.
-//! Pure.
+//! Detection of a worker that repeats failing commands: the same command fails repeatedly, or two commands alternate,
+//! and no file changes. Pure.
 
 use common::warnings::NO_PROGRESS;
 
-/// Rounds after which it is told for the first time; then each time that they have doubled.
+/// Number of rounds before the first report; each further report takes twice as many.
 const ROUNDS: u32 = 5;
 
 /// A command that has ended.
@@ -18,11 +18,11 @@ struct Ended {
 pub(crate) struct Loops {
     last: Option<Ended>,
     before: Option<Ended>,
-    /// How often the last one has failed in a row.
+    /// Number of consecutive failures of the last command.
     same: u32,
-    /// How many commands in a row were each the same as the one before the last.
+    /// Number of consecutive commands that each equal the one before the last.
     turns: u32,
-    /// Rounds at which it is told next.
+    /// Number of rounds at which the next report is due.
     next: u32,
 }
 
@@ -33,7 +33,8 @@ impl Default for Loops {
 }
 
 impl Loops {
-    /// A command has ended; gives what to tell of a circle. `title` is what people see of it.
+    /// Processes the end of a command; returns the text of a report if one is due. `title` is the command as people see
+    /// it.
     pub(crate) fn ended(
         &mut self,
         command: &str,
@@ -46,7 +47,7 @@ impl Loops {
         self.turns = if !again && self.before.as_ref() == Some(&ended) { self.turns + 1 } else { 0 };
         let fails = failed || self.last.as_ref().is_some_and(|last| last.failed);
         self.before = self.last.replace(ended);
-        // The first of each pair was there before it could be seen as one.
+        // The first round of a pair passed before the alternation could be detected.
         let rounds = if fails && self.turns > 0 { self.turns.div_ceil(2) + 1 } else { 0 };
         if self.same <= 1 && self.turns == 0 {
             self.next = ROUNDS;
@@ -65,7 +66,7 @@ impl Loops {
         Some(format!("{NO_PROGRESS}{what}, and no file was changed in between"))
     }
 
-    /// A file was changed: what failed may succeed now.
+    /// Resets the detection after a file was changed: a failed command may succeed now.
     pub(crate) fn changed(&mut self) {
         *self = Self::default();
     }
@@ -75,7 +76,7 @@ impl Loops {
 mod tests {
     use super::*;
 
-    /// Ends commands (a capital letter fails); gives when something was told, and what.
+    /// Ends commands (a capital letter fails); returns the reports and when they were made.
     fn told(course: &str) -> Vec<(usize, String)> {
         let mut loops = Loops::default();
         let mut told = Vec::new();

@@ -1,4 +1,4 @@
-//! What the processes of a step have used, over looks between which some are born and some die. Pure.
+//! Resource usage of a step's processes, accumulated over looks between which processes start and exit. Pure.
 
 use std::collections::HashMap;
 
@@ -6,38 +6,39 @@ use common::event::Resources;
 
 use crate::observe::Process;
 
-/// Everything so far, never less than before.
+/// Total usage so far; never decreases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Used {
     /// CPU time, in milliseconds.
     pub(crate) cpu_ms: u64,
-    /// Bytes read and written, and sent over TCP.
+    /// Bytes read and written, and bytes sent over TCP.
     pub(crate) moved: u64,
     /// Bytes received over TCP.
     pub(crate) received: u64,
 }
 
-/// Adds up what a set of processes uses.
+/// Accumulates the usage of a set of processes.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     used: Used,
-    /// CPU and bytes of the processes of the last look. A parent takes over what its dead children used, so only the sum
-    /// counts.
+    /// CPU and I/O bytes of the processes of the last look. A parent inherits the usage of its dead children, so only
+    /// the sum counts.
     cpu_sum: u64,
     io_sum: u64,
-    /// Bytes sent and received by each process until the last look. They die with it, so each is followed by itself.
+    /// Bytes sent and received by each process until the last look. The counters end with their process, so each
+    /// process is tracked separately.
     network: HashMap<(u32, u64), (u64, u64)>,
     peak_memory: u64,
     looked: bool,
 }
 
 impl Meter {
-    /// Takes a look at all processes of the step.
+    /// Processes a look at all processes of the step.
     pub(crate) fn take(&mut self, processes: &[Process]) {
         self.looked |= !processes.is_empty();
         let cpu_sum: u64 = processes.iter().map(|process| process.cpu_ms).sum();
         let io_sum: u64 = processes.iter().filter_map(|process| process.io).sum();
-        // The sums fall when an orphan dies: the shim takes over what it used.
+        // The sums decrease when an orphan exits, because the shim inherits its usage.
         self.used.cpu_ms += cpu_sum.saturating_sub(self.cpu_sum);
         self.used.moved = self.used.moved.saturating_add(io_sum.saturating_sub(self.io_sum));
         (self.cpu_sum, self.io_sum) = (cpu_sum, io_sum);
@@ -55,12 +56,12 @@ impl Meter {
         self.peak_memory = self.peak_memory.max(memory);
     }
 
-    /// Everything so far.
+    /// Returns the total usage so far.
     pub(crate) fn used(&self) -> Used {
         self.used
     }
 
-    /// For the record; none where no process was ever seen.
+    /// Returns the usage for the record; none if no process was ever seen.
     pub(crate) fn resources(&self) -> Option<Resources> {
         let resources = Resources { cpu_ms: self.used.cpu_ms, peak_memory: self.peak_memory };
         self.looked.then_some(resources)
@@ -82,7 +83,7 @@ mod tests {
         (parent.memory, child.memory) = (4096, 8192);
         meter.take(&[parent.clone(), child.clone()]);
         assert_eq!(meter.used(), Used { cpu_ms: 150, moved: 1010, received: 0 });
-        // The child has died: what it used is now the parent's.
+        // The child has exited: the parent inherits its usage.
         (parent.cpu_ms, parent.io, parent.received) = (160, Some(1030), 5);
         meter.take(&[parent]);
         assert_eq!(meter.used(), Used { cpu_ms: 160, moved: 1030, received: 5 });

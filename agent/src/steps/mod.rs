@@ -1,19 +1,20 @@
-//! Steps: what a job is doing, each with its kind, its number, its clock and its processes.
+//! Steps of a job, each with a kind, a number, a deadline and its processes.
 //!
 //! ```text
 //!  Codex's events ──► tracker ──┐                       ┌──► events (began, ended, stalled, interrupted)
 //!                               ├──► book (open steps) ─┤
 //!  the process tree ──► join ───┘      ▲                └──► verdicts (fail, interrupt)
-//!                                      └── clocks
+//!                                      └── deadlines
 //! ```
 //!
-//! * [`rules`]: which kind of work a command line or a process is. * [`open`]: a step that runs.
-//! * [`book`]: the job's steps and their clocks. * [`tracker`]: steps out of Codex's events.
-//! * [`loops`]: a worker that goes round in a circle. * [`notices`]: Codex's warnings, each once. * [`silence`]: what is known about a model that says nothing.
-//! * [`join`]: steps out of processes. * [`meter`]: what processes use. * [`stall`]: whether that is progress.
-//! * [`evidence`]: what they were doing, in words. [`verdict`]: why a step is out of time.
+//! * [`rules`]: classification of command lines and processes. * [`open`]: an active step.
+//! * [`book`]: the steps of the job and their deadlines. * [`tracker`]: steps derived from Codex's events.
+//! * [`loops`]: detection of workers that repeat failing commands. * [`notices`]: deduplication of Codex's warnings.
+//! * [`silence`]: evidence about a model that sends nothing.
+//! * [`join`]: steps derived from processes. * [`meter`]: resource usage of processes. * [`stall`]: progress detection.
+//! * [`evidence`]: a description of what the processes were doing. [`verdict`]: the reason why a step timed out.
 //!
-//! All of it is pure.
+//! All modules are pure.
 
 pub(crate) mod book;
 mod evidence;

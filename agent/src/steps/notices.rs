@@ -1,20 +1,21 @@
-//! Equal warnings in a row, told once a minute. Pure.
+//! Deduplication of repeated warnings: equal texts are reported once a minute. Pure.
 
 use std::time::Duration;
 
-/// How long an equal text is not told again.
+/// Time during which an equal text is not reported again.
 const QUIET: Duration = Duration::from_secs(60);
-/// Most texts that are remembered: Codex has a handful. Past it the oldest is forgotten, and may be told again.
+/// Maximum number of remembered texts. Codex has a handful of them. Beyond this number the oldest text is forgotten and
+/// may be reported again.
 const MAX_TEXTS: usize = 32;
 
-/// What was told lately.
+/// Recently reported texts.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     told: Vec<(String, Duration)>,
 }
 
 impl Notices {
-    /// Whether a text is to be told at `now`. Texts that differ only in their numbers are equal.
+    /// Returns true if a text should be reported at `now`. Texts that differ only in their numbers are equal.
     pub(crate) fn fresh(&mut self, now: Duration, text: &str) -> bool {
         let shape = shape(text);
         self.told.retain(|(_, at)| now.saturating_sub(*at) < QUIET);
@@ -29,7 +30,7 @@ impl Notices {
     }
 }
 
-/// A text with each number as one `0`.
+/// Returns the text with each number replaced by one `0`.
 fn shape(text: &str) -> String {
     let mut shape = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! A step that runs: what it is, its clock, and what is known of its processes.
+//! An active step: its classification, its deadline and the state of its processes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use super::stall::StallWatch;
 use super::verdict::Verdict;
 use crate::clock::{Action, Clock};
 
-/// Where a step's processes are.
+/// Location of a step's processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tree {
-    /// It has none: the model, an edit, a search.
+    /// No processes: the model, an edit, a search.
     None,
-    /// One of the commands below Codex; which one is found out by looking.
+    /// One of the commands below Codex, not yet matched to a process; looks at the process tree find it.
     Wanted { argv: Vec<String> },
-    /// Below this process, whose start is known once it was seen.
+    /// The tree below this process, whose start time is set once a look has seen it.
     Root { pid: u32, started: Option<u64> },
 }
 
 impl Tree {
-    /// The process and its start, once both are known.
+    /// Returns the root process and its start time, once both are known.
     pub(super) fn root(&self) -> Option<(u32, u64)> {
         match self {
             &Self::Root { pid, started: Some(started) } => Some((pid, started)),
@@ -37,7 +37,7 @@ impl Tree {
     }
 }
 
-/// What a process was found to be, and for how many looks.
+/// Classification of a process, and the number of looks that have seen it.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) argv: Arc<[String]>,
@@ -46,13 +46,13 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Whether it is one that fetches a program and then runs it.
+    /// Returns true if the process fetches a program and then runs it.
     pub(super) fn fetches(&self) -> bool {
         self.work.as_ref().is_some_and(|work| work.fetches)
     }
 }
 
-/// A step that runs.
+/// An active step.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) n: u32,
@@ -61,21 +61,21 @@ pub(super) struct Open {
     pub(super) parent: Option<u32>,
     pub(super) started: Duration,
     pub(super) clock: Clock,
-    /// It is an install until the program runs that it fetches.
+    /// True for a command that counts as an install until the program that it fetches runs.
     pub(super) fetches: bool,
     pub(super) tree: Tree,
     pub(super) stall: StallWatch,
-    /// What a stall does; `Warn` is done once.
+    /// Action on a stall; `Warn` is carried out once.
     pub(super) on_stall: Action,
     pub(super) stall_told: bool,
-    /// It is a command of the job itself.
+    /// True for a command of the job itself.
     pub(super) whole: bool,
-    /// It was ended while the job goes on, and why.
+    /// The verdict that interrupted the step while the job goes on.
     pub(super) interrupted: Option<Verdict>,
     pub(super) meter: Meter,
-    /// What is known about a model that is silent.
+    /// Evidence about a model that sends nothing.
     pub(super) silence: Silence,
-    /// Its processes at the last look, for the evidence.
+    /// Processes at the last look, for the evidence.
     pub(super) processes: Vec<Brief>,
 }
 
@@ -92,7 +92,7 @@ impl Open {
         let action = Action::from(work.on_limit.unwrap_or(on_limit));
         let limit_ms = work.limit_ms.unwrap_or_else(|| limits.step_ms(work.kind));
         let own = work.stall_ms.or_else(|| limits.stalls.get(&work.kind).copied());
-        // Quiet is a hang where the network is all that is waited for; elsewhere it may be what was wanted.
+        // A stall is a hang where the step waits only for the network; elsewhere it may be intended.
         let on_stall = if own.is_some() || work.kind.is_network() { action } else { Action::Warn };
         Self {
             n,
@@ -114,7 +114,7 @@ impl Open {
         }
     }
 
-    /// Its first event.
+    /// Returns the event that starts the step.
     pub(super) fn began(&self) -> EventBody {
         EventBody::StepStarted {
             n: self.n,
@@ -125,7 +125,7 @@ impl Open {
         }
     }
 
-    /// Its last event.
+    /// Returns the event that ends the step.
     pub(super) fn ended(&self, now: Duration, outcome: StepOutcome, exit_code: Option<i32>) -> EventBody {
         let elapsed_ms = duration::millis(now.saturating_sub(self.started));
         EventBody::StepFinished {
@@ -137,7 +137,7 @@ impl Open {
         }
     }
 
-    /// How texts name it.
+    /// Describes the step for messages.
     pub(super) fn described(&self) -> String {
         match self.kind {
             StepKind::Model => format!("step {} ({})", self.n, self.title),
@@ -145,12 +145,13 @@ impl Open {
         }
     }
 
-    /// Whether received bytes have to be counted: where the network is all that is waited for, and where nothing else moves.
+    /// Returns true if received bytes must be counted: the step waits only for the network, or nothing else makes
+    /// progress.
     pub(super) fn needs_traffic(&self) -> bool {
         self.kind.is_network() || self.stall.is_calm()
     }
 
-    /// A part of it has a clock of its own now.
+    /// Pauses the step's deadline while a part of it has a deadline of its own.
     pub(super) fn hold(&mut self, now: Duration) {
         self.clock.hold(now);
         self.stall.restart();

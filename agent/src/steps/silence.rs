@@ -1,21 +1,21 @@
-//! What is known about a model that says nothing. Pure.
+//! Evidence about a model that sends nothing. Pure.
 
-/// What was seen since Codex began to wait.
+/// Observations since Codex began to wait for the model.
 #[derive(Debug, Default)]
 pub(crate) struct Silence {
-    /// The model had begun to speak.
+    /// True once the model has begun to answer.
     pub(crate) heard: bool,
-    /// The last notice of trouble since it spoke.
+    /// The last error notice since the model last answered.
     pub(crate) trouble: Option<String>,
 }
 
 impl Silence {
-    /// Why the model is silent, for the message of a job that gives up on it.
+    /// Returns the reason for the silence, for the message of a job that fails because of it.
     pub(crate) fn why(&self) -> &str {
         match (&self.trouble, self.heard) {
             (Some(trouble), _) => trouble,
             (None, true) => "it had begun to answer and then said nothing more",
-            // Codex's first notice takes up to a minute, so this can't be said for certain.
+            // Codex's first notice takes up to a minute, so the cause is not certain.
             (None, false) => {
                 "codex tells of no trouble: it seems the server accepted the request and never answered"
             }

@@ -1,34 +1,38 @@
-//! Whether a step makes progress. Pure: it is told what the step's processes have used so far.
+//! Progress detection for steps. Pure: takes the total usage of the step's processes.
 //!
-//! "No progress" can't mean nothing at all: a hung `npm install` wakes up, rewrites its title and looks at the clock, which
-//! costs 0.5 % of a core and 120 bytes a second; a spinner costs as much. So CPU, file and sent bytes have a noise floor.
-//! Received bytes have none: whatever the other end sends is a sign that it lives.
+//! "No progress" can't mean no activity at all: a hung `npm install` wakes up, rewrites its title and reads the time,
+//! which costs 0.5 % of a core and 120 bytes a second; a spinner costs as much. CPU time, file bytes and sent bytes
+//! therefore have a noise floor. Received bytes have none: anything that the other end sends proves that it is alive.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::meter::Used;
 
-/// CPU below one part in so many of a core is noise: twice what a waiting `npm` needs.
+/// Divisor of the CPU noise floor: less than one part in this many of a core is noise. Twice what a waiting `npm`
+/// needs.
 const CPU_PART: u32 = 100;
-/// Bytes a second below this are noise: four times what a waiting `npm` reads and writes.
+/// Noise floor in bytes a second: four times what a waiting `npm` reads and writes.
 const BYTES_PER_S: u128 = 512;
-/// And so is this much in any window of five seconds or more: V8 collects its garbage once more when it has been idle for
-/// eight seconds, which takes up to a quarter of one on a busy machine, and moves some 20 KB between its threads.
+/// Additional noise allowance of any window of five seconds or more, as CPU time and bytes. V8 runs one more garbage
+/// collection after eight idle seconds, which takes up to a quarter of a second on a busy machine and moves some 20 KB
+/// between its threads.
 const ONCE: (Duration, u64) = (Duration::from_millis(250), 32 * 1024);
-/// In shorter windows it is as much less as they are shorter, or everything would be noise there.
+/// Window length for the full allowance. Shorter windows get a proportional part of it, or everything would be noise
+/// there.
 const ONCE_IN: Duration = Duration::from_secs(5);
-/// Samples that are kept for a window: each is as old as a hundredth of it, so a verdict comes at most that much too late.
+/// Samples kept per window. They are a hundredth of the window apart, so a stall is detected at most that much too
+/// late.
 const SAMPLES: u32 = 100;
 
-/// What was seen in a window without progress.
+/// Usage in a window without progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quiet {
-    /// How long nothing happened.
+    /// Length of the window.
     pub(crate) time: Duration,
-    /// CPU used in it.
+    /// CPU time used in the window.
     pub(crate) cpu: Duration,
-    /// Bytes read, written and sent in it.
+    /// Bytes read, written and sent in the window.
     pub(crate) bytes: u64,
 }
 
@@ -37,33 +41,33 @@ pub(crate) struct Quiet {
 pub(crate) struct StallWatch {
     window: Duration,
     samples: VecDeque<(Duration, Used)>,
-    /// The last half of a window had no progress either, as far as it is known.
+    /// True if the last half of a window had no progress either, as far as is known.
     calm: bool,
 }
 
 impl StallWatch {
-    /// Watches for windows of this length without progress.
+    /// Creates a watch for windows of this length, in milliseconds.
     pub(crate) fn new(window_ms: u64) -> Self {
         Self { window: Duration::from_millis(window_ms), samples: VecDeque::new(), calm: false }
     }
 
-    /// Its window, in milliseconds.
+    /// Returns the window length, in milliseconds.
     pub(crate) fn window_ms(&self) -> u64 {
         common::duration::millis(self.window)
     }
 
-    /// Forgets what it has seen: the next window begins with the next sample.
+    /// Discards all samples; the next window begins with the next sample.
     pub(crate) fn restart(&mut self) {
         self.samples.clear();
         self.calm = false;
     }
 
-    /// Whether nothing has moved for half of a window.
+    /// Returns true if there was no progress for half a window.
     pub(crate) fn is_calm(&self) -> bool {
         self.calm
     }
 
-    /// Takes what the step has used so far; gives what was seen if the last window had no progress.
+    /// Adds a sample of the step's total usage; returns the usage of the last window if it had no progress.
     pub(crate) fn take(&mut self, now: Duration, used: Used) -> Option<Quiet> {
         let step = self.window / SAMPLES;
         if self.samples.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= step) {
@@ -71,14 +75,14 @@ impl StallWatch {
         }
         self.calm = self.quiet(now, used, self.window / 2).is_some();
         let begin = now.checked_sub(self.window)?;
-        // The newest sample that is at least a window old stays in front.
+        // The newest sample that is at least a window old stays at the front.
         while self.samples.get(1).is_some_and(|(at, _)| *at <= begin) {
             self.samples.pop_front();
         }
         self.quiet(now, used, self.window)
     }
 
-    /// What was seen in the time behind the newest sample that is at least `window` old, if that was no progress.
+    /// Returns the usage since the newest sample that is at least `window` old, if it amounts to no progress.
     fn quiet(&self, now: Duration, used: Used, window: Duration) -> Option<Quiet> {
         let begin = now.checked_sub(window)?;
         let (at, before) = self.samples.iter().rev().find(|(at, _)| *at <= begin)?;
@@ -104,7 +108,7 @@ mod tests {
 
     const WINDOW: u64 = 10_000;
 
-    /// Samples four times a second; gives the time of the verdict in milliseconds.
+    /// Samples four times a second; returns the time of the verdict, in milliseconds.
     fn verdict(seconds: u64, used: impl Fn(u64) -> Used) -> Option<u64> {
         let mut watch = StallWatch::new(WINDOW);
         (0..seconds * 4)
@@ -114,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_only_idles_is_quiet_after_one_window() {
-        // As a hung npm was measured: 0.5 % CPU and 120 bytes a second.
+        // As measured with a hung npm: 0.5 % CPU and 120 bytes a second.
         let npm = |ms| Used { cpu_ms: ms / 200, moved: ms * 120 / 1000, received: 7 };
         assert_eq!(verdict(60, npm), Some(WINDOW));
         assert_eq!(verdict(60, |_| Used::default()), Some(WINDOW));

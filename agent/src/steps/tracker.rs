@@ -1,4 +1,4 @@
-//! Steps out of Codex's events. Pure.
+//! Steps derived from Codex's events. Pure.
 //!
 //! ```text
 //!  Start ──thread.started──► Model ◄──nothing open──► items open
@@ -6,10 +6,10 @@
 //!                              └── turn.completed/failed ─┴──► over ──a new item──► Model
 //! ```
 //!
-//! An item that was open when its turn was over and ends behind it is nothing new.
+//! An item that was open when its turn ended, and whose end is reported later, is ignored.
 //!
-//! While a turn runs and no item is open, the worker waits for the model: that is a step of its own, so that its limit
-//! is one like any other. Everything new from the model ends that wait and begins the next; a retry notice does not,
+//! While a turn runs and no item is open, the worker waits for the model. That wait is a step of its own, so its limit
+//! works like any other. Any new output of the model ends that wait and begins the next one. A retry notice does not,
 //! because it only proves that Codex is alive.
 
 use std::collections::{HashMap, HashSet};
@@ -26,21 +26,21 @@ use super::notices::Notices;
 use crate::codex::event::{CodexEvent, Item, Phase};
 use crate::codex::{Turn, trouble};
 
-/// Most items that are open at once. Codex runs a handful; more only come from somebody who forges its output.
+/// Maximum number of open items. Codex opens a handful; only forged output has more.
 const MAX_OPEN: usize = 256;
-/// Why nothing is heard of a model that was not asked yet.
+/// Reason given for the silence of a model that Codex has not asked yet.
 const NO_TURN: &str = "codex has begun no turn";
 
-/// The course of one `codex exec`.
+/// Progress of one `codex exec`.
 #[derive(Debug)]
 pub(crate) struct Tracker {
     pid: u32,
     start: Option<u32>,
     model: Option<u32>,
     items: HashMap<String, u32>,
-    /// Items that were open when a turn was over.
+    /// Items that were open when a turn ended.
     left: HashSet<String>,
-    /// A thread that has begun is as good as a turn: nothing but the model can be waited for.
+    /// True while a turn runs. A started thread counts as a turn: the worker can only be waiting for the model.
     in_turn: bool,
     turn: Option<Turn>,
     thread: Option<String>,
@@ -52,7 +52,7 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Codex was spawned: its start is the first step.
+    /// Begins the first step, the start of Codex, for the process `pid`.
     pub(crate) fn new(now: Duration, pid: u32, steps: &mut Steps) -> (Self, EventBody) {
         let (n, event) = steps.start(now, StepKind::Start, "codex exec");
         let tracker = Self {
@@ -73,22 +73,22 @@ impl Tracker {
         (tracker, event)
     }
 
-    /// What Codex said of its turn last.
+    /// Returns the last reported state of the turn.
     pub(crate) fn turn(&self) -> Option<&Turn> {
         self.turn.as_ref()
     }
 
-    /// The worker's last words.
+    /// Returns the last message of the worker.
     pub(crate) fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
-    /// How many lines were not understood.
+    /// Returns the number of events and items that were not understood.
     pub(crate) fn unknown(&self) -> u64 {
         self.unknown
     }
 
-    /// Takes an event; gives the job's events that follow from it.
+    /// Processes an event; returns the events of the job that follow from it.
     pub(crate) fn take(&mut self, now: Duration, event: &CodexEvent, steps: &mut Steps) -> Vec<EventBody> {
         let mut out = Vec::new();
         match event {
@@ -117,16 +117,16 @@ impl Tracker {
         out
     }
 
-    /// The model said something that no event of Codex shows.
+    /// Processes model activity that no event of Codex shows.
     pub(crate) fn beat(&mut self, now: Duration, steps: &mut Steps) {
         if let Some(n) = self.model {
             steps.alive(now, n);
         }
     }
 
-    /// Codex's own words, a retry or a warning: the model has said nothing by them, so its clock goes on.
+    /// Processes a message of Codex itself, a retry or a warning. The model has sent nothing, so its deadline stays.
     fn trouble(&mut self, now: Duration, message: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
-        // Its notices hold no time of day.
+        // Notices contain no time of day, so any time will do.
         let trouble = trouble::read(message, &Zoned::default());
         if let Some(n) = self.model.filter(|_| trouble.is_known()) {
             steps.trouble(n, trouble.notice());
@@ -162,7 +162,7 @@ impl Tracker {
         self.in_turn = false;
         let outcome = if turn == Turn::Completed { StepOutcome::Ok } else { StepOutcome::Failed };
         self.end_wait(now, outcome, steps, out);
-        // Commands that still run are killed by Codex itself when it exits; nothing tells how they end.
+        // Codex kills the commands that still run when it exits; their outcomes are never reported.
         let mut open: Vec<u32> = self.items.values().copied().collect();
         open.sort_unstable();
         self.left.clear();
@@ -184,7 +184,7 @@ impl Tracker {
         if self.left.contains(id) && phase != Phase::Started {
             return;
         }
-        // Something new from the model, so the turn goes on whatever was said before.
+        // The model sent something new, so the turn goes on, whatever was reported before.
         self.in_turn = true;
         self.turn = None;
         self.end_wait(now, StepOutcome::Ok, steps, out);
@@ -199,7 +199,7 @@ impl Tracker {
                 }
             }
             Phase::Completed => {
-                // A search has only an end; so has whatever ended before Codex could say that it began.
+                // A search only reports its end, and so does an item that ended before Codex could report its start.
                 let n = self.items.remove(id).or_else(|| {
                     let (n, event) = begin(now, item, steps)?;
                     out.push(event);
@@ -219,7 +219,7 @@ impl Tracker {
         self.tell(phase, item, out);
     }
 
-    /// What an item says beside being a step.
+    /// Emits the events of an item apart from its step.
     fn tell(&mut self, phase: Phase, item: &Item, out: &mut Vec<EventBody>) {
         match item {
             Item::Message(message) if phase == Phase::Completed => {
@@ -255,7 +255,7 @@ impl Tracker {
     }
 }
 
-/// Begins the step that an item is, if it is one.
+/// Begins the step of an item, if the item is one.
 fn begin(now: Duration, item: &Item, steps: &mut Steps) -> Option<(u32, EventBody)> {
     match item {
         Item::Command { command, .. } => Some(steps.start_command(now, command)),

@@ -1,4 +1,4 @@
-//! Steps of recorded and made-up courses, in virtual time.
+//! Steps derived from recorded and made-up runs of Codex, in virtual time.
 
 use common::event::{ChangedFile, FailureKind};
 use common::job::Limits;
@@ -279,7 +279,7 @@ fn a_flood_of_forged_items_is_bounded() {
     assert_eq!(course.tracker.items.len(), MAX_OPEN);
 }
 
-/// What the real Codex printed for scripted models.
+/// Recorded output of the real Codex for scripted models.
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/transcripts");
 
 #[test]

@@ -1,4 +1,4 @@
-//! Why the time of a step is over, in the words of an error, a warning and an interrupt.
+//! The reason why a step timed out, worded for an error, a warning and an interrupt.
 
 use common::duration;
 use common::event::{FailureKind, JobError};
@@ -8,21 +8,21 @@ use super::evidence::{self, Look};
 use super::open::Open;
 use super::stall::Quiet;
 
-/// What is said of a step that is out of time.
+/// Description of a step that timed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
     kind: FailureKind,
-    /// What happened, such as `made no progress for 10s`.
+    /// The event, such as `made no progress for 10s`.
     what: String,
-    /// What was seen of its processes; empty where nothing was.
+    /// Evidence from the step's processes; empty if there is none.
     pub(super) seen: String,
-    /// What became of it since it was ended.
+    /// State of the step after it was interrupted.
     after: Option<String>,
     gone: bool,
 }
 
 impl Verdict {
-    /// Its clock ran out.
+    /// Returns the verdict for a step whose deadline has passed.
     pub(super) fn out_of_time(step: &Open, look: Look<'_>) -> Self {
         let limit = duration::limit(step.clock.limit_ms());
         let (kind, what, seen) = match step.kind {
@@ -40,24 +40,24 @@ impl Verdict {
         Self { kind, what, seen, after: None, gone: false }
     }
 
-    /// The same once it was ended.
+    /// Returns the same verdict for a step that was interrupted.
     pub(super) fn ended(&self, after: &str) -> Self {
         Self { after: Some(after.to_owned()), ..self.clone() }
     }
 
-    /// Its processes are gone; Codex has so long to tell.
+    /// Records that the step's processes are gone and that Codex has `limit_ms` to report the end of the command.
     pub(super) fn gone(&mut self, limit_ms: u64) {
         let limit = duration::limit(limit_ms);
         self.after = Some(format!("it was ended, and codex has not told of that within {limit}"));
         self.gone = true;
     }
 
-    /// Whether its processes are gone.
+    /// Returns true if the step's processes are gone.
     pub(super) fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Nothing of it moves.
+    /// Returns the verdict for a step without progress.
     pub(super) fn stalled(step: &Open, quiet: Quiet, look: Look<'_>) -> Self {
         let window = duration::limit(step.stall.window_ms());
         let seen = evidence::of_stall(&step.processes, quiet, look);
@@ -70,7 +70,7 @@ impl Verdict {
         }
     }
 
-    /// The error of a job that ends by it.
+    /// Returns the error of a job that this verdict fails.
     pub(super) fn error(&self, step: &Open) -> JobError {
         let who = match step.kind {
             StepKind::Start => step.title.clone(),
@@ -81,7 +81,7 @@ impl Verdict {
         JobError { kind: self.kind, message: format!("{who} {}{after}", self.short()), step: Some(step.n) }
     }
 
-    /// What happened and what was seen.
+    /// Returns the event and its evidence.
     pub(super) fn short(&self) -> String {
         if self.seen.is_empty() { self.what.clone() } else { format!("{}: {}", self.what, self.seen) }
     }

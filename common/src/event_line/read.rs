@@ -1,4 +1,4 @@
-//! Bytes → fields: quickly in the order in which lines are written, by way of a map in any other.
+//! Parsing of bytes into fields: fast in the order in which lines are written, through a map in any other order.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use super::{EventLine, LineError, Source, VERSION};
 use crate::event::{Event, EventBody};
 use crate::ids::JobId;
 
-/// A line taken apart without copying.
+/// Fields of a line, borrowed from its bytes.
 pub(super) struct Head<'a> {
     pub(super) v: u64,
     pub(super) id: u64,
@@ -23,7 +23,7 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Reads the fields in the order in which they are written; `None` for anything else.
+    /// Reads the fields in the order in which they are written; returns `None` for anything else.
     pub(super) fn read(line: &'a [u8]) -> Option<Self> {
         let mut rest = Rest(line);
         let v = rest.number("{\"v\":")?;
@@ -43,11 +43,11 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What is left to read.
+/// The unread rest of a line.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
-    /// The number behind `name`, written as JSON writes it.
+    /// Reads the number after `name`, in JSON's form.
     fn number(&mut self, name: &str) -> Option<u64> {
         let rest = self.0.strip_prefix(name.as_bytes())?;
         let len = rest.iter().position(|b| !b.is_ascii_digit())?;
@@ -59,7 +59,8 @@ impl<'a> Rest<'a> {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// The text behind `name`, which ends with its quote. Texts with escapes are left to the other way.
+    /// Reads the text after `name`, up to its closing quote. Returns `None` for texts with escapes, which [`any_order`]
+    /// parses.
     fn text(&mut self, name: &str) -> Option<&'a str> {
         let rest = self.0.strip_prefix(name.as_bytes())?;
         let len = rest.iter().position(|b| *b == b'"')?;
@@ -72,7 +73,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// The fields in front of the event's own.
+/// The fields before the event's own.
 #[derive(Deserialize)]
 struct Fields {
     id: u64,
@@ -83,7 +84,7 @@ struct Fields {
     source: Source,
 }
 
-/// Reads a line whose fields stand in any order; `line` ends in front of the checksum.
+/// Parses a line whose fields are in any order; `line` ends before the checksum.
 pub(super) fn any_order(line: &[u8]) -> Result<EventLine, LineError> {
     let mut text = Vec::with_capacity(line.len() + 1);
     text.extend_from_slice(line);
@@ -109,7 +110,7 @@ pub(super) fn any_order(line: &[u8]) -> Result<EventLine, LineError> {
     };
     let mut tagged = Map::new();
     tagged.insert(kind, Value::Object(fields));
-    // A type that this program does not know is no error: consumers ignore those.
+    // An unknown type is not an error: consumers ignore it.
     let body = serde_json::from_value::<EventBody>(Value::Object(tagged)).ok();
     let event = body.map(|body| Event { at: head.at, body });
     Ok(EventLine { id: head.id, job: head.job, epoch: head.epoch, seq: head.seq, source: head.source, event })

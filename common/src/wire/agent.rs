@@ -1,103 +1,103 @@
-//! What the agent says.
+//! Frames sent by the agent.
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Isolation};
 use crate::ids::JobId;
 
-/// A frame from the agent.
+/// A frame sent by the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentFrame {
     /// The first frame of a connection.
     Hello(Box<Hello>),
-    /// A started job's spec and first event are on the agent's disk.
+    /// The spec and first event of a started job are on the agent's disk.
     Accepted {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Its run.
+        /// Run of the job.
         epoch: u32,
     },
     /// The agent will not run a job.
     Refused {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Its run.
+        /// Run of the job.
         epoch: u32,
         /// One line that a person can act on.
         reason: String,
-        /// Whether the agent is only full: the job stays queued.
+        /// True if the agent only lacks a free slot: the job stays queued.
         busy: bool,
     },
-    /// Events of one job, dense in sequence.
+    /// Events of one job, without gaps in their sequence.
     Events {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Its run.
+        /// Run of the job.
         epoch: u32,
-        /// Sequence of the first event in `batch`.
+        /// Sequence number of the first event in `batch`.
         first_seq: u64,
-        /// At most [`super::MAX_BATCH`].
+        /// The events, at most [`super::MAX_BATCH`].
         #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_BATCH }>")]
         batch: Vec<Event>,
     },
-    /// A piece of a job's log.
+    /// A chunk of a job's log.
     Output {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Its run.
+        /// Run of the job.
         epoch: u32,
-        /// Where the piece begins, in bytes from the log's start.
+        /// Start of the chunk, in bytes from the start of the log.
         offset: u64,
-        /// At most [`super::OUTPUT_CHUNK`].
+        /// Content of the chunk, at most [`super::OUTPUT_CHUNK`].
         bytes: Vec<u8>,
     },
     /// Answer to a ping.
     Pong {
-        /// The ping's number.
+        /// Number of the ping.
         nonce: u64,
     },
 }
 
-/// Who the agent is and what it holds.
+/// Identity and state of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Oldest protocol it speaks.
+    /// Oldest protocol version that the agent supports.
     pub protocol_min: u32,
-    /// Newest protocol it speaks.
+    /// Newest protocol version that the agent supports.
     pub protocol_max: u32,
-    /// Its id, stable for its state folder.
+    /// Id of the agent, stable for its state folder.
     pub agent: String,
-    /// Its version.
+    /// Version of the agent.
     pub version: String,
-    /// How many jobs it runs at once.
+    /// Number of slots: jobs that the agent runs at once.
     pub max_jobs: u32,
-    /// What it runs on.
+    /// Platform of the agent.
     pub platform: Platform,
-    /// Every job in its spool: running, or ended and not yet acknowledged.
+    /// Every job in the agent's spool: running, or ended and not yet acknowledged.
     #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_RUNS }>")]
     pub jobs: Vec<JobProgress>,
 }
 
-/// What the agent runs on.
+/// Platform that an agent runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// Operating system and machine, such as `linux x86_64`.
     pub system: String,
-    /// What separates its workers from that machine.
+    /// Isolation of the agent's workers from that machine.
     pub isolation: Isolation,
-    /// Version of Codex, where one was found.
+    /// Version of Codex, if one was found.
     pub codex: Option<String>,
-    /// Why no Codex worker can run (none found, too old, no credentials), in one line to act on.
+    /// Reason why no Codex worker can run (none found, too old, no credentials), in one line that a person can act on.
     pub codex_problem: Option<String>,
 }
 
-/// How far the agent has got with a job.
+/// Progress of a job in the agent's spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobProgress {
-    /// Which job.
+    /// Id of the job.
     pub job: JobId,
-    /// Its run.
+    /// Run of the job.
     pub epoch: u32,
-    /// Sequence of its newest event.
+    /// Sequence number of its newest event.
     pub last_seq: u64,
 }

@@ -1,4 +1,4 @@
-//! Bytes ↔ frames. The only file that names the encoding, so that it can be replaced without anyone noticing.
+//! Encoding of frames. The only file that names the encoding, so that it can be replaced without changes elsewhere.
 
 use bincode::config::{Configuration, Limit, LittleEndian, NoLimit, Varint};
 use bincode::error::{DecodeError, EncodeError};
@@ -8,41 +8,41 @@ use serde::de::DeserializeOwned;
 use super::{AgentFrame, MAX_MESSAGE};
 use crate::ids::JobId;
 
-// Written out, so that another default of the library would not compile instead of changing bytes.
+// Written out, so that a changed default of the library causes a compile error instead of different bytes.
 const WRITE: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
 const READ: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE>> =
     bincode::config::standard().with_limit::<MAX_MESSAGE>();
 
-/// Why a value has no bytes, or bytes are no value.
+/// Error for a value that can't be encoded, or for bytes that can't be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The value needs more than [`MAX_MESSAGE`] bytes.
     #[error("a frame of {0} bytes is longer than the limit of {MAX_MESSAGE}")]
     TooLong(usize),
-    /// The value can't be written.
+    /// The value can't be encoded.
     #[error("a frame could not be encoded: {0}")]
     Encode(#[from] EncodeError),
-    /// The bytes are no such value, or claim to be longer than the limit.
+    /// The bytes are no such value, or announce a length beyond the limit.
     #[error("a frame could not be decoded: {0}")]
     Decode(#[from] DecodeError),
-    /// The value ended before the bytes did.
+    /// The value ends before the bytes do.
     #[error("a frame has {0} bytes behind its end")]
     Trailing(usize),
 }
 
-/// The bytes of a frame.
+/// Returns the bytes of a frame.
 ///
 /// # Errors
-/// [`CodecError::TooLong`] when they would not fit into one message.
+/// Returns [`CodecError::TooLong`] if they do not fit into one message.
 pub fn encode<T: Serialize>(frame: &T) -> Result<Vec<u8>, CodecError> {
     let bytes = bincode::serde::encode_to_vec(frame, WRITE)?;
     if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
-/// Appends the bytes of a value to `out`; gives how many there are. After an error `out` is as it was.
+/// Appends the bytes of a value to `out` and returns their number. On an error `out` is unchanged.
 ///
 /// # Errors
-/// [`CodecError::TooLong`] when they alone would not fit into one message.
+/// Returns [`CodecError::TooLong`] if the value alone does not fit into one message.
 pub fn encode_onto<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<usize, CodecError> {
     let begin = out.len();
     let result = match bincode::serde::encode_into_std_write(value, out, WRITE) {
@@ -54,12 +54,12 @@ pub fn encode_onto<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<usize, 
     result
 }
 
-/// The bytes of an [`AgentFrame::Events`] around `count` events whose bytes stand one behind the other in `events`.
+/// Returns the bytes of an [`AgentFrame::Events`] with `count` events whose bytes are concatenated in `events`.
 ///
-/// Whoever has stored events as [`encode`] gives them does not have to build them anew to send them.
+/// Events that were stored as encoded by [`encode`] can be sent without decoding them again.
 ///
 /// # Errors
-/// [`CodecError::TooLong`] when they would not fit into one message.
+/// Returns [`CodecError::TooLong`] if they do not fit into one message.
 pub fn encode_events(
     job: &JobId,
     epoch: u32,
@@ -70,17 +70,17 @@ pub fn encode_events(
     let empty = AgentFrame::Events { job: job.clone(), epoch, first_seq, batch: Vec::new() };
     let mut bytes = encode(&empty)?;
     bytes.reserve_exact(events.len() + size_of::<u64>());
-    // The last byte of the empty frame is the length of its batch, and a length is written as a number is.
+    // The last byte of the empty frame is the length of its batch, and lengths are encoded like numbers.
     bytes.pop();
     encode_onto(&(count as u64), &mut bytes)?;
     bytes.extend_from_slice(events);
     if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
-/// The frame of these bytes: all of them, and never more memory than the limit.
+/// Decodes a frame from all of these bytes; never takes more memory than the limit.
 ///
 /// # Errors
-/// [`CodecError`] says what is wrong with them.
+/// Returns a [`CodecError`] that describes the fault in the bytes.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MAX_MESSAGE {
         return Err(CodecError::TooLong(bytes.len()));
@@ -89,10 +89,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if used == bytes.len() { Ok(frame) } else { Err(CodecError::Trailing(bytes.len() - used)) }
 }
 
-/// The value at the beginning of these bytes, whatever follows it.
+/// Decodes the value at the beginning of these bytes and ignores the rest.
 ///
 /// # Errors
-/// [`CodecError`] says what is wrong with them.
+/// Returns a [`CodecError`] that describes the fault in the bytes.
 pub(super) fn decode_beginning<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MAX_MESSAGE {
         return Err(CodecError::TooLong(bytes.len()));

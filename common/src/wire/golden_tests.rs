@@ -1,4 +1,4 @@
-//! The bytes of each frame, frozen. A change here is a new protocol version.
+//! The bytes of each frame, frozen. A change here means a new protocol version.
 
 use super::*;
 use crate::event::{Event, EventBody, FinalState, Isolation, Queued, Resources, StepOutcome, Usage};

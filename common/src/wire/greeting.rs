@@ -1,31 +1,31 @@
-//! The beginning of `Hello`, frozen for ever: what two programs of any two versions understand of each other.
+//! The beginning of `Hello`, frozen forever: the part that programs of any two versions can read from each other.
 //!
 //! ```text
-//! 00 │ protocol_min │ protocol_max │ length, agent │ length, version │ … whatever this protocol says of `Hello`
+//! 00 │ protocol_min │ protocol_max │ length, agent │ length, version │ … rest of `Hello` in this protocol version
 //! ```
 //!
-//! Numbers are varints: one byte below 251. A `Hello` has the form of its `protocol_max`, and a later form only adds to
-//! the end of an earlier one: a relay reads as much of it as it knows, and takes what follows from a newer agent alone.
+//! Numbers are varints: one byte below 251. A `Hello` has the form of its `protocol_max`, and a later form only appends
+//! to an earlier one. A relay reads the part of it that it supports, and accepts further bytes only from a newer agent.
 
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, CodecError};
 use super::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN};
 
-/// Versions of the protocol that a program speaks.
+/// Protocol versions that a program supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
-    /// The oldest.
+    /// Oldest version.
     pub min: u32,
-    /// The newest.
+    /// Newest version.
     pub max: u32,
 }
 
 impl Range {
-    /// What this program speaks.
+    /// Versions that this program supports.
     pub const OWN: Self = Self { min: PROTOCOL_MIN, max: PROTOCOL };
 
-    /// The newest version that both speak.
+    /// Returns the newest version that both support.
     pub fn meet(self, other: Self) -> Option<u32> {
         let (min, max) = (self.min.max(other.min), self.max.min(other.max));
         let real = |range: Self| range.min <= range.max;
@@ -33,38 +33,38 @@ impl Range {
     }
 }
 
-/// What is understood of every `Hello`.
+/// The part of `Hello` that every version can read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
-    /// Oldest protocol that the agent speaks.
+    /// Oldest protocol version that the agent supports.
     pub protocol_min: u32,
-    /// Newest protocol that the agent speaks.
+    /// Newest protocol version that the agent supports.
     pub protocol_max: u32,
-    /// Its id.
+    /// Id of the agent.
     pub agent: String,
-    /// Its version.
+    /// Version of the agent.
     pub version: String,
 }
 
-/// The first variant of the agent's frames, and as much of it as is frozen.
+/// The first variant of the agent's frames, as far as it is frozen.
 #[derive(Deserialize)]
 enum First {
     Hello(Greeting),
 }
 
-/// The beginning of a `Hello` of any version, whatever follows it.
+/// Decodes the beginning of a `Hello` of any version and ignores the rest.
 ///
 /// # Errors
-/// [`CodecError`] when the bytes begin otherwise.
+/// Returns a [`CodecError`] if the bytes begin differently.
 pub fn greeting(bytes: &[u8]) -> Result<Greeting, CodecError> {
     let First::Hello(greeting) = codec::decode_beginning(bytes)?;
     Ok(greeting)
 }
 
-/// A whole `Hello`: exactly it from an agent of this version or an older one, and what is known of it from a newer one.
+/// Decodes a whole `Hello`: exactly from an agent of this version or an older one, and its known part from a newer one.
 ///
 /// # Errors
-/// [`CodecError`] when the bytes are no such frame; `None` inside when they are another one.
+/// Returns a [`CodecError`] if the bytes are no frame of the agent. Returns `None` for a frame other than `Hello`.
 pub fn hello(bytes: &[u8], greeting: &Greeting) -> Result<Option<Hello>, CodecError> {
     let newer = greeting.protocol_max > PROTOCOL;
     let frame = if newer { codec::decode_beginning(bytes)? } else { codec::decode(bytes)? };
@@ -74,15 +74,15 @@ pub fn hello(bytes: &[u8], greeting: &Greeting) -> Result<Option<Hello>, CodecEr
     })
 }
 
-/// The version to speak with an agent.
+/// Returns the protocol version to use with an agent.
 ///
 /// # Errors
-/// One line that names both programs' versions and ranges, when these don't meet.
+/// Returns one line that names both programs' versions and ranges if there is no common version.
 pub fn negotiate(greeting: &Greeting) -> Result<u32, String> {
     let Greeting { protocol_min: min, protocol_max: max, version, .. } = greeting;
     Range::OWN.meet(Range { min: *min, max: *max }).ok_or_else(|| {
         let (agent, relay) = (crate::text::one_line(version, 20), env!("CARGO_PKG_VERSION"));
-        // At most 123 bytes fit into the reason of a close frame.
+        // The reason of a close frame has at most 123 bytes.
         format!("agent {agent} speaks protocol {min} to {max}, relay {relay} {PROTOCOL_MIN} to {PROTOCOL}: use one version")
     })
 }

@@ -1,12 +1,12 @@
 //! The protocol between agent and relay: version and limits.
 //!
-//! The agent dials out to `wss://HOST:PORT/agent`, checks the relay's certificate, and offers [`SUBPROTOCOL`]; every WebSocket message is binary and
-//! holds exactly one frame.
+//! The agent connects to `wss://HOST:PORT/agent`, checks the relay's certificate, and offers [`SUBPROTOCOL`]. Every
+//! WebSocket message is binary and contains exactly one frame.
 //!
 //! ```text
 //! agent                                   relay
 //!   │ Hello ─────────────────────────────►  │  within HELLO_TIMEOUT of the upgrade
-//!   │ ◄───────────────────────────── Welcome│  or a close frame that says why not
+//!   │ ◄───────────────────────────── Welcome│  or a close frame with the reason
 //!   │ ◄─────────────────────────────── Start│
 //!   │ Accepted │ Refused ────────────────►  │
 //!   │ Events, Output ────────────────────►  │  in order per job and epoch, from durable + 1
@@ -15,9 +15,10 @@
 //!   │ ◄──────── Ping, Pong ──────────────►  │  every PING_INTERVAL; silence of DEAD_AFTER ends the connection
 //! ```
 //!
-//! * `agent`: what the agent says. * `relay`: what the relay says.
-//! * `greeting`: the beginning of `Hello`, frozen for ever, so that any two versions can tell that they don't fit.
-//! * `codec`: bytes ↔ frames; the only file that names the encoding.
+//! * `agent`: frames sent by the agent. * `relay`: frames sent by the relay.
+//! * `greeting`: the beginning of `Hello`, frozen forever, so that any two versions can detect that they are
+//!   incompatible.
+//! * `codec`: encoding of frames; the only file that names the encoding.
 
 mod agent;
 mod codec;
@@ -31,9 +32,9 @@ pub use codec::{CodecError, decode, encode, encode_events, encode_onto};
 pub use greeting::{Greeting, Range, greeting, hello, negotiate};
 pub use relay::{Durable, Fate, RelayFrame};
 
-/// Newest version of the protocol that this program speaks.
+/// Newest protocol version that this program supports.
 pub const PROTOCOL: u32 = 4;
-/// Oldest version of the protocol that this program speaks.
+/// Oldest protocol version that this program supports.
 pub const PROTOCOL_MIN: u32 = 4;
 /// WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
@@ -42,30 +43,30 @@ pub const AGENT_PATH: &str = "/agent";
 /// Name in the relay's certificate. The certificate itself is pinned, so every relay has the same name.
 pub const TLS_NAME: &str = "relay";
 
-/// Longest message, in bytes. Both ends refuse longer ones before they buffer them.
+/// Maximum length of a message, in bytes. Both ends refuse longer messages before they buffer them.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
-/// Most events in one frame: 256 of the usual size (≤ 300 bytes) fill a write buffer of 64 KiB.
+/// Maximum number of events in one frame: 256 of the usual size (≤ 300 bytes) fill a write buffer of 64 KiB.
 pub const MAX_BATCH: usize = 256;
-/// A batch is closed once its events reach this many bytes, which leaves room for the largest single event.
+/// Size at which a batch of events is closed, in bytes; leaves space for the largest single event.
 pub const BATCH_BYTES: usize = 256 * 1024;
-/// Most runs that a `Hello` or `Welcome` names: in memory they take no more than the longest frame.
+/// Maximum number of runs in a `Hello` or `Welcome`: in memory they take no more than the longest frame.
 pub const MAX_RUNS: usize = 16 * 1024;
-/// Most output in one frame, in bytes.
+/// Maximum output in one frame, in bytes.
 pub const OUTPUT_CHUNK: usize = 64 * 1024;
 
-/// From the upgrade to `Hello`.
+/// Maximum time from the upgrade to `Hello`.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two pings.
+/// Time between two pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Silence after which either end gives the connection up: two pings without an answer, and time to record the loss
+/// Time without a frame after which either end closes the connection: two unanswered pings, and time to record the loss
 /// within 15 s.
 pub const DEAD_AFTER: Duration = Duration::from_secs(14);
 
-/// Close code: the other end speaks no common version; the reason names both.
+/// Close code: there is no common protocol version; the reason names the versions of both ends.
 pub const CLOSE_VERSION: u16 = 4001;
-/// Close code: the other end broke the protocol; the reason says how.
+/// Close code: the other end violated the protocol; the reason gives details.
 pub const CLOSE_PROTOCOL: u16 = 4002;
-/// Close code: a newer connection of the same agent has taken over.
+/// Close code: a newer connection of the same agent has replaced this one.
 pub const CLOSE_REPLACED: u16 = 4003;
 
 #[cfg(test)]

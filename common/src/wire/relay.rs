@@ -1,4 +1,4 @@
-//! What the relay says.
+//! Frames sent by the relay.
 
 use std::fmt;
 
@@ -8,72 +8,73 @@ use serde::{Deserialize, Serialize};
 use crate::event::FailureKind;
 use crate::ids::JobId;
 
-/// A frame from the relay.
+/// A frame sent by the relay.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RelayFrame {
     /// The answer to `Hello`.
     Welcome {
-        /// The version both will speak.
+        /// Protocol version of the connection.
         protocol: u32,
-        /// What the registry holds of each job named in `Hello`.
+        /// State of each run named in `Hello`, as stored in the registry.
         #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_RUNS }>")]
         durable: Vec<Durable>,
-        /// How the agent's last life ended, where the relay saw it: runs that it cut off end for this reason.
+        /// Cause of the agent's last container exit, if the relay observed it; the reason for ending the runs that it
+        /// cut off.
         fate: Option<Fate>,
-        /// The relay's time. The agent stamps the events of jobs that it takes from then on with it.
+        /// The relay's time. The agent uses it for the timestamps of jobs that it accepts from then on.
         now: Timestamp,
     },
-    /// Run a job. Repeating it is harmless.
+    /// Starts a job. Idempotent.
     Start {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Its run, from 1.
+        /// Run of the job, from 1.
         epoch: u32,
         /// The [`crate::job::JobSpec`] as JSON.
         spec: String,
     },
-    /// End a job. Repeating it is harmless.
+    /// Ends a job. Idempotent.
     Cancel {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// From now to the last process killed, in milliseconds.
+        /// Grace period from now until the last process is killed, in milliseconds.
         grace_ms: u64,
     },
-    /// Every event up to this one is on disk.
+    /// Acknowledges that all events up to this one are on disk.
     Ack {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Its run.
+        /// Run of the job.
         epoch: u32,
-        /// Sequence of the newest durable event.
+        /// Sequence number of the newest durable event.
         seq: u64,
     },
-    /// The log up to this offset is in the registry.
+    /// Acknowledges that the log up to this offset is in the registry.
     OutputAck {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Its run.
+        /// Run of the job.
         epoch: u32,
-        /// In bytes from the log's start.
+        /// Offset, in bytes from the start of the log.
         offset: u64,
     },
-    /// Asks for a sign of life.
+    /// Requests a pong.
     Ping {
-        /// Comes back in the pong.
+        /// Number of the ping, repeated in the pong.
         nonce: u64,
     },
-    /// Move a limit that runs.
+    /// Extends a running limit.
     Extend {
-        /// Which job.
+        /// Id of the job.
         job: JobId,
-        /// Whether the limit of the step that runs is meant, and not that of the whole job.
+        /// True for the limit of the active step, false for that of the whole job.
         step: bool,
-        /// By how much, in milliseconds.
+        /// Extension, in milliseconds.
         by_ms: u64,
     },
 }
 
-// By hand, so that no environment value of a spec can get into a log.
+// Implemented by hand so that no environment value of a spec can get into a log.
 impl fmt::Debug for RelayFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,28 +95,28 @@ impl fmt::Debug for RelayFrame {
     }
 }
 
-/// What the registry holds of one run of a job.
+/// State of one run of a job in the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durable {
-    /// Which job.
+    /// Id of the job.
     pub job: JobId,
-    /// Its run.
+    /// Run of the job.
     pub epoch: u32,
-    /// Sequence of the newest durable event; 0 for none.
+    /// Sequence number of the newest durable event; 0 for none.
     pub seq: u64,
-    /// Bytes of the log, from its start.
+    /// Length of the stored log, in bytes from its start.
     pub output: u64,
-    /// Whether the registry wants nothing more of it: the job is unknown or has ended there.
+    /// True if the registry accepts nothing more for the run: the job is unknown or has ended there.
     pub closed: bool,
 }
 
-/// How the agent's container ended.
+/// Cause of the exit of the agent's container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fate {
     /// [`FailureKind::ContainerExited`] or [`FailureKind::OomKilled`].
     pub kind: FailureKind,
     /// One line that a person can act on.
     pub message: String,
-    /// Exit code of the container, where the engine told it.
+    /// Exit code of the container, if the engine reported it.
     pub exit_code: Option<i32>,
 }

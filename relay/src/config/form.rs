@@ -1,4 +1,4 @@
-//! What all parts of the file's form share.
+//! Types shared by all parts of the file's form.
 
 use std::ops::Range;
 
@@ -21,8 +21,8 @@ impl TryFrom<String> for Millis {
 /// A mistake in the file.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    /// The bytes that are wrong.
+    /// Byte range of the mistake.
     pub(super) at: Range<usize>,
-    /// What is wrong with them, in one line.
+    /// Description of the mistake, in one line.
     pub(super) reason: String,
 }

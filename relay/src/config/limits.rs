@@ -1,4 +1,4 @@
-//! `[limits]`: each limit alone is right by its form; here they are held against each other.
+//! `[limits]`: the form validates each limit alone; this module checks the limits against each other.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::form::{Millis, Mistake};
 use super::stall;
 
-/// `[limits]` as it is written.
+/// `[limits]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawLimits {
@@ -28,8 +28,8 @@ impl RawLimits {
     /// Fills in the defaults.
     ///
     /// # Errors
-    /// A limit of a step above that of the job, or a stall limit that could never be reached. Only what is written here
-    /// can contradict: a default gives way.
+    /// A limit of a step above that of the job, or a stall limit that could never be reached. Only written values can
+    /// contradict each other: a default adapts.
     pub(super) fn resolve(self) -> Result<Limits, Mistake> {
         let mut limits = Limits::default();
         if let Some(job) = &self.job {

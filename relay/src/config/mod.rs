@@ -5,11 +5,15 @@
 //!           └─ limits, notify, rules: checked against each other ┘
 //! ```
 //!
-//! * [`resolved`]: what everybody else sees. * [`read`]: the file, and where a mistake in it is.
-//! * [`raw`]: the file's form. * [`form`]: what all parts of the form share.
-//! * [`limits`]: `[limits]`. * [`notify`]: `[notify]`. * [`rules`]: `[[step]]`.
-//! * [`resources`]: what the platform container may use.
-//! * [`stall`]: which stall limits make sense, for flags too.
+//! * [`resolved`]: the configuration for the rest of the program.
+//! * [`read`]: the file, and the position of a mistake in it.
+//! * [`raw`]: the file's form.
+//! * [`form`]: types shared by all parts of the form.
+//! * [`limits`]: `[limits]`.
+//! * [`notify`]: `[notify]`.
+//! * [`rules`]: `[[step]]`.
+//! * [`resources`]: resource limits of the platform container.
+//! * [`stall`]: validity of stall limits, for flags too.
 
 mod form;
 mod limits;

@@ -1,4 +1,4 @@
-//! `[notify]`: who is told of ends, beside the session that launched the job.
+//! `[notify]`: receivers of completion notices, beside the session that launched the job.
 
 use std::path::{Path, PathBuf};
 
@@ -13,33 +13,33 @@ use super::read::CODEX;
 /// `[notify]`, without options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyConfig {
-    /// The Codex that tells sessions: a name that is looked up on the daemon's `PATH`, or a path.
+    /// Codex program that notifies sessions: a name that is looked up on the daemon's `PATH`, or a path.
     pub codex: String,
-    /// Whether the desktop shows ends.
+    /// True if the desktop shows notifications.
     pub desktop: bool,
-    /// A program and its arguments that is run at each end; empty for none.
+    /// Program with arguments to run for each notification; empty for none.
     pub command: Vec<String>,
-    /// Where each end is posted.
+    /// Webhook that each notification is posted to.
     pub webhook: Option<Webhook>,
-    /// The ends that people are told of. Sessions are told of all.
+    /// Outcomes that people are notified of. Sessions are notified of all.
     pub on: Vec<State>,
 }
 
-/// A receiver of ends.
+/// A webhook that receives notifications.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// Its address, `http` or `https`.
+    /// URL, `http` or `https`.
     pub url: String,
-    /// What the posts are signed with; unsigned without.
+    /// Secret that signs the posts; unsigned without.
     pub secret: Option<SecretPlace>,
 }
 
-/// Where a secret is kept. It is read at each use: it may change while the relay runs.
+/// Location of a secret. It is read at each use, as it may change while the relay runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretPlace {
-    /// In this file.
+    /// A file.
     File(PathBuf),
-    /// In this variable of the daemon's environment.
+    /// A variable of the daemon's environment.
     Variable(String),
 }
 
@@ -53,7 +53,7 @@ fn every_end() -> Vec<State> {
     vec![State::Completed, State::Failed, State::Cancelled]
 }
 
-/// The table as it is written.
+/// The table as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawNotify {
@@ -125,7 +125,7 @@ impl RawNotify {
     }
 }
 
-/// A path is relative to the project; a name is looked up when it is run.
+/// Resolves a program: a path is relative to the project; a name is looked up when it is run.
 pub(super) fn program(root: &Path, name: String) -> String {
     if name.contains('/') { root.join(name).to_string_lossy().into_owned() } else { name }
 }

@@ -1,4 +1,4 @@
-//! The form of the file. Values that can contradict each other carry their place in it.
+//! The form of the file. Values that can contradict each other carry their position in it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ struct RawCodex {
 }
 
 impl Raw {
-    /// Fills in the defaults and checks what the form alone does not.
+    /// Fills in the defaults and checks what the form alone does not check.
     ///
     /// # Errors
     /// The first mistake.
@@ -103,14 +103,14 @@ impl RawPlatform {
         };
         let resources = resources::resolve(self.memory, self.cpus, self.pids)?;
         let version = env!("CARGO_PKG_VERSION");
-        // What a link leads to now is what is agreed to, and what is mounted.
+        // The approval and the mount use the link's current target.
         let workspaces =
             places::resolved(&root.join(self.workspaces.unwrap_or_else(|| "workspace-projects".into())));
         let worker = owner(&workspaces);
         Ok(PlatformConfig {
             engine: self.engine,
             name: self.name.unwrap_or_else(|| "platform".to_owned()),
-            // The user is part of the image, so each has one of its own.
+            // The user is part of the image, so each user has an image of its own.
             image: self.image.unwrap_or_else(|| format!("relay-platform:{version}-u{}", worker.0)),
             base: self.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
             codex_version: self
@@ -125,7 +125,7 @@ impl RawPlatform {
     }
 }
 
-/// Who owns a folder.
+/// Returns the owner of a folder.
 fn owner(folder: &Path) -> (u32, u32) {
     std::fs::metadata(folder).map_or_else(
         |_| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),

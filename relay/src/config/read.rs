@@ -1,4 +1,4 @@
-//! Reading the file: what is wrong with it is told with its line.
+//! Reading of the file. A mistake is reported with its line.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::exit::Failure;
 use crate::registry::dir::Dir;
 use crate::registry::refused::Refused;
 
-/// The file, relative to the project root.
+/// Path of the file, relative to the project root.
 pub const FILE: &str = "platform/relay.toml";
-/// Codex's program where the settings name none: it is looked up on `PATH`.
+/// Default program of Codex, looked up on `PATH`.
 pub const CODEX: &str = "codex";
-/// Its name in its folder.
+/// Name of the file in its folder.
 const NAME: &str = "relay.toml";
-/// Longest file, in bytes: a thousand rules take a tenth of that.
+/// Maximum size of the file, in bytes: a thousand rules take a tenth of that.
 const MOST: u64 = 1 << 20;
 
 impl Config {
@@ -27,7 +27,7 @@ impl Config {
     /// One line with file, line and reason.
     pub fn load(root: &Path) -> Result<Self, Failure> {
         let path = root.join(FILE);
-        // A session may write it, and put something else in its place.
+        // A session may write the file, or replace it with another kind of entry.
         let text = match Dir::of_settings(root).file(NAME).read_any_text(MOST) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -48,7 +48,7 @@ impl Config {
     }
 }
 
-/// The line, from 1, of a byte.
+/// Line number of a byte, from 1.
 fn line_of(text: &str, byte: usize) -> usize {
     text.get(..byte).unwrap_or(text).matches('\n').count() + 1
 }

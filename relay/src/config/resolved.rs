@@ -1,4 +1,4 @@
-//! What is configured, without options.
+//! The configuration, without options.
 
 use std::path::PathBuf;
 
@@ -9,24 +9,24 @@ use super::notify::NotifyConfig;
 use super::resources::Resources;
 use crate::engine::EngineKind;
 
-/// Everything that is configured.
+/// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The project root.
     pub root: PathBuf,
-    /// The text of the file; empty where there is none.
+    /// Text of the file; empty if there is none.
     pub text: String,
     /// `[platform]`.
     pub platform: PlatformConfig,
     /// `[relay] port`; `None` for one that is chosen once per registry and then kept.
     pub port: Option<u16>,
-    /// `[codex]`; its sandbox is resolved by the engine unless it is set.
+    /// `[codex]`; the engine determines its sandbox unless it is set.
     pub codex: CodexConfig,
     /// `[limits]`.
     pub limits: Limits,
     /// `[notify]`.
     pub notify: NotifyConfig,
-    /// `[[step]]`, in their order.
+    /// `[[step]]`, in file order.
     pub rules: Vec<StepRule>,
     /// `[limits] on_limit`.
     pub on_limit: OnLimit,
@@ -34,47 +34,47 @@ pub struct Config {
     pub on_loop: OnLoop,
 }
 
-/// `[platform]`: where workers run.
+/// `[platform]`: settings of the workers' platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformConfig {
-    /// The engine, where one is set.
+    /// Engine, if one is set.
     pub engine: Option<EngineKind>,
-    /// The container's name.
+    /// Name of the container.
     pub name: String,
-    /// The image's name.
+    /// Name of the image.
     pub image: String,
-    /// The image it is built from.
+    /// Base image that it is built from.
     pub base: String,
     /// Version of Codex in the image.
     pub codex_version: String,
-    /// The folder on the host that is mounted at `/workspaces`.
+    /// Folder on the host that is mounted at `/workspaces`.
     pub workspaces: PathBuf,
-    /// User and group of the workers in a container: whoever owns that folder, so that its files belong to the same person
-    /// on both sides. A folder that is not there yet will be this process's.
+    /// User and group of the workers in a container: the owner of that folder, so that its files belong to the same
+    /// person on both sides. A missing folder will belong to this process's user.
     pub worker: (u32, u32),
-    /// A folder with extra CA certificates (`*.crt`) for the image.
+    /// Folder with extra CA certificates (`*.crt`) for the image.
     pub certs: PathBuf,
-    /// How many jobs run at once.
+    /// Number of jobs that run at once.
     pub max_jobs: u32,
     /// Resource limits of the container.
     pub resources: Resources,
 }
 
-/// `[codex]`: how Codex is called.
+/// `[codex]`: settings for running Codex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodexConfig {
-    /// Its program.
+    /// Program.
     pub program: String,
-    /// The model.
+    /// Model.
     pub model: Option<String>,
-    /// Its sandbox; `None` for the engine's default.
+    /// Sandbox; `None` for the engine's default.
     pub sandbox: Option<Sandbox>,
     /// Further arguments.
     pub args: Vec<String>,
 }
 
 impl CodexConfig {
-    /// The settings of a job on this engine: a container is a sandbox itself, this machine is not.
+    /// Returns the settings of a job on this engine: a container is a sandbox itself, this machine is not.
     pub fn settings(&self, engine: EngineKind) -> CodexSettings {
         let default = if engine.is_container() { Sandbox::Off } else { Sandbox::WorkspaceWrite };
         CodexSettings {

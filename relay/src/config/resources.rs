@@ -9,9 +9,9 @@ use super::form::Mistake;
 pub struct Resources {
     /// Memory, in bytes.
     pub memory: u64,
-    /// Processors, in thousandths; `None` for all.
+    /// CPUs, in thousandths; `None` for all.
     pub millicpus: Option<u64>,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub pids: u32,
 }
 
@@ -19,14 +19,14 @@ const MIB: u64 = 1024 * 1024;
 
 impl Default for Resources {
     fn default() -> Self {
-        // Room for four jobs, each with a compiler and its threads.
+        // Enough for four jobs, each with a compiler and its threads.
         Self { memory: 8192 * MIB, millicpus: None, pids: 2048 }
     }
 }
 
-/// Least memory that an engine, the agent and a worker can start with.
+/// Minimum memory to start an engine's container with the agent and a worker, in bytes.
 const LEAST_MEMORY: u64 = 256 * MIB;
-/// Fewest processes for an agent and a worker with its tools.
+/// Minimum number of processes for an agent and a worker with its tools.
 const LEAST_PIDS: u32 = 64;
 
 /// Fills in the defaults.
@@ -69,7 +69,7 @@ pub(super) fn resolve(
     Ok(Resources { memory, millicpus, pids })
 }
 
-/// A size as people write it.
+/// Parses a size as people write it.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -87,12 +87,12 @@ fn thousandths(cpus: f64) -> Option<u64> {
     if !(0.1..=1024.0).contains(&cpus) {
         return None;
     }
-    // The number is written out and read back: no cast of a float is exact by its type.
+    // The number is formatted and parsed again: a cast of a float is not exact by its type.
     format!("{:.0}", cpus * 1000.0).parse().ok()
 }
 
 impl Resources {
-    /// As people read it.
+    /// Formats the limits for people.
     pub fn told(&self) -> String {
         let cpus =
             self.millicpus.map_or("all CPUs".to_owned(), |millis| format!("{} CPUs", cpus_text(millis)));
@@ -100,7 +100,7 @@ impl Resources {
     }
 }
 
-/// Thousandths as a decimal number.
+/// Formats thousandths as a decimal number.
 pub fn cpus_text(millis: u64) -> String {
     format!("{}.{:03}", millis / 1000, millis % 1000)
 }

@@ -1,4 +1,4 @@
-//! `[[step]]`: rules for steps whose command line they match.
+//! `[[step]]`: rules for steps with a matching command line.
 
 use common::duration;
 use common::job::{Limits, StepKind};
@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::form::{Millis, Mistake};
 use super::stall;
 
-/// One rule as it is written.
+/// A rule as written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRule {
@@ -20,7 +20,7 @@ pub(super) struct RawRule {
     on_limit: Option<OnLimit>,
 }
 
-/// Checks the rules; `job_ms` is the job's limit where the file names one.
+/// Checks the rules; `job_ms` is the job's limit if the file sets one.
 ///
 /// # Errors
 /// The first mistake.

@@ -1,5 +1,5 @@
-//! Which stall limits make sense. A stall limit that is not below the limit of its steps would never be reached, and
-//! whoever wrote it would wait for it in vain.
+//! Validity of stall limits. A stall limit that is not below the limit of its steps would never be reached, so its
+//! author would wait for it in vain.
 
 use common::duration;
 use common::job::{Limits, StepKind};
@@ -7,7 +7,7 @@ use common::job::{Limits, StepKind};
 /// Checks a stall limit of one kind.
 ///
 /// # Errors
-/// What is wrong with it, to be put behind its name.
+/// Description of the mistake, to be appended to the name of the setting.
 pub fn of_kind(limits: &Limits, kind: StepKind, stall_ms: u64) -> Result<(), String> {
     if matches!(kind, StepKind::Start | StepKind::Model) {
         return Err(format!(": a {kind} step only waits and never stalls: set its time limit instead"));
@@ -15,11 +15,11 @@ pub fn of_kind(limits: &Limits, kind: StepKind, stall_ms: u64) -> Result<(), Str
     below(kind, limits.step_ms(kind), stall_ms)
 }
 
-/// Checks the stall limit of all network kinds without one of their own: it must be below those of their limits that were
+/// Checks the stall limit of all network kinds without one of their own. It must be below each of their limits that was
 /// `named` beside it, and below the longest.
 ///
 /// # Errors
-/// What is wrong with it, to be put behind its name.
+/// Description of the mistake, to be appended to the name of the setting.
 pub fn of_all(limits: &Limits, named: impl Fn(StepKind) -> bool, stall_ms: u64) -> Result<(), String> {
     let kinds =
         StepKind::ALL.into_iter().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
@@ -36,7 +36,7 @@ pub fn of_all(limits: &Limits, named: impl Fn(StepKind) -> bool, stall_ms: u64) 
 /// Checks a stall limit against the limit of its steps.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Description of the mistake.
 pub fn below(kind: StepKind, limit_ms: u64, stall_ms: u64) -> Result<(), String> {
     if stall_ms < limit_ms {
         return Ok(());

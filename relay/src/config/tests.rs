@@ -84,7 +84,7 @@ fn who_is_told_of_ends_is_read_with_paths_of_the_project() {
 
 #[test]
 fn a_default_gives_way_to_what_is_written() {
-    // The defaults: install 10m, stall 2m, job 4h.
+    // Defaults: install 10m, stall 2m, job 4h.
     let text = "[limits]\njob = \"5m\"\nsteps = { clone = \"1m\" }\n[[step]]\nmatch = 'x'\nkind = \"test\"\nlimit = \"1m\"\n";
     let config = load(text).unwrap();
     assert_eq!((config.limits.job_ms, config.limits.stall_ms), (300_000, 120_000));

@@ -1,8 +1,8 @@
-//! Agents that are away, and what is given up on them when. Pure.
+//! Timeouts of disconnected agents. Pure.
 //!
 //! ```text
-//!  gone ──PATIENCE──► what it was only offered goes to others; what it runs is its own, and waits for it
-//!  the platform's agent gone, another one in its place ──PATIENCE──► its state was lost, and its jobs with it
+//!  disconnected ──PATIENCE──► its offered jobs go to other agents; its running jobs stay its own and wait for it
+//!  the platform's agent replaced by another one ──PATIENCE──► its state was lost, and its jobs with it
 //! ```
 
 use std::collections::BTreeMap;
@@ -12,34 +12,34 @@ use tokio::time::Instant;
 
 use super::dispatch::AgentId;
 
-/// An agent that lives is back before this: it notices a dead connection after 14 s, then tries every 5 s at most, and
-/// each try takes 10 s at most.
+/// Time within which a live agent reconnects: it notices a dead connection after 14 s, then tries every 5 s at most,
+/// and each try takes 10 s at most.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is to be done.
+/// Expired timeout of an agent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// This agent is not waited for with what it was offered.
+    /// This agent's offered jobs go to other agents.
     GiveUp(AgentId),
-    /// This agent will never come back.
+    /// This agent will never reconnect.
     Lost(AgentId),
 }
 
-/// Agents that are away.
+/// Disconnected agents.
 #[derive(Debug, Default)]
 pub(super) struct Absent {
     since: BTreeMap<AgentId, Instant>,
-    /// The platform's agent as it was known, and since when another one is there without it.
+    /// The platform's agent as last known, and the time since when another agent is connected in its place.
     replaced: Option<(AgentId, Instant)>,
 }
 
 impl Absent {
-    /// An agent is gone.
+    /// Records that an agent has disconnected.
     pub(super) fn gone(&mut self, agent: AgentId, now: Instant) {
         self.since.insert(agent, now);
     }
 
-    /// An agent is there; `platform` is the platform's as it is known.
+    /// Records that an agent has connected; `platform` is the platform's agent as last known.
     pub(super) fn back(&mut self, agent: &AgentId, platform: Option<&AgentId>, now: Instant) {
         self.since.remove(agent);
         if platform == Some(agent) {
@@ -51,7 +51,8 @@ impl Absent {
         }
     }
 
-    /// What is due at `now`; `here` tells who is connected. Each is said once.
+    /// Returns the timeouts that have expired at `now`, each once. `here` returns true for a connected agent; `anybody`
+    /// is true if any agent is connected.
     pub(super) fn due(&mut self, here: impl Fn(&str) -> bool, anybody: bool, now: Instant) -> Vec<Due> {
         let is_over = |since: Instant| now.duration_since(since) >= PATIENCE;
         let mut due = Vec::new();

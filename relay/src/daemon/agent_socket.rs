@@ -1,4 +1,4 @@
-//! The door: who may come in on `/agent`, decided before the upgrade.
+//! Admission of agents on `/agent`, decided before the upgrade.
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Request, State};
@@ -18,28 +18,28 @@ use crate::engine::container::HOST_NAME;
 use crate::state_dir::tokens::AgentTokens;
 use crate::time::Clock;
 
-/// The WebSocket's own buffers, in bytes, one for each direction and agent: a thousand agents are to fit into 64 MiB. A
-/// longer message gets the room it needs while it comes.
+/// Size of the WebSocket's own buffers, in bytes, one for each direction and agent: a thousand agents must fit into 64
+/// MiB. A longer message is given a larger buffer while it is received.
 const BUFFER: usize = 4 * 1024;
 
-/// What a connection needs.
+/// Shared state of all connections.
 #[derive(Clone)]
 pub(super) struct Door {
-    /// Knows the agents' tokens.
+    /// Verifies the agents' tokens.
     pub(super) tokens: AgentTokens,
-    /// TLS identity that agents know this relay by.
+    /// TLS identity of this relay, pinned by agents.
     pub(super) identity: Identity,
-    /// Takes events.
+    /// Receives events.
     pub(super) writer: WriterHandle,
-    /// Takes everything else.
+    /// Receives everything else.
     pub(super) core: mpsc::Sender<Input>,
-    /// What programs that subscribe share.
+    /// Shared state of the subscribers.
     pub(super) subscribers: Subscribers,
-    /// Tells the time of records.
+    /// Time source of records.
     pub(super) clock: Clock,
 }
 
-/// Handles one request for an upgrade.
+/// Handles one upgrade request.
 pub(super) async fn enter(State(door): State<Door>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let token = match asked_properly(&parts.headers) {
@@ -61,22 +61,22 @@ pub(super) async fn enter(State(door): State<Door>, request: Request) -> Respons
         .on_upgrade(move |socket| session::run(socket, door, token))
 }
 
-/// Refuses an agent that asks in clear. Its token, if it sent one, is not looked at.
+/// Refuses an agent that connects without TLS. Its token, if it sent one, is not checked.
 pub(super) async fn refuse_plain() -> Refusal {
     (StatusCode::FORBIDDEN, "agents connect over TLS: use wss://\n")
 }
 
-/// Tells that a relay is here, and its version.
+/// Health check: reports that a relay is running, and its version.
 pub(super) async fn health(headers: HeaderMap) -> Result<&'static str, Refusal> {
     asked_properly(&headers).map(|()| concat!("relay ", env!("CARGO_PKG_VERSION"), "\n"))
 }
 
-/// A status and the line that goes with it.
+/// HTTP status and body of a refusal.
 pub(super) type Refusal = (StatusCode, &'static str);
 
 const NO_TOKEN: Refusal = (StatusCode::UNAUTHORIZED, "a valid token is needed\n");
 
-/// Lets in a program with the token, and no browser page whatever it knows.
+/// Admits a program with the token; refuses every browser page, even one with the token.
 pub(super) fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), Refusal> {
     asked_properly(headers)?;
     if gate.admits(bearer(headers)) { Ok(()) } else { Err(NO_TOKEN) }
@@ -94,7 +94,7 @@ fn asked_properly(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The token of a request; empty where there is none.
+/// Returns the bearer token of a request; empty if there is none.
 fn bearer(headers: &HeaderMap) -> &str {
     headers
         .get(AUTHORIZATION)
@@ -103,8 +103,8 @@ fn bearer(headers: &HeaderMap) -> &str {
         .unwrap_or_default()
 }
 
-/// Names under which an agent reaches its relay: an address, or one of two names. A page that had its own name resolve to
-/// this host would ask for that name.
+/// Returns true for a host name under which agents reach their relay: an address, or one of two names. A page that had
+/// its own name resolve to this host would send that name.
 fn known_host(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,

@@ -1,12 +1,12 @@
-//! The newest value per key, handed from one task to another: what a queue would be if it forgot what is out of date.
-//! Bounded by the number of keys; a sender never waits.
+//! Map of the newest value per key, passed from one task to another: like a queue that drops outdated values. Bounded
+//! by the number of keys; a sender never waits.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Both ends of a board.
+/// Both ends of a board, shared by clones.
 #[derive(Debug)]
 pub(super) struct Board<K, V> {
     inner: Arc<Inner<K, V>>,
@@ -30,14 +30,14 @@ impl<K: Ord, V> Board<K, V> {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Puts a value in place of an older one.
+    /// Stores a value, replacing an older one.
     pub(super) fn post(&self, key: K, value: V) {
-        // A map is whole after every call, so a panic elsewhere leaves nothing half-done in it.
+        // A map is consistent after every call, so a panic elsewhere leaves nothing half-done in it.
         self.inner.values.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
         self.inner.posted.notify_one();
     }
 
-    /// The same, unless a value is there that `stays`.
+    /// Stores a value, unless `stays` returns true for the existing one.
     pub(super) fn post_unless(&self, key: K, value: V, stays: impl FnOnce(&V) -> bool) {
         let mut values = self.inner.values.lock().unwrap_or_else(PoisonError::into_inner);
         if !values.get(&key).is_some_and(stays) {
@@ -47,7 +47,7 @@ impl<K: Ord, V> Board<K, V> {
         self.inner.posted.notify_one();
     }
 
-    /// Waits until something is posted and takes everything.
+    /// Waits until a value is posted and takes all values.
     ///
     /// Cancel-safe: nothing is taken before the last await.
     pub(super) async fn take(&self) -> BTreeMap<K, V> {

@@ -1,18 +1,18 @@
-//! The agents that are connected, each with its newest connection.
+//! Connected agents, each with its newest connection.
 
 use std::collections::BTreeMap;
 
 use super::dispatch::AgentId;
 use super::input::{Caller, SessionHandle, SessionId};
 
-/// Most agents at once: four times what the figures ask for. Each costs a socket and some 20 KiB.
+/// Maximum number of agents at once: four times what the figures need. Each costs a socket and some 20 KiB.
 pub(super) const MAX_AGENTS: usize = 4096;
 
 /// Connected agents.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     by_agent: BTreeMap<AgentId, SessionHandle>,
-    /// The number of the newest connection.
+    /// Number of the newest connection.
     last: SessionId,
 }
 
@@ -20,7 +20,7 @@ impl Connections {
     /// Numbers a new connection.
     ///
     /// # Errors
-    /// The reason when there are too many agents already.
+    /// The reason, if too many agents are connected.
     pub(super) fn knock(&mut self, agent: &AgentId) -> Result<SessionId, String> {
         if self.by_agent.len() >= MAX_AGENTS && !self.by_agent.contains_key(agent) {
             return Err(format!("{MAX_AGENTS} agents are connected, and there can be no more"));
@@ -29,8 +29,8 @@ impl Connections {
         Ok(self.last)
     }
 
-    /// Takes a connection in place of an older one of its agent; `false` if it is the older one itself. Dropping a handle
-    /// ends its connection.
+    /// Stores a connection in place of an older one of its agent; returns `false` if it is itself the older one.
+    /// Dropping a handle ends its connection.
     pub(super) fn connect(&mut self, agent: AgentId, session: SessionHandle) -> bool {
         let newer = self.by_agent.get(&agent).is_none_or(|here| here.id < session.id);
         if newer {
@@ -39,7 +39,7 @@ impl Connections {
         newer
     }
 
-    /// Forgets a connection; `false` if it was not its agent's newest.
+    /// Removes a connection; returns `false` if it was not its agent's newest.
     pub(super) fn disconnect(&mut self, caller: &Caller) -> bool {
         let current = self.is_current(caller);
         if current {
@@ -48,27 +48,27 @@ impl Connections {
         current
     }
 
-    /// Whether this is its agent's newest connection.
+    /// Returns true if this is its agent's newest connection.
     pub(super) fn is_current(&self, caller: &Caller) -> bool {
         self.by_agent.get(&caller.agent).is_some_and(|here| here.id == caller.session)
     }
 
-    /// An agent's connection.
+    /// Returns an agent's connection.
     pub(super) fn get(&self, agent: &str) -> Option<&SessionHandle> {
         self.by_agent.get(agent)
     }
 
-    /// Some agent's connection: the first by id.
+    /// Returns the connection of any agent: the first by id.
     pub(super) fn any(&self) -> Option<&SessionHandle> {
         self.by_agent.values().next()
     }
 
-    /// How many agents there are.
+    /// Number of connected agents.
     pub(super) fn len(&self) -> usize {
         self.by_agent.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if no agent is connected.
     pub(super) fn is_empty(&self) -> bool {
         self.by_agent.is_empty()
     }

@@ -33,56 +33,56 @@ use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
 
-/// Between two heartbeats in the lease; also how long a lost hint of a new job can stay unseen.
+/// Interval between two heartbeats in the lease; also the longest delay until a job whose hint was lost is found.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long the agent may take to connect once it is configured: its longest pause between tries is 5 s.
+/// Time for the agent to connect once it is configured; its longest pause between tries is 5 s.
 pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
-/// Between two tries to bring up a platform that failed.
+/// Pause before the next attempt to bring up a platform that failed.
 pub(super) const RETRY: Duration = Duration::from_secs(10);
-/// After `down` has stopped the platform: how long its last events may take.
+/// Time for the platform's last events to arrive after `down` has stopped it.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
-/// Whether the daemon goes on.
+/// Result of one turn of the main loop: go on or exit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It does.
+    /// The daemon goes on.
     Continue,
     /// `relay down` is done, or the registry is gone.
     Down,
 }
 
-/// The address under which containers reach this host.
+/// State of the listener on the address under which containers reach this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gateway {
-    /// The engine has to be asked.
+    /// The engine has not been asked for the address.
     Unknown,
     /// The engine was asked.
     Asked,
-    /// The daemon listens there.
+    /// The daemon listens on the address.
     Bound,
 }
 
-/// Whether the daemon ends, and what it leaves.
+/// Shutdown state of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaving {
-    /// It goes on.
+    /// The daemon goes on.
     No,
-    /// Another one takes over: this one ends and leaves everything else.
+    /// Another daemon takes over: this one ends and leaves everything else.
     HandingOver,
-    /// It ends with its platform.
+    /// The daemon ends with its platform.
     Down,
-    /// The same, and nothing of the platform is left on its engine.
+    /// The daemon ends, and nothing of the platform is left on its engine.
     Stopped,
 }
 
 pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) lease: Lease,
-    /// Where the next relay finds what it needs to know of this one.
+    /// State folder of the next relay: what it needs to know of this one.
     pub(super) state: StateDir,
-    /// State that was stored there last.
+    /// Memory as last stored in the state folder.
     pub(super) memory: Memory,
-    /// Held locked for as long as the daemon lives.
+    /// Lock file, held locked for as long as the daemon lives.
     pub(super) lock: std::fs::File,
     pub(super) door: Door,
     pub(super) platform: Platform,
@@ -91,27 +91,27 @@ pub(super) struct Core {
     pub(super) dispatch: Dispatch,
     pub(super) agents: Connections,
     pub(super) absent: Absent,
-    /// Requests to move limits, oldest first, and how far each is.
+    /// Requests to move limits, oldest first, each with its progress.
     pub(super) asks: Vec<Ask>,
     pub(super) extensions: Extensions,
-    /// Jobs in the registry that need no look any more.
+    /// Jobs of the registry that are already known and need no further look.
     pub(super) known: BTreeSet<JobId>,
-    /// When the platform is looked at again, unless an agent is there.
+    /// Next attempt to bring up the platform, unless an agent connects before.
     pub(super) next_try: Option<Instant>,
-    /// The engine is being asked for the platform.
+    /// The attempt to bring up the platform that is under way.
     pub(super) attempt: Option<Attempt>,
     pub(super) leaving: Leaving,
     pub(super) gateway: Gateway,
-    /// The wall clock was set, and that was said.
+    /// Set once the warning about a changed wall clock was logged.
     pub(super) clock_was_set: bool,
-    /// When `down` stops waiting for last events.
+    /// Deadline for last events during `down`.
     pub(super) down_deadline: Option<Instant>,
     pub(super) container: ContainerState,
     pub(super) deliveries: Deliveries,
 }
 
 impl Core {
-    /// Whether the platform is being stopped, or is.
+    /// Returns true if the platform is being stopped or has stopped.
     pub(super) fn is_going_down(&self) -> bool {
         matches!(self.leaving, Leaving::Down | Leaving::Stopped)
     }
@@ -124,7 +124,7 @@ impl Core {
         &self.door.core
     }
 
-    /// Takes the jobs that a start has found. Nobody has heard of them since the last daemon ended.
+    /// Adopts the jobs found at startup. Their agents count as disconnected since the last daemon ended.
     pub(super) async fn adopt(&mut self, active: &[JobRecord]) {
         for record in active {
             self.known.insert(record.job.clone());
@@ -142,7 +142,7 @@ impl Core {
     pub(super) async fn handle(&mut self, input: Input) -> Flow {
         match input {
             Input::Knock { agent, reply } => {
-                // The connection may be gone again.
+                // The connection may have ended meanwhile.
                 let number = self.agents.knock(&agent);
                 let _ = reply.send(number.map(|number| (number, self.fate(&agent))));
             }
@@ -171,7 +171,7 @@ impl Core {
         self.flow()
     }
 
-    /// Records that the writer has changed.
+    /// Handles records that the writer has changed.
     pub(super) async fn changed(&mut self, records: BTreeMap<JobId, JobRecord>) -> Flow {
         for record in records.values() {
             let actions = self.dispatch.record(record);
@@ -187,11 +187,11 @@ impl Core {
         self.flow()
     }
 
-    /// Regular work: the heartbeat, hints that were lost, a platform that is not there.
+    /// Runs the periodic work: the heartbeat, lost hints, and retries for a platform that is down.
     pub(super) async fn tick(&mut self) -> Flow {
         if !lease::is_mine(&self.registry, &self.lock) {
             tracing::error!("the registry was removed or replaced: ending");
-            // Its jobs are jobs of the registry that is gone, and no other relay would look for it.
+            // Its jobs belong to the registry that is gone, and no other relay would look for this platform.
             if self.platform.engine() == crate::engine::EngineKind::Local {
                 let _ = self.platform.stop().await;
                 self.door.tokens.revoke_all();
@@ -215,7 +215,7 @@ impl Core {
         self.flow()
     }
 
-    /// Follows a wall clock that was set, unless a job is there whose ages that would change.
+    /// Adopts a wall clock that was set, unless a job exists whose ages that would change.
     async fn keep_time(&mut self) {
         let idle = self.dispatch.is_empty();
         let Some(ahead_ms) = self.door.clock.was_set() else {
@@ -236,7 +236,7 @@ impl Core {
         tracing::warn!("the clock of this machine was set {span} {order}");
         self.door.clock.set_by_wall_clock();
         self.lease.clock = self.door.clock.boot_scale();
-        // Agents are told the time when they connect.
+        // Agents receive the time when they connect.
         while let Some(caller) = self.agents.any().map(SessionHandle::caller) {
             let actions = self.lost(&caller, "the clock of this machine was set");
             self.act(actions).await;
@@ -304,13 +304,13 @@ impl Core {
         }
     }
 
-    /// The spec of a job; without one the job ends.
+    /// Reads the spec of a job; a job without a valid spec ends.
     async fn spec(&self, job: &JobId) -> Option<String> {
         let read = self.registry.spec(job).read_text(read::MOST);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
         let record = read::load(&self.registry, job).map(|stored| stored.record);
         let host = record.map(|record| record.workspace).unwrap_or_default();
-        // A session may have written both.
+        // A session may have written either, so the spec is checked.
         match read.and_then(|spec| self.policy.settle_text(job, &spec, &host)) {
             Ok(spec) => Some(spec),
             Err(reason) => {
@@ -321,7 +321,7 @@ impl Core {
         }
     }
 
-    /// Sends a frame; a connection that takes none is given up, and what that leads to is returned.
+    /// Sends a frame to an agent. Drops a connection that accepts no frame, and returns the actions that follow.
     fn send(&mut self, agent: &AgentId, frame: RelayFrame) -> Vec<Action> {
         match self.agents.get(agent) {
             Some(session) if !session.send(frame) => {
@@ -332,7 +332,7 @@ impl Core {
         }
     }
 
-    /// The last words before the process ends.
+    /// Flushes the writer and closes the subscribers before the process ends.
     pub(super) async fn close(&mut self) {
         let (reply, flushed) = oneshot::channel();
         self.writer().send(Command::Flush(reply)).await;

@@ -1,4 +1,4 @@
-//! The core and its agents: who is there, who has gone, what that says of the platform.
+//! The core's handling of agents: connections, disconnects, and what both mean for the platform.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::registry::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
 impl Core {
-    /// An agent is there.
+    /// Handles an agent that has connected.
     pub(super) async fn connected(&mut self, session: SessionHandle) {
         let agent: AgentId = session.hello.agent.as_str().into();
         let held = session.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
@@ -36,14 +36,14 @@ impl Core {
         self.move_limits().await;
     }
 
-    /// A connection has ended. That of an agent which has a newer one is no news.
+    /// Handles a connection that has ended. Ignored if the agent has reconnected.
     pub(super) async fn gone(&mut self, caller: Caller, reason: &str) {
         let actions = self.lost(&caller, reason);
         self.act(actions).await;
         self.writer().send(Command::Left(caller)).await;
     }
 
-    /// An agent's connection is over; returns what that leads to.
+    /// Removes an agent's connection; returns the actions that follow.
     pub(super) fn lost(&mut self, caller: &Caller, reason: &str) -> Vec<Action> {
         if !self.agents.disconnect(caller) {
             return Vec::new();
@@ -53,7 +53,7 @@ impl Core {
             self.set_platform(PlatformStatus::Starting {
                 detail: format!("waiting for the agent ({reason})"),
             });
-            // It comes back by itself unless it is gone, and then the engine has to start it.
+            // A live agent reconnects by itself; after this pause the engine has to start it.
             self.next_try = (!self.is_going_down()).then(|| Instant::now() + CONNECT_PATIENCE / 5);
         } else {
             self.show_platform();
@@ -62,7 +62,7 @@ impl Core {
         self.link_ended(&caller.agent, reason)
     }
 
-    /// An agent says that it has a job.
+    /// Handles an agent's acceptance of a job.
     pub(super) async fn accepted(&mut self, caller: &Caller, job: JobId, epoch: u32) {
         if self.agents.is_current(caller) && self.dispatch.agent_of(&job) == Some(&caller.agent) {
             tracing::debug!("{job} accepted in epoch {epoch}");
@@ -70,7 +70,7 @@ impl Core {
         }
     }
 
-    /// Gives up what nobody comes back for.
+    /// Expires work held by absent agents.
     pub(super) async fn look_for_absent(&mut self) {
         let anybody = !self.agents.is_empty();
         let due = self.absent.due(|agent| self.agents.get(agent).is_some(), anybody, Instant::now());
@@ -89,7 +89,7 @@ impl Core {
         }
     }
 
-    /// Tells every job that runs that nobody recorded anything for so long.
+    /// Adds a warning to every running job: nothing was recorded for `time`.
     pub(super) async fn froze(&mut self, time: Duration) {
         let seconds = time.as_secs();
         let message = format!("{RELAY_SLEPT}{seconds} s: it was stopped, or this machine slept");
@@ -101,7 +101,7 @@ impl Core {
         }
     }
 
-    /// Writes into the lease what the platform's agent says of itself; while it is away, what another one says.
+    /// Writes the state of the platform's agent into the lease; while it is disconnected, that of another agent.
     pub(super) fn show_platform(&mut self) {
         let platform = self.lease.agent.as_deref().and_then(|agent| self.agents.get(agent));
         let Some(session) = platform.or_else(|| self.agents.any()) else { return };

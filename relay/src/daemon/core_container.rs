@@ -1,4 +1,4 @@
-//! The core's part that knows of containers: what their engine tells becomes events, causes and a new start.
+//! The core's handling of containers: turns the engine's events into job events, causes and a new start.
 //!
 //! ```text
 //!              pause                    die                      ensure
@@ -8,8 +8,8 @@
 //!                          └──`relay up`, a job── Stopped by hand              death forgotten
 //! ```
 //!
-//! A death lies in the lease and in the state folder until the agent was told and every job that was cut off has its end, so that a relay that
-//! is killed in between still knows. Where the container can't come back, the relay ends those jobs itself.
+//! The lease and the state folder keep a death until the agent has received it and every job that it cut off has ended,
+//! so that a relay killed in between still has it. If the container can't come back, the relay ends those jobs itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,38 +28,38 @@ use crate::engine::vitals::Vitals;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{Death, PlatformStatus};
 
-/// How long an ended connection waits for its cause: the engine tells a death 20 to 100 ms behind it, on a busy machine
-/// some hundred. A death is to be recorded within a second.
+/// Time that an ended connection waits for its cause. The engine reports a death 20 to 100 ms after it, on a busy
+/// machine some hundred. A death must be recorded within a second.
 const CAUSE_PATIENCE: Duration = Duration::from_millis(700);
-/// The same for an agent of this machine: the kernel lets go of a dead process's connection and lock in any order.
+/// The same time for an agent of this machine: the kernel releases a dead process's connection and lock in any order.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
-/// From a death to the new start: Docker tells some 60 ms behind it that a person wanted it.
+/// Pause between a death and the new start: Docker reports a stop by a person some 60 ms after the death.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How long cut-off jobs wait for their agent's last word where the platform can't be brought up: three tries, and more
-/// than an engine's own restart takes. What the agent had not delivered is lost to them after that.
+/// Time that cut-off jobs wait for their agent's last events where the platform can't be brought up: three tries, and
+/// more than an engine's own restart takes. After that, events that the agent had not delivered are lost.
 const BURIAL: Duration = Duration::from_secs(30);
 
-/// What the core knows of the container, beside the death in the lease.
+/// The core's state of the container, beside the death in the lease.
 #[derive(Debug, Default)]
 pub(super) struct ContainerState {
-    /// Why the connection of the platform's agent ended, and until when a better reason is waited for.
+    /// Reason why the connection of the platform's agent ended, and the deadline for a better one.
     silent: Option<(String, Instant)>,
-    /// Its processes are frozen.
+    /// Set while the container's processes are frozen.
     paused: bool,
-    /// A person stopped it while nothing was to do.
+    /// Set if a person stopped the container while no job was active.
     stopped: bool,
-    /// The agent was welcomed with the death.
+    /// Set once the agent was welcomed with the death.
     told: bool,
-    /// When the death was seen.
+    /// Time at which the death was seen.
     died_at: Option<Instant>,
-    /// When the engine said so of a death: the same one is seen by the stream and by whoever looks.
+    /// The engine's timestamp of the last death: both the event stream and each inspection report the same one.
     last_death: Option<String>,
-    /// When a death last led to a new start.
+    /// Time at which a death last led to a new start.
     restarted_at: Option<Instant>,
 }
 
 impl ContainerState {
-    /// When the core has to look at this again.
+    /// Returns the time of the next check.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.silent.as_ref().map(|(_, until)| *until)
     }
@@ -71,29 +71,30 @@ impl Core {
         self.lease.agent.as_deref().map(AgentId::from)
     }
 
-    /// Whether the platform's own agent is connected.
+    /// Returns true if the platform's own agent is connected.
     fn own_is_here(&self) -> bool {
         self.lease.agent.as_deref().is_some_and(|agent| self.agents.get(agent).is_some())
     }
 
-    /// Whether the platform needs no look: an agent is there, and not in the place of one whose container died.
+    /// Returns true if the platform needs no check: an agent is connected, and not in place of one whose container
+    /// died.
     pub(super) fn platform_is_there(&self) -> bool {
         self.own_is_here() || (self.lease.death.is_none() && !self.agents.is_empty())
     }
 
-    /// How the container last died, for its agent that asks to come in.
+    /// Returns how the container last died, for the handshake of its agent.
     pub(super) fn fate(&self, agent: &str) -> Option<Fate> {
         let death = self.lease.death.as_ref().filter(|_| self.lease.agent.as_deref() == Some(agent))?;
         Some(fate::fate(self.platform.engine(), self.platform.name(), death))
     }
 
-    /// Takes a death over that an earlier daemon did not see the end of.
+    /// Takes over a death that an earlier daemon left unresolved.
     pub(super) fn adopt_death(&mut self) {
         self.container.died_at = self.lease.death.is_some().then(Instant::now);
         self.settle();
     }
 
-    /// The connection of an agent ended. What the engine knows of it is a better reason than the network's.
+    /// Handles the end of an agent's connection. The engine's reason takes precedence over the network's.
     pub(super) fn link_ended(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
         if self.own().as_ref() != Some(agent) || self.is_going_down() {
             return self.dispatch.agent_down(agent, reason);
@@ -106,7 +107,7 @@ impl Core {
         Vec::new()
     }
 
-    /// The jobs of the platform's agent are out of sight.
+    /// Marks the jobs of the platform's agent as unreachable.
     async fn unseen(&mut self, reason: &str) {
         self.container.silent = None;
         if let Some(own) = self.own() {
@@ -115,7 +116,8 @@ impl Core {
         }
     }
 
-    /// An agent was welcomed: the platform's own is told what becomes of the jobs that it holds.
+    /// Handles an agent that was welcomed. For the platform's own agent, completes the list of jobs that the death cut
+    /// off.
     pub(super) async fn container_speaks(&mut self, agent: &AgentId, held: &BTreeSet<JobId>) {
         if self.own().as_ref() != Some(agent) {
             return;
@@ -128,7 +130,7 @@ impl Core {
         let dispatch = &self.dispatch;
         if let Some(death) = self.lease.death.as_mut().filter(|_| !self.container.told) {
             self.container.told = true;
-            // What was on its way to the agent and never got there starts anew.
+            // Jobs that never reached the agent are started again.
             death.cut_off.retain(|job| matches!(dispatch.place(job), Some(Place::Running(_))));
             death.cut_off.extend(held.iter().cloned());
         }
@@ -140,7 +142,7 @@ impl Core {
         self.dispatch.share_fate(fate);
     }
 
-    /// Acts on what was seen of the container.
+    /// Handles an observed change of the container.
     pub(super) async fn container_news(&mut self, news: ContainerNews) {
         if self.is_going_down() {
             return;
@@ -172,14 +174,14 @@ impl Core {
         tracing::warn!("{cause}");
         self.bury(death);
         self.unseen(&cause).await;
-        // Its connection ends with its handle; whatever had not arrived comes again from the spool.
+        // Dropping its handle ends the connection; the agent sends what had not arrived again from its spool.
         if let Some(caller) = self.own().and_then(|own| Some(self.agents.get(&own)?.caller())) {
             self.agents.disconnect(&caller);
             self.absent.gone(caller.agent, Instant::now());
         }
         self.show_platform();
         self.set_platform(PlatformStatus::Starting { detail: cause });
-        // On the disk before anything is started again, which would wipe the engine's own memory of it.
+        // Synced before anything is started again, which would erase the engine's own state of the death.
         self.publish(Durability::Synced);
         let now = Instant::now();
         let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY);
@@ -187,7 +189,7 @@ impl Core {
         self.next_try = Some(now + if looping { RETRY } else { SETTLE });
     }
 
-    /// Remembers a death until its jobs have their ends.
+    /// Stores a death until its jobs have ended.
     fn bury(&mut self, mut death: Death) {
         death.cut_off.extend(self.own().into_iter().flat_map(|own| self.dispatch.with(&own)));
         death.cut_off.extend(self.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
@@ -197,7 +199,8 @@ impl Core {
         self.share_fate();
     }
 
-    /// A container that is gone has died before; one that was away before this daemon looked has not been heard of.
+    /// Handles a removed container. Its death is usually known already; a container that was removed before this daemon
+    /// first looked counts as a new death.
     async fn removed(&mut self) {
         let unheard = self.lease.death.is_none() && !self.own_is_here();
         if unheard && self.own().is_some_and(|own| !self.dispatch.with(&own).is_empty()) {
@@ -205,7 +208,7 @@ impl Core {
         }
     }
 
-    /// The connection may outlive a short pause, so it is kept; but nothing is heard of the jobs now.
+    /// Handles a pause. The connection may outlive a short one, so it is kept; but the jobs send no events now.
     async fn paused(&mut self) {
         if self.container.paused {
             return;
@@ -225,21 +228,21 @@ impl Core {
         self.container.paused = false;
         let session = self.own().and_then(|own| Some((self.agents.get(&own)?.hello.max_jobs, own)));
         if let Some((max_jobs, own)) = session {
-            // On the same connection, and with what it had.
+            // The same connection, with the jobs that the agent had.
             self.show_platform();
             let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
             let held = self.dispatch.with(&own);
             let actions = self.dispatch.agent_up(&own, capacity, &held);
             self.act(actions).await;
         } else {
-            // It comes back by itself.
+            // The agent reconnects by itself.
             let detail = "waiting for the agent to connect".to_owned();
             self.set_platform(PlatformStatus::Starting { detail });
             self.next_try = Some(Instant::now() + RETRY);
         }
     }
 
-    /// A person stopped it: it is started again only where that costs somebody a job.
+    /// Handles a stop by a person: the container is started again only if a job needs it.
     pub(super) fn stopped(&mut self) {
         if self.own_is_here() || !self.dispatch.is_empty() {
             return;
@@ -253,7 +256,7 @@ impl Core {
         }
     }
 
-    /// Regular work: a cause that does not come, jobs without hope, a job for a stopped container.
+    /// Runs the periodic work: causes that do not arrive, jobs that can't be continued, a job for a stopped container.
     pub(super) async fn container_tick(&mut self) {
         let now = Instant::now();
         if let Some((reason, _)) = self.container.silent.take_if(|(_, until)| *until <= now) {
@@ -279,7 +282,7 @@ impl Core {
         }
     }
 
-    /// A job wants the container that a person has stopped.
+    /// Starts a container that a person has stopped once a job needs it.
     pub(super) fn wake_stopped(&mut self) {
         if self.container.stopped && !self.dispatch.is_empty() {
             self.container.stopped = false;
@@ -289,9 +292,9 @@ impl Core {
         }
     }
 
-    /// Forgets a death that everybody has heard of.
+    /// Forgets a death once the agent has received it and every cut-off job has ended.
     pub(super) fn settle(&mut self) {
-        // An agent that has taken the place of the one that died has nothing to be told.
+        // An agent that has replaced the one that died needs no notification.
         let heard = self.container.told || self.own_is_here();
         let Some(death) = &mut self.lease.death else { return };
         let dispatch = &self.dispatch;

@@ -1,4 +1,4 @@
-//! The core acts on requests to move limits, as the pure [`super::extend`] decides.
+//! The core's handling of requests to move limits, as decided by the pure [`super::extend`].
 
 use common::ids::JobId;
 use common::job::JobSpec;
@@ -15,9 +15,9 @@ use crate::registry::read;
 use crate::registry::requests::{self, Request};
 
 impl Core {
-    /// Brings the requests as far as they get now.
+    /// Advances all requests as far as possible.
     pub(super) async fn move_limits(&mut self) {
-        // Each further round has ended a request or given it a limit, so there is a last one.
+        // Each further round has ended a request or given it a limit, so the loop ends.
         loop {
             let mut again = false;
             for ask in self.extensions.turns(&self.asks) {
@@ -29,7 +29,7 @@ impl Core {
         }
     }
 
-    /// Returns whether there may be more to do at once.
+    /// Advances one request; returns true if there may be more to do at once.
     async fn move_limit(&mut self, ask: &Ask) -> bool {
         let facts = self.facts(ask);
         let (log, now) = (self.registry.events(&ask.job), Instant::now());
@@ -69,12 +69,12 @@ impl Core {
         }
     }
 
-    /// The connection of the agent that a job is with.
+    /// Returns the connection of a job's agent.
     fn agent_of(&self, job: &JobId) -> Option<&SessionHandle> {
         self.dispatch.agent_of(job).and_then(|agent| self.agents.get(agent))
     }
 
-    /// Whether everything is recorded that the agent knew of the job when it connected.
+    /// Returns true if everything that the agent had of the job when it connected is recorded.
     fn caught_up(&self, job: &JobId) -> bool {
         let mut known = self.agent_of(job).into_iter().flat_map(|agent| &agent.hello.jobs);
         let Some(held) = known.find(|held| held.job == *job) else { return true };
@@ -87,7 +87,7 @@ impl Core {
         serde_json::from_slice::<JobSpec>(&bytes).ok().map(|spec| spec.limits.job_ms)
     }
 
-    /// Rewrites a request; returns whether that went well.
+    /// Rewrites a request; returns true on success.
     fn amend(&mut self, new: &Ask) -> bool {
         let Ask { path, job, step, by_ms, after, to_ms } = new.clone();
         if let Err(e) =
@@ -102,8 +102,8 @@ impl Core {
         true
     }
 
-    /// Removes a request that is done with. First its answer is taken from those behind it, which a crash would
-    /// otherwise let them have.
+    /// Removes a completed request. First excludes its answer from the requests after it: a crash in between could let
+    /// them take it as theirs.
     fn settled(&mut self, ask: &Ask, answer: Option<u64>) {
         if let Some(id) = answer {
             let behind: Vec<Ask> = self

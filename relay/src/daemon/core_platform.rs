@@ -1,5 +1,5 @@
-//! The core's part that brings the platform up and takes it down: slow calls of the engine, one at a time, beside which
-//! events go on.
+//! The core's part that brings the platform up and takes it down. Engine calls are slow: they run one at a time, and
+//! events are handled meanwhile.
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -14,17 +14,17 @@ use crate::engine::vitals::Vitals;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
-/// An attempt at bringing the platform up.
+/// A running attempt to bring the platform up.
 #[derive(Debug, Default)]
 pub(super) struct Attempt {
-    /// The newest event since it began.
+    /// Newest event since the attempt began.
     pub(super) news: Option<News>,
 }
 
-/// Event that an attempt could not know of.
+/// Event that came after an attempt began.
 #[derive(Debug)]
 pub(super) enum News {
-    /// Its container ended; the next attempt is due then.
+    /// The container ended; the next attempt is due at `again_at`.
     Died { again_at: Instant },
     /// A person stopped the container.
     Stopped,
@@ -33,7 +33,7 @@ pub(super) enum News {
 }
 
 impl Attempt {
-    /// `relay up` asks for the platform while this goes on.
+    /// Records that `relay up` requested the platform during this attempt.
     pub(super) fn wanted(&mut self) {
         self.news = Some(match self.news {
             None | Some(News::Wanted) => News::Wanted,
@@ -43,13 +43,13 @@ impl Attempt {
 }
 
 impl Core {
-    /// Asks the engine for the platform.
+    /// Starts an attempt to bring the platform up, unless one is under way or none is needed.
     pub(super) fn try_platform(&mut self) {
         self.next_try = None;
         if self.attempt.is_some() || self.platform_is_there() || self.is_going_down() {
             return;
         }
-        // What is known of it stays true until something better is: a failure that is tried again is no news.
+        // The status stays as it is until there is a better one: retrying a failure changes nothing.
         self.attempt = Some(Attempt::default());
         let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
         tokio::spawn(async move {
@@ -58,7 +58,7 @@ impl Core {
         });
     }
 
-    /// An attempt has this outcome.
+    /// Handles the outcome of an attempt.
     pub(super) fn ensured(&mut self, result: Result<(), String>) {
         let news = self.attempt.take().and_then(|attempt| attempt.news);
         if self.is_going_down() {
@@ -102,7 +102,8 @@ impl Core {
         }
     }
 
-    /// Listens where containers reach this host; where that is not known, the next start of the platform asks again.
+    /// Listens on the address under which containers reach this host; if it is unknown, the next start of the platform
+    /// asks again.
     pub(super) fn listen_on_gateway(&mut self, listener: Option<TcpListener>) {
         let Some(listener) = listener else {
             self.gateway = Gateway::Unknown;
@@ -116,7 +117,7 @@ impl Core {
         self.publish(Durability::Cached);
     }
 
-    /// Records the state of a platform that no agent is connected to.
+    /// Publishes the status of a platform without a connected agent.
     pub(super) fn set_platform(&mut self, status: PlatformStatus) {
         if self.lease.platform != status && self.agents.is_empty() {
             self.lease.platform = status;
@@ -124,7 +125,7 @@ impl Core {
         }
     }
 
-    /// Ends the platform, and its workers with it.
+    /// Stops the platform, and its workers with it.
     pub(super) fn stop_platform(&self) {
         let (platform, inputs) = (self.platform.clone(), self.inputs().clone());
         tokio::spawn(async move {
@@ -133,17 +134,17 @@ impl Core {
     }
 }
 
-/// Brings the platform up. A container that has ended is looked at first: its start would wipe out how.
+/// Brings the platform up. Inspects a container that has ended first: starting it erases its exit state.
 ///
 /// # Errors
 /// One line that says what is wrong and what to do.
 pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) -> Result<(), String> {
-    // An engine that does not answer says so once more below, in better words.
+    // An engine that does not answer fails again below, with a better message.
     if platform.engine().is_container()
         && let Ok(vitals) = platform.vitals().await
     {
         let paused = vitals == Vitals::Paused;
-        // The core ends with the process alone.
+        // The core lives as long as the process.
         let _ = inputs.send(Input::Container(ContainerNews::Seen(vitals))).await;
         if paused {
             return Err(fate::paused(platform.engine(), platform.name()));

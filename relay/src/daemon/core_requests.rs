@@ -1,4 +1,4 @@
-//! What commands ask of the daemon: requests, and records whose hint was lost.
+//! The core's handling of requests that commands filed, and of records whose hint was lost.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,9 +15,9 @@ use crate::registry::read;
 use crate::registry::requests::{self, Request};
 
 impl Core {
-    /// Looks for requests.
+    /// Reads and handles the filed requests.
     pub(super) async fn look(&mut self) {
-        // What was put in the folder's place goes, so that the next request finds one.
+        // Anything else in place of the folder is removed, so that the next request finds a folder.
         let pending = match requests::pending(&self.registry).or_else(|e| {
             self.registry.ensure().map_err(|_| e)?;
             requests::pending(&self.registry)
@@ -34,11 +34,11 @@ impl Core {
                     true
                 }
                 Some(Request::Cancel { job, grace_ms }) => {
-                    // Its record may be newer than the last look at them.
+                    // Its record may be newer than the last scan of the registry.
                     self.take(job.clone()).await;
                     self.cancel(&job, grace_ms).await
                 }
-                // Together below: they take turns, and stay filed until they are done.
+                // Collected and handled together below: they take turns, and stay filed until they are done.
                 Some(Request::Extend { job, step, by_ms, after, to_ms }) => {
                     self.take(job.clone()).await;
                     self.asks.push(Ask { path: filed.path.clone(), job, step, by_ms, after, to_ms });
@@ -69,7 +69,7 @@ impl Core {
                     super::prune::begin(&self.registry, &filed.path, keep);
                     false
                 }
-                // The folder is not listed for each launch: that would cost more the more jobs there are.
+                // The job is loaded by name: listing the folder at each launch would cost more the more jobs there are.
                 Some(Request::Launch { job }) => {
                     self.take(job).await;
                     true
@@ -87,10 +87,10 @@ impl Core {
         self.move_limits().await;
     }
 
-    /// Looks for records whose hint was lost.
+    /// Finds jobs whose hint was lost.
     pub(super) async fn look_for_jobs(&mut self) -> io::Result<()> {
         let there: BTreeSet<JobId> = read::jobs(&self.registry)?.into_iter().collect();
-        // Ended jobs stay known until they are archived, so that none is read again at every look.
+        // Ended jobs stay known until they are archived, so that no scan reads them again.
         self.known.retain(|job| there.contains(job));
         for job in there {
             self.take(job).await;
@@ -98,13 +98,13 @@ impl Core {
         Ok(())
     }
 
-    /// Takes a new job in.
+    /// Takes in a new job.
     async fn take(&mut self, job: JobId) {
         if self.known.contains(&job) {
             return;
         }
         let Ok(stored) = read::load(&self.registry, &job) else { return };
-        // What a newer program has written is not this one's to act on; it may put it right.
+        // A record with a newer schema is left to the newer program, which may also fix it.
         if stored.record.schema > SCHEMA && !stored.record.state.is_final() {
             return;
         }
@@ -118,14 +118,15 @@ impl Core {
         self.act(actions).await;
     }
 
-    /// Returns whether the request is done with: it stays filed until the job has ended, so that it survives a crash.
+    /// Cancels a job. Returns true if the request is done: it stays filed until the job has ended, so that it survives
+    /// a crash.
     async fn cancel(&mut self, job: &JobId, grace_ms: u64) -> bool {
         match self.dispatch.cancel(job, grace_ms) {
             Some(actions) => {
                 self.act(actions).await;
                 false
             }
-            // A record that can't be read at the moment may be of a job that runs.
+            // An unreadable record may belong to a running job.
             None => match read::load(&self.registry, job) {
                 Err(e) => e.kind() == io::ErrorKind::NotFound,
                 Ok(_) => true,
@@ -140,7 +141,7 @@ impl Core {
         tracing::info!("going down");
         self.leaving = Leaving::Down;
         self.next_try = None;
-        // What is just being started would not be found: it is stopped once it is there.
+        // A platform that is just being started would not be found: it is stopped once it is up.
         if self.attempt.is_none() {
             self.stop_platform();
         }

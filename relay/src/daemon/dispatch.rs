@@ -1,4 +1,5 @@
-//! Which job runs next, and who has to be told what. Pure: inputs in, actions out.
+//! The scheduler: selects the next job and its agent, and decides which actions follow an event. Pure: inputs in,
+//! actions out.
 //!
 //! ```text
 //!            seen                dispatched             accepted (record says starting)
@@ -7,7 +8,7 @@
 //!                     └──it, gone for long──────────────┘                                  ▼
 //! ```
 //!
-//! A job is offered to the connected agent with the most room, and belongs to it from then on.
+//! A job is offered to the connected agent with the most free slots, and belongs to it from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,30 +22,30 @@ use jiff::Timestamp;
 use super::fate;
 use super::room::Agents;
 
-/// What has to be done.
+/// Action for the core to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// Send the job to an agent.
     Start { agent: AgentId, job: JobId, epoch: u32 },
-    /// Tell the agent that has it to end it.
+    /// Send a cancel to the agent that has the job.
     Cancel { agent: AgentId, job: JobId, grace_ms: u64 },
-    /// Record something that the relay itself knows.
+    /// Record an event of the relay's own.
     Record { job: JobId, body: EventBody },
-    /// End the connection of an agent: it comes back at once with a new hello.
+    /// End an agent's connection: it reconnects at once with a new hello.
     Reconnect { agent: AgentId },
 }
 
-/// An agent's id.
+/// Agent's id.
 pub(super) type AgentId = Arc<str>;
 
-/// Where a job is between the registry and an agent.
+/// Place of a job between the registry and an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// In the queue.
     Waiting,
-    /// Sent to this agent, which has not said that it has it.
+    /// Sent to this agent, which has not accepted it yet.
     Offered(AgentId),
-    /// This agent has it.
+    /// Accepted by this agent.
     Running(AgentId),
 }
 
@@ -62,25 +63,25 @@ struct Job {
     place: Place,
     created_at: Timestamp,
     epoch: u32,
-    /// Whether the newest word on its link was that it is lost. What is asked to be recorded comes back later, and an
-    /// agent may be faster.
+    /// True if the newest state of its link is "lost". A requested record takes time to come back, and an agent may be
+    /// faster.
     lost: bool,
 }
 
-/// The state of the dispatch. Each input costs what the jobs of one agent cost, however many agents there are.
+/// State of the scheduler. The cost of each input depends on the jobs of one agent, not on the number of agents.
 #[derive(Debug, Default)]
 pub(super) struct Dispatch {
     jobs: BTreeMap<JobId, Job>,
     cancels: BTreeMap<JobId, u64>,
-    /// Jobs that wait, first come first; without those that somebody wants ended.
+    /// Queued jobs, oldest first; without those with a requested cancel.
     queue: BTreeSet<(Timestamp, JobId)>,
     agents: Agents,
-    /// How the container of an agent died, if it did: the end of whatever that comes back without.
+    /// The agent whose container died, if it did, and the failure of the jobs that it returns without.
     fate: Option<(AgentId, Fate)>,
 }
 
 impl Dispatch {
-    /// A record as the registry holds it now: a new job, or a change of one that is known.
+    /// Updates a job from its record in the registry: a new job, or a change of a known one.
     pub(super) fn record(&mut self, record: &JobRecord) -> Vec<Action> {
         if record.state.is_final() {
             self.forget(&record.job);
@@ -111,7 +112,8 @@ impl Dispatch {
         actions
     }
 
-    /// A record that could not be read until now. If its agent is there, `holds` tells whether its hello named the job.
+    /// Adds a job whose record could not be read until now. `holds` returns true if the hello of an agent named the
+    /// job.
     pub(super) fn found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
         let is_new = !self.jobs.contains_key(&record.job);
         let mut actions = self.record(record);
@@ -120,7 +122,7 @@ impl Dispatch {
         };
         if self.agents.is_connected(&agent) {
             actions.push(if holds(&agent) {
-                // What is durable of the job could not be told: a new hello asks for it.
+                // What is durable of the job could not be reported: a new hello asks for it.
                 Action::Reconnect { agent }
             } else {
                 Action::Record { job: record.job.clone(), body: forgotten(self.fate_of(&agent)) }
@@ -129,7 +131,7 @@ impl Dispatch {
         actions
     }
 
-    /// An agent is there; it holds `held`, and each of these is its own.
+    /// Handles an agent that has connected with the jobs in `held`, which become its own.
     pub(super) fn agent_up(
         &mut self,
         agent: &AgentId,
@@ -169,8 +171,8 @@ impl Dispatch {
         actions
     }
 
-    /// An agent is gone. Its jobs go on; only the news of them stops. What it was offered stays its own until
-    /// [`Self::give_up`]: it may run it, and no two agents shall.
+    /// Handles an agent that has disconnected. Its jobs go on, but no events arrive. Jobs that it was offered stay its
+    /// own until [`Self::give_up`]: it may run them, and no two agents may run the same job.
     pub(super) fn agent_down(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
         self.agents.disconnect(agent);
         let mut actions = Vec::new();
@@ -191,7 +193,7 @@ impl Dispatch {
         actions
     }
 
-    /// An agent that is gone will not come back soon: what it was only offered goes to others.
+    /// Gives the offered jobs of an agent that will not reconnect soon to other agents.
     pub(super) fn give_up(&mut self, agent: &AgentId) -> Vec<Action> {
         if !self.agents.is_connected(agent) {
             for id in self.agents.jobs(agent) {
@@ -203,7 +205,7 @@ impl Dispatch {
         self.fill()
     }
 
-    /// An agent that is gone will never come back: its jobs end.
+    /// Ends the jobs of a disconnected agent that will never reconnect.
     pub(super) fn agent_lost(&mut self, agent: &AgentId) -> Vec<Action> {
         let mut actions = self.give_up(agent);
         if !self.agents.is_connected(agent) {
@@ -215,7 +217,7 @@ impl Dispatch {
         actions
     }
 
-    /// How the jobs of an agent end that are gone with its container.
+    /// Sets the failure of the jobs that an agent lost with its container.
     pub(super) fn share_fate(&mut self, fate: Option<(AgentId, Fate)>) {
         self.fate = fate;
     }
@@ -224,17 +226,17 @@ impl Dispatch {
         self.fate.as_ref().filter(|(whose, _)| whose == agent).map(|(_, fate)| fate)
     }
 
-    /// What is with an agent: what it runs, and what it was offered.
+    /// Returns the jobs of an agent, running and offered.
     pub(super) fn with(&self, agent: &AgentId) -> BTreeSet<JobId> {
         self.agents.jobs(agent)
     }
 
-    /// Whether there is no job at all.
+    /// Returns true if there is no job.
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
-    /// An agent would not take a job.
+    /// Handles an agent's refusal of a job.
     pub(super) fn refused(&mut self, agent: &AgentId, id: &JobId, reason: String, busy: bool) -> Vec<Action> {
         if self.place(id) != Some(&Place::Offered(agent.clone())) {
             return Vec::new();
@@ -249,13 +251,13 @@ impl Dispatch {
         vec![Action::Record { job: id.clone(), body: refusal(reason) }]
     }
 
-    /// Regular work: an agent that was full may have ended a job of which nothing is recorded here.
+    /// Offers jobs again to agents that were full: one may have ended a job that this relay has no record of.
     pub(super) fn retry(&mut self) -> Vec<Action> {
         self.agents.ask_again();
         self.fill()
     }
 
-    /// Somebody wants a job ended. Repeating it is harmless. Returns `None` when there is nothing to end.
+    /// Cancels a job. Repeating it is harmless. Returns `None` if there is nothing to cancel.
     pub(super) fn cancel(&mut self, id: &JobId, grace_ms: u64) -> Option<Vec<Action>> {
         let job = self.jobs.get(id)?;
         if self.cancels.insert(id.clone(), grace_ms) == Some(grace_ms) {
@@ -269,39 +271,39 @@ impl Dispatch {
             Place::Offered(agent) | Place::Running(agent) if self.agents.is_connected(agent) => {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
-            // Nobody has said that it runs; an agent that comes back with it is told that it is over.
+            // No agent has accepted the job; an agent that reconnects with it is notified that it has ended.
             Place::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled() }],
-            // Told when the agent is back.
+            // Sent once the agent has reconnected.
             Place::Running(_) => Vec::new(),
         })
     }
 
-    /// Where a job is; `None` for one that is unknown or has ended.
+    /// Returns the place of a job; `None` for one that is unknown or has ended.
     pub(super) fn place(&self, id: &JobId) -> Option<&Place> {
         self.jobs.get(id).map(|job| &job.place)
     }
 
-    /// The agent that has a job, or was offered it.
+    /// Returns the agent that has a job, or was offered it.
     pub(super) fn agent_of(&self, id: &JobId) -> Option<&AgentId> {
         self.place(id).and_then(Place::agent)
     }
 
-    /// The jobs that some agent has said it has.
+    /// Returns the jobs that agents have accepted.
     pub(super) fn running(&self) -> impl Iterator<Item = &JobId> {
         self.jobs.iter().filter(|(_, job)| matches!(job.place, Place::Running(_))).map(|(id, _)| id)
     }
 
-    /// Every agent that jobs are with, connected or not.
+    /// Returns every agent with jobs, connected or not.
     pub(super) fn holders(&self) -> Vec<AgentId> {
         self.agents.holders()
     }
 
-    /// Whether no agent may be running anything.
+    /// Returns true if no agent may be running a job.
     pub(super) fn is_idle(&self) -> bool {
         self.jobs.values().all(|job| job.place == Place::Waiting)
     }
 
-    /// Offers waiting jobs, first come first served, each to the agent with the most room.
+    /// Offers queued jobs, oldest first, each to the agent with the most free slots.
     fn fill(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         while !self.queue.is_empty()
@@ -315,7 +317,7 @@ impl Dispatch {
         actions
     }
 
-    /// Moves a known job.
+    /// Moves a known job to a place.
     fn put(&mut self, id: &JobId, place: Place) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         if job.place == place {
@@ -346,17 +348,17 @@ impl Dispatch {
     }
 }
 
-/// The end of a job that nobody has started.
+/// Final event of a cancelled job that no agent has started.
 fn cancelled() -> EventBody {
     EventBody::Finished { state: FinalState::Cancelled, error: None, exit_code: None, changes: None }
 }
 
-/// The end of a job that can't be started.
+/// Final event of a job that can't be started.
 pub(super) fn refusal(reason: String) -> EventBody {
     failed(FailureKind::Refused, reason)
 }
 
-/// The end of a job whose agent has come back without it.
+/// Final event of a job whose agent has reconnected without it.
 fn forgotten(fate: Option<&Fate>) -> EventBody {
     if let Some(fate) = fate {
         return fate::end(fate, "and the agent's state is gone with it");

@@ -1,4 +1,4 @@
-//! The dispatch, one story per test.
+//! Tests of the scheduler, one scenario each.
 
 use common::event::Queued;
 use common::job::Runner;
@@ -112,7 +112,7 @@ fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again()
     dispatch.record(&record("b#1", 2, State::Queued));
     dispatch.record(&record("a#1", 1, State::Running));
     assert_eq!(dispatch.agent_down(&"x".into(), "closed"), [lost("a#1")]);
-    // News from before the loss come in late, and the loss itself has not come back at all.
+    // Events from before the loss arrive late, and the record of the loss has not arrived at all.
     dispatch.record(&record("a#1", 1, State::Running));
     assert!(dispatch.agent_down(&"x".into(), "again").is_empty());
     let back = dispatch.agent_up(&"x".into(), 4, &held(&["a#1"]));
@@ -233,12 +233,12 @@ fn a_job_that_could_not_be_read_until_now_is_gone_unless_its_agent_has_said_that
     let running = |link| JobRecord { link: Some(link), ..record("a#1", 1, State::Running) };
     let gone = Action::Record { job: id("a#1"), body: forgotten(None) };
     let asked = Action::Reconnect { agent: agent.clone() };
-    // How the record tells the link, whether the agent is there and has the job; what follows.
+    // Link state in the record, whether the agent is connected and has the job, expected actions.
     let table = [
         (Link::Connected, true, true, vec![asked.clone()]),
         (Link::Lost, true, true, vec![asked]),
         (Link::Connected, true, false, vec![gone]),
-        // Asked when it comes.
+        // Sent once the agent connects.
         (Link::Connected, false, false, vec![]),
     ];
     for (link, there, holds, follows) in table {

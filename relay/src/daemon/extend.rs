@@ -1,15 +1,15 @@
-//! Limits that somebody asked to move: each is moved once, whatever is killed meanwhile. Pure but for reading logs.
+//! Requests to move limits: each limit is moved once, even across crashes. Pure except for reading logs.
 //!
 //! ```text
-//!          job waits in the queue
+//!          job is queued
 //!  filed ─────────────────────────► Promise (the new limit, into the request) ──► Move (it, into the spec) ──► Done
 //!    │     the agent has the job
-//!    └────────────────────────────► Send ──► sent ── an `extended` event behind the request ──────────────► Done
+//!    └────────────────────────────► Send ──► sent ── an `extended` event after the request ───────────────► Done
 //!                                    ▲         ├──── the connection lives on without one: nothing to move ──► Done
-//!                                    └─────────┘ the connection ended, the agent is back, and its older events don't tell it
+//!                                    └─────────┘ the connection ended, the agent is back, and its older events lack it
 //! ```
 //!
-//! The requests of one job take turns, so that an event can only be the answer to the one whose turn it is.
+//! The requests of one job take turns, so that an event can only answer the request whose turn it is.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,52 +25,52 @@ use super::input::SessionId;
 use crate::registry::event_log::Follower;
 use crate::registry::file_ref::FileRef;
 
-/// What is asked.
+/// A request to move a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ask {
-    /// The request's file.
+    /// Path of the request's file.
     pub(super) path: PathBuf,
-    /// Which job.
+    /// Job whose limit moves.
     pub(super) job: JobId,
-    /// Whether the limit of its step is meant.
+    /// True for the limit of the job's step, false for that of the job.
     pub(super) step: bool,
-    /// By how much, in milliseconds.
+    /// Extension, in milliseconds.
     pub(super) by_ms: u64,
-    /// The newest event that can't be the answer.
+    /// Id of the newest event that can't be the answer.
     pub(super) after: u64,
-    /// The limit that the spec of a waiting job was promised.
+    /// New limit that the request has promised to the spec of a queued job.
     pub(super) to_ms: Option<u64>,
 }
 
-/// What is known beside the request.
+/// State of the job, beside the request.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
-    /// Where the job is; `None` once it has ended.
+    /// Place of the job; `None` once it has ended.
     pub(super) place: Option<Place>,
-    /// The connection of the job's agent, if there is one.
+    /// Connection of the job's agent, if it is connected.
     pub(super) session: Option<SessionId>,
-    /// Whether everything is recorded that the agent knew of the job when it connected.
+    /// True if everything that the agent had of the job when it connected is recorded.
     pub(super) caught_up: bool,
-    /// The limit of the job in its spec.
+    /// Limit of the job in its spec, in milliseconds.
     pub(super) spec_ms: Option<u64>,
 }
 
-/// What is to be done about a request.
+/// Next action for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing now.
+    /// Wait.
     Wait,
-    /// Tell the agent.
+    /// Send the request to the agent.
     Send,
     /// Write this limit into the request, so that a crash can't move it twice.
     Promise(u64),
     /// Write this limit into the spec.
     Move(u64),
-    /// Remove it. With the event that answered it, where there was one.
+    /// Remove the request, with the id of the event that answered it, if there was one.
     Done(Option<u64>),
 }
 
-/// The requests whose turn it is.
+/// Requests whose turn it is.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     turns: BTreeMap<PathBuf, Turn>,
@@ -93,7 +93,7 @@ impl Turn {
         Self { follower: Follower::new(), answer: None, sent: None }
     }
 
-    /// What was added to the job's log.
+    /// Reads what was added to the job's log.
     fn read(&mut self, ask: &Ask, log: &FileRef) {
         match self.follower.next_lines(log) {
             Ok(lines) => {
@@ -115,10 +115,10 @@ impl Turn {
                 (None, Some(now_ms)) => Next::Promise(now_ms.saturating_add(ask.by_ms)),
                 (None, None) => Next::Wait,
             },
-            // Whether the agent has it shows in a moment.
+            // The agent's answer to the offer decides.
             Some(Place::Offered(_)) => Next::Wait,
             Some(Place::Running(_)) => match (facts.session, self.sent) {
-                // What has arrived on a connection that lives was taken by now: there was nothing to move.
+                // Events that arrived on a live connection are recorded by now: there was nothing to move.
                 (Some(session), Some((through, at))) if through == session => {
                     if now.duration_since(at) >= DEAD_AFTER { Next::Done(None) } else { Next::Wait }
                 }
@@ -130,7 +130,7 @@ impl Turn {
 }
 
 impl Extensions {
-    /// Forgets all requests but these, and gives those whose turn it is: of each job the oldest.
+    /// Forgets all requests but these, and returns those whose turn it is: the oldest of each job.
     pub(super) fn turns(&mut self, asks: &[Ask]) -> Vec<Ask> {
         let mut first: Vec<Ask> = Vec::new();
         for ask in asks {
@@ -142,14 +142,14 @@ impl Extensions {
         first
     }
 
-    /// Decides about a request whose turn it is; `log` is its job's event log.
+    /// Returns the next action for a request whose turn it is; `log` is its job's event log.
     pub(super) fn next(&mut self, ask: &Ask, facts: &Facts, log: &FileRef, now: Instant) -> Next {
         let turn = self.turns.entry(ask.path.clone()).or_insert_with(Turn::new);
         turn.read(ask, log);
         turn.next(ask, facts, now)
     }
 
-    /// A request was handed to the agent's connection.
+    /// Records that a request was sent on the agent's connection.
     pub(super) fn sent(&mut self, ask: &Ask, session: SessionId, now: Instant) {
         if let Some(turn) = self.turns.get_mut(&ask.path) {
             turn.sent = Some((session, now));
@@ -157,7 +157,7 @@ impl Extensions {
     }
 }
 
-/// The event that answers a request.
+/// Returns the id of the event that answers a request.
 fn answer<'a>(ask: &Ask, lines: impl IntoIterator<Item = &'a EventLine>) -> Option<u64> {
     lines.into_iter().find(|line| line.id > ask.after && answers(ask.step, line)).map(|line| line.id)
 }

@@ -1,4 +1,4 @@
-//! Moves of limits, one story per test.
+//! Tests of moved limits, one scenario each.
 
 use std::path::Path;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn a_running_job_s_agent_is_told_once_and_its_answer_ends_the_request() {
     assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Send);
     all.sent(&ask, 1, now);
     assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Wait);
-    // An older event, and one of the job's own limit, are no answer.
+    // An older event and one of the job's own limit are not the answer.
     assert_eq!(
         all.next(&ask, &running(Some(1)), &FileRef::given(log_with(10, Some(3)).path()), now),
         Next::Wait
@@ -81,7 +81,7 @@ fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
     assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Promise(6000));
     ask.to_ms = Some(6000);
     assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Move(6000));
-    // After a crash in between it is not moved again, wherever the job is by then.
+    // After a crash in between, the limit does not move again, whatever the job's place is by then.
     let moved = Facts { spec_ms: Some(6000), ..running(Some(1)) };
     assert_eq!(all.next(&ask, &moved, nothing, now), Next::Done(None));
     let ended = Facts { place: None, ..waiting };

@@ -1,4 +1,4 @@
-//! What a container's death is called, for people and for the agent. Pure.
+//! Descriptions of a container's death, for people and for the agent. Pure.
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::wire::Fate;
@@ -6,10 +6,10 @@ use common::wire::Fate;
 use crate::engine::EngineKind;
 use crate::registry::lease::Death;
 
-/// The exit code of a process that was killed: 128 + 9.
+/// Exit code of a process that was killed: 128 + 9.
 const KILLED: i32 = 137;
 
-/// What happened, without a word on what to do.
+/// Describes what happened, without advice.
 pub(super) fn cause(name: &str, death: &Death) -> String {
     match death.exit_code {
         None => format!("the container '{name}' was removed"),
@@ -22,17 +22,17 @@ pub(super) fn cause(name: &str, death: &Death) -> String {
     }
 }
 
-/// A container whose processes are frozen.
+/// Describes a container whose processes are frozen.
 pub(super) fn paused(engine: EngineKind, name: &str) -> String {
     format!("the container '{name}' is paused: `{engine} unpause {name}`")
 }
 
-/// A container that a person has stopped while nothing was to do.
+/// Describes a container that a person has stopped while no job was active.
 pub(super) fn stopped(name: &str) -> String {
     format!("the container '{name}' was stopped by hand: the next job starts it again, or `relay up`")
 }
 
-/// How the jobs end that the death cut off.
+/// Returns the failure of the jobs that the death cut off.
 pub(super) fn fate(engine: EngineKind, name: &str, death: &Death) -> Fate {
     let advice = match (death.exit_code, death.oom_killed, death.memory_limit) {
         (_, true, Some(limit)) => format!(
@@ -49,7 +49,8 @@ pub(super) fn fate(engine: EngineKind, name: &str, death: &Death) -> Fate {
     Fate { kind, message: format!("{}; {advice}", cause(name, death)), exit_code: death.exit_code }
 }
 
-/// The end of a job that shares a fate, told by the relay because no agent can; `why` not.
+/// Returns the final event of a job that the death cut off, recorded by the relay because no agent can; `why` gives the
+/// reason for that.
 pub(super) fn end(fate: &Fate, why: &str) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,

@@ -1,12 +1,12 @@
-//! Follows what the engine tells of the container, for as long as the daemon lives.
+//! Follows the engine's events of the container for as long as the daemon lives.
 //!
 //! ```text
 //!  Starting ──stream open──► Following ──stream ends──► Waiting (0.5 s … 30 s) ──► Starting
-//!                 └── the container is looked at: what happened while nobody followed is seen then
+//!                 └── the container is inspected, which shows what happened while the stream was closed
 //! ```
 //!
-//! The stream is a child process. It ends with this one however that ends: a shell between the two waits for the end of
-//! its stdin, which only this process holds open.
+//! The stream is a child process. It ends with this process, however this one ends: a shell between the two waits for
+//! the end of its stdin, which only this process holds open.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,18 +22,19 @@ use crate::engine::events::{ContainerEvent, MAX_LINE, parse};
 use crate::engine::vitals::Vitals;
 use crate::registry::lease::Death;
 
-/// Before a stream that ended is opened again.
+/// Pause before a stream that ended is opened again.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The same for an engine that stays away; its return is also seen by whoever asks it for the platform.
+/// Longest pause, for an engine that stays away; an attempt to bring up the platform notices its return too.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A stream that lasted so long was a good one.
+/// Stream lifetime that resets the backoff.
 const GOOD: Duration = Duration::from_secs(10);
-/// How long before a death the kernel's kill may have been told: the two come within milliseconds.
+/// Longest time between the kernel's out-of-memory event and the death; the two come within milliseconds.
 const OOM_WINDOW: Duration = Duration::from_secs(2);
-/// Runs the engine's command, and ends it when stdin does. Its stdout is the command's alone, so that its end shows.
+/// Shell script that runs the engine's command and ends it at the end of stdin. Only the command keeps the stdout open,
+/// so that the reader sees when the command ends.
 const GUARD: &str = r#""$@" & exec >/dev/null; read -r _; kill "$!" 2>/dev/null"#;
 
-/// Starts to follow; does nothing for a platform that is no container.
+/// Starts to follow the events; does nothing for a platform that is not a container.
 pub(super) fn spawn(platform: Platform, inputs: mpsc::Sender<Input>) {
     if platform.engine().is_container() {
         tokio::spawn(run(platform, inputs));
@@ -59,7 +60,7 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        // What is typed into the relay's terminal is not for it: it ends with the relay.
+        // Keys typed into the relay's terminal must not signal this child: it ends with the relay.
         .process_group(0)
         .spawn()?;
     let Some(stdout) = child.stdout.take() else { return Ok(()) };
@@ -92,7 +93,7 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
     child.wait().await.map(|_| ())
 }
 
-/// What the event tells, and what only a look at the dead container does.
+/// Combines the event with an inspection of the dead container.
 async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death {
     let oom_killed = oom && exit_code == Some(137);
     match platform.vitals().await {
@@ -104,17 +105,17 @@ async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death 
                 ..seen
             }
         }
-        // It was started again or removed already.
+        // The container was already started again or removed.
         _ => Death::unseen(exit_code, oom_killed),
     }
 }
 
 async fn tell(inputs: &mpsc::Sender<Input>, news: ContainerNews) {
-    // The core ends with the process alone.
+    // The core lives as long as the process.
     let _ = inputs.send(Input::Container(news)).await;
 }
 
-/// The next line; one that is too long is cut, and its rest passed over. `None` at the end.
+/// Reads the next line. Truncates a line that is too long and skips its rest; returns `None` at the end.
 async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let mut limited = (&mut *reader).take(MAX_LINE as u64);
@@ -158,7 +159,7 @@ mod tests {
 
         let mut endless = guarded(&["sleep", "1000"]);
         drop(endless.stdin.take());
-        // The end of its stdout is the end of the last process that holds it: the command itself.
+        // Its stdout ends when the last process that holds it ends: the command itself.
         let (mut said, mut stdout) = (String::new(), endless.stdout.take().unwrap());
         let ended = stdout.read_to_string(&mut said);
         tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap().unwrap();

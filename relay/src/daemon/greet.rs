@@ -1,4 +1,4 @@
-//! A connection's first moments: who is there, which versions fit, what is durable of its jobs.
+//! The handshake of a connection: identity, protocol version, and what is durable of the agent's jobs.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +15,12 @@ use super::session::{End, broken, within};
 use super::writer::Command;
 use crate::state_dir::tokens::{Denied, TokenId};
 
-/// Jobs that a hello may name: far more than an agent runs, and each is looked up.
+/// Maximum number of jobs in a hello: far more than an agent runs. Each of them is looked up.
 const MAX_HELD: usize = 4096;
-/// Longest id of an agent, in bytes.
+/// Maximum length of an agent's id, in bytes.
 const MAX_ID: usize = 64;
 
-/// Binds the token of a connection to the agent that speaks on it.
+/// Binds the token of a connection to the agent that uses it.
 pub(super) fn bind(door: &Door, token: &TokenId, hello: &Hello) -> Result<(), End> {
     door.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
         Denied::Foreign { first } => {
@@ -30,12 +30,12 @@ pub(super) fn bind(door: &Door, token: &TokenId, hello: &Hello) -> Result<(), En
             End::Denied(denied.to_string())
         }
         Denied::Revoked => End::Denied(denied.to_string()),
-        // It is not the agent's fault, so that it may try again.
+        // The agent is not at fault and may try again.
         Denied::Unstored(_) => End::Lost(denied.to_string()),
     })
 }
 
-/// Asks whether this agent may come in, and as which connection; also gives how its container died, if it did.
+/// Registers the agent with the core and numbers its connection; also returns how its container died, if it did.
 pub(super) async fn knock(hello: &Hello, door: &Door) -> Result<(Caller, Option<Fate>), End> {
     let stopping = || End::Lost("the relay is stopping".to_owned());
     let (reply, verdict) = oneshot::channel();
@@ -47,7 +47,7 @@ pub(super) async fn knock(hello: &Hello, door: &Door) -> Result<(Caller, Option<
     Ok((Caller { agent, session }, fate))
 }
 
-/// Asks what is durable of the agent's jobs, and keeps of them those that the registry wants more of.
+/// Asks the writer what is durable of the agent's jobs; keeps in the hello those that the registry needs more of.
 pub(super) async fn durable(caller: &Caller, hello: &mut Hello, door: &Door) -> Result<Vec<Durable>, End> {
     let (reply, durable) = oneshot::channel();
     let (caller, jobs) = (caller.clone(), hello.jobs.clone());
@@ -56,14 +56,14 @@ pub(super) async fn durable(caller: &Caller, hello: &mut Hello, door: &Door) -> 
         let reason = "the registry can't be read, or a newer connection took over";
         End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned())
     })?;
-    // One that is not told of is still the agent's: its files can't be read at the moment.
+    // A job missing from the answer still belongs to the agent: its files can't be read at the moment.
     let closed: BTreeSet<_> =
         durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
     hello.jobs.retain(|held| !closed.contains(&(&held.job, held.epoch)));
     Ok(durable)
 }
 
-/// Waits for the agent to say who it is.
+/// Receives the agent's hello and negotiates the protocol version.
 pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
     let refused = |reason: &str| End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned());
     let first = async {
@@ -78,7 +78,7 @@ pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
         }
     };
     let bytes = timeout(wire::HELLO_TIMEOUT, first).await.map_err(|_| refused("no hello in time"))??;
-    // The beginning alone: what follows has a form that only a common version knows.
+    // Only the beginning is decoded first: the rest has a form that depends on a common version.
     let greeting = wire::greeting(&bytes).map_err(|e| refused(&e.to_string()))?;
     let protocol = wire::negotiate(&greeting).map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
     let hello = wire::hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
@@ -86,7 +86,7 @@ pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
     Ok((bounded(hello).map_err(|reason| refused(&reason))?, protocol))
 }
 
-/// Bounds what an agent says of itself, which is kept for as long as it is connected and shown to people.
+/// Bounds the agent's description of itself, which is kept while it is connected and shown to people.
 fn bounded(mut hello: Hello) -> Result<Hello, String> {
     if hello.agent.is_empty()
         || hello.agent.len() > MAX_ID

@@ -1,23 +1,23 @@
-//! Tells when the command line has filed something.
+//! Watches for requests that the command line files.
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use crate::registry::dir::Dir;
 
-/// The hints of a watched folder.
+/// Hints from a watched folder.
 pub(super) struct Inbox {
     hints: mpsc::Receiver<()>,
-    /// Keeps the channel open where there is no watcher.
+    /// Keeps the channel open if there is no watcher.
     _sender: mpsc::Sender<()>,
-    /// Watches for as long as it lives.
+    /// Watches until it is dropped.
     _watcher: Option<notify::RecommendedWatcher>,
 }
 
 impl Inbox {
-    /// Watches the requests folder.
+    /// Starts to watch the requests folder.
     pub(super) fn new(requests: &Dir) -> Self {
-        // One place is enough: a hint that finds another one waiting has nothing to add.
+        // A capacity of one is enough: a second hint adds nothing to one that is pending.
         let (sender, hints) = mpsc::channel(1);
         let hint = sender.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -38,7 +38,7 @@ impl Inbox {
 
     /// Waits for a hint. Cancel-safe, as a channel's `recv` is.
     pub(super) async fn hint(&mut self) {
-        // The sender beside it keeps this from ever being `None`.
+        // Never `None`: `_sender` keeps the channel open.
         let _ = self.hints.recv().await;
     }
 }

@@ -1,4 +1,4 @@
-//! What the core is told, and by whom: the seam between it and everything that faces the world.
+//! Messages to the core: the interface between it and everything that handles connections, files and engines.
 
 use std::time::Duration;
 
@@ -11,88 +11,90 @@ use super::dispatch::AgentId;
 use crate::engine::vitals::Vitals;
 use crate::registry::lease::Death;
 
-/// Tells connections apart: they are counted, so that the newest is the highest, and it is the one that counts.
+/// Number of a connection. Numbers increase, so that an agent's newest connection has the highest one; only that one is
+/// current.
 pub(super) type SessionId = u64;
 
-/// Who speaks: an agent, on one of its connections.
+/// Sender of a message: an agent and one of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
-    /// Which agent.
+    /// Agent's id.
     pub(super) agent: AgentId,
-    /// On which connection.
+    /// Number of the connection.
     pub(super) session: SessionId,
 }
 
 /// The core's end of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct SessionHandle {
-    /// Which connection.
+    /// Number of the connection.
     pub(super) id: SessionId,
-    /// Who is there. Of its jobs those that the registry wants more of.
+    /// The agent's hello; of its jobs, only those that the registry needs more of.
     pub(super) hello: Hello,
-    /// Its frames.
+    /// Queue of frames to the agent.
     pub(super) outbound: mpsc::Sender<RelayFrame>,
 }
 
 impl SessionHandle {
-    /// Who speaks there.
+    /// Returns the agent and its connection.
     pub(super) fn caller(&self) -> Caller {
         Caller { agent: self.hello.agent.as_str().into(), session: self.id }
     }
 
-    /// True if the agent's hello named this job.
+    /// Returns true if the agent's hello named this job.
     pub(super) fn holds(&self, job: &JobId) -> bool {
         self.hello.jobs.iter().any(|held| held.job == *job)
     }
 
-    /// Sends a frame; `false` when the connection is gone or stuck.
+    /// Queues a frame; returns `false` if the connection has ended or its queue is full.
     pub(super) fn send(&self, frame: RelayFrame) -> bool {
         self.outbound.try_send(frame).is_ok()
     }
 }
 
-/// What the core is told.
+/// Messages to the core.
 pub(super) enum Input {
-    /// An agent asks to come in, and gets the number of its connection. One that is there may come back at any time;
-    /// others are refused when there are too many. It is told how its container died, if it did.
+    /// An agent asks for admission; the reply has the number of its connection and how its container died, if it did.
+    /// An agent that is connected may reconnect at any time; others are refused if there are too many.
     Knock { agent: AgentId, reply: oneshot::Sender<Result<(SessionId, Option<Fate>), String>> },
-    /// An agent has said hello and was welcomed.
+    /// An agent was welcomed after its hello.
     Connected(SessionHandle),
     /// A connection has ended.
     Gone { caller: Caller, reason: String },
-    /// An agent has a job.
+    /// An agent has accepted a job.
     Accepted { caller: Caller, job: JobId, epoch: u32 },
-    /// An agent will not take a job.
+    /// An agent has refused a job.
     Refused { caller: Caller, job: JobId, reason: String, busy: bool },
-    /// Nothing of this process ran for so long.
+    /// Nothing in this process ran for this time.
     Froze(Duration),
-    /// Something was filed in the registry.
+    /// A request was filed in the registry.
     Filed,
-    /// The engine has done what it could.
+    /// An attempt to bring up the platform has finished.
     Ensured(Result<(), String>),
-    /// The engine was asked where containers reach this host: a listener there, if that is needed and possible.
+    /// The engine was asked for the address under which containers reach this host: a listener there, if that is needed
+    /// and possible.
     Gateway(Option<TcpListener>),
-    /// The platform is stopped, as far as that went.
+    /// The platform is stopped, or the error of the attempt.
     Stopped(Result<(), String>),
-    /// Something was seen of the container.
+    /// A change of the container was observed.
     Container(ContainerNews),
 }
 
-/// What was seen of the container.
+/// Observed change of the container.
 #[derive(Debug)]
 pub(super) enum ContainerNews {
-    /// It runs.
+    /// The container started.
     Started,
-    /// It ended.
+    /// The container ended.
     Died(Death),
-    /// Somebody asked the engine to stop it.
+    /// The engine was asked to stop the container.
     Stopped,
-    /// It was frozen.
+    /// The container was paused.
     Paused,
-    /// It goes on.
+    /// The container was resumed.
     Unpaused,
-    /// It is gone.
+    /// The container was removed.
     Removed,
-    /// Somebody looked at it.
+    /// The container was inspected.
     Seen(Vitals),
 }

@@ -12,12 +12,11 @@ use super::agent_socket::{self, Door};
 use super::strangers::Routes;
 use super::{strangers, subscribe};
 
-/// Connections that may wait to be accepted: as many as there can be agents, which all come at once when a relay was
+/// Maximum length of the accept queue: as many as there can be agents, which all connect at once after a relay was
 /// away. With the usual 128 most of them would try again a second later.
 const BACKLOG: u32 = 4096;
 
-/// Binds the loopback address: on the configured port, else on the port of the last time (agents come back there), else
-/// on any.
+/// Binds the loopback address: on the configured port, else on the last one used (agents reconnect there), else on any.
 ///
 /// # Errors
 /// One line that says which port is taken and what to do.
@@ -36,7 +35,7 @@ pub(super) fn bind(configured: Option<u16>, last: Option<u16>) -> Result<TcpList
     open(loopback(0)).map_err(|e| format!("no port of {} is free: {e}", Ipv4Addr::LOCALHOST))
 }
 
-/// Listens on an address. It may have been used a moment ago, by the last relay.
+/// Listens on an address. The last relay may have used it a moment ago.
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -44,11 +43,11 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Binds the same port on the address under which containers reach this host. `None` where that address is not this
-/// machine's: the engine runs elsewhere and forwards to loopback.
+/// Binds the same port on the address under which containers reach this host. Returns `None` if that address does not
+/// belong to this machine: the engine runs elsewhere and forwards to loopback.
 ///
 /// # Errors
-/// When the port is taken there.
+/// Fails if the port is taken there.
 pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpListener>> {
     match open(SocketAddr::new(gateway, port)) {
         Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Ok(None),
@@ -56,7 +55,7 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
     }
 }
 
-/// Serves until the runtime ends.
+/// Serves connections until the runtime ends.
 pub(super) fn spawn(listener: TcpListener, door: Door) {
     let acceptor = door.identity.acceptor.clone();
     let shared = Router::new()

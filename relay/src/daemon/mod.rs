@@ -1,4 +1,4 @@
-//! The daemon: takes agents' events into the registry, hands them jobs, keeps the platform up.
+//! The daemon: records the agents' events in the registry, schedules jobs and keeps the platform up.
 //!
 //! ```text
 //!  agent ─ WebSocket ─► agent_socket ─► session ──events, output──► writer ──► registry files
@@ -8,23 +8,23 @@
 //!  registry/requests ─► inbox ─────────► core (owns queue, lease, platform)
 //! ```
 //!
-//! * [`serve()`]: starts and stops all of it.
-//! * [`listen`]: addresses and routes. [`strangers`]: connections until they have asked for something. [`agent_socket`]:
-//!   the door: who may come in. [`tls`]: what agents know this relay by. [`session`]: one agent's connection; [`greet`]: its first moments,
-//!   [`silence`]: its last ones (pure).
-//! * [`subscribe`]: events for other people's programs.
-//! * [`pulse`]: notices when nothing ran.
+//! * [`serve()`]: starts and stops the daemon.
+//! * [`listen`]: addresses and routes. [`strangers`]: connections without a request yet. [`agent_socket`]: admission of
+//!   agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`session`]: one agent's connection;
+//!   [`greet`]: its handshake, [`silence`]: its liveness check (pure).
+//! * [`subscribe`]: the event stream for subscribers.
+//! * [`pulse`]: detects that this process or the machine was frozen.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
-//! * [`dispatch`]: which job runs next, on which agent: pure, with [`room`]. [`absent`]: who is waited for how long: pure.
-//!   [`connections`]: who is there. [`core`] and [`core_agents`]: act on it. [`core_requests`]: the core takes what
-//!   commands ask for. [`platform`]: the engine's slow calls.
-//! * [`follower`]: what the engine tells of the container. [`core_container`]: the core acts on it. [`core_platform`]: the
-//!   core brings the platform up. [`fate`]: what a death is
-//!   called (pure).
-//! * [`extend`]: how a limit is moved exactly once. [`core_extend`]: the core acts on it.
-//! * [`prune`]: archived jobs are removed. [`deliver`]: ends go out to whoever is to be told.
-//! * [`input`]: what the core is told. [`inbox`]: tells when the command line has filed something. [`board`]: newest value per key, between tasks.
-//! * `side`: this side of the wire for the simulation.
+//! * [`dispatch`]: the scheduler: selects the next job and its agent; pure, with [`room`]. [`absent`]: timeouts of
+//!   disconnected agents; pure. [`connections`]: connected agents. [`core`] and [`core_agents`]: act on these
+//!   decisions. [`core_requests`]: carries out the requests of commands. [`platform`]: slow engine calls.
+//! * [`follower`]: the engine's event stream for the container. [`core_container`]: the core's reaction to it.
+//!   [`core_platform`]: brings the platform up. [`fate`]: describes how a container exited (pure).
+//! * [`extend`]: moves a limit exactly once (pure). [`core_extend`]: the core acts on it.
+//! * [`prune`]: removes archived jobs. [`deliver`]: delivers completion notices.
+//! * [`input`]: messages to the core. [`inbox`]: watches for new requests. [`board`]: newest value per key, passed
+//!   between tasks.
+//! * `side`: the relay's side of the wire, for the simulation.
 
 mod absent;
 mod agent_socket;

@@ -1,4 +1,4 @@
-//! The engine's slow calls, away from the core.
+//! Slow calls of the engine, outside the core.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -55,39 +55,40 @@ impl Platform {
         }
     }
 
-    /// Which engine it is on.
+    /// Engine of the platform.
     pub(super) fn engine(&self) -> EngineKind {
         self.engine
     }
 
-    /// The name of its container.
+    /// Name of the platform's container.
     pub(super) fn name(&self) -> &str {
         &self.config.name
     }
 
-    /// How its container is.
+    /// Inspects the container.
     ///
     /// # Errors
-    /// The engine's last words.
+    /// The last line of the engine's error output.
     pub(super) async fn vitals(&self) -> Result<Vitals, String> {
         let platform = self.clone();
         blocking(move || platform.container().vitals()).await
     }
 
-    /// The engine's command that tells what happens to the container.
+    /// Returns the engine's command that streams the events of the container.
     pub(super) fn events_command(&self) -> Vec<String> {
         let (engine, container) = (self.engine.as_str(), format!("container={}", self.config.name));
         let words = [engine, "events", "--filter", "type=container", "--filter", &container];
         words.into_iter().chain(["--format", "{{json .}}"]).map(str::to_owned).collect()
     }
 
-    /// Whether an agent of engine `local` is there.
+    /// Returns true if an agent of engine `local` is running.
     pub(super) fn agent_runs(&self) -> bool {
         local::is_running(&self.state)
     }
 
-    /// Makes sure that it runs and that its agent knows the way here. The agent then connects: one that has just been
-    /// started or configured with a new token, one of engine `local` that lives on with its own.
+    /// Makes sure that the platform runs and that its agent has the address of this relay. The agent then connects:
+    /// with the new token if it was just started or configured, with its own token if it is a running agent of engine
+    /// `local`.
     ///
     /// # Errors
     /// One line that says what is wrong and what to do.
@@ -121,7 +122,7 @@ impl Platform {
         format!("wss://{host}:{}{}", self.port, common::wire::AGENT_PATH)
     }
 
-    /// Hands the agent its configuration; starts it first where that is needed.
+    /// Passes the agent its configuration; starts the agent first if needed.
     fn configure(&self, token: &str) -> Result<(), String> {
         let config = AgentConfig {
             url: self.url(),
@@ -142,13 +143,14 @@ impl Platform {
         }
     }
 
-    /// The project's `platform/`: settings, registry and the agent's state. A container has none of it.
+    /// Folder hidden from workers: the project's `platform/` with settings, registry and the agent's state. A container
+    /// does not contain it.
     fn hidden(&self) -> Vec<String> {
         let folder = self.registry.parent().filter(|_| !self.engine.is_container());
         folder.map(|folder| folder.display().to_string()).into_iter().collect()
     }
 
-    /// Where workspaces lie, as the agent sees it.
+    /// Folders that contain workspaces, as the agent sees them.
     fn roots(&self) -> Vec<String> {
         if self.engine.is_container() {
             return vec!["/workspaces".to_owned()];
@@ -159,7 +161,7 @@ impl Platform {
         real.map(|folder| folder.display().to_string()).collect()
     }
 
-    /// Listens where containers reach this host, if that is needed and possible here.
+    /// Listens on the address under which containers reach this host, if that is needed and possible here.
     pub(super) async fn gateway(&self) -> Option<TcpListener> {
         if !self.engine.is_container() || !cfg!(target_os = "linux") {
             return None;
@@ -176,7 +178,7 @@ impl Platform {
         }
     }
 
-    /// Ends it, and its workers with it.
+    /// Stops the platform, and its workers with it.
     ///
     /// # Errors
     /// One line that says what is left.

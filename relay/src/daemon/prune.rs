@@ -1,4 +1,4 @@
-//! Removing archived jobs beside everything else: thousands of files take their time, and nobody else touches the archive.
+//! Removes archived jobs in the background: thousands of files take time, and no other code touches the archive.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,16 +7,17 @@ use crate::registry::Registry;
 use crate::registry::prune::{Keep, prune};
 use crate::registry::requests;
 
-/// Together far longer than the instant between the name of a request and the end of its writer.
+/// Attempts to lock the request. Together far longer than the instant between the creation of a request and its
+/// writer's unlock.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Begins to carry a request out. It stays filed until that is done, which is what whoever asked waits for; further calls
-/// meanwhile change nothing.
+/// Starts to carry out a prune request. The request stays filed until the work is done, which the requesting command
+/// waits for; further calls meanwhile change nothing.
 pub(super) fn begin(registry: &Registry, request: &Path, keep: Keep) {
     let (registry, request) = (registry.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {
-        // Held while it is carried out: further looks find it filed until then.
+        // Locked during the work: further calls find the request locked until then.
         let Ok(turn) = requests::file_of(&registry, &request).open() else { return };
         // Its writer releases the lock an instant after creating it; a relay that prunes holds it for longer.
         let mut tries = (0..LOCK_TRIES).map(|_| turn.try_lock().is_ok());

@@ -1,4 +1,4 @@
-//! Notices that this process did not run: it was stopped, or the machine slept.
+//! Detects that this process did not run: it was stopped, or the machine slept.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use tokio::sync::mpsc;
 use super::input::Input;
 use crate::time;
 
-/// Between two beats: what is told is short of the truth by less than this.
+/// Interval between two beats; a reported freeze is shorter than the real one by less than this.
 const BEAT: Duration = Duration::from_secs(1);
-/// How late a beat may be before people are told. A loaded machine makes it late by less than a second.
+/// Delay of a beat from which a freeze is reported. A loaded machine delays it by less than a second.
 const LATE: Duration = Duration::from_secs(10);
 
-/// How long nothing ran, by the clock's reading before and after a pause that was to take [`BEAT`].
+/// Returns how long nothing ran, from the clock before and after a sleep of [`BEAT`].
 fn frozen(before: Duration, after: Duration) -> Option<Duration> {
     let late = after.saturating_sub(before).saturating_sub(BEAT);
     (late >= LATE).then_some(late)
 }
 
-/// Beats for ever, beside the core: a core that waits for a slow disk was not stopped.
+/// Starts the beats on a task of their own, beside the core: a core that waits for a slow disk was not stopped.
 pub(super) fn spawn(core: mpsc::Sender<Input>) {
     tokio::spawn(async move {
         loop {

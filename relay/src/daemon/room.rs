@@ -1,4 +1,4 @@
-//! How much room each agent has for jobs. Pure; answers who has the most without looking at all of them.
+//! Capacity and free slots of each agent. Pure; finds the agent with the most free slots without a scan of all agents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use super::dispatch::AgentId;
 
 #[derive(Debug, Default)]
 struct Agent {
-    /// How many jobs it runs at once; none while it is not connected.
+    /// Number of jobs that it runs at once; `None` while it is disconnected.
     capacity: Option<usize>,
-    /// It said that it is full; nothing is offered until one of its jobs ends, or it is asked again.
+    /// Set once it has reported that it is full: no job is offered until one of its jobs ends, or the next retry.
     full: bool,
-    /// What it has, or was offered.
+    /// Jobs that it has, or was offered.
     jobs: BTreeSet<JobId>,
 }
 
@@ -25,16 +25,16 @@ impl Agent {
     }
 }
 
-/// Agents that are connected, or that jobs are with.
+/// Agents that are connected or have jobs.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
     agents: BTreeMap<AgentId, Agent>,
-    /// Agents by their room, without those that have none.
+    /// Agents with free slots, by slot count.
     rooms: BTreeSet<(usize, AgentId)>,
 }
 
 impl Agents {
-    /// An agent is there and runs so many jobs at once.
+    /// Adds a connected agent with its capacity.
     pub(super) fn connect(&mut self, id: &AgentId, capacity: usize) {
         self.change(id, |agent| {
             agent.capacity = Some(capacity);
@@ -42,24 +42,24 @@ impl Agents {
         });
     }
 
-    /// An agent is gone.
+    /// Records that an agent has disconnected.
     pub(super) fn disconnect(&mut self, id: &AgentId) {
         self.change(id, |agent| agent.capacity = None);
     }
 
-    /// Whether an agent is there.
+    /// Returns true if an agent is connected.
     pub(super) fn is_connected(&self, id: &AgentId) -> bool {
         self.agents.get(id).is_some_and(|agent| agent.capacity.is_some())
     }
 
-    /// A job is with an agent from now on.
+    /// Assigns a job to an agent.
     pub(super) fn give(&mut self, id: &AgentId, job: &JobId) {
         self.change(id, |agent| {
             agent.jobs.insert(job.clone());
         });
     }
 
-    /// A job is no longer with an agent; if it `ended` there, an agent that was full has room again.
+    /// Removes a job from an agent; if it `ended` there, an agent that was full has a free slot again.
     pub(super) fn take(&mut self, id: &AgentId, job: &JobId, ended: bool) {
         self.change(id, |agent| {
             agent.jobs.remove(job);
@@ -67,12 +67,12 @@ impl Agents {
         });
     }
 
-    /// An agent said that it is full.
+    /// Records that an agent is full.
     pub(super) fn fill_up(&mut self, id: &AgentId) {
         self.change(id, |agent| agent.full = true);
     }
 
-    /// Agents that said that they are full may have room again: they are asked the next time.
+    /// Resets all agents that have reported that they are full: they may have free slots again.
     pub(super) fn ask_again(&mut self) {
         let full: Vec<AgentId> =
             self.agents.iter().filter(|(_, agent)| agent.full).map(|(id, _)| id.clone()).collect();
@@ -81,23 +81,23 @@ impl Agents {
         }
     }
 
-    /// What is with an agent.
+    /// Returns the jobs of an agent.
     pub(super) fn jobs(&self, id: &AgentId) -> BTreeSet<JobId> {
         self.agents.get(id).map_or_else(BTreeSet::new, |agent| agent.jobs.clone())
     }
 
-    /// Every agent that jobs are with.
+    /// Returns every agent with jobs.
     pub(super) fn holders(&self) -> Vec<AgentId> {
         let holding = self.agents.iter().filter(|(_, agent)| !agent.jobs.is_empty());
         holding.map(|(id, _)| id.clone()).collect()
     }
 
-    /// The connected agent with the most room, if any has some.
+    /// Returns the connected agent with the most free slots, if there is one.
     pub(super) fn roomiest(&self) -> Option<AgentId> {
         self.rooms.last().map(|(_, id)| id.clone())
     }
 
-    /// Every change goes through here, so that the index is always right.
+    /// Changes an agent and updates the index. Every change goes through here, so that the index is always right.
     fn change(&mut self, id: &AgentId, change: impl FnOnce(&mut Agent)) {
         let agent = self.agents.entry(id.clone()).or_default();
         let before = agent.room();

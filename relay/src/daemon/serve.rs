@@ -38,15 +38,17 @@ use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
 use crate::time::{self, Clock};
 
-/// Inputs that may wait: frames other than events from the few connections there can be, hints and engine results.
+/// Capacity of the core's input queue: frames other than events from the few connections there can be, hints and engine
+/// results.
 const INPUTS: usize = 64;
-/// A reader's look at the lock lasts microseconds; a daemon that holds it does so for long.
+/// Time to wait for the registry lock. A reader that probes the lock holds it for microseconds; a daemon holds it for
+/// its lifetime.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers survive the latter two.
 ///
 /// # Errors
-/// One line when the registry is taken or not writable, a port is taken, or the system refuses something.
+/// One line, if the registry is taken or not writable, a port is taken, or the system refuses a call.
 pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
     inheritance::settle_daemon(root)
         .map_err(|e| Failure::unreachable(format!("{} can't be entered: {e}", root.display())))?;
@@ -75,11 +77,11 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
         .enable_all()
         .build()
         .map_err(|e| Failure::unreachable(format!("no runtime: {e}")))?;
-    // The registry is another daemon's to write only when the writer of this one has ended.
+    // The writer outlives the runtime: another daemon may write to the registry only after this writer has ended.
     let held = lock.try_clone().map_err(broken)?;
     let mut writer = None;
     let served = runtime.block_on(run(config, registry, state, engine, (lock, holder), &mut writer));
-    // An engine call that hangs must not keep the process.
+    // An engine call that hangs must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if writer.is_some_and(|writer| writer.join().is_err()) {
         tracing::error!("the writer of the registry broke off");
@@ -175,7 +177,7 @@ async fn run(
     core.try_platform();
     attend(&mut core, &mut inputs, &changes).await?;
     core.close().await;
-    // The last ends, which the core did not get to see: they go into the outbox and out with the next relay.
+    // The core did not see the last completed jobs: their notices go into the outbox, and the next relay delivers them.
     for record in changes.take().now_or_never().unwrap_or_default().into_values() {
         core.deliveries.ended(record);
     }
@@ -183,7 +185,7 @@ async fn run(
     Ok(())
 }
 
-/// What can happen to the daemon.
+/// Events that the main loop handles.
 enum Step {
     Input(Input),
     Changed(std::collections::BTreeMap<common::ids::JobId, common::record::JobRecord>),

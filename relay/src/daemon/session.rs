@@ -6,8 +6,8 @@
 //!      └────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Ends on a closed or silent connection, on a broken protocol, and when the registry can't take what it sends: the agent
-//! then comes back and sends it again from what is durable.
+//! A connection ends when it is closed or silent, on a protocol violation, and when the registry can't record what the
+//! agent sends: the agent then reconnects and sends it again from what is durable.
 
 use std::time::Duration;
 
@@ -27,24 +27,25 @@ use super::silence::Silence;
 use super::writer::{Command, Receipt};
 use crate::state_dir::tokens::TokenId;
 
-/// Frames from the core that may wait: every job of an agent (at most 50) can be started and cancelled at once.
+/// Capacity of the queue of frames from the core: every job of an agent (at most 50) can be started and cancelled at
+/// once.
 const OUTBOUND: usize = 128;
-/// How long one message may take to leave. An agent that reads nothing for so long is gone.
+/// Time limit for sending one message. An agent that reads nothing for so long is gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
-/// How long the core or the writer may take. Nothing is lost when they take longer: the agent sends it again.
+/// Time limit for the core or the writer. Nothing is lost beyond it: the agent sends it again.
 const REGISTRY_TIMEOUT: Duration = wire::DEAD_AFTER;
 
-/// Why a connection ended.
+/// Reason why a connection ended.
 pub(super) enum End {
-    /// The other side, or the network.
+    /// Ended by the other side, or by the network.
     Lost(String),
-    /// This side: close code and reason.
+    /// Ended by this side: close code and reason.
     Refused(u16, String),
-    /// This side, because of the agent's token. Who tries again and again is not logged again.
+    /// Ended by this side because of the agent's token. Not logged here: an agent may retry again and again.
     Denied(String),
 }
 
-/// What can happen on a connection.
+/// Event on a connection.
 enum Step {
     Message(Option<Result<Message, axum::Error>>),
     Outbound(Option<RelayFrame>),
@@ -68,7 +69,7 @@ pub(super) async fn run(mut socket: WebSocket, door: Door, token: TokenId) {
         End::Lost(_) => None,
     };
     if let Some((code, reason)) = refusal {
-        // A close frame's reason has room for 123 bytes.
+        // A close frame holds at most 123 bytes of reason.
         let reason = common::text::truncate(&reason, 120);
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         // Best effort: the other side may be gone.
@@ -95,7 +96,7 @@ async fn serve(
     end
 }
 
-/// The connection from its welcome on.
+/// Serves the connection from its welcome on.
 async fn welcomed(
     socket: &mut WebSocket,
     door: &Door,
@@ -112,18 +113,18 @@ async fn welcomed(
     pump(socket, door, caller, frames).await
 }
 
-/// Waits for the core or the writer.
+/// Waits for the core or the writer, within `REGISTRY_TIMEOUT`.
 pub(super) async fn within<T>(what: &str, work: impl Future<Output = T>) -> Result<T, End> {
     let late = |_| End::Lost(format!("the registry did not {what} within {} s", REGISTRY_TIMEOUT.as_secs()));
     timeout(REGISTRY_TIMEOUT, work).await.map_err(late)
 }
 
-/// What an error of the connection means.
+/// Converts an error of the connection.
 pub(super) fn broken(error: axum::Error) -> End {
     let error = error.into_inner();
     match error.downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(e)) => End::Refused(CloseCode::Size.into(), e.to_string()),
-        // What a process that dies leaves of TLS.
+        // A process that dies leaves TLS in this state.
         Some(tungstenite::Error::Io(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             End::Lost("the agent closed the connection".to_owned())
         }
@@ -154,7 +155,7 @@ async fn pump(
         };
         match step {
             Step::Message(Some(Ok(message))) => {
-                // A frame, and nothing less: fragments and pings of the WebSocket alone say nothing, however many.
+                // Only a complete frame counts: WebSocket fragments and pings prove nothing, however many.
                 if matches!(message, Message::Binary(_)) {
                     silence = Silence::since(Instant::now());
                 }
@@ -163,7 +164,7 @@ async fn pump(
             Step::Message(Some(Err(e))) => return Err(broken(e)),
             Step::Message(None) => return Err(End::Lost("the agent closed the connection".to_owned())),
             Step::Outbound(Some(frame)) => send(socket, &frame).await?,
-            // The core has another connection of this agent by now.
+            // The core has a newer connection of this agent.
             Step::Outbound(None) => {
                 return Err(End::Refused(wire::CLOSE_REPLACED, "a newer connection took over".to_owned()));
             }

@@ -1,8 +1,8 @@
-//! Gives up a connection on which nothing comes any more. Pure.
+//! Detects a connection on which nothing arrives any more. Pure.
 //!
 //! ```text
-//!  heard ──DEAD_AFTER──► over
-//!            └─ looked at late: this process was stopped ──SECOND_LOOK──► over
+//!  received ──DEAD_AFTER──► over
+//!               └─ checked late: this process was stopped ──SECOND_LOOK──► over
 //! ```
 
 use std::time::Duration;
@@ -10,29 +10,30 @@ use std::time::Duration;
 use common::wire;
 use tokio::time::Instant;
 
-/// A timer that fires later than this says that nothing ran: the runtime looks at sockets and timers far more often.
+/// Delay of a timer beyond which this process was stopped: the runtime checks sockets and timers far more often.
 const PUNCTUAL: Duration = Duration::from_millis(100);
-/// Time to look at what waits in the sockets of a thousand agents.
+/// Extra time to read what waits in the sockets of a thousand agents.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// The patience with one connection.
+/// Silence timeout of one connection.
 #[derive(Debug)]
 pub(super) struct Silence {
     until: Instant,
 }
 
 impl Silence {
-    /// Something was heard.
+    /// Restarts the timeout: something was received at `now`.
     pub(super) fn since(now: Instant) -> Self {
         Self { until: now + wire::DEAD_AFTER }
     }
 
-    /// Deadline of the next look.
+    /// Time of the next check.
     pub(super) fn until(&self) -> Instant {
         self.until
     }
 
-    /// True if the other side is gone. After a stop of this process, frames may wait unread: the deadline moves a little.
+    /// Returns true if the other side is gone. After a stop of this process, frames may wait unread: the deadline moves
+    /// a little.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         let Some(late) = now.checked_duration_since(self.until) else { return false };
         if late > PUNCTUAL {

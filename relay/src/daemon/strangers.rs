@@ -1,12 +1,12 @@
-//! Connections before anybody has asked for anything: how long and how many, whoever makes them.
+//! Pending connections, which have not sent a request yet: limits on their age and number.
 //!
 //! ```text
 //!  accepted ──TLS handshake, if its first byte begins one──► whole head of a request ──► the routes ──► upgraded, or
-//!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_STRANGERS behind it     answered and closed
+//!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_STRANGERS after it      answered and closed
 //!     └──────────────────────────────────────────────────────────────────► dropped
 //! ```
 //!
-//! One port serves both: agents speak TLS, programs on this machine may speak plain HTTP.
+//! One port serves both: agents use TLS, programs on this machine may use plain HTTP.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -34,20 +34,20 @@ use tower_service::Service;
 
 use super::tls;
 
-/// From a connection's first moment to the end of its request's head. An honest agent needs milliseconds.
+/// Time limit from the start of a connection to the end of its request's head. An honest agent needs milliseconds.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest head of a request, in bytes.
+/// Maximum length of a request's head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Connections that have not asked for anything yet. Beyond, the oldest is dropped: whoever is honest is not that for
-/// long. Twice the agents of the figures, which may all come at once; each costs some 15 KiB.
+/// Maximum number of connections without a request; beyond it, the oldest is dropped. Honest clients leave this state
+/// within milliseconds. Twice the agents of the figures, which may all connect at once; each costs some 15 KiB.
 const MAX_STRANGERS: usize = 2048;
-/// How long somebody who is being answered may take nothing: as long as an agent may be silent. Without it, an answer to
-/// somebody who never reads would stay in memory for as long as they please.
+/// Time limit for a client that reads nothing of its response: the same as for a silent agent. Without it, the response
+/// to a client that never reads would stay in memory without limit.
 const PATIENCE: Duration = wire::DEAD_AFTER;
-/// After a failed accept, which mostly means that no descriptor is free: what is open can end meanwhile.
+/// Pause after a failed accept, mostly because no file descriptor is free: open connections can end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Connections that have not asked for anything yet, oldest first.
+/// Connections without a request, oldest first.
 #[derive(Debug, Clone, Default)]
 struct Strangers(Arc<Mutex<Waiting>>);
 
@@ -58,7 +58,7 @@ struct Waiting {
 }
 
 impl Strangers {
-    /// Counts one more; drops the oldest if there are too many.
+    /// Adds a connection; drops the oldest if there are too many.
     fn enter(&self) -> Stranger {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.last += 1;
@@ -77,7 +77,7 @@ impl Strangers {
     }
 }
 
-/// One of them, for as long as it is.
+/// A pending connection, counted until it is dropped.
 #[derive(Debug)]
 struct Stranger {
     number: u64,
@@ -85,7 +85,7 @@ struct Stranger {
 }
 
 impl Stranger {
-    /// How it can be dropped. It may have asked already.
+    /// Stores the handle that aborts the connection's task. The connection may have sent its request already.
     fn runs_as(number: u64, all: &Strangers, task: AbortHandle) {
         let mut waiting = all.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = waiting.tasks.get_mut(&number) {
@@ -103,13 +103,13 @@ impl Drop for Stranger {
 /// Routes by transport.
 #[derive(Debug, Clone)]
 pub(super) struct Routes {
-    /// Over TLS.
+    /// Routes over TLS.
     pub(super) tls: Router,
-    /// In clear.
+    /// Routes over plain HTTP.
     pub(super) plain: Router,
 }
 
-/// Accepts connections for ever.
+/// Accepts connections until the runtime ends.
 pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
     let strangers = Strangers::default();
     let mut failing = false;
@@ -122,7 +122,7 @@ pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsA
                 let task = tokio::spawn(serve(stream, routes.clone(), acceptor.clone(), stranger));
                 Stranger::runs_as(number, &strangers, task.abort_handle());
             }
-            // The other side gave up before it was looked at.
+            // The other side gave up before it was accepted.
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(e) => {
@@ -138,7 +138,8 @@ pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsA
 
 async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, stranger: Stranger) {
     let deadline = Instant::now() + HEAD_TIMEOUT;
-    // Acknowledgements are small and each is waited for by somebody. Without the option they are only later.
+    // Acknowledgements are small, and the other side waits for each of them. If the option can't be set, they are only
+    // later.
     let _ = stream.set_nodelay(true);
     let mut first = [0];
     let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first)).await else { return };
@@ -154,7 +155,7 @@ async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, strange
     }
 }
 
-/// Serves one request, whose head has to be there at `deadline`.
+/// Serves one request, whose head must arrive before `deadline`.
 async fn speak<S>(stream: S, routes: Router, deadline: Instant, stranger: Stranger)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -176,7 +177,8 @@ where
     }
 }
 
-/// One request, and none after it: a connection that asks again and again would never be a stranger.
+/// Answers a single request and closes the connection: one with further requests would escape the limits of pending
+/// connections.
 async fn answer(mut routes: Router, request: Request) -> Result<Response, Infallible> {
     let mut response = routes.call(request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

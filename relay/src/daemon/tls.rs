@@ -1,4 +1,4 @@
-//! The relay's TLS identity: a key and a self-signed certificate, made once for a project and pinned by its agents.
+//! TLS identity of the relay: a key and a self-signed certificate, made once for a project and pinned by its agents.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
 
@@ -22,18 +22,18 @@ pub(super) const HANDSHAKE: u8 = 0x16;
 /// Key and certificate of this project's relay.
 #[derive(Clone)]
 pub(super) struct Identity {
-    /// The certificate (PEM), for agents to pin.
+    /// Certificate (PEM), for agents to pin.
     pub(super) certificate: Arc<str>,
-    /// Accepts TLS connections with it.
+    /// Acceptor of TLS connections with this identity.
     pub(super) acceptor: TlsAcceptor,
 }
 
 impl Identity {
-    /// The stored identity. Where there is none that can be used, a new one is made: agents that have pinned another one
-    /// can't come back, so their tokens end with it.
+    /// Loads the stored identity. If there is no usable one, makes a new one: agents that have pinned the old one can't
+    /// reconnect, so their tokens are revoked with it.
     ///
     /// # Errors
-    /// One line when it can't be made or stored.
+    /// One line, if it can't be made or stored.
     pub(super) fn load(state: &StateDir) -> Result<Self, String> {
         let path = state.identity();
         let stored = fs::read_to_string(&path).ok();
@@ -55,7 +55,7 @@ impl Identity {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
             .map_err(|e| e.to_string())?;
-        // Agents never resume: a ticket and a place in a cache for each would be for nothing.
+        // Agents never resume a TLS session: tickets and a session cache would be useless.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         let begin = pem.find("-----BEGIN CERTIFICATE-----").ok_or("there is no certificate")?;
@@ -63,7 +63,7 @@ impl Identity {
     }
 }
 
-/// A new key, then its certificate, as PEM. It is valid for so long that no machine's clock matters.
+/// Makes a new key and its certificate, as PEM. The certificate is valid for so long that no machine's clock matters.
 fn make() -> Result<String, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![wire::TLS_NAME.to_owned()])?;
@@ -73,7 +73,7 @@ fn make() -> Result<String, rcgen::Error> {
     Ok(format!("{}{}", key.serialize_pem(), certificate.pem()))
 }
 
-/// Reason of a failed handshake, for the log.
+/// Formats the reason of a failed handshake, for the log.
 pub(super) fn reason(error: &io::Error) -> String {
     common::text::one_line(&error.to_string(), 200)
 }

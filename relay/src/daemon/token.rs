@@ -5,34 +5,34 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Knows a token.
+/// Verifier of one token.
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
     token: Arc<str>,
 }
 
 impl Gate {
-    /// A gate with a new token.
+    /// Makes a verifier with a new token.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// Fails if the system has no randomness.
     pub(super) fn new() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Self::of(&hex::encode(bytes)))
     }
 
-    /// A gate for this token.
+    /// Makes a verifier of this token.
     pub(super) fn of(token: &str) -> Self {
         Self { token: token.into() }
     }
 
-    /// The token.
+    /// Returns the token.
     pub(super) fn token(&self) -> &str {
         &self.token
     }
 
-    /// Whether this token is let in. Takes the same time for every wrong one.
+    /// Returns true if this is the token. Takes the same time for every wrong one.
     pub(super) fn admits(&self, token: &str) -> bool {
         bool::from(Sha256::digest(token.as_bytes()).ct_eq(&Sha256::digest(self.token.as_bytes())))
     }

@@ -1,4 +1,4 @@
-//! Whether relay and agent are of one version.
+//! Checks that relay and agent have the same version.
 
 use super::ask::ask;
 use super::finding::Finding;
@@ -10,19 +10,19 @@ use crate::registry::lease::PlatformStatus;
 
 const AGENT: &str = "agent";
 
-/// The versions of everything that talks to each other.
+/// Versions of the programs that communicate with each other.
 struct Versions {
-    /// This program's.
+    /// Version of this program.
     own: String,
-    /// The daemon's, while it lives.
+    /// Version of the daemon, while it runs.
     relay: Option<String>,
-    /// The connected agent's.
+    /// Version of the connected agent.
     connected: Option<String>,
-    /// That of `worker-agent` on this machine, or why there is none.
+    /// Version of `worker-agent` on this machine, or the reason why there is none.
     installed: Result<String, String>,
 }
 
-/// Asks `worker-agent` and reads the lease.
+/// Runs `worker-agent` and reads the lease.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let installed = command::agent_program().and_then(|program| {
         let said = ask(&program.to_string_lossy(), &["--version"]);

@@ -1,4 +1,4 @@
-//! Programs that are asked something, and may hang, flood or leave something behind.
+//! Runs programs that may hang, flood their output or leave processes behind.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -10,33 +10,33 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// How long a program may take: engines on another machine need a second, nothing that works needs more.
+/// Time limit of a program: engines on another machine need a second, and no working program needs more than this.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
-/// How long what a program printed may take to arrive once it has ended: what it has left behind may hold the pipe.
+/// Wait for remaining output after a program has ended: a process that it left behind may hold the pipe open.
 const DRAIN: Duration = Duration::from_millis(200);
-/// Most bytes that are read of each stream.
+/// Maximum number of bytes read of each stream.
 const MOST: u64 = 64 * 1024;
 
-/// What came of it.
+/// Result of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Said {
-    /// It ended.
+    /// The program ended.
     Ended {
-        /// Whether with exit code 0.
+        /// True for exit code 0.
         well: bool,
-        /// What it printed, without the space around it.
+        /// Output, without surrounding whitespace.
         stdout: String,
-        /// What it complained of.
+        /// Error output.
         stderr: String,
     },
-    /// It can't be run, and why.
+    /// The program can't be run, with the reason.
     NotRun(String),
-    /// It said nothing in time, and was ended.
+    /// The program did not end in time and was killed.
     Silent,
 }
 
 impl Said {
-    /// What it printed, if it ended well.
+    /// Returns its output, if it ended with exit code 0.
     pub(super) fn answer(&self) -> Option<&str> {
         match self {
             Self::Ended { well: true, stdout, .. } => Some(stdout),
@@ -44,7 +44,7 @@ impl Said {
         }
     }
 
-    /// What went wrong, in one line.
+    /// Describes the failure in one line.
     pub(super) fn trouble(&self) -> String {
         match self {
             Self::Ended { well: true, .. } => "it said nothing that can be understood".to_owned(),
@@ -63,7 +63,7 @@ pub(super) fn ask(program: &str, args: &[&str]) -> Said {
     ask_within(Command::new(program).args(args), LIMIT)
 }
 
-/// Runs a command to its end, for at most `limit`; then its whole process group is ended.
+/// Runs a command to its end, for at most `limit`; kills its whole process group then.
 pub(super) fn ask_within(command: &mut Command, limit: Duration) -> Said {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -87,7 +87,7 @@ pub(super) fn ask_within(command: &mut Command, limit: Duration) -> Said {
     Said::Ended { well, stdout: text(&stdout), stderr: text(&stderr) }
 }
 
-/// Waits for the end; `None` when it does not come in time.
+/// Waits for the end; `None` if the deadline passes.
 fn ended(mut child: Child, deadline: Instant) -> Option<bool> {
     let (sender, end) = channel();
     thread::spawn(move || sender.send(child.wait().is_ok_and(|status| status.success())));

@@ -1,4 +1,4 @@
-//! Compares clocks. Times in records are the relay's alone; those of files and certificates are not.
+//! Comparison of clocks. Times in records come from the relay's clock only; those of files and certificates do not.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use crate::registry::Registry;
 use crate::registry::lease::PlatformStatus;
 
 const CLOCK: &str = "clock";
-/// What is not worth a word: a call into a container takes part of it.
+/// Difference that is not reported, in milliseconds: a call into a container takes part of it.
 const FINE_MS: u128 = 2000;
 
 /// Compares this machine's clock with the container's and with that of the registry's file system.
@@ -34,7 +34,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     }]
 }
 
-/// By how much a clock is off, in milliseconds, and whether ahead.
+/// Difference of a clock in milliseconds, and its direction.
 #[derive(Debug, Clone, Copy)]
 struct Off {
     ms: u128,
@@ -48,13 +48,13 @@ fn off(there: SystemTime, here: SystemTime) -> Off {
     }
 }
 
-/// Half of the call's time has passed when the other side looked at its clock.
+/// Compares with the container's clock, assuming that the clock was read at half of the call's time.
 fn inside(engine: &str, container: &str) -> Option<Off> {
     let before = SystemTime::now();
     let said = ask(engine, &["exec", container, "date", "-u", "+%s"]);
     let call = before.elapsed().ok()?;
     let seconds = said.answer()?.parse().ok()?;
-    // The other side tells whole seconds: half of one is as likely to be missing as not.
+    // The other side reports whole seconds: on average half of one is missing.
     let there = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds) + HALF_SECOND;
     Some(off(there, before + call / 2))
 }

@@ -1,4 +1,4 @@
-//! Codex, and the helper without which newer models can use no tool.
+//! Codex, and the helper that newer models need to use any tool.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::registry::lease::PlatformStatus;
 const CODEX: &str = "codex";
 const HOST: &str = "code-mode-host";
 const INSTALL: &str = "`npm install -g @openai/codex`, or set [codex] program in platform/relay.toml";
-/// Older ones print other lines than the agent reads; it refuses them too.
+/// Oldest supported version. Older ones print other lines than the agent reads; it refuses them too.
 const OLDEST: version::Version = (0, 100, 0);
 
-/// The Codex that workers run.
+/// Checks the Codex that workers run.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let config = match &scene.config {
         Ok(config) => config,
@@ -52,7 +52,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 fn in_container(platform: Option<&PlatformStatus>) -> Finding {
     match platform {
         Some(PlatformStatus::Ready { codex_problem: Some(problem), .. }) => {
-            // The agent says what to do behind the first colon.
+            // The agent's advice follows the first colon.
             let (detail, fix) = problem.split_once(": ").unwrap_or((problem, "`relay up --build`"));
             Finding::fail(CODEX, detail, fix)
         }
@@ -79,7 +79,8 @@ fn judge(version: &str, tested: &str, place: &str) -> Finding {
     Finding::ok(CODEX, format!("{version}{place}"))
 }
 
-/// The npm package puts a script before the binary; the binary's folder then has the helper.
+/// Checks for the helper. The npm package starts the binary through a script; the helper is in the binary's folder
+/// then.
 fn host(codex: &Path) -> Finding {
     let script = codex.extension().is_some_and(|extension| extension == "js");
     let beside = codex.with_file_name("codex-code-mode-host");

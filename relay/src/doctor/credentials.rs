@@ -1,4 +1,4 @@
-//! What Codex pays with. Only kinds are told, never a value.
+//! Credentials of Codex. Only their kinds are reported, never a value.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own files")]
 
@@ -11,18 +11,18 @@ use super::scene::Scene;
 use crate::registry::lease::PlatformStatus;
 
 const CREDENTIALS: &str = "credentials";
-/// Most bytes that are read of a file.
+/// Maximum number of bytes read of a file.
 const MOST: u64 = 256 * 1024;
 
-/// What there is on this machine, the best first.
+/// Credentials on this machine, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     CodexKey,
     OpenaiKey,
     FileKey,
-    /// A provider of the user's own brings its own way.
+    /// A provider configured by the user has its own credentials.
     Provider,
-    /// Of this machine alone: a copy of it would log the host out.
+    /// Valid on this machine only: a copy of it would log the host out.
     Login,
 }
 
@@ -38,7 +38,7 @@ impl Kind {
     }
 }
 
-/// Whether workers have credentials.
+/// Checks that workers have credentials.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let home = scene.codex_home().unwrap_or_default();
     let auth: serde_json::Value = serde_json::from_str(&read(&home.join("auth.json"))).unwrap_or_default();
@@ -59,7 +59,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     vec![judge(&found, inside.as_deref(), scene.platform(), &scene.up())]
 }
 
-/// `inside`: what logs in inside of the container, where workers are in one.
+/// Judges the credentials. `inside` is the command that logs in inside the container, if workers run in one.
 fn judge(found: &[Kind], inside: Option<&str>, platform: Option<&PlatformStatus>, up: &str) -> Finding {
     let counts = |kind: &&Kind| inside.is_none() || **kind != Kind::Login;
     let here = found.iter().find(counts).map(|kind| kind.told());
@@ -100,7 +100,7 @@ fn missing(found: &[Kind], inside: Option<&str>, up: &str) -> Finding {
 
 fn read(path: &Path) -> String {
     let mut text = String::new();
-    // What can't be read holds nothing that Codex could use.
+    // An unreadable file contains nothing that Codex could use.
     let _ =
         path.is_file() && File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text)).is_ok();
     text

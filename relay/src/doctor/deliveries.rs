@@ -1,4 +1,4 @@
-//! Ends that could not be delivered.
+//! Failed deliveries of completion notices.
 
 use common::ids::JobId;
 
@@ -7,10 +7,10 @@ use super::scene::Scene;
 use crate::registry::outbox::{self, Entry, WayState};
 
 const DELIVERIES: &str = "deliveries";
-/// Most entries that are read: those of the newest jobs.
+/// Maximum number of entries read: those of the newest jobs.
 const MOST: usize = 1000;
 
-/// Looks through the outbox.
+/// Checks the outbox.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let names = scene.registry.outbox().names().unwrap_or_default();
     let jobs = names.iter().take(MOST).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());

@@ -10,11 +10,11 @@ use crate::registry::lease::PlatformStatus;
 const ENGINE: &str = "engine";
 const IMAGE: &str = "image";
 const MOUNT: &str = "mount";
-/// The versions that the image was built with.
+/// Template for the versions that the image was built with.
 const LABELS: &str =
     "{{index .Config.Labels \"relay.agent.version\"}}/{{index .Config.Labels \"relay.codex.version\"}}";
 
-/// Whether the engine answers, and has an image of these versions.
+/// Checks that the engine answers and has an image of these versions.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let engine = scene.engine;
     if !engine.is_container() {
@@ -31,7 +31,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         }
     };
     let image = config.platform.image.clone();
-    // Side by side: each may hang for as long as it may.
+    // Run concurrently: each may hang until its time limit.
     let inspected = std::thread::spawn({
         let image = image.clone();
         move || ask(engine.as_str(), &["image", "inspect", "--format", LABELS, "--", &image])
@@ -78,10 +78,10 @@ fn local() -> Vec<Finding> {
     ]
 }
 
-/// How the `docker` command finds its engine.
+/// Engine address used by the `docker` command.
 #[derive(Debug, Default)]
 struct Way {
-    /// `DOCKER_HOST`.
+    /// Value of `DOCKER_HOST`.
     host: Option<String>,
     /// Name and address of the context.
     context: Option<String>,
@@ -96,7 +96,7 @@ impl Way {
         }
     }
 
-    /// What starts the engine that is meant.
+    /// Advice to start this engine.
     fn start(&self, engine: EngineKind) -> String {
         if engine == EngineKind::Podman {
             return "start it: `podman machine start` on macOS, `podman info` says more".to_owned();
@@ -128,7 +128,7 @@ fn judge_engine(engine: EngineKind, version: &Said, way: &Way) -> Finding {
     Finding::fail(ENGINE, format!("{engine} does not answer{told}: {trouble}"), fix)
 }
 
-/// Whether workers can write their workspaces; an image without a shell can't be asked.
+/// Checks that workers can write to their workspaces. An image without a shell can't be checked.
 fn judge_mount(said: &Said, platform: &PlatformConfig) -> Finding {
     let folder = platform.workspaces.display();
     match said {

@@ -1,54 +1,54 @@
-//! What a check says.
+//! Result of a check.
 
 use serde::Serialize;
 
-/// How a thing is.
+/// State of a checked item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// As it should be.
+    /// Correct.
     Ok,
-    /// Not looked at: the detail says why.
+    /// Not checked: the detail gives the reason.
     Skipped,
-    /// It works, but not as well as it could, or not for everything.
+    /// Works, but not as well as it could, or not for everything.
     Warn,
-    /// It stands in the way.
+    /// Prevents relay from working.
     Fail,
 }
 
-/// One line of the list.
+/// One entry of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at; never renamed.
+    /// Name of the check; never renamed.
     pub check: &'static str,
-    /// How it is.
+    /// State of the checked item.
     pub state: State,
-    /// What was found, in one line. Never a secret.
+    /// Observation, in one line. Never a secret.
     pub detail: String,
-    /// What to do, in one line; always there for `warn` and `fail`.
+    /// Advice, in one line; always present for `warn` and `fail`.
     pub fix: Option<String>,
 }
 
-/// Longest line, in bytes: programs are quoted in them.
+/// Maximum length of a line, in bytes: lines quote programs.
 const MAX: usize = 400;
 
 impl Finding {
-    /// As it should be.
+    /// A correct item.
     pub(super) fn ok(check: &'static str, detail: impl AsRef<str>) -> Self {
         Self::new(check, State::Ok, detail.as_ref(), None)
     }
 
-    /// Not looked at.
+    /// An item that was not checked.
     pub(super) fn skipped(check: &'static str, why: impl AsRef<str>) -> Self {
         Self::new(check, State::Skipped, why.as_ref(), None)
     }
 
-    /// Not as good as it could be.
+    /// An item that could be better.
     pub(super) fn warn(check: &'static str, detail: impl AsRef<str>, fix: impl AsRef<str>) -> Self {
         Self::new(check, State::Warn, detail.as_ref(), Some(fix.as_ref()))
     }
 
-    /// In the way.
+    /// An item that prevents relay from working.
     pub(super) fn fail(check: &'static str, detail: impl AsRef<str>, fix: impl AsRef<str>) -> Self {
         Self::new(check, State::Fail, detail.as_ref(), Some(fix.as_ref()))
     }

@@ -1,4 +1,4 @@
-//! Whether files can be watched: without, whoever waits looks a few times a second instead of being woken.
+//! Checks that files can be watched. Without watches, waiting commands poll a few times a second.
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
@@ -6,12 +6,12 @@ use super::finding::Finding;
 use super::scene::Scene;
 
 const INOTIFY: &str = "inotify";
-/// Linux's own default, which is enough where nothing else takes many.
+/// Default limit of instances on Linux, which is enough unless another program uses many.
 const INSTANCES: u64 = 128;
-/// The same of old kernels.
+/// Default limit of watches on old kernels.
 const WATCHES: u64 = 8192;
 
-/// The system's limits, and whether there is still room below them.
+/// Checks the system's limits, and that they are not exhausted.
 pub(super) fn check(_: &Scene) -> Vec<Finding> {
     if !cfg!(target_os = "linux") {
         return vec![Finding::skipped(INOTIFY, "Linux only")];

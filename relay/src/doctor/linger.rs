@@ -1,4 +1,5 @@
-//! Whether relay and workers outlive the session that starts them: logind may end all that a user has left running at logout.
+//! Checks that relay and workers survive the end of the login session that starts them: logind may end all processes of
+//! a user at logout.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use super::scene::Scene;
 
 const LINGER: &str = "linger";
 
-/// Asks logind, where there is one.
+/// Queries logind, if there is one.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     if !Path::new("/run/systemd/seats").is_dir() || scene.sandbox.is_some() {
         return Vec::new();
@@ -22,7 +23,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     judge(kills.as_deref(), lingers).into_iter().collect()
 }
 
-/// Nothing is said where nothing is ended at a logout.
+/// Returns no finding if processes survive a logout.
 fn judge(kills: Option<&str>, lingers: bool) -> Option<Finding> {
     match kills {
         Some("b true") if lingers => Some(Finding::ok(LINGER, "relay and workers outlive a logout")),

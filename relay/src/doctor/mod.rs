@@ -1,15 +1,17 @@
-//! `relay doctor`: whether everything is there that the product needs, and what to do where it is not.
+//! `relay doctor`: checks everything that relay needs, and gives advice on what is missing.
 //!
 //! ```text
-//! scene (what is known at once) ─► checks, side by side ─► findings, in a fixed order
+//! scene (context, read at once) ─► checks, side by side ─► findings, in a fixed order
 //!                                   └ each: facts (files, programs with a limit) ─► judge (pure)
 //! ```
 //!
-//! * [`finding`]: what a check says. * [`scene`]: what all checks know. * [`ask`]: programs that may hang.
-//! * [`mod@run`]: all checks at once, within a limit.
+//! * [`finding`]: result of a check.
+//! * [`scene`]: context shared by all checks.
+//! * [`ask`]: running programs that may hang.
+//! * [`mod@run`]: all checks at once, within a time limit.
 //! * The checks: [`settings`], [`place`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its image),
-//!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`], [`deliveries`], [`trust`]
-//!   (approval, workspaces, limits, sandbox).
+//!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`], [`deliveries`],
+//!   [`trust`] (approval, workspaces, limits, sandbox).
 
 mod agent;
 mod ask;

@@ -1,4 +1,4 @@
-//! The registry's folder and the room on its disk.
+//! The registry's folder and the free space on its disk.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::registry::staged::Staged;
 
 const REGISTRY: &str = "registry";
 const DISK: &str = "disk";
-/// Below that, logs and workspaces soon have no room.
+/// Free space below which logs and workspaces may soon fail, in bytes.
 const LOW: u64 = 1 << 30;
-/// Below that, launches are about to be refused.
+/// Free space below which launches are about to be refused, in bytes.
 const FULL: u64 = 16 << 20;
 
-/// Whether this process can write it.
+/// Checks that this process can write to the registry.
 pub(super) fn registry(scene: &Scene) -> Vec<Finding> {
     let dir = scene.registry.dir();
     match scene.registry.folder().is_there() {
@@ -41,19 +41,19 @@ pub(super) fn registry(scene: &Scene) -> Vec<Finding> {
     [Some(writable), refused].into_iter().flatten().collect()
 }
 
-/// Writes a hidden file, removes it, and returns its time.
+/// Writes a hidden file, removes it, and returns its modification time.
 pub(super) fn probe(registry: &Registry) -> io::Result<SystemTime> {
     let mut staged = Staged::begin(&registry.folder().file("doctor"))?;
     staged.file().write_all(b"x")?;
     staged.file().metadata()?.modified()
 }
 
-/// The same in a folder outside of a registry.
+/// Writes and removes a file in a folder outside of a registry.
 fn probe_new(dir: &Path) -> io::Result<()> {
     tempfile::Builder::new().prefix(".doctor-").tempfile_in(dir)?.write_all(b"x")
 }
 
-/// What `relay launch` would say, cut where the remedy begins.
+/// Error message of `relay launch`, split into problem and fix.
 fn unwritable(registry: &Registry, error: &io::Error) -> Finding {
     let message = registry.not_writable(error).message;
     match message.split_once(": ") {
@@ -62,12 +62,12 @@ fn unwritable(registry: &Registry, error: &io::Error) -> Finding {
     }
 }
 
-/// The folder that is there, where the registry is or will be.
+/// Returns the nearest existing ancestor of the registry's folder, or the folder itself.
 fn nearest(dir: &Path) -> Option<&Path> {
     dir.ancestors().find(|dir| dir.is_dir())
 }
 
-/// Room for logs.
+/// Checks the free space for logs.
 pub(super) fn disk(scene: &Scene) -> Vec<Finding> {
     let Some(dir) = nearest(scene.registry.dir()) else {
         return vec![Finding::skipped(DISK, "there is no folder to look at")];

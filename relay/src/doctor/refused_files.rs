@@ -4,10 +4,10 @@ use crate::registry::dir::{ASIDE, Dir};
 use crate::registry::refused::{Reason, Refused};
 use crate::registry::{Registry, layout};
 
-/// Files that are named one by one; of more only the number is shown.
+/// Maximum number of files listed by name; the rest are only counted.
 const NAMED: usize = 3;
 
-/// Files that were set aside or are refused: a description and a path each.
+/// Returns the files that were set aside or are refused, each as a description and a path.
 pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in registry.folders() {
@@ -22,7 +22,7 @@ pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
 fn look(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String)> {
     let is_top = folder == registry.folder();
     if is_top && (Registry::is_folder(name) || layout::is_others(name)) {
-        // Each is looked into by itself.
+        // Each folder of the registry is searched separately.
         return None;
     }
     let reason = folder.file(name).problem().ok().flatten();
@@ -44,7 +44,7 @@ fn describe(folder: &Dir, name: Option<&str>, reason: Reason) -> (String, String
     (format!("{shown} {reason}"), path.display().to_string())
 }
 
-/// One line of detail and one of advice; `None` where there is nothing of the kind.
+/// Returns one line of detail and one of advice; `None` if there are no such files.
 pub(super) fn words(found: &[(String, String)]) -> Option<(String, String)> {
     if found.is_empty() {
         return None;

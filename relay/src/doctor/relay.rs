@@ -1,4 +1,4 @@
-//! The daemon, and the jobs that wait for it.
+//! The daemon, and the queued jobs.
 
 use common::record::State as JobState;
 use jiff::Timestamp;
@@ -11,10 +11,10 @@ use crate::render::times;
 
 const RELAY: &str = "relay";
 const QUEUE: &str = "queue";
-/// Six heartbeats: a machine that was busy or asleep gets the benefit of the doubt.
+/// Age of a heartbeat that is reported, in milliseconds: six heartbeats, to tolerate a machine that was busy or asleep.
 const SILENT_MS: u64 = 30_000;
 
-/// Whether the daemon lives, and whether anybody waits in vain.
+/// Checks that the daemon runs, and that no queued job waits in vain.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let daemon = daemon(scene.lease.as_ref(), scene.lives, scene.now, &scene.up());
     let queue = match read::records(&scene.registry) {
@@ -22,7 +22,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
             let waiting = records.iter().filter(|stored| stored.record.state == JobState::Queued).count();
             queue(waiting, scene.platform(), &scene.up())
         }
-        // The check of the registry says what to do.
+        // The check of the registry gives the advice.
         Err(e) => Finding::skipped(QUEUE, format!("the registry can't be read: {e}")),
     };
     vec![daemon, queue]

@@ -1,4 +1,4 @@
-//! Codex's rules: a mistake in one of their files keeps Codex from starting.
+//! Codex's rules: an error in one of their files keeps Codex from starting.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own files")]
 
@@ -13,10 +13,10 @@ use crate::init;
 const RULES: &str = "rules";
 /// The folder of rules, below Codex's home or the project's `.codex`.
 const FOLDER: &str = "rules";
-/// Most files that are looked at.
+/// Maximum number of files checked.
 const MOST: usize = 32;
 
-/// Lets Codex judge all files that it would read here, and whether they let `relay up` out of the sandbox.
+/// Lets Codex evaluate all files that it would read here, and checks that they allow `relay up` outside of the sandbox.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let project = files(&scene.root.join(".codex").join(FOLDER));
     let own = scene.codex_home().map(|home| files(&home.join(FOLDER))).unwrap_or_default();
@@ -81,7 +81,7 @@ fn judge(said: &Said, files: usize, trusted: bool) -> Finding {
     }
 }
 
-/// The place and the reason, out of many lines.
+/// Extracts the position and the reason from many lines.
 fn mistake(stderr: &str) -> String {
     let told = |line: &&str| ["policy at", "rror:", "-->"].iter().any(|mark| line.contains(mark));
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(told).take(3).collect();
@@ -101,7 +101,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Whether Codex's own configuration trusts a project.
+/// Returns true if Codex's own configuration trusts a project.
 fn is_trusted(home: &Path, root: &Path) -> bool {
     let text = std::fs::read_to_string(home.join("config.toml")).unwrap_or_default();
     let config: toml::Table = toml::from_str(&text).unwrap_or_default();
@@ -117,7 +117,7 @@ mod tests {
     use super::super::finding::State;
     use super::*;
 
-    /// Of the real Codex, shortened.
+    /// Output of the real Codex, shortened.
     const BROKEN: &str = "Error: failed to parse policy at r/b.rules\n\nCaused by:\n    starlark error: error: Parse \
                           error: unexpected new line\n    --> r/b.rules:1:1\n     |\n\nStack backtrace:\n   0: <unknown>";
 

@@ -1,4 +1,4 @@
-//! All checks at once.
+//! Runs all checks at once.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -12,12 +12,12 @@ use super::{
     shell, trust,
 };
 
-/// How long all of it may take: a program has 5 s, and nothing that is asked asks two in a row that hang.
+/// Time limit of all checks: a program has 5 s, and no check runs two in a row that hang.
 const LIMIT: Duration = Duration::from_millis(5800);
 
 type Check = fn(&Scene) -> Vec<Finding>;
 
-/// In the order in which they are shown: what others rest on comes first. The names are said of a check that hangs.
+/// Checks in display order: those that others depend on come first. The name is shown for a check that hangs.
 const CHECKS: [(&str, Check); 15] = [
     ("settings", settings::check),
     ("trust", trust::check),
@@ -36,14 +36,14 @@ const CHECKS: [(&str, Check); 15] = [
     ("deliveries", deliveries::check),
 ];
 
-/// Runs all checks side by side and returns what they found, in a fixed order, after 6 s at the latest.
+/// Runs all checks concurrently and returns their findings in a fixed order, after 6 s at the latest.
 pub fn run(scene: Scene) -> Vec<Finding> {
     let deadline = Instant::now() + LIMIT;
     let scene = Arc::new(scene);
     let (sender, answers) = channel();
     for (place, (_, check)) in CHECKS.into_iter().enumerate() {
         let (scene, sender) = (Arc::clone(&scene), sender.clone());
-        // Whoever hangs, in a file system that is away for example, ends with the process.
+        // A check that hangs, for example in an unreachable file system, ends with the process.
         thread::spawn(move || sender.send((place, check(&scene))));
     }
     drop(sender);

@@ -1,4 +1,4 @@
-//! What all checks know, gathered at once.
+//! Context shared by all checks, gathered once.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,43 +15,43 @@ use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::sandbox::{self, Sandbox};
 use crate::start;
 
-/// What all checks know.
+/// Context shared by all checks.
 #[derive(Debug)]
 pub struct Scene {
-    /// The project.
+    /// Root of the project.
     pub root: PathBuf,
-    /// Its registry.
+    /// Registry of the project.
     pub registry: Registry,
-    /// `relay.toml`.
+    /// Settings of `relay.toml`.
     pub config: Result<Config, Unusable>,
-    /// How the settings stand to what a person has agreed to.
+    /// Settings compared to the approved ones.
     pub standing: Option<Standing>,
-    /// Who asks.
+    /// Person or session that runs the checks.
     pub asker: Asker,
-    /// The engine: of the last relay, or the one that the next relay will have.
+    /// Engine of the last relay, or the one that the next relay will use.
     pub engine: EngineKind,
-    /// The lease of the last relay.
+    /// Lease of the last relay.
     pub lease: Option<Lease>,
-    /// Whether it lives.
+    /// True if that relay runs.
     pub lives: bool,
-    /// The sandbox around this process.
+    /// Sandbox around this process.
     pub sandbox: Option<Sandbox>,
-    /// Now.
+    /// Current time.
     pub now: Timestamp,
     env: HashMap<String, String>,
 }
 
-/// Why the settings are not looked at.
+/// Reason why the settings are not used.
 #[derive(Debug)]
 pub enum Unusable {
-    /// The file can't be read or makes no sense.
+    /// The file can't be read or is invalid.
     Unreadable(Failure),
-    /// A session asks, and they are not approved.
+    /// A session runs the checks, and the settings are not approved.
     NotApproved,
 }
 
 impl Unusable {
-    /// For a check that needs the settings.
+    /// Explanation for a check that needs the settings.
     pub(super) fn why(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "relay.toml can't be read",
@@ -61,7 +61,7 @@ impl Unusable {
 }
 
 impl Scene {
-    /// Looks at files and the environment only.
+    /// Gathers the context from files and the environment only.
     pub fn new(root: &Path, registry: &Registry, asker: Asker) -> Self {
         let read = Config::load(root);
         let lease = lease::read(registry);
@@ -73,7 +73,7 @@ impl Scene {
         let standing = settings.as_ref().map(|settings| consent::standing(root, settings));
         let config = match read {
             Err(failure) => Err(Unusable::Unreadable(failure)),
-            // A session would see files through them that its sandbox hides.
+            // With unapproved settings, a session could see files that its sandbox hides.
             Ok(_) if asker == Asker::Session && standing != Some(Standing::Agreed) => {
                 Err(Unusable::NotApproved)
             }
@@ -96,26 +96,26 @@ impl Scene {
         }
     }
 
-    /// An environment variable that says something.
+    /// Returns an environment variable that is not empty.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The platform of the relay that lives.
+    /// Platform of the running relay.
     pub(super) fn platform(&self) -> Option<&PlatformStatus> {
         self.lease.as_ref().filter(|_| self.lives).map(|lease| &lease.platform)
     }
 
-    /// True if a program that the settings name may be run: they are approved, or it is the default one and no file that
-    /// the project could have brought along.
+    /// Returns true if a program named in the settings may be run: they are approved, or it is the default one and not
+    /// a file that the project could contain.
     pub(super) fn may_run(&self, program: &str, found: &Path) -> bool {
         let is_own = program == config::CODEX && !places::resolved(found).starts_with(&self.root);
         self.standing == Some(Standing::Agreed) || is_own
     }
 
-    /// The command that approves the settings.
+    /// Returns the command that approves the settings.
     pub(super) fn approve(&self) -> String {
-        // A relay that lives goes on with the settings that it was started with.
+        // A running relay keeps the settings that it was started with.
         let command = if self.lives { self.outside("restart") } else { self.up() };
         match self.asker {
             Asker::Session => format!("ask the user to run {command} in a terminal"),
@@ -123,7 +123,7 @@ impl Scene {
         }
     }
 
-    /// The command that starts the relay from here.
+    /// Returns the command that starts the relay from here.
     pub(super) fn up(&self) -> String {
         self.outside("up")
     }
@@ -137,13 +137,13 @@ impl Scene {
         }
     }
 
-    /// What Codex calls its home on this machine.
+    /// Returns Codex's home on this machine.
     pub(super) fn codex_home(&self) -> Option<PathBuf> {
         let own = self.variable("CODEX_HOME").map(PathBuf::from);
         own.or_else(|| self.variable("HOME").map(|home| Path::new(home).join(".codex")))
     }
 
-    /// A program as a shell would find it.
+    /// Finds a program the way a shell does.
     pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
         if program.contains('/') {
             return Some(PathBuf::from(program)).filter(|path| path.is_file());

@@ -4,7 +4,7 @@ use super::finding::Finding;
 use super::scene::{Scene, Unusable};
 use crate::config;
 
-/// Whether it can be read and makes sense.
+/// Checks that the file can be read and is valid.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let file = scene.root.join(config::FILE);
     let there = file.exists();

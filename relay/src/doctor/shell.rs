@@ -1,4 +1,4 @@
-//! Whether a login shell finds `relay`: Codex runs a model's commands in one, whose PATH is its own.
+//! Checks that a login shell finds `relay`: Codex runs a model's commands in one, with a PATH of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::scene::Scene;
 
 const SHELL: &str = "login-shell";
 
-/// Asks the person's shell.
+/// Runs the person's shell.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let shell = scene.variable("SHELL").unwrap_or("/bin/sh");
     let said = ask(shell, &["-lc", "command -v relay"]);

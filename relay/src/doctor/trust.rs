@@ -1,4 +1,4 @@
-//! Checks of what protects the parties from each other: consent, places, limits, sandbox, secrets.
+//! Checks of the protections between the parties: consent, places, limits, sandbox, secrets.
 
 use common::job::{NO_SANDBOX, Sandbox};
 
@@ -57,7 +57,7 @@ fn approval(standing: &Standing, fix: &str) -> Finding {
     }
 }
 
-/// Codex's sandbox within a container, as far as the agent there has tried it.
+/// Checks Codex's sandbox within a container, as far as the agent there has tried it.
 fn twofold(platform: Option<&PlatformStatus>) -> Finding {
     match platform {
         Some(PlatformStatus::Ready { codex_problem, .. }) => match codex_problem {

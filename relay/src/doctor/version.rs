@@ -1,9 +1,9 @@
 //! Versions of programs.
 
-/// Three numbers, compared as such.
+/// Version as three numbers, compared as such.
 pub(super) type Version = (u32, u32, u32);
 
-/// Reads `0.169.0`, `v0.169.0` or `0.169.0-alpha.1`.
+/// Parses `0.169.0`, `v0.169.0` or `0.169.0-alpha.1`.
 pub(super) fn parse(text: &str) -> Option<Version> {
     let core = text.trim_start_matches('v').split(['-', '+']).next()?;
     let mut parts = core.split('.').map(str::parse);
@@ -11,7 +11,7 @@ pub(super) fn parse(text: &str) -> Option<Version> {
     parts.next().is_none().then_some(version)
 }
 
-/// The first word that is a version: programs print theirs behind their name.
+/// Returns the first word that is a version: programs print theirs after their name.
 pub(super) fn word(said: &str) -> Option<&str> {
     said.split_whitespace().find(|word| parse(word).is_some())
 }

@@ -1,7 +1,8 @@
-//! What the agent is told: where the relay is, its token, the environment of its workers.
+//! Configuration of the agent: the relay's address, the token, the environment of its workers.
 //!
-//! The configuration travels through stdin, never in an argument or an environment that `docker inspect` or `ps` shows. With engine
-//! `local` the agent keeps it in memory alone; in a container it lies in a file that only root can read.
+//! The configuration is passed through stdin, never in an argument or an environment that `docker inspect` or `ps`
+//! shows. With engine `local` the agent keeps it in memory only; in a container it is stored in a file that only root
+//! can read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,34 +13,34 @@ use common::job::Sandbox;
 
 use super::EngineKind;
 
-/// The agent's configuration. Its readers are `worker-agent configure` and `run --config-stdin`.
+/// The agent's configuration, read by `worker-agent configure` and `run --config-stdin`.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct AgentConfig {
-    /// Where the relay listens, as the agent sees it.
+    /// Address of the relay, as the agent sees it.
     pub url: String,
-    /// The relay's certificate (PEM). The agent speaks to no relay with another one.
+    /// Certificate of the relay (PEM). The agent connects to no relay with another one.
     pub certificate: String,
-    /// Proves that the agent is this relay's: 256 random bits in hex.
+    /// Secret that proves that the agent belongs to this relay: 256 random bits in hex.
     pub token: String,
-    /// How many jobs it runs at once.
+    /// Number of jobs it runs at once.
     pub max_jobs: u32,
-    /// The user of its workers; none for the agent's own.
+    /// User of its workers; none for the agent's own.
     pub user: Option<&'static str>,
-    /// The Codex that the platform is judged by.
+    /// Codex command used to check the platform.
     pub codex: String,
     /// Environment of its workers.
     pub env: BTreeMap<String, String>,
-    /// Paths that no job in a sandbox may see.
+    /// Paths hidden from every sandboxed job.
     pub hidden: Vec<String>,
-    /// Folders that workspaces have to lie in.
+    /// Folders that workspaces must be in.
     pub roots: Vec<String>,
-    /// Codex's arguments of `relay.toml`.
+    /// Codex arguments from `relay.toml`.
     pub trusted_args: Vec<String>,
-    /// The sandbox of `relay.toml`.
+    /// Sandbox setting from `relay.toml`.
     pub sandbox: Sandbox,
 }
 
-// By hand, so that neither token nor values can get into a log.
+// Written by hand, so that neither token nor values can get into a log.
 impl fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentConfig")
@@ -50,10 +51,10 @@ impl fmt::Debug for AgentConfig {
     }
 }
 
-/// Variables that hold the model's key.
+/// Variables that hold the model key.
 pub const MODEL_KEYS: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
-/// Handed to workers of engine `local`, besides `LC_*`: what Codex and the usual tools need to find their way.
+/// Variables passed to workers of engine `local`, besides `LC_*`: those that Codex and common tools need.
 const LOCAL: [&str; 22] = [
     "HOME",
     "PATH",
@@ -79,9 +80,9 @@ const LOCAL: [&str; 22] = [
     "RUSTUP_HOME",
 ];
 
-/// The workers' environment, out of the relay's own.
+/// Builds the workers' environment from the relay's own.
 ///
-/// A container has its own folders and certificates: only the model's key goes there.
+/// A container has its own folders and certificates: only the model key is passed to it.
 pub fn worker_env(
     engine: EngineKind,
     own: impl IntoIterator<Item = (String, String)>,
@@ -96,7 +97,7 @@ pub fn worker_env(
             openai = Some(value);
         }
     }
-    // Codex ignores OPENAI_API_KEY in its environment: handed on under the name it reads.
+    // Codex ignores OPENAI_API_KEY in its environment: the key is passed under the name that it reads.
     if let Some(key) = openai {
         env.entry("CODEX_API_KEY".to_owned()).or_insert(key);
     }

@@ -1,8 +1,8 @@
-//! Codex's home in the platform container: a volume that workers write, and that a new start must not believe.
+//! Codex's home in the platform container: a volume that workers write to, and that a new start must not trust.
 //!
-//! Everything but threads, history and the login goes when the platform starts: instructions, rules, skills, hooks and
-//! settings that a worker left there would be read by the next one. Nothing there is opened by root or by this process:
-//! the worker's own user does it, under a time limit, and a new file gets its place by a rename.
+//! Everything except threads, history and the login is removed when the platform starts: otherwise instructions, rules,
+//! skills, hooks and settings left by one worker would be read by the next. Neither root nor this process opens
+//! anything there: the worker's own user does it, under a time limit, and a new file is put in place by a rename.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own folder, which no session may write")]
 
@@ -12,8 +12,8 @@ use std::path::PathBuf;
 /// Codex's home inside the container.
 pub const CODEX_HOME: &str = "/home/worker/.codex";
 
-/// Removes what a worker may have left. `rm` opens neither FIFOs nor links; a folder without rights gets them back first.
-/// Runs with the home as its only argument.
+/// Script that removes what a worker may have left. `rm` opens neither FIFOs nor links; a folder without permissions
+/// gets them back first. Takes the home as its only argument.
 pub const RESET: &str = r#"
 set -u
 cd "$1" || exit 1
@@ -28,7 +28,8 @@ done
 if [ -e auth.json ] && { [ -L auth.json ] || [ ! -f auth.json ]; }; then rm -rf -- ./auth.json; fi
 "#;
 
-/// Writes stdin into a file of that name; what is in its place is not opened. Its arguments: the home, the name.
+/// Script that writes stdin into a file of the given name. An existing entry of that name is not opened. Takes the home
+/// and the name as arguments.
 pub const PUT: &str = r#"
 set -eu
 umask 077
@@ -39,8 +40,8 @@ if [ -d "./$2" ] && [ ! -L "./$2" ]; then rm -rf -- "./$2"; fi
 mv -fT -- "$new" "./$2"
 "#;
 
-/// Settings of the host's Codex that a worker gets: which model answers, and how. Programs (notifiers, hooks, servers of
-/// tools) and what concerns the host's folders stay out.
+/// Settings of the host's Codex that a worker receives: the choice of model and its parameters. Programs (notifiers,
+/// hooks, tool servers) and settings about the host's folders are left out.
 const KEYS: [&str; 25] = [
     "model",
     "model_provider",
@@ -69,8 +70,9 @@ const KEYS: [&str; 25] = [
     "analytics",
 ];
 
-/// Files of the host's Codex home for the container: names and contents. A login is copied only when it is an API key: a
-/// copied `ChatGPT` login would rotate the refresh token and log the host out. Without settings the image's defaults hold.
+/// Files of the host's Codex home for the container: names and contents. A login is copied only if it is an API key: a
+/// copied `ChatGPT` login would rotate the refresh token and log the host out. Without settings the image's defaults
+/// apply.
 pub fn of_host() -> Vec<(&'static str, Vec<u8>)> {
     let Some(home) = host() else { return Vec::new() };
     let mut files = Vec::new();
@@ -83,7 +85,7 @@ pub fn of_host() -> Vec<(&'static str, Vec<u8>)> {
     files
 }
 
-/// The settings that a worker gets; none of a file that can't be understood.
+/// Settings that a worker receives; none if the file can't be parsed.
 fn settings(text: &str) -> String {
     let mut table: toml::Table = text.parse().unwrap_or_else(|_| {
         tracing::warn!("the config.toml of the host's Codex can't be understood: workers get none of it");

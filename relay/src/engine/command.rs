@@ -1,4 +1,4 @@
-//! Running the programs that an engine is made of. None runs without a time limit.
+//! Runs the programs of an engine, always with a time limit.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -12,13 +12,13 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::EngineKind;
 
-/// The agent's program.
+/// Name of the agent's program.
 const AGENT: &str = "worker-agent";
 
-/// The agent's program: the one beside this program, else on `PATH`.
+/// Returns the agent's program: the one beside this program, else the one on `PATH`.
 ///
 /// # Errors
-/// One line that says where it was looked for.
+/// One line that names the places searched.
 pub fn agent_program() -> Result<PathBuf, String> {
     let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(AGENT));
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -29,37 +29,38 @@ pub fn agent_program() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{AGENT} was found neither beside relay nor on PATH: install it there"))
 }
 
-/// How long a question may take: an engine on another machine needs a second, one on a loaded machine some more.
+/// Time limit of a query: an engine on another machine needs a second, one on a loaded machine some more.
 pub const ANSWER: Duration = Duration::from_secs(15);
-/// How long it may take to start, stop or remove a container, or to run a short command in it.
+/// Time limit to start, stop or remove a container, or to run a short command in it.
 pub const ACTION: Duration = Duration::from_secs(30);
-/// How long the build of an image may take: it downloads packages.
+/// Time limit to build an image: the build downloads packages.
 pub const BUILD: Duration = Duration::from_secs(3600);
-/// Most bytes that are kept of each stream; what comes after is passed over.
+/// Maximum number of bytes kept of each stream; the rest is discarded.
 const MOST: u64 = 1024 * 1024;
-/// How long output may take to arrive after the end: what a command left behind may hold the pipe.
+/// Wait for remaining output after the command has ended: a process that it left behind may hold the pipe open.
 const DRAIN: Duration = Duration::from_millis(500);
 
 /// Runs a command with `input` on its stdin, for at most `limit`.
 ///
 /// # Errors
-/// The command's last words when it fails, or that it took too long.
+/// The last line of the command's output when it fails, or that it took too long.
 pub fn feed(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<()> {
     run(command, Some(input), limit).map(|_| ())
 }
 
-/// Runs a command for at most `limit`; returns its stdout without the line break at its end.
+/// Runs a command for at most `limit`; returns its stdout without surrounding whitespace.
 ///
 /// # Errors
-/// The command's last words when it fails, or that it took too long.
+/// The last line of the command's output when it fails, or that it took too long.
 pub fn output(command: &mut Command, limit: Duration) -> io::Result<String> {
     run(command, None, limit).map(|stdout| String::from_utf8_lossy(&stdout).trim().to_owned())
 }
 
-/// Runs a command whose output a person sees, for at most `limit`. It stays in the terminal's group, so that Ctrl-C ends it.
+/// Runs a command for at most `limit` with its output shown to a person. It stays in the terminal's process group, so
+/// that Ctrl-C ends it.
 ///
 /// # Errors
-/// When it can't be run, or took too long.
+/// Returns an error if it can't be run, or took too long.
 pub fn attended(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
     let program = name_of(command);
     let child = command.spawn()?;
@@ -81,7 +82,7 @@ fn run(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Resu
     let group = pid_of(&child);
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         let input = input.to_vec();
-        // A child that ends early says why on stderr, which is worth more than the broken pipe.
+        // A child that ends early reports the reason on stderr, which is more useful than the broken pipe.
         thread::spawn(move || stdin.write_all(&input));
     }
     let stdout = read(child.stdout.take());
@@ -96,7 +97,7 @@ fn run(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Resu
     if status?.success() {
         return Ok(stdout.unwrap_or_default());
     }
-    // Docker says on stdout what kept it from starting a program in a container.
+    // Docker reports on stdout why it could not start a program in a container.
     let said = stderr.ok().filter(|stderr| !stderr.trim_ascii().is_empty()).or(stdout.ok());
     Err(io::Error::other(last_line(&said.unwrap_or_default())))
 }
@@ -112,7 +113,7 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     thread::spawn(move || {
         let Some(mut pipe) = pipe else { return };
         let mut kept = Vec::new();
-        // What came before an error is worth showing.
+        // Output before a read error is still worth showing.
         let _ = (&mut pipe).take(MOST).read_to_end(&mut kept);
         let _ = sender.send(kept);
         let _ = io::copy(&mut pipe, &mut io::sink());
@@ -134,14 +135,14 @@ fn too_long(program: &str, limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
-/// The last line that a command printed, cleaned.
+/// Returns the last line that a command printed, sanitized.
 pub fn last_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     common::text::one_line(line, 400)
 }
 
-/// The message for an engine whose command can't be run.
+/// Builds the message for an engine whose command can't be run.
 pub fn not_installed(engine: EngineKind, error: &io::Error) -> String {
     format!("the command {engine} can't be run ({error}): install it, or use `relay up --engine local`")
 }
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(refused.to_string(), "sh did not answer within 1 s");
         let pid: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
         let deadline = Instant::now() + long;
-        // A zombie that init has not reaped yet is as good as gone.
+        // A zombie that init has not reaped yet counts as gone.
         let lives = || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             !stat.is_empty() && !stat.contains(") Z ")

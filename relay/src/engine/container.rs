@@ -1,4 +1,4 @@
-//! Engines `docker` and `podman`, through their commands.
+//! Engines `docker` and `podman`, used through their commands.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,29 +16,29 @@ use super::command::{ACTION, ANSWER, feed, not_installed, output};
 use crate::config::{PlatformConfig, Resources, cpus_text};
 use crate::places;
 
-/// The agent's state inside the container, on a volume.
+/// Path of the agent's state inside the container, on a volume.
 const STATE: &str = "/var/lib/worker-agent";
-/// The host's name inside the container.
+/// Name of the host inside the container.
 pub const HOST_NAME: &str = "host.docker.internal";
-/// Marks the container as this registry's.
+/// Label that ties the container to a registry.
 const LABEL: &str = "relay.registry";
-/// Marks what the container was made with, so that another setting makes a new one.
+/// Label with the arguments that the container was created with, so that changed settings create a new one.
 const LABEL_ARGUMENTS: &str = "relay.arguments";
-/// Capabilities that the agent and the entry point need: to run workers as their user, to end them, and to use what
-/// belongs to them.
+/// Capabilities that the agent and the entry point need: to run workers as their user, to end them, and to access their
+/// files.
 const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
 
-/// One platform container.
+/// The platform container.
 pub struct Container<'a> {
     /// `docker` or `podman`.
     pub engine: EngineKind,
-    /// What is configured.
+    /// Configuration of the platform.
     pub platform: &'a PlatformConfig,
-    /// The registry that it works for.
+    /// Path of the registry that it belongs to.
     pub registry: &'a Path,
 }
 
-/// What `inspect` tells of a container.
+/// A container as reported by `inspect`.
 struct Found {
     running: bool,
     image: String,
@@ -49,7 +49,7 @@ impl Container<'_> {
     /// Checks that the engine answers and has the image.
     ///
     /// # Errors
-    /// One line that says what is wrong and what to do.
+    /// One actionable line.
     pub fn check(&self) -> Result<(), String> {
         self.query(&["version", "--format", "{{.Server.Version}}"])
             .or_else(|reason| {
@@ -69,21 +69,21 @@ impl Container<'_> {
         })
     }
 
-    /// The address under which the container reaches this host, where it is this machine's own (Linux). Asked of the
-    /// container: the network itself does not always tell.
+    /// Address under which the container reaches this host, if that address belongs to this machine (Linux). Read from
+    /// the container: the network itself does not always report it.
     pub fn gateway(&self) -> Option<IpAddr> {
         let format = "{{range .NetworkSettings.Networks}}{{.Gateway}} {{end}}";
         let answer = self.query(&["container", "inspect", "--format", format, &self.platform.name]).ok()?;
         answer.split_whitespace().find_map(|word| word.parse().ok())
     }
 
-    /// Makes sure that the container runs, and configures its agent.
+    /// Ensures that the container runs, and configures its agent.
     ///
     /// # Errors
-    /// One line that says what is wrong and what to do.
+    /// One actionable line.
     pub fn ensure(&self, config: &AgentConfig) -> Result<(), String> {
         self.check()?;
-        // The engine would make a missing folder as root's, and follow a link that was put in its place.
+        // The engine would create a missing folder as root, and follow a link in its place.
         self.check_workspaces(places::create)?;
         let args = self.arguments();
         match find(self.engine, &self.platform.name)? {
@@ -91,7 +91,7 @@ impl Container<'_> {
             Some(found) => self.reuse(&found, &args)?,
         }
         self.check_workspaces(places::check_unlinked).inspect_err(|_| {
-            // It may see folders that no person has agreed to; without it no job starts.
+            // The container may see folders that no person has approved; without it no job starts.
             let _ = self.query(&["rm", "-f", &self.platform.name]);
         })?;
         self.set_up(config).map_err(|e| {
@@ -138,7 +138,7 @@ impl Container<'_> {
         if found.running { Ok(()) } else { self.query(&["start", name]).map(|_| ()) }
     }
 
-    /// The arguments of `run` that decide what the container can do.
+    /// Arguments of `run` that determine what the container can do.
     fn arguments(&self) -> Vec<String> {
         let Resources { memory, millicpus, pids } = &self.platform.resources;
         let mut args: Vec<String> =
@@ -163,13 +163,13 @@ impl Container<'_> {
         args
     }
 
-    /// The name of a volume: each registry has its own, whatever its container is called.
+    /// Name of a volume: each registry has its own, whatever the name of its container.
     fn volume(&self, what: &str) -> String {
         let digest = hex::encode(Sha256::digest(self.registry.as_os_str().as_encoded_bytes()));
         format!("{}-{}-{what}", self.platform.name, &digest[..8])
     }
 
-    /// Lets a container of an engine under `SELinux` use a folder of the host.
+    /// Mount option that lets the container of an engine under `SELinux` use a folder of the host.
     fn relabel(&self) -> &'static str {
         let format = match self.engine {
             EngineKind::Podman => "{{.Host.Security.SELinuxEnabled}}",
@@ -192,18 +192,18 @@ impl Container<'_> {
             .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
     }
 
-    /// Empties Codex's home of what workers left, and fills in the host's settings for Codex.
+    /// Removes from Codex's home what workers left there, and copies the host's Codex settings into it.
     fn renew_codex_home(&self) -> Result<(), String> {
         let name = &self.platform.name;
         let script = |script: &str, more: &[&str]| {
-            // The engine's own limit would end its command here and leave the one in the container.
+            // The engine's own time limit would end its command here, but not the process in the container.
             let mut exec = self.command(&["exec", "-i", "-u", "worker", name, "timeout", "-s", "KILL", "20"]);
             exec.args(["sh", "-c", script, "sh", CODEX_HOME]).args(more);
             exec
         };
         let failed = |e: io::Error| format!("Codex's home in '{name}' could not be renewed: {e}");
         match feed(&mut script(codex_home::RESET, &[]), &[], ACTION) {
-            // Where there is no shell there is no Codex either, and a worker can't have taken it away.
+            // Without a shell there is no Codex either, and a worker can't have removed the shell.
             Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
             renewed => renewed.map_err(failed)?,
         }
@@ -213,7 +213,7 @@ impl Container<'_> {
         Ok(())
     }
 
-    /// Tries whether workers can write where they are to work: their user inside may be another one outside.
+    /// Checks that workers can write to the workspaces folder: their user inside may map to another one outside.
     fn try_write(&self) -> Result<(), String> {
         let user = user(self.platform.worker);
         match self.query(&try_write(&self.platform.name, &user)) {
@@ -231,20 +231,20 @@ impl Container<'_> {
     }
 }
 
-/// Makes and removes a file as workers would.
+/// Script that creates and removes a file, as a worker would.
 const TRY: &str = "f=/workspaces/.relay-try-$$; (: >\"$f\") && rm -f \"$f\"";
 
-/// The user of a container's workers, as its engine takes it.
+/// User of a container's workers, in the form that its engine takes.
 pub fn user((uid, gid): (u32, u32)) -> String {
     format!("{uid}:{gid}")
 }
 
-/// Arguments that try a write of this user in the workspaces folder of this container.
+/// Arguments that try a write as this user to the workspaces folder of this container.
 pub fn try_write<'a>(name: &'a str, user: &'a str) -> [&'a str; 7] {
     ["exec", "-u", user, name, "sh", "-c", TRY]
 }
 
-/// What to do where such a try fails with these last words.
+/// Builds the message for a failed write with this last line of output.
 pub fn unwritable(platform: &PlatformConfig, said: &str) -> String {
     let (folder, (uid, _)) = (platform.workspaces.display(), platform.worker);
     let reason = said.rsplit(": ").next().unwrap_or(said);
@@ -259,13 +259,13 @@ pub fn unwritable(platform: &PlatformConfig, said: &str) -> String {
     format!("workers can't write in {folder} ({reason}): {way}")
 }
 
-/// Names the engine that Docker's command talks to.
+/// Variable with the name of the context that Docker's command uses.
 pub const CONTEXT: &str = "DOCKER_CONTEXT";
-/// How long Docker's command may take to say which one it has chosen: it reads a file of its own.
+/// Time limit for Docker's command to print its current context: it reads a file of its own.
 const CONTEXT_ANSWER: Duration = Duration::from_secs(2);
 
-/// The context that Docker's command has chosen, where it is the one to choose; `None` where the environment does, and for
-/// other engines.
+/// Returns the context selected in Docker's own configuration; `None` if the environment selects one, and for other
+/// engines.
 pub fn context(engine: EngineKind) -> Option<String> {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if engine != EngineKind::Docker || is_set("DOCKER_HOST") || is_set(CONTEXT) {
@@ -274,10 +274,11 @@ pub fn context(engine: EngineKind) -> Option<String> {
     output(&mut command(engine, &["context", "show"]), CONTEXT_ANSWER).ok().filter(|name| !name.is_empty())
 }
 
-/// Ends a registry's container and its workers; its volumes stay. Another registry's is left alone.
+/// Stops and removes a registry's container with its workers; the volumes stay. A container of another registry is left
+/// alone.
 ///
 /// # Errors
-/// The engine's last words.
+/// The last line of the engine's output.
 pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), String> {
     let is_ours = |found: &Found| found.labels.get(LABEL).is_some_and(|owner| Path::new(owner) == registry);
     if !find(engine, name)?.as_ref().is_some_and(is_ours) {
@@ -287,10 +288,10 @@ pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), Strin
     query(engine, &["rm", "-f", name]).map(|_| ())
 }
 
-/// The names of a registry's containers on an engine.
+/// Returns the names of a registry's containers on an engine.
 ///
 /// # Errors
-/// The engine's last words.
+/// The last line of the engine's output.
 pub fn names(engine: EngineKind, registry: &Path) -> Result<Vec<String>, String> {
     let label = format!("label={LABEL}={}", registry.display());
     let answer = query(engine, &["container", "ls", "--all", "--filter", &label, "--format", "{{.Names}}"])?;

@@ -1,33 +1,33 @@
-//! What an engine tells of a container while it happens: one line of `docker events` or `podman events`. Pure.
+//! Container events as reported by an engine: one line of `docker events` or `podman events`. Pure.
 
 use serde_json::Value;
 
-/// Longest line that is read, in bytes: the labels of an image are in each, and they are short.
+/// Maximum length of a line that is read, in bytes: each contains the labels of an image, which are short.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// What happened to a container.
+/// An event of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerEvent {
-    /// It runs.
+    /// The container started.
     Started,
-    /// Its first process ended.
+    /// The container's first process ended.
     Died {
-        /// How, where the engine tells.
+        /// Exit code, if the engine reports it.
         exit_code: Option<i32>,
     },
-    /// The kernel killed one of its processes for the memory of all.
+    /// The kernel killed one of its processes because of the container's memory limit.
     OutOfMemory,
-    /// Somebody asked the engine to stop it. Docker tells this behind the death, podman before or behind it.
+    /// The engine was asked to stop the container. Docker reports this after the exit, podman before or after it.
     Stopped,
-    /// Its processes were frozen.
+    /// The container's processes were frozen.
     Paused,
-    /// They go on.
+    /// The container's processes continue.
     Unpaused,
-    /// It is gone.
+    /// The container was removed.
     Removed,
 }
 
-/// Reads a line. `None` for anything else that happens: engines tell of much more, and learn new words.
+/// Parses a line. Returns `None` for any other event: engines report many more kinds, and add new ones.
 ///
 /// Docker writes `{"Type":"container","Action":"die","Actor":{"Attributes":{"exitCode":"137",…}},…}`, podman
 /// `{"Type":"container","Status":"died","ContainerExitCode":137,…}`.

@@ -1,4 +1,4 @@
-//! The platform image. Its recipe is part of this program, so that `relay up --build` works in any project.
+//! The platform image. Its build files are part of this program, so that `relay up --build` works in any project.
 
 #![expect(
     clippy::disallowed_methods,
@@ -22,10 +22,10 @@ const RECIPE: [(&str, &str); 3] = [
     (".dockerignore", include_str!("../../../docker/.dockerignore")),
 ];
 
-/// Builds the image out of agreed settings; the engine's own progress goes to stderr.
+/// Builds the image from approved settings; the engine's progress goes to stderr.
 ///
 /// # Errors
-/// Exit code 5 with what to do when the agent or the engine is missing, a certificate has changed or the build fails.
+/// Exit code 5 with advice when the agent or the engine is missing, a certificate has changed or the build fails.
 pub fn build(engine: EngineKind, platform: &PlatformConfig, agreed: &Settings) -> Result<(), Failure> {
     let agent = command::agent_program().map_err(Failure::unreachable)?;
     let context = tempfile::tempdir()
@@ -41,7 +41,7 @@ pub fn build(engine: EngineKind, platform: &PlatformConfig, agreed: &Settings) -
         .args(["--build-arg", concat!("AGENT_VERSION=", env!("CARGO_PKG_VERSION"))])
         .arg(context.path())
         .stdin(Stdio::null())
-        // stdout is for data, and this is talk.
+        // stdout is for data; this is progress.
         .stdout(io::stderr());
     let status = command::attended(&mut build, command::BUILD).map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => Failure::unreachable(e.to_string()),

@@ -5,20 +5,20 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a platform runs on.
+/// Engine of a platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
-    /// A container of Docker.
+    /// A Docker container.
     Docker,
-    /// A container of Podman.
+    /// A Podman container.
     Podman,
     /// This machine.
     Local,
 }
 
 impl EngineKind {
-    /// Its name in flags, configuration and JSON; of a container engine also its command.
+    /// Name in flags, configuration and JSON; for a container engine also its command.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Docker => "docker",
@@ -27,7 +27,7 @@ impl EngineKind {
         }
     }
 
-    /// Whether its platform is a container.
+    /// Returns true if its platform is a container.
     pub fn is_container(self) -> bool {
         self != Self::Local
     }

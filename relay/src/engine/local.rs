@@ -1,7 +1,8 @@
-//! Engine `local`: the agent runs on this machine, and puts its workers into Codex's sandbox.
+//! Engine `local`: the agent runs on this machine and puts its workers into Codex's sandbox.
 //!
-//! Its state is in the person's state folder, where no sandbox writes; its configuration, with token and model key, is in
-//! its memory alone. So an agent that outlives its relay keeps both, and the next relay can only tell it a new address.
+//! The agent's state is in the person's state folder, where no sandbox may write. Its configuration, with token and
+//! model key, is in its memory only. An agent that outlives its relay therefore keeps both, and the next relay can only
+//! give it a new address.
 
 #![expect(clippy::disallowed_methods, reason = "the agent's state")]
 
@@ -22,42 +23,42 @@ use crate::registry::Registry;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::watch::Watch;
 
-/// How long the agent may take to end its workers when it is told to stop; it promises 9 s.
+/// Maximum wait for the agent to end its workers after a stop; it promises 9 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(12);
-/// How long the agent may take until it holds its state: milliseconds, with room for a loaded machine.
+/// Maximum wait for the agent to lock its state: normally milliseconds, with margin for a loaded machine.
 const START_PATIENCE: Duration = Duration::from_secs(5);
-/// File in the agent's state that tells it where the relay listens now.
+/// File in the agent's state with the relay's current address.
 const ADDRESS: &str = "relay-url";
-/// A lock tells nobody that it was taken: so often it is looked at.
+/// Polling interval: taking a lock causes no event.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Tells an agent that runs where the relay listens now. It keeps the configuration that it was started with.
+/// Gives a running agent the relay's current address. The agent keeps the configuration that it was started with.
 ///
 /// # Errors
-/// One line when that can't be written.
+/// One line when the address can't be written.
 pub fn tell_address(state: &Path, url: &str) -> Result<(), String> {
     atomic::replace(&state.join(ADDRESS), format!("{url}\n").as_bytes(), Durability::Cached)
         .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state.display()))
 }
 
-/// Removes the configuration, with token and model key, that earlier versions kept in the registry. Returns whether there
-/// was one: its agent, if it still runs, can't speak to this relay.
+/// Removes the configuration, with token and model key, that earlier versions kept in the registry. Returns true if
+/// there was one: its agent, if it still runs, can't connect to this relay.
 pub fn retire_old(registry: &Registry) -> bool {
     let config = registry.folder().sub("agent").file("config.json");
     config.exists() && config.remove().is_ok()
 }
 
-/// Whether an agent holds the state folder.
+/// Returns true if an agent holds the state folder.
 pub fn is_running(state: &Path) -> bool {
     File::open(state.join("agent.lock"))
         .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Tells the agent to stop and waits until it has. Returns whether it has.
+/// Stops the agent and waits for its exit. Returns true if it has exited.
 pub fn stop(state: &Path) -> bool {
     let watch = Watch::new(state);
     let deadline = Instant::now() + STOP_PATIENCE;
-    // The lock's holder wrote its id there; while it is held, the id is no other process's.
+    // The holder of the lock wrote its process id there. While the lock is held, no other process can have that id.
     if let Some(pid) = fs::read_to_string(state.join("agent.lock"))
         .ok()
         .filter(|_| is_running(state))
@@ -74,10 +75,10 @@ pub fn stop(state: &Path) -> bool {
     true
 }
 
-/// Starts an agent, whose state is in `state`. Its configuration goes through its stdin and is in no file.
+/// Starts an agent with its state in `state`. Its configuration is passed through its stdin and stored in no file.
 ///
 /// # Errors
-/// One line that says what is wrong and what to do.
+/// One actionable line.
 pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());
@@ -90,7 +91,7 @@ pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<()
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         files.give(pid);
     }
-    // An agent that doesn't hold its state yet would not be found by who is to stop it.
+    // An agent that has not locked its state yet could not be found by a later stop.
     let watch = Watch::new(state);
     let deadline = Instant::now() + START_PATIENCE;
     while !is_running(state) && child.try_wait().map_err(failed)?.is_none() && Instant::now() < deadline {
@@ -101,7 +102,7 @@ pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<()
         let _ = child.wait();
         return Err(format!("worker-agent did not start: see {}", log.display()));
     }
-    // Reaps it if it ends before the relay does.
+    // Reaps the agent if it ends before the relay does.
     std::thread::spawn(move || child.wait());
     Ok(())
 }
@@ -117,14 +118,14 @@ fn spawn(program: &Path, state: &Path, config: &[u8], log: &Path) -> io::Result<
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(log)
-        // It outlives the relay, and what is typed into the relay's terminal is not for it.
+        // The agent outlives the relay and must not receive signals from the relay's terminal.
         .process_group(0);
     for key in MODEL_KEYS {
         command.env_remove(key);
     }
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that ends early says why in its log, which is worth more than the broken pipe.
+        // An agent that ends early reports the reason in its log, which is more useful than the broken pipe.
         let _ = stdin.write_all(config);
     }
     Ok(child)

@@ -1,10 +1,16 @@
-//! Engines: what a platform runs on.
+//! Engines: the hosts of a platform.
 //!
-//! * [`kind`]: their names. * [`local`]: this machine. * [`container`]: `docker` or `podman`, through their commands,
-//!   so that contexts and `DOCKER_HOST` hold. * [`image`]: the platform image. * [`workspace`]: host path → worker's path.
-//! * [`vitals`]: how a container is. [`events`]: what its engine tells of it (pure).
-//! * [`codex_home`]: Codex's home in a container. [`command`]: running their programs. [`pinned`]: versions.
-//! * [`agent_config`]: what the agent is told through a channel that only root can read.
+//! * [`kind`]: their names.
+//! * [`local`]: this machine.
+//! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
+//! * [`image`]: the platform image.
+//! * [`workspace`]: host path → worker's path.
+//! * [`vitals`]: state of a container.
+//! * [`events`]: events reported by its engine (pure).
+//! * [`codex_home`]: Codex's home in a container.
+//! * [`command`]: running their programs.
+//! * [`pinned`]: versions.
+//! * [`agent_config`]: the agent's configuration, passed through a channel that only root can read.
 
 pub mod agent_config;
 mod codex_home;

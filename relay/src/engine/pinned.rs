@@ -1,6 +1,6 @@
-//! The versions that are pinned in `docker/versions`.
+//! Versions pinned in `docker/versions`.
 
-/// Pinned versions, one `NAME=VALUE` a line.
+/// Pinned versions, one `NAME=VALUE` per line.
 const VERSIONS: &str = include_str!("../../../docker/versions");
 
 /// Version of Codex in the image unless `relay.toml` says otherwise.

@@ -1,38 +1,38 @@
-//! How a container is at the moment, as its engine shows it.
+//! State of a container, as its engine reports it.
 
 use super::container::Container;
 
-/// How a container is.
+/// State of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Vitals {
-    /// There is none, or it never ran.
+    /// The container does not exist, or never ran.
     Absent,
-    /// It runs.
+    /// The container runs.
     Running,
-    /// It runs, and all of its processes are frozen.
+    /// The container runs, with all of its processes frozen.
     Paused,
-    /// It has ended.
+    /// The container has exited.
     Exited {
-        /// How.
+        /// Exit code.
         exit_code: i32,
-        /// Whether the engine says that the kernel killed it for its memory.
+        /// True if the engine reports that the kernel killed it for its memory use.
         oom_killed: bool,
-        /// Most memory that it may have, in bytes; none where there is no limit.
+        /// Memory limit, in bytes; none without a limit.
         memory_limit: Option<u64>,
-        /// When, in the engine's own words: what tells this end from an earlier one.
+        /// Exit time as reported by the engine; distinguishes this exit from an earlier one.
         finished_at: String,
     },
 }
 
-/// What [`parse`] reads. The time is last: podman's has spaces in it.
+/// Output format that [`parse`] reads. The time is last because podman's contains spaces.
 const FORMAT: &str =
     "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{.State.FinishedAt}}";
 
 impl Container<'_> {
-    /// How it is.
+    /// Returns the state of the container.
     ///
     /// # Errors
-    /// The engine's last words.
+    /// The last line of the engine's output.
     pub fn vitals(&self) -> Result<Vitals, String> {
         match self.query(&["container", "inspect", "--format", FORMAT, &self.platform.name]) {
             Ok(answer) => parse(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),

@@ -1,4 +1,4 @@
-//! Host path of a workspace → the path that the worker sees.
+//! Mapping of a workspace's host path to the path that the worker sees.
 
 use std::path::{Path, PathBuf};
 
@@ -10,22 +10,22 @@ use crate::bounded_file;
 use crate::config::PlatformConfig;
 use crate::exit::Failure;
 
-/// Where the workspaces folder is mounted in a container.
+/// Mount point of the workspaces folder in a container.
 pub const MOUNT: &str = "/workspaces";
 
-/// A working folder, as both sides see it.
+/// A workspace with its path on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
-    /// On the host.
+    /// Path on the host.
     pub host: PathBuf,
-    /// Where the worker runs.
+    /// Path for the worker.
     pub inside: String,
 }
 
 /// Checks that `dir` (relative to `cwd`) exists and, for a container, lies below the mounted folder.
 ///
 /// # Errors
-/// Exit code 2 with the folder's name and what to do.
+/// Exit code 2 with the folder's name and advice.
 pub fn resolve(
     engine: EngineKind,
     platform: &PlatformConfig,
@@ -63,8 +63,8 @@ pub fn resolve(
     Ok(Workspace { host, inside })
 }
 
-/// Refuses a workspace in which no worker could write: on a read-only file system, or without the right to it where the
-/// worker is this user.
+/// Refuses a workspace that no worker could write to: one on a read-only file system, or, if the worker runs as this
+/// user, one without write permission.
 fn check_writable(engine: EngineKind, host: &Path) -> Result<(), Failure> {
     let why = match rustix::fs::access(host, Access::WRITE_OK) {
         Err(Errno::ROFS) => "lies on a read-only file system",
@@ -74,7 +74,8 @@ fn check_writable(engine: EngineKind, host: &Path) -> Result<(), Failure> {
     Err(Failure::usage(format!("workspace {} {why}: name another with -w", host.display())))
 }
 
-/// Refuses a linked worktree or submodule whose repository a container does not find: git follows the path in its `.git`.
+/// Refuses a linked worktree or submodule whose repository is not visible in the container: git follows the path in its
+/// `.git`.
 fn check_repository(mounted: &Path, host: &Path) -> Result<(), Failure> {
     let folders = host.ancestors().take_while(|folder| folder.starts_with(mounted));
     let Some(git) = folders.map(|folder| folder.join(".git")).find(|git| git.symlink_metadata().is_ok())

@@ -1,7 +1,8 @@
-//! What to try: a fixed table by kind of failure and kind of step.
+//! Advice: a fixed table by kind of failure and kind of step.
 //!
-//! `{job}`, `{thread}` (the job if it left a thread to go on with), `{no_thread}` (if not), `{kind}`, `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (how long the job took) and
-//! `{address}` (what a process waited for) are filled in; a line with one that is not known is left out.
+//! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`,
+//! `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (duration of the job) and `{address}` (the
+//! address that a process waited for). A line with an unknown placeholder value is left out.
 
 use common::duration;
 use common::event::FailureKind;
@@ -13,31 +14,32 @@ use jiff::Timestamp;
 use super::Explanation;
 use crate::render::times::between;
 
-/// Lines that are told.
+/// Maximum number of lines shown.
 const MOST: usize = 4;
 
-/// For which steps a row is.
+/// Steps that a row applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum On {
-    /// Those that wait for the network above all.
+    /// Steps that mainly wait for the network.
     Network,
-    /// All others, and no step at all.
+    /// All other steps, and no step at all.
     Other,
-    /// Every one.
+    /// Every step.
     Any,
 }
 
-/// The shell can't find the interpreter of a script whose first line ends with a carriage return, and names the script.
+/// Advice for a script whose first line ends with a carriage return: the shell can't find its interpreter, and names
+/// the script.
 const SCRIPT: &str =
     "{not_found}a script that is there and 'not found' may have CRLF line ends: `sed -i 's/\\r$//' FILE`";
 
-/// A job that was ended through no fault of its own; of the two one is told.
+/// Advice for a job that was ended through no fault of its own; one of the two lines applies.
 const CUT_OFF: &[&str] = &[GO_ON, AGAIN];
 const GO_ON: &str =
     "`relay resume {thread} 'go on'`: what the worker changed is still there, and it remembers";
 const AGAIN: &str = "`relay retry {no_thread}`: what it changed is still there";
 
-/// The table. The lines of every row that fits are told, in this order.
+/// The table. The lines of every matching row are shown, in this order.
 const TABLE: &[(FailureKind, On, &[&str])] = &[
     (
         FailureKind::Stalled,
@@ -186,17 +188,17 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     (FailureKind::Refused, On::Any, &["act on the message, then `relay retry {job}`"]),
 ];
 
-/// A step that makes no progress but may go on.
+/// Advice for a step that makes no progress but may continue.
 const QUIET: &[&str] = &[
     "check that {address}, which it waits for, answers from where the worker runs",
     "`relay logs -f {job}` shows its output; `relay cancel {job}` ends the job",
 ];
-/// A step or job with half of its limit gone.
+/// Advice for a step or job that has used half of its limit.
 const LATE: &[&str] = &["if it needs longer: `relay extend {job} --step 10m`"];
-/// A job that did not start.
+/// Advice for a job that did not start.
 const QUEUED: &[&str] = &["`relay status {job}` says what it waits for"];
 
-/// What to try; `current` is the innermost step that runs.
+/// Returns the advice for a job; `current` is the innermost running step.
 pub fn tries(
     record: &JobRecord,
     explanation: &Explanation,
@@ -268,7 +270,7 @@ fn said_not_found(explanation: &Explanation) -> bool {
 mod tests {
     use super::*;
 
-    /// Every kind of failure, so that a new one is not forgotten: the match must be whole.
+    /// Returns every kind of failure. The match must be exhaustive, so that a new kind is not forgotten.
     fn all() -> Vec<FailureKind> {
         use FailureKind as Kind;
         let next = |kind| match kind {

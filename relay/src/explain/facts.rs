@@ -1,4 +1,4 @@
-//! All that is explained of a job.
+//! All facts in the explanation of a job.
 
 use common::event::{EventBody, FailureKind};
 use common::event_line::EventLine;
@@ -14,91 +14,91 @@ use super::advice;
 use super::time::{Ledger, Spent};
 use crate::render::times::between;
 
-/// Steps that are named, the slowest first.
+/// Maximum number of steps listed, the slowest first.
 const SLOWEST: usize = 5;
-/// A step that ended before this is not worth a line, in milliseconds.
+/// Shortest time of an ended step that is listed, in milliseconds.
 const NOTABLE_MS: u64 = 100;
-/// Signs that are told: the first ones lead to the cause, the last is the newest.
+/// Maximum number of signs listed: the first ones lead to the cause, the last is the newest.
 const SIGNS: usize = 4;
-/// Lines of the output of a check or setup.
+/// Maximum number of output lines of a check or setup.
 const OUTPUT: usize = 4;
 
-/// A job, explained.
+/// Explanation of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// Which job.
+    /// Id of the job.
     pub job: JobId,
-    /// Where it is in its life.
+    /// State of the job.
     pub state: State,
-    /// From its launch to its end, or to now, in milliseconds.
+    /// Time from its launch to its end, or to now, in milliseconds.
     pub total_ms: u64,
-    /// Where that went, the largest share first; the shares add up to it.
+    /// Breakdown of that time, the largest share first; the shares add up to it.
     pub time: Vec<Share>,
-    /// CPU time of its steps, in milliseconds, where it was seen.
+    /// CPU time of its steps, in milliseconds, if it was measured.
     pub cpu_ms: Option<u64>,
-    /// Time of network steps that was not spent on CPU, in milliseconds, where they were seen to wait on a socket.
+    /// Time of network steps that was not spent on CPU, in milliseconds, for steps that were seen to wait on a socket.
     pub network_wait_ms: u64,
-    /// The slowest steps without their sub-steps.
+    /// Slowest steps, without the time of their sub-steps.
     pub slowest: Vec<Slow>,
-    /// Why it failed.
+    /// Cause of its failure.
     pub cause: Option<Cause>,
-    /// What was seen on the way, oldest first.
+    /// Warning signs, oldest first.
     pub signs: Vec<Sign>,
-    /// What to try.
+    /// Advice.
     pub tries: Vec<String>,
-    /// The streamed log.
+    /// Path of the streamed log.
     pub log_path: String,
 }
 
 /// A part of the time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// A kind of step, `queued` or `other`.
+    /// Kind of step, `queued` or `other`.
     pub what: &'static str,
-    /// In milliseconds.
+    /// Length, in milliseconds.
     pub ms: u64,
-    /// How many steps.
+    /// Number of steps.
     pub steps: u32,
 }
 
 /// A slow step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Slow {
-    /// How long it ran without a sub-step, in milliseconds.
+    /// Run time without sub-steps, in milliseconds.
     pub own_ms: u64,
-    /// Its CPU time without that of its sub-steps, in milliseconds.
+    /// CPU time without sub-steps, in milliseconds.
     pub own_cpu_ms: u64,
-    /// The step.
+    /// Step.
     pub step: Step,
 }
 
-/// Why a job failed.
+/// Cause of a job's failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cause {
     /// The kind of failure.
     pub kind: FailureKind,
-    /// What its error says.
+    /// Message of the error.
     pub message: String,
-    /// The last lines of the check or setup that failed.
+    /// Last lines of the check or setup that failed.
     pub output: Vec<String>,
-    /// The step it happened in.
+    /// Step that failed.
     pub step: Option<Step>,
 }
 
-/// Something that was seen before the end.
+/// An observation before the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sign {
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// The event's type.
+    /// Type of the event.
     pub what: &'static str,
-    /// Of which step.
+    /// Number of the step.
     pub step: Option<u32>,
-    /// In words.
+    /// Description.
     pub text: String,
 }
 
-/// Explains a job by its record and its log; `until` is the time up to which anything is known.
+/// Explains a job from its record and its log. `until` is the time of the newest information.
 pub fn explain(record: &JobRecord, lines: &[EventLine], until: Timestamp) -> Explanation {
     let until = record.finished_at.unwrap_or(until);
     let ledger = Ledger::of(record.created_at, lines, until);
@@ -135,7 +135,7 @@ fn shares(ledger: &Ledger) -> Vec<Share> {
     shares
 }
 
-/// Waits for the model are one share of the time, and not worth a line each.
+/// Selects the slowest steps. Waits for the model are one share of the time and are not listed one by one.
 fn slowest(ledger: &Ledger) -> Vec<Slow> {
     let worth = |spent: &&Spent| {
         let notable = spent.own_ms >= NOTABLE_MS || spent.step.outcome.is_none();
@@ -188,7 +188,7 @@ fn sign(line: &EventLine) -> Option<Sign> {
 }
 
 impl Explanation {
-    /// The address that a process waited for, as the evidence names it.
+    /// Address that a process waited for, as named in the evidence.
     pub fn address(&self) -> Option<&str> {
         let texts = self.cause.iter().map(|cause| cause.message.as_str());
         texts.chain(self.signs.iter().rev().map(|sign| sign.text.as_str())).find_map(|text| {

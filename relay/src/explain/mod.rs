@@ -1,11 +1,13 @@
-//! Why a job took so long or failed, out of its event log. Pure.
+//! Analysis of a job's duration or failure, based on its event log. Pure.
 //!
 //! ```text
 //! record, events, now ──► time (a ledger of every millisecond) ─┐
 //!                    └──► cause and signs ──────────────────────┴─► Explanation ──► advice (a fixed table)
 //! ```
 //!
-//! * [`time`]: where the time went. * [`facts`]: all that is explained. * [`advice`]: what to try.
+//! * [`time`]: breakdown of the time.
+//! * [`facts`]: the explanation.
+//! * [`advice`]: the advice.
 
 pub mod advice;
 pub mod facts;

@@ -1,7 +1,7 @@
-//! Where the time went: every millisecond of a job's life is put down to what ran then.
+//! Breakdown of the time: every millisecond of a job is attributed to the steps that ran then.
 //!
-//! Time belongs to the innermost steps: a step's own time excludes its sub-steps. What several of them took at once is
-//! split among them, so that the shares add up to the whole.
+//! Time belongs to the innermost steps: a step's own time excludes its sub-steps. The time of concurrent steps is split
+//! among them, so that the shares add up to the total.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,36 +18,36 @@ use crate::render::times::between;
 pub struct Spent {
     /// The step.
     pub step: Step,
-    /// How long it ran without a sub-step, in milliseconds.
+    /// Run time without sub-steps, in milliseconds.
     pub own_ms: u64,
-    /// Of that, its share where other steps ran beside it.
+    /// Share of that time after splitting with concurrent steps, in milliseconds.
     share_ms: u64,
 }
 
-/// What was put down.
+/// Breakdown of a job's time.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Before an agent had the job, in milliseconds.
+    /// Time before an agent had the job, in milliseconds.
     pub queued_ms: u64,
-    /// While no step ran.
+    /// Time without a running step, in milliseconds.
     pub other_ms: u64,
-    /// Every step, in the order they began.
+    /// Every step, in order of its start.
     pub steps: Vec<Spent>,
-    /// By kind: its time, and how many steps there were.
+    /// Time and number of steps, by kind.
     pub kinds: BTreeMap<StepKind, (u64, u32)>,
-    /// Steps of which a process was seen waiting on a socket.
+    /// Steps with a process that was seen waiting on a socket.
     sockets: BTreeSet<u32>,
     accepted: bool,
-    /// The steps that run, as places in `steps`.
+    /// Running steps, as indexes into `steps`.
     open: Vec<usize>,
 }
 
 impl Ledger {
-    /// Reads a log, up to `until` for a job that goes on.
+    /// Reads a log, up to `until` for a job that is still running.
     pub fn of(created_at: Timestamp, lines: &[EventLine], until: Timestamp) -> Self {
         let (mut ledger, mut last) = (Self::default(), created_at);
         for event in lines.iter().filter_map(|line| line.event.as_ref()) {
-            // The clocks of relay and agent may differ: time that ran backwards was none.
+            // The clocks of relay and agent may differ: a negative interval counts as zero.
             ledger.put_down(between(last, event.at));
             last = last.max(event.at);
             ledger.take(event.at, &event.body);
@@ -88,7 +88,7 @@ impl Ledger {
                     spent.step.limit_ms = Some(*limit_ms);
                 }
             }
-            // A step whose end is not in the log ended with its job at the latest.
+            // A step without an end in the log ended with its job at the latest.
             EventBody::Finished { .. } => {
                 for place in self.open.drain(..) {
                     self.steps[place].step.outcome = Some(StepOutcome::Unknown);
@@ -122,14 +122,14 @@ impl Ledger {
         }
     }
 
-    /// CPU time of all steps, in milliseconds; `None` where none was seen.
+    /// CPU time of all steps, in milliseconds; `None` if none was measured.
     pub fn cpu_ms(&self) -> Option<u64> {
         let seen = self.steps.iter().any(|spent| spent.step.resources.is_some());
         seen.then(|| self.own_cpu().values().fold(0_u64, |sum, ms| sum.saturating_add(*ms)))
     }
 
-    /// Time that was not spent on CPU, in milliseconds, of those network steps of which a socket was seen: a clone of a local
-    /// folder waits for the disk.
+    /// Time not spent on CPU, in milliseconds, of the network steps with an observed socket: a clone of a local folder
+    /// waits for the disk.
     pub fn network_wait_ms(&self) -> u64 {
         let cpu = self.own_cpu();
         let network = self
@@ -139,7 +139,7 @@ impl Ledger {
         network.map(|spent| spent.share_ms.saturating_sub(cpu.get(&spent.step.n).copied().unwrap_or(0))).sum()
     }
 
-    /// CPU time of each step less that of its sub-steps, which it includes.
+    /// CPU time of each step minus that of its sub-steps, which it includes.
     pub fn own_cpu(&self) -> BTreeMap<u32, u64> {
         let of = |step: &Step| step.resources.map_or(0, |used| used.cpu_ms);
         let mut own: BTreeMap<u32, u64> =

@@ -1,14 +1,14 @@
-//! What a hook answers.
+//! Answer of a hook.
 
 use serde_json::{Value, json};
 
 use super::decide::Give;
 
-/// What a session is told before the ends that hold its turn.
+/// Text in front of the notices that continue a turn.
 const BEFORE_YOU_STOP: &str =
     "Before you stop: what you delegated has ended. Tell your user what came of it.";
 
-/// The JSON that gives `text` to the session; `None` where nothing is given.
+/// Builds the JSON that gives `text` to the session; `None` if nothing is given.
 pub fn give(give: Give, text: &str) -> Option<Value> {
     match give {
         Give::Nothing => None,

@@ -1,4 +1,4 @@
-//! The call of a hook: an event's name and JSON on stdin.
+//! Call of a hook: an event's name, and JSON on stdin.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::registry::sessions::is_id;
 
-/// An event that means something here.
+/// An event that relay handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// A session was started, resumed, cleared or compacted.
     SessionStart,
-    /// Its user said something.
+    /// The user submitted a prompt.
     UserPromptSubmit,
     /// A tool is about to run.
     PreToolUse,
@@ -22,7 +22,7 @@ pub enum Event {
     Stop,
     /// The user interrupted the turn.
     Interrupt,
-    /// The session is over.
+    /// The session ended.
     SessionEnd,
 }
 
@@ -37,12 +37,12 @@ impl Event {
         Self::SessionEnd,
     ];
 
-    /// The event of that name; `None` for all others.
+    /// Returns the event of that name; `None` for any other name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.name() == name)
     }
 
-    /// Its name, the same in Codex and in Claude Code.
+    /// Name of the event, the same in Codex and in Claude Code.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SessionStart => "SessionStart",
@@ -56,26 +56,26 @@ impl Event {
     }
 }
 
-/// What a hook was called with.
+/// Call of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The event; `None` for one that means nothing here.
+    /// Event; `None` for one that relay does not handle.
     pub event: Option<Event>,
-    /// The session's id.
+    /// Id of the session.
     pub session: String,
-    /// Which program called: `codex` or `claude`.
+    /// Calling program: `codex` or `claude`.
     pub agent: &'static str,
-    /// The session's folder.
+    /// Working directory of the session.
     pub cwd: PathBuf,
-    /// Whether the context was compacted, which happens within a turn.
+    /// True if the context was compacted, which happens within a turn.
     pub compacted: bool,
-    /// Whether the turn goes on only because a Stop hook wanted that.
+    /// True if the turn continues only because of a Stop hook.
     pub held: bool,
-    /// Whether a subagent of the session called: it can't talk to the user.
+    /// True for a call by a subagent of the session, which can't address the user.
     pub subagent: bool,
 }
 
-/// The fields that matter; all others are passed over.
+/// Fields that matter; all others are ignored.
 #[derive(Deserialize)]
 struct Raw {
     session_id: String,
@@ -88,10 +88,10 @@ struct Raw {
     turn_id: Option<Value>,
 }
 
-/// Reads a call. `event` is the event named on the command line, `claude` whether the environment is Claude Code's.
+/// Parses a call. `event` is the event named on the command line; `claude` is true in the environment of Claude Code.
 ///
 /// # Errors
-/// Why this is no call of a hook, in a few words.
+/// A short reason why this is not a call of a hook.
 pub fn read(event: Option<&str>, json: &[u8], claude: bool) -> Result<Call, String> {
     let raw: Raw = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     if !is_id(&raw.session_id) {
@@ -110,8 +110,8 @@ pub fn read(event: Option<&str>, json: &[u8], claude: bool) -> Result<Call, Stri
     })
 }
 
-/// Codex may run below Claude Code, and has its environment then; but its calls have turns, and its transcripts a
-/// name of their own.
+/// Returns true if Codex made the call. Codex may run below Claude Code and has its environment then, but its calls
+/// have turns, and its transcripts have a distinct name.
 fn is_of_codex(raw: &Raw) -> bool {
     let transcript = raw.transcript_path.as_deref().and_then(Path::file_name).unwrap_or_default();
     raw.turn_id.is_some() || transcript.to_string_lossy().starts_with("rollout-")

@@ -1,6 +1,6 @@
 use super::*;
 
-/// As Codex 0.169 was seen to call, and as Claude Code's reference of hooks documents its calls.
+/// Calls as Codex 0.169 was seen to make them, and as Claude Code's hooks reference documents them.
 const CODEX: &str = r#"{"session_id":"01a203ca-9b3a-74f0-a0f9-92040009a617","turn_id":"01a203ca-9b54","transcript_path":"/h/.codex/sessions/2026/01/02/rollout-2026-01-02T03-04-05-01a203ca.jsonl","cwd":"/w","hook_event_name":"PostToolUse","model":"gpt-5.5","permission_mode":"default","tool_name":"Bash","tool_input":{"command":"ls"},"tool_use_id":"exec-1","tool_response":"x"}"#;
 const CLAUDE: &str = r#"{"session_id":"abc123","transcript_path":"/h/.claude/projects/w/00893aaf-19fa-41d2-8238-13269b9b3ca0.jsonl","cwd":"/w","permission_mode":"default","hook_event_name":"PostToolUse","tool_name":"Write","tool_input":{"file_path":"/w/f","content":"x"},"tool_response":{"filePath":"/w/f","success":true},"tool_use_id":"toolu_01ABC123"}"#;
 

@@ -1,4 +1,4 @@
-//! What follows from an event, and whom an end belongs to.
+//! Decisions for a hook event, and the owner of a completion notice.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use super::call::{Call, Event};
 use crate::registry::outbox::Entry;
 use crate::registry::sessions::{Phase, State};
 
-/// How long a session that says nothing keeps its ends: after that anybody is told.
+/// Silence after which a session loses its notices: they are given to any session then.
 const SILENT: Duration = Duration::from_secs(3600);
 
-/// What a call leads to.
+/// Decision for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// What the session does now; `None` where the call does not tell.
+    /// New phase of the session; `None` if the call does not reveal it.
     pub phase: Option<Phase>,
-    /// What it is given.
+    /// Notices to deliver.
     pub give: Give,
 }
 
-/// What a session is given.
+/// Delivery to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Give {
-    /// Nothing.
+    /// No delivery.
     Nothing,
-    /// Its ends and those of nobody, as context of what it does anyway.
+    /// Its own notices and those without an owner, as context.
     Context(Event),
-    /// Its ends, as a reason to go on with the turn and tell its user.
+    /// Its own notices, as a reason to continue the turn and inform its user.
     Reason,
 }
 
-/// Decides what follows from a call.
+/// Decides what a call leads to.
 pub fn plan(call: &Call) -> Plan {
     let nothing = |phase| Plan { phase, give: Give::Nothing };
     let Some(event) = call.event.filter(|_| !call.subagent) else { return nothing(None) };
@@ -44,7 +44,7 @@ pub fn plan(call: &Call) -> Plan {
             Plan { phase: Some(Phase::Busy), give: Give::Context(event) }
         }
         Event::PreToolUse => nothing(Some(Phase::Busy)),
-        // A turn is held once: a session must come to its end.
+        // A turn is continued only once: a session must be able to end.
         Event::Stop if call.held => nothing(Some(Phase::Idle)),
         Event::Stop => Plan { phase: Some(Phase::Idle), give: Give::Reason },
         Event::Interrupt => nothing(Some(Phase::Idle)),
@@ -52,18 +52,18 @@ pub fn plan(call: &Call) -> Plan {
     }
 }
 
-/// Whom an end belongs to.
+/// Owner of a completion notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// The session that asks.
+    /// The calling session.
     Own,
-    /// Nobody who could still be told.
+    /// No session that can still be notified.
     Nobodys,
-    /// Another session, which is left to tell its user.
+    /// Another session, which informs its own user.
     Anothers,
 }
 
-/// Tells whom an end belongs to, for the session `own`. `state` knows sessions by their id.
+/// Returns the owner of a notice, from the view of the session `own`. `state` looks up sessions by their id.
 pub fn whose(entry: &Entry, own: &str, state: impl Fn(&str) -> Option<State>, now: Timestamp) -> Whose {
     let Some(session) = &entry.session else { return Whose::Nobodys };
     if session.id == own {
@@ -71,7 +71,7 @@ pub fn whose(entry: &Entry, own: &str, state: impl Fn(&str) -> Option<State>, no
     }
     let state = state(&session.id);
     let over = state.as_ref().is_some_and(|state| state.phase == Phase::Over);
-    // A session without hooks is never heard of; it has had its time when the end is that old.
+    // A session without hooks never reports; its time runs from the end of the job.
     let heard = state.map_or(entry.ended_at, |state| state.at.max(entry.ended_at));
     let silent = Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SILENT);
     if over || silent { Whose::Nobodys } else { Whose::Anothers }

@@ -74,9 +74,9 @@ fn an_end_is_left_to_its_session_while_that_lives() {
     assert_eq!(other(old, &state(Phase::Busy, 100_000 - hour + 1)), Whose::Anothers);
     assert_eq!(other(old, &state(Phase::Busy, 100_000 - hour)), Whose::Nobodys);
     assert_eq!(other(now, &state(Phase::Over, 99_999)), Whose::Nobodys);
-    // One that was never heard of has an hour from the end on.
+    // A session that never reported keeps its notices for an hour after the end of the job.
     assert_eq!(other(now, &|_| None), Whose::Anothers);
     assert_eq!(other(old, &|_| None), Whose::Nobodys);
-    // So has one that is idle for longer than the job took.
+    // So does one that has been idle for longer than the job took.
     assert_eq!(other(now, &state(Phase::Idle, 0)), Whose::Anothers);
 }

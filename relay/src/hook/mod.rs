@@ -1,14 +1,14 @@
-//! What a hook of a host agent (Codex, Claude Code) does: hands the ends of workers to the session that calls it.
+//! Hooks of a host agent (Codex, Claude Code): deliver completion notices to the session that calls them.
 //!
 //! ```text
-//! stdin ─ call ─► plan ─┬► what the session does now ──────► registry: sessions/ID.json
-//!                       └► what it is given: nothing │ context │ a reason to go on
-//! outbox ─ whose ─► its ends and nobody's ─► claimed ─ answer ─► stdout
+//! stdin ─ call ─► plan ─┬► phase of the session ──────────────────► registry: sessions/ID.json
+//!                       └► delivery: nothing │ context │ a reason to continue
+//! outbox ─ whose ─► its own notices and those without owner ─► claimed ─ answer ─► stdout
 //! ```
 //!
-//! * [`call`]: the hook's JSON. Codex and Claude Code agree on it.
-//! * [`decide`]: what follows from an event, and whom an end belongs to.
-//! * [`answer`]: the JSON that goes back.
+//! * [`call`]: the hook's JSON, which is the same for Codex and Claude Code.
+//! * [`decide`]: decisions for an event, and the owner of a notice.
+//! * [`answer`]: the JSON that is returned.
 
 pub mod answer;
 pub mod call;

@@ -1,11 +1,11 @@
-//! A marked part of a text that is otherwise a person's: what stands outside of the marks is never touched.
+//! A marked block in a text that otherwise belongs to a person. Text outside of the marks is never changed.
 
 use std::ops::Range;
 
 use super::stamp;
 use super::verdict::{BY_HAND, Verdict, Wish};
 
-/// How a file writes comments.
+/// Comment syntax of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Marks {
     /// `<!-- … -->`
@@ -29,7 +29,7 @@ impl Marks {
         }
     }
 
-    /// The whole block, without a line break at its end.
+    /// Returns the whole block, without a line break at its end.
     fn block(self, body: &str) -> String {
         let close = match self {
             Self::Html => " -->",
@@ -40,9 +40,10 @@ impl Marks {
     }
 }
 
-/// Judges the block with this `body` (whole lines; none for no block) against what is `there`.
+/// Compares the block with this `body` (whole lines; none for no block) to the existing text `there` and decides on the
+/// change.
 ///
-/// A text that ends without a line break still does when the block has been appended: so its removal can restore it.
+/// A text that ends without a line break still does when the block has been appended, so that a removal can restore it.
 pub(super) fn judge(marks: Marks, body: &str, there: Option<&str>, wish: Wish) -> Verdict {
     let text = there.unwrap_or_default();
     let found = match find(marks, text) {
@@ -75,7 +76,7 @@ pub(super) fn judge(marks: Marks, body: &str, there: Option<&str>, wish: Wish) -
     }
 }
 
-/// The text outside of the block.
+/// Returns the text outside of the block.
 pub(super) fn outside(marks: Marks, text: &str) -> String {
     match find(marks, text) {
         Ok(Some(at)) => [text.get(..at.start), text.get(at.end..)].into_iter().flatten().collect(),
@@ -83,10 +84,10 @@ pub(super) fn outside(marks: Marks, text: &str) -> String {
     }
 }
 
-/// Where the block stands, without the line break behind it.
+/// Position of the block, without the line break after it.
 ///
 /// # Errors
-/// When its marks are not one pair.
+/// Returns an error if its marks are not exactly one pair.
 fn find(marks: Marks, text: &str) -> Result<Option<Range<usize>>, &'static str> {
     let (mut begin, mut found) = (None, None);
     let mut at = 0;
@@ -124,7 +125,8 @@ fn replaced(text: &str, at: Range<usize>, block: &str) -> String {
     new
 }
 
-/// The text without the block and without what [`appended`] put around it; `None` when the file was made for the block.
+/// Returns the text without the block and without what [`appended`] put around it; `None` if the file was created for
+/// the block.
 fn without(text: &str, at: Range<usize>) -> Option<String> {
     let line = line_end(text);
     let (before, after) = (text.get(..at.start).unwrap_or_default(), text.get(at.end..).unwrap_or_default());
@@ -142,7 +144,7 @@ fn without(text: &str, at: Range<usize>) -> Option<String> {
     Some(format!("{before}{}", after.strip_prefix(line).unwrap_or(after)))
 }
 
-/// How the lines of a text end.
+/// Line ending of a text.
 fn line_end(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
 }

@@ -1,4 +1,4 @@
-//! Blocks in texts of every ending.
+//! Blocks in texts with every kind of ending.
 
 use super::*;
 

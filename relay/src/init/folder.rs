@@ -1,8 +1,8 @@
-//! The folder of a file that is written, reached without following a link.
+//! The folder of a file to be written, reached without following a link.
 //!
-//! A session may put links anywhere in the project, also between the look at a file and its writing. What was looked at is a
-//! path without links; so every component below the base is opened as the real folder it has to be, and everything in it
-//! is done through that descriptor.
+//! A session may put links anywhere in the project, also between the check of a file and its writing. The checked path
+//! contains no links, so every component below the base is opened as a real folder, and every operation in it goes
+//! through that descriptor.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,14 +12,14 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Names of temporary files that are tried before that is given up.
+/// Maximum number of names tried for a temporary file.
 const TRIES: u32 = 16;
 
 /// An open folder.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
 
-/// A file that has been written and has only a temporary name yet.
+/// A written file that still has a temporary name.
 #[derive(Debug)]
 pub struct Staged {
     folder: Folder,
@@ -28,15 +28,15 @@ pub struct Staged {
 }
 
 impl Folder {
-    /// Opens the folder of `target`, which lies below `base`; with `make`, missing folders are made on the way.
+    /// Opens the folder of `target`, which is below `base`. With `make`, creates missing folders.
     ///
     /// # Errors
-    /// When a component is missing and not to be made, is a link or no folder, or can't be opened.
+    /// Returns an error if a component is missing and not to be created, is a link or not a folder, or can't be opened.
     pub fn of(target: &Path, base: &Path, make: bool) -> io::Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
         let (start, below) = match parent.strip_prefix(base) {
             Ok(below) => (base, below),
-            // The person's own place, which no session may write.
+            // The person's own folder, where no session may write.
             Err(_) => (parent, Path::new("")),
         };
         let mut fd = open_base(start, make)?;
@@ -58,27 +58,27 @@ impl Folder {
         Ok(Self(fd))
     }
 
-    /// Writes a file beside `name`, with the rights of the file that has that name, else those of a new one.
+    /// Writes a file beside `name`, with the permissions of the existing file of that name, else those of a new one.
     ///
     /// # Errors
-    /// The first failing call; nothing is left then.
+    /// The first failing call. No file is left then.
     pub fn stage(self, name: &str, text: &str) -> io::Result<Staged> {
         self.stage_like(name, name, text)
     }
 
-    /// The same with the rights of what has the name `like`.
+    /// Writes a file beside `name`, with the permissions of the existing file `like`.
     ///
     /// # Errors
-    /// The first failing call; nothing is left then.
+    /// The first failing call. No file is left then.
     pub(super) fn stage_like(self, like: &str, name: &str, text: &str) -> io::Result<Staged> {
         let (temporary, mut file) = self.make_temporary(name)?;
         let staged = Staged { folder: self, temporary, name: name.to_owned() };
         match rustix::fs::statat(&staged.folder.0, like, AtFlags::SYMLINK_NOFOLLOW) {
-            // Never wider than it was, not for a moment.
+            // Permissions are never wider than before, not even for a moment.
             Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => {
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(there.st_mode & 0o7777))?;
             }
-            // A link, which every user may write by its own rights, goes, as anything else that is no file.
+            // A link (whose own mode lets every user write) is replaced, as is any other entry that is not a file.
             Ok(_) | Err(Errno::NOENT) => {}
             Err(e) => return Err(e.into()),
         }
@@ -87,7 +87,7 @@ impl Folder {
         Ok(staged)
     }
 
-    /// A new file under a name that can't be predicted.
+    /// Creates a file under an unpredictable name.
     fn make_temporary(&self, name: &str) -> io::Result<(String, File)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..TRIES {
@@ -103,18 +103,18 @@ impl Folder {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Checks that something may be removed here.
+    /// Checks that entries may be removed here.
     ///
     /// # Errors
-    /// When it may not, as on a file system that is read-only.
+    /// Returns an error if they may not, as on a read-only file system.
     pub(super) fn check_writable(&self) -> io::Result<()> {
         Ok(rustix::fs::accessat(&self.0, ".", rustix::fs::Access::WRITE_OK, AtFlags::empty())?)
     }
 
-    /// Removes a file, or what has its name instead; that nothing has it is fine.
+    /// Removes a file, or another entry of that name. A missing entry is not an error.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// Returns an error if it can't be removed.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -122,17 +122,17 @@ impl Folder {
         }
     }
 
-    /// Removes a folder if it is empty; returns whether it was.
+    /// Removes a folder if it is empty; returns true if it was.
     pub(super) fn remove_empty(&self, name: &str) -> bool {
         rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).is_ok()
     }
 }
 
 impl Staged {
-    /// Gives the file its name, in the place of what has it.
+    /// Renames the file to its final name and replaces an existing entry.
     ///
     /// # Errors
-    /// When it can't be renamed.
+    /// Returns an error if it can't be renamed.
     pub fn publish(&self) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.folder.0, &self.temporary, &self.folder.0, &self.name)?)
     }
@@ -140,7 +140,7 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Best effort, and nothing is there any more after it was published.
+        // Best effort. After `publish` there is nothing left to remove.
         let _ = self.folder.remove(&self.temporary);
     }
 }

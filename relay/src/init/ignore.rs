@@ -1,14 +1,14 @@
-//! The lines of `.gitignore`.
+//! Lines for `.gitignore`.
 
 use std::path::Path;
 
 use crate::config::Config;
 use crate::registry::Registry;
 
-/// The folders of the project at `root` that git should not see: the registry, and that of the workspaces, which are work
-/// trees of their own. Relative to the root.
+/// Folders of the project at `root` that git should ignore, relative to the root: the registry, and the workspaces
+/// folder, whose entries are work trees of their own.
 pub(super) fn folders(root: &Path) -> Vec<String> {
-    // Settings that can't be read are told of by the commands that need them.
+    // Unreadable settings are reported by the commands that need them.
     let workspaces = Config::load(root).ok().map(|config| config.platform.workspaces);
     let all = [Some(Registry::of(root).dir().to_owned()), workspaces];
     let inside = all.into_iter().flatten().filter_map(|dir| dir.strip_prefix(root).ok().map(Path::to_owned));
@@ -16,13 +16,13 @@ pub(super) fn folders(root: &Path) -> Vec<String> {
     plain.collect()
 }
 
-/// The folder itself is never ignored, nor is what would need quoting.
+/// Returns true for a folder that can be listed: neither the root itself nor a name that would need quoting.
 fn is_plain(dir: &str) -> bool {
     let simple = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     !dir.is_empty() && dir.chars().all(simple) && dir.split('/').all(|name| !matches!(name, "" | "." | ".."))
 }
 
-/// The lines for those `folders` that a text does not ignore already.
+/// Returns the lines for those `folders` that a text does not ignore already.
 pub(super) fn missing(folders: &[String], text: &str) -> String {
     let has = |folder: &String| {
         text.lines().any(|line| {

@@ -1,5 +1,5 @@
-//! Entries in JSON files of other programs: hooks, permissions, MCP servers. The rest of the file keeps every byte, its
-//! order and its indentation.
+//! Entries in JSON files of other programs: hooks, permissions, MCP servers. Every byte of the rest of the file is
+//! kept, with its order and indentation.
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
@@ -12,28 +12,28 @@ use super::verdict::{BY_HAND, Verdict, Wish};
 pub(super) enum Entry {
     /// The property `name` of the object at `at`.
     Property {
-        /// The names that lead to the object.
+        /// Path of property names to the object.
         at: Vec<&'static str>,
-        /// The property.
+        /// Name of the property.
         name: &'static str,
-        /// Its value.
+        /// Value of the property.
         value: Value,
     },
     /// An element of the array at `at`.
     Element {
-        /// The names that lead to the array.
+        /// Path of property names to the array.
         at: Vec<&'static str>,
-        /// The element.
+        /// Value of the element.
         value: Value,
-        /// A text by which an element is known as the relay's own, even when somebody has changed it.
+        /// Text that identifies an element as the relay's own, even when it was changed.
         kin: Option<&'static str>,
     },
 }
 
-/// Judges the entries in what is `there`.
+/// Compares the entries to the existing text `there` and decides on the change.
 ///
 /// # Errors
-/// When that is no JSON, or has something else in the place of an object or array.
+/// Returns an error if the text is not JSON, or has another value in the place of an object or array.
 pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
     let Some(text) = there.filter(|text| !text.trim().is_empty()) else {
         return match wish {
@@ -67,7 +67,7 @@ pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Resul
     Ok(verdict)
 }
 
-/// JSON, with comments and trailing commas, which some programs take.
+/// JSON with comments and trailing commas, which some programs accept.
 const STRICT: ParseOptions = ParseOptions {
     allow_comments: true,
     allow_loose_object_property_names: false,
@@ -81,14 +81,14 @@ const STRICT: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
-/// What became of one entry.
+/// Result for one entry.
 enum Done {
     Fine,
     Replaced,
     Kept(String),
 }
 
-/// A file with these entries alone.
+/// Returns a file that contains only these entries.
 fn fresh(entries: &[Entry]) -> Result<String, String> {
     let mut root = Value::Object(Map::new());
     for entry in entries {
@@ -173,7 +173,7 @@ fn take(top: &CstObject, entry: &Entry) -> Result<Done, String> {
     Ok(kept.map_or(Done::Fine, Done::Kept))
 }
 
-/// The element that is the relay's, and whether it is as init wrote it.
+/// Returns the relay's own element, and true if it is as init wrote it.
 fn own(array: &CstArray, value: &Value, kin: Option<&str>) -> Option<(CstNode, bool)> {
     let mut changed = None;
     for element in array.elements() {
@@ -187,7 +187,7 @@ fn own(array: &CstArray, value: &Value, kin: Option<&str>) -> Option<(CstNode, b
     changed.map(|element| (element, false))
 }
 
-/// The object at `at`, made where it is missing.
+/// Returns the object at `at`, created if it is missing.
 fn object(top: &CstObject, at: &[&str]) -> Result<CstObject, String> {
     let mut object = top.clone();
     for name in at {
@@ -200,7 +200,7 @@ fn walk(top: &CstObject, at: &[&str]) -> Option<CstObject> {
     at.iter().try_fold(top.clone(), |object, name| object.object_value(name))
 }
 
-/// Removes what has become empty on the way to an entry that has gone.
+/// Removes containers on the path of a removed entry that have become empty.
 fn prune(top: &CstObject, at: &[&str]) {
     for depth in (1..=at.len()).rev() {
         let Some((last, before)) = at.get(..depth).and_then(<[&str]>::split_last) else { return };

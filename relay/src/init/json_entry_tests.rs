@@ -1,4 +1,4 @@
-//! Entries among those of a person.
+//! Entries in a person's file.
 
 use super::super::verdict::Change;
 use super::*;
@@ -41,7 +41,7 @@ fn entries_come_and_go_and_leave_every_byte_of_the_rest() {
         let gone = judge(&entries(), Some(&with), Wish::Remove).unwrap();
         similar_asserts::assert_eq!(gone.change, Change::Write(text.to_owned()), "{with}");
     }
-    // One line becomes several, which stay; its values do.
+    // A single line becomes several, which stay; the values stay too.
     let gone = judge(&entries(), Some(&written(Some("{\"a\":1}"))), Wish::Remove).unwrap();
     assert_eq!(gone.change, Change::Write("{\n  \"a\":1\n}".to_owned()));
     let made = written(None);

@@ -1,18 +1,25 @@
-//! `relay init`: the files that make a project ready for delegation, and taking them away again.
+//! `relay init`: the files that make a project ready for delegation, and their removal.
 //!
 //! ```text
-//! request ──► pieces (which files, what in them) ─┐
-//!             place (where they really lie) ──────┴► plan: text that is there ─► verdict ──► write (all or nothing)
+//! request ──► pieces (the files and their content) ─┐
+//!             place (their real paths) ─────────────┴► plan: existing text ─► verdict ──► write (all or nothing)
 //!                                                          whole │ block │ toml_entry │ json_entry   (pure)
 //! ```
 //!
-//! Nothing is written before every file has been judged, and nothing that a person changed is touched: [`stamp`] tells what
-//! init wrote from what somebody else did.
+//! Nothing is written before every file has been checked, and nothing that a person changed is touched: [`stamp`]
+//! distinguishes text written by init from changed text.
 //!
-//! * [`pieces`]: what belongs where. * [`mod@plan`]: all files of one call. * [`place`]: links are followed inside the project only.
-//! * [`whole`]: files of init's own. * [`block`]: a marked part of a text. * [`toml_entry`]: a table in Codex's configuration.
-//! * [`ignore`]: what `.gitignore` needs. * [`json_entry`]: entries of hooks, permissions and MCP servers. * [`verdict`]: what is done with one file.
-//! * [`mod@write`]: doing it. [`folder`]: without following a link.
+//! * [`pieces`]: files and their content.
+//! * [`mod@plan`]: all files of one call.
+//! * [`place`]: links are followed inside the project only.
+//! * [`whole`]: files of init's own.
+//! * [`block`]: a marked block in a text.
+//! * [`toml_entry`]: a table in Codex's configuration.
+//! * [`ignore`]: lines for `.gitignore`.
+//! * [`json_entry`]: entries of hooks, permissions and MCP servers.
+//! * [`verdict`]: the decision about one file.
+//! * [`mod@write`]: execution of the plan.
+//! * [`folder`]: access without following a link.
 
 mod block;
 pub mod folder;

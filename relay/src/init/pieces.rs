@@ -1,4 +1,4 @@
-//! Which files init keeps, and what it keeps in them.
+//! The files that init manages, and their content.
 
 use std::path::{Path, PathBuf};
 
@@ -10,19 +10,20 @@ use super::place::Homes;
 use super::verdict::{Verdict, Wish};
 use super::{block, ignore, json_entry, toml_entry, whole};
 
-/// The commands that Claude Code need not ask for. It has no sandbox that files could pass, so these are all that a host
-/// agent uses; left out are those that are for people (init, prune) or for programs (serve, hook, mcp).
+/// Commands that Claude Code need not ask for. Claude Code has no sandbox with a way through files, so the list
+/// contains every command that a host agent uses. Commands for people (init, prune) and for programs (serve, hook, mcp)
+/// are left out.
 const ROUTINE: [&str; 15] = [
     "up", "down", "doctor", "launch", "run", "status", "logs", "events", "wait", "cancel", "resume", "retry",
     "extend", "explain", "notices",
 ];
-/// The events at which host agents are told of ends.
+/// Hook events at which host agents receive completion notices.
 const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"];
-/// What a hook may take, in seconds; it reads a few small files.
+/// Time limit of a hook, in seconds; a hook reads a few small files.
 const HOOK_SECONDS: u32 = 10;
-/// The rules, below a `.codex` folder.
+/// Path of the rules, below a `.codex` folder.
 const RULES: &str = "rules/relay.rules";
-/// How a CLAUDE.md includes AGENTS.md.
+/// Line with which a CLAUDE.md includes AGENTS.md.
 const IMPORT: &str = "@AGENTS.md";
 
 const SETTINGS_TEXT: &str = include_str!("content/relay.toml");
@@ -30,40 +31,40 @@ const RULES_TEXT: &str = include_str!("content/relay.rules");
 const DELEGATION: &str = include_str!("content/delegation.md");
 const SKILL_TEXT: &str = include_str!("content/skill.md");
 
-/// What was asked for.
+/// A request to init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     /// MCP server and hooks for Codex.
     pub codex: bool,
     /// MCP server, hooks, permissions and instructions for Claude Code.
     pub claude: bool,
-    /// For all projects of the user, where the program has a place for that.
+    /// For all projects of the user, if the program supports that.
     pub user: bool,
-    /// Putting or removing.
+    /// Put or remove.
     pub wish: Wish,
 }
 
-/// A file, and what init keeps in it.
+/// A file managed by init.
 pub(super) struct Piece {
-    /// The file.
+    /// Path of the file.
     pub(super) path: PathBuf,
-    /// The folder that stays when all of init's files in it have gone.
+    /// Folder that stays when all of init's files in it are removed.
     pub(super) base: PathBuf,
-    /// Whether it belongs to the project, so that links must not lead out of it.
+    /// True if the file belongs to the project, so that links must not lead out of it.
     pub(super) in_project: bool,
-    /// What is kept in it.
+    /// Managed content.
     pub(super) content: Content,
 }
 
-/// What is kept in a file.
+/// Managed content of a file.
 pub(super) enum Content {
-    /// All of it.
+    /// The whole file.
     Whole(String),
     /// A marked block with this body.
     Block(Marks, String),
-    /// The same, unless the file includes AGENTS.md.
+    /// A marked block with this body, unless the file includes AGENTS.md.
     BlockUnlessImported(Marks, String),
-    /// A marked block of these folders, unless they are ignored already.
+    /// A marked block that ignores these folders, without those ignored already.
     Ignored(Vec<String>),
     /// The MCP server in a `config.toml`.
     McpServer,
@@ -72,10 +73,10 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// Judges the file against what is `there`.
+    /// Compares the content to the existing text `there` and decides on the change.
     ///
     /// # Errors
-    /// When what is there can't be read.
+    /// Returns an error if the existing text can't be parsed.
     pub(super) fn judge(&self, there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
         match self {
             Self::Whole(text) => Ok(whole::judge(text, there, wish)),
@@ -97,13 +98,13 @@ impl Content {
     }
 }
 
-/// The rules files that Codex may read for the project at `root`, those of the project first. They need not exist.
+/// Rules files that Codex may read for the project at `root`, the project's own first. They need not exist.
 pub fn rules_files(root: &Path, codex_home: Option<&Path>) -> Vec<PathBuf> {
     let project = root.join(".codex").join(RULES);
     std::iter::once(project).chain(codex_home.map(|home| home.join(RULES))).collect()
 }
 
-/// All files of a request. A removal takes everything that init may have put into the project.
+/// Returns all files of a request. A removal includes every file that init may have put into the project.
 pub(super) fn of(request: Request, root: &Path, homes: &Homes, ignored: Vec<String>) -> Vec<Piece> {
     let removes = request.wish == Wish::Remove;
     let project = |path: &str, content| Piece {
@@ -140,7 +141,7 @@ pub(super) fn of(request: Request, root: &Path, homes: &Homes, ignored: Vec<Stri
     pieces
 }
 
-/// The files outside of the project.
+/// Returns the files outside of the project.
 fn of_user(request: Request, homes: &Homes) -> Vec<Piece> {
     let removes = request.wish == Wish::Remove;
     let mut pieces = Vec::new();
@@ -160,7 +161,7 @@ fn of_user(request: Request, homes: &Homes) -> Vec<Piece> {
     pieces
 }
 
-/// Codex and Claude Code write hooks alike.
+/// Returns the hook entries, which Codex and Claude Code write alike.
 fn hooks() -> Vec<Entry> {
     let hook = |event: &'static str| {
         let command = format!("relay hook {event}");
@@ -177,7 +178,7 @@ fn claude_server() -> Entry {
 
 fn claude_settings() -> Vec<Entry> {
     let commands = ROUTINE.map(|command| format!("Bash(relay {command}:*)"));
-    // The tools of the MCP server.
+    // Tools of the MCP server.
     let allowed = commands.into_iter().chain(["mcp__relay".to_owned()]);
     let allow =
         |rule| Entry::Element { at: vec!["permissions", "allow"], value: Value::String(rule), kin: None };

@@ -1,4 +1,4 @@
-//! The texts that init writes: held against what reads them.
+//! The texts that init writes, checked against the programs that read them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,8 +8,8 @@ use common::job::StepKind;
 use super::*;
 use crate::config::Config;
 
-/// The commands that the rules let run outside of Codex's sandbox: they need the container engine or the relay itself,
-/// and everything else works inside, through files.
+/// Commands that the rules allow outside of Codex's sandbox: they need the container engine or the relay itself. Every
+/// other command works inside, through files.
 const OUTSIDE: [&str; 3] = ["up", "down", "doctor"];
 
 fn load(text: &str) -> Result<Config, String> {
@@ -17,7 +17,7 @@ fn load(text: &str) -> Result<Config, String> {
     fs::create_dir(dir.path().join("platform")).unwrap();
     fs::write(dir.path().join("platform/relay.toml"), text).unwrap();
     let mut config = Config::load(dir.path()).map_err(|failure| failure.message)?;
-    // So that configurations of different folders can be compared.
+    // Makes configurations of different folders comparable.
     config.root = "/project".into();
     config.text.clear();
     config.platform.workspaces = config.platform.workspaces.strip_prefix(dir.path()).unwrap().to_owned();
@@ -25,7 +25,7 @@ fn load(text: &str) -> Result<Config, String> {
     Ok(config)
 }
 
-/// The settings of the template as (table, line), `#` taken away.
+/// Returns the settings of the template as (table, line), without `#`.
 fn settings() -> Vec<(String, String)> {
     let mut table = String::new();
     let mut all = Vec::new();
@@ -42,7 +42,7 @@ fn settings() -> Vec<(String, String)> {
     all
 }
 
-/// What the reader of the file knows in a table, as it says itself when it meets a stranger.
+/// Returns the settings that the reader of the file accepts in a table, as listed in its error for an unknown one.
 fn known(table: &str) -> BTreeSet<String> {
     let error = load(&format!("{table}\nstranger = 1\n")).unwrap_err();
     let (_, expected) = error.split_once("expected ").unwrap_or_else(|| panic!("{table}: {error}"));
@@ -130,7 +130,7 @@ fn all_settings_can_be_set_together() {
         Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
         _ => line.to_owned(),
     };
-    // Of the two places for a secret only one can be named.
+    // Only one of the two sources of a secret can be set.
     let lines = SETTINGS_TEXT.lines().filter(|line| !line.starts_with("#webhook_secret_env"));
     let text: String = lines.map(|line| uncommented(line) + "\n").collect();
     let config = load(&text).unwrap();

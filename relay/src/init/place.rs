@@ -1,21 +1,22 @@
-//! Where a file really lies.
+//! Real path of a file.
 
 use std::env::VarError;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The folders in which the host agents keep what holds for all projects of a user.
+/// Folders in which the host agents keep settings for all projects of a user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Homes {
-    /// Codex's.
+    /// Codex's folder.
     pub codex: Option<PathBuf>,
-    /// Claude Code's.
+    /// Claude Code's folder.
     pub claude: Option<PathBuf>,
 }
 
 impl Homes {
-    /// What the environment names, else the usual folders in HOME. Relative ones count from `cwd`.
+    /// Returns the folders named in the environment, else the usual ones in HOME. Relative paths are resolved against
+    /// `cwd`.
     pub fn of(variable: &dyn Fn(&str) -> Result<String, VarError>, cwd: &Path) -> Self {
         let set = |name| variable(name).ok().filter(|value| !value.is_empty()).map(|value| cwd.join(value));
         let usual = |dir| set("HOME").map(|home| home.join(dir));
@@ -26,10 +27,10 @@ impl Homes {
     }
 }
 
-/// Follows the links to a file that need not be there yet.
+/// Follows the links to a file that need not exist yet.
 ///
 /// # Errors
-/// Why it is left alone: with `inside`, it must lie there.
+/// The reason to leave the file alone. With `inside`, the file must be in that folder.
 pub(super) fn real(path: &Path, inside: Option<&Path>) -> Result<PathBuf, &'static str> {
     let real = follow(path)?;
     if inside.is_some_and(|dir| !real.starts_with(dir)) {

@@ -1,4 +1,4 @@
-//! All files of one call, judged before the first of them is touched.
+//! Plan of one call: every file is checked before the first one is changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,57 +14,58 @@ use super::place::{self, Homes};
 use super::verdict::{Change, Verdict, Wish};
 use crate::exit::Failure;
 
-/// Longest file that is read, in bytes: these are all written by people.
+/// Maximum size of a file that is read, in bytes: all of these are written by people.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// What is done with each file.
+/// Changes to each file.
 #[derive(Debug)]
 pub struct Plan {
-    /// In the order in which they are told.
+    /// Files, in the order in which they are reported.
     pub files: Vec<Planned>,
 }
 
 /// One file.
 #[derive(Debug)]
 pub struct Planned {
-    /// As people know it: from the project root, or whole.
+    /// Path for display: relative to the project root, or absolute.
     pub shown: String,
-    /// What becomes of it.
+    /// Outcome for the file.
     pub outcome: Outcome,
-    /// Why something in it is left as it is.
+    /// Reason why a part of it is left unchanged.
     pub kept: Option<String>,
-    /// Where it really lies.
+    /// Real path of the file.
     pub(super) target: PathBuf,
-    /// What happens to it.
+    /// Change to the file.
     pub(super) change: Change,
-    /// What is there, where that goes into a copy.
+    /// Existing text, if it is to be kept in a copy.
     pub(super) copy: Option<String>,
-    /// The folder that its removal leaves in place, however empty.
+    /// Folder that a removal leaves in place, even if it is empty.
     pub(super) base: PathBuf,
 }
 
-/// What becomes of a file.
+/// Outcome for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It is new.
+    /// Created.
     Wrote,
-    /// It has changed.
+    /// Changed.
     Updated,
-    /// What init had written is gone.
+    /// Content written by init removed.
     Removed,
-    /// It is as it should be.
+    /// Correct already.
     Unchanged,
-    /// It is left as a person wants it.
+    /// Left as a person changed it.
     Kept,
 }
 
-/// Judges every file of a request; `root` is free of links.
+/// Plans the changes to every file of a request; `root` contains no links.
 ///
 /// # Errors
 /// Exit code 2 when a file can't be merged, 5 when one can't be read.
 pub fn plan(request: Request, root: &Path, homes: &Homes) -> Result<Plan, Failure> {
-    // Two names may lead to one file, as where CLAUDE.md is a link to AGENTS.md: the second sees what the first has done.
+    // Two names may refer to one file, as when CLAUDE.md is a link to AGENTS.md: the second one starts from the first
+    // one's result.
     let mut done = BTreeMap::<PathBuf, Option<String>>::new();
     let mut files = Vec::new();
     for piece in pieces::of(request, root, homes, ignore::folders(root)) {
@@ -138,7 +139,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     Ok(Some(text))
 }
 
-/// Opens a file of which a session may have made something else since it was looked at: that neither blocks nor is followed.
+/// Opens a file that a session may have replaced since it was checked: the open neither blocks nor follows a link.
 fn open(path: &Path) -> io::Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);

@@ -1,20 +1,20 @@
-//! A checksum inside a text that init wrote: as long as it is right, nobody else has changed the text.
+//! A checksum inside a text written by init. While it matches, the text is unchanged.
 
 use sha2::{Digest, Sha256};
 
-/// Where the checksum stands in a text that has none yet.
+/// Placeholder of the checksum.
 const PLACE: &str = "(checksum @sum@)";
-/// What comes before it.
+/// Text before the checksum.
 const OPEN: &str = "(checksum ";
-/// Hexadecimal digits: 64 bits tell a change by accident from none.
+/// Number of hexadecimal digits: 64 bits are enough to detect an accidental change.
 const DIGITS: usize = 16;
 
-/// Puts its checksum into a text, where it says `(checksum @sum@)`.
+/// Replaces `(checksum @sum@)` in a text with its checksum.
 pub(super) fn stamped(text: &str) -> String {
     text.replacen(PLACE, &format!("{OPEN}{})", sum(text)), 1)
 }
 
-/// Whether a text is as some version of init wrote it. Git may have changed its line ends.
+/// Returns true if a text is as some version of init wrote it. Git may have changed its line endings.
 pub(super) fn is_untouched(text: &str) -> bool {
     let text = text.replace("\r\n", "\n");
     let Some(open) = text.find(OPEN) else { return false };

@@ -1,24 +1,24 @@
-//! The relay as an MCP server in Codex's `config.toml`. The rest of the file keeps every byte.
+//! Entry of the relay as an MCP server in Codex's `config.toml`. Every byte of the rest of the file is kept.
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::verdict::{BY_HAND, Verdict, Wish};
 
-/// The table of all servers.
+/// Name of the table of all servers.
 const SERVERS: &str = "mcp_servers";
-/// The relay among them.
+/// Name of the relay's entry.
 const NAME: &str = "relay";
-/// Codex hands on next to nothing of its environment, and a relay may be started from there: where the host keeps Codex's
-/// sessions and relay's state, the key of workers, and the container engine.
+/// Variables for the relay: Codex passes almost none of its environment on, and a relay may be started from there. They
+/// name the host's Codex sessions, relay's state, the key of workers, and the container engine.
 const HANDED_ON: [&str; 4] = ["CODEX_HOME", "CODEX_API_KEY", "DOCKER_HOST", "XDG_STATE_HOME"];
-/// What stands above it.
+/// Comment above the entry.
 const ABOUT: &str =
     "# relay as tools (written by `relay init`). They only file and read jobs, so none of them has to ask.\n";
 
-/// Judges the entry in what is `there`.
+/// Compares the entry to the existing text `there` and decides on the change.
 ///
 /// # Errors
-/// When that is no TOML, or has something else in the entry's place.
+/// Returns an error if the text is not TOML, or has another value in the entry's place.
 pub(super) fn judge(there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
     let text = there.unwrap_or_default();
     let mut document: DocumentMut =
@@ -57,7 +57,7 @@ fn table() -> Table {
     table
 }
 
-/// Names and values without what surrounds them.
+/// Returns names and values, without whitespace.
 fn plain(table: &dyn toml_edit::TableLike) -> Vec<(String, String)> {
     let bare = |item: &Item| item.to_string().split_whitespace().collect::<String>();
     let mut plain: Vec<_> = table.iter().map(|(key, item)| (key.to_owned(), bare(item))).collect();
@@ -93,8 +93,8 @@ fn take(document: &mut DocumentMut) {
     }
 }
 
-/// A text that ended without a line break still does, so that a removal can restore it; and every line that stays keeps its
-/// own break, which the parser makes a plain one.
+/// Restores the line endings: a text that ended without a line break still does, so that a removal can restore it, and
+/// every remaining line keeps its own break, which the parser normalizes.
 fn ended_as(old: &str, mut new: String) -> String {
     if !old.is_empty() && !old.ends_with('\n') && new.ends_with('\n') {
         new.pop();
@@ -102,7 +102,7 @@ fn ended_as(old: &str, mut new: String) -> String {
     if old.contains('\r') { with_breaks_of(old, &new) } else { new }
 }
 
-/// The lines of `new` with the breaks that they had in `old`, from which one piece is missing, or has come in or changed.
+/// Returns the lines of `new` with the breaks that they had in `old`. The texts differ in one contiguous part.
 fn with_breaks_of(old: &str, new: &str) -> String {
     let plain = |line: &str| line.replace("\r\n", "\n");
     let (old, new): (Vec<&str>, Vec<&str>) =
@@ -155,7 +155,7 @@ mod tests {
             assert_eq!(judge(Some(&with), PUT).unwrap(), Verdict::nothing(), "{with}");
             let whole =
                 |line: &str| with.split_inclusive('\n').any(|other| other.trim_end() == line.trim_end());
-            // The entry of an inline table comes into its line.
+            // The entry of an inline table is added to the line of that table.
             let mut others = text.split_inclusive('\n').filter(|line| !line.starts_with("mcp_servers = {"));
             assert!(others.all(whole), "{with}");
             let breaks = |text: &str| (text.matches("\r\n").count(), text.matches('\n').count());

@@ -1,64 +1,64 @@
-//! What is wanted of a file, and what is done with it.
+//! Requested state of a file, and the change that results.
 
-/// What is wanted.
+/// Requested state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// It is to be there.
+    /// Content present.
     Put {
-        /// What a person changed is replaced, too; the old text stays in a copy.
+        /// Replaces content changed by a person, too; the old text is kept in a copy.
         force: bool,
     },
-    /// What init wrote is to go.
+    /// Content written by init removed.
     Remove,
 }
 
-/// What happens to the file.
+/// Change to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Nothing.
+    /// No change.
     None,
-    /// It is this text from now on.
+    /// Replace the content with this text.
     Write(String),
-    /// It goes.
+    /// Delete the file.
     Delete,
 }
 
-/// The judgement of one file.
+/// Decision about one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// What happens to it.
+    /// Change to the file.
     pub(super) change: Change,
-    /// Why something in it is left as it is.
+    /// Reason why a part of it is left unchanged.
     pub(super) kept: Option<String>,
-    /// Whether a person's text goes: it is kept in a copy then.
+    /// True if a person's text is replaced: the text is kept in a copy then.
     pub(super) copy: bool,
 }
 
-/// Why a file of init's own, or a part of one, is left alone.
+/// Reason to leave a file of init's own, or a part of one, alone.
 pub(super) const BY_HAND: &str = "changed by hand";
 
 impl Verdict {
-    /// All is well as it is.
+    /// The file is correct already.
     pub(super) fn nothing() -> Self {
         Self { change: Change::None, kept: None, copy: false }
     }
 
-    /// The file becomes this text.
+    /// The file is replaced with this text.
     pub(super) fn write(text: String) -> Self {
         Self { change: Change::Write(text), kept: None, copy: false }
     }
 
-    /// The file goes.
+    /// The file is deleted.
     pub(super) fn delete() -> Self {
         Self { change: Change::Delete, kept: None, copy: false }
     }
 
-    /// The file stays, for a reason.
+    /// The file is kept, for a reason.
     pub(super) fn kept(why: &str) -> Self {
         Self { change: Change::None, kept: Some(why.to_owned()), copy: false }
     }
 
-    /// A person's text is replaced.
+    /// The file is replaced, and a person's text is kept in a copy.
     pub(super) fn replace(text: String) -> Self {
         Self { change: Change::Write(text), kept: None, copy: true }
     }

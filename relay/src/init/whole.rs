@@ -1,9 +1,9 @@
-//! A file of init's own, which is there as a whole or not at all.
+//! A file of init's own, which exists as a whole or not at all.
 
 use super::stamp;
 use super::verdict::{BY_HAND, Verdict, Wish};
 
-/// Judges the file `text` (not stamped yet) against what is `there`.
+/// Compares the file `text` (without its checksum) to the existing text `there` and decides on the change.
 pub(super) fn judge(text: &str, there: Option<&str>, wish: Wish) -> Verdict {
     match (wish, there) {
         (Wish::Put { .. }, None) => Verdict::write(stamp::stamped(text)),

@@ -1,4 +1,4 @@
-//! Doing what was planned: every new text is on the disk before the first file gets it.
+//! Execution of a plan: every new text is on the disk before the first file is replaced.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use super::folder::{Folder, Staged};
 use super::plan::{Plan, Planned};
 use super::verdict::Change;
 
-/// What the name of a copy ends in.
+/// Suffix of the name of a copy.
 pub const COPY: &str = "before-init";
 
 /// A file that could not be written.
 #[derive(Debug)]
 pub struct Failed {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Why.
+    /// Error of the failing call.
     pub error: io::Error,
-    /// Whether other files have been written before it.
+    /// True if other files were written before it.
     pub partly: bool,
 }
 
-/// Writes and removes what was planned.
+/// Writes and removes the files of a plan.
 ///
 /// # Errors
-/// The first file that can't be written or removed. Unless it says `partly`, nothing has been changed.
+/// The first file that can't be written or removed. Unless `partly` is set, nothing was changed.
 pub fn carry_out(plan: &Plan) -> Result<(), Failed> {
     let mut staging = Staging::default();
     for file in &plan.files {
@@ -37,14 +37,14 @@ pub fn carry_out(plan: &Plan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// What has been prepared; dropping it takes back what was not published.
+/// Prepared changes. Dropping them removes what was not published.
 #[derive(Default)]
 struct Staging {
-    /// Written files and the paths that they get, in this order. Two names for one file are both staged: what is published
-    /// last holds what both wrote.
+    /// Written files and their final paths, in this order. Two names of one file are both staged: the one published
+    /// last holds both changes.
     texts: Vec<(Staged, PathBuf)>,
     gone: Vec<(Folder, PathBuf)>,
-    /// Folders that were made for them, with the base that each lies below.
+    /// Folders created for them, each with the base that it is below.
     folders: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -55,7 +55,7 @@ impl Staging {
             Change::None => return Ok(()),
             Change::Delete => {
                 let folder = Folder::of(target, base, false)?;
-                // A folder on a file system that is read-only here would be noticed too late otherwise.
+                // Otherwise a folder on a read-only file system would be noticed too late.
                 folder.check_writable()?;
                 self.gone.push((folder, target.clone()));
                 return Ok(());
@@ -79,7 +79,7 @@ impl Staging {
     fn publish(mut self) -> Result<(), Failed> {
         let mut partly = false;
         for (staged, path) in std::mem::take(&mut self.texts) {
-            // What follows is taken back when it is dropped.
+            // On an error, the remaining files are removed on drop.
             staged.publish().map_err(|error| Failed { path, error, partly })?;
             partly = true;
         }
@@ -95,7 +95,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // The files first: a folder goes only when it is empty.
+        // Files first: only an empty folder can be removed.
         self.texts.clear();
         for (dir, base) in self.folders.iter().rev() {
             remove_empty(dir, base);
@@ -103,7 +103,7 @@ impl Drop for Staging {
     }
 }
 
-/// Removes the folders that have become empty, up to but without `base`.
+/// Removes the folders that have become empty, up to but excluding `base`.
 fn remove_empty_folders(path: &Path, base: &Path) {
     let below = path.ancestors().skip(1).take_while(|dir| *dir != base && dir.starts_with(base));
     for dir in below {
@@ -113,7 +113,7 @@ fn remove_empty_folders(path: &Path, base: &Path) {
     }
 }
 
-/// Removes a folder if it is empty; returns whether it was.
+/// Removes a folder if it is empty; returns true if it was.
 fn remove_empty(dir: &Path, base: &Path) -> bool {
     let Some(name) = dir.file_name() else { return false };
     Folder::of(dir, base, false).is_ok_and(|above| above.remove_empty(&name.to_string_lossy()))

@@ -1,30 +1,30 @@
-//! Who calls a tool, and whether an answer is still wanted.
+//! Caller of a tool, and the cancellation state of the call.
 
 use rmcp::model::RequestMetaObject;
 use serde_json::Value;
 
-/// Where Codex tells of the turn that calls, in `_meta` of each call.
+/// Key in `_meta` of each call under which Codex describes the calling turn.
 const CODEX: &str = "x-codex-turn-metadata";
 
-/// A call.
+/// A call of a tool.
 pub struct Call {
     thread: Option<String>,
     over: Box<dyn Fn() -> bool + Send>,
 }
 
 impl Call {
-    /// A call with this `_meta`, whose answer nobody wants any more once `over` says so.
+    /// Creates a call with this `_meta`. Its answer is no longer needed once `over` returns true.
     pub(super) fn new(meta: &RequestMetaObject, over: impl Fn() -> bool + Send + 'static) -> Self {
         let thread = meta.get(CODEX).and_then(|turn| turn.get("thread_id")).and_then(Value::as_str);
         Self { thread: thread.map(str::to_owned), over: Box::new(over) }
     }
 
-    /// The thread of Codex that calls, as it says itself: it may be anything.
+    /// Codex thread that calls, as stated by the client: unverified, any text.
     pub fn thread(&self) -> Option<&str> {
         self.thread.as_deref()
     }
 
-    /// Whether the call was cancelled or its caller has gone.
+    /// Returns true if the call was cancelled or its caller has disconnected.
     pub fn is_over(&self) -> bool {
         (self.over)()
     }

@@ -1,4 +1,4 @@
-//! Lines of stdin, read by a thread of its own: a read that waits can't be given up, and nothing else may wait for it.
+//! Lines of stdin, read by a thread of its own: a blocked read can't be cancelled, and no other work may wait for it.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -7,27 +7,27 @@ use std::thread;
 
 use tokio::sync::mpsc::{Receiver, channel};
 
-/// Longest message, in bytes: the longest prompt (512 KiB), each byte of it written as an escape of six, with room for the
-/// rest of a call.
+/// Maximum length of a message, in bytes: the longest prompt (512 KiB), with each byte written as an escape of six, and
+/// some space for the rest of a call.
 pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// What is kept of a longer one, in bytes: its id stands near its beginning.
+/// Number of bytes kept of a longer message: its id is near its beginning.
 const HEAD: usize = 4 * 1024;
-/// Lines that wait to be looked at: further ones stay in the pipe.
+/// Maximum number of lines waiting to be processed: further ones stay in the pipe.
 const WAITING: usize = 4;
 
-/// A line as it came in.
+/// A received line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Its bytes.
+    /// Bytes of the line.
     Whole(Vec<u8>),
-    /// It was longer than [`MAX_MESSAGE`]: its first bytes, in which its id is looked for.
+    /// First bytes of a line longer than [`MAX_MESSAGE`], which are searched for its id.
     TooLong(Vec<u8>),
 }
 
-/// Begins to read. The lines end, and `over` becomes true, when nothing more can come.
+/// Starts to read. When nothing more can be read, the lines end and `over` becomes true.
 ///
 /// # Errors
-/// When there can be no thread.
+/// Returns an error if the thread can't be created.
 pub(super) fn open(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> io::Result<Receiver<Line>> {
     let (sender, lines) = channel(WAITING);
     thread::Builder::new().name("mcp-stdin".to_owned()).spawn(move || {
@@ -42,7 +42,7 @@ pub(super) fn open(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> 
     Ok(lines)
 }
 
-/// The next line without its line break; a last one needs none. `None` at the end.
+/// Returns the next line without its line break; the last line needs none. `None` at the end.
 fn next(input: &mut impl BufRead, most: usize) -> io::Result<Option<Line>> {
     let mut line = Vec::new();
     input.by_ref().take(most as u64 + 1).read_until(b'\n', &mut line)?;

@@ -1,25 +1,25 @@
-//! A line → a message of JSON-RPC, or why it is none.
+//! Parsing of a line into a JSON-RPC message or an error.
 
 use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId};
 use serde_json::Value;
 
 use super::door::{Line, MAX_MESSAGE};
 
-/// What a line is.
+/// Result of parsing a line.
 #[derive(Debug)]
 pub(super) enum Frame {
     /// A message.
     Message(Box<ClientJsonRpcMessage>),
-    /// None; its sender is told why, under the id that could be found.
+    /// Not a message: the error to send, and the id if it could be found.
     Refused(ErrorData, Option<RequestId>),
-    /// Nothing that wants an answer: a blank line, a notification that is not known.
+    /// Nothing that needs an answer: a blank line or an unknown notification.
     Nothing,
 }
 
-/// Reads a line.
+/// Parses a line.
 pub(super) fn read(line: &Line) -> Frame {
     let bytes = match line {
-        // Some clients on Windows begin with a byte order mark.
+        // Some clients on Windows send a byte order mark first.
         Line::Whole(bytes) => bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes),
         Line::TooLong(head) => {
             let text = format!("the message is longer than {MAX_MESSAGE} bytes: put long texts into files");
@@ -48,7 +48,8 @@ fn refusal(bytes: &[u8], error: &serde_json::Error) -> Frame {
     Frame::Refused(ErrorData::invalid_request(text, None), id)
 }
 
-/// The id of a message that can't be read, or only its beginning: the one among the fields of the outermost object.
+/// Finds the id of a message that can't be parsed, or of which only the beginning is available: the one among the
+/// fields of the outermost object.
 fn id_in(message: &[u8]) -> Option<RequestId> {
     let text = String::from_utf8_lossy(message);
     let (mut depth, mut at) = (0, 0);
@@ -65,7 +66,7 @@ fn id_in(message: &[u8]) -> Option<RequestId> {
             ':' if depth == 1 && last.as_deref() == Some("id") => {
                 let mut values = serde_json::Deserializer::from_str(&text[at + 1..]).into_iter::<RequestId>();
                 let id = values.next()?.ok()?;
-                // What ends with the bytes may be a part of it.
+                // A value that ends with the bytes may be incomplete.
                 return (at + 1 + values.byte_offset() < text.len()).then_some(id);
             }
             '{' | '[' => depth += 1,

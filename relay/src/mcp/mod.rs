@@ -1,13 +1,15 @@
-//! An MCP server on stdin and stdout: what it offers is given to it, what it says it hands back.
+//! An MCP server on stdin and stdout. The tools are passed to it, and their replies are sent to the client.
 //!
 //! ```text
 //! client ─ stdin ─► door (lines, bounded) ─► frame (message │ refusal) ─► server (rmcp) ─► tool ─ call ─► reply
 //!        ◄─ stdout ─────────────────────────── pipes ◄──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! * [`door`]: lines of stdin. [`frame`]: a line → a message, or why it is none. [`pipes`]: both as rmcp's transport.
-//! * [`server`]: what is listed and called, each call on a thread of its own. [`serve()`]: from the start to the end of stdin.
-//! * [`tool`]: a tool and its schema. [`call`]: who calls, and whether an answer is still wanted. [`reply`]: the answer.
+//! * [`door`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`pipes`]: both as rmcp's
+//!   transport.
+//! * [`server`]: listing and calling of tools, each call on a thread of its own. [`serve()`]: from the start to the end
+//!   of stdin.
+//! * [`tool`]: a tool and its schema. [`call`]: the caller and the cancellation of a call. [`reply`]: the answer.
 
 pub mod call;
 mod door;

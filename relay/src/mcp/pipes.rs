@@ -1,4 +1,5 @@
-//! The two streams as a transport of rmcp: its own one answers nothing to a line that is no JSON, and reads 16 MiB of it.
+//! The two streams as a transport of rmcp. The transport of rmcp itself does not answer a line that is not JSON, and
+//! reads up to 16 MiB of it.
 
 use std::io;
 use std::pin::Pin;
@@ -14,21 +15,21 @@ use tokio::sync::mpsc::Receiver;
 use super::door::Line;
 use super::frame::{self, Frame};
 
-/// A message on its way out.
+/// Future that sends a message.
 type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// The transport.
 pub(super) struct Pipes<W> {
     lines: Receiver<Line>,
     out: Arc<Mutex<W>>,
-    /// A refusal that is being sent: kept here, because rmcp may drop a `receive` at any time.
+    /// Refusal that is being sent. It is kept here because rmcp may drop a `receive` at any time.
     refusal: Option<Sending>,
-    /// Whether a request has come in: rmcp wants one before anything else, and what comes earlier means nothing.
+    /// True once a request was received: rmcp requires one before any other message, and earlier ones have no meaning.
     opened: bool,
 }
 
 impl<W> Pipes<W> {
-    /// Reads from `lines`, writes to `out`.
+    /// Creates a transport that reads from `lines` and writes to `out`.
     pub(super) fn new(lines: Receiver<Line>, out: W) -> Self {
         Self { lines, out: Arc::new(Mutex::new(out)), refusal: None, opened: false }
     }
@@ -51,7 +52,8 @@ impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for Pipes<W> 
         }
     }
 
-    /// Cancel-safe: a line is either still in the channel or returned, and a refusal goes on at the next call.
+    /// Receives a message. Cancel-safe: a line is either still in the channel or returned, and a refusal continues at
+    /// the next call.
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         loop {
             if let Some(sending) = &mut self.refusal {

@@ -1,5 +1,5 @@
-//! What a tool answers: the same in text and in structure, because one kind of client shows its model the one, and another
-//! kind the other.
+//! Answer of a tool: the same content as text and as structured data, because some clients show their model the one,
+//! and some the other.
 
 use common::text;
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{Code, Failure};
 
-/// Longest text, in bytes: a model reads all of it.
+/// Maximum length of the text, in bytes: a model reads all of it.
 const MAX_TEXT: usize = 16 * 1024;
-/// Longest text among the facts, in bytes: the text holds what is longer.
+/// Maximum length of a text among the facts, in bytes: the answer's text contains longer ones.
 const MAX_FACT: usize = 500;
 
 /// An answer.
@@ -21,21 +21,20 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// What a person would read, and what the command's exit code would be.
+    /// Creates an answer with the text for people and the command's exit code.
     pub fn new(text: &str, code: Code) -> Self {
         let text = text::truncate(text::printable_lines(text).trim_end(), MAX_TEXT);
         let facts = Map::from_iter([("code".to_owned(), Value::from(code as u8))]);
         Self { text, facts, failed: false }
     }
 
-    /// The line that the command line would print, in words of the tools that there are, under the exit code that it would
-    /// have.
+    /// Creates an answer from the command line's error message, reworded for the available tools, and its exit code.
     pub(super) fn failed(failure: &Failure, is_tool: impl Fn(&str) -> bool) -> Self {
         let line = in_words_of_tools(&text::printable(&failure.message), is_tool);
         Self { failed: true, ..Self::new(&line, failure.code) }
     }
 
-    /// The form of every answer's structure.
+    /// Schema of every answer's structured data.
     pub(super) fn schema() -> JsonObject {
         let schema = json!({
             "type": "object",
@@ -58,7 +57,7 @@ impl Reply {
         self
     }
 
-    /// As MCP wants it.
+    /// Converts the answer into MCP's form.
     pub(super) fn into_result(self) -> CallToolResult {
         let mut structured = Map::from_iter([("text".to_owned(), Value::from(self.text.clone()))]);
         structured.extend(self.facts);
@@ -69,7 +68,7 @@ impl Reply {
     }
 }
 
-/// Names a tool where the command line names the command: "`relay wait abe#1 --any`" becomes "`wait` abe#1". Commands without
+/// Replaces a command with a tool of the same name: "`relay wait abe#1 --any`" becomes "`wait` abe#1". Commands without
 /// a tool are for people.
 fn in_words_of_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
     let mut parts = line.split('`');
@@ -92,7 +91,7 @@ fn in_words_of_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
     said
 }
 
-/// Facts hold texts of workers too: nothing in them may be long, or do anything to who shows it.
+/// Sanitizes the facts. They may contain texts of workers, so no text may be long or contain control characters.
 fn clean(value: &mut Value) {
     match value {
         Value::String(text) => *text = text::truncate(&text::printable_lines(text), MAX_FACT),

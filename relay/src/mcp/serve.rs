@@ -1,4 +1,4 @@
-//! From the start of the server to the end of stdin.
+//! Runs the server until the end of stdin.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::exit::Failure;
 /// Serves `tools` until stdin ends.
 ///
 /// # Errors
-/// When the server can't be started, or its client doesn't speak MCP.
+/// Returns an error if the server can't be started, or its client does not use MCP.
 pub fn serve(instructions: &'static str, tools: Vec<Tool>) -> Result<(), Failure> {
     let broken = |e: io::Error| Failure::unreachable(format!("the MCP server can't be started: {e}"));
-    // A thread for each call, and one that writes.
+    // One thread for each call, and one for writing.
     let runtime = Builder::new_current_thread().enable_time().max_blocking_threads(AT_ONCE + 1).build();
     let runtime = runtime.map_err(broken)?;
     let over = Arc::new(AtomicBool::new(false));
@@ -27,12 +27,12 @@ pub fn serve(instructions: &'static str, tools: Vec<Tool>) -> Result<(), Failure
         let server = Server::new(instructions, tools, over);
         match serve_server(server, Pipes::new(lines, tokio::io::stdout())).await {
             Ok(running) => running.waiting().await.map(drop).map_err(|e| e.to_string()),
-            // A client that goes before it has said anything wants nothing.
+            // A client that disconnects before its first message is not an error.
             Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
             Err(e) => Err(e.to_string()),
         }
     });
-    // Calls that are still at work see that it is over: nobody waits for them.
+    // Calls in progress see that it is over; no client waits for them.
     runtime.shutdown_background();
     served.map_err(|e| Failure::unreachable(format!("the MCP client can't be served: {e}")))
 }

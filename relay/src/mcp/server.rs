@@ -1,4 +1,4 @@
-//! What is listed and called. Each call has a thread of its own, so that one that waits holds up no other.
+//! Listing and calling of tools. Each call has a thread of its own, so that a waiting call blocks no other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use tokio::task;
 use super::{Call, Reply, Tool};
 use crate::exit::Failure;
 
-/// Calls at once: as many as one session could sensibly have waiting, each a thread.
+/// Maximum number of concurrent calls, each on a thread: as many as one session could sensibly have pending.
 pub(super) const AT_ONCE: usize = 32;
 
 /// The server.
@@ -27,7 +27,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// A server that offers `tools`, until `over` is true.
+    /// Creates a server that offers `tools` until `over` is true.
     pub(super) fn new(instructions: &'static str, tools: Vec<Tool>, over: Arc<AtomicBool>) -> Self {
         Self { instructions, tools: tools.into(), free: Arc::new(Semaphore::new(AT_ONCE)), over }
     }
@@ -49,7 +49,7 @@ impl ServerHandler for Server {
         Ok(ListToolsResult::with_all_items(self.tools.iter().map(Tool::listed).cloned().collect()))
     }
 
-    /// What rmcp could not read as a request that it knows ends here, too.
+    /// Requests that rmcp could not parse as a known one end here, too.
     async fn on_custom_request(
         &self,
         request: CustomRequest,

@@ -1,4 +1,4 @@
-//! A tool: its name, what it says of itself, the form of its input, and what it does.
+//! A tool: its name, description, input schema and implementation.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use serde_json::Value;
 use super::{Call, Reply};
 use crate::exit::Failure;
 
-/// What a tool changes; clients ask their users accordingly.
+/// Effect of a tool; clients ask their users accordingly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// Changes nothing.
     Reads,
-    /// It adds something; a repeat adds once more.
+    /// Adds something; a repeat adds once more.
     Adds,
-    /// It marks something as told; a repeat may mark more, and nothing is lost.
+    /// Marks notices as shown; a repeat may mark more, and nothing is lost.
     Marks,
-    /// It ends work; a repeat changes nothing further.
+    /// Ends work; a repeat has no further effect.
     Ends,
 }
 
-/// What a tool does with its input.
+/// Implementation of a tool.
 type Run = dyn Fn(JsonObject, &Call) -> Result<Reply, Failure> + Send + Sync;
 
 /// A tool.
@@ -35,7 +35,8 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// A tool whose input is an `A`: its schema comes from there, the descriptions from the comments of its fields.
+    /// Creates a tool with input type `A`: the schema is derived from it, and the descriptions from the comments of its
+    /// fields.
     pub fn new<A: DeserializeOwned + JsonSchema + 'static>(
         name: &'static str,
         title: &'static str,
@@ -56,20 +57,20 @@ impl Tool {
         Self { listed, run: Box::new(run) }
     }
 
-    /// As clients see it in a list.
+    /// Returns the tool as clients see it in a list.
     pub fn listed(&self) -> &rmcp::model::Tool {
         &self.listed
     }
 
-    /// Its name.
+    /// Name of the tool.
     pub(super) fn name(&self) -> &str {
         &self.listed.name
     }
 
-    /// Calls it; it may take long.
+    /// Calls the tool; this may take long.
     ///
     /// # Errors
-    /// Exit code 2 for an input that is not of its form; what the tool itself says.
+    /// Exit code 2 for an input that does not match the schema; otherwise the tool's own error.
     pub(super) fn run(&self, input: JsonObject, call: &Call) -> Result<Reply, Failure> {
         (self.run)(input, call)
     }
@@ -83,7 +84,7 @@ fn annotations(effect: Effect) -> ToolAnnotations {
         .open_world(false)
 }
 
-/// The schema of an input. What may be left out need not be able to be `null` too: simpler forms are read by more models.
+/// Schema of an input. Optional fields need not allow `null` too: more models understand simpler forms.
 fn schema<A: JsonSchema + 'static>() -> JsonObject {
     let mut schema = schema_for_type::<A>().as_ref().clone();
     for noise in ["$schema", "title", "description"] {
@@ -101,7 +102,7 @@ fn schema<A: JsonSchema + 'static>() -> JsonObject {
         if field.get("default").is_some_and(Value::is_null) {
             field.remove("default");
         }
-        // `uint` is a word of Rust.
+        // `uint` is specific to Rust.
         field.remove("format");
     }
     schema.entry("properties").or_insert_with(|| Value::Object(JsonObject::new()));

@@ -1,4 +1,4 @@
-//! Replacing a file in one step, so that readers see the old or the new one and never half of it.
+//! Atomic file replacement: readers see the old or the new content, never a mix.
 //!
 //! For files that only their owner may write. Those of the registry go through [`super::file_ref`].
 
@@ -9,19 +9,19 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Whether the bytes must survive a power loss before the call returns.
+/// Durability of a replaced file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// They must.
+    /// The bytes must survive a power loss before the call returns.
     Synced,
-    /// They can be made again from something that does.
+    /// The bytes can be rebuilt from durable data.
     Cached,
 }
 
 /// Replaces `path`, with mode 0600.
 ///
 /// # Errors
-/// The first failing call; the old file is then untouched.
+/// The first failing call. The old file is then unchanged.
 pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let temporary = temporary(path);
     let written = write_new(&temporary, bytes, durability).and_then(|()| fs::rename(&temporary, path));
@@ -32,7 +32,8 @@ pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<
     written
 }
 
-/// Hidden, and beside its target: `rename` works within one file system only. The process id keeps writers apart.
+/// Temporary name: hidden, and in the target's directory because `rename` works within one file system only. The
+/// process id separates concurrent writers.
 pub fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}", std::process::id()))

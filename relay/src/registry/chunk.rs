@@ -1,21 +1,21 @@
-//! Some lines of event logs, in the order of their ids, on their way to somebody who reads them.
+//! A batch of event log lines, in id order, for a reader.
 
-/// A chunk takes no further line once it holds this many bytes: large enough that the calls around it cost little,
-/// small enough that everybody who reads may have one.
+/// Size at which a chunk is full, in bytes: large enough to make the calls around it cheap, small enough for each
+/// reader to hold one.
 const FULL: usize = 64 * 1024;
 
-/// Lines as they are in the log, without their line breaks.
+/// Lines as stored in the log, without their line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     text: Vec<u8>,
-    /// The id of each line, and where it ends in `text`.
+    /// Id of each line, and its end offset in `text`.
     lines: Vec<(u64, usize)>,
-    /// Whoever has read this chunk has everything up to this id.
+    /// Cursor after this chunk: a reader of the chunk has every event up to this id.
     pub cursor: u64,
 }
 
 impl Chunk {
-    /// An empty chunk for a reader that stands at `cursor`.
+    /// Creates an empty chunk for a reader whose cursor is at `cursor`.
     pub fn new(cursor: u64) -> Self {
         Self { text: Vec::new(), lines: Vec::new(), cursor }
     }
@@ -27,17 +27,17 @@ impl Chunk {
         self.cursor = id;
     }
 
-    /// Whether it should go out before more is added.
+    /// Returns true if the chunk should be sent before more is added.
     pub fn is_full(&self) -> bool {
         self.text.len() >= FULL
     }
 
-    /// Whether it has no lines.
+    /// Returns true if the chunk has no lines.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// Its lines with their ids.
+    /// Returns the lines with their ids.
     pub fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
         let mut start = 0;
         self.lines.iter().map(move |(id, end)| {

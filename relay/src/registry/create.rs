@@ -1,4 +1,4 @@
-//! A new job: number, spec, record, in this order, each durable before the next is visible.
+//! Creation of a job: number, spec and record are written in this order, each durable before the next is visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -17,45 +17,46 @@ use super::file_ref::FileRef;
 use super::staged::{self, Staged};
 use super::{Registry, layout, read, reserve};
 
-/// Longest file of a counter or a key, in bytes.
+/// Maximum size of a counter or key file, in bytes.
 const SMALL: u64 = 4096;
-/// How long another process may hold the counter of a name: as many launches at once as a machine can start, each with two
-/// syncs of a slow disk.
+/// Maximum wait for another process to release the counter of a name. Allows for as many launches at once as a machine
+/// can start, each with two syncs of a slow disk.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries to lock it: a file lock has no timed wait.
+/// Pause between two attempts to lock the counter: a file lock has no timed wait.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
-/// What is known of a job before it has a number.
+/// A job before it has a number.
 pub struct Draft<'a> {
-    /// Its name.
+    /// Name of the job.
     pub name: JobName,
-    /// When it is launched.
+    /// Launch time.
     pub at: Timestamp,
-    /// Makes the spec of the job once its number is known.
+    /// Builds the spec of the job once its number is known.
     pub spec: &'a dyn Fn(&JobId) -> JobSpec,
-    /// The working folder on the host.
+    /// Working directory on the host.
     pub workspace: String,
     /// Name of the engine.
     pub engine: String,
-    /// Where it comes from.
+    /// Origin of the job.
     pub origin: Origin,
-    /// A second launch with the same key gives the first one's job.
+    /// Idempotency key: a second launch with the same key returns the first launch's job.
     pub key: Option<&'a str>,
 }
 
-/// What a launch gave.
+/// Result of a launch.
 #[derive(Debug, PartialEq)]
 pub enum Created {
     /// A new job.
     New(JobId),
-    /// The job that the same key launched before.
+    /// The job that an earlier launch with the same key created.
     Existing(JobId),
 }
 
-/// Writes a job into the registry. When this returns, a power loss can't take it back.
+/// Writes a job into the registry. Once this returns, the job survives a power loss.
 ///
 /// # Errors
-/// `StorageFull` while the daemon keeps what room there is for the ends of jobs; otherwise the first failing call. Then no
+/// `StorageFull` while the daemon keeps the remaining space for job outcomes; otherwise the first failing call. After
+/// an error no record is visible; at most a number is used up.
 /// record is visible, and at most a number is used up.
 pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
     if reserve::is_given_up(registry) {
@@ -71,27 +72,27 @@ pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
     }
 }
 
-/// The job that a key's file names, if it was launched: the name is written first, and a launch that is killed behind that
-/// leaves no job.
+/// Returns the job named in a key's file, if it was launched. The name is written first, so a launch killed right after
+/// that leaves a name without a job.
 fn launched(registry: &Registry, known: &str) -> Option<JobId> {
     let job: JobId = known.trim().parse().ok()?;
     let there = is_taken(&registry.record(&job)) || is_taken(&registry.archived().record(&job));
     there.then_some(job)
 }
 
-/// Waits until no other command is about to launch a job that follows another one; held until the handle is dropped.
+/// Waits until no other command is launching a follow-up job. The lock is held until the handle is dropped.
 ///
 /// # Errors
-/// `TimedOut` when another command holds it for too long; otherwise the failing call.
+/// `TimedOut` when another command holds the lock for too long; otherwise the failing call.
 pub fn turn_to_follow(registry: &Registry) -> io::Result<File> {
-    // No name of a job has a dot in it.
+    // No job name contains a dot.
     open_locked(&registry.names().file("follow.lock"))
 }
 
-/// The job that a key launched before.
+/// Returns the job that an earlier launch with this key created.
 ///
 /// # Errors
-/// When the key's file can't be read.
+/// Returns an error if the key's file can't be read.
 pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
     match key_file(registry, key).read_text(SMALL) {
         Ok(known) => Ok(launched(registry, &known)),
@@ -100,13 +101,13 @@ pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
     }
 }
 
-/// Keys are any text, so their files are named by a digest.
+/// File of an idempotency key. A key is arbitrary text, so the file is named by its digest.
 fn key_file(registry: &Registry, key: &str) -> FileRef {
     let digest = hex::encode(Sha256::digest(key.as_bytes()));
     registry.names().file(format!("key.{}", &digest[..32]))
 }
 
-/// Makes a job. The file of its key names it before its record can be seen.
+/// Creates a job. The key's file names the job before its record is visible.
 fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) -> io::Result<JobId> {
     let job = next_number(registry, &draft.name)?;
     if let Some(key) = key {
@@ -131,22 +132,22 @@ fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) ->
     let latest = Latest::stage(registry, &job)?;
     spec.sync()?;
     record.sync()?;
-    // Locked until the record is there too: without one it would be taken for left behind.
+    // The lock is held until the record exists: an unlocked spec without a record counts as left behind.
     let _spec = spec.publish()?;
     if let Err(e) = record.publish().and_then(|_| registry.folder().sync()) {
-        // Nothing half-made: a spec without a record would hold a prompt that nobody ever runs.
+        // Remove the partial job: a spec without a record would keep a prompt that never runs.
         for file in [registry.record(&job), registry.spec(&job)] {
             let _ = file.remove();
         }
         return Err(e);
     }
-    // The job is there now: a link that stays behind is a nuisance, and no reason to say that there is none.
+    // The job exists now. A link that stays behind does not make the launch a failure.
     let _ = latest.publish();
     Ok(job)
 }
 
-/// The next number of a name. Counted in a locked file per name, so that it costs the same with 10,000 jobs; a lost
-/// counter is made again from the files that are there.
+/// Returns the next number of a name. A locked file per name holds the counter, so the cost does not grow with the
+/// number of jobs. A lost counter is rebuilt from the existing files.
 fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     let mut file = open_locked(&registry.names().file(name.as_str()))?;
     let text = small_text(&mut file)?;
@@ -155,7 +156,7 @@ fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
         Err(_) => read::highest_number(registry, name)?,
     };
     let mut job = JobId::new(name.clone(), last.saturating_add(1));
-    // After a power loss the counter can be older than the records.
+    // After a power loss the counter may be older than the records.
     let archived = registry.archived();
     while is_taken(&registry.record(&job)) || is_taken(&archived.record(&job)) {
         job = JobId::new(name.clone(), job.number().saturating_add(1));
@@ -164,22 +165,22 @@ fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     Ok(job)
 }
 
-/// True if a record is there. Anything else under that name is set aside later and does not use up the number.
+/// Returns true if a record exists. Any other entry under that name is set aside later and does not use up the number.
 fn is_taken(record: &FileRef) -> bool {
     record.size().is_some()
 }
 
-/// The last number that a name was given; 0 for none.
+/// Returns the last number given to a name; 0 for none.
 pub fn last_number(registry: &Registry, name: &JobName) -> u32 {
     let counted = registry.names().file(name.as_str()).read_text(SMALL).unwrap_or_default();
-    // A lost counter is made again from the files that are there; without those there is no number either.
+    // A lost counter is rebuilt from the existing files; without those there is no number either.
     counted.trim().parse().unwrap_or_else(|_| read::highest_number(registry, name).unwrap_or(0))
 }
 
-/// Makes sure that the numbers of jobs that are about to go are never given again.
+/// Ensures that the numbers of jobs about to be removed are never reused.
 ///
 /// # Errors
-/// When a counter can't be read, written or synced.
+/// Returns an error if a counter can't be read, written or synced.
 pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
     let mut highest: BTreeMap<&JobName, u32> = BTreeMap::new();
     for job in jobs {
@@ -190,7 +191,7 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
         let mut file = open_locked(&registry.names().file(name.as_str()))?;
         let text = small_text(&mut file)?;
         if text.trim().parse::<u32>().map_or(true, |last| last < number) {
-            // A lost counter is made of the jobs that are there, and these will not be.
+            // A lost counter is rebuilt from the existing jobs, and these are about to be removed.
             let last = read::highest_number(registry, name)?.max(number);
             overwrite(&mut file, &last.to_string())?;
         }
@@ -199,14 +200,14 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
     Ok(())
 }
 
-/// Forgets the idempotency keys of jobs that are about to go.
+/// Removes the idempotency keys of jobs that are about to be removed.
 ///
 /// # Errors
-/// When the folder can't be read or a key not be removed.
+/// Returns an error if the folder can't be read or a key can't be removed.
 pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
     let folder = registry.names();
     for name in folder.names()?.into_iter().filter(|name| name.starts_with("key.")) {
-        // One that can't be read names no job.
+        // An unreadable key names no job.
         let job = folder.file(&name).read_text(SMALL).unwrap_or_default().trim().parse::<JobId>();
         if job.is_ok_and(|job| jobs.contains(&job)) {
             folder.file(&name).remove()?;
@@ -235,7 +236,7 @@ pub(super) fn open_locked(small: &FileRef) -> io::Result<File> {
     }
 }
 
-/// Content of an open counter or key file; an oversized one counts as empty.
+/// Reads an open counter or key file; an oversized one counts as empty.
 fn small_text(file: &mut File) -> io::Result<String> {
     let mut text = Vec::new();
     file.take(SMALL).read_to_end(&mut text)?;
@@ -248,8 +249,8 @@ fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
     file.set_len(text.len() as u64)
 }
 
-/// The link to the new job, under a name that nobody looks for yet: on a full disk it is this that fails, and not a link
-/// that is missing in the end.
+/// Link to the new job, staged under a temporary name: on a full disk this step fails early, instead of leaving the
+/// link missing at the end.
 struct Latest {
     temporary: FileRef,
     link: FileRef,
@@ -260,7 +261,7 @@ impl Latest {
         let temporary = registry.staging().file(format!("latest.{}", job.stem()));
         let target = format!("{}.json", job.stem());
         match temporary.make_link(&target) {
-            // No other job has this number: what has the name is left behind, or was put there.
+            // No other job has this number: an entry with this name is a leftover or was planted.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 temporary.remove()?;
                 temporary.make_link(&target)?;
@@ -277,15 +278,15 @@ impl Latest {
 
 impl Drop for Latest {
     fn drop(&mut self) {
-        // Best effort, and nothing is there any more after it was published.
+        // Best effort. After `publish` there is nothing left to remove.
         let _ = self.temporary.remove();
     }
 }
 
-/// The job that `latest` points to.
+/// Returns the job that `latest` points to.
 ///
 /// # Errors
-/// When there is no such link.
+/// Returns an error if the link does not exist.
 pub fn latest(registry: &Registry) -> io::Result<JobId> {
     let target = registry.latest().read_link()?;
     layout::job_of_record(&target)

@@ -1,4 +1,4 @@
-//! Launching into the registry.
+//! Job creation in the registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -65,7 +65,7 @@ fn a_number_is_never_reused_whatever_was_lost() {
     launch(&registry, "a", None);
     launch(&registry, "a", None);
     fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
-    // An old counter, as after a power loss.
+    // An outdated counter, as after a power loss.
     fs::write(registry.names().file("a"), "0").unwrap();
     assert_eq!(launch(&registry, "a", None), Created::New(id("a#3")));
     fs::remove_file(registry.names().file("a")).unwrap();
@@ -84,7 +84,7 @@ fn the_same_key_gives_the_same_job() {
 fn a_key_whose_launch_was_cut_off_before_its_job_could_be_seen_launches_one() {
     let (_dir, registry) = registry();
     assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#1")));
-    // The record of the job that the key names never got its name.
+    // The launch that the key names was killed before its record was published.
     fs::remove_file(registry.record(&id("a#1"))).unwrap();
     assert_eq!(of_key(&registry, "k").unwrap(), None);
     assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#2")));

@@ -1,14 +1,14 @@
-//! A folder of the registry, held open. Everything in it is reached by a single name below its descriptor, never by path.
+//! A folder of the registry, held open. Its entries are reached by a single name below its descriptor, never by path.
 //!
 //! ```text
 //! ROOT ─ as given ─► platform ─ no link ─► workers ─ no link ─► requests, names, outbox, sessions, archive
-//!                                             └─ its owner is the owner of everything that is opened here
+//!                                             └─ its owner must own everything opened here
 //! ```
 //!
-//! A session may put anything in the place of anything here. So an open never follows a link and never blocks, and what was
-//! opened is looked at: only a regular file of the registry's owner with one name is taken, only a real folder of the
-//! owner is entered. What else stands where the registry needs the name is renamed to `.refused-NAME-N`, which touches
-//! neither the target of a link nor the other name of a file.
+//! A session may replace any entry here with anything. So an open never follows a link and never blocks, and the opened
+//! entry is checked: only a regular file of the registry's owner with a single name is accepted, and only a real folder
+//! of that owner is entered. Any other entry under a name that the registry needs is renamed to `.refused-NAME-N`. The
+//! rename affects neither the target of a link nor the other name of a file.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,17 +25,17 @@ use super::file_ref::FileRef;
 use super::opened::{self, Open};
 use super::refused::{Reason, Refused};
 
-/// The names below the project root that lead to the registry.
+/// Path components from the project root to the registry.
 const WAY: [&str; 2] = ["platform", "workers"];
-/// Path to the settings.
+/// Number of components that lead to the settings folder.
 const PLATFORM: usize = 1;
-/// How the names of what was set aside begin.
+/// Prefix of the names of entries that were set aside.
 pub const ASIDE: &str = ".refused-";
-/// Bytes of a name that are kept when its file is set aside: with prefix and number it stays below 255.
+/// Maximum length kept of a name that is set aside, in bytes. With prefix and number it stays below 255.
 const KEPT_NAME: usize = 200;
-/// Things of one name that are set aside before that is given up.
+/// Maximum number of set-aside entries per name; further attempts fail.
 pub const MOST_ASIDE: u32 = 1000;
-/// A folder, opened when it is first needed and from then on the same one, whatever its path leads to.
+/// A folder, opened on first use. It stays the same folder even if its path leads elsewhere later.
 #[derive(Debug, Clone)]
 pub struct Dir(Arc<Inner>);
 
@@ -48,11 +48,11 @@ struct Inner {
 
 #[derive(Debug)]
 enum Place {
-    /// Below the root of a project, so many names on the way to its registry.
+    /// A folder below a project root: the root, and the number of components towards the registry.
     Project(PathBuf, usize),
-    /// A folder in another one.
+    /// A folder inside another one.
     Below(Dir, String),
-    /// Any folder, as given.
+    /// Any folder, opened as given.
     #[cfg(any(test, feature = "internals"))]
     Given,
 }
@@ -72,17 +72,17 @@ impl AsRef<Path> for Dir {
 }
 
 impl Dir {
-    /// The registry of the project at `root`.
+    /// Returns the registry of the project at `root`.
     pub fn of_project(root: &Path) -> Self {
         Self::new(root.join(WAY[0]).join(WAY[1]), Place::Project(root.to_owned(), WAY.len()))
     }
 
-    /// The folder of the project's settings, which the registry is in.
+    /// Returns the project's settings folder, which contains the registry.
     pub fn of_settings(root: &Path) -> Self {
         Self::new(root.join(WAY[0]), Place::Project(root.to_owned(), PLATFORM))
     }
 
-    /// Any folder, for tests.
+    /// Returns any folder, for tests.
     #[cfg(any(test, feature = "internals"))]
     pub fn given(path: &Path) -> Self {
         Self::new(path.to_owned(), Place::Given)
@@ -92,7 +92,7 @@ impl Dir {
         Self(Arc::new(Inner { path, place, open: OnceLock::new() }))
     }
 
-    /// The same folder, opened anew when it is needed.
+    /// Returns a handle on the same path that is opened again on first use.
     pub fn anew(&self) -> Self {
         let place = match &self.0.place {
             Place::Project(root, names) => Place::Project(root.clone(), *names),
@@ -103,17 +103,18 @@ impl Dir {
         Self::new(self.0.path.clone(), place)
     }
 
-    /// A folder in this one. Each call gives one of its own, so that it is not held longer than it is used.
+    /// Returns a folder inside this one. Each call returns its own handle, so that a descriptor is held no longer than
+    /// needed.
     pub fn sub(&self, name: &str) -> Self {
         Self::new(self.0.path.join(name), Place::Below(self.clone(), name.to_owned()))
     }
 
-    /// A file in this folder. The name is a single one.
+    /// Returns a file in this folder. The name is a single component.
     pub fn file(&self, name: impl AsRef<Path>) -> FileRef {
         FileRef::new(self.clone(), self.0.path.join(name))
     }
 
-    /// Where it is, to be shown.
+    /// Path for display.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -128,14 +129,14 @@ impl Dir {
             #[cfg(any(test, feature = "internals"))]
             Place::Given => Open::given(&self.0.path)?,
         };
-        // Another thread may have been faster: its descriptor is as good.
+        // If another thread was faster, its descriptor is used.
         Ok(self.0.open.get_or_init(|| opened))
     }
 
-    /// True if it exists, is a folder and belongs to the registry's owner.
+    /// Returns true if the folder exists, is a folder and belongs to the registry's owner.
     ///
     /// # Errors
-    /// When it is something else, or can't be opened.
+    /// Returns an error if the entry is something else, or can't be opened.
     pub fn is_there(&self) -> io::Result<bool> {
         match self.open() {
             Ok(_) => Ok(true),
@@ -144,10 +145,11 @@ impl Dir {
         }
     }
 
-    /// Makes it, private to its owner, with what leads to it below the project root. What stands in its place is set aside.
+    /// Creates the folder, private to its owner, and its missing parents below the project root. An entry in its place
+    /// is set aside.
     ///
     /// # Errors
-    /// When it can't be made, and when the registry is another user's.
+    /// Returns an error if the folder can't be created, or if the registry belongs to another user.
     pub fn ensure(&self) -> io::Result<()> {
         match &self.0.place {
             Place::Below(parent, name) => self.ensure_below(parent, name),
@@ -174,21 +176,21 @@ impl Dir {
             Err(e) => return Err(e),
         }
         match rustix::fs::mkdirat(above, name, Mode::RWXU) {
-            // Another process has made it.
+            // Another process created it first.
             Err(Errno::EXIST) | Ok(()) => self.open().map(drop),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// True if it exists and this process may change it.
+    /// Checks that the folder exists and that this process may change it.
     ///
     /// # Errors
-    /// When it is absent, no folder, or another user's.
+    /// Returns an error if it is absent, not a folder, or another user's.
     pub(super) fn is_own(&self) -> io::Result<()> {
         self.fd_to_change().map(drop)
     }
 
-    /// True if all of these are folders in it, of its owner.
+    /// Returns true if all of these names are folders inside it that belong to its owner.
     pub(super) fn has_folders(&self, names: &[&str]) -> bool {
         let Ok(open) = self.open() else { return false };
         let is_one = |name: &&str| {
@@ -201,10 +203,10 @@ impl Dir {
         self.open().map(|open| open.fd.as_fd())
     }
 
-    /// Its descriptor, for a change: the registry of another user is left as it is.
+    /// Returns the descriptor for a change. The registry of another user is left unchanged.
     pub(super) fn fd_to_change(&self) -> io::Result<BorrowedFd<'_>> {
         let open = match (self.open(), &self.0.place) {
-            // A subfolder comes back by itself: it may have been replaced under the hands of a daemon.
+            // A subfolder is recreated: it may have been replaced while a daemon uses it.
             (Err(e), Place::Below(parent, name))
                 if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() =>
             {
@@ -219,10 +221,10 @@ impl Dir {
         Ok(open.fd.as_fd())
     }
 
-    /// The names in it, without those that are no text. None are in a folder that is not there.
+    /// Returns the names in it, without those that are not UTF-8. An absent folder has none.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// Returns an error if it can't be read.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let fd = match self.fd() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -240,21 +242,21 @@ impl Dir {
         Ok(names)
     }
 
-    /// Makes names in it survive a power loss.
+    /// Makes the names in it survive a power loss.
     ///
     /// # Errors
-    /// When it can't be opened or synced.
+    /// Returns an error if it can't be opened or synced.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(self.fd()?)?)
     }
 
-    /// Bytes that are free on its disk; `None` where the system does not tell.
+    /// Free space on its disk, in bytes; `None` if the system does not report it.
     pub fn free(&self) -> Option<u64> {
         let disk = rustix::fs::fstatvfs(self.fd().ok()?).ok()?;
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Files that can still be made on its disk; `None` where the system does not tell or sets no bound.
+    /// Number of files that can still be created on its disk; `None` if the system does not report it or sets no bound.
     pub fn free_files(&self) -> Option<u64> {
         let disk = rustix::fs::fstatvfs(self.fd().ok()?).ok()?;
         (disk.f_files > 0).then_some(disk.f_favail)
@@ -270,17 +272,17 @@ impl Dir {
         Ok(rustix::fs::statat(self.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Opens a file to read it.
+    /// Opens a file for reading.
     pub(super) fn open_to_read(&self, name: &Path) -> io::Result<File> {
         self.open()?.file(name, OFlags::RDONLY, &self.0.path)
     }
 
-    /// Opens a file to read it, whosever it is and however many names it has.
+    /// Opens a file for reading, whatever its owner and its number of names.
     pub(super) fn open_any(&self, name: &Path) -> io::Result<File> {
         self.open()?.any_file(name, &self.0.path)
     }
 
-    /// Opens a file to change it. What stands in its place is set aside where a new file may be made.
+    /// Opens a file for writing. If a new file may be created, an entry in its place is set aside.
     pub(super) fn open_to_change(&self, name: &Path, flags: OFlags) -> io::Result<File> {
         self.fd_to_change()?;
         let open = self.open()?;
@@ -293,7 +295,7 @@ impl Dir {
         }
     }
 
-    /// The length of a file.
+    /// Returns the length of a file, in bytes.
     pub(super) fn len_of(&self, name: &Path) -> io::Result<u64> {
         let (stat, owner) = (self.stat(name)?, self.open()?.owner);
         match Reason::of_file(&stat, owner) {
@@ -302,7 +304,7 @@ impl Dir {
         }
     }
 
-    /// Reason to refuse the entry with this name; `None` for a file that may be opened, and for no entry.
+    /// Reason to refuse the entry with this name; `None` for a file that may be opened, and for a missing entry.
     pub(super) fn problem(&self, name: &Path) -> io::Result<Option<Reason>> {
         let owner = self.open()?.owner;
         match self.stat(name) {
@@ -312,10 +314,10 @@ impl Dir {
         }
     }
 
-    /// Renames the entry with this name to an unused one, and says so in the log. Something that is gone is fine.
+    /// Renames the entry with this name to an unused name and logs it. A missing entry is not an error.
     ///
     /// # Errors
-    /// `why` itself, when it can't be renamed.
+    /// `why` itself, when the entry can't be renamed.
     pub(super) fn set_aside(&self, name: impl AsRef<Path>, why: &io::Error) -> io::Result<()> {
         let name = name.as_ref();
         let fd = self.fd_to_change()?;

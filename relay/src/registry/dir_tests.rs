@@ -1,4 +1,4 @@
-//! Everything that may stand in the place of a file or a folder of the registry.
+//! Every kind of entry that may take the place of a file or a folder of the registry.
 
 use std::fs;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::atomic::Durability;
 use super::*;
 
-/// A victim outside of the registry, and the registry's folder.
+/// A victim file outside of the registry, and the registry's folder.
 struct Place {
     root: tempfile::TempDir,
     dir: Dir,
@@ -34,7 +34,7 @@ impl Place {
         self.root.path().join("outside/victim")
     }
 
-    /// Puts something of each kind in the place of a file; gives their names.
+    /// Creates an entry of each kind in the place of a file; returns their names.
     fn plant(&self) -> Vec<(&'static str, Reason)> {
         symlink(self.victim(), self.at("link")).unwrap();
         symlink(self.root.path().join("outside/nothing"), self.at("dangling")).unwrap();
@@ -50,7 +50,7 @@ impl Place {
             ("socket", Reason::Socket),
             ("folder", Reason::Directory),
         ];
-        // The twin of /dev/zero, which never ends; only root can make it, and give a file away.
+        // A copy of /dev/zero, which never ends. Only root can create it, and give a file away.
         #[cfg(target_os = "linux")]
         {
             let zero = rustix::fs::makedev(1, 5);
@@ -71,7 +71,7 @@ fn reason(error: &io::Error) -> Option<Reason> {
     Refused::of(error).map(|refused| refused.reason)
 }
 
-/// Something that is done with a file.
+/// An operation on a file.
 type Act = fn(&FileRef) -> io::Result<()>;
 
 #[test]
@@ -125,7 +125,7 @@ fn what_is_in_the_way_of_a_write_is_set_aside_and_its_other_side_is_untouched() 
             write(&file).unwrap_or_else(|e| panic!("{number} {name}: {e}"));
             assert_eq!(fs::read(place.at(name)).unwrap(), b"mine", "{number} {name}");
             let aside = place.dir.file(format!(".refused-{name}-1"));
-            // What is removed without a look is gone; everything else is still there for one.
+            // An entry that is removed without inspection is gone; every other one is kept for inspection.
             let kept = aside.problem().unwrap() == Some(expected);
             assert!(kept || number == 6, "{number} {name}");
         }

@@ -1,7 +1,7 @@
-//! Ends that nobody was told of yet: who tells of one claims it first, so that none is told twice.
+//! Completion notices that no reader has received yet. A reader claims a notice first, so that none is shown twice.
 //!
 //! ```text
-//! outbox ─ untold ─► those of interest ─ take: claim, read ─► records ─► told │ give_back where that failed
+//! outbox ─ untold ─► relevant notices ─ take: claim, read ─► records ─► shown │ give_back on failure
 //! ```
 
 use std::io;
@@ -11,19 +11,19 @@ use common::record::JobRecord;
 use super::outbox::{self, Entry, Shown};
 use super::{Registry, read};
 
-/// Ends that were taken to be told.
+/// Notices taken for display.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// The records, in the order of the ends.
+    /// Records, in the order of the notices.
     pub records: Vec<JobRecord>,
-    /// How many ends are left for the next time.
+    /// Number of notices left for the next call.
     pub left: usize,
 }
 
-/// The ends that nobody was told of yet, oldest first.
+/// Returns the unclaimed notices, oldest first.
 ///
 /// # Errors
-/// When the outbox can't be read; one that is not there is empty. An entry that can't be read is passed over.
+/// Returns an error if the outbox can't be read. An absent outbox is empty, and an unreadable entry is skipped.
 pub fn untold(registry: &Registry) -> io::Result<Vec<Entry>> {
     let entry = |job| outbox::read(registry, &job).ok().flatten();
     let mut ends: Vec<Entry> = outbox::unshown(registry)?.into_iter().filter_map(entry).collect();
@@ -31,10 +31,10 @@ pub fn untold(registry: &Registry) -> io::Result<Vec<Entry>> {
     Ok(ends)
 }
 
-/// Takes the first `most` of `ends`: with `shown` each is claimed, and passed over where somebody else has it.
+/// Takes the first `most` of `ends`. With `shown`, claims each one and skips those that another reader has claimed.
 ///
 /// # Errors
-/// When the outbox can't be written; nothing is claimed then.
+/// Returns an error if the outbox can't be written. No notice is claimed then.
 pub fn take(registry: &Registry, ends: &[Entry], most: usize, shown: Option<&Shown>) -> io::Result<Taken> {
     let mut taken = Taken { left: ends.len(), ..Taken::default() };
     for entry in ends {
@@ -46,16 +46,16 @@ pub fn take(registry: &Registry, ends: &[Entry], most: usize, shown: Option<&Sho
         if !claimed.inspect_err(|_| give_back(registry, &taken.records))?.unwrap_or(true) {
             continue;
         }
-        // A job that was removed for good has nothing to tell any more: its claim stands.
+        // A job that was pruned has no record to show: its claim stands.
         taken.records.extend(read::load(registry, &entry.job).map(|stored| stored.record));
     }
     Ok(taken)
 }
 
-/// Takes claims back: nobody read what was told.
+/// Releases claims on notices that were not read.
 pub fn give_back<'a>(registry: &Registry, records: impl IntoIterator<Item = &'a JobRecord>) {
     for record in records {
-        // What can't be taken back is lost to this way alone: `relay status` still tells it.
+        // A claim that can't be released is lost to this channel only: `relay status` still shows the outcome.
         let _ = outbox::unclaim(registry, &record.job);
     }
 }

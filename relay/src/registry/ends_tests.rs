@@ -10,7 +10,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// A registry with these ends, each with its second.
+/// A registry with completion notices of these jobs, each with its end time in seconds.
 fn registry(dir: &std::path::Path, ends: &[(&str, i64)]) -> Registry {
     let registry = Registry::of(dir);
     registry.ensure().unwrap();

@@ -9,36 +9,37 @@ use common::event_line::{EventLine, LineError, MAX_LINE, checked_id};
 use super::file_ref::FileRef;
 use super::refused::{Reason, Refused};
 
-/// Bytes per read: a few hundred lines.
+/// Read buffer size, in bytes: a few hundred lines.
 const BUFFER: usize = 64 * 1024;
-/// Most bad lines that are told one by one: enough to find out what has happened.
+/// Maximum number of bad lines listed one by one: enough to diagnose the damage.
 pub const LISTED: usize = 100;
 
-/// Longest damage that is passed over in search of the next line, in bytes: a lost line break makes one of two lines, and a
-/// power loss leaves some MiB of zeros. What is longer was no log: reading ends there.
+/// Maximum length of damage that is skipped in search of the next line, in bytes. A lost line break joins two lines,
+/// and a power loss leaves some MiB of zeros. A longer run was never a log: reading ends there.
 const MOST_PASSED: u64 = 8 * MAX_LINE as u64;
-/// Logs up to this size are read whatever they are made of, in bytes.
+/// Size up to which a log is read whatever its disk usage, in bytes.
 const SMALL: u64 = 64 << 20;
-/// So many times its room on the disk may a log be long. File systems that compress make about a twentieth of one.
+/// Maximum ratio of a log's length to its disk usage. Compressing file systems reach about 20.
 const MOST_COMPRESSED: u64 = 100;
 
-/// A log as it was found.
+/// Content of a log.
 #[derive(Debug, Default, PartialEq)]
 pub struct Log {
-    /// Its good lines, in order.
+    /// Good lines, in order.
     pub lines: Vec<EventLine>,
-    /// Bytes up to and with the last whole line.
+    /// Bytes up to and including the last whole line.
     pub good_bytes: u64,
-    /// Bytes behind that: a line that was being written when its writer died.
+    /// Bytes after that: a line that was being written when its writer died.
     pub torn_bytes: u64,
-    /// Lines in the middle that can't be believed, by number from 1.
+    /// Invalid lines in the middle, by number from 1.
     pub bad: Vec<(usize, LineError)>,
 }
 
-/// Opens a log to read it.
+/// Opens a log for reading.
 ///
 /// # Errors
-/// As [`FileRef::open`], and for a file that is nearly all holes: one of some TiB costs nobody anything, but its readers.
+/// As [`FileRef::open`], and for a file that is nearly all holes: one of some TiB takes no disk space, but costs its
+/// readers.
 pub(super) fn open(path: &FileRef) -> io::Result<File> {
     let file = path.open()?;
     let meta = file.metadata()?;
@@ -49,10 +50,10 @@ pub(super) fn open(path: &FileRef) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a whole log. A bad last line counts as torn; one in the middle is listed.
+/// Reads a whole log. A bad last line counts as torn; bad lines in the middle are listed.
 ///
 /// # Errors
-/// When the file can't be read.
+/// Returns an error if the file can't be read.
 pub fn read(path: &FileRef) -> io::Result<Log> {
     let mut lines = Vec::new();
     let found = scan(path, |_, line| lines.push(line))?;
@@ -60,25 +61,26 @@ pub fn read(path: &FileRef) -> io::Result<Log> {
     Ok(Log { lines, good_bytes, torn_bytes, bad })
 }
 
-/// What a log is made of beside its good lines.
+/// Contents of a log besides its good lines.
 #[derive(Debug, Default, PartialEq)]
 pub struct Found {
     /// As in [`Log`].
     pub good_bytes: u64,
     /// As in [`Log`].
     pub torn_bytes: u64,
-    /// As in [`Log`], but for those beyond the first [`LISTED`].
+    /// As in [`Log`], but at most the first [`LISTED`].
     pub bad: Vec<(usize, LineError)>,
-    /// How many lines in the middle can't be believed.
+    /// Number of invalid lines in the middle.
     pub bad_lines: usize,
-    /// The first line of a newer program, whose log is not this program's to write.
+    /// Version of the first line written by a newer program. This program must not write such a log.
     pub newer: Option<u64>,
 }
 
-/// Reads a log and hands out each good line with its bytes, so that a long log needs no more memory than a short one.
+/// Reads a log and passes each good line with its bytes to `visit`, so that a long log needs no more memory than a
+/// short one.
 ///
 /// # Errors
-/// When the file can't be read.
+/// Returns an error if the file can't be read.
 pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<Found> {
     let mut reader = BufReader::with_capacity(BUFFER, open(path)?);
     let mut found = Found::default();
@@ -92,7 +94,7 @@ pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Resu
         }
         found.torn_bytes += len;
         match EventLine::parse(&raw) {
-            // A line without its break may be half of what was meant: its writer never got as far as an ack.
+            // A line without its break may be incomplete: its writer never got as far as an ack.
             Ok(_) if !raw.ends_with(b"\n") => {}
             Ok(line) => {
                 suspects.convict(&mut found);
@@ -109,7 +111,7 @@ pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Resu
     Ok(found)
 }
 
-/// Bad lines of which it is not known yet whether anything good follows.
+/// Bad lines that may still turn out to be a torn tail.
 #[derive(Default)]
 struct Suspects {
     first: Vec<(usize, LineError)>,
@@ -124,7 +126,7 @@ impl Suspects {
         }
     }
 
-    /// Something follows them: they are damage, not a torn tail.
+    /// Counts the suspects as damage: a good line follows, so they are not a torn tail.
     fn convict(&mut self, found: &mut Found) {
         found.good_bytes += std::mem::take(&mut found.torn_bytes);
         found.bad_lines += std::mem::take(&mut self.count);
@@ -133,10 +135,11 @@ impl Suspects {
     }
 }
 
-/// Reads up to and with the next `\n`, keeping at most one byte more than [`MAX_LINE`]; the length counts all of them.
+/// Reads up to and including the next `\n`, keeping at most one byte more than [`MAX_LINE`]; the returned length counts
+/// all bytes.
 ///
 /// # Errors
-/// When the file can't be read, and for a line beyond all bounds.
+/// Returns an error if the file can't be read and for a line beyond [`MOST_PASSED`].
 pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &FileRef) -> io::Result<u64> {
     let most = MAX_LINE as u64 + 1;
     let len = reader.by_ref().take(most).read_until(b'\n', line)? as u64;
@@ -150,31 +153,30 @@ pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Fi
     Ok(len + passed)
 }
 
-/// Follows a log from a place in it.
+/// Follows a log from an offset.
 pub struct Follower {
     offset: u64,
-    /// The newest id that was handed out, or that nobody asked for.
+    /// Newest id that was returned, or that [`Follower::since`] excluded.
     newest: u64,
-    /// Device and number of the file that `offset` is a place in.
+    /// Device and inode of the file that `offset` refers to.
     file: Option<(u64, u64)>,
 }
 
 impl Follower {
-    /// Begins at the log's start.
+    /// Starts at the beginning of the log.
     pub fn new() -> Self {
         Self::since(0)
     }
 
-    /// Hands out only what has a higher id than this one.
+    /// Starts after the event with this id.
     pub fn since(id: u64) -> Self {
         Self { offset: 0, newest: id, file: None }
     }
 
-    /// Hands out the lines that were added since the last call; an absent file has none. Lines that can't be believed
-    /// are left out.
+    /// Passes the lines added since the last call to `visit`. An absent file has none, and invalid lines are skipped.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(line) = EventLine::parse(raw)
@@ -186,20 +188,20 @@ impl Follower {
         })
     }
 
-    /// The same, all of them at once.
+    /// Returns the lines added since the last call, all at once.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn next_lines(&mut self, path: &FileRef) -> io::Result<Vec<(Vec<u8>, EventLine)>> {
         let mut found = Vec::new();
         self.lines(path, |raw, line| found.push((raw.to_vec(), line)))?;
         Ok(found)
     }
 
-    /// The same for who needs no more than a line's bytes and its id.
+    /// Like [`Follower::lines`], but passes only a line's bytes and its id.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn raw_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(id) = checked_id(raw)
@@ -219,7 +221,7 @@ impl Follower {
         let meta = file.metadata()?;
         let place = (meta.dev(), meta.ino());
         if self.file != Some(place) || meta.len() < self.offset {
-            // Another file than the last time, as after a repair: what was handed out is known by its id.
+            // The file was replaced, as by a repair: lines that were already returned are recognized by their ids.
             self.file = Some(place);
             self.offset = 0;
         }

@@ -1,4 +1,4 @@
-//! Damage of every kind.
+//! Damage of every kind in an event log.
 
 use common::event::{Event, EventBody};
 use common::event_line::Source;
@@ -44,7 +44,7 @@ fn damage_in_the_middle_is_listed_and_a_bad_tail_is_torn() {
     assert_eq!((log.bad.len(), log.bad[0].0, log.torn_bytes), (1, 2, 4096));
 }
 
-/// The sequence numbers of what is new.
+/// Returns the sequence numbers of the new lines.
 fn news(follower: &mut Follower, path: &std::path::Path) -> Vec<u64> {
     let mut seqs = Vec::new();
     follower.lines(&FileRef::given(path), |_, line| seqs.push(line.seq)).unwrap();

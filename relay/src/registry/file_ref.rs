@@ -1,4 +1,4 @@
-//! A file of the registry: a name in a [`Dir`]. Everything that is done with such a file begins here.
+//! A file of the registry: a name in a [`Dir`]. Every operation on such a file goes through this type.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -12,7 +12,7 @@ use super::dir::Dir;
 use super::opened::rename_new;
 use super::refused::{Reason, Refused};
 
-/// A name in a folder. Nothing is opened yet, and nothing need be there.
+/// A name in a folder. The file is not opened yet and need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRef {
     dir: Dir,
@@ -30,73 +30,73 @@ impl FileRef {
         Self { dir, path }
     }
 
-    /// A file in any folder, for tests.
+    /// Returns a file in any folder, for tests.
     #[cfg(any(test, feature = "internals"))]
     pub fn given(path: &Path) -> Self {
         Dir::given(path.parent().unwrap_or(Path::new("."))).file(path.file_name().unwrap_or_default())
     }
 
-    /// Where it is, to be shown.
+    /// Path for display.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The same, to be printed.
+    /// Path, formatted for printing.
     pub fn display(&self) -> std::path::Display<'_> {
         self.path.display()
     }
 
-    /// Its folder.
+    /// Folder that contains it.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
 
-    /// The last component, which is all that is ever looked up.
+    /// Last component of the path. Only this name is ever looked up.
     pub fn name(&self) -> &Path {
         Path::new(self.path.file_name().unwrap_or_default())
     }
 
-    /// A file in the same folder.
+    /// Returns a file in the same folder.
     pub fn sibling(&self, name: impl AsRef<OsStr>) -> Self {
         self.dir.file(Path::new(name.as_ref()))
     }
 
-    /// Opens it to read it.
+    /// Opens the file for reading.
     ///
     /// # Errors
-    /// When it is absent, or none that may be opened.
+    /// Returns an error if it is absent or may not be opened.
     pub fn open(&self) -> io::Result<File> {
         self.dir.open_to_read(self.name())
     }
 
-    /// Opens what is there to change it.
+    /// Opens an existing file for writing.
     ///
     /// # Errors
-    /// When it is absent, or none that may be opened.
+    /// Returns an error if it is absent or may not be opened.
     pub fn open_to_write(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR)
     }
 
-    /// Opens it to append to it; makes it where there is none.
+    /// Opens the file for appending; creates it if it is absent.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// Returns an error if it can't be opened.
     pub fn open_to_append(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
     }
 
-    /// Opens it to read and write it; makes it where there is none.
+    /// Opens the file for reading and writing; creates it if it is absent.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// Returns an error if it can't be opened.
     pub fn open_or_make(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE)
     }
 
-    /// Makes it.
+    /// Creates the file.
     ///
     /// # Errors
-    /// `AlreadyExists` when anything has the name; otherwise the failing call.
+    /// `AlreadyExists` when an entry has the name; otherwise the failing call.
     pub fn make(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
@@ -104,17 +104,17 @@ impl FileRef {
     /// Metadata of the file.
     ///
     /// # Errors
-    /// When it is absent, or none that may be opened.
+    /// Returns an error if the file is absent or may not be opened.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.open()?.metadata()
     }
 
-    /// Its length; `None` for one that is absent or may not be opened. Quicker than [`FileRef::metadata`].
+    /// Length in bytes; `None` for a file that is absent or may not be opened. Faster than [`FileRef::metadata`].
     pub fn size(&self) -> Option<u64> {
         self.dir.len_of(self.name()).ok()
     }
 
-    /// True if any entry has this name, of whatever type.
+    /// Returns true if an entry of any type has this name.
     pub fn exists(&self) -> bool {
         self.dir.stat(self.name()).is_ok()
     }
@@ -122,30 +122,30 @@ impl FileRef {
     /// Reason to refuse the entry with this name, if any.
     ///
     /// # Errors
-    /// When the folder can't be opened.
+    /// Returns an error if the folder can't be opened.
     pub fn problem(&self) -> io::Result<Option<Reason>> {
         self.dir.problem(self.name())
     }
 
-    /// Reads all of it, up to `most` bytes.
+    /// Reads the whole file, up to `most` bytes.
     ///
     /// # Errors
-    /// `FileTooLarge` for more; otherwise as [`FileRef::open`].
+    /// `FileTooLarge` for a longer file; otherwise as [`FileRef::open`].
     pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
         self.read_opened(self.open()?, most)
     }
 
-    /// The same for a file of any owner, as text.
+    /// Reads a file of any owner as text, up to `most` bytes.
     ///
     /// # Errors
-    /// When it is absent, no regular file, too large, or no text.
+    /// Returns an error if it is absent, not a regular file, too large, or not UTF-8.
     pub fn read_any_text(&self, most: u64) -> io::Result<String> {
         let bytes = self.read_opened(self.dir.open_any(self.name())?, most)?;
         String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
     fn read_opened(&self, file: File, most: u64) -> io::Result<Vec<u8>> {
-        // With room for one byte more the end is seen without another allocation.
+        // One spare byte lets the read reach the end of the file without another allocation.
         let expected = file.metadata()?.len().min(most).saturating_add(1);
         let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
         file.take(most + 1).read_to_end(&mut bytes)?;
@@ -156,18 +156,18 @@ impl FileRef {
         Ok(bytes)
     }
 
-    /// The same as text.
+    /// Reads the whole file as text, up to `most` bytes.
     ///
     /// # Errors
-    /// `InvalidData` for what is none; otherwise as [`FileRef::read`].
+    /// `InvalidData` when it is not UTF-8; otherwise as [`FileRef::read`].
     pub fn read_text(&self, most: u64) -> io::Result<String> {
         String::from_utf8(self.read(most)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
-    /// Removes what has this name; that nothing has it is fine. What is no file is set aside.
+    /// Removes the entry with this name. A missing entry is not an error. An entry that is not a file is set aside.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// Returns an error if it can't be removed.
     pub fn remove(&self) -> io::Result<()> {
         let fd = match self.dir.fd_to_change() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -182,23 +182,23 @@ impl FileRef {
         }
     }
 
-    /// Gives it another name, in the place of what has that.
+    /// Renames the file and replaces a file that has the new name.
     ///
     /// # Errors
     /// The failing call.
     pub fn rename(&self, to: &Self) -> io::Result<()> {
         let (from_dir, to_dir) = (self.dir.fd_to_change()?, to.dir.fd_to_change()?);
-        // What is not ours in the new place is kept for a look.
+        // A foreign entry in the new place is kept for inspection.
         if let Some(reason) = to.problem()? {
             to.set_aside(&Refused::error(&to.path, reason))?;
         }
         Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
     }
 
-    /// Gives it another name that nothing has yet. What is in the way and is no file of the registry is set aside.
+    /// Renames the file to an unused name. An entry in the way that is not a file of the registry is set aside.
     ///
     /// # Errors
-    /// `AlreadyExists` when a file has the name; otherwise the failing call.
+    /// `AlreadyExists` when a file has the new name; otherwise the failing call.
     pub fn rename_new(&self, to: &Self) -> io::Result<()> {
         let (from_dir, to_dir) = (self.dir.fd_to_change()?, to.dir.fd_to_change()?);
         match rename_new(from_dir, self.name(), to_dir, to.name()) {
@@ -213,15 +213,15 @@ impl FileRef {
         }
     }
 
-    /// Makes it a link to a name in the same folder.
+    /// Creates a symbolic link under this name, to a name in the same folder.
     ///
     /// # Errors
-    /// `AlreadyExists` when anything has the name; otherwise the failing call.
+    /// `AlreadyExists` when an entry has the name; otherwise the failing call.
     pub fn make_link(&self, target: &str) -> io::Result<()> {
         Ok(rustix::fs::symlinkat(target, self.dir.fd_to_change()?, self.name())?)
     }
 
-    /// Gives it another name, in the place of a link or a file.
+    /// Renames the link and replaces a link or a file that has the new name.
     ///
     /// # Errors
     /// The failing call.
@@ -233,19 +233,19 @@ impl FileRef {
         Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
     }
 
-    /// Target of a link, as text: nothing is looked up.
+    /// Target of the link, as text. The target is not looked up.
     ///
     /// # Errors
-    /// When it is none.
+    /// Returns an error if the entry is not a link.
     pub fn read_link(&self) -> io::Result<String> {
         let target = self.dir.read_link(self.name())?;
         target.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
-    /// Renames the entry with this name to an unused one.
+    /// Renames the entry with this name to an unused name.
     ///
     /// # Errors
-    /// When it can't be renamed.
+    /// Returns an error if it can't be renamed.
     pub fn set_aside(&self, why: &io::Error) -> io::Result<()> {
         self.dir.set_aside(self.name(), why)
     }

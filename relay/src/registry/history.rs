@@ -1,4 +1,5 @@
-//! All logs as one: every event behind a cursor in the order of their ids, in memory that does not grow with their number.
+//! All event logs as one sequence: every event after a cursor, in id order, in memory that does not grow with the
+//! number of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,8 +11,8 @@ use super::log_place::LogPlace;
 use super::refused::Refused;
 use super::{Registry, layout};
 
-/// Logs that are open at once. Events alternate between jobs that run side by side; of more than these, a log is
-/// opened again at each of its turns.
+/// Maximum number of open logs. Events alternate between jobs that run side by side; beyond this number, a log is
+/// reopened at each of its turns.
 const OPEN: usize = 16;
 
 /// The events up to some id, read on demand.
@@ -21,25 +22,25 @@ pub struct History {
     homes: [Registry; 2],
     cursor: u64,
     until: u64,
-    /// Each log under the id of its next event, so the first is whose turn it is.
+    /// Each log under the id of its next event. The first entry is the next to read.
     logs: BTreeMap<u64, Log>,
 }
 
 #[derive(Debug)]
 struct Log {
     job: JobId,
-    /// Where it was left, while it is open.
+    /// Read position, while the log is open.
     place: Option<LogPlace>,
 }
 
 impl History {
-    /// Finds what there is behind `since` and up to `until`, of one job or of all.
+    /// Finds the events after `since` and up to `until`, of one job or of all.
     ///
-    /// From 0 on, `all` are those that are not archived. Any other cursor is somebody's who goes on reading: what was
-    /// archived meanwhile belongs to it.
+    /// With `since` 0, `all` means the jobs that are not archived. Any other cursor belongs to a reader that continues:
+    /// it also receives the events of jobs archived meanwhile.
     ///
     /// # Errors
-    /// When a folder or a log can't be read.
+    /// Returns an error if a folder or a log can't be read.
     pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, until: u64) -> io::Result<Self> {
         let mut history = Self {
             homes: [registry.clone(), registry.archived()],
@@ -49,7 +50,7 @@ impl History {
         };
         let mut jobs: BTreeSet<JobId> = job.into_iter().cloned().collect();
         if job.is_none() {
-            // The registry first: a job that moves in between is found at least once.
+            // The registry first: a job that is archived in between is found at least once.
             jobs = logs(registry)?;
             if since > 0 {
                 jobs.extend(logs(&history.homes[1])?);
@@ -65,15 +66,15 @@ impl History {
         Ok(history)
     }
 
-    /// Whether everything was read.
+    /// Returns true if everything was read.
     pub fn is_over(&self) -> bool {
         self.cursor >= self.until
     }
 
-    /// The next lines.
+    /// Returns the next lines.
     ///
     /// # Errors
-    /// When a log can't be read.
+    /// Returns an error if a log can't be read.
     pub fn next_chunk(&mut self) -> io::Result<Chunk> {
         let mut chunk = Chunk::new(self.cursor);
         while !chunk.is_full() {
@@ -87,7 +88,7 @@ impl History {
         Ok(chunk)
     }
 
-    /// Passes lines of one log on until it is another one's turn.
+    /// Moves lines of one log into the chunk until another log has the next event.
     fn take_turn(&mut self, id: u64, log: Log, chunk: &mut Chunk) -> io::Result<()> {
         let turn = self.logs.first_key_value().map_or(self.until, |(next, _)| self.until.min(*next));
         let place = match log.place {
@@ -95,13 +96,13 @@ impl History {
             None => self.find(&log.job, id - 1)?,
         };
         let Some(mut place) = place else { return Ok(()) };
-        // Behind `until` nothing is durable yet.
+        // Events after `until` are not durable yet.
         while place.id() <= turn && !chunk.is_full() {
             chunk.push(place.id(), place.line());
             match place.advance() {
                 Ok(true) => {}
                 Err(e) if Refused::of(&e).is_none() => return Err(e),
-                // Behind what is no line there is nothing to read.
+                // After an invalid line there is nothing to read.
                 Ok(false) | Err(_) => return Ok(()),
             }
         }
@@ -112,7 +113,7 @@ impl History {
         Ok(())
     }
 
-    /// Closes the log whose turn comes last, when too many are open.
+    /// Closes the open log whose next event comes last, when too many are open.
     fn close_one(&mut self) {
         if self.logs.values().filter(|log| log.place.is_some()).count() > OPEN
             && let Some(log) = self.logs.values_mut().rev().find(|log| log.place.is_some())
@@ -121,7 +122,7 @@ impl History {
         }
     }
 
-    /// A job's log at its first event behind `since`. One that may not be opened has nothing to read.
+    /// Opens a job's log at its first event after `since`. A refused log has no events.
     fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogPlace>> {
         for home in &self.homes {
             match LogPlace::behind(&home.events(job), since) {
@@ -133,7 +134,7 @@ impl History {
     }
 }
 
-/// The jobs with a log in this folder.
+/// Returns the jobs with a log in this folder.
 fn logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
     let names = match home.folder().names() {
         Err(e) if Refused::of(&e).is_some() => Vec::new(),

@@ -54,7 +54,7 @@ impl Logs {
 }
 
 fn line(job: &str, id: u64) -> Vec<u8> {
-    // Of very different lengths, so that places in the file say nothing.
+    // The lengths differ widely, so that offsets in the file say nothing about ids.
     let text = "x".repeat(usize::try_from(id * 7919 % 997).unwrap());
     let event = Event { at: jiff::Timestamp::UNIX_EPOCH, body: EventBody::Message { text } };
     let job = job.parse().unwrap();
@@ -134,7 +134,7 @@ fn a_job_that_is_archived_while_it_is_read_is_read_on() {
     assert!(!history.is_over());
     logs.archive("a#1");
     while !history.is_over() {
-        // As if too many were open.
+        // Simulates too many open logs.
         history.logs.values_mut().for_each(|log| log.place = None);
         ids.extend(history.next_chunk().unwrap().lines().map(|(id, _)| id));
     }

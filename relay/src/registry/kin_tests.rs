@@ -1,4 +1,4 @@
-//! Lines of jobs, as they lie in a registry.
+//! Chains of jobs in a registry.
 
 use common::origin::{FollowUp, Follows, Origin};
 use common::record::State;
@@ -11,7 +11,7 @@ struct Line {
 }
 
 impl Line {
-    /// Jobs by number, each with the number of the one it follows.
+    /// Creates jobs by number, each with the number of its predecessor.
     fn new(jobs: &[(u32, Option<u32>)]) -> Self {
         let line = Self { dir: tempfile::tempdir().unwrap() };
         let registry = line.registry();

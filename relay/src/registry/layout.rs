@@ -1,4 +1,4 @@
-//! Which file is where.
+//! File layout of the registry.
 
 use std::io;
 use std::path::Path;
@@ -18,30 +18,30 @@ const NAMES: &str = "names";
 const OUTBOX: &str = "outbox";
 const SESSIONS: &str = "sessions";
 const STAGING: &str = ".new";
-/// The folders that are there from the first launch on.
+/// Folders that exist from the first launch on.
 const FOLDERS: [&str; 5] = [REQUESTS, ARCHIVE, NAMES, OUTBOX, STAGING];
 
-/// A handle on the registry. It may not exist yet: reading an absent registry finds nothing.
+/// A handle on the registry. The registry may not exist yet: reading an absent one finds nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
     folder: Dir,
 }
 
 impl Registry {
-    /// The registry of the project at `root`.
+    /// Returns the registry of the project at `root`.
     pub fn of(root: &Path) -> Self {
         Self { folder: Dir::of_project(root) }
     }
 
-    /// The same registry as its path leads to it now.
+    /// Returns a handle that follows the registry's path again.
     pub fn anew(&self) -> Self {
         Self { folder: self.folder.anew() }
     }
 
-    /// Makes the folders, private to their owner and ignored by git. What stands in the place of one is set aside.
+    /// Creates the folders, private to their owner and ignored by git. An entry in the place of one is set aside.
     ///
     /// # Errors
-    /// One line that says which folder can't be written and why, or whose the registry is.
+    /// One line that names the folder that can't be written and the reason, or the owner of the registry.
     pub fn ensure(&self) -> Result<(), Failure> {
         let make = || -> io::Result<()> {
             self.folder.ensure()?;
@@ -51,7 +51,7 @@ impl Registry {
             for name in FOLDERS {
                 self.folder.sub(name).ensure()?;
             }
-            // Ignores itself, so that no .gitignore of the user's has to be touched.
+            // The file also ignores itself, so that the user's .gitignore stays unchanged.
             let ignore = self.folder.file(".gitignore");
             match ignore.create(b"*\n", super::atomic::Durability::Cached) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -61,10 +61,10 @@ impl Registry {
         make().map_err(|e| self.not_writable(&e))
     }
 
-    /// Refuses the registry of another user: it may be read and not be changed.
+    /// Refuses the registry of another user, which may be read but not changed.
     ///
     /// # Errors
-    /// One line that says whose it is.
+    /// One line that names its owner.
     pub fn own(&self) -> Result<(), Failure> {
         match self.folder.is_own() {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.not_writable(&e)),
@@ -72,7 +72,7 @@ impl Registry {
         }
     }
 
-    /// The failure of a write into the registry.
+    /// Builds the failure of a write into the registry.
     pub fn not_writable(&self, error: &io::Error) -> Failure {
         let dir = self.dir().display();
         if let Some(refused) = Refused::of(error) {
@@ -105,7 +105,7 @@ impl Registry {
         ))
     }
 
-    /// The failure of a read from the registry.
+    /// Builds the failure of a read from the registry.
     pub fn not_readable(&self, error: &io::Error) -> Failure {
         Failure::unreachable(match Refused::of(error) {
             Some(refused) => refused.to_string(),
@@ -113,7 +113,7 @@ impl Registry {
         })
     }
 
-    /// Where its folder is, to be shown.
+    /// Path of its folder, for display.
     pub fn dir(&self) -> &Path {
         self.folder.path()
     }
@@ -123,13 +123,13 @@ impl Registry {
         &self.folder
     }
 
-    /// The folders in which it may have files, its own first.
+    /// The folders that may contain its files, its own first.
     pub fn folders(&self) -> Vec<Dir> {
         let subs = [ARCHIVE, NAMES, OUTBOX, REQUESTS, SESSIONS, STAGING].map(|name| self.folder.sub(name));
         [vec![self.folder.clone()], subs.to_vec()].concat()
     }
 
-    /// The folders whose names it needs.
+    /// Returns true if the registry needs a folder of this name.
     pub fn is_folder(name: &str) -> bool {
         FOLDERS.contains(&name) || name == SESSIONS
     }
@@ -163,52 +163,52 @@ impl Registry {
         self.folder.file("latest")
     }
 
-    /// Requests to the daemon.
+    /// Folder of requests to the daemon.
     pub fn requests(&self) -> Dir {
         self.folder.sub(REQUESTS)
     }
 
-    /// Ended jobs beyond the newest.
+    /// Folder of ended jobs, except the newest ones.
     pub fn archive(&self) -> Dir {
         self.folder.sub(ARCHIVE)
     }
 
-    /// The archive as a registry of its own: the same files, one folder further down.
+    /// The archive as a registry of its own: the same layout, one folder further down.
     pub fn archived(&self) -> Self {
         Self { folder: self.archive() }
     }
 
-    /// The last number given to each job name, and the job of each idempotency key.
+    /// Folder of the last number given to each job name, and of the job of each idempotency key.
     pub fn names(&self) -> Dir {
         self.folder.sub(NAMES)
     }
 
-    /// Staging folder of launches: apart from the rest, so that leftovers are found at once.
+    /// Staging folder of launches, separate from the rest so that leftovers are found quickly.
     pub fn staging(&self) -> Dir {
         self.folder.sub(STAGING)
     }
 
-    /// Ends that are to be delivered.
+    /// Folder of completion notices to deliver.
     pub fn outbox(&self) -> Dir {
         self.folder.sub(OUTBOX)
     }
 
-    /// How far the delivery of a job's end is.
+    /// Delivery state of a job's completion notice.
     pub fn outbox_entry(&self, job: &JobId) -> FileRef {
         self.outbox().file(format!("{}.json", job.stem()))
     }
 
-    /// Who was shown a job's end.
+    /// Claim on a job's completion notice.
     pub fn outbox_shown(&self, job: &JobId) -> FileRef {
         self.outbox().file(format!("{}.shown", job.stem()))
     }
 
-    /// Folder for the state of host agents' sessions. Only hooks need it, and they make it.
+    /// Folder for the state of host agents' sessions. Only hooks need it, and they create it.
     pub fn sessions(&self) -> Dir {
         self.folder.sub(SESSIONS)
     }
 
-    /// What is known of one session. The id is one: [`super::sessions::is_id`].
+    /// State of one session. The id must be valid: [`super::sessions::is_id`].
     pub fn session(&self, id: &str) -> FileRef {
         self.sessions().file(format!("{id}.json"))
     }
@@ -228,38 +228,38 @@ impl Registry {
         self.folder.file("prune.lock")
     }
 
-    /// The token of programs that subscribe to events.
+    /// Token of programs that subscribe to events.
     pub fn api_token(&self) -> FileRef {
         self.folder.file("api-token")
     }
 
-    /// What the daemon says.
+    /// Log of the daemon.
     pub fn daemon_log(&self) -> FileRef {
         self.folder.file("relay.log")
     }
 
-    /// An upper bound of the event ids in use.
+    /// Upper bound of the event ids in use.
     pub fn event_ids(&self) -> FileRef {
         self.folder.file("event-ids")
     }
 
-    /// Room that is kept for the ends of jobs.
+    /// Reserved disk space for job outcomes.
     pub fn reserve(&self) -> FileRef {
         self.folder.file("reserve")
     }
 }
 
-/// True for the state folder that an earlier version's local agent kept in the registry.
+/// Returns true for the state folder that an earlier version's local agent kept in the registry.
 pub fn is_others(file_name: &str) -> bool {
     file_name == "agent"
 }
 
-/// The job whose record has this file name.
+/// Returns the job whose record has this file name.
 pub fn job_of_record(file_name: &str) -> Option<JobId> {
     file_name.strip_suffix(".json").filter(|stem| *stem != "relay").and_then(|stem| stem.parse().ok())
 }
 
-/// The job whose event log has this file name.
+/// Returns the job whose event log has this file name.
 pub fn job_of_events(file_name: &str) -> Option<JobId> {
     file_name.strip_suffix(".events.jsonl").and_then(|stem| stem.parse().ok())
 }

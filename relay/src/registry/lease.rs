@@ -1,7 +1,7 @@
-//! Who is the daemon, and does it live.
+//! Identity and liveness of the daemon.
 //!
-//! `relay.lock` is held locked by the daemon for as long as it lives, so the answer is right at once after `kill -9`;
-//! `relay.json` says who it is.
+//! The daemon holds `relay.lock` locked for as long as it runs, so the answer is right immediately after `kill -9`.
+//! `relay.json` identifies the daemon.
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -23,88 +23,89 @@ use crate::time::{self, BootScale};
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
 
-/// A daemon that has not written its lease for so long does not run, or can't write: three heartbeats.
+/// Age of a heartbeat after which the daemon counts as dead or unable to write: three heartbeats.
 const SILENT: Duration = Duration::from_secs(15);
 
-/// Longest lease, in bytes: a death may name fifty jobs.
+/// Maximum size of a lease, in bytes: a container exit may name fifty jobs.
 const MOST: u64 = 256 << 10;
 
-/// What the daemon says of itself.
+/// The daemon's published state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Its process id.
+    /// Process id of the daemon.
     pub pid: u32,
-    /// Its version.
+    /// Version of the daemon.
     pub version: String,
-    /// Its engine.
+    /// Engine in use.
     pub engine: EngineKind,
-    /// The addresses it listens on; none yet while it reads its registry.
+    /// Listening addresses; empty while the daemon reads its registry.
     pub listen: Vec<SocketAddr>,
-    /// When it started.
+    /// Start time of the daemon.
     pub started_at: Timestamp,
-    /// When it last said so.
+    /// Time of the last heartbeat.
     pub heartbeat_at: Timestamp,
-    /// How its platform is.
+    /// State of the platform.
     pub platform: PlatformStatus,
-    /// The id of the platform's own agent, once it is known. For readers: the next relay asks its own
+    /// Id of the platform's own agent, once it is known. For readers: the next relay uses its own
     /// [memory](crate::state_dir::memory).
     #[serde(default)]
     pub agent: Option<String>,
-    /// How its container last died, until the agent was told and has ended what that cut off. For readers, too.
+    /// Last exit of its container, until the agent was notified and has ended the jobs that it cut off. For readers,
+    /// too.
     #[serde(default)]
     pub death: Option<Death>,
-    /// The scale of its times, for readers on its machine.
+    /// Time scale of its timestamps, for readers on its machine.
     #[serde(default)]
     pub clock: Option<BootScale>,
 }
 
-/// Tells the daemons of a registry apart.
+/// Identity of a daemon, unique within a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process id.
+    /// Process id.
     pub pid: u32,
-    /// When it started.
+    /// Start time.
     pub started_at: Timestamp,
 }
 
 impl Lease {
-    /// The daemon whose lease this is.
+    /// Returns the identity of the daemon that wrote this lease.
     pub fn holder(&self) -> Holder {
         Holder { pid: self.pid, started_at: self.started_at }
     }
 
-    /// For how long the daemon has said nothing; `None` while that is usual.
+    /// Time since the last heartbeat; `None` while it is within the usual bounds.
     pub fn silence(&self, now: Timestamp) -> Option<Duration> {
         let silence = Duration::try_from(now.duration_since(self.heartbeat_at)).ok()?;
         (silence >= SILENT).then_some(silence)
     }
 }
 
-/// How a container died.
+/// Exit of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
-    /// Its exit code; none when it was gone before anybody could look.
+    /// Exit code; none if the container was gone before it could be inspected.
     pub exit_code: Option<i32>,
-    /// Whether the kernel killed it for its memory.
+    /// True if the kernel killed it for its memory use.
     pub oom_killed: bool,
-    /// Most memory that it might have, in bytes.
+    /// Memory limit, in bytes.
     pub memory_limit: Option<u64>,
-    /// When, in the engine's own words: what tells it from another death.
+    /// Exit time as reported by the engine; distinguishes this exit from another one.
     pub finished_at: Option<String>,
-    /// The jobs that it cut off and that have no end yet.
+    /// Interrupted jobs that have no outcome yet.
     #[serde(default)]
     pub cut_off: BTreeSet<JobId>,
 }
 
 impl Death {
-    /// A death of which nothing is left to look at.
+    /// Builds the exit of a container that can't be inspected any more.
     pub fn unseen(exit_code: Option<i32>, oom_killed: bool) -> Self {
         Self { exit_code, oom_killed, memory_limit: None, finished_at: None, cut_off: BTreeSet::new() }
     }
 
-    /// The death of a container that was found like this. One that is not there was removed.
+    /// Builds the exit of a container from its state. A container that does not exist was removed.
     pub fn of(vitals: &Vitals) -> Self {
         match vitals {
             Vitals::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
@@ -119,34 +120,34 @@ impl Death {
     }
 }
 
-/// How the platform is.
+/// State of the platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum PlatformStatus {
-    /// It is being started.
+    /// The platform is starting.
     Starting {
-        /// What is being waited for.
+        /// Current step of the start.
         detail: String,
     },
-    /// An agent is connected: its own, or while that is away another one.
+    /// An agent is connected: the platform's own, or another one while that is disconnected.
     Ready {
-        /// The agent's id.
+        /// Id of the agent.
         agent: String,
-        /// Its version.
+        /// Version of the agent.
         version: String,
-        /// How many jobs it runs at once.
+        /// Number of jobs it runs at once.
         max_jobs: u32,
-        /// Version of Codex there.
+        /// Version of its Codex.
         codex: Option<String>,
-        /// Why no Codex worker can run.
+        /// Reason why no Codex worker can run.
         codex_problem: Option<String>,
-        /// How many agents are connected, this one included.
+        /// Number of connected agents, this one included.
         #[serde(default = "one")]
         agents: usize,
     },
-    /// It can't be started; tried again from time to time.
+    /// The platform can't be started; relay retries from time to time.
     Failed {
-        /// Why, in one line to act on.
+        /// Reason, in one actionable line.
         detail: String,
     },
     /// `relay down` stopped it.
@@ -157,7 +158,7 @@ fn one() -> usize {
     1
 }
 
-/// Reads the lease, of a daemon that may be gone.
+/// Reads the lease, possibly of a daemon that is gone.
 pub fn read(registry: &Registry) -> Option<Lease> {
     let bytes = registry.lease().read(MOST).ok()?;
     serde_json::from_slice(&bytes).ok()
@@ -166,26 +167,27 @@ pub fn read(registry: &Registry) -> Option<Lease> {
 /// Writes the lease.
 ///
 /// # Errors
-/// When it can't be written.
+/// Returns an error if it can't be written.
 pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
 
-/// The time on the scale of the registry's records: that of its daemon, or of the last one.
+/// Current time on the scale of the registry's records: that of its daemon, or of the last one.
 pub fn now(registry: &Registry) -> Timestamp {
     now_of(read(registry).as_ref())
 }
 
-/// The time on the scale of a lease; what the wall clock says where it has none of this machine's boot.
+/// Current time on the scale of a lease; the wall clock if the lease has no scale of this machine's boot.
 pub fn now_of(lease: Option<&Lease>) -> Timestamp {
     lease.and_then(|lease| lease.clock.as_ref()).and_then(BootScale::now).unwrap_or_else(time::now)
 }
 
-/// Puts the daemon that has just taken the registry into the place of the one before it, which must not pass for it until it
-/// knows where it listens. What is there is overwritten: a full disk has no room for more.
+/// Replaces the lease of the previous daemon with one of the daemon that has just taken the registry, so that the old
+/// one is not mistaken for it until its addresses are known. The file is overwritten in place: a full disk has no space
+/// for a copy.
 ///
 /// # Errors
-/// When it can't be written.
+/// Returns an error if it can't be written.
 pub fn take_over(registry: &Registry, holder: &Holder) -> io::Result<()> {
     let Some(before) = read(registry) else { return Ok(()) };
     let lease = Lease {
@@ -199,36 +201,37 @@ pub fn take_over(registry: &Registry, holder: &Holder) -> io::Result<()> {
     write(registry, &lease, Durability::Cached)
 }
 
-/// Whether a daemon holds the registry.
+/// Returns true if a daemon holds the registry.
 pub fn is_held(registry: &Registry) -> bool {
-    // A shared try-lock of an instant: it can't keep a starting daemon out, which tries for longer.
+    // The shared lock is tried and released at once: it can't block a starting daemon, which retries for longer.
     match registry.lock().open() {
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
         Err(_) => false,
     }
 }
 
-/// The daemon that holds the registry; `None` where none does, or one that still has to write its lease.
+/// Identity of the daemon that holds the registry; `None` if no daemon does, or if it has not written its lease yet.
 pub fn holder(registry: &Registry) -> Option<Holder> {
     of_living(registry).map(|lease| lease.holder())
 }
 
-/// The lease of the daemon that lives, if one does and has written it.
+/// Lease of the running daemon, if there is one and it has written its lease.
 pub fn of_living(registry: &Registry) -> Option<Lease> {
     if is_held(registry) { read(registry) } else { None }
 }
 
-/// Whether `lock` is still the registry's: not when somebody has removed or replaced the folder.
+/// Returns true if `lock` is still the registry's lock file: false once the folder was removed or replaced.
 pub fn is_mine(registry: &Registry, lock: &File) -> bool {
     let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
     let (mine, there) = (lock.metadata().map(place), registry.anew().lock().metadata().map(place));
     matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
 }
 
-/// Takes the registry for this process; it is free again when the handle is dropped or the process dies, however.
+/// Locks the registry for this process. The lock is released when the handle is dropped or the process dies for any
+/// reason. Returns `None` if another process holds it.
 ///
 /// # Errors
-/// `None` inside when somebody else has it.
+/// Returns an error if the lock file can't be opened or locked.
 pub fn take(registry: &Registry) -> io::Result<Option<File>> {
     let file = registry.lock().open_or_make()?;
     match file.try_lock() {

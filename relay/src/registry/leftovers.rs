@@ -1,4 +1,4 @@
-//! Temporary files of killed launches and other writers: they may hold values of a job's environment.
+//! Temporary files of killed launches and other writers. They may contain values of a job's environment.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -7,9 +7,10 @@ use common::ids::JobId;
 
 use super::{Registry, layout, staged};
 
-/// Removes it, wherever it is. Called by a daemon that starts; what can't be removed stays until the next time.
+/// Removes the leftovers from every folder. Called when a daemon starts. A file that can't be removed stays until the
+/// next start.
 pub fn remove(registry: &Registry, now: SystemTime) {
-    // The archive has many names, and nothing is written there: files come by their last name.
+    // The archive has many names and is never written to directly: files are moved there under their final name.
     let archive = registry.archived();
     for folder in registry.folders().iter().filter(|folder| folder.path() != archive.dir()) {
         staged::sweep(folder, now);
@@ -21,7 +22,7 @@ pub fn remove(registry: &Registry, now: SystemTime) {
         .collect();
     let specs = names.iter().filter_map(|name| name.strip_suffix(".spec")?.parse::<JobId>().ok());
     for job in specs.filter(|job| !recorded.contains(job)) {
-        // Its launch holds it locked until the record is there, which it may be by now.
+        // A launch holds its spec locked until the record exists, which may be the case by now.
         if registry.spec(&job).is_left_behind(now) && !registry.record(&job).exists() {
             let _ = registry.spec(&job).remove();
         }

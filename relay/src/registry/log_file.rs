@@ -1,12 +1,12 @@
-//! The streamed log of a job: bounded, head and tail kept.
+//! The streamed log of a job: bounded, with head and tail kept.
 //!
 //! ```text
 //! ┌── HEAD bytes ──┬── marker (fixed length, says how much is left out) ──┬── tail, TAIL to 2 × TAIL bytes ──┐
 //! ```
 //!
-//! Offsets count the bytes that the worker printed, so the file's own length and its marker tell how many of them it
-//! has seen; nothing else has to be remembered. A worker can't print a marker: where its text would be one, the last
-//! line break of it is written as a blank.
+//! Offsets count the bytes that the worker printed. The length of the file and its marker give the number of bytes
+//! received, so no other state is needed. A worker can't print a marker: if its text would form one, the last line
+//! break of it is written as a blank.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -17,22 +17,23 @@ use super::atomic::Durability;
 use super::file_ref::FileRef;
 use super::refused::Refused;
 
-/// Bytes kept of a log's beginning.
+/// Bytes kept from the beginning of a log.
 pub const HEAD: u64 = 4 * 1024 * 1024;
-/// Bytes kept at least of a log's end.
+/// Minimum number of bytes kept from the end of a log.
 pub const TAIL: u64 = 4 * 1024 * 1024;
-/// More than a log ever has: one is shortened before that.
+/// Upper bound of a log's length, in bytes: a log is shortened before it reaches this.
 const LONGEST: u64 = HEAD + 3 * TAIL;
-/// `\n[… 20 digits at most bytes left out …]\n`, with blanks in front of the last line break to make all equally long.
+/// Length of `\n[… at most 20 digits bytes left out …]\n`, in bytes. Blanks in front of the last line break make all
+/// markers equally long.
 const MARKER: usize = 47;
 
 fn marker(left_out: u64) -> String {
     let text = format!("\n[… {left_out} bytes left out …]");
-    // Blanks are as many bytes as characters; what stands before them has two characters of three bytes.
+    // A blank is one byte; the text before the blanks contains two characters of three bytes.
     format!("{text:width$}\n", width = MARKER - 1 - 4)
 }
 
-/// How many bytes the marker at [`HEAD`] says are left out; 0 when there is none.
+/// Number of bytes left out according to the marker at [`HEAD`]; 0 without a marker.
 fn left_out(file: &File, len: u64) -> io::Result<u64> {
     if len < HEAD + MARKER as u64 {
         return Ok(0);
@@ -42,7 +43,7 @@ fn left_out(file: &File, len: u64) -> io::Result<u64> {
     Ok(marked(&bytes).unwrap_or(0))
 }
 
-/// The number in a marker.
+/// Parses the number in a marker.
 fn marked(bytes: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(bytes).ok()?;
     text.strip_prefix("\n[… ")?
@@ -53,7 +54,7 @@ fn marked(bytes: &[u8]) -> Option<u64> {
         .ok()
 }
 
-/// Text to write at `at` of a log that has no marker, so that it has none afterwards.
+/// Text to write at `at` of a log that has no marker, changed so that the log still has none afterwards.
 fn unmarked<'a>(file: &File, at: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
     let last = HEAD + MARKER as u64 - 1;
     let place = last.checked_sub(at).and_then(|place| usize::try_from(place).ok());
@@ -70,28 +71,28 @@ fn unmarked<'a>(file: &File, at: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]
     Ok(text.into())
 }
 
-/// The writing end. It holds no descriptor: a thousand jobs may have one each.
+/// Writer of a log. It holds no descriptor, so a thousand jobs may have one each.
 pub struct LogWriter {
     path: FileRef,
     len: u64,
     left_out: u64,
-    /// The newest output that could not be written.
+    /// Newest output that could not be written.
     gap: Option<Gap>,
-    /// What a power loss would take.
+    /// True if appended bytes are not synced yet.
     unsynced: bool,
 }
 
-/// Output that is not there: a hole in the file, which needs no room and keeps the offsets right.
+/// Missing output: a hole in the file, which needs no disk space and keeps the offsets right.
 struct Gap {
     at: u64,
     len: u64,
 }
 
 impl LogWriter {
-    /// Looks at the log; it is created by the first output. What is none is set aside then.
+    /// Inspects the log. The first output creates it and sets aside an entry that is not a log.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// Returns an error if it can't be opened.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, left_out) = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => (0, 0),
@@ -104,20 +105,20 @@ impl LogWriter {
         Ok(Self { path: path.clone(), len, left_out, gap: None, unsynced: false })
     }
 
-    /// Makes what was appended survive a power loss.
+    /// Makes the appended output survive a power loss.
     ///
     /// # Errors
-    /// When it can't be synced.
+    /// Returns an error if it can't be synced.
     pub fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unsynced) { self.path.open_to_append()?.sync_data() } else { Ok(()) }
     }
 
-    /// How many bytes of the worker's output it has seen.
+    /// Number of bytes of the worker's output received so far.
     pub fn offset(&self) -> u64 {
         if self.left_out == 0 { self.len } else { self.len - MARKER as u64 + self.left_out }
     }
 
-    /// Appends output that begins at `offset`; what was seen before is dropped.
+    /// Appends output that begins at `offset`; bytes received before are dropped.
     ///
     /// # Errors
     /// `InvalidInput` when bytes in between are missing; otherwise the failing call, and nothing was appended.
@@ -129,7 +130,7 @@ impl LogWriter {
         let mut file = self.path.open_to_append()?;
         let new = self.harmless(self.len, new)?;
         if let Err(e) = file.write_all(&new) {
-            // Half of it would make every later offset wrong.
+            // A partial write would make every later offset wrong.
             file.set_len(self.len)?;
             return Err(e);
         }
@@ -141,13 +142,13 @@ impl LogWriter {
         if self.len > HEAD + MARKER as u64 + 2 * TAIL
             && let Err(e) = self.compact()
         {
-            // It is longer than it should be, and whole.
+            // The log is longer than intended, but complete.
             tracing::warn!("{} can't be shortened: {e}", self.path.display());
         }
         Ok(())
     }
 
-    /// Goes on without output that could not be appended; the log says so as soon as there is room for that.
+    /// Skips output that could not be appended. The log mentions the gap as soon as there is space for the note.
     ///
     /// # Errors
     /// As [`LogWriter::append`].
@@ -168,7 +169,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Text to write at `at`, with no marker in it.
+    /// Text to write at `at`, changed so that it contains no marker.
     fn harmless<'a>(&self, at: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
         let ends_behind = at + text.len() as u64 >= HEAD + MARKER as u64;
         if self.left_out > 0 || at >= HEAD + MARKER as u64 || !ends_behind {
@@ -177,7 +178,7 @@ impl LogWriter {
         unmarked(&self.path.open()?, at, text)
     }
 
-    /// What of `bytes` was not seen before.
+    /// Part of `bytes` that was not received before.
     fn news<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
         let seen = self
             .offset()
@@ -186,11 +187,11 @@ impl LogWriter {
         Ok(usize::try_from(seen).ok().and_then(|seen| bytes.get(seen..)).unwrap_or_default())
     }
 
-    /// Says in the log what is missing; returns whether there is nothing left to say.
+    /// Writes the note about a gap into the log; returns true if no gap is left to mention.
     fn mark(&self) -> bool {
         let Some(Gap { at, len }) = self.gap else { return true };
         let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
-        // A gap too short for words is told by its line breaks alone.
+        // A gap too short for the text gets only as much of it as fits.
         text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         let written =
             self.harmless(at, &text).and_then(|text| self.path.open_to_write()?.write_all_at(&text, at));
@@ -214,20 +215,20 @@ impl LogWriter {
     }
 }
 
-/// Reads what was added to a log since the last call.
+/// Reads the output added to a log since the last call.
 #[derive(Default)]
 pub struct LogReader {
     offset: u64,
 }
 
 impl LogReader {
-    /// Begins with the last `lines` lines of what is there.
+    /// Starts with the last `lines` lines of the log.
     ///
     /// # Errors
-    /// When the file can't be read; an absent one is empty.
+    /// Returns an error if the file can't be read. An absent file is empty.
     pub fn tail(path: &FileRef, lines: usize) -> io::Result<(Self, Vec<u8>)> {
         let len = path.size().unwrap_or(0);
-        // Longer than any writer leaves it: its end alone is looked at.
+        // A file longer than any writer leaves it: only its end is read.
         let mut reader = Self { offset: len.saturating_sub(LONGEST) };
         let mut text = Vec::new();
         while let Some(piece) = reader.read(path)? {
@@ -242,10 +243,10 @@ impl LogReader {
         Ok((reader, text.split_off(start)))
     }
 
-    /// The next piece (at most 1 MiB), or `None` when there is nothing new.
+    /// Returns the next piece (at most 1 MiB), or `None` when there is nothing new.
     ///
     /// # Errors
-    /// When the file can't be read; an absent one is empty.
+    /// Returns an error if the file can't be read. An absent file is empty.
     pub fn read(&mut self, path: &FileRef) -> io::Result<Option<Vec<u8>>> {
         let mut file = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -256,7 +257,7 @@ impl LogReader {
         let place = match (left_out, self.offset) {
             (0, offset) => offset,
             (_, offset) if offset <= HEAD => offset,
-            // What a slow reader missed is gone: it goes on with the marker.
+            // Output that a slow reader missed is gone: it continues at the marker.
             (left_out, offset) if offset < HEAD + left_out => HEAD,
             (left_out, offset) => offset - left_out + MARKER as u64,
         };

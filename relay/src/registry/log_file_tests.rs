@@ -13,7 +13,7 @@ fn the_marker_has_the_length_that_offsets_are_computed_with() {
         assert_eq!((text.len(), marked(text.as_bytes())), (MARKER, Some(left_out)));
         assert!(text.starts_with(&format!("\n[… {left_out} bytes left out …]")), "{text}");
     }
-    // As it was written before.
+    // The format of earlier versions.
     assert_eq!(marked("\n[… 00000000000012726414 bytes left out …]\n".as_bytes()), Some(12_726_414));
 }
 

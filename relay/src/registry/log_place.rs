@@ -1,4 +1,5 @@
-//! Finding the first event behind a cursor in one log: ids grow within a log, so a long one is halved and not read.
+//! Search for the first event after a cursor in one log. Ids increase within a log, so a long log is searched by
+//! bisection.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -8,26 +9,26 @@ use common::event_line::LineHead;
 use super::event_log::{self, read_line};
 use super::file_ref::FileRef;
 
-/// Bytes that one open log has in memory. The usual line has 200.
+/// Buffer size of an open log, in bytes. A typical line has 200.
 const BUFFER: usize = 8 * 1024;
-/// What is left of a log after halving is read through.
+/// Remaining length that is read sequentially after bisection, in bytes.
 const NEAR: u64 = 4 * BUFFER as u64;
 
-/// A log, open at a line that can be believed.
+/// A log, opened at a valid line.
 #[derive(Debug)]
 pub struct LogPlace {
     path: FileRef,
     reader: BufReader<File>,
     line: Vec<u8>,
-    /// The line's id.
+    /// Id of the line.
     id: u64,
 }
 
 impl LogPlace {
-    /// Opens a log at the first line with an id above `since`; `None` when it has none.
+    /// Opens a log at the first line with an id above `since`; `None` if it has none.
     ///
     /// # Errors
-    /// When the file can't be opened or read.
+    /// Returns an error if the file can't be opened or read.
     pub fn behind(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
         let mut file = event_log::open(path)?;
         let len = file.metadata()?.len();
@@ -46,27 +47,27 @@ impl LogPlace {
         Ok(None)
     }
 
-    /// The line, with its line break.
+    /// Current line, with its line break.
     pub fn line(&self) -> &[u8] {
         &self.line
     }
 
-    /// The line's id.
+    /// Id of the current line.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Goes on to the next line that can be believed. Returns whether there is one.
+    /// Advances to the next valid line. Returns true if there is one.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// Returns an error if the file can't be read.
     pub fn advance(&mut self) -> io::Result<bool> {
         loop {
             self.line.clear();
             if read_line(&mut self.reader, &mut self.line, &self.path)? == 0 {
                 return Ok(false);
             }
-            // A line without its break is being written.
+            // A line without its break is still being written.
             if self.line.ends_with(b"\n")
                 && let Ok(head) = LineHead::of(&self.line)
             {
@@ -76,13 +77,13 @@ impl LogPlace {
         }
     }
 
-    /// A line's start in front of which every id is at most `since`, near the last such one.
+    /// Start of a line before which every id is at most `since`, close to the last such line.
     fn halve(&mut self, len: u64, since: u64) -> io::Result<u64> {
         let (mut low, mut high) = (0, len);
         while high - low > NEAR {
             let middle = low + (high - low) / 2;
             self.reader.seek(SeekFrom::Start(middle))?;
-            // Almost always in the middle of a line, so that the next one is looked at.
+            // The offset is almost always in the middle of a line, so the next line is read.
             let mut skipped = Vec::new();
             let start = middle + read_line(&mut self.reader, &mut skipped, &self.path)?;
             if start < high && self.advance()? && self.id <= since {
@@ -95,7 +96,7 @@ impl LogPlace {
     }
 }
 
-/// The last line's id; `None` where the last bytes don't tell it.
+/// Id of the last line; `None` if the last bytes don't contain it.
 fn last_id(file: &mut File, len: u64) -> io::Result<Option<u64>> {
     let mut tail = Vec::new();
     file.seek(SeekFrom::Start(len.saturating_sub(BUFFER as u64)))?;

@@ -1,4 +1,4 @@
-//! The registry: `platform/workers/` below the project root, plain files that everybody may read.
+//! The registry: plain, world-readable files in `platform/workers/` below the project root.
 //!
 //! ```text
 //! relay launch ─ create ─► NAME.N.spec, NAME.N.json ─┐
@@ -6,22 +6,24 @@
 //! relay status │ logs │ events │ wait ◄─ read, watch ─┘
 //! ```
 //!
-//! * [`dir`]: the folder, held open (`opened`: what is opened below it); [`file_ref`]: a file in it. Nothing here is opened in another way. [`refused`]: what is
-//!   not opened, and why. [`staged`]: a file that is written beside its place.
-//! * [`layout`]: which file is where.
-//! * [`create`]: a new job, durable before it has a number that anybody sees.
-//! * [`requests`]: what the command line asks of the daemon.
+//! * [`dir`]: a folder, held open (`opened`: opening its entries); [`file_ref`]: a file in it. Every access to the
+//!   registry goes through these. [`refused`]: entries that are not opened, and the reasons. [`staged`]: files that are
+//!   written beside their final place.
+//! * [`layout`]: names and places of the files.
+//! * [`create`]: creation of a job, durable before its number is visible.
+//! * [`requests`]: requests of the command line to the daemon.
 //! * [`read`]: records, references to jobs, listings. [`event_log`]: reading event logs. [`log_file`]: the bounded log.
-//! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_place`]: the place behind a cursor in one of them.
-//! * [`kin`]: jobs that go on from one another.
-//! * [`lease`]: who is the daemon, and does it live.
-//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file that only its owner may write. [`write_back`]: writing ahead.
-//! * [`outbox`]: ends that are to be delivered, and who was shown them.
-//! * [`sessions`]: what is known of the sessions of host agents.
-//! * [`ends`]: those that nobody was told of yet.
-//! * [`prune`]: removing archived jobs for good; `workspace_copy`: their logs in the workspaces.
-//! * [`leftovers`]: what was left behind by writers that were killed.
-//! * [`reserve`]: room for the ends of jobs on a full disk.
+//! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_place`]: the position after a cursor in one of them.
+//! * [`kin`]: predecessors and successors of a job.
+//! * [`lease`]: identity and liveness of the daemon.
+//! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file that only its owner may write.
+//!   [`write_back`]: early write-back.
+//! * [`outbox`]: completion notices to deliver, and the claims on them.
+//! * [`sessions`]: state of the sessions of host agents.
+//! * [`ends`]: unclaimed completion notices.
+//! * [`prune`]: permanent removal of archived jobs; `workspace_copy`: their logs in the workspaces.
+//! * [`leftovers`]: files left behind by killed writers.
+//! * [`reserve`]: reserved space for job outcomes on a full disk.
 
 pub mod atomic;
 pub mod chunk;

@@ -1,4 +1,5 @@
-//! Opening files below a descriptor: never through a link, never blocking, and checked before use.
+//! Opening files below a descriptor: links are never followed, opening never blocks, and each file is checked before
+//! use.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +11,8 @@ use rustix::io::Errno;
 
 use super::refused::{Reason, Refused};
 
-/// A file that is published where renaming can't refuse to replace has two names for an instant.
+/// Number of checks for a single name. Where renaming can't refuse to replace, a published file has two names for an
+/// instant.
 const LOOKS: usize = 20;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -21,12 +23,13 @@ const CAUTIOUS: OFlags =
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) fd: OwnedFd,
-    /// Required owner of everything in it.
+    /// Required owner of every entry in it.
     pub(super) owner: u32,
 }
 
 impl Open {
-    /// The last of these folders, each in the one before it, the first in `root`; `root` itself is opened as given.
+    /// Opens the last of these folders, each inside the one before it, the first inside `root`; `root` itself is opened
+    /// as given.
     pub(super) fn way(root: &Path, names: &[&str]) -> io::Result<Self> {
         let mut fd = rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let mut path = root.to_owned();
@@ -38,15 +41,15 @@ impl Open {
         Ok(Self { fd, owner })
     }
 
-    /// Any folder, as given.
+    /// Opens any folder, as given.
     #[cfg(any(test, feature = "internals"))]
     pub(super) fn given(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        // Those of the system for temporary files are root's, and every user may write there.
+        // The system's temporary folders belong to root, and every user may write there.
         Ok(Self { fd, owner: rustix::process::geteuid().as_raw() })
     }
 
-    /// A folder in it, of the same owner.
+    /// Opens a folder inside it that has the same owner.
     pub(super) fn folder(&self, name: &str, path: &Path) -> io::Result<Self> {
         let fd = open_folder(self.fd.as_fd(), name, path)?;
         match Reason::of_folder(&rustix::fs::fstat(&fd)?, self.owner) {
@@ -55,7 +58,7 @@ impl Open {
         }
     }
 
-    /// Opens a file to read it, whosever it is and however many names it has.
+    /// Opens a file for reading, whatever its owner and its number of names.
     pub(super) fn any_file(&self, name: &Path, folder: &Path) -> io::Result<File> {
         match rustix::fs::openat(&self.fd, name, OFlags::RDONLY | CAUTIOUS, Mode::empty()) {
             Ok(fd) => {
@@ -65,18 +68,19 @@ impl Open {
                     Some(reason) => Err(Refused::error(&folder.join(name), reason)),
                 }
             }
-            // Why it could not be opened is told as for any other.
+            // The error is the same as for any other file.
             Err(_) => self.file(name, OFlags::RDONLY, folder),
         }
     }
 
-    /// Opens a file of the owner's with one name; `folder` is where this is, for the words of a refusal.
+    /// Opens a file that belongs to the owner and has one name. `folder` is the path of this folder, for the text of a
+    /// refusal.
     pub(super) fn file(&self, name: &Path, flags: OFlags, folder: &Path) -> io::Result<File> {
         let refused = |reason| Refused::error(&folder.join(name), reason);
         let fd = match rustix::fs::openat(&self.fd, name, flags | CAUTIOUS, Mode::RUSR | Mode::WUSR) {
             Err(e @ (Errno::NOENT | Errno::EXIST)) => return Err(e.into()),
             Err(e) => {
-                // What it is tells more than why it could not be opened.
+                // The type of the entry explains more than the error of the open.
                 let reason =
                     rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().and_then(|stat| {
                         let closed = e == Errno::ACCESS && stat.st_mode & 0o600 != 0o600;
@@ -108,7 +112,7 @@ fn open_folder(above: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<Own
     }
 }
 
-/// Makes the folders that lead to the registry, as far as they are missing.
+/// Creates the missing folders that lead to the registry.
 pub(super) fn make_way(root: &Path, names: &[&str]) -> io::Result<()> {
     let mut fd = rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut path = root.to_owned();
@@ -123,7 +127,7 @@ pub(super) fn make_way(root: &Path, names: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames what must not replace anything.
+/// Renames a file without replacing another one.
 pub(super) fn rename_new(
     from_dir: BorrowedFd<'_>,
     from: &Path,
@@ -131,14 +135,15 @@ pub(super) fn rename_new(
     to: &Path,
 ) -> rustix::io::Result<()> {
     match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
-        // A file system that can't: NFS, some FUSE.
+        // File systems without support for it: NFS, some FUSE.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         renamed => return renamed,
     }
     match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
         Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
         Err(e @ (Errno::EXIST | Errno::NOENT)) => Err(e),
-        // No file, or no links at all: between the look and the rename a name may be lost, nothing outside.
+        // Not a file, or no support for hard links: between the check and the rename an entry of that name may be lost,
+        // but nothing outside.
         Err(_) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
             Ok(_) => Err(Errno::EXIST),

@@ -1,9 +1,9 @@
-//! Ends that are to be delivered: `outbox/NAME.N.json`, written by the daemon, and who was shown one:
-//! `outbox/NAME.N.shown`, created once by whoever shows it.
+//! Completion notices to deliver: `outbox/NAME.N.json`, written by the daemon, and the claim on a notice:
+//! `outbox/NAME.N.shown`, created once by the reader that shows it.
 //!
 //! ```text
-//! the job ends ─► NAME.N.json {way: pending …} ─► each way: taken │ given up
-//!                      └► relay notices │ hook │ wait: NAME.N.shown, exclusively, then its text is printed
+//! the job ends ─► NAME.N.json {channel: pending …} ─► each channel: taken │ given up
+//!                      └► relay notices │ hook │ wait: NAME.N.shown, exclusively, then the text is printed
 //! ```
 
 use std::collections::BTreeMap;
@@ -20,61 +20,62 @@ use super::atomic::Durability;
 /// Version of an entry's JSON.
 pub const SCHEMA: u32 = 1;
 
-/// Longest file, in bytes: an entry has four ways, each with one line of text.
+/// Maximum size of a file, in bytes: an entry has four channels, each with one line of text.
 const MOST: u64 = 256 << 10;
 
-/// An end on its way.
+/// A completion notice to deliver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Which job.
+    /// Job that ended.
     pub job: JobId,
-    /// When it ended.
+    /// End time of the job.
     pub ended_at: Timestamp,
-    /// The session that launched it.
+    /// Session that launched the job.
     pub session: Option<Session>,
-    /// Each way out, by name: `codex`, `desktop`, `command`, `webhook`.
+    /// Deliveries by channel: `codex`, `desktop`, `command`, `webhook`.
     pub ways: BTreeMap<String, Way>,
 }
 
-/// One way out.
+/// Delivery through one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
-    /// Whether it was taken.
+    /// State of the delivery.
     pub state: WayState,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u32,
-    /// When it is tried again.
+    /// Time of the next attempt.
     pub next_at: Option<Timestamp>,
-    /// Why it was not taken the last time, in one line.
+    /// Reason of the last failure, in one line.
     pub last_error: Option<String>,
 }
 
-/// Whether a way was taken.
+/// State of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WayState {
-    /// Not yet.
+    /// Not delivered yet.
     Pending,
-    /// It was.
+    /// Delivered.
     Taken,
-    /// It never will be.
+    /// Given up for good.
     GivenUp,
 }
 
-/// Who was shown an end.
+/// Claim on a completion notice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
-    /// When.
+    /// Time of the claim.
     pub at: Timestamp,
-    /// By what: `notices`, `hook`, `wait`, `run`, `mcp`.
+    /// Claimant: `notices`, `hook`, `wait`, `run`, `mcp`.
     pub by: String,
-    /// In which session.
+    /// Session of the claimant.
     pub session: Option<Session>,
 }
 
-/// Writes an entry: the daemon alone does. One that has ways to go is durable; any other is made again from its record.
+/// Writes an entry; only the daemon does. An entry with pending channels is durable; any other can be rebuilt from its
+/// record.
 ///
 /// # Errors
 /// The first failing call.
@@ -83,10 +84,10 @@ pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
     registry.outbox_entry(&entry.job).replace(&serde_json::to_vec(entry)?, durability)
 }
 
-/// The entry of a job; `None` where there is none.
+/// Returns the entry of a job; `None` if there is none.
 ///
 /// # Errors
-/// When it can't be read, or is none.
+/// Returns an error if the file can't be read or is not an entry.
 pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
     match registry.outbox_entry(job).read(MOST) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -95,10 +96,10 @@ pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
     }
 }
 
-/// The jobs whose end nobody was shown yet.
+/// Returns the jobs whose completion notice is unclaimed.
 ///
 /// # Errors
-/// When the folder can't be read; one that is not there is empty.
+/// Returns an error if the folder can't be read. An absent folder is empty.
 pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
     let mut seen: BTreeMap<JobId, bool> = BTreeMap::new();
     for name in registry.outbox().names()? {
@@ -111,10 +112,10 @@ pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
     Ok(seen.into_iter().filter(|(_, shown)| !shown).map(|(job, _)| job).collect())
 }
 
-/// Takes it upon the caller to show this end; returns whether it is the first to do so. Whoever is not stays silent.
+/// Claims this notice for the caller; returns true if the caller is the first. Any other caller must not show it.
 ///
 /// # Errors
-/// When the folder can't be written.
+/// Returns an error if the folder can't be written.
 pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool> {
     match registry.outbox_shown(job).create(&serde_json::to_vec(shown)?, Durability::Cached) {
         Ok(()) => Ok(true),
@@ -123,31 +124,31 @@ pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool
     }
 }
 
-/// Takes a claim of the caller's back: nobody read what was shown.
+/// Releases a claim of the caller: the notice was not read.
 ///
 /// # Errors
-/// When it can't be removed; one that is not there is fine.
+/// Returns an error if the claim can't be removed. An absent claim is not an error.
 pub fn unclaim(registry: &Registry, job: &JobId) -> io::Result<()> {
     registry.outbox_shown(job).remove()
 }
 
-/// Who was shown the end of a job; `None` while nobody was, or where that can't be read.
+/// Returns the claim on the notice of a job; `None` if it is unclaimed or the claim can't be read.
 pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
     registry.outbox_shown(job).read(MOST).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
-/// Forgets a job unless one of its ways is still to go: the daemon forgets it behind that one.
+/// Removes the entry of a job unless a delivery is still pending; the daemon removes it after that one.
 ///
 /// # Errors
-/// When a file can't be removed.
+/// Returns an error if a file can't be removed.
 pub fn remove_done(registry: &Registry, job: &JobId) -> io::Result<()> {
     if is_pending(registry, job) { Ok(()) } else { remove(registry, job) }
 }
 
-/// The same for a job whose end was shown: any other one is still to be told.
+/// Removes the entry of a job as [`remove_done`] does, but only if its notice is claimed.
 ///
 /// # Errors
-/// When a file can't be removed.
+/// Returns an error if a file can't be removed.
 pub fn remove_told(registry: &Registry, job: &JobId) -> io::Result<()> {
     if registry.outbox_shown(job).exists() { remove_done(registry, job) } else { Ok(()) }
 }
@@ -157,10 +158,10 @@ fn is_pending(registry: &Registry, job: &JobId) -> bool {
     read(registry, job).is_ok_and(|entry| entry.is_some_and(pending))
 }
 
-/// Forgets a job.
+/// Removes the entry of a job.
 ///
 /// # Errors
-/// When a file can't be removed; one that is not there is fine.
+/// Returns an error if a file can't be removed. An absent file is not an error.
 pub fn remove(registry: &Registry, job: &JobId) -> io::Result<()> {
     registry.outbox_entry(job).remove()?;
     registry.outbox_shown(job).remove()

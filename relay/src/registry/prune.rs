@@ -1,4 +1,5 @@
-//! Removing archived jobs for good: by the daemon, or by a command where none runs. A lock of its own keeps two apart.
+//! Permanent removal of archived jobs, by the daemon or by a command if no daemon runs. A lock of its own serializes
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,20 +12,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Registry, create, outbox, read, workspace_copy};
 
-/// What stays. A job goes that neither of them keeps.
+/// Retention rules. A job is removed if no rule keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {
-    /// So many of the newest archived jobs.
+    /// Number of newest archived jobs to keep.
     pub newest: u64,
-    /// Those that ended after this time; with none, none.
+    /// Keep jobs that ended after this time; without it, this rule keeps none.
     pub since: Option<Timestamp>,
 }
 
-/// Removes archived jobs and returns them, oldest end first. Done again, or after a crash, it goes on where it was: a
-/// job's record goes last.
+/// Removes archived jobs and returns them, oldest outcome first. A call after a crash continues the work: a job's
+/// record is removed last.
 ///
 /// # Errors
-/// When the archive can't be read or a file can't be removed.
+/// Returns an error if the archive can't be read or a file can't be removed.
 pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
     let _turn = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archived();
@@ -53,7 +54,7 @@ pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
     Ok(victims)
 }
 
-/// The jobs to remove. Pure.
+/// Selects the jobs to remove. Pure.
 fn choose(ended: BTreeSet<(Timestamp, JobId)>, keep: &Keep) -> Vec<JobId> {
     let beyond = ended.len().saturating_sub(usize::try_from(keep.newest).unwrap_or(usize::MAX));
     let old = ended.into_iter().take(beyond);

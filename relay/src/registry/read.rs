@@ -9,18 +9,18 @@ use super::refused::Refused;
 use super::{Registry, create, layout};
 use crate::exit::Failure;
 
-/// Longest spec, in bytes: a prompt travels in one frame of 1 MiB, and JSON escapes take some more.
+/// Maximum size of a spec, in bytes: a prompt is sent in one frame of 1 MiB, and JSON escapes take some more.
 pub const MOST: u64 = 8 << 20;
-/// Longest record, in bytes: its plan is all of the largest event, which needs some 1.2 MiB of a line's bound, and the
-/// rest of a record is far smaller than what is left of that.
+/// Maximum size of a record, in bytes. Its plan is that of the largest event, which needs some 1.2 MiB of the limit of
+/// a line; the rest of a record is far smaller than what remains.
 pub const MOST_OF_RECORD: u64 = common::event_line::MAX_LINE as u64;
 
-/// A record as it lies on disk.
+/// A record as stored on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
-    /// The record, with the paths that hold now.
+    /// The record, with its current paths.
     pub record: JobRecord,
-    /// Where its files are: the registry or its archive.
+    /// Location of its files: the registry or its archive.
     pub home: Registry,
 }
 
@@ -30,7 +30,7 @@ pub struct Stored {
 /// `NotFound` for an unknown job, `InvalidData` for a record that can't be read.
 pub fn load(registry: &Registry, job: &JobId) -> io::Result<Stored> {
     match load_from(registry, job) {
-        // Looked up twice: between the two looks the daemon may have moved it.
+        // Looked up again: the daemon may have moved it between the two lookups.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             load_from(&registry.archived(), job).or_else(|_| load_from(registry, job))
         }
@@ -49,16 +49,16 @@ fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
     Ok(Stored { record, home: home.clone() })
 }
 
-/// Every job with a record in the registry (not the archive), in no order.
+/// Returns every job with a record in the registry (not the archive), in no particular order.
 ///
 /// # Errors
-/// When the folder can't be read; an absent one holds no jobs.
+/// Returns an error if the folder can't be read. An absent folder has no jobs.
 pub fn jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let names = registry.folder().names()?;
     Ok(names.iter().filter_map(|name| layout::job_of_record(name)).collect())
 }
 
-/// Those of the archive too. An archive that is none has no jobs.
+/// Returns every job with a record, archived ones included. An archive that is refused has no jobs.
 fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let mut all = jobs(registry)?;
     match jobs(&registry.archived()) {
@@ -68,11 +68,11 @@ fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     Ok(all)
 }
 
-/// The records of the registry (not the archive). A session may put any number of large ones there: each is read when its
-/// turn comes, and who keeps something keeps no more than it needs.
+/// Returns the records of the registry (not the archive). A session may put any number of large records there, so each
+/// is read on demand; a caller should keep no more than it needs.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// Returns an error if the folder can't be read.
 pub fn records(registry: &Registry) -> io::Result<Records> {
     Ok(Records { home: registry.clone(), jobs: jobs(registry)? })
 }
@@ -85,22 +85,22 @@ pub struct Records {
 }
 
 impl Records {
-    /// Every readable one, in no order.
+    /// Iterates over the readable records, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Stored> {
         self.jobs.iter().filter_map(|job| load_from(&self.home, job).ok())
     }
 }
 
-/// The highest number that the name has in the registry and its archive; 0 for none.
+/// Returns the highest number of the name in the registry and its archive; 0 for none.
 ///
 /// # Errors
-/// When a folder can't be read.
+/// Returns an error if a folder can't be read.
 pub fn highest_number(registry: &Registry, name: &JobName) -> io::Result<u32> {
     let jobs = all_jobs(registry)?;
     Ok(jobs.iter().filter(|job| job.name() == name).map(JobId::number).max().unwrap_or(0))
 }
 
-/// Finds the job that a person means: `NAME#N`, `NAME.N`, `NAME` (its newest), or a unique prefix of a name.
+/// Resolves a job reference: `NAME#N`, `NAME.N`, `NAME` (its newest job), or a unique prefix of a name.
 ///
 /// # Errors
 /// Exit code 3 for no such job, 2 for an ambiguous prefix (naming its matches).
@@ -147,7 +147,7 @@ fn names(registry: &Registry) -> io::Result<Vec<JobName>> {
     Ok(names)
 }
 
-/// The newest job.
+/// Returns the newest job.
 ///
 /// # Errors
 /// Exit code 3 when there is none.

@@ -1,7 +1,7 @@
 //! Entries that the registry never opens, and the reasons.
 //!
-//! A session may put anything in the place of a registry file: what is none is not
-//! opened, so that nothing outside is read, changed or waited for.
+//! A session may replace a registry file with anything. An entry that is not a registry file is not opened, so that
+//! nothing outside is read, changed or waited for.
 
 #![expect(clippy::disallowed_methods, reason = "/etc/passwd is no file of the registry")]
 
@@ -12,24 +12,24 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
-/// Most of `/etc/passwd` that is searched for a name, in bytes.
+/// Maximum number of bytes of `/etc/passwd` that are searched for a name.
 const PASSWD: u64 = 1 << 20;
 
-/// Something in the registry that is not opened.
+/// An entry of the registry that is not opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Where it is.
+    /// Path of the entry.
     pub path: PathBuf,
     /// Reason of the refusal.
     pub reason: Reason,
 }
 
-/// Why something in the registry is not opened.
+/// Reason to refuse an entry of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// A symbolic link.
     Link,
-    /// A file with a second name, which may be outside.
+    /// A file with a second name, possibly outside the registry.
     HardLink,
     /// A FIFO.
     Fifo,
@@ -39,22 +39,22 @@ pub enum Reason {
     Device,
     /// A directory in the place of a file.
     Directory,
-    /// Something else in the place of a directory.
+    /// Another entry in the place of a directory.
     NotDirectory,
-    /// A file or folder of another user, by number.
+    /// A file or folder of another user, by user id.
     Owner(u32),
-    /// A file that its mode closes to its own owner.
+    /// A file whose mode denies access to its own owner.
     Mode,
-    /// A log that is nearly all holes.
+    /// A log that consists almost entirely of holes.
     Holes,
-    /// A log with a line that no event could be.
+    /// A log with a line longer than any event.
     Endless,
-    /// The whole registry is another user's, by number: it may be read and not be changed.
+    /// The whole registry belongs to another user, by user id: it may be read but not changed.
     Foreign(u32),
 }
 
 impl Reason {
-    /// Reason to refuse a file; `None` for a regular one of `owner` that has one name.
+    /// Reason to refuse a file; `None` for a regular file of `owner` with a single name.
     pub(super) fn of_file(stat: &Stat, owner: u32) -> Option<Self> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_uid != owner => Some(Self::Owner(stat.st_uid)),
@@ -120,25 +120,25 @@ impl fmt::Display for Refused {
 impl Error for Refused {}
 
 impl Refused {
-    /// The error of a call that was refused.
+    /// Builds the error of a refused call.
     pub(super) fn error(path: &Path, reason: Reason) -> io::Error {
         io::Error::other(Self { path: path.to_owned(), reason })
     }
 
-    /// The refusal inside an error; `None` for a call that failed in another way.
+    /// Returns the refusal inside an error; `None` for another kind of error.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 }
 
-/// The name of a user; the number of one that has none here.
+/// Returns the name of a user, or the user id if it has no name here.
 pub fn user(uid: u32) -> String {
     name_in(&passwd(), uid).unwrap_or_else(|| format!("user {uid}"))
 }
 
 fn passwd() -> String {
     let mut text = Vec::new();
-    // Without the file there are numbers.
+    // Without the file, the user id is shown.
     let _ = std::fs::File::open("/etc/passwd").and_then(|file| file.take(PASSWD).read_to_end(&mut text));
     String::from_utf8_lossy(&text).into_owned()
 }

@@ -1,4 +1,4 @@
-//! What the command line asks of the daemon: one file a request, removed once applied.
+//! Requests of the command line to the daemon: one file per request, removed once applied.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,66 +15,69 @@ use super::lease::Holder;
 use super::prune::Keep;
 use super::refused::Refused;
 
-/// Longest request, in bytes.
+/// Maximum size of a request, in bytes.
 const MOST: u64 = 16 << 10;
-/// Most requests that are read at once: more are looked at when these are done.
+/// Maximum number of requests that are read at once; the rest follow when these are done.
 const MOST_FILED: usize = 4096;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Request {
-    /// There is a new record. Only a hint: the daemon finds it by itself a little later.
+    /// A new record exists. Only a hint: the daemon finds the record without it a little later.
     Launch {
-        /// Which job.
+        /// Launched job.
         job: JobId,
     },
-    /// End a job.
+    /// Cancel a job.
     Cancel {
-        /// Which job.
+        /// Job to cancel.
         job: JobId,
-        /// From now to the last process killed, in milliseconds.
+        /// Time from now until the last process is killed, in milliseconds.
         grace_ms: u64,
     },
-    /// Move a limit of a job.
+    /// Extend a limit of a job.
     Extend {
-        /// Which job.
+        /// Job to extend.
         job: JobId,
-        /// Whether the limit of the step that runs is meant, and not that of the whole job.
+        /// True for the limit of the running step, false for that of the whole job.
         step: bool,
-        /// By how much, in milliseconds.
+        /// Extension, in milliseconds.
         by_ms: u64,
         /// Id of the newest event that can't be the answer.
         after: u64,
-        /// The limit that the daemon has promised to a job that still waits.
+        /// Limit that the daemon has promised to a queued job.
         #[serde(default)]
         to_ms: Option<u64>,
     },
     /// Remove archived jobs for good.
     Prune {
-        /// The daemon that is meant: no other one obeys. None in a request of an earlier version, which none obeys.
+        /// Daemon that the request is for; no other one applies it. None in a request of an earlier version, which no
+        /// daemon applies.
         #[serde(default)]
         relay: Option<Holder>,
-        /// What stays.
+        /// Retention rules.
         keep: Keep,
     },
-    /// Make sure of the platform now, whatever was tried before.
+    /// Start the platform now, whatever happened before.
     Up,
-    /// Stop the platform and the daemon; jobs that still run are ended.
+    /// Stop the platform and the daemon; running jobs are ended.
     Down {
-        /// The daemon that is meant: no other one obeys. None in a request of an earlier version, which none obeys.
+        /// Daemon that the request is for; no other one applies it. None in a request of an earlier version, which no
+        /// daemon applies.
         #[serde(default)]
         relay: Option<Holder>,
     },
-    /// End the daemon and leave everything else, so that another one takes over.
+    /// Stop the daemon and leave everything else, so that another one takes over.
     Restart {
-        /// The daemon that is meant: no other one obeys.
+        /// Daemon that the request is for; no other one applies it.
         relay: Holder,
     },
 }
 
 impl Request {
-    /// True if this daemon may obey it: a request that ends a daemon or removes something names the one that is meant.
+    /// Returns true if this daemon may apply the request. A request that stops a daemon or removes something names its
+    /// daemon.
     pub fn is_for(&self, daemon: &Holder) -> bool {
         match self {
             Self::Down { relay } | Self::Prune { relay, .. } => relay.as_ref() == Some(daemon),
@@ -84,38 +87,38 @@ impl Request {
     }
 }
 
-/// A request that lies in the folder.
+/// A request in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filed {
-    /// Its file.
+    /// Path of its file.
     pub path: PathBuf,
-    /// What it asks; `None` for one that can't be read.
+    /// The request; `None` if it can't be read.
     pub request: Option<Request>,
 }
 
-/// Files a request and gives its file. `Launch` is a hint and may be lost to a power loss; the others are durable.
+/// Files a request and returns its path. `Launch` is a hint and may be lost to a power loss; the others are durable.
 ///
 /// # Errors
-/// When the folder can't be written.
+/// Returns an error if the folder can't be written.
 pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
     file_at(registry, request, Timestamp::now())
 }
 
-/// The same at this time, which decides what request comes first.
+/// Files a request with this time, which determines the order of requests.
 ///
 /// # Errors
-/// As there.
+/// As [`file()`].
 pub fn file_at(registry: &Registry, request: &Request, at: Timestamp) -> io::Result<PathBuf> {
     let durability =
         if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
-    // Time orders them, the process id keeps two of the same nanosecond apart.
+    // The time orders requests; the process id separates two of the same nanosecond.
     let name = format!("{:024}-{}.json", at.as_nanosecond(), std::process::id());
     let file = registry.requests().file(name);
     file.create(&serde_json::to_vec(request)?, durability)?;
     Ok(file.path().to_owned())
 }
 
-/// A request for as long as a command waits for it: a daemon that has died leaves it behind.
+/// A request that is removed when its command stops waiting: a daemon that died leaves it behind.
 #[derive(Debug)]
 pub struct Awaited<'a> {
     registry: &'a Registry,
@@ -126,12 +129,12 @@ impl<'a> Awaited<'a> {
     /// Files a request.
     ///
     /// # Errors
-    /// When the folder can't be written.
+    /// Returns an error if the folder can't be written.
     pub fn file(registry: &'a Registry, request: &Request) -> io::Result<Self> {
         Ok(Self { registry, path: file(registry, request)? })
     }
 
-    /// Whether the daemon still has it to do.
+    /// Returns true if the daemon has not applied it yet.
     pub fn is_filed(&self) -> bool {
         file_of(self.registry, &self.path).exists()
     }
@@ -139,15 +142,15 @@ impl<'a> Awaited<'a> {
 
 impl Drop for Awaited<'_> {
     fn drop(&mut self) {
-        // Best effort: what names its daemon is obeyed by no other one.
+        // Best effort: no other daemon applies a request that names its daemon.
         let _ = remove(self.registry, &self.path);
     }
 }
 
-/// Every request, oldest first.
+/// Returns every request, oldest first.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// Returns an error if the folder can't be read.
 pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
     let folder = registry.requests();
     let mut names = folder.names()?;
@@ -163,23 +166,23 @@ fn read(folder: &Dir, name: &str) -> Filed {
     Filed { path: file.path().to_owned(), request }
 }
 
-/// The file of a request: its name counts, and no path.
+/// Returns the file of a request. Only the name in `path` counts.
 pub fn file_of(registry: &Registry, path: &Path) -> FileRef {
     registry.requests().file(path.file_name().unwrap_or_default())
 }
 
-/// Replaces what a request asks, durably, before something is done about it that must not be done twice.
+/// Replaces the content of a request, durably, before an action that must not happen twice.
 ///
 /// # Errors
-/// When the file can't be replaced.
+/// Returns an error if the file can't be replaced.
 pub fn amend(registry: &Registry, path: &Path, request: &Request) -> io::Result<()> {
     file_of(registry, path).replace(&serde_json::to_vec(request)?, Durability::Synced)
 }
 
-/// Removes a request that was applied or can't be read; sets aside what may not be opened.
+/// Removes a request that was applied or can't be read; sets aside an entry that may not be opened.
 ///
 /// # Errors
-/// When the file can't be removed; one that is gone is fine.
+/// Returns an error if the file can't be removed. An absent file is not an error.
 pub fn remove(registry: &Registry, path: &Path) -> io::Result<()> {
     let file = file_of(registry, path);
     match file.problem()? {

@@ -1,13 +1,13 @@
-//! Room that is kept for the ends of jobs, so that they are recorded on a full disk too: bytes, and files of their own for
-//! file systems that can hold only so many.
+//! Reserved disk space for job outcomes, so that they are recorded on a full disk too: bytes, and files of their own
+//! for file systems with a bounded number of files.
 //!
 //! ```text
-//!            no room for an end                   room again
+//!         no space for an outcome                space again
 //!   held ───────────────────────────► given up ──────────────► held
 //!   (SIZE bytes, SPARE empty files)   (an empty file)
 //! ```
 //!
-//! The file is emptied and not removed: that needs no room, and an empty one tells `relay launch` that the disk is full.
+//! The file is emptied, not removed: that needs no space, and an empty file tells `relay launch` that the disk is full.
 
 use std::io::{self, Write};
 
@@ -15,27 +15,27 @@ use super::Registry;
 use super::file_ref::FileRef;
 use super::staged::Staged;
 
-/// Bytes that are kept: fifty jobs (the most that an agent runs at once) may end with a block of 4 KiB each for their last
+/// Reserved bytes. Fifty jobs (the most that an agent runs at once) may end with a block of 4 KiB each for their last
 /// events, and a record is replaced by a copy beside it, one at a time, of at most some ten KiB.
 pub const SIZE: usize = 256 * 1024;
 
-/// Empty files that are kept. A record, a spec or a lease is replaced by a copy beside it, which is a file more for a moment;
-/// a notice is a file more for good.
+/// Reserved empty files. Replacing a record, a spec or a lease needs one more file for a moment, for the copy beside
+/// it; a completion notice needs one more for good.
 pub const SPARE: usize = 32;
 
-/// Whether the reserve was given up and the disk has no room for a new one. Cheap: `relay launch` asks.
+/// Returns true if the reserve was given up and the disk has no space for a new one. Cheap: `relay launch` calls it.
 pub fn is_given_up(registry: &Registry) -> bool {
     registry.reserve().size() == Some(0) && !has_room(registry)
 }
 
-/// Whether as much again as the reserve is free, so that whoever takes some leaves room for it.
+/// Returns true if twice the reserve is free, so that a writer that takes some leaves space for the reserve.
 fn has_room(registry: &Registry) -> bool {
-    // Where the system does not tell, writing does.
+    // If the system does not report free space, the write itself finds out.
     let folder = registry.folder();
     folder.free().is_none_or(|free| free >= 2 * SIZE as u64) && has_files(registry)
 }
 
-/// Whether as many files again as the reserve has can be made.
+/// Returns true if twice as many files as the reserve holds can be created.
 pub fn has_files(registry: &Registry) -> bool {
     registry.folder().free_files().is_none_or(|free| free >= 2 * SPARE as u64)
 }
@@ -45,7 +45,7 @@ fn spare(registry: &Registry) -> impl Iterator<Item = FileRef> {
     (0..SPARE).map(move |n| staging.file(format!("spare-{n}")))
 }
 
-/// Makes the spare files that are missing.
+/// Creates the missing spare files.
 fn make_spare(registry: &Registry) -> io::Result<()> {
     for file in spare(registry) {
         match file.make() {
@@ -56,15 +56,15 @@ fn make_spare(registry: &Registry) -> io::Result<()> {
     if has_files(registry) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
-/// Makes the reserve unless it is there, and finds out whether there is room for as much again: the room that a reserve
-/// has made when it was given up is not room enough to take it back.
+/// Creates the reserve unless it exists, and checks that there is space for as much again: the space freed by giving a
+/// reserve up is not enough to take it back.
 ///
 /// # Errors
-/// When there is none.
+/// Returns an error if there is not enough space.
 pub fn make(registry: &Registry) -> io::Result<()> {
     make_spare(registry)?;
     let reserve = registry.reserve();
-    // Dropped where that fails: half a reserve takes room and is of no use.
+    // Dropped on failure: half a reserve takes space and is of no use.
     if reserve.size() == Some(SIZE as u64) {
         return write(&reserve, SIZE).map(drop);
     }
@@ -73,10 +73,10 @@ pub fn make(registry: &Registry) -> io::Result<()> {
     twice.replace()
 }
 
-/// Makes the reserve where there is none. Quicker than [`make`] where there is one.
+/// Creates the reserve if it is absent. Faster than [`make`] if it exists.
 ///
 /// # Errors
-/// When there is no room for it.
+/// Returns an error if there is no space for it.
 pub fn ensure(registry: &Registry) -> io::Result<()> {
     match registry.reserve().size() {
         Some(len) if len == SIZE as u64 => make_spare(registry),
@@ -84,7 +84,7 @@ pub fn ensure(registry: &Registry) -> io::Result<()> {
     }
 }
 
-/// Gives the reserve up. Returns whether that freed any room.
+/// Gives the reserve up. Returns true if that freed any space.
 pub fn give_up(registry: &Registry) -> bool {
     let given = || -> io::Result<bool> {
         let reserve = registry.reserve().open_to_write()?;
@@ -96,12 +96,12 @@ pub fn give_up(registry: &Registry) -> bool {
     given().unwrap_or(false) || removed > 0
 }
 
-/// Whether a call failed for want of room.
+/// Returns true if a call failed for lack of disk space.
 pub fn is_lacking(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Does something that a daemon needs to start; where there is no room for it, with that of the reserve.
+/// Runs work that a daemon needs to start. If it lacks disk space, gives the reserve up and retries.
 ///
 /// # Errors
 /// As the work.
@@ -112,11 +112,11 @@ pub fn with<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> 
     }
 }
 
-/// Blocks that are not written are not reserved.
+/// Writes a file of `size` bytes. Blocks must be written to be reserved.
 fn write(reserve: &FileRef, size: usize) -> io::Result<Staged> {
     let mut staged = Staged::begin(reserve)?;
     staged.file().write_all(&vec![0; size])?;
-    // A file system that allocates late says here that there is no room.
+    // A file system with delayed allocation reports a lack of space here.
     staged.sync()?;
     Ok(staged)
 }

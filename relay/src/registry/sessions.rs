@@ -1,4 +1,4 @@
-//! What is known of the sessions of host agents: `sessions/ID.json`, written by the hooks that they call.
+//! State of the sessions of host agents: `sessions/ID.json`, written by the hooks that they call.
 //!
 //! ```text
 //!          a prompt, a tool call             the turn ends, or is interrupted
@@ -16,49 +16,49 @@ use super::atomic::Durability;
 
 /// Version of a session's JSON.
 pub const SCHEMA: u32 = 1;
-/// Longest id of a session, in bytes: those of Codex and Claude Code are UUIDs.
+/// Maximum length of a session id, in bytes: those of Codex and Claude Code are UUIDs.
 const MAX_ID: usize = 64;
-/// Longest file of a session, in bytes.
+/// Maximum size of a session's file, in bytes.
 const MOST: u64 = 64 << 10;
-/// How long a session is remembered after its last hook.
+/// Retention of a session's state after its last hook.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A session, as its last hook told.
+/// State of a session, as reported by its last hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Which program: `codex` or `claude`.
+    /// Host agent: `codex` or `claude`.
     pub agent: String,
-    /// The session's id; Codex calls it thread.
+    /// Id of the session; Codex calls it thread.
     pub id: String,
-    /// What it does.
+    /// Phase of the session.
     pub phase: Phase,
-    /// When that hook was called.
+    /// Time of that hook call.
     pub at: Timestamp,
 }
 
-/// What a session does.
+/// Phase of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It waits for its user.
+    /// Waiting for its user.
     Idle,
-    /// A turn goes on: its next hook hands over what has come in.
+    /// In a turn: its next hook delivers pending notices.
     Busy,
-    /// It has ended. It may be resumed.
+    /// Ended. The session may be resumed.
     Over,
 }
 
 impl State {
-    /// Whether a turn goes on, as far as is known.
+    /// Returns true if a turn is known to be in progress.
     pub fn is_busy(&self) -> bool {
         self.phase == Phase::Busy
     }
 }
 
-/// Whether a text can be the id of a session. What is none must never become part of a path, or an argument of another
-/// program.
+/// Returns true if a text can be a session id. Any other text must never become part of a path or an argument of
+/// another program.
 pub fn is_id(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() <= MAX_ID
@@ -66,10 +66,10 @@ pub fn is_id(text: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// Notes what a session does.
+/// Records the state of a session.
 ///
 /// # Errors
-/// `InvalidInput` for what is no id; otherwise the first failing call.
+/// `InvalidInput` for an invalid id; otherwise the first failing call.
 pub fn note(registry: &Registry, state: &State) -> io::Result<()> {
     if !is_id(&state.id) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -77,13 +77,14 @@ pub fn note(registry: &Registry, state: &State) -> io::Result<()> {
     registry.session(&state.id).replace(&serde_json::to_vec(state)?, Durability::Cached)
 }
 
-/// What is known of a session; `None` where nothing is, or where it can't be read.
+/// Returns the state of a session; `None` if it is unknown or unreadable.
 pub fn read(registry: &Registry, id: &str) -> Option<State> {
     let bytes = is_id(id).then(|| registry.session(id).read(MOST).ok()).flatten()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Forgets the sessions that were not heard of for a week. What can't be removed stays until the next time.
+/// Removes the state of sessions without a hook call for a week. A file that can't be removed stays until the next
+/// call.
 pub fn forget_old(registry: &Registry, now: SystemTime) {
     let folder = registry.sessions();
     for name in folder.names().unwrap_or_default() {

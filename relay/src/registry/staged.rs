@@ -1,9 +1,10 @@
-//! A file of the registry that is written beside its place, so that readers see the old or the new one and never half of it.
+//! A file of the registry that is written beside its final place, so that readers see the old or the new content, never
+//! a mix.
 //!
 //! ```text
-//! .NAME.PID, locked ─ write, sync ─► NAME    replace: in the place of what is there
-//!     │                                      publish: only where nothing is
-//!     └─ its process dies: the lock is gone, and the next daemon or launch removes it
+//! .NAME.PID, locked ─ write, sync ─► NAME    replace: takes the place of an existing entry
+//!     │                                      publish: only if the name is unused
+//!     └─ its process dies: the lock is released, and the next daemon or launch removes the file
 //! ```
 
 use std::fs::{File, TryLockError};
@@ -16,17 +17,18 @@ use super::dir::Dir;
 use super::file_ref::FileRef;
 use super::reserve;
 
-/// Hidden names that are tried: what is left of a process that had the same number, or of a second thread.
+/// Maximum number of temporary names tried. A name may be taken by a dead process with the same id, or by a second
+/// thread.
 const ATTEMPTS: u32 = 100;
-/// Together as long as such a look takes on a busy machine.
+/// Number of attempts to lock a new file. In total they last as long as a search for leftovers takes on a busy machine.
 const LOCK_TRIES: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Age below which a temporary file that can't be locked, or is still empty, counts as in use.
 const SPARED: Duration = Duration::from_secs(3600);
 
-/// A file that is written and has only a temporary name yet; dropping it takes it back.
+/// A file under a temporary name. Dropping it removes the file.
 ///
-/// Files that belong together are written first and synced then: the second sync finds most of its work done.
+/// Related files are all written first and synced afterwards: the second sync finds most of its work done.
 #[derive(Debug)]
 pub struct Staged {
     file: File,
@@ -35,7 +37,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Begins a file that will be `target`, beside it.
+    /// Creates a temporary file for `target`, beside it.
     ///
     /// # Errors
     /// The first failing call.
@@ -43,7 +45,7 @@ impl Staged {
         Self::begin_in(target.dir(), target)
     }
 
-    /// Begins a file that will be `target` in another folder of the same disk.
+    /// Creates a temporary file for `target` in another folder of the same disk.
     ///
     /// # Errors
     /// The first failing call.
@@ -67,7 +69,7 @@ impl Staged {
         Err(last)
     }
 
-    /// Writes the file that will be `target`, beside it.
+    /// Creates a temporary file for `target`, beside it, and writes its content.
     ///
     /// # Errors
     /// The first failing call.
@@ -77,7 +79,7 @@ impl Staged {
         Ok(staged)
     }
 
-    /// The same, in another folder of the same disk.
+    /// Creates a temporary file for `target` in another folder of the same disk and writes its content.
     ///
     /// # Errors
     /// The first failing call.
@@ -87,20 +89,21 @@ impl Staged {
         Ok(staged)
     }
 
-    /// To write to.
+    /// File to write to.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Makes its bytes survive a power loss.
+    /// Makes its content survive a power loss.
     ///
     /// # Errors
-    /// When they can't be synced.
+    /// Returns an error if it can't be synced.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// Gives it its name, where nothing has that. The file stays locked until what is returned is dropped.
+    /// Renames the file to its final name, which must be unused. The file stays locked until the returned handle is
+    /// dropped.
     ///
     /// # Errors
     /// `AlreadyExists` when a file has the name.
@@ -112,10 +115,10 @@ impl Staged {
         self.file.try_clone()
     }
 
-    /// Gives it its name, in the place of what has that.
+    /// Renames the file to its final name and replaces an existing file.
     ///
     /// # Errors
-    /// The failing call; the old file is then untouched.
+    /// The failing call. The old file is then unchanged.
     pub fn replace(mut self) -> io::Result<()> {
         if let Some(temporary) = &self.temporary {
             temporary.rename(&self.target)?;
@@ -125,8 +128,8 @@ impl Staged {
     }
 }
 
-/// Locks a file that was just made. A search for leftovers may hold it for an instant; where the disk knows
-/// no locks, nothing of it is ever taken for that.
+/// Locks a file that was just created. A search for leftovers may hold the lock for an instant. On a disk without
+/// locks, [`SPARED`] keeps a new file from counting as a leftover.
 fn lock(file: &File) {
     for _ in 0..LOCK_TRIES {
         if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
@@ -139,17 +142,17 @@ fn lock(file: &File) {
 impl Drop for Staged {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // Best effort: what stays is removed once this process is gone.
+            // Best effort: a remaining file is removed once this process is gone.
             let _ = temporary.remove();
         }
     }
 }
 
 impl FileRef {
-    /// Replaces it in one step, with mode 0600.
+    /// Replaces the file in one step, with mode 0600.
     ///
     /// # Errors
-    /// The first failing call; the old file is then untouched.
+    /// The first failing call. The old file is then unchanged.
     pub fn replace(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let staged = Staged::write(self, bytes)?;
         if durability == Durability::Synced {
@@ -158,8 +161,8 @@ impl FileRef {
         staged.replace()
     }
 
-    /// Replaces it; where the disk has no room for a copy, writes over it in one call, with spaces behind shorter bytes
-    /// until they are cut off. For small files whose readers pass over what they can't read.
+    /// Replaces the file. If the disk has no space for a copy, overwrites it in one call and pads shorter content with
+    /// spaces until the file is truncated. For small files whose readers skip unreadable content.
     ///
     /// # Errors
     /// The first failing call.
@@ -177,10 +180,11 @@ impl FileRef {
         if durability == Durability::Synced { file.sync_data() } else { Ok(()) }
     }
 
-    /// Makes it with mode 0600, whole from its first moment on. Its name survives a power loss after [`Dir::sync`].
+    /// Creates the file with mode 0600, complete from the first moment on. Its name survives a power loss after
+    /// [`Dir::sync`].
     ///
     /// # Errors
-    /// `AlreadyExists` when it is there; otherwise the first failing call.
+    /// `AlreadyExists` when the file exists; otherwise the first failing call.
     pub fn create(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let staged = Staged::write(self, bytes)?;
         if durability == Durability::Synced {
@@ -189,13 +193,13 @@ impl FileRef {
         staged.publish().map(drop)
     }
 
-    /// True if the writer has died: writers hold their files locked.
+    /// Returns true if the writer has died: writers hold their files locked.
     pub fn is_left_behind(&self, now: SystemTime) -> bool {
         let Ok(file) = self.open() else { return false };
         let Ok(known) = file.metadata() else { return false };
         let age = known.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
         match file.try_lock() {
-            // It is locked in the instant after it was made.
+            // A writer locks its file right after creating it.
             Ok(()) => known.len() > 0 || age > SPARED,
             Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Error(_)) => age > SPARED,
@@ -203,8 +207,7 @@ impl FileRef {
     }
 }
 
-/// Removes the hidden files in a folder that processes have left behind which died while they wrote them. What can't be
-/// removed stays until the next time.
+/// Removes the hidden files in a folder whose writers died. A file that can't be removed stays until the next call.
 pub fn sweep(dir: &Dir, now: SystemTime) {
     for name in dir.names().unwrap_or_default() {
         if is_temporary(&name) && dir.file(&name).is_left_behind(now) {
@@ -213,7 +216,7 @@ pub fn sweep(dir: &Dir, now: SystemTime) {
     }
 }
 
-/// True for a name that [`Staged`] gives: hidden, with a process id at its end.
+/// Returns true for a name that [`Staged`] generates: hidden, with a process id at its end.
 fn is_temporary(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.starts_with('.')

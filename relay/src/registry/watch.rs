@@ -11,18 +11,18 @@ use notify::{RecursiveMode, Watcher};
 
 use super::dir::Dir;
 
-/// How often files are looked at where the system can't watch the folder.
+/// Polling interval if the system can't watch the folder.
 const FALLBACK: Duration = Duration::from_millis(200);
 
-/// Names that are kept until they are asked for: more than that, and everything is looked at.
+/// Maximum number of changed names kept between two calls; beyond it, the whole folder counts as changed.
 const MOST_NAMES: usize = 4096;
 
-/// What has changed in a folder.
+/// Changes in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// Anything may have.
+    /// Any entry may have changed.
     All,
-    /// These names.
+    /// These entries have changed.
     Names(BTreeSet<OsString>),
 }
 
@@ -42,26 +42,26 @@ impl Changed {
 /// Wakes when something in a folder changes.
 pub struct Watch {
     changes: Receiver<()>,
-    /// What has changed since it was last asked for.
+    /// Changes since the last call of `changed`.
     names: Arc<Mutex<Changed>>,
-    /// Watches for as long as it lives; `None` where the system refused.
+    /// Active watcher; `None` if the system refused it.
     watcher: Option<notify::RecommendedWatcher>,
 }
 
 impl Watch {
-    /// Watches a folder of the registry (not what is below its folders). Falls back to looking regularly.
+    /// Watches a folder of the registry, without its subfolders. Falls back to polling.
     pub fn folder(dir: &Dir) -> Self {
-        // The system watches by path, so what stands there is looked at first: a link leads to a folder of others.
+        // The system watches by path, so the path is checked first: a link may lead to a folder of another user.
         Self::of(dir.path(), dir.anew().is_there().unwrap_or(false))
     }
 
-    /// The same for a folder that only its owner may write.
+    /// Watches a folder that only its owner may write.
     pub fn new(dir: &Path) -> Self {
         Self::of(dir, true)
     }
 
     fn of(dir: &Path, is_real: bool) -> Self {
-        // One place is enough: a wake-up that finds another one waiting has nothing to add.
+        // A capacity of one is enough: a second wake-up adds nothing to a pending one.
         let (sender, changes) = sync_channel(1);
         let names = Arc::new(Mutex::new(Changed::Names(BTreeSet::new())));
         let noted = Arc::clone(&names);
@@ -80,7 +80,7 @@ impl Watch {
         Self { changes, names, watcher }
     }
 
-    /// What has changed since the last call; everything where the system can't watch the folder.
+    /// Returns the changes since the last call; [`Changed::All`] if the system can't watch the folder.
     pub fn changed(&self) -> Changed {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = std::mem::replace(&mut *names, Changed::Names(BTreeSet::new()));
@@ -89,17 +89,17 @@ impl Watch {
 
     /// Waits for a change, until `deadline` at the latest. May wake without one.
     ///
-    /// Returns whether the deadline is still ahead.
+    /// Returns true while the deadline has not passed.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
             return false;
         }
-        // A watched folder is looked at every second too: a queue overflow loses wake-ups.
+        // A watched folder is polled every second too: a queue overflow loses wake-ups.
         let longest = if self.watcher.is_some() { Duration::from_secs(1) } else { FALLBACK };
         let pause = left.map_or(longest, |left| left.min(longest));
         if matches!(self.changes.recv_timeout(pause), Err(RecvTimeoutError::Disconnected)) {
-            // No watcher, so nobody can send: the pause has to be made some other way.
+            // Without a watcher the channel has no sender, so the pause is made another way.
             std::thread::park_timeout(pause);
         }
         true

@@ -1,20 +1,20 @@
-//! The workspace's own copy of a job's log, which goes with the job.
+//! The workspace's own copy of a job's log, removed together with the job.
 //!
-//! A worker may have put anything there. Nothing is read, no link is followed, and only the names that an agent makes are
-//! removed: whatever else is in the folder keeps it.
+//! A worker may have put anything there. So nothing is read, no link is followed, and only names that an agent creates
+//! are removed. A folder with any other entry is kept.
 
 use std::path::Path;
 
 use common::ids::JobId;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 
-/// The folder's name in a workspace.
+/// Name of the folder in a workspace.
 const FOLDER: &str = ".codex-worker";
 /// The files of a job.
 const FILES: [&str; 3] = ["log.txt", "codex.jsonl", "last-message.txt"];
 
-/// Removes the copy of a job's log, as far as there is one and this user may: it is of no use without its job, and in nobody's
-/// way.
+/// Removes the copy of a job's log, if there is one and this user may remove it. The copy is useless without its job,
+/// and harmless if it stays.
 pub(super) fn remove(workspace: &Path, job: &JobId) {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let stem = job.stem();

@@ -1,4 +1,4 @@
-//! Receivers of an end that did not take it.
+//! Failed deliveries of a completion notice.
 
 use common::duration;
 use jiff::Timestamp;
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::times::between;
 use crate::registry::outbox::{Entry, Way, WayState};
 
-/// Who did not take an end, and why; `None` where nothing is wrong.
+/// Describes the failed deliveries and their reasons; `None` if there are none.
 pub fn trouble(entry: &Entry, now: Timestamp) -> Option<String> {
     let troubles: Vec<String> = entry.ways.iter().filter_map(|(name, way)| one(name, way, now)).collect();
     (!troubles.is_empty()).then(|| troubles.join("; "))

@@ -1,21 +1,21 @@
-//! The list of `relay doctor`.
+//! Output of `relay doctor`.
 
 use std::fmt::Write;
 
 use super::Paint;
 use crate::doctor::{Finding, State};
 
-/// How states are marked.
+/// Marks of the states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marks {
-    /// One sign each.
+    /// Symbols, one each.
     Signs,
-    /// Words, where signs may not be shown.
+    /// Words, for terminals that may not show symbols.
     Words,
 }
 
 impl Marks {
-    /// Signs where the locale is one of UTF-8.
+    /// Returns symbols if the locale uses UTF-8, else words.
     pub fn of_locale(variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
@@ -37,7 +37,7 @@ impl Marks {
     }
 }
 
-/// One line each, the fix below it, and how many there are of which kind.
+/// Formats one line per finding, with the fix below it, and the number of findings of each kind.
 pub fn list(findings: &[Finding], marks: Marks, paint: Paint) -> String {
     let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
     let mut text = String::new();

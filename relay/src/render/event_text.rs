@@ -10,15 +10,15 @@ use super::View;
 use super::health::Word;
 use super::times::clock;
 
-/// Longest line, in bytes: two lines of a terminal.
+/// Maximum length of a line, in bytes: two lines of a terminal.
 const LINE: usize = 240;
 
-/// What is known of an event beside itself.
+/// Context of an event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Setting {
-    /// Whether its job is to be named, in front of the type.
+    /// True if the line names the job, in front of the type.
     pub name_job: bool,
-    /// Whether its step is part of another one.
+    /// True if the event's step is inside another one.
     pub inside: bool,
 }
 
@@ -32,7 +32,7 @@ pub fn line(raw: &[u8], event: &EventLine, setting: Setting, view: &View) -> Str
     let time = clock(*at, view.now, &view.zone);
     let room = LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
     let details = text::truncate(&text::printable(&details(body, setting.inside)), room);
-    // Colour goes around what is clean and cut already.
+    // Color is applied to text that is sanitized and cut already.
     let (paint, tone) = (view.paint, tone(body));
     let details = if tone == Tone::Noise { paint.dim(&details) } else { details };
     let kind = match tone {
@@ -44,16 +44,16 @@ pub fn line(raw: &[u8], event: &EventLine, setting: Setting, view: &View) -> Str
     format!("{} {job}{kind} {details}", paint.dim(&time)).trim_end().to_owned()
 }
 
-/// How much an event asks for a look.
+/// Emphasis of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tone {
-    /// It goes with others that say more.
+    /// Minor: accompanies events with more information.
     Noise,
-    /// It is a milestone.
+    /// A milestone.
     Plain,
-    /// It has the colour of this health.
+    /// Color of this health.
     Health(Word),
-    /// It has the colour of this state.
+    /// Color of this state.
     State(State),
 }
 
@@ -81,7 +81,7 @@ fn tone(body: &EventBody) -> Tone {
     }
 }
 
-/// The type as the line names it, so that a newer one is shown too.
+/// Type as named in the line, so that types of newer programs are shown too.
 fn kind(raw: &[u8]) -> String {
     let line: Option<serde_json::Value> = serde_json::from_slice(raw).ok();
     let kind = line.as_ref().and_then(|line| line.get("type")?.as_str());
@@ -151,7 +151,7 @@ fn code(exit_code: Option<i32>) -> String {
     exit_code.map(|code| format!(" (exit code {code})")).unwrap_or_default()
 }
 
-/// Texts of several lines are told by their first.
+/// Shows a text of several lines by its first line.
 fn one_line(text: &str) -> String {
     text::one_line(text, LINE)
 }

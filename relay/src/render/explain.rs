@@ -1,4 +1,4 @@
-//! What `relay explain` prints, in at most 30 lines.
+//! Output of `relay explain`, in at most 30 lines.
 
 use common::duration;
 use common::event::{Resources, StepOutcome};
@@ -10,11 +10,11 @@ use super::times::clock;
 use super::{View, health, steps};
 use crate::explain::{Explanation, Slow};
 
-/// Shares of the time that are listed; the others are summed up.
+/// Maximum number of shares of the time that are listed; the others are summed up.
 const SHARES: usize = 7;
 
-/// The text: one line for the job, 1 for its health, at most 8 for the time, 1 for CPU and network, 5 for steps, 5 for the cause, 4 for
-/// signs, 4 for what to try and 1 for the log: 30.
+/// Builds the text: one line for the job, 1 for its health, at most 8 for the time, 1 for CPU and network, 5 for steps,
+/// 5 for the cause, 4 for signs, 4 for advice and 1 for the log: 30.
 pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
     let mut rows = Rows::new(view, headline(explanation, record, view));
     if !record.state.is_final() {

@@ -1,12 +1,12 @@
-//! How a job is, and what to make of it, in one sentence. Pure: record, clock and lease in, a line out.
+//! Health of a job, with advice, in one sentence. Pure: builds a line from record, clock and lease.
 //!
 //! ```text
 //!  queued ──► healthy ──half of the limit──► slow ──limit──► over ──► stopping ──► ended
 //!                │ no progress seen ► quiet        no news of agent or relay ► stale
 //! ```
 //!
-//! The reader is often a language model: whoever reads `healthy` has nothing to do, and every other word says what.
-//! Nothing is claimed that the record, the time and the lease don't tell.
+//! The reader is often a language model: `healthy` requires no action, and every other word comes with an explanation.
+//! The sentence states only facts that follow from the record, the time and the lease.
 
 use std::fmt;
 
@@ -23,34 +23,34 @@ use super::times::{ago, between, within};
 use super::{Relay, View, queue, steps};
 use crate::registry::lease::PlatformStatus;
 
-/// Longest part of what a quiet step waits for, in bytes.
+/// Maximum length of the description of a stalled step's wait, in bytes.
 const WAITS: usize = 80;
-/// Longest reason of the platform's, in bytes.
+/// Maximum length of the platform's reason, in bytes.
 const DETAIL: usize = 160;
 
-/// The first word of the sentence.
+/// First word of the sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// It waits for its turn or for a platform.
+    /// Waiting for its turn or for a platform.
     Queued,
-    /// It does what it should.
+    /// Running as expected.
     Healthy,
-    /// The step that runs has used more than half of its limit.
+    /// The running step has used more than half of its limit.
     Slow,
-    /// The step that runs was seen without progress.
+    /// The running step was seen without progress.
     Quiet,
-    /// The step that runs is over its limit.
+    /// The running step is over its limit.
     Over,
-    /// Nobody hears of it at the moment.
+    /// No current information about the job.
     Stale,
-    /// It is being ended.
+    /// Being ended.
     Stopping,
-    /// It is over.
+    /// Ended.
     Ended,
 }
 
 impl Word {
-    /// As the sentence begins.
+    /// Returns the word that begins the sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -65,12 +65,12 @@ impl Word {
     }
 }
 
-/// How a job is.
+/// Health of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// In a word.
+    /// Health in a word.
     pub word: Word,
-    /// What that means, and what to do about it: one line without control characters.
+    /// Explanation and advice: one line without control characters.
     pub rest: String,
 }
 
@@ -80,7 +80,7 @@ impl fmt::Display for Health {
     }
 }
 
-/// How a job is, as far as is known at `view.now`.
+/// Health of a job, as far as known at `view.now`.
 pub fn of(record: &JobRecord, view: &View) -> Health {
     let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
     if record.state.is_final() {
@@ -115,7 +115,7 @@ pub fn of(record: &JobRecord, view: &View) -> Health {
     step(record, view)
 }
 
-/// What is next for a job that has ended: a command, mostly.
+/// Next action for a job that has ended, usually a command.
 pub fn next(record: &JobRecord) -> String {
     let job = &record.job;
     let resumable = record.is_resumable();
@@ -143,20 +143,20 @@ fn ended(record: &JobRecord, view: &View) -> String {
     format!("{}{when}{kind}; next: {}", record.outcome(), next(record))
 }
 
-/// A step that runs, or one around it, with its limit.
+/// A running step, or a step around it, with its limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Running {
-    /// Its number.
+    /// Number of the step.
     pub n: u32,
-    /// Its kind.
+    /// Kind of the step.
     pub kind: StepKind,
-    /// For how long it runs, in milliseconds of the reader's clock.
+    /// Run time, in milliseconds of the reader's clock.
     pub spent_ms: u64,
-    /// Its limit in milliseconds.
+    /// Limit, in milliseconds.
     pub limit_ms: u64,
 }
 
-/// Whichever limit ends first decides: a step can't outlive the one it is part of. `None` where nothing has a limit.
+/// Returns the step whose limit ends first: a step can't outlive the one that contains it. `None` without a limit.
 pub fn nearest(record: &JobRecord, now: Timestamp) -> Option<Running> {
     let step = record.step.as_ref()?;
     let around = steps::around(record, step.n);
@@ -168,7 +168,7 @@ pub fn nearest(record: &JobRecord, now: Timestamp) -> Option<Running> {
     running.min_by_key(|step| i128::from(step.limit_ms) - i128::from(step.spent_ms))
 }
 
-/// The words of a job whose agent is heard.
+/// Health of a job whose agent is reporting.
 fn step(record: &JobRecord, view: &View) -> Health {
     let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
     let Some(current) = &record.step else {
@@ -188,7 +188,7 @@ fn step(record: &JobRecord, view: &View) -> Health {
     let (what, job) = (doing(near.kind), &record.job);
     let Some(left) = near.limit_ms.checked_sub(near.spent_ms) else {
         return match near.kind {
-            // Each sign of life of a model that answers slowly begins its limit anew, and leaves no event.
+            // Each sign of activity of a slowly answering model restarts its limit, and leaves no event.
             StepKind::Model => say(
                 Word::Healthy,
                 format!("{what} {spent}; it is answering, and is ended after {limit} without a sign of life"),
@@ -225,7 +225,7 @@ fn step(record: &JobRecord, view: &View) -> Health {
     }
 }
 
-/// What a step of a kind does, for the sentence.
+/// Activity of a step of this kind, for the sentence.
 fn doing(kind: StepKind) -> &'static str {
     match kind {
         StepKind::Model => "waiting for the model",
@@ -233,8 +233,8 @@ fn doing(kind: StepKind) -> &'static str {
     }
 }
 
-/// What the newest warning says of the step that runs or one around it, where it says that it makes no progress. Whether
-/// it has moved on since, the record does not tell.
+/// Returns the evidence of the newest warning, if it says that the running step or one around it makes no progress. The
+/// record does not say if the step has progressed since.
 fn waits(record: &JobRecord) -> Option<String> {
     let step = record.step.as_ref()?;
     let (n, evidence) = steps::stalled(record)?;

@@ -1,4 +1,4 @@
-//! The sentence of a job, one state per line.
+//! Health sentence of a job, one state per line.
 
 use common::job::Runner;
 
@@ -9,7 +9,7 @@ fn say(record: &JobRecord, second: i64) -> String {
     of(record, &samples::view(second)).to_string()
 }
 
-/// A running job whose step is of this kind, without a step around it.
+/// A running job with a step of this kind and no step around it.
 fn at_step(kind: StepKind, limit_ms: Option<u64>) -> JobRecord {
     let mut record = samples::running();
     if let Some(step) = &mut record.step {

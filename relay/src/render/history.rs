@@ -1,4 +1,4 @@
-//! The jobs that one job is linked to, in one row.
+//! Predecessors and successors of a job, in one row.
 
 use common::origin::FollowUp;
 use common::record::{JobRecord, State};
@@ -6,11 +6,11 @@ use common::record::{JobRecord, State};
 use super::rows::Rows;
 use super::{View, status};
 
-/// Follow-ups that are named; the others are counted.
+/// Maximum number of follow-ups listed by name; the others are counted.
 const NAMED: usize = 3;
 
-/// The row below a job's other rows; nothing for a job that is linked to none. `before` are the jobs it goes on from,
-/// `after` those that go on from it.
+/// Builds the row below a job's other rows; `None` for a job without links. `before` are its predecessors, `after` its
+/// successors.
 pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: &View) -> Option<String> {
     let mut parts = Vec::new();
     if let Some(follows) = &record.origin.follows {

@@ -1,4 +1,4 @@
-//! Several jobs on a terminal, for people: a line each where there is room, else two.
+//! Several jobs on a terminal, for people: one line each if the width allows, else two.
 //!
 //! ```text
 //! ● running    abe#2  install: npm ci  ███░░░░░░░ 1m03s/10m  fix the tests     wide
@@ -15,16 +15,16 @@ use super::times::{ago, between};
 use super::{Relay, View, status, width};
 use crate::registry::lease::PlatformStatus;
 
-/// Below this many columns a job takes two lines.
+/// Width below which a job takes two lines, in columns.
 const NARROW: usize = 72;
-/// Columns of the bar, of the widest time beside it, of the longest state with its mark.
+/// Width of the bar, of the widest time beside it, and of the longest state with its mark, in columns.
 const BAR: usize = 10;
 const TIME: usize = 13;
 const STATE: usize = 11;
-/// Most columns of a job's id beside others: longer ones are cut.
+/// Maximum width of a job's id beside other columns; longer ones are cut.
 const JOB: usize = 24;
 
-/// What a terminal of `columns` shows of these jobs.
+/// Builds the list of these jobs for a terminal of `columns`.
 pub fn of(records: &[JobRecord], view: &View, columns: usize) -> String {
     let mut lines = vec![view.paint.dim(&width::fit(&headline(records, view), columns))];
     let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(0);
@@ -61,7 +61,7 @@ pub fn headline(records: &[JobRecord], view: &View) -> String {
     parts.join(" · ")
 }
 
-/// A mark for a state, in front of its name.
+/// Mark of a state, in front of its name.
 pub fn mark(state: State) -> &'static str {
     match state {
         State::Queued => "○",
@@ -89,7 +89,7 @@ fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
             text.to_owned()
         }
     };
-    // Words may take the place of a bar that is not there.
+    // Text may take the place of a missing bar.
     let doing = match near {
         Some(near) => {
             let bar = width::bar(near.spent_ms, near.limit_ms, BAR);
@@ -131,13 +131,13 @@ fn narrow(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
     [first, second.trim_end().to_owned()]
 }
 
-/// The step whose limit is shown as a bar: none where nothing is heard of it.
+/// Step whose limit is shown as a bar; `None` without current information.
 pub fn gauge(record: &JobRecord, view: &View, word: Word) -> Option<Running> {
     let known = matches!(word, Word::Healthy | Word::Slow | Word::Quiet | Word::Over);
     health::nearest(record, view.now).filter(|_| known)
 }
 
-/// `1m03s/10m`, or how long the job took.
+/// `1m03s/10m`, or the duration of the job.
 pub fn time(record: &JobRecord, view: &View, near: Option<Running>) -> String {
     match near {
         Some(near) => format!("{}/{}", duration::short(near.spent_ms), duration::limit(near.limit_ms)),
@@ -145,7 +145,7 @@ pub fn time(record: &JobRecord, view: &View, near: Option<Running>) -> String {
     }
 }
 
-/// What a job does, or what became of it.
+/// Current activity of a job, or its outcome.
 pub fn doing_now(record: &JobRecord, view: &View, word: Word) -> String {
     let when = || ago(record.finished_at.unwrap_or(record.last_event_at), view.now);
     match (word, &record.step) {

@@ -1,19 +1,29 @@
-//! What people and programs see: the only place that writes to stdout and stderr.
+//! Output for people and programs: the only place that writes to stdout and stderr.
 //!
 //! ```text
 //! record, view ──► status │ table │ queue │ event_text   (pure: text)  ──► output ──► stdout
 //!                                                         failures, notes ─► output ──► stderr
 //! ```
 //!
-//! * [`output`]: the two streams. * [`paint`]: colour, with meaning only. * [`times`]: clock times and spans.
-//! * [`view`]: what is known beside a record. * [`status`]: one job. * [`table`]: several jobs. [`list`]: the same on a terminal.
+//! * [`output`]: the two streams.
+//! * [`paint`]: color, used only for meaning.
+//! * [`times`]: clock times and spans.
+//! * [`view`]: context of a record.
+//! * [`status`]: one job.
+//! * [`table`]: several jobs.
+//! * [`list`]: several jobs on a terminal.
 //! * [`steps`]: a job's steps, sub-steps below their parents.
-//! * [`explain`]: where a job's time went, and why it failed. [`history`]: the jobs it is linked to.
-//!   [`rows`]: the form of these.
-//! * [`health`]: how a job is and what to do about it, in one sentence. [`width`]: text in columns.
-//! * [`doctor`]: what is there and what is not.
-//! * [`notice`]: the end of a job, told to a session. [`delivery`]: to whom that could not be told.
-//! * [`queue`]: why a job waits. * [`event_text`]: one event. * [`stream`]: pieces of a log.
+//! * [`explain`]: breakdown of a job's time, and the cause of its failure.
+//! * [`history`]: predecessors and successors of a job.
+//! * [`rows`]: labeled rows that describe one job.
+//! * [`health`]: health of a job, with advice, in one sentence.
+//! * [`width`]: text in columns.
+//! * [`doctor`]: results of the checks.
+//! * [`notice`]: completion notice for a session.
+//! * [`delivery`]: failed deliveries of a notice.
+//! * [`queue`]: reason why a job is queued.
+//! * [`event_text`]: one event.
+//! * [`stream`]: pieces of a log.
 
 pub mod delivery;
 pub mod doctor;

@@ -1,8 +1,8 @@
-//! The text that tells a session of an end it did not wait for.
+//! Text that notifies a session of an outcome it did not wait for.
 //!
-//! It is read by a language model beside its user's own words, so it must be plain who says what: what the relay itself
-//! knows comes first, in words that no worker chose; whatever the worker could have written is quoted below, each line
-//! behind a `>`.
+//! A language model reads the text beside its user's own words, so the source of each part must be clear. The relay's
+//! own information comes first, in words that no worker chose. Any text that the worker could have written is quoted
+//! below, each line behind a `>`.
 
 use common::duration;
 use common::event::StepOutcome;
@@ -13,19 +13,20 @@ use common::text;
 use super::status;
 use super::times::between;
 
-/// Most lines of the whole text.
+/// Maximum number of lines of the whole text.
 const LINES: usize = 12;
-/// Most bytes of all that is quoted, marks included. With the longest lines above it the text stays below 2 KiB.
+/// Maximum length of all quoted text, in bytes, marks included. Together with the longest lines above it, the text
+/// stays below 2 KiB.
 const QUOTED: usize = 1200;
-/// Most bytes of the reason, so that it leaves room for last words.
+/// Maximum length of the reason, in bytes, so that the last words fit too.
 const REASON: usize = 600;
-/// Warnings of a completed job that are named, and most bytes of each.
+/// Maximum number of warnings shown of a completed job, and the maximum length of each, in bytes.
 const WARNINGS: usize = 3;
 const WARNING: usize = 300;
-/// Most bytes of the log's path.
+/// Maximum length of the log's path, in bytes.
 const PATH: usize = 400;
 
-/// The text of a job that has ended: at most 12 lines and 2 KiB, without a line break at its end.
+/// Builds the text for a job that has ended: at most 12 lines and 2 KiB, without a line break at its end.
 pub fn text(record: &JobRecord) -> String {
     let mut lines = vec![headline(record)];
     lines.extend(facts(record));
@@ -40,7 +41,7 @@ pub fn text(record: &JobRecord) -> String {
     lines.join("\n")
 }
 
-/// The end in a sentence, which holds nothing that a worker wrote.
+/// Describes the outcome in a sentence, without any text that a worker wrote.
 pub fn headline(record: &JobRecord) -> String {
     let began = record.started_at.unwrap_or(record.created_at);
     let took = record.finished_at.map(|ended| duration::short(between(began, ended))).unwrap_or_default();
@@ -60,7 +61,7 @@ fn cause(record: &JobRecord) -> String {
     format!(": {}{step}{}", status::failure_kind(record), code.unwrap_or_default())
 }
 
-/// Checks and changes: numbers only.
+/// Describes checks and changes, in numbers only.
 fn facts(record: &JobRecord) -> Option<String> {
     let mut facts = Vec::new();
     let checks = || record.steps.iter().filter(|step| step.kind == StepKind::Check);
@@ -93,12 +94,12 @@ fn next(record: &JobRecord) -> String {
     }
 }
 
-/// The newest warnings, where they are not explained by a failure.
+/// Returns the newest warnings, unless a failure explains them.
 fn warnings(record: &JobRecord) -> &[String] {
     if record.state == State::Completed { record.warnings.latest(WARNINGS).0 } else { &[] }
 }
 
-/// The contents of the quotation, as the line above it names them.
+/// Describes the content of the quotation, for the line above it.
 fn contents(record: &JobRecord) -> String {
     let reason = record.error.is_some().then_some("reason");
     let warnings = (!warnings(record).is_empty()).then_some("newest warnings");
@@ -107,7 +108,7 @@ fn contents(record: &JobRecord) -> String {
     format!("The {}", parts.join(" and the "))
 }
 
-/// The reason, the warnings and the last words, every line marked.
+/// Quotes the reason, the warnings and the last words, with a mark on every line.
 fn quoted(record: &JobRecord, most: usize) -> Vec<String> {
     let reason = record.error.as_ref().map(|error| text::one_line(&error.message, REASON));
     let warnings =

@@ -1,4 +1,4 @@
-//! Data goes to stdout, talk to stderr.
+//! Output streams: data goes to stdout, messages to stderr.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -10,67 +10,68 @@ use serde_json::Value;
 use super::{ColorMode, Paint};
 use crate::exit::Failure;
 
-/// What a command said when nobody listened at its streams.
+/// Captured output of a command that has no streams.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// What it would have printed, its talk included.
+    /// Text that it would have printed, messages included.
     pub text: String,
-    /// What programs read of it: see [`Output::fact`].
+    /// Data for programs: see [`Output::fact`].
     pub facts: Vec<Value>,
 }
 
-/// The streams of one command, or what stands in for them.
+/// Streams of one command, or a capture in their place.
 ///
-/// A reader that has gone (`relay status | head -1`) is no error: what else would be written is dropped, commands that
-/// only write end when [`Output::is_closed`] says so, and the others keep their exit code.
+/// A closed reader (`relay status | head -1`) is no error: further output is dropped, commands that only write end when
+/// [`Output::is_closed`] returns true, and the others keep their exit code.
 #[derive(Debug)]
 pub struct Output {
-    /// Colour on stdout.
+    /// Color on stdout.
     pub paint: Paint,
-    /// Whether data is JSON.
+    /// True if data is JSON.
     pub json: bool,
     broken: Cell<Option<ErrorKind>>,
-    /// Where everything goes instead of the streams.
+    /// Capture that replaces the streams.
     kept: Option<RefCell<Kept>>,
 }
 
 impl Output {
-    /// The streams, as the flags want them.
+    /// Creates the streams according to the flags.
     pub fn new(color: ColorMode, json: bool) -> Self {
         let paint = Paint::new(!json && color.resolve(io::stdout().is_terminal()));
         Self { paint, json, broken: Cell::new(None), kept: None }
     }
 
-    /// Keeps text and facts for a caller that is no terminal and no pipe; see [`Output::into_kept`].
+    /// Captures text and facts for a caller that is neither a terminal nor a pipe; see [`Output::into_kept`].
     pub fn kept() -> Self {
         let kept = Some(RefCell::default());
         Self { paint: Paint::new(false), json: false, broken: Cell::new(None), kept }
     }
 
-    /// What was kept: nothing where there were streams.
+    /// Returns the captured output; nothing if there were streams.
     pub fn into_kept(self) -> Kept {
         self.kept.map(RefCell::into_inner).unwrap_or_default()
     }
 
-    /// Keeps what the text that is printed next is about, where both are wanted; streams have `--json` for it.
+    /// Captures the data behind the text that is printed next, for a caller that needs both; with streams, `--json`
+    /// serves that purpose.
     pub fn fact(&self, value: &impl Serialize) {
         if let (Some(kept), Ok(value)) = (&self.kept, serde_json::to_value(value)) {
             kept.borrow_mut().facts.push(value);
         }
     }
 
-    /// How wide the terminal is that stdout is; `None` where it is none.
+    /// Width of the terminal on stdout, in columns; `None` if stdout is not a terminal.
     pub fn columns(&self) -> Option<usize> {
         let stdout = io::stdout();
         if self.kept.is_some() || !stdout.is_terminal() {
             return None;
         }
         let size = rustix::termios::tcgetwinsize(stdout).ok();
-        // A terminal that does not know its width is taken for an ordinary one.
+        // A terminal that does not report its width counts as an ordinary one.
         Some(size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80))
     }
 
-    /// Writes text to stdout; a line break is added where it ends without one.
+    /// Writes text to stdout; adds a line break if the text ends without one.
     pub fn print(&self, text: &str) {
         if text.ends_with('\n') {
             self.raw(text.as_bytes());
@@ -79,7 +80,7 @@ impl Output {
         }
     }
 
-    /// Writes bytes to stdout as they are.
+    /// Writes bytes to stdout unchanged.
     pub fn raw(&self, bytes: &[u8]) {
         if self.broken.get().is_some() {
             return;
@@ -104,7 +105,7 @@ impl Output {
         }
     }
 
-    /// Says a line on stderr.
+    /// Writes a message line to stderr.
     pub fn note(&self, text: &str) {
         match &self.kept {
             Some(_) => self.print(&common::text::printable(text)),
@@ -112,15 +113,15 @@ impl Output {
         }
     }
 
-    /// Whether nobody reads stdout any more.
+    /// Returns true if the reader of stdout has closed it.
     pub fn is_closed(&self) -> bool {
         self.broken.get().is_some()
     }
 
-    /// Whether all that was written has arrived, or its reader did not want the rest.
+    /// Checks that all output was written, or that its reader closed the stream.
     ///
     /// # Errors
-    /// When stdout could not be written for another reason, such as a full disk.
+    /// Returns an error if stdout could not be written for another reason, such as a full disk.
     pub fn finish(&self) -> Result<(), Failure> {
         match self.broken.get() {
             None | Some(ErrorKind::BrokenPipe) => Ok(()),
@@ -129,7 +130,7 @@ impl Output {
     }
 }
 
-/// Says on stderr why a command failed: in a line, or as `{"error": {"code", "message"}}` for programs.
+/// Reports the failure of a command on stderr: as a line, or as `{"error": {"code", "message"}}` for programs.
 pub fn failure(failure: &Failure, json: bool) {
     if json {
         write(&failure.json());
@@ -138,16 +139,16 @@ pub fn failure(failure: &Failure, json: bool) {
     }
 }
 
-/// Prints clap's message: help to stdout, mistakes to stderr.
+/// Prints clap's message: help to stdout, errors to stderr.
 pub fn usage(error: &clap::Error, json: bool) {
     if json && error.use_stderr() {
         let text = error.to_string();
-        // What follows is the usage, for people.
+        // The rest is the usage, for people.
         let message: Vec<&str> = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect();
         let message = message.join(" ");
         return failure(&Failure::usage(message.trim_start_matches("error: ")), json);
     }
-    // Nobody is left to be told when this fails.
+    // A failure of this can't be reported anywhere.
     let _ = error.print();
 }
 
@@ -157,7 +158,7 @@ fn say(text: &str) {
 
 /// Writes a line to stderr.
 fn write(line: &[u8]) {
-    // Nobody is left to be told when this fails.
-    // One write: in pieces, what others write to the same place at the same time would come between.
+    // A failure of this can't be reported anywhere. A single write keeps the line together when other processes write
+    // to the same stream.
     let _ = io::stderr().write_all(&[line, b"\n"].concat());
 }

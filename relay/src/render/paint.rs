@@ -1,4 +1,4 @@
-//! Colour, only where it means something: the state of a job.
+//! Color, used only for meaning: the state of a job.
 
 use clap::builder::styling::{AnsiColor, Style};
 use common::record::{JobRecord, State};
@@ -17,7 +17,7 @@ pub enum ColorMode {
 }
 
 impl ColorMode {
-    /// Whether to colour.
+    /// Returns true if color is to be used.
     pub fn resolve(self, terminal: bool) -> bool {
         match self {
             Self::Always => true,
@@ -31,24 +31,24 @@ impl ColorMode {
     }
 }
 
-/// A brush that may be dry.
+/// Applies ANSI styles when enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// Colours if `on`.
+    /// Enables styles if `on`.
     pub fn new(on: bool) -> Self {
         Self { on }
     }
 
-    /// Whether it colours.
+    /// Returns true if styles are enabled.
     pub fn is_on(self) -> bool {
         self.on
     }
 
-    /// Text about a job in this state: red for trouble, green for success, yellow for an end on demand.
+    /// Styles text about a job in this state: red for failure, green for success, yellow for a requested end.
     pub fn state(self, state: State, text: &str) -> String {
         let color = match state {
             State::Completed => AnsiColor::Green,
@@ -60,7 +60,7 @@ impl Paint {
         self.with(color.on_default(), text)
     }
 
-    /// Text about a job that is like this: a reader's eye goes to yellow and red.
+    /// Styles text about a job of this health: yellow and red draw attention.
     pub fn health(self, word: Word, text: &str) -> String {
         let color = match word {
             Word::Healthy => AnsiColor::Green,
@@ -71,22 +71,22 @@ impl Paint {
         self.with(color.on_default(), text)
     }
 
-    /// Text that asks for a look: of a job that failed, or whose health is no good.
+    /// Styles text that needs attention: of a failed job, or of one with poor health.
     pub fn health_or_state(self, record: &JobRecord, word: Word, text: &str) -> String {
         if word == Word::Ended { self.state(record.state, text) } else { self.health(word, text) }
     }
 
-    /// What a line is about.
+    /// Styles the subject of a line.
     pub fn bold(self, text: &str) -> String {
         self.with(Style::new().bold(), text)
     }
 
-    /// Text that asks for attention.
+    /// Styles text that asks for attention.
     pub fn alarm(self, text: &str) -> String {
         self.with(AnsiColor::Red.on_default(), text)
     }
 
-    /// Text that leads the eye past itself.
+    /// Styles secondary text.
     pub fn dim(self, text: &str) -> String {
         self.with(Style::new().dimmed(), text)
     }

@@ -1,4 +1,4 @@
-//! Why a queued job waits.
+//! Reason why a job is queued.
 
 use common::duration;
 use common::ids::JobId;
@@ -7,15 +7,15 @@ use common::text;
 use super::{Relay, View};
 use crate::registry::lease::PlatformStatus;
 
-/// Longest reason, in bytes: two lines of a terminal.
+/// Maximum length of the reason, in bytes: two lines of a terminal.
 const REASON: usize = 300;
 
-/// Why a queued job waits, in one line.
+/// Returns the reason why a job is queued, in one line.
 pub fn reason(view: &View) -> String {
     behind(view, view.ahead)
 }
 
-/// The same for one of several jobs.
+/// Returns the reason why one of several jobs is queued.
 pub fn reason_of(job: &JobId, view: &View) -> String {
     behind(view, view.queue.iter().position(|queued| queued == job).unwrap_or(view.ahead))
 }
@@ -39,7 +39,7 @@ fn behind(view: &View, ahead: usize) -> String {
     }
 }
 
-/// A relay that holds the registry and says nothing.
+/// Message for a relay that holds the registry but does not report.
 pub fn silent(pid: u32, for_ms: u64) -> String {
     let silence = duration::short(for_ms);
     format!(

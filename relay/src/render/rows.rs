@@ -1,17 +1,17 @@
-//! Labelled rows: how one job is shown, whatever is told of it.
+//! Labeled rows that describe one job.
 
 use common::text;
 
 use super::{View, width};
 
-/// Longest text of a row, in bytes: at most three lines of a terminal.
+/// Maximum length of a row's text, in bytes: at most three lines of a terminal.
 pub(super) const ROW: usize = 240;
-/// Columns of a label and the space behind it.
+/// Width of a label and the space after it, in columns.
 const LABEL: usize = 11;
-/// Narrower than this, text is not broken into still shorter lines.
+/// Minimum width of wrapped text, in columns.
 const NARROW: usize = 20;
 
-/// A headline and the rows so far.
+/// A headline and the rows added so far.
 pub(super) struct Rows<'a> {
     pub(super) view: &'a View,
     lines: Vec<String>,
@@ -22,7 +22,7 @@ impl<'a> Rows<'a> {
         Self { view, lines: vec![headline] }
     }
 
-    /// One row alone.
+    /// Formats a single row.
     pub(super) fn single(view: &'a View, label: &str, text: &str) -> String {
         let mut rows = Self { view, lines: Vec::new() };
         rows.worker_text(label, text);
@@ -33,7 +33,7 @@ impl<'a> Rows<'a> {
         self.put(label, text, str::to_owned);
     }
 
-    /// A row whose text is coloured. On a terminal long text goes on below itself.
+    /// Adds a row with colored text. On a terminal, long text is wrapped.
     pub(super) fn put(&mut self, label: &str, text: &str, brush: impl Fn(&str) -> String) {
         let Some(columns) = self.room() else {
             return self.line(label, &brush(text));
@@ -43,36 +43,36 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// A row as it is.
+    /// Adds a row as is.
     pub(super) fn line(&mut self, label: &str, text: &str) {
         let label = self.view.paint.dim(&format!("{label:<10}"));
         self.lines.push(format!("{label} {text}").trim_end().to_owned());
     }
 
-    /// Columns beside a label; `None` where there is no terminal.
+    /// Width beside a label, in columns; `None` without a terminal.
     pub(super) fn room(&self) -> Option<usize> {
         self.view.columns.map(|columns| columns.saturating_sub(LABEL).max(NARROW))
     }
 
-    /// A row of text that came from outside.
+    /// Adds a row of untrusted text.
     pub(super) fn worker_text(&mut self, label: &str, text: &str) {
         self.add(label, &text::one_line(text, ROW));
     }
 
-    /// A row that nobody should miss.
+    /// Adds a highlighted row.
     pub(super) fn alarm(&mut self, label: &str, text: &str) {
         let paint = self.view.paint;
         self.put(label, &text::one_line(text, ROW), |part| paint.alarm(part));
     }
 
-    /// Rows of which the first carries the label. Their text may come from outside.
+    /// Adds rows of which the first carries the label. Their text may be untrusted.
     pub(super) fn list(&mut self, label: &str, texts: impl Iterator<Item = String>) {
         for (i, text) in texts.enumerate() {
             self.worker_text(if i == 0 { label } else { "" }, &text);
         }
     }
 
-    /// A line without a label.
+    /// Adds a line without a label.
     pub(super) fn note(&mut self, line: String) {
         self.lines.push(line);
     }

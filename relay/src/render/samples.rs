@@ -1,4 +1,4 @@
-//! Records of the tests, each made by folding the events of a story.
+//! Records for tests, each made by folding the events of a story.
 
 use common::event::{
     Changes, Event, EventBody, FailureKind, FinalState, Isolation, JobError, PlanItem, Queued, Resources,
@@ -13,12 +13,12 @@ use jiff::tz::TimeZone;
 use super::{Paint, Relay, View};
 use crate::registry::lease::PlatformStatus;
 
-/// A moment in the life of the sample jobs.
+/// A time in the story of the sample jobs, in seconds after its start.
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()
 }
 
-/// A reader at that second, with a relay that is ready.
+/// View of a reader at that second, with a relay that is ready.
 pub(crate) fn view(second: i64) -> View {
     let status = PlatformStatus::Ready {
         agent: "a1".into(),
@@ -40,7 +40,7 @@ pub(crate) fn view(second: i64) -> View {
     }
 }
 
-/// A record with nothing but a name and a state.
+/// A record with only a name and a state.
 pub(crate) fn bare(job: &str, state: State) -> JobRecord {
     let queued = Queued {
         workspace: "/w".into(),
@@ -163,7 +163,7 @@ fn finish(state: FinalState, error: Option<JobError>, exit_code: Option<i32>) ->
     story
 }
 
-/// A job whose install hides in a Makefile and stops making progress.
+/// Story of a job with an install that is hidden in a Makefile and stalls.
 fn supervise() -> Vec<(i64, EventBody)> {
     let mut story = start();
     let evidence = "node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED";
@@ -182,7 +182,7 @@ fn supervise() -> Vec<(i64, EventBody)> {
     story
 }
 
-/// Its events so far.
+/// Events of that job so far.
 pub(crate) fn supervised_story() -> Vec<EventLine> {
     lines(supervise())
 }
@@ -191,7 +191,7 @@ pub(crate) fn supervised() -> JobRecord {
     fold(supervise())
 }
 
-/// The events of that job when the stall has failed it.
+/// Events of that job after the stall has failed it.
 pub(crate) fn stalled_story() -> Vec<EventLine> {
     let mut story = supervise();
     let message = "step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, \
@@ -214,7 +214,7 @@ pub(crate) fn stalled_story() -> Vec<EventLine> {
     lines(story)
 }
 
-/// The events of a job that was done until its check failed, one step of which had been interrupted.
+/// Events of a job that was done until its check failed, with one interrupted step.
 pub(crate) fn check_story() -> Vec<EventLine> {
     let mut story = start();
     let message =
@@ -261,7 +261,7 @@ fn timeout() -> JobError {
     }
 }
 
-/// The events of a job that failed.
+/// Events of a job that failed.
 pub(crate) fn story() -> Vec<EventLine> {
     lines(finish(FinalState::Failed, Some(timeout()), None))
 }
@@ -288,7 +288,7 @@ pub(crate) fn completed() -> JobRecord {
     fold(finish(FinalState::Completed, None, Some(0)))
 }
 
-/// A job that completed, though not all was well.
+/// A job that completed with warnings.
 pub(crate) fn warned() -> JobRecord {
     let mut story = finish(FinalState::Completed, None, Some(0));
     let end = story.len() - 1;
@@ -323,7 +323,7 @@ fn attack() -> Vec<(i64, EventBody)> {
     let item = |n: u32| PlanItem { text: format!("{n} {evil}"), completed: false };
     story.push((20, EventBody::Plan { items: (0..100).map(item).collect() }));
     for n in 4..100 {
-        // Each inside the one before it.
+        // Each step is inside the one before it.
         story.push((20, begin_in(n - 1, n, StepKind::Command, &evil)));
         story.push((20, end_using(n, StepOutcome::Failed, 5, u64::MAX, 1 << 40)));
     }
@@ -335,7 +335,7 @@ fn attack() -> Vec<(i64, EventBody)> {
     story
 }
 
-/// A log in which everything is too long and wants to take the terminal over; with its end, or without.
+/// A log in which every text is too long and contains terminal escapes; with an end if `ended`.
 pub(crate) fn hostile_story(ended: bool) -> Vec<EventLine> {
     let (mut story, evil) = (attack(), evil());
     for n in 0..40 {
@@ -356,7 +356,7 @@ pub(crate) fn hostile_story(ended: bool) -> Vec<EventLine> {
     lines(story)
 }
 
-/// A record in which everything is too long and wants to take the terminal over.
+/// A record in which every text is too long and contains terminal escapes.
 pub(crate) fn hostile() -> JobRecord {
     let (story, evil) = (attack(), evil());
     let mut record = fold(story);

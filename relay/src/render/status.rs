@@ -11,19 +11,19 @@ use super::rows::{ROW, Rows};
 use super::times::{ago, between, clock};
 use super::{View, steps, width};
 
-/// Steps that are listed: the newest.
+/// Maximum number of steps listed: the newest.
 const STEPS: usize = 8;
-/// Lines of the worker's last words and of warnings, one of which is kept free.
+/// Maximum number of lines for the worker's last words and warnings together; one of them is reserved for the warnings.
 const SAID: usize = 6;
-/// Warnings of a completed job that are listed: the newest.
+/// Maximum number of warnings listed of a completed job: the newest.
 const WARNINGS: usize = 3;
-/// Longest health, in bytes: the reason why a job is queued is the longest of them.
+/// Maximum length of the health, in bytes: the reason why a job is queued is the longest.
 const HEALTH: usize = 320;
-/// Most columns of the bar that shows a step's time beside its limit.
+/// Maximum width of the bar that shows a step's time and limit, in columns.
 const BAR: usize = 40;
 
-/// What `relay status JOB` prints. Every kind of row appears at most once, [`STEPS`] and [`SAID`] bound the two that
-/// take several lines: 30 lines if all were there at once.
+/// Builds the output of `relay status JOB`. Every kind of row appears at most once; [`STEPS`] and [`SAID`] bound the
+/// two that take several lines: 30 lines if all were present.
 pub fn block(record: &JobRecord, view: &View) -> String {
     let mut rows = Rows::new(view, headline(record, view));
     rows.worker_text("task", &record.prompt_summary);
@@ -52,7 +52,7 @@ pub fn block(record: &JobRecord, view: &View) -> String {
     rows.finish()
 }
 
-/// How long the job has taken as far as is known, in milliseconds: since its start, or its launch while it has none.
+/// Known duration of the job, in milliseconds: since its start, or since its launch if it has not started.
 pub fn elapsed(record: &JobRecord, view: &View) -> u64 {
     let known_until = match record.state {
         state if state != State::Queued && !view.relay.is_heard() => record.last_event_at,
@@ -61,7 +61,7 @@ pub fn elapsed(record: &JobRecord, view: &View) -> u64 {
     between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(known_until))
 }
 
-/// The job's state in a few words: `running for 1m03s`, `failed after 2m10s`.
+/// State of the job in a few words: `running for 1m03s`, `failed after 2m10s`.
 pub fn state(record: &JobRecord, view: &View) -> String {
     let word = if record.state.is_final() { "after" } else { "for" };
     format!("{} {word} {}", record.outcome(), duration::short(elapsed(record, view)))
@@ -69,7 +69,7 @@ pub fn state(record: &JobRecord, view: &View) -> String {
 
 fn headline(record: &JobRecord, view: &View) -> String {
     let state = match record.state {
-        // Whether it still is, nobody knows. (A queued one is: only a relay could change that.)
+        // The current state is unknown. (A queued job is still queued: only a relay could change that.)
         state if !state.is_final() && state != State::Queued && !view.relay.is_heard() => {
             format!("{} as of {}", state.as_str(), ago(record.last_event_at, view.now))
         }
@@ -102,7 +102,7 @@ fn times(record: &JobRecord, view: &View) -> String {
 }
 
 impl Rows<'_> {
-    /// What goes on now: link, step, and how it is.
+    /// Adds the current activity: link, step, and health.
     fn present(&mut self, record: &JobRecord) {
         let (view, health) = (self.view, health::of(record, self.view));
         if record.state == State::Queued {
@@ -122,13 +122,13 @@ impl Rows<'_> {
         self.put("health", &text, |part| view.paint.health(health.word, part));
     }
 
-    /// The innermost step that runs.
+    /// Adds the innermost running step.
     fn step(&mut self, record: &JobRecord, blind: bool, word: Word) {
         let (view, Some(step)) = (self.view, &record.step) else { return };
         let around = steps::chain(&steps::around(record, step.n));
         let (n, kind, title) = (step.n, step.kind, &step.title);
         if blind {
-            // It may have ended long ago: how long it took would be a guess.
+            // The step may have ended long ago: its duration would be a guess.
             let began = clock(step.started_at, view.now, &view.zone);
             return self.worker_text("step", &format!("{n} {kind} since {began}: {title}{around}"));
         }
@@ -159,7 +159,7 @@ impl Rows<'_> {
         }
     }
 
-    /// On a terminal each ended step is one line, with a mark in front.
+    /// Adds an ended step: on a terminal one line, with a mark in front.
     fn ended_step(&mut self, label: &str, depth: usize, step: &Step) {
         let line = text::one_line(&steps::line(step), ROW);
         let Some(room) = self.room() else {
@@ -234,31 +234,31 @@ impl Rows<'_> {
     }
 }
 
-/// Warnings to show: the newest, and those beside it once the job has completed.
+/// Returns the warnings to show: the newest, and further ones once the job has completed.
 fn warnings(record: &JobRecord) -> Vec<&str> {
     if record.state == State::Completed && record.warnings.count > 1 {
         return record.warnings.latest(WARNINGS).0.iter().map(String::as_str).collect();
     }
-    // A step that was quiet for a while and then ended well is nothing to look into.
+    // A step that stalled for a while and then ended well needs no attention.
     let is_past = steps::stalled(record).is_some_and(|(n, _)| steps::went_well(record, n));
     record.warning.as_deref().filter(|_| !is_past).into_iter().collect()
 }
 
-/// The kind of a failure, as the record's JSON names it; empty where there was none.
+/// Kind of a failure, as named in the record's JSON; empty without a failure.
 pub fn failure_kind(record: &JobRecord) -> String {
     let kind = record.error.as_ref().and_then(|error| serde_json::to_value(error.kind).ok());
     kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or_default().to_owned()
 }
 
-/// Why a job failed, in one line.
+/// Reason of a job's failure, in one line.
 pub fn reason(record: &JobRecord) -> String {
     let message = record.error.as_ref().map(|error| text::one_line(&error.message, ROW));
     format!("{}: {}", failure_kind(record), message.unwrap_or_default())
 }
 
-/// The closing text of a job that has ended.
+/// Closing text of a job that has ended.
 pub fn summary(record: &JobRecord) -> String {
-    // A record on disk may hold anything, so what the fold promises is not relied upon.
+    // A record on disk may contain anything, so the guarantees of the fold do not apply.
     let summary = record.summary.clone().unwrap_or_else(|| common::summary::of(record));
     text::printable_lines(&summary)
 }

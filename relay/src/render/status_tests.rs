@@ -1,4 +1,4 @@
-//! What `relay status JOB` prints, one state per test.
+//! Output of `relay status JOB`, one state per test.
 
 use common::event::StepOutcome;
 use common::record::JobRecord;
@@ -74,7 +74,7 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
     thread     0199-t
     log        /r/abe.1.log
     "#);
-    // The step around it has the nearer limit.
+    // The enclosing step has the nearer limit.
     let text = show(&samples::supervised(), 1190);
     assert!(
         text.contains("quiet: build 19m38s of 20m; step 5 made no progress")

@@ -1,22 +1,22 @@
-//! Steps on lines of their own, those inside others below them.
+//! Steps, one per line, with sub-steps below their parents.
 
 use common::event::StepOutcome;
 use common::record::{JobRecord, State};
 use common::step::Step;
 use common::{duration, summary, text};
 
-/// How deep sub-steps are indented; deeper ones stand there too.
+/// Maximum indentation depth of sub-steps; deeper ones are shown at this depth.
 const DEPTH: usize = 3;
-/// How many of the steps around a running one are named, from inside.
+/// Maximum number of enclosing steps listed for a running step, from inside.
 const AROUND: usize = 2;
-/// Longest title of a step around another one, in bytes.
+/// Maximum length of an enclosing step's title, in bytes.
 const AROUND_TITLE: usize = 40;
 
-/// Steps with their depths, each below the step it is part of, otherwise in their order.
+/// Returns steps with their depths, each below its parent, otherwise in their order.
 pub fn tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
     let mut placed: Vec<(usize, &Step)> = Vec::new();
     for step in steps {
-        // Parents begin before what is in them; whatever else a record says is not believed.
+        // A parent begins before its sub-steps; other parents in a record are ignored.
         let parent = step.parent.filter(|parent| *parent < step.n);
         let Some(at) = placed.iter().position(|(_, other)| Some(other.n) == parent) else {
             placed.push((0, step));
@@ -29,26 +29,27 @@ pub fn tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
     placed.into_iter().map(|(depth, step)| (depth.min(DEPTH), step)).collect()
 }
 
-/// The steps around a step, from inside.
+/// Enclosing steps of a step, from inside.
 pub fn around(record: &JobRecord, n: u32) -> Vec<&Step> {
     let find = |n: u32| record.steps.iter().find(|step| step.n == n);
     let up = |step: &&Step| step.parent.filter(|parent| *parent < step.n).and_then(find);
     std::iter::successors(find(n), up).skip(1).collect()
 }
 
-/// The step that the newest warning says makes no progress, and what was seen; `None` for a warning of something else.
+/// Returns the step that makes no progress according to the newest warning, and the evidence; `None` for another kind
+/// of warning.
 pub fn stalled(record: &JobRecord) -> Option<(u32, &str)> {
     let (n, evidence) = record.warning.as_deref()?.strip_prefix("step ")?.split_once(" makes no progress")?;
     Some((n.parse().ok()?, evidence))
 }
 
-/// Whether a step has moved on to a good end, or to one of so long ago that the record has forgotten it.
+/// Returns true if a step has ended well, or ended so long ago that the record no longer contains it.
 pub fn went_well(record: &JobRecord, n: u32) -> bool {
     if record.step.as_ref().is_some_and(|step| step.n == n) {
         return false;
     }
     let ended = record.steps.iter().find(|step| step.n == n).map(|step| (step.outcome, step.parent));
-    // How a part of a step ended is mostly not seen; that the work went on is.
+    // The outcome of a sub-step is often unknown; that the work continued is known.
     ended.is_none_or(|(outcome, parent)| match outcome {
         Some(StepOutcome::Ok) => true,
         Some(StepOutcome::Unknown) => parent.is_some(),
@@ -56,7 +57,7 @@ pub fn went_well(record: &JobRecord, n: u32) -> bool {
     })
 }
 
-/// ` (in build: make setup)`; nothing for a step that is in no other.
+/// ` (in build: make setup)`; empty for a step without a parent.
 pub fn chain(around: &[&Step]) -> String {
     if around.is_empty() {
         return String::new();
@@ -76,7 +77,7 @@ pub fn line(step: &Step) -> String {
     format!("{} {} {time} {}{}: {}", step.n, step.kind, outcome(step), used.unwrap_or_default(), step.title)
 }
 
-/// A mark for how a step ended, and the state whose colour it has.
+/// Mark for a step's outcome, and the state whose color it has.
 pub fn mark(step: &Step) -> (&'static str, State) {
     match step.outcome {
         Some(StepOutcome::Ok) => ("✓", State::Completed),
@@ -87,7 +88,7 @@ pub fn mark(step: &Step) -> (&'static str, State) {
     }
 }
 
-/// How a step ended, in a word or two.
+/// Outcome of a step, in a word or two.
 pub fn outcome(step: &Step) -> String {
     match (step.outcome, step.exit_code) {
         (Some(StepOutcome::Ok), _) => "ok".to_owned(),

@@ -1,15 +1,15 @@
-//! Pieces of a log, made harmless: they may end in the middle of a character, an escape or a line.
+//! Pieces of a log, sanitized. A piece may end in the middle of a character, an escape or a line.
 
 use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
 use common::text;
 
-/// Longest line that is held back until it is whole, in bytes: beyond it a line is passed on in parts.
+/// Maximum length of a line that is held back until it is complete, in bytes; a longer line is passed on in parts.
 const MAX_LINE: usize = 64 * 1024;
 
-/// Ends all colours.
+/// Escape that ends all colors.
 const RESET: &str = "\u{1b}[m";
 
-/// Turns pieces of a log into clean text.
+/// Converts pieces of a log into sanitized text.
 #[derive(Default)]
 pub struct Cleaner {
     pending: Vec<u8>,
@@ -17,12 +17,12 @@ pub struct Cleaner {
     text: Text,
 }
 
-/// Text without escapes, but for colours where they are wanted.
+/// Text without escapes, except colors if enabled.
 #[derive(Default)]
 struct Text {
     clean: String,
     colors: bool,
-    /// A colour that was begun on this line.
+    /// True if a color was started on this line.
     colored: bool,
 }
 
@@ -57,20 +57,20 @@ impl Perform for Text {
 }
 
 impl Cleaner {
-    /// Keeps colours, each of them until the end of its line at most.
+    /// Keeps colors, each at most until the end of its line.
     pub fn with_colors() -> Self {
         Self { text: Text { colors: true, ..Text::default() }, ..Self::default() }
     }
 
-    /// The text of a piece, without control characters. The beginning of a character that is cut at the end of
-    /// the piece waits for the next one.
+    /// Returns the text of a piece, without control characters. An incomplete character at the end of the piece is held
+    /// back for the next one.
     pub fn text(&mut self, piece: &[u8]) -> String {
         self.pending.extend_from_slice(piece);
         let cut = self.pending.len() - unfinished(&self.pending);
         self.take(cut)
     }
 
-    /// The whole lines up to the end of a piece, without control characters; the rest waits.
+    /// Returns the complete lines up to the end of a piece, without control characters; the rest is held back.
     pub fn lines(&mut self, piece: &[u8]) -> Vec<String> {
         self.pending.extend_from_slice(piece);
         let cut = match self.pending.iter().rposition(|b| *b == b'\n') {
@@ -81,7 +81,7 @@ impl Cleaner {
         self.take(cut).lines().map(str::to_owned).collect()
     }
 
-    /// What still waits, once nothing more comes.
+    /// Returns the text still held back, after the last piece.
     pub fn rest(&mut self) -> String {
         let mut rest = self.take(self.pending.len());
         self.text.end_color();
@@ -94,7 +94,7 @@ impl Cleaner {
         let taken = std::mem::replace(&mut self.pending, rest);
         for &byte in String::from_utf8_lossy(&taken).as_bytes() {
             if byte == b'\n' {
-                // An escape that never ends must not hide what follows.
+                // An unterminated escape must not hide the text that follows.
                 self.escapes = Parser::default();
                 self.text.end_color();
                 self.text.clean.push('\n');
@@ -106,12 +106,12 @@ impl Cleaner {
     }
 }
 
-/// How many bytes at the end begin a character that is not whole yet.
+/// Number of bytes at the end that belong to an incomplete character.
 fn unfinished(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(3)..];
     match std::str::from_utf8(tail) {
         Ok(_) => 0,
-        // The tail may begin inside of a character: only its last lead byte counts.
+        // The tail may begin inside a character: only its last lead byte counts.
         Err(_) => tail
             .iter()
             .rposition(|b| *b >= 0xC0)

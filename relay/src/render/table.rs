@@ -1,4 +1,4 @@
-//! Several jobs, one line each, for programs and language models: what is printed where no terminal is.
+//! Several jobs, one line each, for programs and language models: printed if stdout is not a terminal.
 
 use common::duration;
 use common::record::{JobRecord, State};
@@ -7,14 +7,14 @@ use common::text;
 use super::{View, health, status, width};
 
 const HEADER: [&str; 6] = ["JOB", "STATE", "FOR", "HEALTH", "STEP", "TASK"];
-/// Longest health, step and task, in bytes: a row stays below 160 columns.
+/// Maximum length of health, step and task, in bytes: a row stays below 160 columns.
 const HEALTH: usize = 48;
 const STEP: usize = 28;
 const TASK: usize = 40;
-/// Between two columns.
+/// Gap between two columns.
 const GAP: &str = "  ";
 
-/// What `relay status` prints: aligned by columns, a header, a line for each job.
+/// Builds the output of `relay status`: a header and a line for each job, aligned in columns.
 pub fn of(records: &[JobRecord], view: &View) -> String {
     let rows: Vec<[String; 6]> = records.iter().map(|record| row(record, view)).collect();
     let widest = |column: usize| {
@@ -24,7 +24,7 @@ pub fn of(records: &[JobRecord], view: &View) -> String {
     let widths: [usize; 6] = std::array::from_fn(widest);
     let mut lines = vec![view.paint.dim(&line(&HEADER.map(str::to_owned), &widths, &|_, cell| cell))];
     for (row, record) in rows.iter().zip(records) {
-        // Colour goes around the padded cell, so that it can't disturb the widths.
+        // Color is applied to the padded cell, so that it can't disturb the widths.
         let word = health::of(record, view).word;
         let brush = |column, cell: String| match column {
             1 => view.paint.state(record.state, &cell),
@@ -60,12 +60,12 @@ fn row(record: &JobRecord, view: &View) -> [String; 6] {
     ]
 }
 
-/// The health without what follows from it: that is the business of `relay status JOB`.
+/// Health without its advice, which `relay status JOB` shows.
 fn brief(record: &JobRecord, view: &View) -> String {
     let health = health::of(record, view);
     let first = health.rest.split("; ").next().unwrap_or_default();
     let (state, word) = (record.state.as_str(), health.word.as_str());
-    // The state stands beside it already.
+    // The state is in a column of its own.
     let first = first.strip_prefix(state).unwrap_or(first).trim_start();
     if record.state.is_final() || record.state == State::Queued || record.state == State::Stopping {
         first.to_owned()

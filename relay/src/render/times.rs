@@ -4,12 +4,12 @@ use common::duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Milliseconds from `from` to `to`; 0 where clocks disagree about the order.
+/// Milliseconds from `from` to `to`; 0 if clocks disagree about the order.
 pub fn between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }
 
-/// `12:03:04`, with the date where it is another day than `now`.
+/// `12:03:04`, with the date if it is another day than `now`.
 pub fn clock(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
     let format = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
@@ -24,7 +24,7 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A span that is still to come, rounded up: `9m` for 8 minutes and 57 seconds.
+/// A remaining time, rounded up: `9m` for 8 minutes and 57 seconds.
 pub fn within(ms: u64) -> String {
     let seconds = ms.div_ceil(1000);
     match seconds {
@@ -34,7 +34,7 @@ pub fn within(ms: u64) -> String {
     }
 }
 
-/// The largest unit that fits, rounded down.
+/// Formats the largest unit that fits, rounded down.
 fn unit(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),

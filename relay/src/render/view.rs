@@ -1,4 +1,4 @@
-//! What is known beside a job's record.
+//! Context of a job's record.
 
 use common::duration;
 use common::ids::JobId;
@@ -8,24 +8,24 @@ use jiff::tz::TimeZone;
 use super::Paint;
 use crate::registry::lease::{Lease, PlatformStatus};
 
-/// Whether a relay holds the registry.
+/// State of the relay that may hold the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relay {
-    /// None does: records are as old as their last event.
+    /// No relay holds the registry: records are as old as their last event.
     Down,
-    /// One does, and has said nothing for long: records are as old as their last event.
+    /// A relay holds the registry but has not reported for long: records are as old as their last event.
     Silent {
-        /// Its process id.
+        /// Process id of the relay.
         pid: u32,
-        /// For how long, in milliseconds.
+        /// Length of the silence, in milliseconds.
         for_ms: u64,
     },
-    /// One does.
+    /// A relay holds the registry and reports.
     Up(PlatformStatus),
 }
 
 impl Relay {
-    /// The relay that holds the registry, by its lease; one that has just started has none yet.
+    /// Determines the state of the relay from its lease; one that has just started has none yet.
     pub fn of(is_held: bool, lease: Option<Lease>, now: Timestamp) -> Self {
         let Some(lease) = lease.filter(|_| is_held) else {
             let detail = "the relay has just been started".to_owned();
@@ -37,29 +37,29 @@ impl Relay {
         }
     }
 
-    /// Whether records are as new as they can be.
+    /// Returns true if records are up to date.
     pub fn is_heard(&self) -> bool {
         matches!(self, Self::Up(_))
     }
 }
 
-/// Everything a text needs that is not in the record.
+/// Context that a text needs beside the record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
-    /// The time.
+    /// Current time.
     pub now: Timestamp,
-    /// Where the reader is.
+    /// Time zone of the reader.
     pub zone: TimeZone,
-    /// Whether a relay holds the registry.
+    /// State of the relay.
     pub relay: Relay,
-    /// Those that are queued, the next one first, where several jobs are looked at.
+    /// Queued jobs, the next one first, for a view of several jobs.
     pub queue: Vec<JobId>,
-    /// How many jobs are queued in front of one that is not in `queue`.
+    /// Number of jobs queued in front of one that is not in `queue`.
     pub ahead: usize,
-    /// Columns of the terminal that shows it; `None` where there is none.
+    /// Width of the terminal, in columns; `None` without a terminal.
     pub columns: Option<usize>,
-    /// How the delivery of its end is, where that is no success.
+    /// Delivery of its completion notice, if that has failed.
     pub delivery: Option<String>,
-    /// Colour.
+    /// Color.
     pub paint: Paint,
 }

@@ -3,19 +3,19 @@
 use common::text::printable;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// How many columns a text takes.
+/// Width of a text, in columns.
 pub fn of(text: &str) -> usize {
     text.width()
 }
 
-/// A line that is harmless already, with the spaces in front of it, cut as by [`fit`].
+/// Cuts a line that is sanitized already as [`fit`] does, and keeps its indentation.
 pub fn fit_raw(line: &str, columns: usize) -> String {
     let text = line.trim_start_matches(' ');
     let indent = (line.len() - text.len()).min(columns);
     format!("{:indent$}{}", "", fit(text, columns - indent))
 }
 
-/// The first line of a text, harmless, cut with `…` where it would take more than `columns`.
+/// Returns the first line of a text, sanitized, and cut with `…` if it is wider than `columns`.
 pub fn fit(text: &str, columns: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let clean = printable(line);
@@ -38,7 +38,7 @@ pub fn fit(text: &str, columns: usize) -> String {
     cut
 }
 
-/// [`fit`], filled up with spaces to exactly `columns`.
+/// [`fit`], padded with spaces to exactly `columns`.
 pub fn pad(text: &str, columns: usize) -> String {
     let mut text = fit(text, columns);
     let gap = columns.saturating_sub(of(&text));
@@ -46,7 +46,7 @@ pub fn pad(text: &str, columns: usize) -> String {
     text
 }
 
-/// The parts of a line that fit into `columns` each, broken between words where that is possible.
+/// Splits a line into parts that fit into `columns` each, between words if possible.
 pub fn wrap(line: &str, columns: usize) -> Vec<String> {
     let mut parts = vec![String::new()];
     for word in line.split_inclusive(' ') {
@@ -56,7 +56,7 @@ pub fn wrap(line: &str, columns: usize) -> Vec<String> {
         }
         for c in word.chars() {
             let last = parts.last().map_or(0, |part| of(part));
-            // A space at the end of a line may stand beyond it: it is cut off below.
+            // A space at the end of a line may exceed the width: it is cut off below.
             if last + c.width().unwrap_or(0) > columns.max(2) && c != ' ' {
                 parts.push(String::new());
             }

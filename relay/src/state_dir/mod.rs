@@ -1,4 +1,4 @@
-//! The person's state folder of a project: what a sandboxed session must not be able to write.
+//! State folder of a person for a project: data that a sandboxed session must not be able to write.
 //!
 //! ```text
 //! $XDG_STATE_HOME/relay/DIGEST/      else ~/.local/state/relay/DIGEST/; mode 0700
@@ -9,9 +9,10 @@
 //!   agent/         state of the agent of engine `local`
 //! ```
 //!
-//! [`owned`]: whether anybody else could have put something there.
+//! [`owned`]: check that no other user could have changed it.
 //!
-//! The registry lies inside the project, where a session writes. Nothing that decides who may connect is read from there.
+//! The registry is inside the project, where a session may write. Nothing that decides about connections is read from
+//! there.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
 
@@ -39,10 +40,10 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// The state folder of the project at `root`. It may not exist yet.
+    /// Returns the state folder of the project at `root`. It may not exist yet.
     ///
     /// # Errors
-    /// Exit code 5 when the environment names no place for it, and when somebody else could have filled it.
+    /// Exit code 5 when the environment names no location for it, and when another user could have changed it.
     pub fn of(root: &Path) -> Result<Self, Failure> {
         let base = base(&|name| std::env::var(name)).ok_or_else(|| {
             Failure::unreachable(
@@ -57,10 +58,10 @@ impl StateDir {
         Ok(state)
     }
 
-    /// Makes the folder, private to its owner.
+    /// Creates the folder, private to its owner.
     ///
     /// # Errors
-    /// One line when it can't be made, belongs to another user, or lies inside the project.
+    /// One line when it can't be created, belongs to another user, or is inside the project.
     pub fn ensure(&self) -> Result<(), Failure> {
         let shown = self.dir.display();
         let unusable =
@@ -120,20 +121,20 @@ impl StateDir {
     }
 }
 
-/// The folder below which relay keeps the person's state. No sandbox lets a session write there.
+/// Folder that contains relay's state of a person. No sandbox lets a session write there.
 pub fn base(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(state.join("relay"))
 }
 
-/// A file below [`base`], if nobody else could have put it there.
+/// Returns a file below [`base`], if no other user could have changed it.
 pub fn own(path: PathBuf) -> Option<PathBuf> {
     let base = base(&|name| std::env::var(name))?;
     owned::check(&base, &path).is_ok().then_some(path)
 }
 
-/// The name of a project's files below [`base`].
+/// Name of a project's files below [`base`].
 pub fn key(root: &Path) -> String {
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let mut key = hex::encode(Sha256::digest(root.as_os_str().as_encoded_bytes()));

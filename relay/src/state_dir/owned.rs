@@ -1,7 +1,7 @@
-//! Who could have put something into the person's state.
+//! Ownership check of the person's state.
 //!
-//! What lies there is believed: consent, tokens, keys. So everything from relay's own folder down belongs to the person
-//! (or to root), and nobody else may write it.
+//! Its content is trusted: consent, tokens, keys. So everything from relay's own folder down must belong to the person
+//! (or to root), and no other user may write it.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -14,10 +14,10 @@ use crate::registry::refused::user;
 /// Write permission for the group and for others.
 const WRITABLE: u32 = 0o022;
 
-/// Looks at `base` and everything on the way from there to `path`; what is not there is fine.
+/// Checks `base` and every component from there to `path`. A missing component is not an error.
 ///
 /// # Errors
-/// One line for what belongs to somebody else, or may be written by others.
+/// One line for a component that belongs to another user, or that others may write.
 pub(super) fn check(base: &Path, path: &Path) -> Result<(), Failure> {
     let me = rustix::process::geteuid().as_raw();
     let way: Vec<&Path> = path.ancestors().take_while(|place| place.starts_with(base)).collect();
@@ -31,7 +31,7 @@ pub(super) fn check(base: &Path, path: &Path) -> Result<(), Failure> {
 
 fn look(place: &Path, me: u32) -> Result<(), String> {
     let shown = place.display();
-    // A link is as good as whoever made it, and what it leads to.
+    // A link is only as trustworthy as its owner and its target.
     for meta in [fs::symlink_metadata(place), fs::metadata(place)] {
         let meta = match meta {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -54,7 +54,7 @@ fn look(place: &Path, me: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// A link has no permissions of its own.
+/// Returns true if others may write. A link has no permissions of its own.
 fn is_writable(meta: &Metadata) -> bool {
     !meta.is_symlink() && meta.permissions().mode() & WRITABLE != 0
 }
@@ -91,7 +91,7 @@ mod tests {
             }
             mode(place, 0o700);
         }
-        // What is above is the person's to choose.
+        // Folders above the base are the person's choice.
         mode(dir.path(), 0o777);
         assert!(check(&base, &file).is_ok());
     }

@@ -1,11 +1,11 @@
-//! The agents' tokens: 256 random bits each, of which the relay keeps the hash alone.
+//! Tokens of the agents: 256 random bits each, of which the relay stores only the hash.
 //!
 //! ```text
 //!  minted ──first hello with it──► bound to that agent's id ──► revoked
 //!     └──────────────────────────────────────────────────────────┘ replaced, agent gone, `relay down`
 //! ```
 //!
-//! One file a token, named after its hash: a token is valid as long as its file is there, for every process at once.
+//! One file per token, named after its hash: a token is valid for every process as long as its file exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,12 +26,12 @@ pub const PLATFORM: &str = "platform";
 struct Issued {
     /// Purpose of the token. A new one for the same holder replaces it.
     holder: String,
-    /// The agent that used it first: no other one may.
+    /// Agent that used the token first; no other one may use it.
     #[serde(default)]
     agent: Option<String>,
 }
 
-/// A token that is valid at the moment, without the token itself.
+/// Id of a token that is currently valid, without the token itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenId(String);
 
@@ -41,7 +41,7 @@ impl TokenId {
     }
 }
 
-/// Why an agent may not use a token.
+/// Reason why an agent may not use a token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// Revoked, or never issued.
@@ -50,7 +50,7 @@ pub enum Denied {
     /// Another agent used it first.
     #[error("this token belongs to another agent")]
     Foreign {
-        /// Set for the first attempt, which alone is logged.
+        /// True for the first attempt; only that one is logged.
         first: bool,
     },
     /// The binding can't be stored.
@@ -62,20 +62,20 @@ pub enum Denied {
 #[derive(Debug, Clone)]
 pub struct AgentTokens {
     dir: PathBuf,
-    /// Those that another agent than their own has tried: at most as many as were ever valid.
+    /// Tokens that another agent than their own has tried: at most as many as were ever valid.
     misused: Arc<Mutex<BTreeSet<TokenId>>>,
 }
 
 impl AgentTokens {
-    /// The tokens in a folder.
+    /// Returns the tokens in a folder.
     pub fn in_folder(dir: PathBuf) -> Self {
         Self { dir, misused: Arc::default() }
     }
 
-    /// Makes a token, which is stored and valid before it is returned.
+    /// Creates a token, which is stored and valid before it is returned.
     ///
     /// # Errors
-    /// When the system has no randomness or the folder can't be written.
+    /// Returns an error if the system has no randomness or the folder can't be written.
     pub fn mint(&self, holder: &str) -> io::Result<String> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
@@ -84,16 +84,16 @@ impl AgentTokens {
         Ok(token)
     }
 
-    /// The id of a token that is valid.
+    /// Returns the id of a valid token.
     pub fn find(&self, token: &str) -> Option<TokenId> {
         let id = TokenId::of(token);
         self.load(&id).map(|_| id)
     }
 
-    /// Lets an agent use a token, and from now on no other one.
+    /// Binds a token to an agent. From then on no other agent can use it.
     ///
     /// # Errors
-    /// [`Denied`] says why it may not.
+    /// [`Denied`] with the reason.
     pub fn bind(&self, id: &TokenId, agent: &str) -> Result<(), Denied> {
         let issued = self.load(id).ok_or(Denied::Revoked)?;
         match &issued.agent {
@@ -108,7 +108,7 @@ impl AgentTokens {
         }
     }
 
-    /// True if a holder has a valid token.
+    /// Returns true if a holder has a valid token.
     pub fn has(&self, holder: &str) -> bool {
         self.all().iter().any(|(_, issued)| issued.holder == holder)
     }

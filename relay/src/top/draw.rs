@@ -12,18 +12,19 @@ use super::style::{self, Look};
 use crate::render::times::clock;
 use crate::render::{list, width};
 
-/// Smaller than this nothing useful can be shown.
+/// Minimum size of a usable screen: columns and rows.
 const LEAST: (u16, u16) = (30, 6);
-/// From this height on there is room for a pane below the list.
+/// Minimum height with space for a pane below the list, in rows.
 const PANE_ROWS: u16 = 14;
-/// Beside a pane the list has 55 % of the screen: from here on that is all its columns can use.
+/// Minimum width for a pane beside the list, in columns. The list takes 55 % of the screen then, which is all its
+/// columns can use.
 const PANE_BESIDE: u16 = 290;
 
-/// The keys in the last line.
+/// Keys in the last line.
 const KEYS: [&str; 9] =
     ["q quit", "? help", "↑↓ select", "enter details", "l log", "e events", "c cancel", "x +10m", "/ filter"];
 
-/// The keys, as the help shows them.
+/// Keys in the help.
 const HELP: &[(&str, &str)] = &[
     ("↑ ↓ j k", "select a job (Home End: first, last)"),
     ("enter", "details on and off"),
@@ -62,7 +63,7 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
     }
 }
 
-/// The list's area and, where it is open and there is room, the pane's.
+/// Returns the list's area, and the pane's if it is open and there is space.
 fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
     let follows = matches!(model.pane, Pane::Log | Pane::Events);
     if model.pane == Pane::Closed || (body.height < PANE_ROWS && !follows) {
@@ -73,7 +74,7 @@ fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
         let [jobs, details] = Layout::horizontal(halves).areas(body);
         return (jobs, Some((details, Borders::LEFT | Borders::TOP)));
     }
-    // As many lines as there are jobs, or one that says that there are none, up to a third of the screen.
+    // One line per job, or a single line if there are none, up to a third of the screen.
     let jobs = u16::try_from(model.listed().len().max(1)).unwrap_or(u16::MAX).saturating_add(1);
     let most = (body.height / 3).max(3);
     let [jobs, details] =
@@ -130,7 +131,7 @@ fn hidden(above: usize, below: usize) -> String {
     format!("  {}", parts.collect::<Vec<_>>().join(", "))
 }
 
-/// The keys, the most important first: as many of them as fit.
+/// Keys that fit, in order of importance.
 fn keys(columns: usize) -> String {
     const GAP: &str = "  ";
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The screen, in every state that matters, as a terminal of some size shows it.
+//! The screen in every relevant state, on terminals of several sizes.
 
 use common::record::State;
 use ratatui::Terminal;

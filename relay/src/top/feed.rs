@@ -1,4 +1,4 @@
-//! What the registry says, for the screen.
+//! Data from the registry for the screen.
 
 use common::ids::JobId;
 use common::record::{JobRecord, State};
@@ -13,28 +13,28 @@ use crate::registry::lease;
 use crate::registry::{Registry, event_log};
 use crate::render::{Paint, Relay, View};
 
-/// Jobs that are listed: the registry keeps the newest 200 ends, and whoever scrolls further looks for one by its name.
+/// Maximum number of jobs listed. The registry keeps the newest 200 ended jobs; older ones are found by name.
 const LISTED: usize = 300;
 
-/// Reads the registry again and again.
+/// Reads the registry repeatedly.
 pub(super) struct Feed {
     registry: Registry,
     paint: Paint,
     zone: TimeZone,
     records: Records,
     tail: Option<Tail>,
-    /// What was found out about a job that failed: its log does not change any more.
+    /// Advice for a failed job; cached, as its log does not change any more.
     tries: Option<(JobId, Vec<String>)>,
 }
 
 impl Feed {
-    /// A feed of a registry, which need not exist yet.
+    /// Creates a reader of a registry, which need not exist yet.
     pub(super) fn new(registry: Registry, paint: Paint) -> Self {
         let zone = TimeZone::system();
         Self { registry, paint, zone, records: Records::default(), tail: None, tries: None }
     }
 
-    /// Reads what the screen needs; `model` tells what is looked at.
+    /// Reads the data for the screen; `model` provides the selection.
     pub(super) fn look(&mut self, model: Option<&Model>) -> News {
         let (records, mut trouble) = match self.records.look(&self.registry, LISTED) {
             Ok(records) => (records, None),
@@ -71,7 +71,7 @@ impl Feed {
         }
     }
 
-    /// The newest lines of what is looked at.
+    /// Reads the newest lines of the selected log or events.
     fn follow(&mut self, job: &JobId, pane: Pane, view: &View) -> std::io::Result<Vec<String>> {
         let pane = if pane == Pane::Events { pane } else { Pane::Log };
         let same = |tail: &Tail| tail.job == *job && tail.pane == pane;
@@ -79,12 +79,12 @@ impl Feed {
             Some(tail) if same(tail) => tail,
             other => other.insert(Tail::new(job.clone(), pane)),
         };
-        // Their colours are not the screen's: it shows bare text.
+        // The screen shows text without the log's colors.
         tail.read(&self.registry, &View { paint: Paint::new(false), ..view.clone() })?;
         Ok(tail.lines())
     }
 
-    /// What to try, where a job failed.
+    /// Returns the advice for a failed job.
     fn tries(&mut self, record: &JobRecord, now: Timestamp) -> Vec<String> {
         if record.state != State::Failed {
             return Vec::new();

@@ -1,10 +1,10 @@
-//! Keys → actions. Pure.
+//! Mapping of keys to actions. Pure.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::model::Mode;
 
-/// What a key asks for.
+/// Action of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Select the job this far down; up when negative.
@@ -15,42 +15,42 @@ pub(super) enum Action {
     Last,
     /// Show or hide the selected job's details.
     Details,
-    /// Its log.
+    /// Show or hide its log.
     Log,
-    /// Its events.
+    /// Show or hide its events.
     Events,
-    /// Move the text of the details this many lines down; up when negative.
+    /// Scroll the pane's text down by this many lines; up when negative.
     Scroll(isize),
-    /// One step back: out of a question, the filter, the log.
+    /// Go back one step: out of a question, the filter, the log.
     Back,
-    /// Ask whether to end the selected job.
+    /// Ask to cancel the selected job.
     Cancel,
-    /// Give its step, or itself, more time.
+    /// Extend the limit of its step, or its own.
     Extend,
-    /// Yes to the question that is asked.
+    /// Answer the question with yes.
     Yes,
-    /// The keys.
+    /// Show the keys.
     Help,
-    /// Begin to type a filter.
+    /// Start to type a filter.
     Filter,
-    /// A character of it.
+    /// Append a character to the filter.
     Type(char),
-    /// Take the last character of it away.
+    /// Remove the last character of the filter.
     Erase,
-    /// Keep the filter and go on.
+    /// Keep the filter and continue.
     Accept,
-    /// Draw everything anew.
+    /// Redraw everything.
     Redraw,
-    /// Give the terminal back to the shell until `fg`.
+    /// Return the terminal to the shell until `fg`.
     Suspend,
-    /// End.
+    /// Quit.
     Quit,
 }
 
-/// Lines that a page key moves.
+/// Number of lines that a page key moves.
 const PAGE: isize = 10;
 
-/// What a key means at the moment; nothing for most keys.
+/// Returns the action of a key in the current mode; `None` for most keys.
 pub(super) fn action(key: KeyEvent, mode: &Mode) -> Option<Action> {
     if key.kind == KeyEventKind::Release {
         return None;
@@ -68,7 +68,7 @@ pub(super) fn action(key: KeyEvent, mode: &Mode) -> Option<Action> {
         Mode::Filter => typed(key.code),
         Mode::Confirm(_) => match key.code {
             KeyCode::Char('y' | 'Y') => Some(Action::Yes),
-            // Whatever is not yes is no: nothing is ended by a slip of the hand.
+            // Any other key means no: no job is cancelled by accident.
             _ => Some(Action::Back),
         },
         Mode::Help => match key.code {

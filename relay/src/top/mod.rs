@@ -1,4 +1,4 @@
-//! `relay top`: every worker on one screen, live.
+//! `relay top`: all workers on one screen, live.
 //!
 //! ```text
 //! keys ─ keys ─► Action ─┐                        ┌─► Effect ─► pump: orders (requests), screen, the end
@@ -6,11 +6,11 @@
 //! clock ─► now ──────────┘                        └─► draw (pure: model → frame)
 //! ```
 //!
-//! * [`model`]: what is shown and what a key means for it. [`keys`]: keys → actions.
-//! * [`feed`]: what the registry says: [`records`], and the [`tail`] of a job's log and events.
-//! * [`draw`]: the frame; [`rows`]: its list; [`pane`]: one job. [`style`]: colour, or none.
-//! * [`screen`]: the terminal, given back whatever happens. [`orders`]: what the keys ask of the relay.
-//! * [`pump`]: the loop.
+//! * [`model`]: content of the screen and the effect of keys on it. [`keys`]: mapping of keys to actions.
+//! * [`feed`]: data from the registry: [`records`], and the [`tail`] of a job's log and events.
+//! * [`draw`]: the frame; [`rows`]: its list; [`pane`]: one job. [`style`]: color, or none.
+//! * [`screen`]: the terminal, restored in every case. [`orders`]: requests to the relay.
+//! * [`pump`]: the event loop.
 
 mod draw;
 mod feed;

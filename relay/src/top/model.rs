@@ -1,4 +1,4 @@
-//! What is on the screen, and what keys and news make of it. Pure.
+//! Content of the screen, and its changes by keys and news. Pure.
 //!
 //! ```text
 //!            c                         y: cancel
@@ -13,93 +13,93 @@ use common::record::{JobRecord, State};
 use super::keys::Action;
 use crate::render::View;
 
-/// Longest filter, in characters.
+/// Maximum length of the filter, in characters.
 const FILTER: usize = 60;
 
-/// What keys mean at the moment.
+/// Current meaning of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// They move.
+    /// Keys navigate.
     Browse,
-    /// They are text.
+    /// Keys are text.
     Filter,
-    /// They answer whether this job is to be ended.
+    /// Keys confirm or reject the cancellation of this job.
     Confirm(JobId),
-    /// They close the help.
+    /// Keys close the help.
     Help,
 }
 
-/// What is shown of the selected job.
+/// Pane of the selected job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pane {
-    /// Nothing.
+    /// No pane.
     Closed,
     /// Steps, plan, last words, error.
     Status,
-    /// Its log.
+    /// Log.
     Log,
-    /// Its events.
+    /// Events.
     Events,
 }
 
-/// What is to be done outside.
+/// Action to perform outside of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// End a job.
+    /// Cancel a job.
     Cancel(JobId),
-    /// Give a job, or the step it is at, more time.
+    /// Extend the limit of a job, or of its current step.
     Extend {
-        /// Which job.
+        /// Job to extend.
         job: JobId,
-        /// Whether its step is meant.
+        /// True for the limit of its step.
         step: bool,
     },
-    /// Read again: something else is looked at.
+    /// Read again: the selection has changed.
     Look,
-    /// Draw everything anew.
+    /// Redraw everything.
     Redraw,
-    /// Stop until `fg`.
+    /// Suspend until `fg`.
     Suspend,
-    /// End.
+    /// Quit.
     Quit,
 }
 
-/// What was read.
+/// Data read from the registry.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct News {
-    /// Every job, in the order of the list.
+    /// Every job, in display order.
     pub(super) records: Vec<JobRecord>,
-    /// The time, the relay, the queue.
+    /// Time, relay and queue.
     pub(super) view: View,
     /// The newest lines of the selected job's log or events, without control characters.
     pub(super) tail: Vec<String>,
-    /// What to try, where the selected job failed.
+    /// Advice, if the selected job failed.
     pub(super) tries: Vec<String>,
-    /// Why the registry can't be read.
+    /// Reason why the registry can't be read.
     pub(super) trouble: Option<String>,
 }
 
-/// The screen's content.
+/// Content of the screen.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// What was read last.
+    /// Data read last.
     pub(super) news: News,
-    /// The job that keys are for.
+    /// Selected job.
     pub(super) selected: Option<JobId>,
-    /// What keys mean.
+    /// Current meaning of the keys.
     pub(super) mode: Mode,
-    /// What is shown of it.
+    /// Pane of the selected job.
     pub(super) pane: Pane,
-    /// Only jobs with this text in them are listed.
+    /// Text that listed jobs must contain.
     pub(super) filter: String,
-    /// Lines that the pane's text was moved: down from its beginning, or up from the end of a log.
+    /// Number of lines by which the pane's text is scrolled: down from its beginning, or up from the end of a log.
     pub(super) scroll: usize,
-    /// What became of the last order.
+    /// Result of the last request.
     pub(super) note: Option<String>,
 }
 
 impl Model {
-    /// The first screen.
+    /// Creates the first screen.
     pub(super) fn new(news: News) -> Self {
         let mut model = Self {
             news,
@@ -114,7 +114,7 @@ impl Model {
         model
     }
 
-    /// The jobs that pass the filter.
+    /// Returns the jobs that pass the filter.
     pub(super) fn listed(&self) -> Vec<&JobRecord> {
         let wanted = self.filter.to_lowercase();
         let has = |text: &str| text.to_lowercase().contains(&wanted);
@@ -127,18 +127,18 @@ impl Model {
         self.news.records.iter().filter(passes).collect()
     }
 
-    /// The selected job's record.
+    /// Record of the selected job.
     pub(super) fn record(&self) -> Option<&JobRecord> {
         self.news.records.iter().find(|record| Some(&record.job) == self.selected.as_ref())
     }
 
-    /// Takes what was read.
+    /// Replaces the data.
     pub(super) fn take(&mut self, news: News) {
         self.news = news;
         self.keep_selection();
     }
 
-    /// Does what a key asks for.
+    /// Performs the action of a key.
     pub(super) fn act(&mut self, action: Action) -> Option<Effect> {
         self.note = None;
         match action {
@@ -242,7 +242,7 @@ impl Model {
         Some(Effect::Look)
     }
 
-    /// A job that is listed no more gives the selection to the first that is.
+    /// Moves the selection to the first listed job if the selected one is no longer listed.
     fn keep_selection(&mut self) {
         let listed = self.listed();
         if !listed.iter().any(|record| Some(&record.job) == self.selected.as_ref()) {
@@ -251,7 +251,7 @@ impl Model {
         }
     }
 
-    /// Refuses what can't be done to a job that has ended or is ending, in a note.
+    /// Builds a request for the selected job. If the job has ended or is ending, refuses with a note.
     fn with_running<T>(&mut self, order: impl Fn(&JobRecord) -> Result<T, String>) -> Option<T> {
         let record = self.record()?;
         let job = &record.job;
@@ -270,7 +270,7 @@ impl Model {
     }
 }
 
-/// The limit of the step, where it has one, else that of the job.
+/// Extends the limit of the step if it has one, else that of the job.
 #[expect(clippy::unnecessary_wraps, reason = "an order may be refused")]
 fn extension(record: &JobRecord) -> Result<Effect, String> {
     let step = record.step.as_ref().is_some_and(|step| step.limit_ms.is_some());

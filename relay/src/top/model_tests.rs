@@ -1,4 +1,4 @@
-//! Keys and news, and what the screen makes of them.
+//! Effect of keys and news on the screen.
 
 use super::*;
 use crate::render::samples;

@@ -1,4 +1,4 @@
-//! What the keys ask of the relay, as requests in its registry.
+//! Requests to the relay, filed in its registry.
 
 use common::ids::JobId;
 
@@ -6,16 +6,16 @@ use crate::registry::event_log::Follower;
 use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, lease};
 
-/// How much more time a key gives, in milliseconds.
+/// Extension by one key press, in milliseconds.
 pub(super) const MORE_MS: u64 = 10 * 60 * 1000;
 
-/// Asks for the end of a job; what to say about it.
+/// Requests the cancellation of a job; returns the note to show.
 pub(super) fn cancel(registry: &Registry, job: &JobId, grace_ms: u64) -> String {
     let request = Request::Cancel { job: job.clone(), grace_ms };
     filed(registry, &request, &format!("asked to cancel {job}"))
 }
 
-/// Asks for more time for a job, or for the step it is at.
+/// Requests an extension for a job, or for its current step; returns the note to show.
 pub(super) fn extend(registry: &Registry, job: &JobId, step: bool) -> String {
     let newest = Follower::new().next_lines(&registry.events(job));
     let after = match newest {

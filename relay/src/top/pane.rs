@@ -1,4 +1,4 @@
-//! What is shown of the selected job.
+//! Pane of the selected job.
 
 use common::record::JobRecord;
 use ratatui::layout::Rect;
@@ -8,10 +8,10 @@ use super::model::{Model, Pane};
 use super::style::{self, Look};
 use crate::render::{Paint, View, health, status, width};
 
-/// Columns of a label in the text of a status.
+/// Width of a label in the text of a status, in columns.
 const LABEL: usize = 11;
 
-/// The title of the pane.
+/// Title of the pane.
 pub(super) fn title(model: &Model) -> String {
     let what = match model.pane {
         Pane::Closed => return String::new(),
@@ -24,7 +24,7 @@ pub(super) fn title(model: &Model) -> String {
     format!(" {job} {what}{back} ")
 }
 
-/// The lines that fit into the pane.
+/// Returns the lines that fit into the pane.
 pub(super) fn lines(model: &Model, area: Rect, look: Look) -> Vec<Line<'static>> {
     let (columns, rows) = (usize::from(area.width), usize::from(area.height));
     match (model.pane, model.record()) {
@@ -34,7 +34,7 @@ pub(super) fn lines(model: &Model, area: Rect, look: Look) -> Vec<Line<'static>>
     }
 }
 
-/// The text of `relay status`, what to try, and with what room is left the end of the log.
+/// Returns the text of `relay status`, the advice, and the end of the log if there is space.
 fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look: Look) -> Vec<Line<'static>> {
     let view = View { columns: Some(columns), paint: Paint::new(false), ..model.news.view.clone() };
     let block = status::block(record, &view);
@@ -80,7 +80,7 @@ fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look:
     lines.into_iter().skip(skipped).take(rows).collect()
 }
 
-/// The end of the log or events, or what is `scroll` lines above it.
+/// Returns the end of the log or events, or the lines `scroll` above it.
 fn followed(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
     let tail = &model.news.tail;
     if tail.is_empty() {

@@ -1,4 +1,4 @@
-//! The loop: one typed input at a time, one place that acts on it.
+//! The event loop: one typed input at a time, handled in one place.
 
 use std::io;
 use std::time::Duration;
@@ -18,38 +18,39 @@ use crate::registry::dir::Dir;
 use crate::registry::watch::Watch;
 use crate::render::Paint;
 
-/// The registry is read no more often than this: nobody reads faster, and a flood of events must not cost a core.
+/// Minimum pause between two reads of the registry: no person reads faster, and a flood of events must not use a whole
+/// core.
 const REST: Duration = Duration::from_millis(100);
 
-/// What the command line says.
+/// Settings from the command line.
 #[derive(Debug)]
 pub struct Setting {
-    /// What is shown.
+    /// Registry to show.
     pub registry: Registry,
-    /// Colour, or none.
+    /// Color, or none.
     pub paint: Paint,
-    /// How long a job that is cancelled may take to end by itself, in milliseconds.
+    /// Grace period of a cancelled job to end by itself, in milliseconds.
     pub grace_ms: u64,
 }
 
-/// What happens.
+/// Input of the loop.
 enum Input {
-    /// On the terminal; `None` once it is gone.
+    /// Terminal event; `None` once the terminal is gone.
     Terminal(Option<io::Result<Event>>),
-    /// Something may have changed, or a second has passed.
+    /// Data may have changed, or a second has passed.
     Look,
-    /// Somebody wants an end.
+    /// Signal to end.
     End,
-    /// Somebody wants it to stop for a while.
+    /// Signal to stop for a while.
     Stop,
-    /// It goes on after a stop.
+    /// Signal to continue after a stop.
     Continue,
 }
 
-/// Shows the screen until somebody leaves it.
+/// Shows the screen until the user quits or a signal ends it.
 ///
 /// # Errors
-/// When the terminal can't be used.
+/// Returns an error if the terminal can't be used.
 pub fn run(setting: &Setting) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Top::new(setting)?.run().await })
@@ -73,8 +74,8 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// The next one. Every branch is cancel-safe: streams, signals and a channel keep what was not taken, and a rest is
-    /// until a fixed time.
+    /// Returns the next input. Every branch is cancel-safe: streams, signals and a channel keep items that were not
+    /// taken, and a rest ends at a fixed time.
     async fn next(&mut self) -> Input {
         let [term, int, hang_up] = &mut self.ends;
         let (changes, rested_at) = (&mut self.changes, self.rested_at);
@@ -119,7 +120,7 @@ impl<'a> Top<'a> {
                 Input::Terminal(Some(Ok(Event::Key(key)))) => {
                     keys::action(key, &self.model.mode).and_then(|action| self.model.act(action))
                 }
-                // A new size is taken with the next frame.
+                // A new size takes effect with the next frame.
                 Input::Terminal(Some(Ok(_))) => None,
                 Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
                 Input::Look => {
@@ -160,9 +161,9 @@ impl<'a> Top<'a> {
     }
 }
 
-/// Says whenever something in a folder may have changed, and every second.
+/// Sends a wake-up when an entry in a folder may have changed, and every second.
 fn watch(dir: Dir) -> mpsc::Receiver<()> {
-    // One place: whoever reads slowly finds one wake-up waiting, and the watch waits with it.
+    // With a capacity of one, a slow reader finds a single pending wake-up, and the watch waits with it.
     let (sender, changes) = mpsc::channel(1);
     std::thread::spawn(move || {
         let watch = Watch::folder(&dir);

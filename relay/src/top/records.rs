@@ -1,4 +1,4 @@
-//! Every record of the registry, read again only when its file has changed.
+//! Every record of the registry, read again only if its file has changed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,27 +9,27 @@ use common::record::{JobRecord, State};
 
 use crate::registry::{Registry, read};
 
-/// What tells that a file is another one, or has another content.
+/// Identity and version of a file: changes when the file is replaced or its content changes.
 type Mark = (u64, u64, i64, i64);
 
-/// The records as they were last read.
+/// Records as last read.
 #[derive(Default)]
 pub(super) struct Records {
     known: BTreeMap<JobId, (Mark, JobRecord)>,
 }
 
 impl Records {
-    /// What the list shows, in its order: what runs, what is queued, then the newest ends; at most `most`.
+    /// Returns at most `most` records in display order: running jobs, queued jobs, then the newest ended ones.
     ///
     /// # Errors
-    /// When the registry's folder can't be read.
+    /// Returns an error if the registry's folder can't be read.
     pub(super) fn look(&mut self, registry: &Registry, most: usize) -> io::Result<Vec<JobRecord>> {
         let mut now = BTreeMap::new();
         for job in read::jobs(registry)? {
             let Ok(file) = registry.record(&job).metadata() else { continue };
             let mark = (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
             let known = self.known.remove(&job).filter(|(known, _)| *known == mark);
-            // A record that can't be read at the moment is looked at again.
+            // An unreadable record is tried again at the next call.
             let record = match known {
                 Some((_, record)) => record,
                 None => match read::load(registry, &job) {
@@ -46,7 +46,7 @@ impl Records {
     }
 }
 
-/// Newest first within what runs and what has ended; the next one first within the queue.
+/// Sort key: newest first for running and ended jobs, the next one first for queued jobs.
 fn order(record: &JobRecord) -> (u8, i64) {
     let created = record.created_at.as_millisecond();
     match record.state {

@@ -1,4 +1,4 @@
-//! The list: a line for each job, as much of it as the width holds.
+//! The list: one line for each job, with as many columns as fit.
 
 use common::event::Resources;
 use common::record::JobRecord;
@@ -9,20 +9,20 @@ use super::style::{self, Look};
 use crate::render::health::{self, Word};
 use crate::render::{View, list, width};
 
-/// Between two columns.
+/// Gap between two columns.
 const GAP: &str = "  ";
-/// Columns of a mark and a state, of the gauge, of the time beside it, of what was used.
+/// Width of mark and state, of the gauge, of the time beside it, and of the resources used, in columns.
 const STATE: usize = 11;
 const BAR: usize = 10;
 const TIME: usize = 13;
 const USED: usize = 19;
-/// Most columns of a job's id.
+/// Maximum width of a job's id, in columns.
 const JOB: usize = 28;
-/// From here on what its steps used is shown, and the last words of the worker.
+/// Minimum width to show the resources used by a job's steps, and to show the worker's last words, in columns.
 const WIDE: usize = 120;
 const WIDEST: usize = 160;
 
-/// The columns of a list of this width.
+/// Columns of a list of this width.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Columns {
     job: usize,
@@ -34,7 +34,7 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Shares `width` among the columns: what is most asked for first.
+    /// Distributes `width` among the columns, in order of importance.
     pub(super) fn of(records: &[&JobRecord], width: usize) -> Self {
         let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(3);
         let job = job.clamp(3, JOB).min((width / 4).max(8));
@@ -47,7 +47,7 @@ impl Columns {
         Self { job, doing, bar, used, task, said }
     }
 
-    /// What the columns are called.
+    /// Returns the column headers.
     pub(super) fn header(self) -> Line<'static> {
         let mut text = format!(
             "  {}  {}  {}",
@@ -72,13 +72,13 @@ impl Columns {
         Line::styled(text, style::dim())
     }
 
-    /// A job.
+    /// Formats a job.
     pub(super) fn row(self, record: &JobRecord, view: &View, look: Look, selected: bool) -> Line<'static> {
         let health = health::of(record, view);
         let near = list::gauge(record, view, health.word);
         let state = width::pad(&format!("{} {}", list::mark(record.state), record.state.as_str()), STATE);
         let near = near.filter(|_| self.bar);
-        // Words may take the place of a gauge that is not there.
+        // Text may take the place of a missing gauge.
         let gauge = if self.bar && near.is_none() { BAR + 1 } else { 0 };
         let room = self.doing.saturating_sub(1) + gauge;
         let doing = width::pad(&list::doing_now(record, view, health.word), room);
@@ -115,7 +115,8 @@ impl Columns {
     }
 }
 
-/// What the steps used that have ended: the CPU time of all, the most memory of one. Steps inside others are in those.
+/// Resources used by ended steps: the total CPU time, and the highest memory of one step. Sub-steps are included in
+/// their parents.
 fn used(record: &JobRecord) -> Option<Resources> {
     let ended = record.steps.iter().filter(|step| step.parent.is_none()).filter_map(|step| step.resources);
     ended.reduce(|sum, one| Resources {

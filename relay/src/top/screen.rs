@@ -1,4 +1,4 @@
-//! The terminal: taken, and given back as it was, whatever happens.
+//! The terminal: taken over, and restored in every case.
 
 use std::io::{self, Write};
 
@@ -11,17 +11,17 @@ use ratatui::backend::CrosstermBackend;
 use super::draw::draw;
 use super::model::Model;
 
-/// A terminal in raw mode that shows its other screen. Dropping it gives the terminal back; a panic does so before its
-/// message, since a release build ends without dropping anything.
+/// A terminal in raw mode that shows its alternate screen. Dropping it restores the terminal. A panic does so before
+/// its message, since a release build ends without dropping anything.
 pub(super) struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Takes over the terminal.
     ///
     /// # Errors
-    /// When it can't be put into raw mode or written.
+    /// Returns an error if it can't be put into raw mode or written.
     pub(super) fn take() -> io::Result<Self> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -32,30 +32,30 @@ impl Screen {
         Ok(Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))? })
     }
 
-    /// Shows a model; only what differs from the last frame is written.
+    /// Draws a model; only differences from the last frame are written.
     ///
     /// # Errors
-    /// When the terminal can't be written: it is gone.
+    /// Returns an error if the terminal can't be written: it is gone.
     pub(super) fn show(&mut self, model: &Model) -> io::Result<()> {
         self.terminal.draw(|frame| draw(model, frame)).map(drop)
     }
 
-    /// Forgets what is on the screen, so that the next frame is drawn whole.
+    /// Discards the known screen content, so that the next frame is drawn completely.
     ///
     /// # Errors
     /// As [`Screen::show`].
     pub(super) fn forget(&mut self) -> io::Result<()> {
-        // `clear` would ask the terminal where its cursor is, and never hear the answer while the keys are waited for.
+        // `clear` would query the cursor position and never receive the answer while keys are being read.
         let area = self.terminal.size()?.into();
         self.terminal.resize(area)
     }
 
-    /// Takes the terminal again, after the shell had it.
+    /// Takes over the terminal again, after the shell had it.
     ///
     /// # Errors
     /// As [`Screen::take`].
     pub(super) fn resume(&mut self) -> io::Result<()> {
-        // Raw mode is taken from what the shell has left, not from what was there before it.
+        // Raw mode starts from the shell's current settings, not from earlier ones.
         terminal::disable_raw_mode()?;
         enter()?;
         self.forget()
@@ -68,10 +68,10 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal to the shell and stops this process until it is continued.
+/// Returns the terminal to the shell and stops this process until it is continued.
 pub(super) fn stop() {
     give_back();
-    // Nothing is lost when this fails: the screen is taken again at once.
+    // A failure is harmless: the screen is taken over again at once.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
 }
 
@@ -80,7 +80,7 @@ fn enter() -> io::Result<()> {
     execute!(io::stdout(), EnterAlternateScreen)
 }
 
-/// Nobody is left to be told when this fails.
+/// Restores the terminal. A failure can't be reported anywhere.
 fn give_back() {
     let _ = terminal::disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);

@@ -1,11 +1,11 @@
-//! Colour with meaning, or none; nothing is told by colour alone.
+//! Color with meaning, or none; no information is given by color alone.
 
 use common::record::State;
 use ratatui::style::{Color, Modifier, Style};
 
 use crate::render::health::Word;
 
-/// The styles of a terminal that has colour, or is asked to have none.
+/// Styles of a terminal with or without color.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) color: bool,
@@ -48,7 +48,7 @@ pub(super) fn bold() -> Style {
     Style::new().add_modifier(Modifier::BOLD)
 }
 
-/// The line that keys are for. Reversed, so that it is seen without colour too.
+/// Style of the selected line. Reversed, so that it is visible without color too.
 pub(super) fn selected() -> Style {
     Style::new().add_modifier(Modifier::REVERSED)
 }

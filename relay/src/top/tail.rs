@@ -1,4 +1,4 @@
-//! The newest lines of one job's log or events, as they grow.
+//! Newest lines of one job's log or events, as they grow.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -16,16 +16,16 @@ use crate::render::View;
 use crate::render::event_text::{self, Setting};
 use crate::render::stream::Cleaner;
 
-/// Lines that are kept: some screens to scroll back.
+/// Maximum number of lines kept: several screens to scroll back.
 const KEPT: usize = 1000;
-/// Longest line that is kept, in bytes: no screen shows more of it.
+/// Maximum length of a line kept, in bytes: no screen shows more of it.
 const LINE: usize = 1000;
 
-/// What is followed of a job.
+/// Tail of a job's log or events.
 pub(super) struct Tail {
-    /// Which job.
+    /// Job that is followed.
     pub(super) job: JobId,
-    /// Its log, or its events.
+    /// Log or events.
     pub(super) pane: Pane,
     source: Source,
     lines: VecDeque<String>,
@@ -37,7 +37,7 @@ enum Source {
 }
 
 impl Tail {
-    /// Begins; nothing is read yet.
+    /// Creates a tail; nothing is read yet.
     pub(super) fn new(job: JobId, pane: Pane) -> Self {
         let source = match pane {
             Pane::Events => Source::Events { follower: Follower::new(), waits: BTreeSet::new() },
@@ -46,10 +46,10 @@ impl Tail {
         Self { job, pane, source, lines: VecDeque::new() }
     }
 
-    /// Reads what is new.
+    /// Reads the new lines.
     ///
     /// # Errors
-    /// When the file can't be read; an absent one is empty.
+    /// Returns an error if the file can't be read. An absent file is empty.
     pub(super) fn read(&mut self, registry: &Registry, view: &View) -> io::Result<()> {
         let lines = &mut self.lines;
         match &mut self.source {
@@ -76,7 +76,7 @@ impl Tail {
         }
     }
 
-    /// What is there.
+    /// Returns the lines kept.
     pub(super) fn lines(&self) -> Vec<String> {
         self.lines.iter().cloned().collect()
     }
@@ -89,7 +89,7 @@ fn keep(lines: &mut VecDeque<String>, line: String) {
     lines.push_back(line);
 }
 
-/// Whether a line is the begin or the end of a wait for the model: between any two steps there is one.
+/// Returns true if a line is the start or the end of a wait for the model: there is one between any two steps.
 fn is_wait(line: &EventLine, waits: &mut BTreeSet<u32>) -> bool {
     match line.event.as_ref().map(|event| &event.body) {
         Some(EventBody::StepStarted { n, kind: StepKind::Model, .. }) => {

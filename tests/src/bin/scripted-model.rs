@@ -1,4 +1,4 @@
-//! A model server for the real Codex that says what a script says.
+//! A scripted model server for the real Codex.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! A server that accepts connections and never answers: what hangs `npm install` for ever.
+//! A server that accepts connections and never answers: the cause of an endless `npm install`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// How long a connection waits for a request before it looks whether the test is over.
+/// Interval at which a waiting connection checks whether the test is over.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What a connection gets.
+/// Treatment of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// Nothing at all.
+    /// Sends nothing at all.
     Silent,
-    /// The head of an answer that has no end, and then one byte each time this has passed.
+    /// Sends the head of an answer that never ends, and then one byte at this interval.
     Drip(Duration),
 }
 
-/// A server on loopback; it ends with this.
+/// A server on loopback; it ends when this is dropped.
 #[derive(Debug)]
 pub struct BlackHole {
     address: SocketAddr,
@@ -29,7 +29,7 @@ pub struct BlackHole {
 #[derive(Debug, Default)]
 struct Shared {
     over: AtomicBool,
-    /// When it heard last; nothing before its first connection.
+    /// Time of the last connection or byte received; none before the first connection.
     last: Mutex<Option<SystemTime>>,
 }
 
@@ -47,7 +47,7 @@ impl BlackHole {
     /// Listens on a free port of 127.0.0.1.
     ///
     /// # Panics
-    /// When there is none.
+    /// Panics if there is none.
     pub fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("no port: {e}"));
         let address = listener.local_addr().unwrap_or_else(|e| panic!("no address: {e}"));
@@ -66,12 +66,12 @@ impl BlackHole {
         hole
     }
 
-    /// `127.0.0.1:PORT`
+    /// Returns the address as `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// When a connection or a byte came last.
+    /// Returns the time of the last connection or byte received.
     pub fn heard(&self) -> Option<SystemTime> {
         *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,7 +80,7 @@ impl BlackHole {
 impl Drop for BlackHole {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
-        // Wakes the thread that listens.
+        // Wakes the listening thread.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -95,7 +95,7 @@ fn serve(mut stream: TcpStream, manner: Manner, shared: &Shared) {
     };
     let mut answered = false;
     while !shared.is_over() && stream.set_read_timeout(Some(wait)).is_ok() {
-        // An end of the request, a reset or an error ends the connection; a time-out is what is waited for.
+        // The end of the request, a reset or an error ends the connection; a time-out is expected.
         match stream.read(&mut request) {
             Ok(0) => return,
             Ok(_) => shared.hear(),

@@ -3,18 +3,18 @@
 use std::env;
 use std::process::Command;
 
-/// The image that `tests/run.sh` builds through `relay up --build`.
+/// Image that `tests/run.sh` builds through `relay up --build`.
 pub const IMAGE: &str = "relay-platform:test";
 
-/// The image that the tests use: `RELAY_TEST_IMAGE` where that is set, else [`IMAGE`].
+/// Returns the image that the tests use: `RELAY_TEST_IMAGE` if set, otherwise [`IMAGE`].
 pub fn image() -> String {
     env::var("RELAY_TEST_IMAGE").unwrap_or_else(|_| IMAGE.to_owned())
 }
 
-/// Runs `docker` and returns what it printed.
+/// Runs `docker` and returns its output.
 ///
 /// # Panics
-/// When it fails: there is no test here that could pass without an engine.
+/// Panics if it fails: no test here can pass without an engine.
 pub fn docker(args: &[&str]) -> String {
     let output = Command::new("docker").args(args).output();
     let output = output.unwrap_or_else(|e| panic!("docker can't be run ({e}): run ./tests/run.sh"));
@@ -22,7 +22,7 @@ pub fn docker(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// The volumes of a site's container.
+/// Returns the volumes of a site's container.
 pub fn volumes(container: &str) -> Vec<String> {
     let filter = format!("name={container}-");
     let listed = Command::new("docker").args(["volume", "ls", "-q", "--filter", &filter]).output();
@@ -31,17 +31,17 @@ pub fn volumes(container: &str) -> Vec<String> {
     listed.lines().map(str::to_owned).collect()
 }
 
-/// Runs `docker` where it does not matter whether it succeeds.
+/// Runs `docker` and ignores failures.
 pub fn docker_may_fail(args: &[&str]) {
     let _ = Command::new("docker").args(args).output();
 }
 
-/// The address of this host as containers see it: that of the default bridge.
+/// Returns the address of this host as containers see it: that of the default bridge.
 ///
 /// # Panics
-/// When there is no such bridge.
+/// Panics if there is no such bridge.
 pub fn gateway() -> String {
-    // The engine does not always tell it before its first container runs; the kernel does.
+    // The engine does not always report the address before its first container runs; the kernel does.
     let output = Command::new("ip").args(["-4", "-o", "addr", "show", "dev", "docker0"]).output();
     let shown = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let address = shown.split_whitespace().skip_while(|word| *word != "inet").nth(1);

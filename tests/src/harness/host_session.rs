@@ -1,4 +1,4 @@
-//! Sessions of a host agent: the real Codex with relay's hooks in it, in a site, against a scripted model of their own.
+//! Sessions of a host agent: the real Codex with relay's hooks, in a site, with a separate scripted model.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{Site, programs};
 use crate::scripted_model::{Script, ScriptedModel, codex_home};
 
-/// A model server and the `CODEX_HOME` of the sessions that it serves. The server ends with this.
+/// A model server and the `CODEX_HOME` of the sessions that it serves. The server ends when this is dropped.
 #[derive(Debug)]
 pub struct Host {
     model: Arc<ScriptedModel>,
@@ -25,7 +25,7 @@ impl Host {
     /// Starts a model server with these scripts, and installs `relay hook` for these events.
     ///
     /// # Panics
-    /// When a file can't be written or the server does not start.
+    /// Panics if a file can't be written or the server does not start.
     pub fn new(site: &Site, scripts: Vec<Script>, hooks: &[&str]) -> Self {
         let (started, wait) = std::sync::mpsc::sync_channel(1);
         let (end, ended) = oneshot::channel();
@@ -41,7 +41,7 @@ impl Host {
     /// Runs `codex exec` in the site to its end.
     ///
     /// # Panics
-    /// When it can't be run or fails.
+    /// Panics if it can't be run or fails.
     pub fn exec(&self, site: &Site, prompt: &str) -> Output {
         let mut codex = self.codex(site);
         codex.args(["exec", "--skip-git-repo-check", prompt]).stdin(Stdio::null());
@@ -50,12 +50,12 @@ impl Host {
         output
     }
 
-    /// Flags of every session: hooks are trusted, and there is no sandbox, which the machine of the tests may not be
-    /// able to make; hooks run outside of it anyway.
+    /// Flags of every session: hooks are trusted, and there is no sandbox, because the machine of the tests may not
+    /// support one; hooks run outside of it anyway.
     pub const ARGUMENTS: [&str; 2] =
         ["--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust"];
 
-    /// A `codex` command in the site.
+    /// Returns a `codex` command in the site.
     pub fn codex(&self, site: &Site) -> Command {
         let mut codex = site.environment(Command::new(programs::codex()));
         codex.env("CODEX_HOME", &self.home).current_dir(site.root());
@@ -63,12 +63,12 @@ impl Host {
         codex
     }
 
-    /// The sessions' `CODEX_HOME`.
+    /// Returns the sessions' `CODEX_HOME`.
     pub fn home(&self) -> &Path {
         &self.home
     }
 
-    /// The texts of each request to the model so far, each with the role of its message before it: `developer: …`.
+    /// Returns the texts of each request to the model so far, each prefixed by the role of its message: `developer: …`.
     pub fn requests(&self) -> Vec<Vec<String>> {
         self.model.seen().iter().map(|seen| texts(&seen.body)).collect()
     }
@@ -76,7 +76,7 @@ impl Host {
     /// Adds to the sessions' configuration.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// Panics if it can't be written.
     pub fn configure(&self, more: &str) {
         let path = self.home.join("config.toml");
         let text = fs::read_to_string(&path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `relay mcp` as a process, spoken to line by line.
+//! A client for `relay mcp`, run as a process with one message a line.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -17,16 +17,16 @@ pub struct Mcp {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
-    /// Answers that came before somebody asked for them.
+    /// Answers received before they were requested.
     early: HashMap<u64, Value>,
     last_id: u64,
 }
 
 impl Mcp {
-    /// Starts the server in a site's root and shakes hands with it.
+    /// Starts the server in a site's root and performs the handshake.
     ///
     /// # Panics
-    /// When it does not start or doesn't answer.
+    /// Panics if it does not start or does not answer.
     pub fn start(site: &Site) -> Self {
         let mut mcp = Self::silent(&mut site.command(&["mcp"]));
         let about = json!({"protocolVersion": "2025-06-18", "capabilities": {},
@@ -38,10 +38,10 @@ impl Mcp {
         mcp
     }
 
-    /// Starts the server; nothing is said to it yet.
+    /// Starts the server without sending it anything.
     ///
     /// # Panics
-    /// When it does not start.
+    /// Panics if it does not start.
     pub fn silent(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("relay mcp: {e}"));
@@ -59,22 +59,22 @@ impl Mcp {
         Self { child, stdin, lines, early: HashMap::new(), last_id: 0 }
     }
 
-    /// The server's process id.
+    /// Returns the server's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a line as it is.
+    /// Sends a line verbatim.
     ///
     /// # Panics
-    /// When the server has gone.
+    /// Panics if the server is gone.
     pub fn line(&mut self, line: &str) {
         let Some(stdin) = &mut self.stdin else { panic!("stdin is closed") };
         let sent = stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush());
         sent.unwrap_or_else(|e| panic!("{e}"));
     }
 
-    /// Sends a request and gives its id.
+    /// Sends a request and returns its id.
     pub fn ask(&mut self, method: &str, params: &Value) -> u64 {
         self.last_id += 1;
         let id = self.last_id;
@@ -82,15 +82,15 @@ impl Mcp {
         id
     }
 
-    /// Begins to call a tool and gives the request's id.
+    /// Sends a tool call and returns the id of the request.
     pub fn begin(&mut self, tool: &str, arguments: &Value) -> u64 {
         self.ask("tools/call", &json!({"name": tool, "arguments": arguments}))
     }
 
-    /// Calls a tool and gives its result.
+    /// Calls a tool and returns its result.
     ///
     /// # Panics
-    /// When there is none in time.
+    /// Panics on a timeout.
     pub fn call(&mut self, tool: &str, arguments: &Value) -> Value {
         let id = self.begin(tool, arguments);
         let mut answer = self.answer(id);
@@ -98,10 +98,10 @@ impl Mcp {
         answer["result"].take()
     }
 
-    /// Waits for the answer to a request; others are kept.
+    /// Waits for the answer to a request; keeps other answers.
     ///
     /// # Panics
-    /// When it does not come.
+    /// Panics on a timeout.
     pub fn answer(&mut self, id: u64) -> Value {
         loop {
             if let Some(answer) = self.early.remove(&id) {
@@ -115,25 +115,25 @@ impl Mcp {
         }
     }
 
-    /// The next message that comes.
+    /// Waits for the next message.
     ///
     /// # Panics
-    /// When none comes.
+    /// Panics on a timeout.
     pub fn next_message(&mut self) -> Value {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("no answer: {e}"))
     }
 
-    /// Whether a message comes within `time`; it is kept for [`Mcp::answer`].
+    /// Returns true if a message arrives within `time`; it is kept for [`Mcp::answer`].
     pub fn says_something_within(&mut self, time: Duration) -> bool {
         let Ok(next) = self.lines.recv_timeout(time) else { return false };
         self.early.insert(next["id"].as_u64().unwrap_or_default(), next);
         true
     }
 
-    /// Closes stdin and gives the server's exit code.
+    /// Closes stdin and returns the server's exit code.
     ///
     /// # Panics
-    /// When it does not end.
+    /// Panics if the server does not end.
     pub fn close(mut self) -> Option<i32> {
         drop(self.stdin.take());
         super::until("relay mcp ends with its stdin", || self.child.try_wait().ok().flatten()).code()

@@ -1,4 +1,4 @@
-//! A scripted model server as a process of its own.
+//! A scripted model server as a separate process.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::scripted_model::codex_home;
 
 use super::programs;
 
-/// A running server; it ends with this.
+/// A running server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Model {
     child: Child,
@@ -19,7 +19,7 @@ impl Model {
     /// Starts a server with the scripts of `tests/scripts/` on a free port of `address`.
     ///
     /// # Panics
-    /// When it does not start.
+    /// Panics if it does not start.
     pub fn start(program: &str, address: &str) -> Self {
         Self::with_scripts(program, address, &programs::workspace().join("tests/scripts"))
     }
@@ -27,7 +27,7 @@ impl Model {
     /// Starts a server with the scripts of another folder.
     ///
     /// # Panics
-    /// When it does not start.
+    /// Panics if it does not start.
     pub fn with_scripts(program: &str, address: &str, scripts: &Path) -> Self {
         let mut child = Command::new(program)
             .args(["--listen", &format!("{address}:0"), "--scripts"])
@@ -44,10 +44,10 @@ impl Model {
         Self { child, base_url: base_url.trim().to_owned() }
     }
 
-    /// Makes `dir` a `CODEX_HOME` that leads to this server.
+    /// Makes `dir` a `CODEX_HOME` that uses this server.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// Panics if it can't be written.
     pub fn write_codex_home(&self, dir: &Path) {
         codex_home(dir, &self.base_url).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     }

@@ -1,4 +1,4 @@
-//! File systems of their own for sites, which need root.
+//! Sites with separately mounted file systems. Mounting requires root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::Site;
 
-/// A site of which a folder is a file system of its own. The mounts go behind the site.
+/// A site with a separately mounted folder. The mounts are removed after the site.
 #[derive(Debug)]
 pub struct Mounted {
     /// The site.
@@ -14,7 +14,7 @@ pub struct Mounted {
     _mounts: Mounts,
 }
 
-/// Taken down in the order opposite to that in which they were made.
+/// Mounts, removed in the opposite order of their creation.
 #[derive(Debug)]
 struct Mounts {
     root: PathBuf,
@@ -22,18 +22,19 @@ struct Mounts {
 }
 
 impl Mounted {
-    /// Gives the registry of a site a memory of this size (as `mount` takes it). Its agent's spool lies elsewhere.
+    /// Mounts a tmpfs of this size (in `mount`'s syntax) as the registry of a site. The spool of its agent is
+    /// elsewhere.
     ///
     /// # Panics
-    /// When they can't be mounted.
+    /// Panics if it can't be mounted.
     pub fn tmpfs(site: Site, room: &str) -> Self {
         Self::with_options(site, &format!("size={room}"))
     }
 
-    /// The same with room for this many files.
+    /// Mounts a tmpfs that has capacity for this many files as the registry of a site.
     ///
     /// # Panics
-    /// When they can't be mounted.
+    /// Panics if it can't be mounted.
     pub fn few_files(site: Site, files: u32) -> Self {
         Self::with_options(site, &format!("size=64m,nr_inodes={files}"))
     }
@@ -44,18 +45,18 @@ impl Mounted {
         Self { site, _mounts: mounts }
     }
 
-    /// Gives a site a workspace that nobody can write.
+    /// Mounts a read-only workspace in a site.
     ///
     /// # Panics
-    /// When it can't be mounted.
+    /// Panics if it can't be mounted.
     pub fn read_only(site: Site) -> Self {
         Self::closed(site, "workspace-projects/read-only")
     }
 
-    /// Gives a site a folder for all workspaces that nobody can write.
+    /// Mounts the folder of all workspaces of a site read-only.
     ///
     /// # Panics
-    /// When it can't be mounted.
+    /// Panics if it can't be mounted.
     pub fn all_read_only(site: Site) -> Self {
         Self::closed(site, "workspace-projects")
     }
@@ -80,18 +81,18 @@ impl Mounts {
 impl Drop for Mounts {
     fn drop(&mut self) {
         for path in self.paths.iter().rev() {
-            // Lazily: whatever still has a file open in there must not leave a mount behind.
+            // Lazy unmount: a program that still has a file open in there must not cause a mount to be left behind.
             let _ = Command::new("umount").arg("-l").arg(path).output();
         }
-        // The site could not remove what something was mounted on.
+        // The site could not remove the mount points.
         let _ = fs::remove_dir_all(&self.root);
     }
 }
 
-/// Makes files in a folder until no more can be made.
+/// Creates files in a folder until the file system is full.
 ///
 /// # Panics
-/// When one can't be made for another reason.
+/// Panics if a file can't be created for another reason.
 pub fn crowd(folder: &Path) {
     fs::create_dir_all(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     for n in 0.. {
@@ -102,10 +103,10 @@ pub fn crowd(folder: &Path) {
     }
 }
 
-/// Writes a file until nothing more goes into its file system.
+/// Writes a file until its file system is full.
 ///
 /// # Panics
-/// When it can't be written for another reason.
+/// Panics if it can't be written for another reason.
 pub fn fill(path: &Path) {
     use std::io::{ErrorKind, Write};
     let mut file = fs::File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

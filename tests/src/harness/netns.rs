@@ -1,12 +1,12 @@
-//! A relay and its agent in network namespaces of their own, with nothing but a wire in between that can be cut.
+//! A relay and its agent in separate network namespaces, connected only by a wire that can be cut.
 //!
 //! ```text
 //!  namespace of the relay                              namespace of the agent
 //!   relay on 127.0.0.1 ◄─nft─ wire 10.99.0.1 ◄── wire.py ──► 10.99.0.2 wire ◄─nft: may drop─ worker-agent
 //! ```
 //!
-//! The relay believes in an agent of engine `local`: a script stands in for that, which
-//! starts the real one in its namespace, where loopback leads to the relay. Needs root, iproute2, nftables and python3.
+//! The relay runs with engine `local`. A script takes the place of its agent and starts the real one in the other
+//! namespace, where loopback leads to the relay. Requires root, iproute2, nftables and python3.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -16,25 +16,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Engine, Site, programs};
 
-/// The relay's end of the wire.
+/// Address of the relay's end of the wire.
 const RELAY: &str = "10.99.0.1";
-/// The agent's end.
+/// Address of the agent's end of the wire.
 const AGENT: &str = "10.99.0.2";
 
-/// Which way nothing comes through.
+/// Direction in which packets are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// Everything passes.
+    /// Neither direction.
     None,
-    /// What the relay says is lost.
+    /// Packets from the relay to the agent.
     ToAgent,
-    /// What the agent says is lost.
+    /// Packets from the agent to the relay.
     ToRelay,
-    /// Both.
+    /// Both directions.
     Both,
 }
 
-/// Two namespaces and the wire between them. Gone when this is.
+/// Two namespaces and the wire between them. Both are removed when this is dropped.
 #[derive(Debug)]
 pub struct Net {
     relay: String,
@@ -44,7 +44,7 @@ pub struct Net {
 }
 
 impl Net {
-    /// Makes both, connected by a wire that carries everything at once.
+    /// Creates both namespaces, connected by a wire that delivers everything immediately.
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("rt{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -63,7 +63,7 @@ impl Net {
         assert!(ready == "ready\n", "the wire is not ready: {said:?} {ready:?}");
         let control = wire.stdin.take().unwrap_or_else(|| panic!("the wire has no stdin"));
         let net = Self { relay, agent, wire, control };
-        // The relay listens on loopback alone.
+        // The relay listens only on loopback.
         run(net.in_relay("sysctl").args(["-q", "-w", "net.ipv4.conf.all.route_localnet=1"]));
         rules(
             &net.relay,
@@ -71,7 +71,7 @@ impl Net {
                 "table ip door {{ chain in {{ type nat hook prerouting priority -100; ip daddr {RELAY} dnat to 127.0.0.1\n}}\n}}"
             ),
         );
-        // The agent is told that the relay is on its own loopback.
+        // The agent is configured with a relay on its own loopback.
         run(inside(&net.agent, "ip").args(["link", "set", "lo", "up"]));
         run(inside(&net.agent, "sysctl").args(["-q", "-w", "net.ipv4.conf.all.route_localnet=1"]));
         rules(
@@ -84,7 +84,8 @@ impl Net {
         net
     }
 
-    /// Lets nothing through that way from now on. No end is told: nothing is refused, it is only gone.
+    /// Drops all packets in that direction from now on. Neither end is notified: nothing is refused, packets only
+    /// vanish.
     pub fn cut(&self, cut: Cut) {
         let drop = |cuts: &[Cut]| if cuts.contains(&cut) { "drop" } else { "accept" };
         let (come, go) = (drop(&[Cut::ToAgent, Cut::Both]), drop(&[Cut::ToRelay, Cut::Both]));
@@ -98,10 +99,10 @@ impl Net {
         );
     }
 
-    /// From now on packets get lost (in percent) and take so long (in ms, plus or minus the jitter, which reorders them).
+    /// Sets the packet loss (in percent), the delay and its jitter (in ms) from now on. The jitter reorders packets.
     ///
     /// # Panics
-    /// When the wire is gone.
+    /// Panics if the wire is gone.
     pub fn disturb(&mut self, loss: u32, delay: u32, jitter: u32) {
         let told = writeln!(self.control, "{loss} {delay} {jitter}").and_then(|()| self.control.flush());
         told.unwrap_or_else(|e| panic!("the wire: {e}"));
@@ -125,18 +126,18 @@ impl Drop for Net {
 /// A site whose agent is at the other end of a [`Net`].
 #[derive(Debug)]
 pub struct Apart {
-    /// The site; first, so that it is stopped while everything is there.
+    /// The site; the first field, so that it is stopped while everything else still exists.
     pub site: Site,
     daemon: Child,
-    /// What is in between.
+    /// The network between relay and agent.
     pub net: Net,
 }
 
 impl Apart {
-    /// Brings both up, connected.
+    /// Starts both, connected.
     ///
     /// # Panics
-    /// When something is missing on this machine.
+    /// Panics if this machine lacks a requirement.
     pub fn new() -> Self {
         let (net, site) = (Net::new(), Site::new(Engine::Local));
         let bin = site.root().join("bin");
@@ -151,7 +152,7 @@ impl Apart {
         );
         let set = fs::set_permissions(bin.join("worker-agent"), fs::Permissions::from_mode(0o755));
         set.unwrap_or_else(|e| panic!("{}: {e}", bin.display()));
-        // The relay looks for the agent beside itself, and a link would lead to the other one.
+        // The relay looks for the agent beside itself, and a link would lead to the other agent.
         let copied = fs::copy(programs::dir().join("relay"), bin.join("relay"));
         copied.unwrap_or_else(|e| panic!("{}: {e}", bin.display()));
         let daemon = serve(&site, &net);
@@ -160,7 +161,7 @@ impl Apart {
     }
 }
 
-/// The daemon in its namespace, as `relay up` would start it.
+/// Starts the daemon in its namespace, as `relay up` would start it.
 fn serve(site: &Site, net: &Net) -> Child {
     fs::create_dir_all(site.registry()).unwrap_or_else(|e| panic!("{e}"));
     let log = fs::File::create(site.registry().join("relay.log")).unwrap_or_else(|e| panic!("{e}"));
@@ -189,7 +190,7 @@ impl Default for Apart {
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        // Its end comes with the site's, which is dropped first but after this body: only a test that failed needs more.
+        // The daemon ends with the site, which is dropped after this body; only a failed test needs more.
         if std::thread::panicking() {
             self.net.cut(Cut::None);
         }

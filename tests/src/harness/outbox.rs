@@ -1,4 +1,4 @@
-//! Ends that are to be delivered, as the registry's outbox holds them.
+//! Completion notices waiting for delivery in the registry's outbox.
 
 use common::event::Queued;
 use common::ids::JobId;
@@ -10,16 +10,16 @@ use serde_json::json;
 
 use super::{Site, until};
 
-/// Waits until the end of a job is in the outbox.
+/// Waits until the completion notice of a job is in the outbox.
 ///
 /// # Panics
-/// When it does not come.
+/// Panics on a timeout.
 pub fn entry(site: &Site, job: &JobId) {
     let path = path(job, "json");
     until(&format!("the end of {job} in the outbox"), || site.root().join(&path).exists().then_some(()));
 }
 
-/// Whether somebody was told of a job's end.
+/// Returns true if the completion notice of a job was shown.
 pub fn is_told(site: &Site, job: &JobId) -> bool {
     site.root().join(path(job, "shown")).exists()
 }
@@ -28,11 +28,11 @@ fn path(job: &JobId, ending: &str) -> String {
     format!("platform/workers/outbox/{}.{ending}", job.stem())
 }
 
-/// Makes a job that has ended `age` ago with an end that nobody was told of, without running anything: for registries
-/// that no relay looks after.
+/// Creates a job that ended `age` ago and an undelivered completion notice for it, without running anything. For
+/// registries without a running relay.
 ///
 /// # Panics
-/// When it can't be written.
+/// Panics if it can't be written.
 pub fn invent(site: &Site, job: &str, origin: &Origin, age: SignedDuration) -> JobId {
     let job: JobId = job.parse().unwrap_or_else(|e| panic!("{e}"));
     let ended_at = Timestamp::now() - age;

@@ -1,4 +1,4 @@
-//! Who runs in a folder, read from `/proc` and not from what the product says.
+//! Processes that run in a folder, read from `/proc` and independent of the product.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,29 +12,29 @@ use super::until;
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its id.
+    /// Process id.
     pub pid: u32,
-    /// Its command line, words joined by spaces.
+    /// Command line, words joined by spaces.
     pub command: String,
 }
 
-/// Every living process (zombies left out) whose current folder is `dir` or below it.
+/// Returns every living process (without zombies) whose current folder is `dir` or below it.
 pub fn inside(dir: &Path) -> Vec<Process> {
     living(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir)))
 }
 
-/// Every living process whose command line holds `text`.
+/// Returns every living process whose command line contains `text`.
 pub fn running(text: &str) -> Vec<Process> {
     living(|pid| command(pid).contains(text))
 }
 
-/// How many living processes have the environment variable `name`, by its value. They have had it since they were
-/// started; what they did to their environment afterwards does not matter.
+/// Counts the living processes that have the environment variable `name`, by its value. The environment is that of the
+/// process start; later changes do not matter.
 pub fn by_environment(name: &str) -> BTreeMap<String, usize> {
     let start = format!("{name}=").into_bytes();
     let mut found = BTreeMap::new();
     for pid in pids().filter(|pid| *pid != std::process::id()) {
-        // A dead process has none.
+        // The environment of a dead process is empty.
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let value = environment.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(start.as_slice()));
         if let Some(value) = value.filter(|_| is_living(pid)) {
@@ -44,21 +44,21 @@ pub fn by_environment(name: &str) -> BTreeMap<String, usize> {
     found
 }
 
-/// Processor time of a process, all its threads together, in ticks of 10 ms; 0 for one that is gone.
+/// Returns the processor time of a process, all its threads together, in ticks of 10 ms; 0 for one that is gone.
 pub fn cpu(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split_whitespace();
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
-/// Kills a process and returns when it is gone: its locks and sockets are, too, then.
+/// Kills a process and returns once it is gone, together with its locks and sockets.
 ///
 /// # Panics
-/// When there is none with this id.
+/// Panics if no process has this id.
 pub fn kill(pid: u32) {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(raw.unwrap_or(Pid::INIT), Signal::KILL).unwrap_or_else(|e| panic!("process {pid}: {e}"));
-    // Its first thread may be gone long before the last one that holds its files.
+    // The main thread may be gone long before the last thread that holds the files.
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     until("the killed process is gone", || (!is_living(pid) && threads() <= 1).then_some(()));
 }
@@ -70,7 +70,7 @@ pub fn kill_programs_of(dir: &Path) {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid.filter(|_| line.starts_with(&start)) {
-            // It may have ended in this moment.
+            // The process may just have ended.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
@@ -90,7 +90,7 @@ fn pids() -> impl Iterator<Item = u32> {
 
 fn is_living(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state stands behind the name, which may hold anything.
+    // The state follows the name, which may contain any character.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Names a folder with `relay` and `worker-agent`, built by whoever runs the tests.
+/// Environment variable with a folder of prebuilt `relay` and `worker-agent`.
 pub const BIN_DIR: &str = "RELAY_TEST_BIN_DIR";
 
-/// The folder with `relay` and `worker-agent`. Builds them first unless [`BIN_DIR`] says where they are.
+/// Returns the folder with `relay` and `worker-agent`. Builds them first unless [`BIN_DIR`] is set.
 ///
 /// # Panics
-/// When they can't be built.
+/// Panics if they can't be built.
 pub fn dir() -> &'static PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -23,21 +23,21 @@ pub fn dir() -> &'static PathBuf {
             .current_dir(workspace())
             .status();
         assert!(status.is_ok_and(|status| status.success()), "relay and worker-agent can't be built");
-        // A test's program lies in TARGET/debug/deps.
+        // The program of a test is in TARGET/debug/deps.
         let own = env::current_exe().unwrap_or_default();
         own.ancestors().nth(2).map(PathBuf::from).unwrap_or_default()
     })
 }
 
-/// The repository.
+/// Returns the root of the repository.
 pub fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The real Codex: `RELAY_TEST_CODEX`, else the one on `PATH`.
+/// Returns the real Codex: `RELAY_TEST_CODEX`, or the one on `PATH`.
 ///
 /// # Panics
-/// When there is none; `tests/run.sh` installs it.
+/// Panics if there is none; `tests/run.sh` installs it.
 pub fn codex() -> PathBuf {
     if let Some(codex) = env::var_os("RELAY_TEST_CODEX") {
         return codex.into();

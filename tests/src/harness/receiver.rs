@@ -1,4 +1,4 @@
-//! A receiver of webhooks that remembers what it was sent.
+//! A receiver of webhooks that records the requests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Largest body that is read.
+/// Maximum length of a body, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
-/// A request that came in whole.
+/// A completely received request.
 #[derive(Debug, Clone)]
 pub struct Post {
-    /// Its headers, names in lower case.
+    /// Headers, names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// Its body.
+    /// Body.
     pub body: Vec<u8>,
 }
 
-/// A running receiver. Dropping it closes its port; what it has seen is kept by whoever took [`Receiver::posts`].
+/// A running receiver. Dropping it closes its port; requests remain available to callers of [`Receiver::posts`].
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -29,10 +29,10 @@ pub struct Receiver {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A port that nobody listens on.
+/// Returns a port on which no program listens.
 ///
 /// # Panics
-/// When there is none.
+/// Panics if there is none.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.unwrap_or_else(|e| panic!("no port: {e}")).port()
@@ -42,7 +42,7 @@ impl Receiver {
     /// Listens on that port and answers each post with `answer` after `delay`.
     ///
     /// # Panics
-    /// When the port is taken.
+    /// Panics if the port is taken.
     pub fn start(port: u16, answer: &'static str, delay: Duration) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("port {port}: {e}"));
         let address = listener.local_addr().unwrap_or_else(|e| panic!("{e}"));
@@ -60,12 +60,12 @@ impl Receiver {
         Self { address, posts, stop, thread: Some(thread) }
     }
 
-    /// Where it is posted to.
+    /// Returns the URL of the hook.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    /// What has come in so far.
+    /// Returns the requests received so far.
     pub fn posts(&self) -> Vec<Post> {
         lock(&self.posts).clone()
     }
@@ -74,7 +74,7 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Wakes the thread up.
+        // Wakes the thread.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -106,7 +106,7 @@ fn read(stream: &TcpStream) -> Option<Post> {
     Some(Post { headers, body })
 }
 
-/// A panic elsewhere leaves the list whole: each change to it is one push.
+/// Locks the list. A panic elsewhere leaves it intact, because each change to it is a single push.
 fn lock(posts: &Mutex<Vec<Post>>) -> MutexGuard<'_, Vec<Post>> {
     posts.lock().unwrap_or_else(PoisonError::into_inner)
 }

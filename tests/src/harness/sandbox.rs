@@ -1,14 +1,15 @@
-//! Commands inside of Codex's own sandbox, as a model's commands are.
+//! Commands inside Codex's own sandbox, like the commands of a model.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use super::{Site, programs};
 
-/// Settings of a sandbox, as arguments of `codex sandbox`: the workspace can be written, sockets are refused.
+/// Settings of a sandbox, as arguments of `codex sandbox`: the workspace is writable, sockets are refused.
 pub const WORKSPACE_WRITE: [&str; 2] = ["-c", "sandbox_mode=\"workspace-write\""];
 
-/// `codex sandbox` (which wants its home to be there) on `cwd` with these settings, about to run a bash script that finds `relay` on its PATH.
+/// Returns a `codex sandbox` command in `cwd` with these settings, for a bash script with `relay` on its PATH. Creates
+/// the `CODEX_HOME`, which Codex requires to exist.
 pub fn command(site: &Site, cwd: &Path, settings: &[&str], script: &str) -> Command {
     let _ = std::fs::create_dir_all(site.codex_home());
     let mut command = dressed(&site.command(&[]), &programs::codex().to_string_lossy());
@@ -16,19 +17,19 @@ pub fn command(site: &Site, cwd: &Path, settings: &[&str], script: &str) -> Comm
     command
 }
 
-/// Runs a bash script in the sandbox of the project's own folder.
+/// Runs a bash script in the sandbox, in the project's own folder.
 ///
 /// # Panics
-/// When Codex can't be run.
+/// Panics if Codex can't be run.
 pub fn run(site: &Site, settings: &[&str], script: &str) -> Output {
     let mut command = command(site, site.root(), settings, script);
     command.output().unwrap_or_else(|e| panic!("codex sandbox: {e}"))
 }
 
-/// The same, for a script that has to succeed: its stdout.
+/// Runs a bash script that must succeed, and returns its stdout.
 ///
 /// # Panics
-/// When it fails.
+/// Panics if it fails.
 pub fn stdout(site: &Site, script: &str) -> String {
     let output = run(site, &WORKSPACE_WRITE, script);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -37,7 +38,7 @@ pub fn stdout(site: &Site, script: &str) -> String {
     stdout
 }
 
-/// Another program in the surroundings of a command, with the programs under test on its PATH.
+/// Returns another program with the environment of a command and with the programs under test on its PATH.
 pub fn dressed(like: &Command, program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, value) in like.get_envs() {

@@ -17,51 +17,51 @@ use tempfile::TempDir;
 
 use super::{docker, processes, programs, until};
 
-/// Most of a log that the message of a failed test shows, in bytes.
+/// Maximum length of a log in the message of a failed test, in bytes.
 const MOST_SAID: u64 = 4 * 1024 * 1024;
 
-/// What a site's platform runs on.
+/// Platform of a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// This machine.
     Local,
-    /// A container of Docker, of its own.
+    /// A separate Docker container.
     Docker,
 }
 
-/// A project of its own. Dropping it stops everything and holds every record against its event log.
+/// A separate project for a test. Dropping it stops everything and compares every record with its event log.
 #[derive(Debug)]
 pub struct Site {
     dir: TempDir,
-    /// Where relay keeps what sessions of the project must not write: outside of it.
+    /// The user's `XDG_STATE_HOME`, outside the project, because sessions of the project must not write to it.
     state_home: TempDir,
     engine: Engine,
     codex_home: PathBuf,
-    /// An image that goes when the site does.
+    /// Image that is removed with the site.
     own_image: Option<String>,
-    /// The settings that a person has agreed to last.
+    /// Settings that the user last agreed to.
     agreed: Mutex<Option<Vec<u8>>>,
 }
 
 impl Site {
-    /// Makes a project; nothing runs yet.
+    /// Creates a project; nothing runs yet.
     ///
     /// # Panics
-    /// When its folder can't be made.
+    /// Panics if its folder can't be created.
     pub fn new(engine: Engine) -> Self {
         Self::make(engine, None)
     }
 
-    /// Makes a project whose container has an image of its own, which whoever asks has to build.
+    /// Creates a project whose container has a separate image, which the caller must build.
     ///
     /// # Panics
-    /// When its folder can't be made.
+    /// Panics if its folder can't be created.
     pub fn with_own_image(image: &str) -> Self {
         Self::make(Engine::Docker, Some(image.to_owned()))
     }
 
     fn make(engine: Engine, own_image: Option<String>) -> Self {
-        // Below the build's folder: Codex refuses a CODEX_HOME below the system's temporary one.
+        // Below the build folder, because Codex refuses a CODEX_HOME below the system's temporary folder.
         let parent = programs::workspace().join("target/tests");
         let folder = |prefix| {
             let dir = fs::create_dir_all(&parent)
@@ -83,7 +83,7 @@ impl Site {
         self.write("platform/relay.toml", &self.settings(more));
     }
 
-    /// The same with the sandbox that a person gets who says nothing of it: the real Codex's.
+    /// Adds settings like [`Site::configure`], with the default sandbox: that of the real Codex.
     pub fn configure_in_sandbox(&self, more: &str) {
         let codex = programs::codex();
         self.configure(&format!(
@@ -93,7 +93,7 @@ impl Site {
     }
 
     fn settings(&self, more: &str) -> String {
-        // A plain machine has no Codex whose sandbox could be around shell jobs.
+        // A plain machine has no Codex whose sandbox could enclose shell jobs.
         let open = if self.engine == Engine::Local && !more.contains("[codex]") {
             format!("{more}\n[codex]\nsandbox = \"off\"\n")
         } else {
@@ -111,68 +111,68 @@ impl Site {
         }
     }
 
-    /// The name of its container.
+    /// Returns the name of the site's container.
     pub fn container(&self) -> String {
         let name = self.root().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         format!("relay-test-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
     }
 
-    /// Its root.
+    /// Returns the root of the project.
     pub fn root(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Its registry.
+    /// Returns the registry.
     pub fn registry(&self) -> PathBuf {
         self.root().join("platform/workers")
     }
 
-    /// `XDG_STATE_HOME` of its person.
+    /// Returns the user's `XDG_STATE_HOME`.
     pub fn state_home(&self) -> &Path {
         self.state_home.path()
     }
 
-    /// The home of its person: beside the project, since no worker may work in a folder that holds one.
+    /// Returns the user's home: outside the project, because no worker may work in a folder that contains one.
     pub fn home(&self) -> PathBuf {
         self.state_home().join("home")
     }
 
-    /// Writes a file below that home.
+    /// Writes a file below the user's home.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// Panics if it can't be written.
     pub fn write_home(&self, path: &str, text: &str) {
         write_file(&self.home().join(path), text);
     }
 
-    /// Writes a file below its `CODEX_HOME`.
+    /// Writes a file below the `CODEX_HOME`.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// Panics if it can't be written.
     pub fn write_codex(&self, path: &str, text: &str) {
         write_file(&self.codex_home().join(path), text);
     }
 
-    /// Its state folder.
+    /// Returns the state folder of the project.
     pub fn state(&self) -> PathBuf {
         let key = hex::encode(Sha256::digest(self.root().as_os_str().as_encoded_bytes()));
         self.state_home().join("relay").join(&key[..32])
     }
 
-    /// State of its agent with engine `local`.
+    /// Returns the state folder of the agent with engine `local`.
     pub fn agent(&self) -> PathBuf {
         self.state().join("agent")
     }
 
-    /// Makes a token for an agent of the test's own, as valid as one that the relay has made.
+    /// Creates a token for a simulated agent, as valid as one created by the relay.
     ///
     /// # Panics
-    /// When it can't be stored.
+    /// Panics if it can't be stored.
     pub fn mint(&self) -> String {
         mint(&self.state())
     }
 
-    /// A configuration with which an agent of the test's own finds the relay.
+    /// Returns a configuration with which a simulated agent finds the relay.
     pub fn agent_config(&self) -> serde_json::Value {
         let address = self.address();
         let pem = fs::read_to_string(self.state().join("relay.pem")).unwrap_or_default();
@@ -180,12 +180,12 @@ impl Site {
         serde_json::json!({"url": url, "certificate": pem, "token": self.mint()})
     }
 
-    /// Its workspace.
+    /// Returns the workspace.
     pub fn workspace(&self) -> PathBuf {
         self.root().join("workspace-projects/demo")
     }
 
-    /// The `CODEX_HOME` of its workers.
+    /// Returns the `CODEX_HOME` of the workers.
     pub fn codex_home(&self) -> &Path {
         &self.codex_home
     }
@@ -193,12 +193,12 @@ impl Site {
     /// Writes a file below the root.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// Panics if it can't be written.
     pub fn write(&self, path: &str, text: &str) {
         write_file(&self.root().join(path), text);
     }
 
-    /// A `relay` command in this project, ready to run, of a person who agrees to the settings as they are.
+    /// Returns a `relay` command in this project, ready to run, by a user who agrees to the current settings.
     pub fn command(&self, args: &[&str]) -> Command {
         let verb = args.first().copied().unwrap_or_default();
         let agrees = ["up", "serve"].contains(&verb) && !args.contains(&"--yes");
@@ -208,13 +208,13 @@ impl Site {
         self.plain_command(&[args, if agrees { &["--yes"] } else { &[] }].concat())
     }
 
-    /// Agrees to the settings as a script of a person does; what is wrong with them shows elsewhere.
+    /// Agrees to the current settings, as a user's script does; faults in them are detected elsewhere.
     ///
     /// # Panics
-    /// When `relay` can't be run.
+    /// Panics if `relay` can't be run.
     pub fn agree(&self) {
         let path = self.root().join("platform/relay.toml");
-        // Reading a pipe in its place would never end.
+        // Reading from a pipe in place of the file would never end.
         let settings = path.is_file().then(|| fs::read(&path).ok()).flatten();
         let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
         if settings.is_some() && *agreed != settings {
@@ -224,22 +224,22 @@ impl Site {
         }
     }
 
-    /// A `relay` command without consent.
+    /// Returns a `relay` command without consent.
     pub fn plain_command(&self, args: &[&str]) -> Command {
         let mut command = self.environment(Command::new(programs::dir().join("relay")));
         command.args(args).current_dir(self.root()).env("CODEX_HOME", &self.codex_home);
         command
     }
 
-    /// Gives a command an environment in which nothing of the person's who runs the tests is left.
+    /// Sets an environment for a command that contains nothing of the user who runs the tests.
     #[must_use]
     pub fn environment(&self, mut command: Command) -> Command {
-        // Codex runs commands in a login shell: what the person at this machine has in theirs is not under test.
+        // Codex runs commands in a login shell, and the shell configuration on this machine is not under test.
         command.env("HOME", self.home()).env("XDG_STATE_HOME", self.state_home());
         for name in ["RELAY_ROOT", "RELAY_JOB", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
             command.env_remove(name);
         }
-        // Nor is the session that they may run in.
+        // Neither is the session in which the tests may run.
         for name in
             ["CODEX_THREAD_ID", "CLAUDECODE", "CLAUDE_CODE_SESSION_ID", "CLAUDE_PROJECT_DIR", "RELAY_SESSION"]
         {
@@ -251,15 +251,15 @@ impl Site {
     /// Runs a `relay` command to its end.
     ///
     /// # Panics
-    /// When it can't be run.
+    /// Panics if it can't be run.
     pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap_or_else(|e| panic!("relay {args:?}: {e}"))
     }
 
-    /// Runs a `relay` command that has to succeed and returns its stdout.
+    /// Runs a `relay` command that must succeed and returns its stdout.
     ///
     /// # Panics
-    /// When it fails.
+    /// Panics if it fails.
     pub fn relay(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let code = output.status.code();
@@ -272,10 +272,10 @@ impl Site {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs a `relay` command that has to fail with `code` and one line, which is returned.
+    /// Runs a `relay` command that must fail with `code`; returns its stderr, a single line.
     ///
     /// # Panics
-    /// When it ends otherwise.
+    /// Panics if it ends with another code.
     pub fn refused(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         let stderr = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
@@ -293,19 +293,19 @@ impl Site {
         self.relay(&args).trim().to_owned()
     }
 
-    /// A job's record as `relay status` gives it.
+    /// Returns the record of a job as printed by `relay status`.
     ///
     /// # Panics
-    /// When there is none.
+    /// Panics if there is none.
     pub fn record(&self, job: &str) -> JobRecord {
         let json = self.relay(&["status", "--json", job]);
         serde_json::from_str(&json).unwrap_or_else(|e| panic!("{job}: {e}: {json}"))
     }
 
-    /// Waits until a job's record shows a fact.
+    /// Waits until the record of a job shows a fact.
     ///
     /// # Panics
-    /// When the job ends without it, or it takes too long.
+    /// Panics if the job ends without it, or on a timeout.
     pub fn record_when(&self, job: &str, what: &str, fact: impl Fn(&JobRecord) -> bool) -> JobRecord {
         until(&format!("{job} {what}"), || {
             let record = self.record(job);
@@ -315,22 +315,22 @@ impl Site {
         })
     }
 
-    /// Waits for a job's end.
+    /// Waits for the end of a job.
     pub fn ended(&self, job: &str) -> JobRecord {
         self.record_when(job, "ended", |record| record.state.is_final())
     }
 
-    /// A job's file in the registry, or in its archive where that has it: `events.jsonl` and the like.
+    /// Returns the path of a job's file in the registry, or in its archive if it is there: `events.jsonl` and the like.
     pub fn file(&self, job: &str, ending: &str) -> PathBuf {
         let name = format!("{}.{ending}", job.replace('#', "."));
         let archived = self.registry().join("archive").join(&name);
         if archived.exists() { archived } else { self.registry().join(name) }
     }
 
-    /// A job's event log, each line checked; nothing before the relay has seen the job.
+    /// Returns the event log of a job, each line checked; empty before the relay has received the job.
     ///
     /// # Panics
-    /// When a line can't be believed.
+    /// Panics if a line is damaged.
     pub fn events(&self, job: &str) -> Vec<EventLine> {
         let path = self.file(job, "events.jsonl");
         let text = match fs::read(&path) {
@@ -342,30 +342,30 @@ impl Site {
             .collect()
     }
 
-    /// A job's log.
+    /// Returns the log of a job.
     pub fn log(&self, job: &str) -> String {
         self.relay(&["logs", job, "-n", "100000"])
     }
 
-    /// What the daemon said, for the message of a failed test.
+    /// Returns the log of the daemon, for the message of a failed test.
     pub fn daemon_log(&self) -> String {
         said(&self.registry().join("relay.log"))
     }
 
-    /// The daemon's process id.
+    /// Returns the daemon's process id.
     ///
     /// # Panics
-    /// When there is no lease.
+    /// Panics if there is no lease.
     pub fn daemon_pid(&self) -> u32 {
         until("a relay has written its lease", || {
             self.lease()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
         })
     }
 
-    /// Where its relay listens, once it does.
+    /// Waits until the relay listens and returns its address.
     ///
     /// # Panics
-    /// When none does.
+    /// Panics on a timeout.
     pub fn address(&self) -> SocketAddr {
         until("the relay tells where it listens", || self.lease()["listen"][0].as_str()?.parse().ok())
     }
@@ -375,12 +375,12 @@ impl Site {
         serde_json::from_slice(&lease).unwrap_or_default()
     }
 
-    /// Every living process in the workspace.
+    /// Returns every living process in the workspace.
     pub fn workers(&self) -> Vec<processes::Process> {
         processes::inside(&self.workspace())
     }
 
-    /// Says what relay and agent said, for whoever has to find out why a test failed.
+    /// Prints the logs of relay and agent, to help find out why a test failed.
     #[expect(clippy::print_stderr, reason = "a failed test's output is where it is looked for")]
     fn tell(&self) {
         eprintln!("the relay said:\n{}", self.daemon_log());
@@ -388,7 +388,7 @@ impl Site {
         eprintln!("the agent said:\n{}", said(&agent));
     }
 
-    /// Holds every ended job's record against the fold of its event log, byte for byte.
+    /// Compares the record of every ended job with the fold of its event log, byte for byte.
     fn check_records(&self) {
         let entries = fs::read_dir(self.registry()).into_iter().flatten().flatten();
         for entry in entries {
@@ -408,10 +408,10 @@ impl Site {
     }
 }
 
-/// Makes a token for an agent of the test's own: what the relay keeps of it lies in the person's `state` folder.
+/// Creates a token for a simulated agent: the relay's copy of it is stored in the user's `state` folder.
 ///
 /// # Panics
-/// When it can't be stored.
+/// Panics if it can't be stored.
 pub fn mint(state: &Path) -> String {
     static MINTED: AtomicU32 = AtomicU32::new(0);
     let token = format!("test-{}-{}", std::process::id(), MINTED.fetch_add(1, Ordering::Relaxed));
@@ -421,7 +421,7 @@ pub fn mint(state: &Path) -> String {
     token
 }
 
-/// The end of a program's log. A test may have put a pipe or a device in its place, which is never read.
+/// Returns the end of a program's log. Does not read a pipe or device that a test has put in its place.
 fn said(log: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).bits().cast_signed();
@@ -473,7 +473,7 @@ impl Drop for Site {
     }
 }
 
-/// The state in which a job ended, with its reason: what most tests compare.
+/// Returns the end state of a job and the kind of its failure: the parts that most tests compare.
 pub fn outcome(record: &JobRecord) -> (State, Option<common::event::FailureKind>) {
     (record.state, record.error.as_ref().map(|error| error.kind))
 }

@@ -1,4 +1,4 @@
-//! A process whose system calls fail on purpose.
+//! Fault injection: a process whose system calls fail on purpose.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::until;
 
-/// How long letting go may take.
+/// Maximum time for `strace` to detach.
 const LET_GO: Duration = Duration::from_secs(2);
 
-/// `strace` at a process; it lets go when this is dropped.
+/// `strace` attached to a process; it detaches when this is dropped.
 #[derive(Debug)]
 pub struct Strace {
     child: Child,
@@ -18,11 +18,11 @@ pub struct Strace {
 }
 
 impl Strace {
-    /// Attaches to a process and all of its threads. `options` say which calls are traced and which fail; `trace` is the
-    /// file that gets one line a call.
+    /// Attaches to a process and all of its threads. `options` select the calls to trace and the calls that fail;
+    /// `trace` is the file that gets one line a call.
     ///
     /// # Panics
-    /// When it can't be attached.
+    /// Panics if it can't be attached.
     pub fn attach(pid: u32, options: &[String], trace: &Path) -> Self {
         let said = trace.with_extension("said");
         let stderr = fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display()));
@@ -42,13 +42,13 @@ impl Strace {
         strace
     }
 
-    /// What was traced so far.
+    /// Returns the calls traced so far.
     pub fn lines(&self) -> Vec<String> {
         let text = fs::read(&self.trace).unwrap_or_default();
         String::from_utf8_lossy(&text).lines().map(ToOwned::to_owned).collect()
     }
 
-    /// How many of these were made to fail.
+    /// Returns the number of calls that were made to fail.
     pub fn injected(&self) -> usize {
         self.lines().iter().filter(|line| line.contains("(INJECTED)")).count()
     }
@@ -56,11 +56,11 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // Asked, not killed: it has to let go of what it traces.
+        // Interrupted, not killed: `strace` must detach from the traced process.
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         }
-        // It can wait for ever for a thread of a process that was killed under it.
+        // `strace` can wait forever for a thread of a process that was killed while traced.
         let deadline = Instant::now() + LET_GO;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! A real terminal: a tmux server of its own, with one program in it.
+//! A real terminal: a separate tmux server that runs one program.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -7,33 +7,34 @@ use std::time::{Duration, Instant};
 use super::sandbox::dressed;
 use super::{PATIENCE, Site};
 
-/// A terminal in a site's root. Dropping it ends its server and whatever runs in it.
+/// A terminal in a site's root. Dropping it ends its server and all programs in it.
 #[derive(Debug)]
 pub struct Terminal {
     socket: PathBuf,
 }
 
 impl Terminal {
-    /// Opens one of this size, with a plain shell that finds `relay`.
+    /// Opens a terminal of this size, with a plain shell that has `relay` on its PATH.
     ///
     /// # Panics
-    /// When tmux is missing or does not start.
+    /// Panics if tmux is missing or does not start.
     pub fn open(site: &Site, columns: u16, rows: u16) -> Self {
         let mut shell = site.environment(Command::new("sh"));
-        // tmux hands a single word to the user's own shell, which may take the prompt away.
+        // tmux passes a single word to the user's own shell, whose configuration may remove the prompt.
         shell.arg("-i").env("CODEX_HOME", site.codex_home()).env("PS1", "$ ");
         let terminal = Self::with(site, columns, rows, &shell);
         terminal.shows("the shell's prompt", |screen| screen.starts_with('$'));
         terminal
     }
 
-    /// Opens one of this size, in which a program runs, in its environment and with the programs under test on its PATH.
+    /// Opens a terminal of this size that runs a program, in its environment and with the programs under test on its
+    /// PATH.
     ///
     /// # Panics
-    /// When tmux is missing or does not start.
+    /// Panics if tmux is missing or does not start.
     pub fn with(site: &Site, columns: u16, rows: u16, program: &Command) -> Self {
         let terminal = Self { socket: site.root().join("terminal") };
-        // The server has the environment of the client that starts it.
+        // The server inherits the environment of the client that starts it.
         let mut tmux = dressed(program, "tmux");
         tmux.arg("-S").arg(&terminal.socket).args(["-f", "/dev/null", "new-session", "-d"]);
         tmux.args(["-x", &columns.to_string(), "-y", &rows.to_string(), "-c"]).arg(site.root());
@@ -49,31 +50,31 @@ impl Terminal {
     /// Presses keys, as tmux names them: `Enter`, `Down`, `C-c`, or text.
     ///
     /// # Panics
-    /// When the terminal is gone.
+    /// Panics if the terminal is gone.
     pub fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// Gives it another size.
+    /// Resizes the terminal.
     ///
     /// # Panics
-    /// When the terminal is gone.
+    /// Panics if the terminal is gone.
     pub fn resize(&self, columns: u16, rows: u16) {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    /// What it shows, line by line.
+    /// Returns the content of the screen, line by line.
     ///
     /// # Panics
-    /// When the terminal is gone.
+    /// Panics if the terminal is gone.
     pub fn screen(&self) -> String {
         String::from_utf8_lossy(&self.tmux(&["capture-pane", "-p"]).stdout).into_owned()
     }
 
-    /// Waits until what it shows is as wanted, and returns it.
+    /// Waits until the screen has the wanted content, and returns it.
     ///
     /// # Panics
-    /// When that takes too long.
+    /// Panics on a timeout.
     pub fn shows(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -89,12 +90,12 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Nothing is left to end when it has ended by itself.
+        // Fails harmlessly if the server has already ended.
         let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
     }
 }
 
-/// Runs a command of tmux, which has to succeed.
+/// Runs a tmux command that must succeed.
 fn done(tmux: &mut Command) -> Output {
     let output = tmux.output().unwrap_or_else(|e| panic!("{tmux:?}: {e}"));
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! The real Codex as people use it: its full screen, in a terminal of tmux.
+//! The real Codex with its full-screen interface, in a terminal of tmux.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,35 +7,35 @@ use super::host_session::Host;
 use super::tmux::Terminal;
 use super::{Site, processes, programs};
 
-/// A terminal with a Codex session in it. Both end with this.
+/// A terminal with a Codex session in it. Both end when this is dropped.
 #[derive(Debug)]
 pub struct Tui {
     terminal: Terminal,
-    /// Dropped behind the terminal, whose session would start its server anew.
+    /// Dropped after the terminal, whose session would restart its server.
     _server: Server,
 }
 
 impl Tui {
-    /// Opens a session in the site, whose first input is `prompt`: without a sandbox, and without the server that Codex
+    /// Opens a session in the site whose first input is `prompt`, without a sandbox and without the server that Codex
     /// starts for its sessions.
     ///
     /// # Panics
-    /// When tmux can't be run; `tests/run.sh` installs it.
+    /// Panics if tmux can't be run; `tests/run.sh` installs it.
     pub fn open(host: &Host, site: &Site, prompt: &str) -> Self {
         Self::start(host, site, &[&Host::ARGUMENTS[..], &["--no-daemon", prompt]].concat())
     }
 
-    /// Opens a session in the site as people do: in the sandbox, which asks nobody, and on the server that Codex starts for
-    /// its sessions.
+    /// Opens a session in the site as users do: in the sandbox, which never asks for approval, and on the server that
+    /// Codex starts for its sessions.
     ///
     /// # Panics
-    /// When tmux can't be run; `tests/run.sh` installs it.
+    /// Panics if tmux can't be run; `tests/run.sh` installs it.
     pub fn open_in_sandbox(host: &Host, site: &Site, prompt: &str) -> Self {
         Self::start(host, site, &["-s", "workspace-write", "-a", "never", prompt])
     }
 
     fn start(host: &Host, site: &Site, arguments: &[&str]) -> Self {
-        // Nobody is there to say that the folder may be trusted and that the model is to stay.
+        // Answers in advance the questions whether to trust the folder and keep the model.
         let root = site.root().display();
         host.configure(&format!(
             "[projects.\"{root}\"]\ntrust_level = \"trusted\"\n\
@@ -53,13 +53,13 @@ impl Tui {
     /// Waits until the terminal shows a text.
     ///
     /// # Panics
-    /// When it does not.
+    /// Panics on a timeout.
     pub fn shows(&self, text: &str) {
         self.terminal.shows(text, |screen| screen.contains(text));
     }
 }
 
-/// The server of the sessions, which outlives them; its program lies in their home.
+/// The server of the sessions, which outlives them; its program is in their home.
 #[derive(Debug)]
 struct Server {
     home: PathBuf,

@@ -6,10 +6,10 @@ use super::call_id::CallId;
 use super::next::Poll;
 use super::script::{Answer, Call, Command};
 
-/// The longest wait of an empty `write_stdin`; it returns at once when the command ends.
+/// Maximum wait of an empty `write_stdin`, in milliseconds; the call returns as soon as the command ends.
 const POLL_YIELD_MS: u64 = 300_000;
 
-/// The output items of a turn; `nonce` is the number of input items of its request.
+/// Returns the output items of a turn; `nonce` is the number of input items of its request.
 pub fn items(answer: &Answer, turn: usize, nonce: usize) -> Vec<Value> {
     let reasoning = answer.reasoning.as_ref().map(|text| {
         json!({"type": "reasoning", "id": format!("rs_t{turn}n{nonce}"),
@@ -21,13 +21,13 @@ pub fn items(answer: &Answer, turn: usize, nonce: usize) -> Vec<Value> {
     reasoning.into_iter().chain(text).chain(calls).collect()
 }
 
-/// A message of the model.
+/// Returns a message of the model.
 pub fn message(id: &str, text: &str) -> Value {
     json!({"type": "message", "role": "assistant", "id": id,
            "content": [{"type": "output_text", "text": text}]})
 }
 
-/// The call that waits for a command that still runs.
+/// Returns the call that waits for a running command.
 pub fn poll(poll: &Poll) -> Value {
     let arguments = json!({"session_id": poll.session, "chars": "", "yield_time_ms": POLL_YIELD_MS});
     function_call("write_stdin", poll.id, &arguments)

@@ -1,23 +1,23 @@
-//! Call ids that carry the position in the script, so that the server needs no memory of a thread.
+//! Call ids that contain the position in the script, so that the server stores no state of a thread.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The id of one tool call: `t2c0p1n57` is turn 2, its first call, polled for the first time.
+/// Id of one tool call: `t2c0p1n57` is turn 2, its first call, polled for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallId {
     /// Index of the turn in the script, from 0.
     pub turn: usize,
     /// Index of the call in the turn, from 0.
     pub call: usize,
-    /// 0 for the call itself, then one more for each poll of the command that it left running.
+    /// 0 for the call itself, incremented for each poll of the command that it left running.
     pub poll: usize,
-    /// How many input items the request had. It grows with the thread, and so keeps ids apart when a resumed
-    /// thread plays the same script again.
+    /// Number of input items of the request. It grows with the thread, and so keeps ids distinct when a resumed thread
+    /// plays the same script again.
     pub nonce: usize,
 }
 
-/// The text is no id of this server: the call came from somewhere else.
+/// Error for a text that is no id of this server: the call has another origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a call id of the scripted model")]
 pub struct ForeignId;

@@ -36,7 +36,7 @@ pub struct Cli {
 /// Serves until the process is ended. The first line on stdout is the base URL.
 ///
 /// # Errors
-/// A script can't be used, the address can't be bound, or a file can't be written.
+/// Fails if a script can't be used, the address can't be bound, or a file can't be written.
 pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     let mut scripts = Scripts::default();
     for folder in &cli.scripts {

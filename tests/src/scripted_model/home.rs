@@ -1,24 +1,24 @@
-//! The configuration that leads Codex to a scripted model.
+//! Codex configuration for a scripted model.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Makes `dir` a `CODEX_HOME` whose model is the server at `base_url`. An old `config.toml` there is replaced.
+/// Makes `dir` a `CODEX_HOME` whose model is the server at `base_url`. Replaces an existing `config.toml`.
 ///
-/// The first failure of the server ends a worker's turn (no retries), so that tests of failures are quick; raise
-/// `model_providers.scripted.request_max_retries` and `stream_max_retries` by `-c` to see the retries. The folder must
-/// not lie under the system's temporary folder: Codex refuses to put its helper programs there.
+/// The first failure of the server ends a worker's turn (no retries), so that tests of failures are fast. To test
+/// retries, raise `model_providers.scripted.request_max_retries` and `stream_max_retries` with `-c`. The folder must
+/// not be below the system's temporary folder: Codex refuses to put its helper programs there.
 ///
 /// # Errors
-/// The folder or the file can't be written.
+/// Fails if the folder or the file can't be written.
 pub fn codex_home(dir: &Path, base_url: &str) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     fs::write(dir.join("config.toml"), config(base_url))
 }
 
-/// gpt-5.5 is the model that is offered its tools directly; newer ones want programs around them. Plans are off by
-/// default, and nothing of a test may leave the machine.
+/// Returns the configuration. The model is gpt-5.5 because it is offered its tools directly; newer models require
+/// programs around them. Plans are off by default. No data of a test may leave the machine.
 fn config(base_url: &str) -> String {
     let base_url = base_url.escape_default();
     format!(

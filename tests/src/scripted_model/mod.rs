@@ -1,4 +1,4 @@
-//! A model server on loopback that the real Codex talks to, and that says what a script says.
+//! A scripted model server on loopback for the real Codex.
 //!
 //! ```text
 //! POST /v1/responses ─► request  (which script, which calls were answered)
@@ -8,23 +8,24 @@
 //!                       answer ─► sse ─► text/event-stream
 //! ```
 //!
-//! * [`script`]: the scripts and how they are written down in JSON.
-//! * [`request`]: what is read out of a request; [`call_id`]: the ids that carry the position in the script.
-//! * [`next`]: the pure decision; [`answer`] and [`sse`]: the wire format of what was decided.
-//! * [`server`] and its handlers: the thin pump around them; [`home`]: the Codex configuration that leads to it; [`cli`]: the program.
+//! * [`script`]: the scripts and their JSON format.
+//! * [`request`]: the relevant part of a request; [`call_id`]: ids that contain the position in the script.
+//! * [`next`]: the pure decision; [`answer`] and [`sse`]: the wire format of its result.
+//! * [`server`] and its handlers: the thin pump around them; [`home`]: the Codex configuration for it; [`cli`]: the
+//!   program.
 //!
-//! # Where a script stands
+//! # Position in a script
 //!
-//! The newest user message that holds `[script:NAME]` chooses the script; without one, `default` plays. The place
-//! in the script is read from the request alone: every call that is handed out has its turn in its id, and Codex
-//! sends all ids back with their outputs. So a resumed thread goes on where it was, several workers may share one
-//! server, and the server may be restarted under them.
+//! The newest user message that contains `[script:NAME]` selects the script; without one, `default` plays. The position
+//! in the script is derived from the request alone: the id of every call contains its turn, and Codex returns all ids
+//! with their outputs. Therefore a resumed thread continues at its position, several workers may share one server, and
+//! the server may be restarted between requests.
 //!
 //! # Commands that outlive their yield time
 //!
-//! `exec_command` gives up waiting after `yield_time_ms` (at most 30 s) and answers `Process running with session
-//! ID N`. The server then calls `write_stdin {session_id: N, chars: "", yield_time_ms: 300000}`, which waits without
-//! writing, until no output of the turn says so any more. A command marked `background` is not polled.
+//! `exec_command` stops waiting after `yield_time_ms` (at most 30 s) and answers `Process running with session ID N`.
+//! The server then calls `write_stdin {session_id: N, chars: "", yield_time_ms: 300000}`, which waits without writing,
+//! until no output of the turn contains that answer any more. A command marked `background` is not polled.
 
 pub mod answer;
 pub mod call_id;

@@ -1,36 +1,36 @@
-//! The decision: given a script and what a thread has answered so far, what is said next.
+//! The decision: given a script and the outputs of a thread so far, the next response.
 
 use super::call_id::CallId;
 use super::request::{Asked, Output};
 use super::script::{Act, Call, Script, Turn};
 
-/// What is said next.
+/// The next response.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next<'a> {
-    /// This turn plays.
+    /// Plays this turn.
     Play {
-        /// Its index in the script.
+        /// Index of the turn in the script.
         index: usize,
         /// The turn.
         turn: &'a Turn,
     },
-    /// Commands of the last turn still run: wait for each of them.
+    /// Waits for commands of the last turn that still run.
     Poll(Vec<Poll>),
-    /// The script is over.
+    /// Ends the script.
     Over,
 }
 
-/// One command to wait for.
+/// A command to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// The id for the poll.
+    /// Id of the poll.
     pub id: CallId,
-    /// The session that Codex gave the command.
+    /// Session that Codex assigned to the command.
     pub session: u64,
 }
 
-/// Decides what is said next. `met` tells how many requests of this thread a turn has already met; it is asked only
-/// for faults that pass.
+/// Decides on the next response. `met` returns the number of requests of this thread that a turn has already answered;
+/// it is called only for faults with a limited number of repetitions.
 pub fn next<'a>(script: &'a Script, asked: &Asked, met: impl Fn(usize) -> usize) -> Next<'a> {
     let Some(last) = asked.outputs.iter().map(|output| output.id.turn).max() else {
         return play_from(script, 0, met);
@@ -39,7 +39,7 @@ pub fn next<'a>(script: &'a Script, asked: &Asked, met: impl Fn(usize) -> usize)
     if polls.is_empty() { play_from(script, last + 1, met) } else { Next::Poll(polls) }
 }
 
-/// Plays the first turn from `start` on that is not a fault which has passed.
+/// Plays the first turn from `start` that is not an exhausted fault.
 fn play_from(script: &Script, start: usize, met: impl Fn(usize) -> usize) -> Next<'_> {
     let passed = |index: usize, turn: &Turn| match turn.act {
         Act::Fault { times: Some(times), .. } => met(index) >= times,
@@ -52,7 +52,7 @@ fn play_from(script: &Script, start: usize, met: impl Fn(usize) -> usize) -> Nex
     }
 }
 
-/// The commands of a turn whose newest output says that they still run.
+/// Returns the commands of a turn whose newest output says that they still run.
 fn polls(script: &Script, asked: &Asked, turn: usize) -> Vec<Poll> {
     let Some(Act::Answer(answer)) = script.turns.get(turn).map(|turn| &turn.act) else { return Vec::new() };
     let newest = |call: usize| {

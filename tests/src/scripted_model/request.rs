@@ -1,31 +1,31 @@
-//! What is read out of a request of Codex: the wanted script and the outputs of its calls.
+//! The relevant part of a request of Codex: the script and the outputs of its calls.
 
 use serde_json::Value;
 
 use super::call_id::CallId;
 
-/// A request, reduced to what decides the answer.
+/// A request, reduced to the facts that determine the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// The name in the newest user message that holds `[script:NAME]`.
+    /// Name in the newest user message that contains `[script:NAME]`.
     pub script: Option<String>,
-    /// The outputs of this server's calls since that message, oldest first.
+    /// Outputs of this server's calls since that message, oldest first.
     pub outputs: Vec<Output>,
-    /// How many input items there were.
+    /// Number of input items.
     pub items: usize,
 }
 
-/// The output of one call.
+/// Output of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// Which call it belongs to.
+    /// Id of the call.
     pub id: CallId,
-    /// The session of a command that is still running, as its output says.
+    /// Session of a command that is still running, as stated in the output.
     pub running: Option<u64>,
 }
 
 impl Asked {
-    /// Reads a request's body. Items that are not understood are passed over: Codex adds new kinds at any time.
+    /// Reads the body of a request. Skips unknown items, because Codex adds new kinds at any time.
     pub fn read(body: &Value) -> Self {
         let input = body["input"].as_array().map_or(&[][..], Vec::as_slice);
         let mut asked = Self { items: input.len(), ..Self::default() };
@@ -50,7 +50,7 @@ impl Asked {
     }
 }
 
-/// The name in the last `[script:NAME]` of a text.
+/// Returns the name in the last `[script:NAME]` of a text.
 fn script_name(text: &str) -> Option<String> {
     let (_, tail) = text.rsplit_once("[script:")?;
     let (name, _) = tail.split_once(']')?;
@@ -58,7 +58,7 @@ fn script_name(text: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// A content field is a text or a list of parts with texts.
+/// Returns the text of a content field, which is a text or a list of parts with texts.
 fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
@@ -69,8 +69,8 @@ fn text_of(content: &Value) -> String {
     }
 }
 
-/// Reads `Process running with session ID N` in the head of a tool output; what follows `Output:` is the
-/// command's own text and proves nothing.
+/// Reads `Process running with session ID N` in the head of a tool output. The part after `Output:` is the command's
+/// own text and proves nothing.
 fn running_session(output: &str) -> Option<u64> {
     let head = output.split_once("\nOutput:").map_or(output, |(head, _)| head);
     let (_, tail) = head.split_once("Process running with session ID ")?;

@@ -19,7 +19,8 @@ use super::script::{Act, Answer, DEFAULT, Fault, Scripts, Turn, Usage};
 use super::server::{Seen, Shared};
 use super::{answer, sse};
 
-/// Codex asks for the list of models now and then; an empty one leaves it with those that it knows.
+/// Answers with an empty list of models. Codex requests the list from time to time, and keeps its own models if it is
+/// empty.
 pub(super) async fn models() -> Json<Value> {
     Json(json!({"models": [], "data": []}))
 }
@@ -55,7 +56,7 @@ pub(super) async fn respond(
     }
 }
 
-/// The log is locked here and nowhere across an await.
+/// Decides on the response. The log is locked here, and never across an await.
 fn decide<'a>(shared: &'a Shared, name: &str, thread: Option<&str>, asked: &Asked) -> Option<Next<'a>> {
     let script = shared.scripts.get(name)?;
     let log = shared.log();
@@ -70,7 +71,7 @@ async fn play(turn: &Turn, index: usize, items: usize, response: &str) -> Respon
     }
 }
 
-/// A healthy stream: at once, or piece by piece.
+/// Returns a healthy stream: all at once, or in pieces.
 fn say(said: &Answer, items: &[Value], response: &str) -> Response {
     if said.deltas.count == 0 {
         return stream_of(sse::completed(response, items, said.usage));
@@ -96,8 +97,8 @@ async fn fail(fault: &Fault, response: &str) -> Response {
             stream_of(Body::from_stream(begin.chain(stream::pending())))
         }
         Fault::Disconnect => {
-            // An error of the body makes the server drop the connection in the middle of the chunked response. It
-            // comes one poll later, so that what was said before has gone out.
+            // An error of the body makes the server drop the connection in the middle of the chunked response. The
+            // error comes one poll later, so that the previous part is already sent.
             let half = Bytes::from(sse::half(response));
             let broken = stream::once(async {
                 tokio::task::yield_now().await;
@@ -116,7 +117,7 @@ async fn fail(fault: &Fault, response: &str) -> Response {
     }
 }
 
-/// A wrong name ends the worker at once, and the reason reaches whoever reads its error.
+/// Rejects an unknown script name. This ends the worker at once, and its error contains the reason.
 fn unknown(name: &str, scripts: &Scripts) -> Response {
     let names: Vec<_> = scripts.names().collect();
     let message = format!("no script is named {name}; there are: {}", names.join(", "));
@@ -140,7 +141,7 @@ mod tests {
     use super::super::{Script, ScriptedModel};
     use super::*;
 
-    /// Asks for one response, as a thread named `t`, and gives all that comes back.
+    /// Requests one response, as a thread named `t`, and returns everything received.
     async fn ask(model: &ScriptedModel, prompt: &str) -> String {
         let message = json!({"type": "message", "role": "user", "content": prompt});
         let body = json!({ "input": [message] }).to_string();
@@ -152,7 +153,7 @@ mod tests {
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // A broken connection ends the answer, too.
+        // A broken connection also ends the answer.
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8(answer).unwrap()
     }

@@ -1,4 +1,4 @@
-//! Scripts: what the model says, turn by turn, and how that is written down.
+//! Scripts: the responses of the model, turn by turn, and their file format.
 //!
 //! A script file is JSON: `{"name": "…", "turns": [TURN, …]}`; without a name the file's stem is the name. A turn is
 //! either an answer or a fault:
@@ -6,21 +6,21 @@
 //! | key | meaning |
 //! |---|---|
 //! | `delay_ms` | wait before answering (both kinds) |
-//! | `repeat` | play this turn so many times (both kinds; default 1) |
+//! | `repeat` | play this turn this many times (both kinds; default 1) |
 //! | `reasoning`, `message` | texts; a turn with a message and no call ends the worker's turn |
 //! | `commands` | `[{"cmd", "yield_time_ms", "workdir", "background"}]`, one parallel `exec_command` each |
 //! | `plan` | `[{"step", "status"}]`, an `update_plan` call |
-//! | `search` | the query of a `tool_search` call: tools of MCP servers are found that way |
-//! | `tools` | `[{"server", "name", "arguments"}]`: a call of a tool of an MCP server each |
+//! | `search` | query of a `tool_search` call, which finds tools of MCP servers |
+//! | `tools` | `[{"server", "name", "arguments"}]`: one call of an MCP server's tool each |
 //! | `patch` | the text of an `apply_patch` call |
-//! | `deltas` | `{"count", "every_ms"}`: the answer is preceded by so many pieces of text, at that distance |
+//! | `deltas` | `{"count", "every_ms"}`: the answer is preceded by this many pieces of text, at this interval |
 //! | `usage` | `{"input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"}` |
-//! | `hang` | `true`: take the request and never answer |
+//! | `hang` | `true`: accept the request and never answer |
 //! | `stall_stream` | `true`: half a stream, then nothing more |
 //! | `disconnect` | `true`: half a stream, then the connection breaks |
 //! | `http_error` | `{"status", "body"}` instead of a stream |
 //! | `failed` | `{"code", "message"}`: a stream that ends in `response.failed` |
-//! | `times` | a fault is met by so many requests of a thread, then the next turn plays (default: for ever) |
+//! | `times` | number of requests of a thread that get the fault before the next turn plays (default: all) |
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,40 +34,40 @@ mod set;
 
 pub use set::Scripts;
 
-/// The script that plays when a request names none.
+/// The script that plays if a request names none.
 pub const DEFAULT: &str = "default";
 
-/// The longest wait that `exec_command` grants, and so the default: fewer polls disturb a measurement less.
+/// Maximum wait of `exec_command`, in milliseconds, and its default: fewer polls disturb a measurement less.
 pub const MAX_YIELD_MS: u64 = 30_000;
 
 /// One script.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script {
-    /// What requests call it by.
+    /// Name used in requests.
     pub name: String,
-    /// What is played, in order, repeats already written out.
+    /// Turns in order, with repeats expanded.
     pub turns: Vec<Turn>,
 }
 
-/// One answer of the model.
+/// One response of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Turn {
-    /// How long the model thinks before the first byte.
+    /// Delay before the first byte.
     pub delay: Duration,
-    /// What happens then.
+    /// Action after the delay.
     pub act: Act,
 }
 
-/// What a turn does.
+/// Action of a turn.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
-    /// A whole, healthy stream.
+    /// A complete, healthy stream.
     Answer(Answer),
-    /// Something that goes wrong.
+    /// A failure.
     Fault {
-        /// What goes wrong.
+        /// Kind of failure.
         fault: Fault,
-        /// How many requests of a thread meet it before the next turn plays; `None`: all of them.
+        /// Number of requests of a thread that get the fault before the next turn plays; `None`: all of them.
         times: Option<usize>,
     },
 }
@@ -79,21 +79,21 @@ pub struct Answer {
     pub reasoning: Option<String>,
     /// A message to the user.
     pub message: Option<String>,
-    /// Tool calls, handed out at once.
+    /// Tool calls, sent together.
     pub calls: Vec<Call>,
-    /// The pieces of text that come before all that.
+    /// Pieces of text that precede the answer.
     pub deltas: Deltas,
-    /// What the turn is said to have cost.
+    /// Reported token usage.
     pub usage: Usage,
 }
 
-/// Pieces of a text that is being written; without any, the answer comes at once.
+/// Pieces of a text in progress; without any, the answer is sent at once.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Deltas {
-    /// How many.
+    /// Number of pieces.
     pub count: u32,
-    /// The wait before each, in milliseconds.
+    /// Delay before each piece, in milliseconds.
     #[serde(default)]
     pub every_ms: u64,
 }
@@ -103,7 +103,7 @@ pub struct Deltas {
 pub enum Call {
     /// `exec_command`.
     Command(Command),
-    /// `update_plan`; Codex has this tool only when it is configured (see [`codex_home`](super::codex_home)).
+    /// `update_plan`; Codex offers this tool only if configured (see [`codex_home`](super::codex_home)).
     Plan(Vec<PlanStep>),
     /// `apply_patch`, in its own format.
     Patch(String),
@@ -117,11 +117,11 @@ pub enum Call {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ToolCall {
-    /// The server's name in Codex's configuration.
+    /// Name of the server in Codex's configuration.
     pub server: String,
-    /// The tool.
+    /// Name of the tool.
     pub name: String,
-    /// Its input.
+    /// Arguments of the call.
     #[serde(default)]
     pub arguments: Value,
 }
@@ -132,13 +132,13 @@ pub struct ToolCall {
 pub struct Command {
     /// The command line, for the worker's shell.
     pub cmd: String,
-    /// How long the call waits for the end, in milliseconds (250 to 30,000).
+    /// Maximum wait of the call for the end of the command, in milliseconds (250 to 30,000).
     #[serde(default = "max_yield")]
     pub yield_time_ms: u64,
-    /// Where it runs; the worker's folder if absent.
+    /// Working folder; defaults to the worker's.
     #[serde(default)]
     pub workdir: Option<String>,
-    /// Leave it running when it outlives its yield time, instead of polling until it ends.
+    /// True to leave the command running after its yield time instead of polling until it ends.
     #[serde(default)]
     pub background: bool,
 }
@@ -147,33 +147,33 @@ pub struct Command {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct PlanStep {
-    /// What is to be done.
+    /// Text of the line.
     pub step: String,
     /// `pending`, `in_progress` or `completed`.
     pub status: String,
 }
 
-/// What can go wrong with a model server.
+/// Failure of a model server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// The request is taken and never answered.
+    /// The request is accepted and never answered.
     Hang,
-    /// A stream that begins well and then says nothing more, open for ever.
+    /// A stream that begins normally, then sends nothing more and stays open forever.
     StallStream,
     /// A stream whose connection breaks in the middle.
     Disconnect,
-    /// An HTTP error instead of a stream. A text is sent as it is, anything else as JSON.
+    /// An HTTP error instead of a stream. A text is sent verbatim, anything else as JSON.
     HttpError {
-        /// 400 to 599.
+        /// Status code, 400 to 599.
         status: u16,
-        /// The response's body.
+        /// Body of the response.
         body: Value,
     },
     /// A stream that ends in `response.failed`.
     Failed {
-        /// For example `server_error` or `context_length_exceeded`.
+        /// Error code, for example `server_error` or `context_length_exceeded`.
         code: String,
-        /// The text beside it.
+        /// Error message.
         message: String,
     },
 }
@@ -184,54 +184,54 @@ pub enum Fault {
 pub struct Usage {
     /// All input tokens.
     pub input_tokens: u64,
-    /// How many of them came from the cache.
+    /// Input tokens read from the cache.
     pub cached_tokens: u64,
     /// All output tokens.
     pub output_tokens: u64,
-    /// How many of them were reasoning.
+    /// Output tokens used for reasoning.
     pub reasoning_tokens: u64,
 }
 
-/// Four different numbers, so that a mix-up shows in a test.
+/// Uses four different numbers, so that tests detect mix-ups.
 impl Default for Usage {
     fn default() -> Self {
         Self { input_tokens: 100, cached_tokens: 10, output_tokens: 20, reasoning_tokens: 5 }
     }
 }
 
-/// Why a script can't be used.
+/// Error for a script that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
     /// The file or folder can't be read.
     #[error("{}: {source}", path.display())]
     Read {
-        /// Which one.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The text is no JSON of the right shape.
+    /// The text is not JSON of the expected shape.
     #[error("script {name}: {source}")]
     Parse {
-        /// Its name.
+        /// Name of the script.
         name: String,
-        /// What is wrong with it.
+        /// Cause.
         source: serde_json::Error,
     },
     /// A turn contradicts itself.
     #[error("script {name}, turn {turn}: {why}")]
     Turn {
-        /// The script's name.
+        /// Name of the script.
         name: String,
         /// Index of the turn as written, from 0.
         turn: usize,
-        /// What is wrong with it.
+        /// Description of the contradiction.
         why: &'static str,
     },
 }
 
 impl Script {
-    /// An empty script, to be filled by [`run`](Self::run), [`say`](Self::say) and [`then`](Self::then).
+    /// Creates an empty script, to be filled with [`run`](Self::run), [`say`](Self::say) and [`then`](Self::then).
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), turns: Vec::new() }
     }
@@ -244,7 +244,7 @@ impl Script {
         self.then(Act::Answer(Answer { calls: vec![Call::Command(command)], ..Answer::default() }))
     }
 
-    /// Adds a turn that says something and ends the worker's turn.
+    /// Adds a turn that sends a message and ends the worker's turn.
     #[must_use]
     pub fn say(self, text: &str) -> Self {
         self.then(Act::Answer(Answer { message: Some(text.to_owned()), ..Answer::default() }))
@@ -257,16 +257,16 @@ impl Script {
         self
     }
 
-    /// Adds a fault that every request meets.
+    /// Adds a fault that every request gets.
     #[must_use]
     pub fn fault(self, fault: Fault) -> Self {
         self.then(Act::Fault { fault, times: None })
     }
 
-    /// Reads a script's JSON; `name` is used if the text holds none.
+    /// Parses a script's JSON; `name` is used if the text contains none.
     ///
     /// # Errors
-    /// The text is not of the right shape, or a turn contradicts itself.
+    /// Fails if the text does not have the expected shape, or a turn contradicts itself.
     pub fn parse(name: &str, json: &str) -> Result<Self, ScriptError> {
         raw::parse(name, json)
     }
@@ -274,7 +274,7 @@ impl Script {
     /// Reads a script file.
     ///
     /// # Errors
-    /// As for [`parse`](Self::parse), or the file can't be read.
+    /// Same as [`parse`](Self::parse); also fails if the file can't be read.
     pub fn load(path: &Path) -> Result<Self, ScriptError> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let text =

@@ -1,4 +1,4 @@
-//! The running server: its port, its task, and what it has seen.
+//! The running server: its port, its task, and the requests received.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,13 +16,14 @@ use tokio::task::JoinHandle;
 use super::respond::{models, respond};
 use super::script::Scripts;
 
-/// A request is some 40 KiB and grows with its thread; this is far above what a test's thread reaches.
+/// Maximum length of a request, in bytes. A request has some 40 KiB and grows with its thread; this is far above the
+/// size that a test's thread reaches.
 const MAX_REQUEST: usize = 64 << 20;
 
-/// How many requests are remembered with their bodies.
+/// Maximum number of requests kept with their bodies.
 const MAX_SEEN: usize = 256;
 
-/// A running server; it ends with its handle.
+/// A running server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct ScriptedModel {
     address: SocketAddr,
@@ -30,22 +31,22 @@ pub struct ScriptedModel {
     task: JoinHandle<io::Result<()>>,
 }
 
-/// A request that came in.
+/// A received request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// The script that it chose.
+    /// Selected script.
     pub script: String,
-    /// The turn that it was answered with; `None` for a poll and after the end.
+    /// Turn that answered the request; `None` for a poll and after the end.
     pub turn: Option<usize>,
-    /// The thread that it belongs to.
+    /// Thread of the request.
     pub thread: Option<String>,
-    /// Its `Authorization` header.
+    /// `Authorization` header of the request.
     pub authorization: Option<String>,
-    /// The whole request.
+    /// Body of the request.
     pub body: Value,
 }
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) scripts: Scripts,
@@ -53,7 +54,7 @@ pub(super) struct Shared {
     count: watch::Sender<usize>,
 }
 
-/// The newest requests, and how many there were in all.
+/// The newest requests, and the total number.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     seen: VecDeque<Seen>,
@@ -64,15 +65,15 @@ impl ScriptedModel {
     /// Starts a server on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// No port can be bound.
+    /// Fails if no port can be bound.
     pub async fn start(scripts: Scripts) -> io::Result<Self> {
         Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), scripts).await
     }
 
-    /// Starts a server on that address; port 0 is any free one.
+    /// Starts a server on that address; port 0 means any free port.
     ///
     /// # Errors
-    /// The address can't be bound.
+    /// Fails if the address can't be bound.
     pub async fn listen(address: SocketAddr, scripts: Scripts) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -86,32 +87,32 @@ impl ScriptedModel {
         Ok(Self { address, shared, task })
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What goes into Codex's configuration: `http://ADDRESS/v1`.
+    /// Returns the URL for Codex's configuration: `http://ADDRESS/v1`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// The newest requests, oldest first.
+    /// Returns the newest requests, oldest first.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.log().seen.iter().cloned().collect()
     }
 
-    /// Waits until `count` requests have come in.
+    /// Waits until `count` requests have been received.
     pub async fn requests(&self, count: usize) {
         let mut total = self.shared.count.subscribe();
-        // The sender lives in `shared`, which this handle holds: waiting can't fail.
+        // The sender is in `shared`, which this handle keeps alive, so waiting can't fail.
         let _ = total.wait_for(|total| *total >= count).await;
     }
 
     /// Serves until the server fails.
     ///
     /// # Errors
-    /// The listener failed.
+    /// Fails if the listener failed.
     pub async fn serve(mut self) -> io::Result<()> {
         (&mut self.task).await.map_err(io::Error::other)?
     }
@@ -124,14 +125,14 @@ impl Drop for ScriptedModel {
 }
 
 impl Shared {
-    /// Puts a request into the log; gives its number, from 1.
+    /// Adds a request to the log; returns its number, from 1.
     pub(super) fn record(&self, seen: Seen) -> usize {
         let total = self.log().push(seen);
         self.count.send_replace(total);
         total
     }
 
-    /// A panic elsewhere leaves the log whole: each change to it is one push.
+    /// Locks the log. A panic elsewhere leaves it intact, because each change to it is a single push.
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +148,7 @@ impl Log {
         self.total
     }
 
-    /// How many requests of a thread this turn was the answer to.
+    /// Returns the number of requests of a thread that this turn has answered.
     pub(super) fn met(&self, script: &str, thread: Option<&str>, turn: usize) -> usize {
         let same = |seen: &&Seen| {
             seen.script == script && seen.thread.as_deref() == thread && seen.turn == Some(turn)

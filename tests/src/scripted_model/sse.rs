@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::script::Usage;
 
-/// A whole stream: the items, then the end.
+/// Returns a whole stream: the items, then the end.
 pub fn completed(response: &str, items: &[Value], usage: Usage) -> String {
     created(response) + &rest(response, items, usage)
 }
 
-/// A stream without its beginning.
+/// Returns a stream without its beginning.
 pub fn rest(response: &str, items: &[Value], usage: Usage) -> String {
     let done = items.iter().enumerate().map(|(index, item)| {
         event(&json!({"type": "response.output_item.done", "output_index": index, "item": item}))
@@ -24,26 +24,26 @@ pub fn rest(response: &str, items: &[Value], usage: Usage) -> String {
     done.chain(std::iter::once(end)).collect()
 }
 
-/// A stream that ends in a failure.
+/// Returns a stream that ends in a failure.
 pub fn failed(response: &str, code: &str, message: &str) -> String {
     let end = event(&json!({"type": "response.failed",
         "response": {"id": response, "error": {"code": code, "message": message}}}));
     created(response) + &end
 }
 
-/// The first half of a stream, in the middle of a message.
+/// Returns the first half of a stream, ending in the middle of a message.
 pub fn half(response: &str) -> String {
     begun(response) + &delta("I was about to")
 }
 
-/// The beginning of a stream, up to where the first piece of a message follows.
+/// Returns the beginning of a stream, up to the first piece of a message.
 pub fn begun(response: &str) -> String {
     let item = json!({"type": "message", "role": "assistant", "id": "msg_half", "content": []});
     created(response)
         + &event(&json!({"type": "response.output_item.added", "output_index": 0, "item": item}))
 }
 
-/// A piece of the message that [`begun`] opened.
+/// Returns a piece of the message that [`begun`] opened.
 pub fn delta(text: &str) -> String {
     event(&json!({"type": "response.output_text.delta", "item_id": "msg_half",
         "output_index": 0, "content_index": 0, "delta": text}))
@@ -53,7 +53,7 @@ fn created(response: &str) -> String {
     event(&json!({"type": "response.created", "response": {"id": response}}))
 }
 
-/// One event. JSON holds no raw line break, so one `data:` line is enough.
+/// Formats one event. JSON contains no raw line break, so one `data:` line is enough.
 fn event(data: &Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or_default())
 }

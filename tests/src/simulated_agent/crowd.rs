@@ -1,4 +1,4 @@
-//! Many agents, each with a job that goes on until it is told to end.
+//! Many agents, each with a job that runs until the test ends it.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,32 +13,32 @@ use tokio::task::JoinSet;
 use super::link::{backoff, begun, completed, hello};
 use super::{Door, Ended, Link};
 
-/// Reports that may wait: each agent has one job, and its few reports are taken at once.
+/// Capacity of the report queue: each agent has one job, and its few reports are received immediately.
 const REPORTS: usize = 4096;
 
-/// What an agent of the crowd tells.
+/// Report of an agent of the crowd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// It was welcomed, then.
+    /// The agent received the welcome at this time.
     Welcomed(Instant),
-    /// Its job runs.
+    /// The job of the agent runs.
     Running(JobId),
-    /// The end of its job was acknowledged, so long after it was sent.
+    /// The end of the job was acknowledged, this long after it was sent.
     Acked(Duration),
 }
 
-/// Agents, each with room for one job, that come back as real ones do when they lose their connection. They end with
-/// this.
+/// Agents with one slot each, which reconnect as real ones do when they lose their connection. They end when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Crowd {
     reports: mpsc::Receiver<Report>,
-    /// Has an agent's job end.
+    /// Signals to end the job of an agent.
     orders: Vec<Arc<Notify>>,
     tasks: JoinSet<()>,
 }
 
 impl Crowd {
-    /// Makes so many agents; they begin to connect.
+    /// Creates `size` agents, which begin to connect.
     pub fn start(door: &Door, size: usize) -> Self {
         let (sender, reports) = mpsc::channel(REPORTS);
         let orders: Vec<Arc<Notify>> = (0..size).map(|_| Arc::default()).collect();
@@ -50,15 +50,15 @@ impl Crowd {
         Self { reports, orders, tasks }
     }
 
-    /// The next report.
+    /// Waits for the next report.
     ///
     /// # Panics
-    /// When every agent has ended.
+    /// Panics if every agent has ended.
     pub async fn report(&mut self) -> Report {
         self.reports.recv().await.unwrap_or_else(|| panic!("the {} agents have ended", self.tasks.len()))
     }
 
-    /// Has the job of an agent end; numbers beyond the last one begin anew.
+    /// Ends the job of an agent; numbers beyond the last agent wrap around.
     pub fn end_one(&self, number: usize) {
         if let Some(order) = self.orders.get(number % self.orders.len().max(1)) {
             order.notify_one();
@@ -70,9 +70,9 @@ struct Agent {
     name: String,
     reports: mpsc::Sender<Report>,
     orders: Arc<Notify>,
-    /// Its jobs: what was sent of each. At most one runs.
+    /// Jobs of the agent and the events sent for each. At most one job runs.
     jobs: BTreeMap<JobId, Run>,
-    /// Whether the job that runs, or the next one, is to end.
+    /// True if the running job, or the next one, should end.
     ending: bool,
     random: RandomState,
 }
@@ -80,11 +80,11 @@ struct Agent {
 struct Run {
     epoch: u32,
     events: u64,
-    /// When its end was sent.
+    /// Time at which the end was sent.
     finished: Option<Instant>,
 }
 
-/// What an agent waits for.
+/// Input of an agent.
 enum Input {
     Frame(Result<RelayFrame, Ended>),
     Order,
@@ -127,8 +127,8 @@ impl Agent {
     async fn serve(&mut self, link: &mut Link) -> Result<(), Ended> {
         loop {
             self.end_job(link).await?;
-            // Cancel-safe: a half-read message stays in the socket, an order that is not taken stays given. A ping's
-            // answer that is cut off leaves with the next frame.
+            // Cancel-safe: a half-read message stays in the socket, and an order that was not received stays queued. An
+            // interrupted pong is sent with the next frame.
             let input = tokio::select! {
                 frame = link.next() => Input::Frame(frame),
                 () = self.orders.notified() => Input::Order,
@@ -163,7 +163,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Ends the job that runs if that was ordered.
+    /// Ends the running job if that was ordered.
     async fn end_job(&mut self, link: &mut Link) -> Result<(), Ended> {
         let running = self.jobs.iter_mut().find(|(_, run)| run.finished.is_none());
         let Some((job, run)) = running.filter(|_| self.ending) else { return Ok(()) };
@@ -174,7 +174,7 @@ impl Agent {
     }
 
     async fn tell(&self, report: Report) {
-        // A test that has seen enough takes no more.
+        // Ignored if the test receives no more reports.
         let _ = self.reports.send(report).await;
     }
 }

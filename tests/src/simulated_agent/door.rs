@@ -1,4 +1,4 @@
-//! Where a relay listens, and what it lets in.
+//! Address and credentials for connecting to a relay.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::harness::{Site, site, until};
 
-/// Where a relay listens, its certificate, and the tokens of the test's own agents.
+/// Address of a relay, its certificate, and the tokens of the simulated agents.
 #[derive(Debug, Clone)]
 pub struct Door {
     registry: PathBuf,
@@ -24,10 +24,10 @@ pub struct Door {
 }
 
 impl Door {
-    /// The door of a site whose relay has been up once.
+    /// Returns the door of a site whose relay has been started once.
     ///
     /// # Panics
-    /// When it has no certificate.
+    /// Panics if it has no certificate.
     pub fn of(site: &Site) -> Self {
         let path = site.state().join("relay.pem");
         let pinned =
@@ -40,45 +40,45 @@ impl Door {
         }
     }
 
-    /// The address, as it is now.
+    /// Returns the current address.
     ///
     /// # Panics
-    /// When there is none.
+    /// Panics if there is none.
     pub fn address(&self) -> SocketAddr {
         until("the relay's address", || {
             read(&self.registry.join("relay.json"))["listen"][0].as_str()?.parse().ok()
         })
     }
 
-    /// TLS with this relay and no other.
+    /// Returns the TLS configuration for this relay only.
     pub fn tls(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.tls)
     }
 
-    /// The token of an agent, which it keeps over restarts of the relay.
+    /// Returns the token of an agent, which keeps it across restarts of the relay.
     pub fn token(&self, agent: &str) -> String {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.entry(agent.to_owned()).or_insert_with(|| site::mint(&self.state)).clone()
     }
 
-    /// A token that no agent has used yet.
+    /// Creates a token that no agent has used yet.
     pub fn fresh_token(&self) -> String {
         site::mint(&self.state)
     }
 }
 
-/// The name that every relay has.
+/// Returns the name that every relay has.
 ///
 /// # Panics
-/// Never: the name is one.
+/// Never panics: the name is valid.
 pub fn server_name() -> ServerName<'static> {
     ServerName::try_from(TLS_NAME).unwrap_or_else(|e| panic!("{TLS_NAME}: {e}"))
 }
 
-/// TLS that accepts this certificate alone.
+/// Creates a TLS configuration that accepts only this certificate.
 ///
 /// # Panics
-/// When it is no certificate.
+/// Panics if it is no certificate.
 pub fn tls(pinned: CertificateDer<'static>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(pinned).unwrap_or_else(|e| panic!("no certificate: {e}"));

@@ -23,15 +23,15 @@ use super::Door;
 use super::door::server_name;
 use crate::harness::PATIENCE;
 
-/// Small: a thousand of them share a process with a test.
+/// Size of the buffers, in bytes. Small, because a test process has a thousand connections.
 const BUFFER: usize = 2 * 1024;
 
-/// Why there is no frame.
+/// Reason why there is no frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The relay said so: close code and reason.
+    /// The relay closed the connection with this code and reason.
     Closed(u16, String),
-    /// The connection broke, or there was none.
+    /// The connection broke, or could not be opened.
     Broken(String),
 }
 
@@ -48,26 +48,26 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects with a token of its own and says nothing.
+    /// Connects with a new token and sends nothing.
     ///
     /// # Errors
-    /// [`Ended`] when the relay is not there or does not let it in.
+    /// Returns [`Ended`] if the relay can't be reached or refuses the connection.
     pub async fn dial(door: &Door) -> Result<Self, Ended> {
         Self::dial_with(door, &door.fresh_token()).await
     }
 
-    /// Connects with this token and says nothing.
+    /// Connects with this token and sends nothing.
     ///
     /// # Errors
-    /// [`Ended`] when the relay is not there or does not let it in.
+    /// Returns [`Ended`] if the relay can't be reached or refuses the connection.
     pub async fn dial_with(door: &Door, token: &str) -> Result<Self, Ended> {
         Self::dial_to(door, door.address(), token).await
     }
 
-    /// Connects to this address with this token and says nothing.
+    /// Connects to this address with this token and sends nothing.
     ///
     /// # Errors
-    /// [`Ended`] when the relay is not there or does not let it in.
+    /// Returns [`Ended`] if the relay can't be reached or refuses the connection.
     pub async fn dial_to(door: &Door, address: SocketAddr, token: &str) -> Result<Self, Ended> {
         let broken = |e: String| Ended::Broken(e);
         let stream = TcpStream::connect(address).await.map_err(|e| broken(e.to_string()))?;
@@ -86,19 +86,19 @@ impl Link {
         Ok(Self { socket })
     }
 
-    /// Connects, says hello and waits for the welcome: what the registry holds of these jobs.
+    /// Connects, sends `Hello` and waits for the welcome; returns the registry's state of the jobs.
     ///
     /// # Errors
-    /// [`Ended`] when the relay does not welcome it.
+    /// Returns [`Ended`] if the relay does not accept the `Hello`.
     pub async fn welcomed(door: &Door, hello: Hello) -> Result<(Self, Vec<Durable>), Ended> {
         let token = door.token(&hello.agent);
         Self::welcomed_with(door, &token, hello).await
     }
 
-    /// The same with this token.
+    /// Same as [`Link::welcomed`], with this token.
     ///
     /// # Errors
-    /// [`Ended`] when the relay does not welcome it.
+    /// Returns [`Ended`] if the relay does not accept the `Hello`.
     pub async fn welcomed_with(
         door: &Door,
         token: &str,
@@ -115,7 +115,7 @@ impl Link {
     /// Sends a frame.
     ///
     /// # Errors
-    /// [`Ended`] when it can't be sent.
+    /// Returns [`Ended`] if it can't be sent.
     pub async fn send(&mut self, frame: &AgentFrame) -> Result<(), Ended> {
         let bytes = wire::encode(frame).map_err(|e| Ended::Broken(e.to_string()))?;
         self.send_bytes(bytes).await
@@ -124,15 +124,15 @@ impl Link {
     /// Sends bytes that may be no frame.
     ///
     /// # Errors
-    /// [`Ended`] when they can't be sent.
+    /// Returns [`Ended`] if they can't be sent.
     pub async fn send_bytes(&mut self, bytes: Vec<u8>) -> Result<(), Ended> {
         Ok(self.socket.send(Message::binary(bytes)).await?)
     }
 
-    /// The relay's next frame; pings are answered and not shown. Cancel-safe but for that answer.
+    /// Receives the relay's next frame; answers pings without returning them. Cancel-safe except for that answer.
     ///
     /// # Errors
-    /// [`Ended`] when there is none, and after the harness's patience.
+    /// Returns [`Ended`] if the connection ends, and on a timeout of the harness.
     pub async fn next(&mut self) -> Result<RelayFrame, Ended> {
         loop {
             let silent = |_| Ended::Broken("nothing came".to_owned());
@@ -153,10 +153,10 @@ impl Link {
         }
     }
 
-    /// The next frame that is `wanted`; others are passed over.
+    /// Waits for the next frame that is `wanted`; skips others.
     ///
     /// # Errors
-    /// [`Ended`] when the connection ends first.
+    /// Returns [`Ended`] if the connection ends first.
     pub async fn until<T>(&mut self, wanted: impl Fn(RelayFrame) -> Option<T>) -> Result<T, Ended> {
         loop {
             if let Some(found) = wanted(self.next().await?) {
@@ -165,10 +165,10 @@ impl Link {
         }
     }
 
-    /// Waits for a job to be started here; gives it with its epoch.
+    /// Waits until the relay starts a job on this agent; returns the job with its epoch.
     ///
     /// # Errors
-    /// [`Ended`] when the connection ends first.
+    /// Returns [`Ended`] if the connection ends first.
     pub async fn started(&mut self) -> Result<(JobId, u32), Ended> {
         self.until(|frame| match frame {
             RelayFrame::Start { job, epoch, .. } => Some((job, epoch)),
@@ -180,7 +180,7 @@ impl Link {
     /// Waits until this event of a job is acknowledged.
     ///
     /// # Errors
-    /// [`Ended`] when the connection ends first.
+    /// Returns [`Ended`] if the connection ends first.
     pub async fn acked(&mut self, job: &JobId, seq: u64) -> Result<(), Ended> {
         self.until(|frame| match frame {
             RelayFrame::Ack { job: acked, seq: up_to, .. } if acked == *job && up_to >= seq => Some(()),
@@ -198,10 +198,10 @@ impl Link {
         }
     }
 
-    /// Sends events of a job, the first one with sequence `first_seq`.
+    /// Sends events of a job, the first one with sequence number `first_seq`.
     ///
     /// # Errors
-    /// [`Ended`] when they can't be sent.
+    /// Returns [`Ended`] if they can't be sent.
     pub async fn events(
         &mut self,
         job: &JobId,
@@ -215,7 +215,7 @@ impl Link {
     }
 }
 
-/// A hello of this version.
+/// Creates a `Hello` of this version.
 pub fn hello(agent: &str, max_jobs: u32, jobs: Vec<JobProgress>) -> Hello {
     Hello {
         protocol_min: PROTOCOL_MIN,
@@ -233,24 +233,24 @@ pub fn hello(agent: &str, max_jobs: u32, jobs: Vec<JobProgress>) -> Hello {
     }
 }
 
-/// The first events of a job that runs: accepted and started.
+/// Returns the first events of a running job: accepted and started.
 pub fn begun(agent: &str) -> Vec<EventBody> {
     let accepted =
         EventBody::Accepted { agent: agent.to_owned(), isolation: Isolation::None, workspace_log: None };
     vec![accepted, EventBody::Started { pid: 1, thread_id: None }]
 }
 
-/// A harmless event.
+/// Returns a harmless event.
 pub fn message(text: &str) -> EventBody {
     EventBody::Message { text: text.to_owned() }
 }
 
-/// The last event of a job that went well.
+/// Returns the last event of a successful job.
 pub fn completed() -> EventBody {
     EventBody::Finished { state: FinalState::Completed, error: None, exit_code: Some(0), changes: None }
 }
 
-/// How long after a broken connection an agent tries again, as real agents do: full jitter, doubling from 100 ms to 5 s.
+/// Returns the delay before the next connection attempt, as for real agents: full jitter, doubling from 100 ms to 5 s.
 pub fn backoff(tries: u32, random: u32) -> Duration {
     let bound =
         Duration::from_millis(100).saturating_mul(2_u32.saturating_pow(tries)).min(Duration::from_secs(5));

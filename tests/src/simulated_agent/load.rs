@@ -1,4 +1,4 @@
-//! What a crowd does to a relay: jobs end and are replaced, and somebody looks at the clock.
+//! Load of a crowd on a relay: jobs end and are replaced, and latencies are measured.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,17 +11,17 @@ use super::crowd::Report;
 use super::{Crowd, Door};
 use crate::harness::Site;
 
-/// For a crowd to be where it is wanted.
+/// Maximum time for a crowd to reach a wanted state.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two ends of jobs.
+/// Interval between the ends of jobs.
 const BEAT: Duration = Duration::from_millis(100);
-/// Ends of jobs in a second.
+/// Number of jobs that end each second.
 pub const A_SECOND: usize = 10;
 
-/// The next so many reports of one kind.
+/// Waits for the next `count` reports of one kind.
 ///
 /// # Panics
-/// When they don't come in time.
+/// Panics on a timeout.
 pub async fn reports<T>(crowd: &mut Crowd, count: usize, wanted: impl Fn(&Report) -> Option<T>) -> Vec<T> {
     let mut found = Vec::with_capacity(count);
     let collected = timeout(PATIENCE, async {
@@ -34,16 +34,16 @@ pub async fn reports<T>(crowd: &mut Crowd, count: usize, wanted: impl Fn(&Report
     found
 }
 
-/// When an agent was welcomed.
+/// Returns the time at which an agent received the welcome.
 pub fn welcomed(report: &Report) -> Option<Instant> {
     if let Report::Welcomed(at) = report { Some(*at) } else { None }
 }
 
-/// A crowd of so many agents on a relay that is up, with a job that runs on each. The site's own agent is gone then: it
-/// is not started anew as long as somebody else is there.
+/// Connects a crowd of `agents` agents to a running relay, with one running job on each. The site's own agent is
+/// killed; it is not restarted as long as other agents are connected.
 ///
 /// # Panics
-/// When that takes too long.
+/// Panics on a timeout.
 pub async fn gather(site: &Site, agents: usize) -> Crowd {
     let mut crowd = Crowd::start(&Door::of(site), agents);
     reports(&mut crowd, agents, welcomed).await;
@@ -59,10 +59,10 @@ pub async fn gather(site: &Site, agents: usize) -> Crowd {
     crowd
 }
 
-/// [`A_SECOND`] jobs end each second and are replaced by new ones; gives how long each end waited to be acknowledged.
+/// Ends [`A_SECOND`] jobs each second and replaces them by new ones; returns the time until each end was acknowledged.
 ///
 /// # Panics
-/// When an acknowledgement takes too long.
+/// Panics if an acknowledgment takes too long.
 pub async fn turnover(site: &Site, crowd: &mut Crowd, seconds: usize) -> Vec<Duration> {
     let acked = |report: &Report| if let Report::Acked(after) = report { Some(*after) } else { None };
     let mut acks = Vec::new();
@@ -82,10 +82,10 @@ async fn launch(site: &Site) {
     run(site, &args).await;
 }
 
-/// Runs a `relay` command that has to succeed, without blocking the crowd.
+/// Runs a `relay` command that must succeed, without blocking the crowd.
 ///
 /// # Panics
-/// When it fails.
+/// Panics if it fails.
 pub async fn run(site: &Site, args: &[&str]) {
     let output = Command::from(site.command(args)).output().await;
     let output = output.unwrap_or_else(|e| panic!("relay {args:?}: {e}"));

@@ -1,10 +1,10 @@
-//! An agent that has no workers: its side of the wire over a real socket, so that a test can say what it likes, and a
-//! thousand of them fit into one process.
+//! An agent without workers: its side of the wire over a real socket. A test controls every frame, and a thousand
+//! agents fit into one process.
 //!
-//! * [`door`]: where the relay of a site listens, and what it lets in. * [`link`]: one connection.
-//!   [`load`]: what it does to a relay.
-//! * [`raw`]: a connection that sends what no library would.
-//! * [`crowd`]: many agents, each with a job that goes on until it is told to end.
+//! * [`door`]: address and credentials of a site's relay. * [`link`]: one connection.
+//!   [`load`]: load on a relay.
+//! * [`raw`]: a connection that sends data that no library would send.
+//! * [`crowd`]: many agents, each with a job that runs until the test ends it.
 
 pub mod crowd;
 pub mod door;
@@ -19,7 +19,7 @@ pub use link::{Ended, Link};
 /// Runs a test's own tasks on this thread.
 ///
 /// # Panics
-/// When there is no runtime.
+/// Panics if there is no runtime.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap_or_else(|e| panic!("no runtime: {e}")).block_on(work)

@@ -1,4 +1,4 @@
-//! A connection without a WebSocket library: for frames that no library would send.
+//! A connection without a WebSocket library, for frames that no library would send.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,11 +11,11 @@ use rustls::{ClientConnection, StreamOwned};
 use super::Door;
 use super::door::server_name;
 
-/// A binary message.
+/// Opcode of a binary message.
 pub const BINARY: u8 = 2;
-/// More of a message that was begun.
+/// Opcode of a continuation frame.
 pub const CONTINUATION: u8 = 0;
-/// A close frame.
+/// Opcode of a close frame.
 const CLOSE: u8 = 8;
 
 /// An upgraded connection.
@@ -28,7 +28,7 @@ impl Raw {
     /// Connects and upgrades.
     ///
     /// # Panics
-    /// When the relay does not let it in.
+    /// Panics if the relay refuses the connection.
     pub fn upgraded(door: &Door) -> Self {
         let address = door.address();
         let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
@@ -57,29 +57,29 @@ impl Raw {
         Self { stream }
     }
 
-    /// Says hello.
+    /// Sends a `Hello`.
     ///
     /// # Errors
-    /// When it can't be sent.
+    /// Fails if it can't be sent.
     pub fn hello(&mut self, hello: Hello) -> io::Result<()> {
         let bytes = wire::encode(&AgentFrame::Hello(Box::new(hello))).map_err(io::Error::other)?;
         self.frame(true, BINARY, bytes.len() as u64, &bytes)
     }
 
-    /// Sends a frame that claims to have so many bytes, and these bytes of it.
+    /// Sends a frame that announces `claimed` bytes, followed by only `bytes`.
     ///
     /// # Errors
-    /// When they can't be sent.
+    /// Fails if they can't be sent.
     pub fn frame(&mut self, last: bool, opcode: u8, claimed: u64, bytes: &[u8]) -> io::Result<()> {
         let mut frame = vec![u8::from(last) << 7 | opcode, 0x80 | 127];
         frame.extend(claimed.to_be_bytes());
-        // A mask of zeros leaves the bytes as they are.
+        // A mask of zeros leaves the bytes unchanged.
         frame.extend([0; 4]);
         frame.extend(bytes);
         self.stream.write_all(&frame)
     }
 
-    /// Fills `bytes` without sending what is left to send: a relay that has closed takes nothing more.
+    /// Fills `bytes` without sending pending output, because a relay that has closed accepts nothing more.
     fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         let mut filled = 0;
         while filled < bytes.len() {
@@ -96,8 +96,8 @@ impl Raw {
         Ok(())
     }
 
-    /// Reads until the connection ends; gives the code of the close frame, if one came, and how long that took. Frames
-    /// of the relay are short.
+    /// Reads until the connection ends; returns the code of the close frame, if one was received, and the elapsed time.
+    /// Frames of the relay are short.
     pub fn closed(mut self, patience: Duration) -> (Option<u16>, Duration) {
         let begun = Instant::now();
         let mut code = None;

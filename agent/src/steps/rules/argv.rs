@@ -1,4 +1,4 @@
-//! What a process does, by its arguments. Pure.
+//! Classification of a process by its arguments. Pure.
 
 use common::job::StepKind;
 
@@ -9,10 +9,11 @@ use super::programs::{base, is_shell, is_wrapper};
 use super::split::Word;
 use super::title;
 
-/// How many arguments of a process are looked at. What it does stands in the first ones.
+/// Maximum number of arguments examined. The first ones determine what a process does.
 const MAX_ARGS: usize = 256;
 
-/// Whether a process is a program by itself: no shell, no wrapper, and no package manager that is busy for another one.
+/// Returns true if a process is a program itself: no shell, no wrapper, and no package manager that fetches another
+/// program.
 pub(crate) fn runs_a_program(argv: &[String]) -> bool {
     Process::new(argv).is_some_and(|process| !process.fetches())
 }
@@ -24,7 +25,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// None for shells and for programs that run another one: what these run is a process too.
+    /// Returns none for shells and for programs that run another one, because that one is a process too.
     pub(super) fn new(argv: &[String]) -> Option<Self> {
         let words = words(argv);
         let first = &words.first()?.text;
@@ -38,29 +39,30 @@ impl Process {
         Some(Self { words, taken })
     }
 
-    /// What a rule of `relay.toml` is held against: all arguments, and those without the interpreter.
+    /// Returns the lines that a rule of `relay.toml` is matched against: all arguments, and those without the
+    /// interpreter.
     pub(super) fn lines(&self) -> Vec<String> {
         [Some(&self.words), self.taken.as_ref()].into_iter().flatten().map(|words| joined(words)).collect()
     }
 
-    /// Its kind and title, where the table knows it.
+    /// Returns its kind and title, if the table has it.
     pub(super) fn known(&self) -> Option<(StepKind, String)> {
         look_up(&self.words).map(|found| (found.row.0, title::of_words(&found.words)))
     }
 
-    /// Whether it fetches a program and then runs it.
+    /// Returns true if it fetches a program and then runs it.
     pub(super) fn fetches(&self) -> bool {
         look_up(&self.words).is_some_and(|found| found.fetches)
     }
 
-    /// Its title where the table does not know it.
+    /// Returns the title of a process that the table does not have.
     pub(super) fn title(&self) -> String {
         title::of_words(&self.words)
     }
 }
 
-/// The arguments, bounded. A program that has set a title of its own (`npm ci`) shows it as one argument, with empty ones
-/// behind it where its old arguments were.
+/// Returns the arguments, bounded. A program that has set a title of its own (`npm ci`) shows it as one argument,
+/// followed by empty ones in place of its old arguments.
 fn words(argv: &[String]) -> Vec<Word> {
     let is_title = |first: &str, rest: &[String]| {
         first.contains(' ') && !first.starts_with('/') && rest.iter().all(String::is_empty)

@@ -1,4 +1,4 @@
-//! Processes as they are found in `/proc/PID/cmdline`.
+//! Processes as found in `/proc/PID/cmdline`.
 
 use common::job::StepKind::{self, Build, Clone, Fetch, Install, Test};
 

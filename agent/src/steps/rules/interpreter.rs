@@ -1,9 +1,10 @@
-//! The program that an interpreter carries out: `node …/npm-cli.js ci` is `npm ci`. Pure.
+//! The program that an interpreter runs: `node …/npm-cli.js ci` is `npm ci`. Pure.
 
 use super::programs::{ShellCall, among, base, behind_options, shell_call};
 use super::split::Word;
 
-/// Interpreters, the options that take the next word with them, and those that carry out a text and no program.
+/// Interpreters, their options that take the next word as their value, and their options that run a text instead of a
+/// program.
 const INTERPRETERS: &[(&str, &str, &str)] = &[
     ("python|python2|python3|pypy|pypy3", "-W|-X|-Q", "-c"),
     (
@@ -17,7 +18,7 @@ const INTERPRETERS: &[(&str, &str, &str)] = &[
     ("java", "-cp|-classpath|--class-path|-p|--module-path|--add-modules|--add-opens|--add-exports", ""),
 ];
 
-/// Programs behind classes and archives of Java.
+/// Programs of Java classes and archives.
 const CLASSES: &[(&str, &str)] = &[
     ("surefire", "surefire"),
     ("org.codehaus.plexus.classworlds.launcher.Launcher", "mvn"),
@@ -27,10 +28,10 @@ const CLASSES: &[(&str, &str)] = &[
     ("gradle-wrapper.jar", "gradle"),
 ];
 
-/// Names of scripts that say less than the package that they are in.
+/// Names of scripts that are less descriptive than the name of their package.
 const ENTRIES: &str = "cli|index|main|bin|run";
 
-/// The command without its interpreter, its first word being the program's name; none where there is no interpreter or
+/// Returns the command without its interpreter, beginning with the program's name; none if there is no interpreter or
 /// no program.
 pub(super) fn off(words: &[Word]) -> Option<Vec<Word>> {
     let (first, rest) = words.split_first()?;
@@ -64,10 +65,10 @@ fn joined(program: &str, rest: &[Word]) -> Vec<Word> {
     [Word::plain(program)].into_iter().chain(rest.iter().cloned()).collect()
 }
 
-/// What people call the program in this file.
+/// Returns the common name of the program in this file.
 fn named(script: &str) -> &str {
     let name = base(script);
-    // `pip/__main__.py`: a folder that Python runs.
+    // A folder that Python runs: `pip/__main__.py`.
     if name.starts_with("__") && name.ends_with("__.py") {
         return script.rsplit('/').nth(1).unwrap_or(name);
     }
@@ -81,7 +82,7 @@ fn named(script: &str) -> &str {
     stem.strip_suffix("-cli").unwrap_or(stem)
 }
 
-/// A name without the version behind it: `pip3.11`, `gcc-12`.
+/// Returns a name without its version: `pip3.11`, `gcc-12`.
 pub(super) fn without_version(name: &str) -> &str {
     name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-')
 }

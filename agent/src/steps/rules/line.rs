@@ -1,7 +1,8 @@
-//! What a command line does. Pure.
+//! Classification of a command line. Pure.
 //!
-//! A chain or pipeline counts by what is running now. If it does one thing that the table knows, the line is that; if it
-//! does more, the line is an ordinary command, and what it runs becomes steps of their own from the process tree.
+//! A chain or pipeline counts as its running part. If the line contains one command that the table has, the line is
+//! classified as that command. If it contains more, the line is an ordinary command, and the process tree yields a step
+//! for each command that it runs.
 
 use std::borrow::Cow;
 
@@ -13,13 +14,13 @@ use super::split::{Part, parts};
 use super::title;
 use super::work::Work;
 
-/// How much of a command line is looked at, in bytes. Longer ones carry data, and what they run stands in front of it.
+/// Part of a command line that is examined, in bytes. Longer lines carry data, and their commands precede it.
 pub(super) const MAX_LINE: usize = 16 * 1024;
 
-/// How deep `sh -c` inside `sh -c` is looked into.
+/// Maximum depth of nested `sh -c`.
 const DEPTH: usize = 4;
 
-/// The command line inside `/bin/bash -lc '…'`, or the line itself.
+/// Returns the command line inside `/bin/bash -lc '…'`, or the line itself.
 pub(crate) fn inner(command: &str) -> Cow<'_, str> {
     match script(&words(command)) {
         Some(script) => Cow::Owned(script.to_owned()),
@@ -27,12 +28,12 @@ pub(crate) fn inner(command: &str) -> Cow<'_, str> {
     }
 }
 
-/// The words of a command line; none where a quote is not closed.
+/// Returns the words of a command line; none if a quote is not closed.
 pub(crate) fn words(command: &str) -> Vec<String> {
     shell_words::split(command).unwrap_or_default()
 }
 
-/// The script of a shell that these words call with nothing behind it: more words would be its arguments.
+/// Returns the script of a shell call without further words, which would be arguments of the script.
 pub(super) fn script(words: &[String]) -> Option<&str> {
     match shell_call(words)? {
         ShellCall::Text(script) if words.last().is_some_and(|last| std::ptr::eq(last, script)) => {
@@ -42,7 +43,7 @@ pub(super) fn script(words: &[String]) -> Option<&str> {
     }
 }
 
-/// The first `max` bytes of a text, or a little less: characters stay whole.
+/// Returns the first `max` bytes of a text, or slightly fewer, so that characters stay whole.
 pub(super) fn beginning(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
@@ -51,7 +52,7 @@ pub(super) fn beginning(text: &str, max: usize) -> &str {
     &text[..end]
 }
 
-/// What a line does by the table alone. It is bounded, and its shell is off already.
+/// Classifies a line by the table alone. The line is already bounded and without its shell.
 pub(super) fn of_line(line: &str) -> Work {
     let mut doings = Vec::new();
     collect(line, false, DEPTH, &mut doings);
@@ -69,7 +70,7 @@ struct Doing {
 
 fn collect(line: &str, piped: bool, depth: usize, out: &mut Vec<Doing>) {
     for part in parts(line) {
-        // Two are enough to know that the line is no single piece of work.
+        // Two are enough to conclude that the line is no single piece of work.
         if out.len() > 1 {
             return;
         }
@@ -81,7 +82,7 @@ fn judge(part: &Part, piped: bool, depth: usize, out: &mut Vec<Doing>) {
     let piped = piped || part.piped;
     let words = unwrapped(&part.words);
     let Some(first) = words.first() else { return };
-    // Without words of its own, `cat` only moves a here-document into a file.
+    // Without arguments, `cat` only copies a here-document into a file.
     if is_trivial(&first.text, piped || words.len() == 1) {
         return;
     }
@@ -89,7 +90,7 @@ fn judge(part: &Part, piped: bool, depth: usize, out: &mut Vec<Doing>) {
         return collect(&script.text, piped, depth - 1, out);
     }
     out.push(match look_up(words) {
-        // What it runs may stand still for as long as it wants; that it is being fetched is seen in the process tree.
+        // The fetched program may make no progress for as long as it needs; the process tree shows the fetch itself.
         Some(found) if found.fetches => {
             Doing { kind: StepKind::Command, title: title::of_words(&found.words) }
         }

@@ -146,7 +146,7 @@ fn only_the_beginning_of_an_endless_line_is_looked_at() {
         let work = Rules::default().of_line(&line);
         assert_eq!(work.kind, Command, "{piece}");
         assert!(work.title.chars().count() <= title::MAX, "{piece}");
-        // Some 10 ms where nothing is optimised; anything quadratic in a megabyte would take minutes.
+        // Takes some 10 ms without optimization; anything quadratic in a megabyte would take minutes.
         assert!(begin.elapsed().as_secs() < 2, "{piece}: {:?}", begin.elapsed());
     }
 }

@@ -1,4 +1,4 @@
-//! How the table is read: which of its lines describes a command. Pure.
+//! Search in the table of programs for the row that describes a command. Pure.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -10,8 +10,8 @@ use super::programs::{among, base, behind_options, is_assignment, unwrapped};
 use super::split::Word;
 use super::table::{Row, TABLE};
 
-/// Programs that run another program for which they may have to fetch something; the other one is what counts, where
-/// the table knows it. With the words that make them do so.
+/// Programs that run another program and may have to fetch something for it, with the words that make them do so. If
+/// the table has the other program, that one counts.
 const RUNNERS: &[(&str, &str)] = &[
     ("npx|bunx|pnpx|uvx", ""),
     ("npm|pnpm|yarn|bun", "exec|x|dlx"),
@@ -21,7 +21,7 @@ const RUNNERS: &[(&str, &str)] = &[
     ("coverage", "run"),
 ];
 
-/// Those of them that fetch what is not there, and others that do.
+/// Runners that fetch a missing program, and other programs that do.
 const FETCHERS: &[(&str, &str)] = &[
     ("npx|bunx|pnpx|uvx", ""),
     ("npm|pnpm|yarn|bun", "exec|x|dlx|create|init"),
@@ -29,7 +29,7 @@ const FETCHERS: &[(&str, &str)] = &[
     ("pipx", "run"),
 ];
 
-/// Options that take the next word with them, where one may stand in front of the words that tell the work.
+/// Options that take the next word as their value and may precede the words that the table matches.
 const VALUED: &[(&str, &str)] = &[
     ("git", "-C|-c|--git-dir|--work-tree|--namespace"),
     (
@@ -57,10 +57,10 @@ const VALUED: &[(&str, &str)] = &[
     ("rake", "-C|-f|-I|-r"),
 ];
 
-/// How many runners may stand in front of each other.
+/// Maximum number of nested runners.
 const DEPTH: usize = 4;
 
-/// The rows of the table for each program, in their order.
+/// The rows of the table for each program, in the order of the table.
 static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
     let mut rows: HashMap<&str, Vec<&Row>> = HashMap::new();
     for row in TABLE {
@@ -71,18 +71,18 @@ static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
     rows
 });
 
-/// A command that the table knows.
+/// A command that the table describes.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// The line that describes it.
+    /// The row that describes the command.
     pub(super) row: &'static Row,
     /// The command without its interpreter.
     pub(super) words: Vec<Word>,
-    /// It fetches a program, which the table does not know, and runs it.
+    /// True if the command fetches a program that the table does not have, and runs it.
     pub(super) fetches: bool,
 }
 
-/// Looks a command up: as it stands, or without its interpreter. Its wrappers are off already.
+/// Looks up a command as it stands, or without its interpreter. Its wrappers are already removed.
 pub(super) fn look_up(words: &[Word]) -> Option<Found> {
     if let Some(row) = row(words, DEPTH) {
         return Some(Found { row, words: words.to_vec(), fetches: fetches(row, words) });
@@ -91,7 +91,7 @@ pub(super) fn look_up(words: &[Word]) -> Option<Found> {
     row(&words, DEPTH).map(|row| Found { row, fetches: fetches(row, &words), words })
 }
 
-/// Whether a command of this row fetches a program and then runs it.
+/// Returns true if a command of this row fetches a program and then runs it.
 fn fetches(row: &Row, words: &[Word]) -> bool {
     let Some((first, rest)) = words.split_first().filter(|_| row.0 == StepKind::Install) else {
         return false;
@@ -117,20 +117,20 @@ fn is_known(name: &str) -> bool {
     ROWS.contains_key(name) || RUNNERS.iter().any(|(programs, _)| among(name, programs))
 }
 
-/// What a runner runs, where the table knows that.
+/// Returns the row of the program that a runner runs, if the table has it.
 fn runs(name: &str, words: &[Word], depth: usize) -> Option<&'static Row> {
     let depth = depth.checked_sub(1)?;
     RUNNERS.iter().filter(|(programs, _)| among(name, programs)).find_map(|(_, pattern)| {
         let rest = behind(name, pattern, words)?;
         let inner = unwrapped(behind_options(rest, valued(name)));
-        // `npm exec npm`, `yarn install`: a package manager by itself is no program of the project.
+        // `npm exec npm`, `yarn install`: a package manager that runs itself is no program of the project.
         let program = base(&inner.first()?.text);
         let found = row(inner, depth).or_else(|| row(&off(inner)?, depth));
         found.filter(|_| program != name)
     })
 }
 
-/// `cargo-nextest nextest run` is how cargo calls a command that is a program of its own.
+/// Rewrites a call of a cargo plugin: Cargo runs the plugin as a program of its own, `cargo-nextest nextest run`.
 fn plugin(words: &[Word]) -> Vec<Word> {
     let mut words = words.to_vec();
     let command = words.first().and_then(|word| base(&word.text).strip_prefix("cargo-")).map(Word::plain);
@@ -143,7 +143,7 @@ fn plugin(words: &[Word]) -> Vec<Word> {
     words
 }
 
-/// Whether the words of a program are those of the table.
+/// Returns true if the words of a program match the pattern of a row.
 pub(super) fn fits(name: &str, pattern: &str, words: &[Word]) -> bool {
     match pattern {
         "(none)" => next(name, words).is_none(),
@@ -152,7 +152,7 @@ pub(super) fn fits(name: &str, pattern: &str, words: &[Word]) -> bool {
     }
 }
 
-/// The words behind those of the pattern, if these are the first.
+/// Returns the words after those of the pattern, if the words begin with the pattern.
 fn behind<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option<&'a [Word]> {
     for alternatives in pattern.split_whitespace() {
         let (word, rest) = next(name, words)?;
@@ -164,7 +164,7 @@ fn behind<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option<&'a [W
     Some(words)
 }
 
-/// The next word that tells what is done: no option, number, setting or toolchain, and no `clean` in front of more.
+/// Returns the next significant word: no option, number, setting or toolchain, and no `clean` followed by other words.
 fn next<'a>(name: &str, mut words: &'a [Word]) -> Option<(&'a Word, &'a [Word])> {
     loop {
         let (first, rest) = behind_options(words, valued(name)).split_first()?;

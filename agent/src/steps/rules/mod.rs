@@ -1,4 +1,4 @@
-//! What a command line or a process is: its kind, its title, and the limits that a rule sets for it. Pure.
+//! Classification of a command line or a process: its kind, its title, and the limits that a rule sets for it. Pure.
 //!
 //! ```text
 //!  command line ─► split: parts, words ─┐                                   ┌─► lookup (reads table) ─► kind
@@ -6,12 +6,12 @@
 //!  argv of a process ───────────────────┘    interpreter: node, python off  └─► title
 //! ```
 //!
-//! * [`work`]: the answer, and which answers may stand below which. * [`own`]: [`Rules`], with the rules of `relay.toml`,
-//!   which come first. * [`mod@line`]: a command line, from Codex or a person. * [`argv`]: a process.
-//! * [`table`]: the built-in rules, alone. [`lookup`]: how they are read.
-//! * [`split`]: the parts and words of a command line; [`nesting`]: where what it opens is closed. * [`programs`]: shells,
-//!   wrappers, filters and what does no work. * [`interpreter`]: the program that an interpreter carries out.
-//!   * [`title`]: short titles, secrets masked.
+//! * [`work`]: the result, and which results may be nested. * [`own`]: [`Rules`], with the rules of `relay.toml`, which
+//!   take precedence. * [`mod@line`]: a command line, from Codex or a person. * [`argv`]: a process.
+//! * [`table`]: the built-in rules, as data only. [`lookup`]: the search in them.
+//! * [`split`]: the parts and words of a command line; [`nesting`]: the search for closing brackets. * [`programs`]:
+//!   shells, wrappers, filters and commands that do no work. * [`interpreter`]: the program that an interpreter runs.
+//! * [`title`]: short titles, secrets masked.
 
 mod argv;
 mod interpreter;

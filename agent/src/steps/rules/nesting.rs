@@ -1,7 +1,7 @@
-//! Where something that a command line opens is closed again. Pure; one pass, no recursion.
+//! Search for the end of quoted and bracketed parts of a command line. Pure; one pass, no recursion.
 
-/// The index behind the bracket that closes the one before `at`, quotes and nested substitutions looked through; the
-/// end of the text where nothing closes it.
+/// Returns the index after the bracket that closes the one before `at`, skipping quotes and nested substitutions; the
+/// end of the text if nothing closes it.
 pub(super) fn close(chars: &[char], at: usize, closer: char) -> usize {
     let mut open = vec![closer];
     let mut at = at;
@@ -26,7 +26,7 @@ pub(super) fn close(chars: &[char], at: usize, closer: char) -> usize {
     chars.len()
 }
 
-/// The index behind the next `end`; the end of the text where there is none.
+/// Returns the index after the next `end`; the end of the text if there is none.
 pub(super) fn past(chars: &[char], at: usize, end: char) -> usize {
     let rest = chars.get(at..).unwrap_or_default();
     rest.iter().position(|&c| c == end).map_or(chars.len(), |found| at + found + 1)

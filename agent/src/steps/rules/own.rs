@@ -15,7 +15,7 @@ use super::title;
 use super::work::Work;
 use crate::mask::Masker;
 
-/// What tells work from its command line or process.
+/// Classifies command lines and processes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rules {
     own: Vec<(Regex, StepRule)>,
@@ -23,8 +23,8 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// The rules of `relay.toml` in front of the built-in ones. Errors: one line that names the rule and what is wrong
-    /// with its pattern.
+    /// Compiles the rules of `relay.toml`, which precede the built-in ones. Returns an error of one line that names the
+    /// rule and the fault in its pattern.
     pub(crate) fn new(own: &[StepRule]) -> Result<Self, String> {
         if own.len() > MAX_RULES {
             return Err(format!("{} step rules; at most {MAX_RULES} are possible", own.len()));
@@ -36,19 +36,19 @@ impl Rules {
         Ok(Self { own: compiled.collect::<Result<_, String>>()?, mask: Arc::default() })
     }
 
-    /// The same, with titles that hold no secrets.
+    /// Sets the masker that removes secrets from titles.
     #[must_use]
     pub(crate) fn with_mask(self, mask: Arc<Masker>) -> Self {
         Self { mask, ..self }
     }
 
-    /// Classifies a command line by its unmasked text. Its title is that of the masked line: a title is cut, and half
-    /// of a secret would not be found in it.
+    /// Classifies a command line by its unmasked text. The title comes from the masked line: a title is cut, and the
+    /// masker would not find half of a secret in it.
     pub(crate) fn of_line(&self, command: &str) -> Work {
         self.of_words(command, &words(command))
     }
 
-    /// The same for a command line that was split into its words already.
+    /// Classifies a command line that is already split into words.
     pub(crate) fn of_words(&self, command: &str, argv: &[String]) -> Work {
         let work = self.line_work(command, argv);
         match self.mask.text(command) {
@@ -57,8 +57,8 @@ impl Rules {
         }
     }
 
-    /// Classifies a command line that a person gave the job. It is that person's own: where it is no known work, all of it
-    /// is its title, not the one part that takes time.
+    /// Classifies a command line that a person gave the job. If its kind is not known, the title is the whole line
+    /// rather than the one part that takes time.
     pub(crate) fn of_job_line(&self, command: &str) -> Work {
         let work = self.of_line(command);
         if work.kind != StepKind::Command {
@@ -67,8 +67,8 @@ impl Rules {
         Work { title: title::of_line(&inner(&self.mask.text(command))), ..work }
     }
 
-    /// Classifies a process; none for shells, for wrappers (`sudo`, `timeout`, `xargs`: what they run is a process too),
-    /// for filters, and for everything that neither the table nor a rule of `relay.toml` knows.
+    /// Classifies a process. Returns none for shells, for wrappers (`sudo`, `timeout`, `xargs`: their program is a
+    /// process too), for filters, and for everything that neither the table nor a rule of `relay.toml` matches.
     pub(crate) fn of_process(&self, argv: &[String]) -> Option<Work> {
         let work = self.process_work(argv)?;
         let masked: Vec<Cow<'_, str>> = argv.iter().map(|word| self.mask.text(word)).collect();
@@ -80,13 +80,13 @@ impl Rules {
         Some(Work { title: text::one_line(&title, MAX_TITLE), ..work })
     }
 
-    /// True if these arguments are those of a command line whose secrets were masked before it was split.
+    /// Returns true if these arguments are those of a command line whose secrets were masked before it was split.
     pub(crate) fn shows_as(&self, argv: &[String], masked: &[String]) -> bool {
         argv.len() == masked.len()
             && argv.iter().zip(masked).all(|(word, shown)| self.mask.text(word) == *shown)
     }
 
-    /// A rule of `relay.toml` speaks for the whole line, whatever its parts are.
+    /// Classifies a line; a rule of `relay.toml` applies to the whole line, whatever its parts are.
     fn line_work(&self, command: &str, argv: &[String]) -> Work {
         let line = beginning(script(argv).unwrap_or(command), MAX_LINE);
         let work = of_line(line);

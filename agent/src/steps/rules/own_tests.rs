@@ -1,4 +1,4 @@
-//! Rules of `relay.toml`, in front of the table.
+//! Rules of `relay.toml`, which precede the table.
 
 use common::job::StepKind;
 use common::rule::OnLimit;
@@ -48,7 +48,8 @@ fn the_first_rule_that_matches_decides_and_then_the_table() {
     assert_eq!(rules.of_line("./deploy && npm ci").kind, StepKind::Fetch);
     assert_eq!(rules.of_line("npm ci").kind, StepKind::Test);
     assert_eq!(rules.of_line("pip install x").kind, StepKind::Install);
-    // The second rule sees `npm ci`, the third the whole path; the earlier rule wins, not the longer line.
+    // The second rule is matched against `npm ci`, the third against the whole path; the earlier rule wins, not the
+    // longer line.
     let argv = ["node", "/usr/lib/node_modules/npm/bin/npm-cli.js", "ci"];
     assert_eq!(process(&rules, &argv), Some((StepKind::Test, "npm ci".into())));
 }
@@ -101,7 +102,7 @@ fn a_hundred_rules_are_tried_and_one_more_is_refused() {
 #[test]
 fn a_hostile_line_against_a_large_pattern_ends_in_time() {
     let rules = rules(&[rule("(a?){200}b{200}[^a]$", StepKind::Test)]);
-    // Some 0.1 s where optimised; backtracking would take for ever.
+    // Takes some 0.1 s when optimized; backtracking would never finish.
     let begin = std::time::Instant::now();
     assert_eq!(rules.of_line(&"a".repeat(1024 * 1024)).kind, StepKind::Command);
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());

@@ -1,17 +1,18 @@
-//! Programs and shell words that are no work of their own: shells, wrappers, filters, and what takes no time. Pure.
+//! Programs and shell words that do no work of their own: shells, wrappers, filters, and commands that take no time.
+//! Pure.
 
 use super::split::Word;
 
-/// True for a shell's name.
+/// Returns true for the name of a shell.
 fn names_shell(name: &str) -> bool {
     matches!(name, "sh" | "bash" | "zsh" | "dash" | "ash" | "ksh" | "fish")
 }
 
-/// A program that runs another one: the number of words of its own behind its options, and the options that take the next
-/// word with them.
+/// A program that runs another one: the number of its own words after its options, and the options that take the next
+/// word as their value.
 type Wrapper = (usize, &'static str);
 
-/// The wrapper of this name.
+/// Returns the wrapper of this name.
 fn wrapper(name: &str) -> Option<Wrapper> {
     Some(match name {
         "sudo" | "doas" => (0, "-u|-g|-p|-C|-h|-D|-R|-T|-U|-r|-t|--user|--group|--chdir|--host|--prompt"),
@@ -30,12 +31,12 @@ fn wrapper(name: &str) -> Option<Wrapper> {
     })
 }
 
-/// True for words of the shell in front of a command.
+/// Returns true for shell words that precede a command.
 fn is_keyword(word: &str) -> bool {
     matches!(word, "then" | "do" | "else" | "elif" | "if" | "while" | "until" | "!" | "{" | "coproc")
 }
 
-/// True for commands that take no time, and for what else of the shell's language is a part but no command.
+/// Returns true for commands that take no time, and for parts of the shell's syntax that are no commands.
 #[rustfmt::skip]
 fn takes_no_time(word: &str) -> bool {
     matches!(
@@ -49,7 +50,7 @@ fn takes_no_time(word: &str) -> bool {
     )
 }
 
-/// True for programs that only pass on, in a pipeline, what another one prints.
+/// Returns true for programs that, in a pipeline, only pass on the output of another one.
 #[rustfmt::skip]
 fn is_filter(name: &str) -> bool {
     matches!(
@@ -60,46 +61,46 @@ fn is_filter(name: &str) -> bool {
     )
 }
 
-/// The name of a program without its folder.
+/// Returns the name of a program without its folder.
 pub(super) fn base(program: &str) -> &str {
     let name = program.rsplit('/').next().unwrap_or(program);
-    // A login shell calls itself `-bash`.
+    // The name of a login shell begins with a dash: `-bash`.
     name.strip_prefix('-').unwrap_or(name)
 }
 
-/// Whether `name` is one of `a|b|c`.
+/// Returns true if `name` is one of `a|b|c`.
 pub(super) fn among(name: &str, names: &str) -> bool {
     names.split('|').any(|one| one == name)
 }
 
-/// Whether this is a shell.
+/// Returns true if the program is a shell.
 pub(super) fn is_shell(program: &str) -> bool {
     names_shell(base(program))
 }
 
-/// Whether this program does nothing but run another one, which is a process of its own.
+/// Returns true if the program only runs another one, which is a process of its own.
 pub(super) fn is_wrapper(program: &str) -> bool {
     wrapper(base(program)).is_some()
 }
 
-/// Whether such a command takes no time, or only passes on what another one does.
+/// Returns true if the command takes no time, or only passes on the output of another one.
 pub(super) fn is_trivial(program: &str, piped: bool) -> bool {
-    // `((i++))` is one word here.
+    // The splitter returns `((i++))` as one word.
     takes_no_time(program) || program.starts_with("((") || (piped && is_filter(base(program)))
 }
 
-/// What a shell is told to do.
+/// Source of the commands that a shell runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ShellCall<'a, W> {
     /// `bash -lc TEXT …`
     Text(&'a W),
     /// `bash FILE …`
     File(&'a [W]),
-    /// To read its input.
+    /// Standard input.
     Input,
 }
 
-/// How a shell is called; none if this is no shell.
+/// Returns the source of a shell's commands; none if the program is no shell.
 pub(super) fn shell_call<W: AsRef<str>>(words: &[W]) -> Option<ShellCall<'_, W>> {
     let (shell, mut words) = words.split_first()?;
     if !is_shell(shell.as_ref()) {
@@ -112,7 +113,7 @@ pub(super) fn shell_call<W: AsRef<str>>(words: &[W]) -> Option<ShellCall<'_, W>>
         let option = first.as_ref();
         let long = option.starts_with("--");
         text |= !long && option.contains('c');
-        // `-euo pipefail`, `--rcfile FILE`.
+        // Options with a value: `-euo pipefail`, `--rcfile FILE`.
         let valued = if long { among(option, "--rcfile|--init-file") } else { option.ends_with(['o', 'O']) };
         words = if valued { rest.get(1..).unwrap_or_default() } else { rest };
     }
@@ -123,7 +124,7 @@ pub(super) fn shell_call<W: AsRef<str>>(words: &[W]) -> Option<ShellCall<'_, W>>
     })
 }
 
-/// The command behind keywords, assignments and wrappers; empty where nothing is left, as with `command -v x`.
+/// Returns the command after keywords, assignments and wrappers; empty if nothing is left, as with `command -v x`.
 pub(super) fn unwrapped(mut words: &[Word]) -> &[Word] {
     while let Some((first, rest)) = words.split_first() {
         if is_assignment(&first.text) || is_keyword(&first.text) {
@@ -140,7 +141,7 @@ pub(super) fn unwrapped(mut words: &[Word]) -> &[Word] {
     words
 }
 
-/// Whether a word sets a variable.
+/// Returns true if a word sets a variable.
 pub(super) fn is_assignment(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| {
         let name = name.strip_suffix('+').unwrap_or(name);
@@ -148,7 +149,7 @@ pub(super) fn is_assignment(word: &str) -> bool {
     })
 }
 
-/// The words behind the options; those among `valued` take the next word with them.
+/// Returns the words after the options; those among `valued` take the next word as their value.
 pub(super) fn behind_options<'a>(mut words: &'a [Word], valued: &str) -> &'a [Word] {
     while let Some((first, rest)) = words.split_first() {
         match first.text.as_str() {

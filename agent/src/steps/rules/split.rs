@@ -1,32 +1,32 @@
-//! A command line as a shell reads it, as far as it matters here: its simple commands and their words. Pure.
+//! Splits a command line into simple commands and their words, as a shell would, as far as classification needs. Pure.
 //!
-//! It is split at `&&`, `||`, `;`, `|`, `&`, brackets and line breaks, outside of quotes. Redirections, comments and the
-//! bodies of here-documents are dropped. What runs inside `$(…)`, backticks and `<(…)` becomes parts of their own, in
-//! front of the part that holds them. Nothing is expanded, and whatever is not closed ends with the line.
+//! A line is split at `&&`, `||`, `;`, `|`, `&`, brackets and line breaks, outside of quotes. Redirections, comments
+//! and the bodies of here-documents are dropped. The commands inside `$(…)`, backticks and `<(…)` become parts of their
+//! own, before the part that contains them. Nothing is expanded. Unclosed constructs end with the line.
 
 use super::nesting::{close, past};
 
-/// How deep substitutions in substitutions are looked into.
+/// Maximum depth of nested substitutions.
 const DEPTH: usize = 4;
 
 /// One word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Word {
-    /// As it was written.
+    /// The word as written.
     pub(super) raw: String,
-    /// Without its quotes.
+    /// The word without its quotes.
     pub(super) text: String,
 }
 
 impl AsRef<str> for Word {
-    /// Without its quotes.
+    /// Returns the word without its quotes.
     fn as_ref(&self) -> &str {
         &self.text
     }
 }
 
 impl Word {
-    /// A word of a process, quoted for people where it must be.
+    /// Creates a word from an argument of a process, quoted for people if necessary.
     pub(super) fn plain(text: &str) -> Self {
         let blank = text.is_empty() || text.contains(char::is_whitespace);
         let raw = if blank { shell_words::quote(text).into_owned() } else { text.to_owned() };
@@ -37,13 +37,13 @@ impl Word {
 /// A simple command.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Its words, without redirections.
+    /// Words of the command, without redirections.
     pub(super) words: Vec<Word>,
-    /// Whether it hands its output on or gets it from another: it is in a pipeline or in a substitution.
+    /// True for a command in a pipeline or a substitution, which passes its output on or reads that of another.
     pub(super) piped: bool,
 }
 
-/// The simple commands of a command line.
+/// Returns the simple commands of a command line.
 pub(super) fn parts(line: &str) -> Vec<Part> {
     split(line.chars().collect(), DEPTH, false)
 }
@@ -65,7 +65,7 @@ fn split(chars: Vec<char>, depth: usize, piped: bool) -> Vec<Part> {
     splitter.parts
 }
 
-/// What the word behind a redirection is.
+/// Kind of the word after a redirection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     File,
@@ -75,16 +75,16 @@ enum Target {
 struct Splitter {
     chars: Vec<char>,
     depth: usize,
-    /// Whether all of it is inside a substitution.
+    /// True if the whole text is inside a substitution.
     inside: bool,
     at: usize,
     parts: Vec<Part>,
     part: Part,
     word: Option<Word>,
     target: Option<Target>,
-    /// Last lines of the here-documents that follow this line.
+    /// End markers of the here-documents that follow this line.
     documents: Vec<String>,
-    /// Between `[[` and `]]`, where `&&` and `<` are no operators.
+    /// True between `[[` and `]]`, where `&&` and `<` are no operators.
     condition: bool,
 }
 
@@ -117,7 +117,7 @@ impl Splitter {
         self.chars.get(self.at + ahead).copied()
     }
 
-    /// Up to the line break, which has to be seen too.
+    /// Skips a comment up to the line break, which is handled separately.
     fn comment(&mut self) {
         while self.peek(0).is_some_and(|c| c != '\n') {
             self.at += 1;
@@ -140,7 +140,7 @@ impl Splitter {
         self.at += 1;
     }
 
-    /// Takes everything up to `end` into the word as it is.
+    /// Adds everything up to `end` to the word verbatim.
     fn push_to(&mut self, end: usize) {
         while self.at < end.min(self.chars.len()) {
             let c = self.chars[self.at];
@@ -186,7 +186,7 @@ impl Splitter {
         }
     }
 
-    /// `$(…)` and backticks run something; `$((…))`, `${…}` and `$x` don't.
+    /// Handles substitutions: `$(…)` and backticks run something; `$((…))`, `${…}` and `$x` don't.
     fn substitution(&mut self) {
         let (open, end, runs) = match (self.peek(0), self.peek(1), self.peek(2)) {
             (Some('`'), ..) => (1, past(&self.chars, self.at + 1, '`'), true),
@@ -200,7 +200,7 @@ impl Splitter {
         self.push_to(end);
     }
 
-    /// What runs between `from` and the bracket before `end` is parts of its own.
+    /// Adds the commands between `from` and the bracket before `end` as parts of their own.
     fn descend(&mut self, from: usize, end: usize) {
         if self.depth > 0 {
             let inner = self.chars.get(from..end.saturating_sub(1)).unwrap_or_default().to_vec();
@@ -218,7 +218,7 @@ impl Splitter {
         }
     }
 
-    /// `> x`, `2>&1`, `<<EOF`, `<<< word`, `&> x`: the next word is no argument. `<(…)` is one.
+    /// Handles `> x`, `2>&1`, `<<EOF`, `<<< word` and `&> x`, whose next word is no argument, and `<(…)`, which is one.
     fn redirection(&mut self) {
         if self.peek(1) == Some('(') {
             let end = close(&self.chars, self.at + 2, ')');
@@ -269,7 +269,7 @@ impl Splitter {
         }
     }
 
-    /// The end of a line; the here-documents that it announced follow.
+    /// Ends the line and skips the here-documents that it announced.
     fn line_break(&mut self) {
         self.end_part(false);
         self.at += 1;

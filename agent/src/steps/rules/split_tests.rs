@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The parts, their words joined by blanks, `|` in front of those of pipelines.
+/// Returns the parts, their words joined by blanks, with `|` in front of those of pipelines.
 fn shown(line: &str) -> Vec<String> {
     let raw = |part: &Part| part.words.iter().map(|word| word.raw.clone()).collect::<Vec<_>>().join(" ");
     parts(line).iter().map(|part| format!("{}{}", if part.piped { "|" } else { "" }, raw(part))).collect()

@@ -1,27 +1,27 @@
-//! The table of known programs: what kind of work each of them does.
+//! The table of known programs with their kinds of work.
 //!
-//! How to read a line, for example `(Install, "npm|pnpm", "install|ci", "npm ci")`:
+//! Format of a line, for example `(Install, "npm|pnpm", "install|ci", "npm ci")`:
 //!
 //! 1. **The kind of work.** `Clone`: moves a repository over the network. `Install`: fetches dependencies. `Fetch`: any
 //!    other download or upload. `Test`: runs tests. `Build`: compiles or bundles.
 //! 2. **The program**, without its folder. `|` means "or".
-//! 3. **The words behind the program**, each as a set of alternatives: `"mod download|tidy"` means first `mod`, then
+//! 3. **The words after the program**, each as a set of alternatives: `"mod download|tidy"` means first `mod`, then
 //!    `download` or `tidy`. A star stands for anything: `test*` is `test`, `tests`, `test:unit`. `""` means that the words
 //!    don't matter, `"(none)"` that there is none. Options (`-q`, `--frozen`) between the words don't matter; to ask for
 //!    an option, write it (`"--test"`).
 //! 4. **An example** that only this line describes. The tests try it, so a line without a good example fails them.
 //!
-//! The first line that fits decides: put the special case (`npm test`) above the general one. Everything that is in no
-//! line is an ordinary command. Only `Clone`, `Install` and `Fetch` fail when they stand still, so a program belongs there
-//! only if it does nothing but talk to the network; a program that runs another one (`npx`, `poetry run`) is looked
-//! through first (see `lookup.rs`).
+//! The first matching line decides: put the special case (`npm test`) above the general one. A program in no line is an
+//! ordinary command. Only `Clone`, `Install` and `Fetch` fail when they make no progress, so a program belongs there
+//! only if it does nothing but use the network. A program that runs another one (`npx`, `poetry run`) is resolved to
+//! that one first (see `lookup.rs`).
 
 use common::job::StepKind::{self, Build, Clone, Fetch, Install, Test};
 
-/// Kind, programs, words, example.
+/// A line of the table: kind, programs, words, example.
 pub(super) type Row = (StepKind, &'static str, &'static str, &'static str);
 
-/// The built-in rules. The first that fits decides.
+/// The built-in rules. The first match decides.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
     // Repositories.

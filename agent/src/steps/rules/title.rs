@@ -1,20 +1,21 @@
-//! Short titles that a person can read at a glance, without secrets of addresses. Pure.
+//! Short titles that a person can read at a glance, without the secrets of addresses. Pure.
 
 use common::text;
 
 use super::programs::base;
 use super::split::Word;
 
-/// Longest title, in characters: beside its kind, number and time it stays on one line of a terminal.
+/// Maximum length of a title, in characters: with its kind, number and time it fits on one line of a terminal.
 pub(super) const MAX: usize = 60;
 
-/// Longest host with its port, in bytes. What is longer is the beginning of a secret whose end was cut off.
+/// Maximum length of a host with its port, in bytes. Anything longer is the beginning of a secret whose end was cut
+/// off.
 const MAX_HOST: usize = 260;
 
-/// How much of a command is looked at for its title, in bytes; whatever is cut off would not be shown.
+/// Part of a command that is read for its title, in bytes; the rest would not be shown.
 const LOOK: usize = 1024;
 
-/// The title of a simple command: the program without its folder, and its words.
+/// Returns the title of a simple command: the program without its folder, and its words.
 pub(super) fn of_words(words: &[Word]) -> String {
     let mut title = String::new();
     for (at, word) in words.iter().enumerate() {
@@ -30,7 +31,7 @@ pub(super) fn of_words(words: &[Word]) -> String {
     shortened(&title, false)
 }
 
-/// The title of a whole command line: its first line that says something.
+/// Returns the title of a whole command line: its first line that is neither empty nor a comment.
 pub(super) fn of_line(line: &str) -> String {
     let mut lines = line.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let first = lines.next().unwrap_or_else(|| line.trim());
@@ -38,12 +39,12 @@ pub(super) fn of_line(line: &str) -> String {
 }
 
 fn shortened(title: &str, more: bool) -> String {
-    // As most are, and to be shown as it is.
+    // The usual case: shown as it is.
     if title.len() <= MAX && text::is_plain(title) && !title.contains("  ") && !title.contains("://") {
         return cut(title.trim(), more);
     }
     let blanks = title.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Nothing is cut before the secrets are off: half of an address would hide that it holds one.
+    // Secrets are masked before anything is cut: half of an address would hide that it holds one.
     let clean = masked(&text::printable(&blanks));
     cut(&text::one_line(&clean, LOOK), more)
 }
@@ -61,7 +62,7 @@ fn cut(title: &str, more: bool) -> String {
     }
 }
 
-/// Puts `***` in the place of the user and password of every address.
+/// Replaces the user and password of every address with `***`.
 fn masked(title: &str) -> String {
     let mut out = String::new();
     let mut rest = title;

@@ -1,34 +1,34 @@
-//! What a piece of work is, and which work may be a step below which.
+//! The classification of a command or process, and the kinds that may be nested as steps.
 
 use common::job::StepKind;
 use common::rule::OnLimit;
 
-/// What a piece of work is.
+/// The classification of a command or process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Work {
-    /// Its kind.
+    /// Kind of the step.
     pub(crate) kind: StepKind,
-    /// One short line without control characters and without secrets of addresses.
+    /// Title: one short line without control characters and without the secrets of addresses.
     pub(crate) title: String,
-    /// The limit of the rule that matched, in milliseconds; the kind's where none is given.
+    /// Limit of the matching rule, in milliseconds; defaults to the kind's.
     pub(crate) limit_ms: Option<u64>,
-    /// The stall limit of the rule that matched, in milliseconds; the kind's where none is given.
+    /// Stall limit of the matching rule, in milliseconds; defaults to the kind's.
     pub(crate) stall_ms: Option<u64>,
-    /// What the rule that matched wants at either limit; the job's choice where none is given.
+    /// Action of the matching rule at either limit; defaults to the job's.
     pub(crate) on_limit: Option<OnLimit>,
-    /// It fetches a program and then runs it (`npx`), and is an install only until then.
+    /// True for a command that fetches a program and then runs it (`npx`); it counts as an install only until then.
     pub(crate) fetches: bool,
 }
 
 impl Work {
-    /// Work for which no rule of `relay.toml` says anything.
+    /// Creates a classification without settings of a rule of `relay.toml`.
     pub(crate) fn plain(kind: StepKind, title: String) -> Self {
         Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None, fetches: false }
     }
 }
 
-/// How special a kind is. A process opens a step of its own only below steps of a lower level, so that a compiler inside
-/// a test, or a make inside `npm ci`, is part of it, whereas the `npm ci` inside `make setup` is not.
+/// Returns the nesting level of a kind. A process opens a step of its own only below steps of a lower level. A compiler
+/// inside a test, or a make inside `npm ci`, is therefore part of it, whereas the `npm ci` inside `make setup` is not.
 pub(crate) fn level(kind: StepKind) -> u8 {
     match kind {
         StepKind::Start

@@ -1,13 +1,14 @@
-//! How long a receiver that did not take an end is left alone.
+//! Pause before a failed delivery is tried again.
 
 use std::time::Duration;
 
-/// After the first try.
+/// Pause after the first attempt.
 const FIRST: Duration = Duration::from_secs(1);
-/// After many.
+/// Longest pause.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The pause after so many tries: it doubles, and `chance` (0 to 1) spreads those who failed together over its upper half.
+/// Returns the pause after this many attempts: it doubles, and `chance` (0 to 1) spreads attempts that failed together
+/// over its upper half.
 pub(super) fn pause(attempts: u32, chance: f64) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
     let longest = (FIRST * 2u32.pow(doublings)).min(LONGEST);

@@ -1,4 +1,4 @@
-//! Which ways of which ends are due: pure.
+//! Schedule of deliveries: decides which channels of which notifications are due. Pure.
 //!
 //! ```text
 //!             due, and a slot is free            taken
@@ -18,55 +18,55 @@ use super::backoff;
 use super::entry::Kind;
 use crate::registry::outbox::{Entry, Way, WayState};
 
-/// Deliveries that run at once.
+/// Maximum number of deliveries that run at once.
 const MOST: usize = 4;
-/// Of these, deliveries to people: a receiver that hangs must not keep a session waiting.
+/// Maximum number of these that go to people: a receiver that hangs must not delay the message to a session.
 const MOST_TO_PEOPLE: usize = 3;
-/// How long a receiver may stay away.
+/// Time after which an unreachable receiver is given up.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
-/// A notification that comes much later says nothing any more.
+/// Maximum number of attempts for a desktop notification: one that comes much later is useless.
 const DESKTOP_TRIES: u32 = 3;
-/// Between two looks at a session whose hook may take the end at any moment.
+/// Interval between two checks of a session whose hook may show the notification at any moment.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How long whoever stayed with a job to its end may take to say so.
+/// Grace period for an attached `wait` to claim the notice.
 const ATTENDED: Duration = Duration::from_secs(10);
-/// No pause is longer: one that is comes from a clock that was set back.
+/// Longest pause between attempts. A longer one results from a clock that was set back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// What became of a try.
+/// Outcome of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The end was taken.
+    /// The receiver has taken the notification.
     Taken,
-    /// It was not, in one line.
+    /// The delivery failed; the reason in one line.
     Failed(String),
-    /// It never will be, in one line.
+    /// The receiver will never take it; the reason in one line.
     Refused(String),
 }
 
-/// What is to be done.
+/// Action for the pump to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Act {
     /// Write an entry.
     Save(Entry),
-    /// Try a way.
+    /// Deliver through a channel.
     Run(JobId, Kind),
-    /// Every way of this end is done, or it needs none.
+    /// Every channel of this notification is done, or it needs none.
     Close(JobId),
 }
 
-/// What others have done about an end.
+/// Other deliveries of a notification, by commands and hooks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sight {
-    /// Somebody was shown it.
+    /// True if the notification was shown to any client.
     pub(super) shown: bool,
-    /// The session that launched the job was.
+    /// True if it was shown to the session that launched the job.
     pub(super) shown_there: bool,
-    /// That session is in a turn, and until then its hooks are waited for.
+    /// Set while that session is in a turn: the time until which its hooks may show the notification.
     pub(super) busy_until: Option<Timestamp>,
 }
 
-/// The ends that are under way.
+/// Notifications with unfinished deliveries.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     open: BTreeMap<JobId, Open>,
@@ -76,12 +76,13 @@ pub(super) struct Book {
 struct Open {
     entry: Entry,
     running: BTreeSet<Kind>,
-    /// Nothing is done or written before, and nothing at all when somebody was shown it until then.
+    /// End of the grace period for an attached client. Nothing is delivered or written before; if the notification was
+    /// shown until then, nothing is afterwards either.
     attended_until: Option<Timestamp>,
 }
 
 impl Open {
-    /// A way that is neither done nor on its way.
+    /// Returns a channel that is neither done nor running.
     fn waiting(&self, kind: Kind) -> Option<&Way> {
         let way = self.entry.ways.get(kind.as_str()).filter(|way| way.state == WayState::Pending)?;
         (!self.running.contains(&kind)).then_some(way)
@@ -97,13 +98,14 @@ impl Open {
 }
 
 impl Book {
-    /// Takes an entry that was written before.
+    /// Adds an entry that was written before.
     pub(super) fn resume(&mut self, entry: Entry) {
         let open = Open { entry, running: BTreeSet::new(), attended_until: None };
         self.open.insert(open.entry.job.clone(), open);
     }
 
-    /// Takes a new one. Where somebody stayed with the job to its end, it is given time to say so.
+    /// Adds a new entry. If a client stayed attached to the job until its end, it is given time to claim the
+    /// notification.
     pub(super) fn add(&mut self, entry: Entry, attended: bool) -> Vec<Act> {
         let job = entry.job.clone();
         if self.open.contains_key(&job) {
@@ -115,7 +117,7 @@ impl Book {
         self.with_close(acts, &job)
     }
 
-    /// What is to be done now. `see` tells what others have done about an end.
+    /// Returns the actions that are due now. `see` returns the other deliveries of a notification.
     pub(super) fn due(
         &mut self,
         now: Timestamp,
@@ -153,7 +155,7 @@ impl Book {
                     continue;
                 }
                 let to_session = kind == Kind::Codex;
-                // Without a free slot nothing is looked at: that reads files.
+                // The session is checked only when a slot is free, because the check reads files.
                 if all >= MOST || (!to_session && to_people >= MOST_TO_PEOPLE) {
                     continue;
                 }
@@ -177,7 +179,7 @@ impl Book {
         acts
     }
 
-    /// A try is over. `chance` (0 to 1) spreads the next ones.
+    /// Handles the outcome of a delivery. `chance` (0 to 1) spreads the next attempts.
     pub(super) fn done(
         &mut self,
         job: &JobId,
@@ -209,18 +211,18 @@ impl Book {
         self.with_close(acts, job)
     }
 
-    /// When [`Book::due`] has something to do that it could not do before.
+    /// Returns the next time at which [`Book::due`] has new actions.
     pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let times = self.open.values().flat_map(|open| {
             let ways = Kind::ALL.into_iter().filter_map(|kind| open.waiting(kind)?.next_at);
             let ways = ways.filter(|_| open.attended_until.is_none());
             open.attended_until.into_iter().chain(ways)
         });
-        // What is due already waits for a slot, and is looked at when one is free.
+        // Deliveries that are already due wait for a slot and are checked when one is free.
         times.filter(|at| *at > now).min()
     }
 
-    /// A receiver that has just taken one end takes the others too.
+    /// Makes all failed deliveries of a channel due: a receiver that has just taken one takes the others too.
     fn wake(&mut self, kind: Kind, now: Timestamp) {
         for open in self.open.values_mut().filter(|open| open.waiting(kind).is_some()) {
             if let Some(way) = open.way(kind).filter(|way| way.attempts > 0) {
@@ -229,7 +231,7 @@ impl Book {
         }
     }
 
-    /// How many deliveries run to people, and in all.
+    /// Returns the number of running deliveries to people, and in all.
     fn load(&self) -> (usize, usize) {
         let running = || self.open.values().flat_map(|open| &open.running);
         (running().filter(|kind| **kind != Kind::Codex).count(), running().count())
@@ -249,12 +251,13 @@ impl Open {
         if let Some(way) = self.way(kind) {
             way.state = WayState::GivenUp;
             way.next_at = None;
-            // Why nobody took it is worth more than that it is over.
+            // The receiver's own error is more useful than the reason for giving up.
             way.last_error.get_or_insert_with(|| reason.to_owned());
         }
     }
 
-    /// A session that was shown the end needs no message; one that is in a turn gets it from its hooks.
+    /// Decides who shows the notification to its session: none if it was already shown, the session's hooks during a
+    /// turn, else the message.
     fn turn(&mut self, sight: &Sight, now: Timestamp) -> Turn {
         let Some(way) = self.way(Kind::Codex) else { return Turn::Over };
         if sight.shown_there {
@@ -269,13 +272,13 @@ impl Open {
     }
 }
 
-/// Whose turn it is to tell a session of an end.
+/// Sender of a notification to its session.
 enum Turn {
-    /// The message's.
+    /// The message.
     Ours,
-    /// The session's own hooks', for a while.
+    /// The session's own hooks, for a while.
     Hooks,
-    /// Nobody's: it was told.
+    /// None: the notification was shown.
     Over,
 }
 
@@ -287,7 +290,7 @@ impl Way {
     }
 }
 
-/// Whether a time has come. One that is further away than any pause belongs to a clock that was set back since.
+/// Returns true if a time has passed. A time further away than any pause results from a clock that was set back since.
 fn is_past(at: Timestamp, now: Timestamp) -> bool {
     at <= now || at > now + LONGEST_PAUSE
 }

@@ -1,4 +1,4 @@
-//! What is done when, on a clock that only the test moves.
+//! Tests of the schedule, on a clock that only the test advances.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn runs(acts: &[Act]) -> Vec<String> {
     acts.iter().filter_map(run).collect()
 }
 
-/// The state of a way in the last entry that was saved, with its tries and its error.
+/// Returns the state, attempts and error of a channel in the last saved entry.
 fn saved(acts: &[Act], kind: Kind) -> (WayState, u32, Option<String>) {
     let mut entries = acts.iter().filter_map(|act| match act {
         Act::Save(entry) => Some(entry),
@@ -232,6 +232,6 @@ fn ten_thousand_ends_that_wait_for_a_slot_are_neither_looked_at_nor_counted_agai
         );
         assert!(looks <= MOST && runs(&acts).len() <= MOST, "{looks}");
     }
-    // An unoptimised build takes some 10 ms for each.
+    // An unoptimised build takes some 10 ms for each round.
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }

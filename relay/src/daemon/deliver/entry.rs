@@ -1,4 +1,4 @@
-//! The ways that a new end has to go.
+//! Delivery plan of a new notification: the channels that it goes through.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use crate::config::NotifyConfig;
 use crate::registry::outbox::{Entry, SCHEMA, Way, WayState};
 use common::origin::Session;
 
-/// Between an end and the message to its session: a `relay wait` of that session tells it itself meanwhile.
+/// Delay of the message to the session: meanwhile a `relay wait` of that session may show the notification itself.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
-/// A way out.
+/// Channel of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// A message to the Codex session that launched the job.
+    /// Message to the Codex session that launched the job.
     Codex,
-    /// A notification on the desktop.
+    /// Desktop notification.
     Desktop,
     /// The user's program.
     Command,
-    /// A POST.
+    /// Webhook: an HTTP POST.
     Webhook,
 }
 
 impl Kind {
     pub(super) const ALL: [Self; 4] = [Self::Codex, Self::Desktop, Self::Command, Self::Webhook];
 
-    /// Its name in an entry.
+    /// Name of the channel in an entry.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Codex => "codex",
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// Whether the configuration has it.
+    /// Returns true if the channel is configured.
     pub(super) fn is_configured(self, config: &NotifyConfig) -> bool {
         match self {
             Self::Codex => true,
@@ -56,7 +56,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The entry of a job that has ended; `None` for one that has not.
+/// Returns the entry of a job that has ended; `None` for one that has not.
 pub(super) fn of(
     record: &JobRecord,
     config: &NotifyConfig,

@@ -1,4 +1,4 @@
-//! The thread that delivers.
+//! The delivery thread.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,12 +24,12 @@ use crate::registry::outbox;
 use crate::render::notice;
 use crate::time::Clock;
 
-/// How long deliveries that run when the daemon ends may take. A message to a session takes 0.1 s.
+/// Time limit for deliveries that still run when the daemon ends. A message to a session takes 0.1 s.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// The longest sleep: the clock of the computer may be set meanwhile.
+/// Longest sleep: the computer's clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// The core's end.
+/// The core's handle of the delivery thread.
 pub(in crate::daemon) struct Deliveries {
     ends: Board<JobId, JobRecord>,
     stop: Arc<Notify>,
@@ -37,10 +37,10 @@ pub(in crate::daemon) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Starts the thread, which goes on with what the outbox holds.
+    /// Starts the thread, which resumes the deliveries in the outbox.
     ///
     /// # Errors
-    /// When the system has no thread or no clock for it.
+    /// Fails if the system can't provide a thread or a clock for it.
     pub(in crate::daemon) fn start(
         registry: &Registry,
         config: &crate::config::Config,
@@ -57,20 +57,20 @@ impl Deliveries {
         let (board, stopped) = (ends.clone(), Arc::clone(&stop));
         let thread = thread::Builder::new().name("deliveries".to_owned()).spawn(move || {
             runtime.block_on(pump.run(&board, &stopped));
-            // A call that hangs must not keep the process.
+            // A call that hangs must not keep the process alive.
             runtime.shutdown_background();
         })?;
         Ok(Self { ends, stop, thread })
     }
 
-    /// Tells of a job that has ended; of others nothing is to be told. Never waits.
+    /// Queues the notification of a job that has ended; ignores other jobs. Never waits.
     pub(in crate::daemon) fn ended(&self, record: JobRecord) {
         if record.state.is_final() {
             self.ends.post(record.job.clone(), record);
         }
     }
 
-    /// Lets what runs come to its end, within bounds.
+    /// Lets running deliveries finish, within a time limit.
     pub(in crate::daemon) async fn close(self) {
         self.stop.notify_one();
         let joined = tokio::task::spawn_blocking(move || self.thread.join());
@@ -85,7 +85,7 @@ struct Pump {
     clock: Clock,
 }
 
-/// What can happen to it.
+/// Event that the thread handles.
 enum News {
     Ended(BTreeMap<JobId, JobRecord>),
     Done((JobId, Kind, Outcome)),
@@ -123,7 +123,7 @@ impl Pump {
         self.end().await;
     }
 
-    /// Takes over what an earlier daemon left.
+    /// Resumes what an earlier daemon left.
     fn begin(&mut self) {
         let registry = self.ways.registry().clone();
         match start::entries(&registry) {
@@ -167,7 +167,7 @@ impl Pump {
             match act {
                 Act::Save(entry) => {
                     if let Err(e) = outbox::write(self.ways.registry(), &entry) {
-                        // It is delivered all the same; a relay that starts anew may do so once more.
+                        // It is delivered all the same; a relay that restarts may deliver it once more.
                         tracing::warn!("{}: the outbox can't be written: {e}", entry.job);
                     }
                 }
@@ -183,7 +183,7 @@ impl Pump {
         }
     }
 
-    /// What runs may come to its end; what does not is ended with its processes.
+    /// Waits for running deliveries within a time limit, then ends the rest with their processes.
     async fn end(&mut self) {
         let all = async {
             while let Some(done) = self.running.join_next().await {
@@ -203,7 +203,7 @@ impl Pump {
     }
 }
 
-/// From one time to another; nothing where that has passed.
+/// Returns the time from `now` to `at`; zero if `at` has passed.
 fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }

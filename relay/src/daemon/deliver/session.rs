@@ -1,4 +1,4 @@
-//! What is known of the session that launched a job.
+//! State of the session that launched a job.
 
 #![expect(
     clippy::disallowed_methods,
@@ -23,24 +23,24 @@ use crate::registry::Registry;
 use crate::registry::outbox::{self, Entry};
 use crate::registry::sessions;
 
-/// The agent of a session that takes messages.
+/// Agent of the sessions that take messages.
 const CODEX: &str = "codex";
-/// Codex's folder in the person's home, where `CODEX_HOME` names no other.
+/// Codex's folder in the person's home, unless `CODEX_HOME` names another.
 const USUAL_HOME: &str = ".codex";
-/// Bytes of a folder's path that a message shows.
+/// Maximum length of a folder's path in a message, in bytes.
 const SHOWN: usize = 200;
-/// How long the hooks of a session that is in a turn are waited for, since the last one was heard: each tool call ends
-/// with one, and a session without hooks is never known to be in a turn.
+/// Time to wait for the hooks of a session in a turn, counted from its last hook: each tool call ends with one. A
+/// session without hooks never counts as in a turn.
 const HOOKS: Duration = Duration::from_secs(60);
-/// The first line of a session's own file holds its instructions too.
+/// Maximum number of bytes to read of a session's own file: its first line also holds its instructions.
 const MAX_META: u64 = 256 * 1024;
 
-/// What others have done about an end, and whether somebody is about to.
+/// Returns the other deliveries of a notification, made or about to be made.
 pub(super) fn sight(registry: &Registry, entry: &Entry) -> Sight {
     let shown = outbox::shown(registry, &entry.job);
     let told = shown.as_ref().and_then(|shown| shown.session.as_ref());
     let shown_there = told.is_some_and(|told| {
-        // Claimed for a message that may never have gone out is not shown.
+        // A claim for a message that may never have been sent does not count as shown.
         entry.session.as_ref().is_some_and(|own| own.id == told.id)
             && shown.as_ref().is_some_and(|shown| shown.by != super::ways::QUEUED)
     });
@@ -49,23 +49,24 @@ pub(super) fn sight(registry: &Registry, entry: &Entry) -> Sight {
     Sight { shown: shown.is_some(), shown_there, busy_until }
 }
 
-/// Whether a session reads messages: one of Codex does, unless it is one of `codex exec`, as its own file tells. (Whose
-/// file is not found is taken for one that does; one of another home is told so when its message is due.)
+/// Returns true if a session reads messages: sessions of Codex do, except those of `codex exec`, as their own files
+/// say. (A session whose file is not found counts as one that does; one with another home is refused when its message
+/// is due.)
 pub(super) fn takes_messages(session: &Session) -> bool {
     takes_messages_in(own_home().as_deref(), session)
 }
 
 fn takes_messages_in(own: Option<&Path>, session: &Session) -> bool {
-    // Whoever wrote the record, an id becomes a part of a path and an argument of another program.
+    // The record is not trusted, and an id becomes part of a path and an argument of another program.
     session.agent == CODEX
         && sessions::is_id(&session.id)
         && home_in(own, session).map_or(true, |home| !is_exec(&home, &session.id))
 }
 
-/// The folder of the session's Codex, which has to be that of this process.
+/// Returns the folder of the session's Codex, which must be that of this process.
 ///
-/// Codex runs programs that the settings in its folder name, and the record of a job may name any folder: nothing but
-/// its own environment tells the daemon which one is the person's.
+/// Codex runs programs that the settings in its folder name, and the record of a job may name any folder: only the
+/// daemon's own environment says which one is the person's.
 ///
 /// # Errors
 /// One line for a session of another folder.
@@ -73,7 +74,7 @@ pub(super) fn home(session: &Session) -> Result<PathBuf, String> {
     home_in(own_home().as_deref(), session)
 }
 
-/// The folder of this process' Codex.
+/// Returns the folder of this process's Codex.
 fn own_home() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("CODEX_HOME").or_else(|| Some(set("HOME")?.join(USUAL_HOME)))
@@ -106,7 +107,7 @@ fn is_exec(home: &Path, id: &str) -> bool {
     })
 }
 
-/// The session's own file, in a folder of the day on which it began; its id tells the day.
+/// Finds the session's own file, in a folder named by the day on which it began; the day is in its id.
 fn rollout(home: &Path, id: &str) -> Option<PathBuf> {
     let began = began(id)?;
     let end = format!("-{id}.jsonl");
@@ -119,7 +120,7 @@ fn rollout(home: &Path, id: &str) -> Option<PathBuf> {
     })
 }
 
-/// The day in an id of version 7, whose first 48 bits are milliseconds.
+/// Returns the day in an id of version 7, whose first 48 bits are milliseconds.
 fn began(id: &str) -> Option<Date> {
     let hex: String = id.chars().filter(|c| *c != '-').take(12).collect();
     let at = Timestamp::from_millisecond(i64::from_str_radix(&hex, 16).ok()?).ok()?;
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn a_session_of_codex_exec_reads_no_messages() {
         let dir = tempfile::tempdir().unwrap();
-        // 2025-11-22, within a day of which its folder lies wherever one is.
+        // 2025-11-22; the folder lies within a day of it in every time zone.
         let id = "019aab00-0000-7000-8000-000000000001";
         let day = dir.path().join("sessions").join(began(id).unwrap().strftime("%Y/%m/%d").to_string());
         fs::create_dir_all(&day).unwrap();

@@ -1,4 +1,4 @@
-//! What the pump finds when it begins.
+//! Resumes deliveries when the pump starts.
 
 use std::io;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use super::ways::QUEUED;
 use crate::registry::outbox::{self, Entry, WayState};
 use crate::registry::{Registry, read};
 
-/// How long ago a job without an entry may have ended: a relay that was killed between an end and its entry is started
-/// again before that, and nobody wants to be told of anything older.
+/// Maximum age of an ended job without an entry: a relay that was killed between a job's end and its entry is restarted
+/// within this time, and an older notification is of no use.
 const RECENT: Duration = Duration::from_secs(24 * 3600);
 
-/// The jobs in the outbox, and the entries that are not done. What belongs to jobs that are gone is removed.
+/// Returns the entries that are not done. Removes what belongs to jobs that are gone.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// Fails if the folder can't be read.
 pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
     let mut pending = Vec::new();
     for name in registry.outbox().names()? {
@@ -30,7 +30,7 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
         };
         let Ok(job) = stem.parse::<JobId>() else { continue };
         match outbox::read(registry, &job) {
-            // What a newer program has written is not this one's to act on.
+            // An entry with a newer schema is left to the newer program.
             Ok(Some(found)) if found.schema > outbox::SCHEMA => {}
             Ok(Some(found)) if found.ways.values().any(|way| way.state == WayState::Pending) => {
                 if is_entry {
@@ -53,7 +53,7 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
     Ok(pending)
 }
 
-/// Takes back a claim for a message to a session that was never sent: its daemon was killed meanwhile.
+/// Releases the claim for a message that was never sent to its session because the daemon was killed.
 fn give_back_unsent(registry: &Registry, entry: &Entry) {
     let way = entry.ways.get(Kind::Codex.as_str());
     let unsent = way.is_some_and(|way| way.state != WayState::Taken)
@@ -63,8 +63,8 @@ fn give_back_unsent(registry: &Registry, entry: &Entry) {
     }
 }
 
-/// Forgets an end that nothing is to be done for, once its job is no longer among the newest and somebody was shown the
-/// end, or the job was removed for good.
+/// Removes a completed entry, once its job was archived and the notification was shown, or the job was removed for
+/// good.
 pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
     let removed = if registry.record(job).exists() {
         Ok(())
@@ -78,10 +78,10 @@ pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
     }
 }
 
-/// Hands out the records of jobs that have ended lately and have no entry, one at a time.
+/// Passes the records of jobs that ended recently and have no entry to `visit`, one at a time.
 ///
 /// # Errors
-/// When the registry can't be read.
+/// Fails if the registry can't be read.
 pub(super) fn without_entry(
     registry: &Registry,
     now: Timestamp,

@@ -1,14 +1,14 @@
-//! The relay's side of the wire without sockets, threads and clocks: the real writer and the real dispatch, for whoever
-//! plays the network in between.
+//! The relay's side of the wire without sockets, threads and clocks: the real writer and the real scheduler, for a
+//! simulation that plays the network in between.
 //!
 //! ```text
 //! frame ──► take ──(queue)──► commit ──► Welcome, acks, Start │ close
-//! time ───► pass ──(heartbeat)──► requests, lost hints, agents that are away, pings, silent connections
+//! time ───► pass ──(heartbeat)──► requests, lost hints, disconnected agents, pings, silent connections
 //! ```
 //!
-//! * [`regular`]: what time brings.
+//! * [`regular`]: periodic work.
 //!
-//! A [`Planted`] bug is one of this driver's own: what the daemon had wrong once. No program of the product has it.
+//! A [`Planted`] bug is a bug of this driver: one that the daemon once had. No program of the product contains it.
 
 mod regular;
 
@@ -36,18 +36,18 @@ use crate::registry::create::{Created, Draft, create};
 use crate::registry::lease::Holder;
 use crate::time::Clock;
 
-/// A mistake that the simulation has to find.
+/// A bug that the simulation must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
-    /// An agent that said it is full is asked again only when an end of it is recorded.
+    /// An agent that has reported that it is full gets offers again only when the end of one of its jobs is recorded.
     FullUntilAnEnd,
-    /// A request to end a daemon is obeyed by whichever finds it.
+    /// Any daemon that finds a request to end a daemon obeys it.
     AnyonesRequest,
     /// One job that can't be read drops the answer to the whole hello.
     WholeHello,
 }
 
-/// A relay whose time goes on only when it is told to.
+/// A relay whose time advances only in [`RelaySide::pass`].
 pub struct RelaySide {
     registry: Registry,
     writer: Writer,
@@ -58,14 +58,14 @@ pub struct RelaySide {
     changes: Changes,
     queue: VecDeque<Command>,
     connections: BTreeMap<u64, Connection>,
-    /// The connection of each agent that counts.
+    /// Current connection of each agent.
     newest: BTreeMap<AgentId, u64>,
-    /// What the clock says: it goes on only in [`RelaySide::pass`].
+    /// Current time, which advances only in [`RelaySide::pass`].
     now: Instant,
     heartbeat: Instant,
-    /// Jobs in the registry that need no look any more.
+    /// Jobs of the registry that are already known and need no further look.
     known: BTreeSet<JobId>,
-    /// A request has ended it.
+    /// Set once a request has ended the relay.
     is_down: bool,
     planted: Option<Planted>,
 }
@@ -79,35 +79,35 @@ struct Connection {
     durable: Option<oneshot::Receiver<Vec<Durable>>>,
 }
 
-/// What the relay tells a connection.
+/// Output of the relay to a connection.
 #[derive(Debug)]
 pub enum Said {
     /// A frame.
     Frame(RelayFrame),
-    /// It is closed, and why.
+    /// The connection is closed, with the reason.
     Closed(String),
 }
 
 impl RelaySide {
-    /// A relay that starts on the registry of the project at `root`, which is made if it is not there.
+    /// Starts a relay on the registry of the project at `root`, which is created if it does not exist.
     ///
     /// # Errors
-    /// The registry can't be read or repaired.
+    /// Fails if the registry can't be read or repaired.
     pub fn open(root: &Path) -> io::Result<Self> {
         Self::open_with(root, Clock::new(None), None)
     }
 
-    /// The same with this clock, which goes on with the scale of an earlier relay, and perhaps a bug.
+    /// Starts a relay with this clock, which continues the scale of an earlier relay, and with an optional bug.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`RelaySide::open`].
     #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
     pub fn open_with(root: &Path, clock: Clock, planted: Option<Planted>) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let registry = Registry::of(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
         let changes = Changes::new();
-        // Only its distance from later ones counts.
+        // Only its distance from later times matters.
         let now = Instant::now();
         let (writer, active) =
             Writer::open(registry.clone(), clock.clone(), changes.clone(), Feed::new(), now)?;
@@ -144,10 +144,10 @@ impl RelaySide {
         Ok(side)
     }
 
-    /// Launches a job, as the command line does, and takes notice of it.
+    /// Launches a job, as the command line does, and takes it in.
     ///
     /// # Errors
-    /// The registry can't be written.
+    /// Fails if the registry can't be written.
     pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
         let draft = Draft {
             name: name.parse().map_err(|_| io::Error::other("no name of a job"))?,
@@ -164,10 +164,10 @@ impl RelaySide {
         Ok(job)
     }
 
-    /// Takes a frame of a connection; what it changes is on the disk after a commit.
+    /// Receives a frame of a connection; its changes are on the disk after a commit.
     ///
     /// # Errors
-    /// The frame is none that an agent may send now: the connection is over.
+    /// Fails if an agent may not send this frame now: the connection is over.
     pub fn take(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Said)>, String> {
         let mut said = Vec::new();
         if let AgentFrame::Hello(hello) = frame {
@@ -213,17 +213,17 @@ impl RelaySide {
         self.connections.insert(id, connection);
     }
 
-    /// Whether commands wait for a commit.
+    /// Returns true if commands wait for a commit.
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// The name of this daemon in requests.
+    /// Returns the name of this daemon in requests.
     pub fn holder(&self) -> Holder {
         self.holder.clone()
     }
 
-    /// True once a request has ended it.
+    /// Returns true once a request has ended the relay.
     pub fn is_down(&self) -> bool {
         self.is_down
     }
@@ -232,7 +232,7 @@ impl RelaySide {
         self.now.into()
     }
 
-    /// Writes at most `most` of what waits, as one group, and gives what is to be sent then.
+    /// Commits at most `most` of the queued commands as one group, and returns what must be sent then.
     pub fn commit(&mut self, most: usize) -> Vec<(u64, Said)> {
         let group = self.queue.len().min(most);
         self.writer.write(self.queue.drain(..group), self.now);
@@ -304,8 +304,8 @@ impl RelaySide {
         self.act(actions, said);
     }
 
-    /// There is one platform: while its agent is there, what others had that are gone is lost with their state. Nothing
-    /// happens while something waits for a commit: it may be what these others have sent.
+    /// Ends the jobs of all disconnected agents while the agent `living` is connected: there is one platform, so their
+    /// state is lost. Does nothing while commands wait for a commit: these agents may have sent them.
     pub fn bury_all_but(&mut self, living: &str) -> Vec<(u64, Said)> {
         let mut said = Vec::new();
         if !self.queue.is_empty() || !self.newest.contains_key(living) {
@@ -320,7 +320,7 @@ impl RelaySide {
         said
     }
 
-    /// A connection has ended.
+    /// Handles the end of a connection.
     pub fn gone(&mut self, id: u64) -> Vec<(u64, Said)> {
         let mut said = Vec::new();
         let Some(connection) = self.connections.remove(&id) else { return said };

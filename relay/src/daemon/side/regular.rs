@@ -1,4 +1,4 @@
-//! What a relay does because time goes on: regular work, requests, silent connections.
+//! Periodic work of the relay: requests, retries, silent connections.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,7 +16,7 @@ use crate::registry::read;
 use crate::registry::requests::{self, Request};
 
 impl RelaySide {
-    /// Lets time go on, and does what becomes due.
+    /// Advances the time and does the work that becomes due.
     pub fn pass(&mut self, time: Duration) -> Vec<(u64, Said)> {
         self.now += time;
         let mut said = Vec::new();
@@ -33,7 +33,7 @@ impl RelaySide {
         said
     }
 
-    /// Pings a connection, or gives it up.
+    /// Pings a connection, or closes a silent one.
     fn look_at(&mut self, id: u64, said: &mut Vec<(u64, Said)>) {
         let (now, time) = (self.now, self.time());
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -46,13 +46,13 @@ impl RelaySide {
         }
     }
 
-    /// Regular work, as the core does it.
+    /// Runs the periodic work, as the core does.
     fn tick(&mut self, said: &mut Vec<(u64, Said)>) {
         if self.queue.is_empty() && self.dispatch.is_empty() && self.clock.was_set().is_some() {
             self.clock.set_by_wall_clock();
             said.extend(self.newest.values().map(|id| (*id, Said::Closed("the clock was set".to_owned()))));
         }
-        // In an order that no file system decides.
+        // Sorted, so that the order does not depend on the file system.
         for job in BTreeSet::from_iter(read::jobs(&self.registry).unwrap_or_default()) {
             self.take_in(&job, said);
         }
@@ -93,7 +93,7 @@ impl RelaySide {
         self.act(actions, said);
     }
 
-    /// Looks for requests.
+    /// Reads and handles the filed requests.
     fn look(&mut self, said: &mut Vec<(u64, Said)>) {
         for filed in requests::pending(&self.registry).unwrap_or_default() {
             let obeys = |request: &Request| {
@@ -119,7 +119,7 @@ impl RelaySide {
                 _ => true,
             };
             if done {
-                // One that stays is looked at again.
+                // A request that stays is handled again.
                 let _ = requests::remove(&self.registry, &filed.path);
             }
         }

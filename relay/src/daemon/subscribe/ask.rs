@@ -1,40 +1,40 @@
-//! What a subscriber asks for: `?job=`, `?since=`, `?format=`, and the headers that say the same.
+//! Query of a subscriber: `?job=`, `?since=`, `?format=`, and the headers with the same meaning.
 
 use axum::extract::Query;
 use axum::http::header::{ACCEPT, HeaderName, UPGRADE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use common::text::one_line;
 
-/// What an `EventSource` that comes back says it has.
+/// Header of a reconnecting `EventSource`: the id of the last event it has.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// How much of a wrong value is shown, in bytes.
+/// Maximum length of a wrong value in a message, in bytes.
 const SHOWN: usize = 60;
 
-/// How events are to be told.
+/// Format of the event stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// One text message each.
+    /// One text message per event.
     WebSocket,
     /// Server-sent events.
     Sse,
 }
 
-/// A request, understood.
+/// A parsed request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ask {
-    /// The form.
+    /// Format of the stream.
     pub(super) form: Form,
-    /// The job, as it was written; all when none is named.
+    /// Job as written in the query; `None` for all jobs.
     pub(super) job: Option<String>,
-    /// Behind which id to begin; with what comes from now on when none is named.
+    /// Id after which the stream begins; `None` to begin with the next event.
     pub(super) since: Option<u64>,
 }
 
-/// A status and one line that says what to do.
+/// HTTP status and one line that says what to do.
 pub(super) type Refusal = (StatusCode, String);
 
 impl Ask {
-    /// Reads a request.
+    /// Parses a request.
     pub(super) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
         let bad = |text: String| (StatusCode::BAD_REQUEST, text);
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
@@ -56,7 +56,7 @@ impl Ask {
                 return Err(bad(format!("{key} is given twice")));
             }
         }
-        // The newer of the two: an EventSource repeats its address as it was.
+        // The header is newer: an EventSource repeats its original address.
         let since = match headers.get(LAST_EVENT_ID) {
             Some(id) => Some(("Last-Event-ID", String::from_utf8_lossy(id.as_bytes()).into_owned())),
             None => since.map(|since| ("since", since)),

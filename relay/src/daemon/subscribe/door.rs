@@ -1,4 +1,4 @@
-//! Who may subscribe, and to what: decided before anything is sent.
+//! Admission of subscribers: decided before anything is sent.
 
 use std::io;
 use std::sync::Arc;
@@ -25,29 +25,29 @@ use crate::registry::{Registry, read};
 
 /// Path of the endpoint.
 pub(in crate::daemon) const PATH: &str = "/api/v1/events";
-/// Tells a program where its stream begins, so that it has a cursor before its first event.
+/// Header with the id at which the stream begins, so that a program has a cursor before its first event.
 const CURSOR: HeaderName = HeaderName::from_static("relay-cursor");
-/// Most subscribers at once: each costs some hundred KiB when it is slow, and nobody has so many programs.
+/// Maximum number of subscribers at once: a slow one costs some hundred KiB, and no user has so many programs.
 const PLACES: usize = 64;
-/// Subscribers that read files at once. The daemon has other work for the disk.
+/// Maximum number of subscribers that read files at once. The daemon has other work for the disk.
 const READERS: usize = 2;
 
-/// How long the last words to all subscribers may take. Those of one that hears take milliseconds.
+/// Time limit for closing all subscribers. A subscriber that reads is closed within milliseconds.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// How long a subscriber may take.
+/// Time limits of a subscriber.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// To take one chunk, of 64 KiB as a rule. Whoever needs longer is stopped or hangs.
+    /// Limit for taking one chunk, of 64 KiB as a rule. A subscriber that needs longer is stopped or hangs.
     pub(super) stall: Duration,
-    /// To take the words that say why it is cut off.
+    /// Limit for taking the reason why it is cut off.
     pub(super) farewell: Duration,
-    /// Between two signs that the connection lives, when there is no event.
+    /// Interval between two keep-alive signals while there is no event.
     pub(super) quiet: Duration,
 }
 
 impl Patience {
-    /// Proxies give a quiet connection up after 30 s at the earliest.
+    /// Default limits. Proxies close an idle connection after 30 s at the earliest.
     const DEFAULT: Self = Self {
         stall: Duration::from_secs(10),
         farewell: Duration::from_secs(5),
@@ -55,7 +55,7 @@ impl Patience {
     };
 }
 
-/// What all subscribers share.
+/// Shared state of all subscribers.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Subscribers {
     gate: Gate,
@@ -68,10 +68,10 @@ pub(in crate::daemon) struct Subscribers {
 }
 
 impl Subscribers {
-    /// Opens the door for subscribers to what `feed` publishes.
+    /// Makes the endpoint for subscribers to the events that `feed` publishes.
     ///
     /// # Errors
-    /// When there is no token and none can be made.
+    /// Fails if there is no token and none can be made.
     pub(in crate::daemon) fn new(registry: &Registry, feed: Feed) -> io::Result<Self> {
         Ok(Self {
             gate: token::gate(registry)?,
@@ -84,14 +84,14 @@ impl Subscribers {
         })
     }
 
-    /// Tells all subscribers that the relay ends, and gives them a moment to hear of it.
+    /// Notifies all subscribers that the relay ends, and gives them a moment to receive it.
     pub(in crate::daemon) async fn close(&self) {
         self.ending.begin();
         let all = u32::try_from(PLACES).unwrap_or(u32::MAX);
         let _ = timeout(CLOSING, self.places.acquire_many(all)).await;
     }
 
-    /// Decides about a request.
+    /// Admits or refuses a request.
     async fn open(&self, parts: &Parts) -> Result<(Form, Tail, OwnedSemaphorePermit), Refusal> {
         admit(&parts.headers, &self.gate).map_err(|(status, text)| (status, text.trim_end().to_owned()))?;
         let ask = Ask::of(&parts.uri, &parts.headers)?;

@@ -1,37 +1,37 @@
-//! The end of the relay, as its subscribers hear of it.
+//! Shutdown notification for subscribers.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Tells every subscriber.
+/// Sender of the notification to every subscriber.
 #[derive(Debug, Clone)]
 pub(super) struct Announcement(Arc<watch::Sender<bool>>);
 
 impl Announcement {
-    /// Nothing is announced yet.
+    /// Makes an announcement that has not begun.
     pub(super) fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }
 
-    /// Begins the end.
+    /// Announces the relay's end.
     pub(super) fn begin(&self) {
         self.0.send_replace(true);
     }
 
-    /// For one subscriber.
+    /// Returns the receiver for one subscriber.
     pub(super) fn listen(&self) -> Ending {
         Ending(self.0.subscribe())
     }
 }
 
-/// One subscriber's side.
+/// Receiver of one subscriber.
 pub(super) struct Ending(watch::Receiver<bool>);
 
 impl Ending {
-    /// Returns once the end has begun. Cancel-safe.
+    /// Waits until the end is announced. Cancel-safe.
     pub(super) async fn begun(&mut self) {
-        // An announcement that is gone can't tell any more: the daemon has ended without one.
+        // A dropped sender counts too: the daemon has ended without an announcement.
         let _ = self.0.wait_for(|begun| *begun).await;
     }
 }

@@ -1,4 +1,4 @@
-//! From the writer to whoever listens. The writer hands over what it has made durable and never waits.
+//! Channel from the writer to the subscribers. The writer hands over what it has made durable and never waits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::recent::{Line, Recent};
 use crate::registry::chunk::Chunk;
 
-/// Both ends of the feed.
+/// Both ends of the feed, shared by clones.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Feed {
     inner: Arc<Inner>,
@@ -23,10 +23,10 @@ struct Inner {
     published: watch::Sender<u64>,
 }
 
-/// What one commit of the writer has made durable.
+/// Lines that one commit of the writer has made durable.
 #[derive(Debug)]
 pub(in crate::daemon) struct News {
-    /// `None` while nobody listens: then it costs nothing.
+    /// `None` while there are no subscribers, so that it costs nothing.
     pieces: Option<Vec<(Arc<JobId>, Bytes)>>,
 }
 
@@ -40,18 +40,18 @@ impl News {
 }
 
 impl Feed {
-    /// A feed without events.
+    /// Makes a feed without events.
     pub(in crate::daemon) fn new() -> Self {
         let inner = Inner { recent: Mutex::default(), published: watch::Sender::new(0) };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Begins to gather what the next [`Feed::publish`] is told.
+    /// Begins to gather lines for the next [`Feed::publish`].
     pub(in crate::daemon) fn gather(&self) -> News {
         News { pieces: (self.inner.published.receiver_count() > 0).then(Vec::new) }
     }
 
-    /// Publishes: everything up to the id `top` is durable, and `news` is what was added since the last call.
+    /// Publishes events: everything up to the id `top` is durable, and `news` has the lines since the last call.
     pub(in crate::daemon) fn publish(&self, news: News, top: u64) {
         match news.pieces {
             Some(pieces) => {
@@ -61,22 +61,22 @@ impl Feed {
             }
             None => self.recent(|recent| recent.forget(top)),
         }
-        // Behind the lines, so that whoever wakes finds them.
+        // After the lines, so that a subscriber that wakes finds them.
         self.inner.published.send_if_modified(|published| std::mem::replace(published, top) != top);
     }
 
-    /// A look at how far events are published.
+    /// Subscribes to the id up to which events are published.
     pub(super) fn listen(&self) -> watch::Receiver<u64> {
         self.inner.published.subscribe()
     }
 
-    /// The next lines behind a cursor; `None` when they have to be read from the files.
+    /// Returns the next lines after a cursor; `None` if they must be read from the files.
     pub(super) fn after(&self, cursor: u64, job: Option<&JobId>) -> Option<Chunk> {
         self.recent(|recent| recent.after(cursor, job))
     }
 
     fn recent<T>(&self, act: impl FnOnce(&mut Recent) -> T) -> T {
-        // Whole after every call, so a panic elsewhere leaves nothing half-done in it.
+        // Consistent after every call, so a panic elsewhere leaves nothing half-done in it.
         act(&mut self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,4 +1,4 @@
-//! Events for other people's programs: `GET /api/v1/events`, as WebSocket or as server-sent events.
+//! Event stream for other programs: `GET /api/v1/events`, as WebSocket or as server-sent events.
 //!
 //! ```text
 //!  writer ──News──► feed (recent: the newest events, bounded) ─┐
@@ -7,13 +7,14 @@
 //!                                   request ─ door ─ ask (job, since) ─┘
 //! ```
 //!
-//! A subscriber is a cursor: the id of the last event it was given. Whatever the newest events in memory no longer hold is
-//! read from the files, so a reader may be as slow as it likes as long as it takes something; one that takes nothing is
-//! cut off with its cursor. The writer waits for nobody.
+//! A subscriber is a cursor: the id of the last event it was given. Events that are no longer in memory are read from
+//! the files, so a reader may be as slow as it likes as long as it takes something; one that takes nothing is cut off
+//! with its cursor. The writer waits for no subscriber.
 //!
-//! * [`door`]: who may come in, and where to. [`ask`]: what is asked. [`token`]: the token of such programs.
-//! * [`recent`]: the newest events: pure. [`feed`]: the writer puts them there. [`tail`]: all behind a cursor, as it comes.
-//! * [`websocket`], [`sse`]: one subscriber each. [`ending`]: how they hear of the relay's end.
+//! * [`door`]: admission. [`ask`]: the query. [`token`]: the token of subscribers.
+//! * [`recent`]: the newest events: pure. [`feed`]: the writer publishes them there. [`tail`]: all events after a
+//!   cursor.
+//! * [`websocket`], [`sse`]: one subscriber each. [`ending`]: notifies them of the relay's end.
 
 mod ask;
 mod door;

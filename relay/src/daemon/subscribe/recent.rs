@@ -1,4 +1,4 @@
-//! The newest events, in memory for everybody who keeps up.
+//! The newest events, in memory for all subscribers that keep up.
 //!
 //! ```text
 //!   …, forgotten events │ floor │ lines, by id │ top: everything up to here is published
@@ -12,18 +12,18 @@ use common::ids::JobId;
 
 use crate::registry::chunk::Chunk;
 
-/// How much is kept, in bytes: 200 ms of the fastest agent (100,000 events a second of 200 bytes), which is longer than
-/// a program that keeps up may be held up by the system.
+/// Maximum size of the kept events, in bytes: 200 ms of the fastest agent (100,000 events a second of 200 bytes), which
+/// is longer than the system may delay a program that keeps up.
 const KEEP: usize = 4 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
-    /// Its id.
+    /// Id of the event.
     pub(super) id: u64,
-    /// Its job.
+    /// Job of the event.
     pub(super) job: Arc<JobId>,
-    /// Its line in the log, without the line break.
+    /// Line in the log, without the line break.
     pub(super) text: Bytes,
 }
 
@@ -33,7 +33,7 @@ impl Line {
     }
 }
 
-/// What is kept of the newest events.
+/// Buffer of the newest events.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     lines: VecDeque<Line>,
@@ -45,7 +45,7 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Adds what was published up to `top`: lines by id.
+    /// Adds the lines that were published up to `top`, sorted by id.
     pub(super) fn extend(&mut self, lines: Vec<Line>, top: u64) {
         self.bytes += lines.iter().map(Line::cost).sum::<usize>();
         self.lines.extend(lines);
@@ -58,13 +58,13 @@ impl Recent {
         self.top = top;
     }
 
-    /// Forgets everything: what is published up to `top` is in the files alone.
+    /// Drops all lines: events published up to `top` are in the files only.
     pub(super) fn forget(&mut self, top: u64) {
-        // With its room: nobody may ask again for a long time.
+        // Frees the buffer too: the next query may come much later.
         *self = Self { floor: top, top, ..Self::default() };
     }
 
-    /// The next lines behind a cursor, of one job or of all. `None` when some of them are forgotten.
+    /// Returns the next lines after a cursor, of one job or of all; `None` if some of them were dropped.
     pub(super) fn after(&self, cursor: u64, job: Option<&JobId>) -> Option<Chunk> {
         if cursor < self.floor {
             return None;

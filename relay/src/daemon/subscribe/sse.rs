@@ -1,4 +1,4 @@
-//! One subscriber that is told events as server-sent events, over plain HTTP.
+//! One subscriber that receives events as server-sent events, over plain HTTP.
 
 use std::io::Write as _;
 
@@ -15,21 +15,21 @@ use super::ending::Ending;
 use super::tail::Tail;
 use crate::registry::chunk::Chunk;
 
-/// How soon an `EventSource` that lost its connection comes back, in milliseconds: a relay starts within a second.
+/// Reconnect delay of an `EventSource`, in milliseconds: a relay starts within a second.
 const RETRY_MS: u64 = 1000;
 
-/// Answers with events for as long as somebody takes them.
+/// Responds with events until the subscriber disconnects or is cut off.
 pub(super) fn answer(
     tail: Tail,
     patience: Patience,
     place: OwnedSemaphorePermit,
     ending: Ending,
 ) -> Response {
-    // One place: a chunk that waits for the connection, beside the one that is being written.
+    // Capacity of one: a chunk that waits for the connection, beside the one that is being written.
     let (sender, mut chunks) = mpsc::channel(1);
     tokio::spawn(run(tail, patience, sender, ending));
     let body = stream::poll_fn(move |context| {
-        // Held until the connection is done with what it was given.
+        // Held until the connection is done with its chunks.
         let _place = &place;
         chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<Bytes, std::convert::Infallible>))
     });
@@ -37,7 +37,7 @@ pub(super) fn answer(
     (headers, Body::from_stream(body)).into_response()
 }
 
-/// Hands chunks to the connection. A connection that asks for none has a subscriber that takes nothing.
+/// Sends chunks to the connection. A connection that accepts none has a subscriber that reads nothing.
 async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>, mut ending: Ending) {
     // The id comes first, so that a program has a cursor even if its first connection sees no event.
     let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", tail.cursor()).into_bytes();
@@ -45,7 +45,7 @@ async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>
     loop {
         match timeout(patience.stall, connection.send(text.into())).await {
             Ok(Ok(())) => {}
-            // The subscriber has gone.
+            // The subscriber has disconnected.
             Ok(Err(_)) => return,
             Err(_) => {
                 let seconds = patience.stall.as_secs();
@@ -61,7 +61,7 @@ async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>
         }
         sent = tail.cursor();
         let quiet = Instant::now() + patience.quiet;
-        // All are cancel-safe: the tail's cursor moves with its answer alone.
+        // All branches are cancel-safe: the tail's cursor moves only when it returns a chunk.
         text = tokio::select! {
             biased;
             () = connection.closed() => return,
@@ -72,10 +72,10 @@ async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>
                     let _ = timeout(patience.farewell, connection.send(words.into())).await;
                     return;
                 }
-                // A comment, which keeps proxies awake.
+                // A comment, which keeps proxies from closing the connection.
                 Err(_) => b":\n\n".to_vec(),
             },
-            // Behind the news: what has happened is told before.
+            // After the events: published events are sent first.
             () = ending.begun() => return,
         };
     }
@@ -84,7 +84,7 @@ async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>
 fn events(chunk: &Chunk) -> Vec<u8> {
     let mut text = Vec::new();
     for (id, line) in chunk.lines() {
-        // Checked when it was read.
+        // The line was checked when it was read.
         let kind = LineHead::of(line).map_or("message", |head| head.kind);
         // Writing into memory does not fail.
         let _ = write!(text, "id: {id}\nevent: {kind}\ndata: ");

@@ -1,4 +1,4 @@
-//! Every event behind a cursor, as it comes: from the files what is past, from memory what is new.
+//! All events after a cursor: past events from the files, new ones from memory.
 //!
 //! ```text
 //!           cursor ≥ floor of the recent events
@@ -17,13 +17,13 @@ use crate::registry::Registry;
 use crate::registry::chunk::Chunk;
 use crate::registry::history::History;
 
-/// What a subscriber is given.
+/// Stream of a subscriber's events.
 #[derive(Debug)]
 pub(super) struct Tail {
     feed: Feed,
     registry: Registry,
     published: watch::Receiver<u64>,
-    /// Who may read files now: the machine has other work.
+    /// Permits to read files, limited because the machine has other work.
     readers: Arc<Semaphore>,
     job: Option<JobId>,
     cursor: u64,
@@ -31,7 +31,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Begins behind `since`, or with what comes from now on.
+    /// Begins after the id `since`, or with the next event.
     pub(super) fn new(
         feed: &Feed,
         registry: &Registry,
@@ -52,22 +52,22 @@ impl Tail {
         }
     }
 
-    /// The id behind which the next chunk begins.
+    /// Returns the id after which the next chunk begins.
     pub(super) fn cursor(&self) -> u64 {
         self.cursor
     }
 
-    /// The newest id that is published.
+    /// Returns the newest published id.
     pub(super) fn newest(&self) -> u64 {
         *self.published.borrow()
     }
 
     /// Waits for the next lines; never returns an empty chunk.
     ///
-    /// Cancel-safe: the cursor moves with the return alone, and files that were being read are opened again.
+    /// Cancel-safe: the cursor moves only on return, and files that were being read are opened again.
     ///
     /// # Errors
-    /// When a log can't be read, or the writer has ended.
+    /// Fails if a log can't be read, or the writer has ended.
     pub(super) async fn next(&mut self) -> io::Result<Chunk> {
         loop {
             let chunk = self.step().await?;
@@ -94,7 +94,7 @@ impl Tail {
         self.read(move || History::open(&registry, job.as_ref(), since, until)).await
     }
 
-    /// Reads a chunk where reading may take its time.
+    /// Reads a chunk of the files on a thread that may block.
     async fn read(
         &mut self,
         open: impl FnOnce() -> io::Result<History> + Send + 'static,

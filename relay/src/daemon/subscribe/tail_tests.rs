@@ -1,4 +1,4 @@
-//! Files and memory as one stream, whatever happens in between.
+//! Tests of the stream from files and memory, whatever happens in between.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -54,7 +54,7 @@ impl Publisher {
     }
 }
 
-/// Reads until `last` has come.
+/// Reads until the event `last`.
 async fn read(tail: &mut Tail, last: u64) -> Vec<u64> {
     let mut ids = Vec::new();
     while ids.last().is_none_or(|id| *id < last) {
@@ -103,7 +103,7 @@ async fn an_interrupted_wait_loses_nothing() {
     let mut tail = publisher.tail(None, Some(0));
     let mut ids = Vec::new();
     while ids.last() != Some(&300) {
-        // Given up at its first pause, and taken up again.
+        // Cancelled at its first pause, then continued.
         tokio::select! {
             biased;
             chunk = tail.next() => ids.extend(chunk.unwrap().lines().map(|(id, _)| id)),

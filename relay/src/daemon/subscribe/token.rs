@@ -1,4 +1,4 @@
-//! The token of programs that subscribe: 256 random bits in a file that its owner alone can read.
+//! Token of subscribers: 256 random bits in a file that only its owner can read.
 
 use std::fs::Permissions;
 use std::io;
@@ -10,14 +10,14 @@ use crate::registry::atomic::Durability;
 
 /// Length of a token, in hexadecimal digits.
 const LEN: usize = 64;
-/// Most that is read, in bytes: what is longer is no token.
+/// Maximum number of bytes to read; a longer file is not a token.
 const MOST: u64 = 4096;
 
-/// A gate for the token in the registry, which is made where there is none. It stays the same over restarts, so that
-/// programs may keep it; who removes the file gets a new one at the next start.
+/// Makes a verifier of the token in the registry, which is created if it does not exist. The token stays the same over
+/// restarts, so that programs may keep it; after the file was removed, the next start makes a new one.
 ///
 /// # Errors
-/// When the file can't be written, or the system has no randomness.
+/// Fails if the file can't be written, or the system has no randomness.
 pub(super) fn gate(registry: &Registry) -> io::Result<Gate> {
     let file = registry.api_token();
     let stored = file.read_text(MOST).unwrap_or_default();

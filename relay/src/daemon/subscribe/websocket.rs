@@ -1,4 +1,4 @@
-//! One subscriber on a WebSocket: a text message an event, the log's line without its line break.
+//! One subscriber on a WebSocket: one text message per event, the log's line without its line break.
 
 use std::io;
 
@@ -13,28 +13,29 @@ use super::ending::Ending;
 use super::tail::Tail;
 use crate::registry::chunk::Chunk;
 
-/// Close code: the subscriber took nothing for too long; the reason is `{"cursor":ID}`, the last event in front of it.
+/// Close code: the subscriber took nothing for too long. The reason is `{"cursor":ID}`, the id of the last event before
+/// it.
 const CLOSE_SLOW: u16 = 4008;
-/// Longest message of a subscriber, in bytes: none is expected but pings, pongs and a close frame.
+/// Maximum length of a subscriber's message, in bytes: only pings, pongs and a close frame are expected.
 const MAX_HEARD: usize = 1024;
-/// What is read at once.
+/// Size of the read buffer, in bytes.
 const READ: usize = 4 * 1024;
-/// Signs of life that may stay out before a subscriber counts as gone.
+/// Number of missed keep-alive signals after which a subscriber counts as gone.
 const MISSED: u32 = 3;
 
-/// Why a subscription ended.
+/// Reason why a subscription ended.
 enum End {
-    /// The other side, or the network.
+    /// Ended by the other side, or by the network.
     Gone,
-    /// The other side, with a close frame.
+    /// Closed by the other side, with a close frame.
     Closed,
-    /// It took nothing for too long. Everything up to this id is on its way.
+    /// The subscriber took nothing for too long. Everything up to this id is under way.
     Slow(u64),
-    /// This side: close code and reason.
+    /// Ended by this side: close code and reason.
     Refused(u16, String),
 }
 
-/// What can happen.
+/// Event on a subscription.
 enum Step {
     Heard(Option<Result<Message, axum::Error>>),
     News(io::Result<Chunk>),
@@ -43,7 +44,7 @@ enum Step {
     Ending,
 }
 
-/// Accepts the upgrade and serves the subscriber for as long as it is there.
+/// Accepts the upgrade and serves the subscriber until its connection ends.
 pub(super) fn answer(
     upgrade: WebSocketUpgrade,
     tail: Tail,
@@ -76,7 +77,7 @@ async fn run(mut socket: WebSocket, mut tail: Tail, patience: Patience, ending: 
     };
     let reason = common::text::truncate(&reason, 120);
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    // Best effort: the words go behind everything that was sent, which the other side may never take.
+    // Best effort: the close frame follows everything that was sent, which the other side may never read.
     let _ = timeout(patience.farewell, socket.send(close)).await;
 }
 
@@ -86,14 +87,14 @@ async fn serve(socket: &mut WebSocket, tail: &mut Tail, patience: Patience, mut 
     let mut heard = Instant::now();
     loop {
         // Every branch is cancel-safe: a WebSocket's `next`, a tail's `next`, a tick, a sleep and a flag lose nothing
-        // when another branch wins. What was heard goes first: it waits while something is being sent.
+        // when another branch wins. Received messages go first: they wait while something is being sent.
         let step = tokio::select! {
             biased;
             message = socket.next() => Step::Heard(message),
             () = sleep_until(heard + patience.quiet * MISSED) => Step::Silence,
             _ = pings.tick() => Step::Ping,
             chunk = tail.next() => Step::News(chunk),
-            // Behind the news: what has happened is told before.
+            // After the events: published events are sent first.
             () = ending.begun() => Step::Ending,
         };
         let sent = match step {
@@ -123,13 +124,13 @@ fn ping() -> impl Iterator<Item = (Option<u64>, Message)> {
 
 fn messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)> {
     chunk.lines().map(|(id, line)| {
-        // Serde writes UTF-8, and the checksum says that this is what it wrote.
+        // Serde writes UTF-8, and the checksum proves that the line is unchanged.
         let text = Utf8Bytes::from(String::from_utf8_lossy(line).into_owned());
         (Some(id), Message::Text(text))
     })
 }
 
-/// Sends messages with one flush. `cursor` is where the subscriber stands once all are sent.
+/// Sends messages with one flush. `cursor` is the subscriber's cursor once all are sent.
 async fn send(
     socket: &mut WebSocket,
     patience: Patience,

@@ -1,4 +1,4 @@
-//! Commands → open jobs. Nothing is durable yet when this is done.
+//! Applies commands to open jobs. Nothing is durable before the commit.
 
 use std::io;
 use std::time::Instant;
@@ -47,7 +47,7 @@ impl Writer {
             Command::Offer { job, agent } => self.claims.offer(job, agent),
             Command::Durable { caller, jobs, reply } => {
                 if self.claims.hello(&caller) {
-                    // A wrong answer could end a job: there is none for one whose files can't be read at the moment.
+                    // A wrong answer could end a job, so a job whose files can't be read at the moment gets none.
                     let durable = jobs.iter().filter_map(|progress| self.held(&caller, progress));
                     let durable = durable.collect();
                     self.answers.push((caller, durable, reply));
@@ -59,7 +59,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes an agent's events, unless they have to wait for room on the disk.
+    /// Records an agent's events, unless they must wait for free space on the disk.
     fn events(
         &mut self,
         job: &JobId,
@@ -69,7 +69,7 @@ impl Writer {
         receipts: &Receipts,
     ) -> Option<io::Result<()>> {
         let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
-        // A job that is not open any more gets its answer whatever the disk says.
+        // A job that is not open any more gets its answer even if the disk is full.
         if self.room.is_full() && !self.room.wants(job, has_end) && self.job(job).is_ok() {
             self.let_wait(job, receipts.clone());
             return None;
@@ -77,13 +77,13 @@ impl Writer {
         let accepted = batch.iter().any(|event| matches!(event.body, EventBody::Accepted { .. }));
         let taken = self.with_job(job, |open, ids| open.take_events(epoch, first_seq, batch, ids));
         if accepted && taken.is_ok() {
-            // The frame that says so may have been lost with its connection.
+            // The frame with the acceptance may have been lost with its connection.
             spec::forget_env(&self.registry, job);
         }
         Some(taken)
     }
 
-    /// Leaves an agent's events where they are. The record says why nothing new is seen.
+    /// Defers an agent's events. The record says why no new events are seen.
     pub(super) fn let_wait(&mut self, job: &JobId, receipts: Receipts) {
         if !self.room.wait(job, receipts) {
             return;
@@ -107,7 +107,7 @@ impl Writer {
         let (urgent, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
         match self.with_job(job, |open, ids| open.take_own(at, body, ids)) {
             Ok(()) => {}
-            // It has ended: nothing follows.
+            // The job has ended: nothing follows.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => {
                 tracing::error!("{job}: an event could not be recorded: {e}");
@@ -118,7 +118,7 @@ impl Writer {
         }
     }
 
-    /// The open job; opens it if it has not ended.
+    /// Returns the open job; opens it if it has not ended.
     pub(super) fn job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
         if !self.open.contains_key(job) {
             let mut opened = OpenJob::open(&self.registry, job, &mut self.ids, self.clock.now())?;
@@ -144,8 +144,8 @@ impl Writer {
         }
     }
 
-    /// Notes who wants a receipt after the commit. What breaks the protocol is told at once; where the job's files fail, its
-    /// agent waits.
+    /// Requests a receipt after the commit. Reports a protocol violation at once; if the job's files fail, its agent
+    /// waits.
     fn promise(
         &mut self,
         caller: &Caller,
@@ -157,7 +157,7 @@ impl Writer {
     ) {
         let problem = match (taken, self.open.get_mut(job)) {
             (Ok(()), Some(open)) => return open.promise(receipts),
-            // The agent comes back and is told that the registry wants nothing more of it.
+            // The agent reconnects and receives the answer that the registry needs nothing more of the job.
             (Err(e), _) if e.kind() == io::ErrorKind::NotFound => {
                 "it is unknown here, or has ended".to_owned()
             }
@@ -171,7 +171,7 @@ impl Writer {
         receipts.post(job.clone(), Receipt { epoch, problem: Some(problem), ..Receipt::default() });
     }
 
-    /// Has the agent of a job wait whose files fail.
+    /// Sets a job apart whose files fail: its agent waits.
     pub(super) fn set_apart(&mut self, job: &JobId, error: &io::Error, receipts: Receipts, now: Instant) {
         let is_news = self.quarantine.set_apart(job, receipts, now);
         if is_news && error.kind() != io::ErrorKind::WouldBlock {
@@ -179,14 +179,14 @@ impl Writer {
         }
     }
 
-    /// Lets through what a job's agent says.
+    /// Checks that this connection may send data of a job.
     fn admit(&mut self, caller: &Caller, job: &JobId) -> io::Result<()> {
         self.job(job)?;
         let recorded = self.open.get(job).and_then(|open| open.record().agent.as_deref());
         self.claims.admit(caller, job, recorded)
     }
 
-    /// The same as [`Self::durable`]; `None` where that can't be told now.
+    /// Returns the same as [`Self::durable`]; `None` if that can't be determined now.
     fn held(&mut self, caller: &Caller, progress: &JobProgress) -> Option<Durable> {
         let (durable, job) = (self.durable(&caller.agent, progress), &progress.job);
         match &durable {
@@ -199,7 +199,8 @@ impl Writer {
         durable.ok()
     }
 
-    /// What is durable of a job that an agent says it holds; nothing more is wanted of one that is not its own.
+    /// Returns what is durable of a job that an agent reports to hold; for a job that is not its own, nothing more is
+    /// wanted.
     fn durable(&mut self, agent: &AgentId, progress: &JobProgress) -> io::Result<Durable> {
         let JobProgress { job, epoch, .. } = progress;
         let closed = Durable { job: job.clone(), epoch: *epoch, seq: 0, output: 0, closed: true };
@@ -217,12 +218,12 @@ impl Writer {
             return Ok(closed);
         }
         let seq = if record.epoch == *epoch { receipt.seq } else { 0 };
-        // What somebody else has written may not be durable yet: the answer waits for the commit.
+        // Lines that another process has written may not be durable yet: the answer waits for the commit.
         self.touched.insert(job.clone());
         Ok(Durable { seq, output: receipt.output, closed: false, ..closed })
     }
 
-    /// Notes a job that a start has found to be over.
+    /// Adds a job that was found ended at startup to the archive's list.
     pub(super) fn found_ended(&mut self, job: &JobId) {
         let finished_at = read::load(&self.registry, job).ok().and_then(|stored| stored.record.finished_at);
         if let Some(finished_at) = finished_at {
@@ -231,7 +232,7 @@ impl Writer {
     }
 }
 
-/// Whether it is the agent that is wrong, and not a file of the job: a refusal of this program's own.
+/// Returns true if the agent is at fault, and not a file of the job: the error is a refusal by this program.
 fn is_broken_protocol(error: &io::Error) -> bool {
     let refused = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied);
     refused && error.raw_os_error().is_none()

@@ -1,4 +1,4 @@
-//! Ended jobs beyond the newest move to `archive/`, so that listings stay as fast with 10,000 jobs as with ten.
+//! Moves ended jobs beyond the newest to `archive/`, so that listings stay as fast with 10,000 jobs as with ten.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::registry::{Registry, outbox};
 
-/// Ended jobs that stay.
+/// Number of ended jobs that stay.
 const KEEP: usize = 200;
 
 pub(super) struct Archive {
@@ -20,12 +20,12 @@ impl Archive {
         Self { ended: ended.into_iter().collect() }
     }
 
-    /// Notes an end.
+    /// Adds an ended job.
     pub(super) fn add(&mut self, finished_at: Timestamp, job: JobId) {
         self.ended.insert((finished_at, job));
     }
 
-    /// Moves the oldest away. What can't be moved is tried again behind the next end.
+    /// Archives the oldest jobs. A job that can't be moved is tried again after the next job has ended.
     pub(super) fn trim(&mut self, registry: &Registry) {
         while self.ended.len() > KEEP {
             let Some((finished_at, job)) = self.ended.pop_first() else { return };
@@ -38,7 +38,8 @@ impl Archive {
     }
 }
 
-/// The record goes last: whoever finds it in the archive finds everything else there too.
+/// Moves a job to the archive. The record goes last: a reader that finds it in the archive finds all other files there
+/// too.
 fn put_away(registry: &Registry, job: &JobId) -> io::Result<()> {
     let archive = registry.archived();
     let moves = [

@@ -1,8 +1,8 @@
-//! Who may speak of a job: its agent alone, on its newest connection alone. Pure.
+//! Ownership of jobs: only a job's agent may send its events, and only on the agent's newest connection. Pure.
 //!
 //! ```text
 //!  queued ──offered to A──► A's ──A's `accepted` is recorded──► A's, as the record says
-//!    │ found at a start: a relay that died may have offered it, so the first agent that holds it has it
+//!    │ found at startup: an earlier relay may have offered it, so it belongs to the first agent that holds it
 //!    └────────────────────────────────────────────────────────────────────────────────────────────────► A's
 //! ```
 
@@ -15,32 +15,33 @@ use common::ids::JobId;
 use crate::daemon::dispatch::AgentId;
 use crate::daemon::input::{Caller, SessionId};
 
-/// Connections and offers.
+/// Newest connections and offers.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     newest: BTreeMap<AgentId, SessionId>,
     offers: BTreeMap<JobId, AgentId>,
-    /// Jobs of the last relay's time that are queued, or could not be read at the start.
+    /// Queued jobs of an earlier relay, and jobs that could not be read at startup.
     inherited: BTreeSet<JobId>,
-    /// Jobs of which a connection could not be told what is durable, or of which something that came on it was not taken.
+    /// Jobs for which a connection got no answer about what is durable, or of which something received on it was not
+    /// recorded.
     resend: BTreeMap<JobId, SessionId>,
 }
 
 impl Claims {
-    /// Begins with the jobs that a start has found to be queued, or could not read.
+    /// Starts with the jobs that were found queued at startup, or could not be read.
     pub(super) fn new(inherited: impl IntoIterator<Item = JobId>) -> Self {
         Self { inherited: inherited.into_iter().collect(), ..Self::default() }
     }
 
-    /// A connection has said hello: nothing is taken from its agent's older ones any more. `false` if it is an older
-    /// one itself.
+    /// Registers a connection after its hello: nothing is accepted from its agent's older ones any more. Returns
+    /// `false` if it is itself an older one.
     pub(super) fn hello(&mut self, caller: &Caller) -> bool {
         let newest = self.newest.entry(caller.agent.clone()).or_insert(caller.session);
         *newest = caller.session.max(*newest);
         *newest == caller.session
     }
 
-    /// A connection has ended.
+    /// Removes a connection that has ended.
     pub(super) fn left(&mut self, caller: &Caller) {
         if self.newest.get(&caller.agent) == Some(&caller.session) {
             self.newest.remove(&caller.agent);
@@ -48,31 +49,31 @@ impl Claims {
         self.resend.retain(|_, session| *session != caller.session);
     }
 
-    /// Takes nothing more of a job on this connection: its agent comes back, is told what is durable, and sends what follows.
-    /// What comes behind something that was not taken may be the job's end.
+    /// Blocks a job on this connection: its agent reconnects, receives what is durable, and sends the rest again. Data
+    /// after something that was not recorded may include the job's end.
     pub(super) fn demand_resend(&mut self, caller: &Caller, job: &JobId) {
         self.resend.insert(job.clone(), caller.session);
     }
 
-    /// A connection is told what is durable of a job.
+    /// Unblocks a job: a connection receives what is durable of it.
     pub(super) fn told(&mut self, job: &JobId) {
         self.resend.remove(job);
     }
 
-    /// A job is about to be sent to an agent.
+    /// Assigns a job that is about to be sent to an agent.
     pub(super) fn offer(&mut self, job: JobId, agent: AgentId) {
         self.inherited.remove(&job);
         self.offers.insert(job, agent);
     }
 
-    /// A job has ended.
+    /// Forgets a job that has ended.
     pub(super) fn forget(&mut self, job: &JobId) {
         self.inherited.remove(job);
         self.offers.remove(job);
         self.resend.remove(job);
     }
 
-    /// Whether a job that an agent says it holds is its own; `recorded` is the agent in the job's record.
+    /// Returns true if a job that an agent reports to hold is its own; `recorded` is the agent in the job's record.
     pub(super) fn holds(&mut self, agent: &AgentId, job: &JobId, recorded: Option<&str>) -> bool {
         if recorded.is_none() && self.inherited.remove(job) {
             self.offers.insert(job.clone(), agent.clone());
@@ -80,10 +81,10 @@ impl Claims {
         self.owner(job, recorded) == Some(&**agent)
     }
 
-    /// Lets through what a job's agent says on its newest connection.
+    /// Checks that a connection may send data of a job: it must be the newest one of the job's agent.
     ///
     /// # Errors
-    /// `PermissionDenied` with the reason; `WouldBlock` for a job of which the agent has to send everything anew.
+    /// `PermissionDenied` with the reason; `WouldBlock` for a job of which the agent must send everything again.
     pub(super) fn admit(&self, caller: &Caller, job: &JobId, recorded: Option<&str>) -> io::Result<()> {
         let denied = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         if self.newest.get(&caller.agent) != Some(&caller.session) {
@@ -103,7 +104,7 @@ impl Claims {
     }
 }
 
-/// Refuses events with which an agent would give its job to another one.
+/// Refuses events with which an agent would assign its job to another agent.
 ///
 /// # Errors
 /// `PermissionDenied` with the reason.

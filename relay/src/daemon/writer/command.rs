@@ -1,4 +1,4 @@
-//! What the writer is asked and what it answers.
+//! Commands to the writer, and its receipts.
 
 use common::event::{Event, EventBody};
 use common::ids::JobId;
@@ -10,60 +10,60 @@ use crate::daemon::board::Board;
 use crate::daemon::dispatch::AgentId;
 use crate::daemon::input::Caller;
 
-/// What an agent is told once its events are durable.
+/// Receipt for an agent whose events are durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::daemon) struct Receipt {
-    /// The run they belong to.
+    /// Run that the events belong to.
     pub(in crate::daemon) epoch: u32,
-    /// Every event up to this one.
+    /// Sequence number up to which events are durable.
     pub(in crate::daemon) seq: u64,
-    /// The log up to this offset.
+    /// Offset up to which the output is durable.
     pub(in crate::daemon) output: u64,
-    /// Why the connection can't go on: the agent has to come back and begin at what is durable.
+    /// Reason why the connection can't go on: the agent must reconnect and begin at what is durable.
     pub(in crate::daemon) problem: Option<String>,
 }
 
-/// Where a connection waits for its receipts.
+/// Board on which a connection waits for its receipts.
 pub(in crate::daemon) type Receipts = Board<JobId, Receipt>;
 
-/// What the writer is asked.
+/// Command to the writer.
 pub(in crate::daemon) enum Command {
-    /// A record that the command line has created: log its first event.
+    /// Log the first event of a record that the command line has created.
     Adopt(JobId),
-    /// Events of an agent.
+    /// Record events of an agent.
     Events { caller: Caller, job: JobId, epoch: u32, first_seq: u64, batch: Vec<Event>, receipts: Receipts },
-    /// Output of a worker.
+    /// Record output of a worker.
     Output { caller: Caller, job: JobId, epoch: u32, offset: u64, bytes: Vec<u8>, receipts: Receipts },
-    /// An event that the relay itself saw.
+    /// Record an event of the relay's own.
     Own { job: JobId, body: Box<EventBody> },
-    /// The agent has the job's environment: forget it here.
+    /// Remove the job's environment values from its spec: the agent has them.
     DropEnv(JobId),
     /// Move the time limit of a job that no agent has yet.
     MoveLimit { job: JobId, job_ms: u64 },
-    /// A job is about to be sent to an agent: from now on that agent speaks of it.
+    /// Assign a job that is about to be sent to an agent: from now on that agent may send its events.
     Offer { job: JobId, agent: AgentId },
-    /// A connection has said hello: what is durable of these jobs? Nothing is taken from older connections any more.
-    /// Without an answer the connection has to end.
+    /// Report what is durable of these jobs to a connection after its hello. Nothing is accepted from older connections
+    /// any more. Without an answer the connection must end.
     Durable { caller: Caller, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
-    /// A connection has ended.
+    /// Remove a connection that has ended.
     Left(Caller),
-    /// Everything sent before is on disk when the reply comes, records too.
+    /// Reply once everything sent before is on disk, records too.
     Flush(oneshot::Sender<()>),
 }
 
-/// The way to the writer.
+/// Sender of commands to the writer.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct WriterHandle {
     pub(super) commands: mpsc::Sender<Command>,
 }
 
 impl WriterHandle {
-    /// Sends a command; waits while the writer is behind.
+    /// Sends a command; waits while the queue is full.
     pub(in crate::daemon) async fn send(&self, command: Command) {
-        // It ends with the process alone; a command that comes later has nobody to serve.
+        // The writer ends only with the process; a command that comes later has no effect.
         let _ = self.commands.send(command).await;
     }
 }
 
-/// The state that the core is told of: newest record per job that changed.
+/// Newest record of each changed job, for the core.
 pub(in crate::daemon) type Changes = Board<JobId, JobRecord>;

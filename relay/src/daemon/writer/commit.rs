@@ -1,4 +1,4 @@
-//! Open jobs → disk → whoever waits: disk, ack, publish.
+//! Commits open jobs to the disk, then sends receipts and publishes changes: disk, ack, publish.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,14 +11,14 @@ use super::spec;
 use super::thread::Writer;
 use crate::registry::reserve::is_lacking;
 
-/// Open logs that keep their descriptor: with more jobs than that each is opened again when it has something to say, so
-/// that a thousand jobs do not need a thousand descriptors.
+/// Maximum number of open logs that keep their descriptor. With more jobs, each log is opened again for its next event,
+/// so that a thousand jobs do not need a thousand descriptors.
 const DESCRIPTORS: usize = 64;
 
 impl Writer {
-    /// Makes everything that was taken durable, then tells.
+    /// Makes everything that was recorded durable, then sends receipts and changes.
     pub(super) fn commit(&mut self, now: Instant) {
-        // Agents that have to wait are noted in their records, which is one more commit and then an end.
+        // A deferred agent is noted in its job's record, which takes one more commit; then the loop ends.
         for _ in 0..2 {
             let failed = self.commit_once(now);
             self.answer(&failed);
@@ -53,7 +53,7 @@ impl Writer {
             }
         }
         let durable: Vec<JobId> = written.into_iter().filter(|job| !failed.contains_key(job)).collect();
-        // An agent forgets output once it is acknowledged.
+        // An agent drops output once it is acknowledged.
         for job in &durable {
             if let Some(open) = self.open.get_mut(job) {
                 open.sync_output();
@@ -91,7 +91,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Brings records up to date where that is due. Returns the jobs whose end their record tells now.
+    /// Refreshes records that are due. Returns the jobs whose record now shows their end.
     pub(super) fn refresh(&mut self, jobs: &[JobId], now: Instant) -> Vec<JobId> {
         let mut ended = Vec::new();
         for job in jobs {
@@ -99,11 +99,11 @@ impl Writer {
             let Some(open) = self.open.get_mut(job) else { continue };
             let is_final = open.record().state.is_final();
             if is_final {
-                // However it ended: cancelled in the queue, refused, lost. Before the end is visible.
+                // For any outcome (cancelled in the queue, refused, lost), and before the end is visible.
                 spec::forget_env(&self.registry, job);
             }
             let mut refreshed = open.refresh(&self.registry, now, false);
-            // It takes the place of an older one, so the room that this needs is only lent.
+            // The new record replaces an older one, so it needs the extra space only for a moment.
             if refreshed.as_ref().is_err_and(is_lacking) && (self.room.give_up_reserve(now) || is_final) {
                 refreshed = open.refresh(&self.registry, now, is_final);
             }
@@ -122,14 +122,14 @@ impl Writer {
         ended
     }
 
-    /// Brings every record up to date.
+    /// Refreshes every record.
     pub(super) fn refresh_all(&mut self, now: Instant) {
         let jobs: Vec<JobId> = self.due.keys().cloned().collect();
         let ended = self.refresh(&jobs, now + RETRY);
         self.put_away(&ended);
     }
 
-    /// Tells the core what has changed, and whoever listens what was recorded.
+    /// Sends the changed records to the core, and the recorded lines to the subscribers.
     fn publish(&mut self, jobs: &[JobId]) {
         let mut news = self.feed.gather();
         for job in jobs {
@@ -160,7 +160,7 @@ impl Writer {
                 }
                 is_known
             });
-            // Whoever asked may have gone away.
+            // The receiver may have gone away.
             let _ = reply.send(durable);
         }
     }

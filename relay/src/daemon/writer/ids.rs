@@ -1,4 +1,4 @@
-//! Event ids: they grow over all jobs and are never used twice.
+//! Event ids: they increase across all jobs and are never used twice.
 //!
 //! A file holds an upper bound that is raised in large blocks, so an id costs nothing; a crash skips the rest of a block.
 
@@ -11,7 +11,7 @@ use crate::registry::{Registry, event_log, layout};
 /// Ids per write of the bound: at 100,000 events a second, less than one write a second.
 const BLOCK: u64 = 1 << 17;
 
-/// Longest file of the bound, in bytes.
+/// Maximum length of the bound's file, in bytes.
 const MOST: u64 = 4096;
 
 pub(super) struct EventIds {
@@ -21,7 +21,7 @@ pub(super) struct EventIds {
 }
 
 impl EventIds {
-    /// Begins above every id in use. A lost bound is made again from the logs that are there.
+    /// Starts above every id in use. A lost bound is restored from the existing logs.
     pub(super) fn load(registry: &Registry) -> io::Result<Self> {
         let stored = match registry.event_ids().read_text(MOST) {
             Ok(text) => text.trim().parse().ok(),
@@ -35,19 +35,20 @@ impl EventIds {
         Ok(Self { registry: registry.clone(), next, bound: next })
     }
 
-    /// The newest id that was handed out; 0 for none.
+    /// Returns the newest id in use; 0 if there is none.
     pub(super) fn newest(&self) -> u64 {
         self.next.saturating_sub(1)
     }
 
-    /// The next id.
+    /// Returns the next id.
     pub(super) fn next(&mut self) -> io::Result<u64> {
         if self.next == self.bound {
             let bound = self.bound + BLOCK;
             self.registry
                 .event_ids()
                 .replace_or_overwrite(bound.to_string().as_bytes(), Durability::Synced)?;
-            // Its name too: a power loss must not bring back the bound before, whose ids are in use by then.
+            // Syncs the file's name too: a power loss must not bring back the older bound, whose ids are in use by
+            // then.
             self.registry.folder().sync()?;
             self.bound = bound;
         }
@@ -58,13 +59,13 @@ impl EventIds {
 
 impl Drop for EventIds {
     fn drop(&mut self) {
-        // After an orderly end no id is skipped; without this write some are, which is fine too.
+        // After an orderly end no id is skipped; without this write some are, which is harmless.
         let next = self.next.to_string();
         let _ = self.registry.event_ids().replace(next.as_bytes(), Durability::Cached);
     }
 }
 
-/// The highest id in a folder's logs.
+/// Returns the highest id in a folder's logs.
 fn highest(registry: &Registry) -> io::Result<u64> {
     let names = match registry.folder().names() {
         Err(e) if Refused::of(&e).is_some() => Vec::new(),

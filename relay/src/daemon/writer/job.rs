@@ -1,4 +1,4 @@
-//! One open job: its log, its record, its output.
+//! An open job: its log, its record, its output.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,38 +18,38 @@ use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::log_file::LogWriter;
 
-/// A record whose state has not changed is written at most this often: far more often than anybody looks, and rarely
+/// Minimum interval between two writes of a record whose state has not changed: shorter than a reader notices, and long
 /// enough that a flood of events costs its record next to nothing.
 const REFRESH: Duration = Duration::from_millis(25);
-/// More is given back once it is written, in bytes: a job may be quiet for hours behind a flood.
+/// Maximum capacity that the line buffer keeps after a commit, in bytes: a job may be idle for hours after a flood.
 const KEPT_BUFFER: usize = 64 * 1024;
 
 pub(super) struct OpenJob {
     record: JobRecord,
     log: EventFile,
-    /// Lines that are not written yet, or not yet told to anybody.
+    /// Lines that are not written yet, or not published yet.
     lines: Vec<u8>,
-    /// Whether these lines have to be recorded on a full disk too.
+    /// True if these lines must be recorded even on a full disk.
     urgent: bool,
-    /// The relay's own newest event.
+    /// Sequence number of the relay's own newest event.
     own_seq: u64,
-    /// What the agent's newest events were.
+    /// Checksums of the agent's newest events.
     sums: Sums,
     output: LogWriter,
-    /// The relay's own events among these lines that have to be recorded sooner or later.
+    /// The relay's own events among these lines that must be recorded sooner or later.
     owed: Vec<EventBody>,
-    /// Whether the record has changed since the core was told.
+    /// True if the record has changed since it was sent to the core.
     news: bool,
-    /// Whether the record has changed since it was written.
+    /// True if the record has changed since it was written.
     stale: bool,
-    /// What the record on disk shows, and when it was written.
+    /// State and link of the record on disk, and the time at which it was written.
     shown: Option<(State, Option<Link>, Instant)>,
-    /// Who is told after the commit.
+    /// Connections that get a receipt after the commit.
     promised: Vec<Receipts>,
 }
 
 impl OpenJob {
-    /// Opens a job that has not ended, repairing what a crash has left. A job without a log gets its first event.
+    /// Opens a job that has not ended and repairs what a crash has left. A job without a log gets its first event.
     ///
     /// # Errors
     /// `NotFound` for a job that is unknown or has ended; otherwise the failing call.
@@ -81,7 +81,7 @@ impl OpenJob {
             promised: Vec::new(),
         };
         if open.own_seq == 0 && open.record.seq == 0 {
-            // Its time is the launch's, so that the record folded from the log is the one that launch wrote.
+            // Its time is that of the launch, so that the record folded from the log equals the one that launch wrote.
             let queued = EventBody::Queued(Box::new(open.record.to_queued()));
             open.push_own(Event { at: open.record.created_at, body: queued }, ids)?;
         }
@@ -96,17 +96,17 @@ impl OpenJob {
         &mut self.log
     }
 
-    /// Whether the lines of this commit have to be recorded on a full disk too.
+    /// Returns true if the lines of this commit must be recorded even on a full disk.
     pub(super) fn is_urgent(&self) -> bool {
         self.urgent
     }
 
-    /// Whether the core has something to hear.
+    /// Returns true if the record has changed since it was sent to the core.
     pub(super) fn has_news(&self) -> bool {
         self.news
     }
 
-    /// What is durable, or will be with the next commit.
+    /// Returns what is durable, or will be after the next commit.
     pub(super) fn receipt(&self) -> Receipt {
         Receipt {
             epoch: self.record.epoch,
@@ -116,15 +116,15 @@ impl OpenJob {
         }
     }
 
-    /// Hands out a receipt after the commit.
+    /// Requests a receipt after the commit.
     pub(super) fn promise(&mut self, receipts: &Receipts) {
         self.promised.push(receipts.clone());
     }
 
-    /// Takes a batch of an agent's events; those that are here already are dropped.
+    /// Adds a batch of an agent's events; drops those that are already recorded.
     ///
     /// # Errors
-    /// `InvalidInput` for another epoch than the one that runs or the next, for a gap, and for a repeat with another
+    /// `InvalidInput` for an epoch other than the current and the next one, for a gap, and for a repeat with different
     /// content.
     pub(super) fn take_events(
         &mut self,
@@ -138,7 +138,7 @@ impl OpenJob {
         if epoch < current || epoch == 0 {
             return refused(format!("epoch {epoch} is over, {current} is current"));
         }
-        // A run is started with the next number; whatever is beyond that was never started here.
+        // A run starts with the next number; a later one was never started here.
         if epoch > current + 1 {
             return refused(format!("epoch {epoch} was never started, {current} is current"));
         }
@@ -148,7 +148,7 @@ impl OpenJob {
         }
         for (seq, event) in (first_seq..).zip(batch) {
             if seq > last {
-                // A relay that has ended the job by itself a moment ago did not have this yet.
+                // The relay may have ended the job itself a moment ago, before this event arrived.
                 if self.record.state.is_final() {
                     return Err(io::ErrorKind::NotFound.into());
                 }
@@ -161,7 +161,8 @@ impl OpenJob {
         Ok(())
     }
 
-    /// Whether an event is the one that is here under its number. One from before the window can't be told.
+    /// Returns true if an event equals the recorded one with its number. One from before the window can't be compared
+    /// and counts as equal.
     fn is_repeat(&self, epoch: u32, seq: u64, event: Event) -> io::Result<bool> {
         let Some(sum) = self.sums.get(epoch, seq) else { return Ok(true) };
         let job = self.record.job.clone();
@@ -169,10 +170,10 @@ impl OpenJob {
         Ok(line.append_to(&mut Vec::new()).map_err(malformed)? == sum)
     }
 
-    /// Takes an event that the relay itself saw. Nothing follows the end of a job.
+    /// Adds an event of the relay's own. Nothing follows the end of a job.
     ///
     /// # Errors
-    /// When there is no id for it.
+    /// Fails if there is no id for it.
     pub(super) fn take_own(&mut self, at: Timestamp, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
         if self.record.state.is_final() {
             return Ok(());
@@ -209,8 +210,8 @@ impl OpenJob {
         Ok(())
     }
 
-    /// Takes a piece of the worker's output. What can't be written is left out, so that the events behind it come on; on a
-    /// full disk it does not even try, because what room there is is kept for ends.
+    /// Adds a part of the worker's output. A part that can't be written is left out, so that the events after it still
+    /// arrive. On a full disk no write is tried, because the remaining space is kept for final events.
     ///
     /// # Errors
     /// `InvalidInput` for an old epoch or when output in between is missing.
@@ -236,7 +237,7 @@ impl OpenJob {
         }
     }
 
-    /// Makes the worker's output survive a power loss. It is for people: where that fails, the job goes on.
+    /// Syncs the worker's output. The output is for people: if the sync fails, the job goes on.
     pub(super) fn sync_output(&mut self) {
         if let Err(e) = self.output.sync() {
             tracing::warn!("{}: the end of its log may be lost with the power: {e}", self.record.job);
@@ -246,25 +247,25 @@ impl OpenJob {
     /// Appends the lines to the log; see [`EventFile::write`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`EventFile::write`].
     pub(super) fn write(&mut self) -> io::Result<()> {
         self.log.write(&self.lines)
     }
 
-    /// Writes the log anew, with these lines; see [`EventFile::renew`].
+    /// Rewrites the log with these lines; see [`EventFile::renew`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`EventFile::renew`].
     pub(super) fn renew(&mut self) -> io::Result<()> {
         self.log.renew(&self.lines)
     }
 
-    /// Brings the record up to date where that is due; returns when it is due otherwise. A record is a cache, the log is
-    /// the truth: it is not synced, and a start makes it again. With `in_place` it is written over where there is no room for a
-    /// copy.
+    /// Writes the record if that is due; otherwise returns the time at which it is due. The record is a cache of the
+    /// log: it is not synced, and a start makes it again. With `in_place`, the record is overwritten if there is no
+    /// space for a copy.
     ///
     /// # Errors
-    /// When it can't be replaced: it is due again then.
+    /// Fails if the record can't be replaced: it is due again then.
     pub(super) fn refresh(
         &mut self,
         registry: &Registry,
@@ -292,7 +293,7 @@ impl OpenJob {
         Ok(None)
     }
 
-    /// Hands out what was promised. Everything is durable.
+    /// Sends the requested receipts. Everything is durable by now.
     pub(super) fn acknowledge(&mut self) {
         let receipt = self.receipt();
         for receipts in self.promised.drain(..) {
@@ -302,12 +303,12 @@ impl OpenJob {
         }
     }
 
-    /// The lines of this commit, each with its line break.
+    /// Returns the lines of this commit, each with its line break.
     pub(super) fn lines(&self) -> &[u8] {
         &self.lines
     }
 
-    /// Forgets the lines of this commit, now that everybody was told.
+    /// Drops the lines of this commit after they were published.
     pub(super) fn settle(&mut self) {
         self.lines.clear();
         self.lines.shrink_to(KEPT_BUFFER);
@@ -315,18 +316,19 @@ impl OpenJob {
         (self.urgent, self.news) = (false, false);
     }
 
-    /// What of the relay's own was not recorded and has to be.
+    /// Returns the relay's own events that must be recorded and were not.
     pub(super) fn unrecorded(&mut self) -> Vec<EventBody> {
         std::mem::take(&mut self.owed)
     }
 
-    /// Who waits for a receipt that can't be given.
+    /// Returns the connections that wait for a receipt that can't be given.
     pub(super) fn disappointed(&mut self) -> Vec<Receipts> {
         std::mem::take(&mut self.promised)
     }
 }
 
-/// Whether an event has to be recorded on a full disk too: an end, and why nothing else comes.
+/// Returns true if an event must be recorded even on a full disk: a final event, or the reason why no other events
+/// arrive.
 pub(super) fn is_urgent(body: &EventBody) -> bool {
     matches!(body, EventBody::Finished { .. } | EventBody::LinkLost { .. })
 }

@@ -1,19 +1,18 @@
-//! A job's event log as the writer holds it: what is written, what is known to be durable, and what to do when neither
-//! can be had.
+//! Event log of a job: tracks what is written and what is durable, and recovers when a write or a sync fails.
 //!
 //! ```text
 //!           write               sync
 //!  settled ───────► written ──────────► settled
-//!     ▲                │ fails: no room   │ fails
+//!     ▲                │ fails: no space  │ fails
 //!     │   take_back    ▼                  ▼
-//!     └──────────── settled          poisoned: nothing on this descriptor is believed, nothing is acknowledged
+//!     └──────────── settled          poisoned: nothing on this descriptor is trusted, nothing is acknowledged
 //!     ▲                                   │
 //!     └────── renew: a new file ──────────┘
 //! ```
 //!
-//! After a failed sync the system forgets which pages never reached the disk: a second sync says that all is well, and
-//! reading the file shows what will be gone after a power loss. So the log is written anew, from lines whose checksums
-//! hold, into another file, which is synced before it takes the old one's name.
+//! After a failed sync the system forgets which pages never reached the disk: a second sync reports success, and
+//! reading the file shows data that a power loss would erase. So the log is rewritten from lines whose checksums hold,
+//! into another file, which is synced before it takes the old one's name.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -24,39 +23,39 @@ use crate::registry::{event_log, write_back};
 
 pub(super) struct EventFile {
     path: FileRef,
-    /// Closed while many jobs are open and this one has nothing to say.
+    /// Closed while many jobs are open and this one has no new events.
     file: Option<File>,
-    /// Bytes that hold whole lines that may be acknowledged.
+    /// Length of the whole lines that may be acknowledged, in bytes.
     settled: u64,
-    /// Whether they are known to survive a power loss: not when somebody else has written them.
+    /// True if these lines are known to survive a power loss; false if another process has written them.
     synced: bool,
-    /// Whether the file's name is.
+    /// True if the file's name is known to survive a power loss.
     named: bool,
-    /// Bytes that were written behind them.
+    /// Bytes that were written after the settled lines.
     pending: u64,
     poisoned: bool,
 }
 
 impl EventFile {
-    /// The log at `path`, which holds `len` bytes of good lines and nothing else. It may be absent.
+    /// Describes the log at `path`, which holds `len` bytes of good lines and nothing else. The file may be absent.
     pub(super) fn new(path: FileRef, len: u64) -> Self {
         Self { path, file: None, settled: len, synced: len == 0, named: len > 0, pending: 0, poisoned: false }
     }
 
-    /// Believes nothing of the file until it was written anew: an earlier descriptor has failed.
+    /// Marks the file as untrusted until it is rewritten: an earlier descriptor has failed.
     pub(super) fn distrust(&mut self) {
         self.poisoned = true;
     }
 
-    /// Whether nothing in it is believed.
+    /// Returns true if the file is untrusted.
     pub(super) fn is_poisoned(&self) -> bool {
         self.poisoned
     }
 
-    /// Appends lines. Nothing of them may be acknowledged before [`EventFile::sync`].
+    /// Appends lines, which may not be acknowledged before [`EventFile::sync`].
     ///
     /// # Errors
-    /// The failing call; then [`EventFile::take_back`] or [`EventFile::renew`] has to follow.
+    /// The failing call; then [`EventFile::take_back`] or [`EventFile::renew`] must follow.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.poisoned {
             return Err(io::Error::other("an earlier write of it has failed"));
@@ -74,7 +73,7 @@ impl EventFile {
         Ok(())
     }
 
-    /// Starts to write to the disk what [`EventFile::sync`] will wait for.
+    /// Starts writing the pending lines to the disk; [`EventFile::sync`] waits for them.
     pub(super) fn begin_sync(&self) {
         if let Some(file) = &self.file
             && self.pending > 0
@@ -102,7 +101,7 @@ impl EventFile {
         Ok(())
     }
 
-    /// Cuts off what was written and may not stay: readers see at once what holds.
+    /// Cuts off lines that were written and may not stay, so that readers see only valid ones at once.
     ///
     /// # Errors
     /// The failing call: from then on the file is poisoned.
@@ -117,10 +116,10 @@ impl EventFile {
         cut
     }
 
-    /// Writes the log anew: what is settled, then `lines`. Everything in it is durable then.
+    /// Rewrites the log: the settled lines, then `lines`. Everything in it is durable then.
     ///
     /// # Errors
-    /// The failing call; the old file is untouched then, and stays poisoned.
+    /// The failing call; the old file is unchanged then, and stays poisoned.
     pub(super) fn renew(&mut self, lines: &[u8]) -> io::Result<()> {
         self.poisoned = true;
         self.file = None;
@@ -131,7 +130,7 @@ impl EventFile {
         Ok(())
     }
 
-    /// Gives the descriptor back until the next write.
+    /// Closes the descriptor until the next write.
     pub(super) fn close(&mut self) {
         if self.pending == 0 {
             self.file = None;
@@ -139,7 +138,7 @@ impl EventFile {
     }
 }
 
-/// Copies the first `len` bytes of a log, which have to be good lines, and `lines` behind them.
+/// Copies the first `len` bytes of a log, which must be good lines, and appends `lines`.
 fn copy(log: &FileRef, len: u64, lines: &[u8]) -> io::Result<Staged> {
     let mut staged = Staged::begin(log)?;
     let mut new = BufWriter::new(staged.file());

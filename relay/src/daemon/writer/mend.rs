@@ -1,4 +1,4 @@
-//! What is done when a log can't be written or synced.
+//! Recovery from a failed write or sync of a log.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,13 +11,13 @@ use super::job::OpenJob;
 use super::thread::Writer;
 use crate::registry::reserve::is_lacking;
 
-/// Own events that wait to be recorded: as many jobs as there may be, twice over.
+/// Maximum number of own events in the retry queue: as many jobs as there may be, twice over.
 const OWED: usize = 2000;
-/// Until what could not be recorded is tried again.
+/// Pause before the next attempt to record or refresh what failed.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 impl Writer {
-    /// After a failed write: what was half-written is taken back, and an end gets the room that is kept for it.
+    /// Recovers from a failed write: takes half-written lines back, and gives up the reserve for a final event.
     pub(super) fn mend_write(&mut self, job: &JobId, error: io::Error, now: Instant) -> io::Result<()> {
         if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) {
             return self.write_with_fewer_descriptors(job);
@@ -33,7 +33,7 @@ impl Writer {
         }
         match open.write() {
             Err(e) => {
-                // A failure to cut it leaves the file poisoned, which `disappoint` sees.
+                // If cutting fails, the file stays poisoned, which `disappoint` checks.
                 let _ = open.log().take_back();
                 Err(e)
             }
@@ -41,11 +41,11 @@ impl Writer {
         }
     }
 
-    /// After a failure that leaves in doubt what the disk holds: the log is written anew.
+    /// Recovers from a failure that leaves the disk's content in doubt: rewrites the log.
     pub(super) fn mend_sync(&mut self, job: &JobId, error: &io::Error, now: Instant) -> io::Result<()> {
         tracing::error!("{job}: its log can't be trusted any more and is written anew: {error}");
         let Some(open) = self.open.get_mut(job) else { return Ok(()) };
-        // What is not durable should not be seen either; the file goes in any case.
+        // Lines that are not durable should not be visible either; the file is replaced in any case.
         let _ = open.log().take_back();
         let renewed = match open.renew() {
             Err(e) if is_lacking(&e) && open.is_urgent() && self.room.give_up_reserve(now) => open.renew(),
@@ -62,8 +62,8 @@ impl Writer {
         self.open.get_mut(job).map_or(Ok(()), OpenJob::write)
     }
 
-    /// Closes jobs whose commit failed. They are opened again by the next command, from what is durable. Whoever waits is
-    /// told why there is no receipt, or waits for room.
+    /// Closes jobs whose commit failed. The next command opens them again, from what is durable. Connections that wait
+    /// for a receipt get none: their events wait for free space, or until the job's files work again.
     pub(super) fn disappoint(&mut self, failed: BTreeMap<JobId, io::Error>, now: Instant) {
         for (job, error) in failed {
             let Some(mut open) = self.open.remove(&job) else { continue };
@@ -88,7 +88,7 @@ impl Writer {
         }
     }
 
-    /// Notes an event of the relay's own that has to be recorded and could not be; it is tried again a little later.
+    /// Queues an event of the relay's own that must be recorded and could not be; it is retried a little later.
     pub(super) fn owe(&mut self, job: &JobId, body: EventBody, now: Instant) {
         if self.owed.len() < OWED {
             self.owed.push((job.clone(), body));
@@ -96,7 +96,7 @@ impl Writer {
         }
     }
 
-    /// Tries again to record what is owed.
+    /// Retries the queued events.
     pub(super) fn pay_owed(&mut self, now: Instant) {
         self.owed_due = None;
         for (job, body) in std::mem::take(&mut self.owed) {

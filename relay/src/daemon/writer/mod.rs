@@ -1,22 +1,25 @@
 //! The sole writer of event logs, records and streamed logs.
 //!
-//! A thread, because it waits for disks. It takes whatever commands have gathered, appends their events to the logs,
-//! makes each log durable once, and only then refreshes the records, hands out receipts and tells the core: disk, ack,
-//! publish. A busy agent thus shares one sync among many events, a quiet one waits for nothing.
+//! The writer has a thread of its own, because it waits for disks. It takes all commands that have gathered, appends
+//! their events to the logs, makes each log durable once, and only then refreshes the records, sends receipts and
+//! notifies the core: disk, ack, publish. A busy agent thus shares one sync among many events, and an idle one waits
+//! for nothing.
 //!
 //! ```text
 //!  commands ─► apply ─► open jobs ─► commit: 1 write  2 sync  3 records  4 receipts  5 changes
 //!                                      │ a write or a sync fails
 //!                                      ▼
-//!                                    mend: take back, give up the reserve, write anew ──► or no receipt, and a reason
+//!                                    mend: take back, give up the reserve, rewrite ──► or no receipt, and a reason
 //! ```
 //!
-//! * [`command`]: what it is asked and what it answers. [`thread`]: its state and its loop.
-//! * [`apply`]: commands → open jobs. [`commit`]: open jobs → disk → whoever waits. [`mend`]: when that fails.
-//! * [`claims`]: who may speak of a job. [`job`]: one open job. [`log`]: its event log. [`sums`]: what the agent's newest events were.
-//! * [`quarantine`]: jobs whose files fail. [`room`]: what is done while the disk is full. [`ids`]: event ids.
-//! * [`repair`]: one job's files, made whole. [`recover`]: what a start finds. [`archive`]: ended jobs move away.
-//! * [`spec`]: what changes in a job's spec.
+//! * [`command`]: commands and receipts. [`thread`]: the writer's state and loop.
+//! * [`apply`]: commands → open jobs. [`commit`]: open jobs → disk → receipts and changes. [`mend`]: recovery when that
+//!   fails.
+//! * [`claims`]: ownership of jobs. [`job`]: an open job. [`log`]: its event log. [`sums`]: checksums of the agent's
+//!   newest events.
+//! * [`quarantine`]: jobs whose files fail. [`room`]: handling of a full disk. [`ids`]: event ids.
+//! * [`repair`]: repairs one job's files. [`recover`]: scans the registry at startup. [`archive`]: archives ended jobs.
+//! * [`spec`]: changes to a job's spec.
 
 mod apply;
 mod archive;

@@ -1,4 +1,4 @@
-//! What a start finds: jobs that have ended, which need no look, and the others.
+//! Scan of the registry at startup: separates ended jobs, which need no recovery, from all others.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,18 +10,18 @@ use jiff::Timestamp;
 use super::repair;
 use crate::registry::{Registry, read};
 
-/// What the registry holds.
+/// Jobs of the registry.
 pub(super) struct Found {
-    /// Ended jobs that are not in the archive, with their ends.
+    /// Ended jobs that are not in the archive, with their end times.
     pub(super) ended: Vec<(Timestamp, JobId)>,
-    /// Jobs whose record does not tell of an end, or can't be read.
+    /// Jobs whose record shows no end, or can't be read.
     pub(super) others: Vec<JobId>,
 }
 
-/// Looks at every record, and at no log: a record that tells of an end was written behind it.
+/// Reads every record, and no log: a record that shows an end was written after its log.
 ///
 /// # Errors
-/// When the registry can't be read.
+/// Fails if the registry can't be read.
 pub(super) fn look(registry: &Registry) -> io::Result<Found> {
     let mut jobs: BTreeSet<JobId> = read::jobs(registry)?.into_iter().collect();
     jobs.extend(repair::jobs_with_logs(registry)?);

@@ -1,7 +1,7 @@
-//! One job's files, made whole: a torn tail is cut, damage is set aside, the record is folded again.
+//! Repairs one job's files: cuts a torn tail, sets damage aside, and folds the record again.
 //!
-//! Everything here may be cut off anywhere and done again: the tail is cut in one call, and a damaged log is replaced in
-//! one step by its good lines and the warning that tells of the rest, after a copy of it was made.
+//! Every step may be interrupted anywhere and repeated: the tail is cut in one call, and a damaged log is replaced in
+//! one step by its good lines and a warning about the rest, after a copy of it was made.
 
 use std::io::{self, BufRead, BufReader, Write};
 
@@ -20,17 +20,17 @@ use crate::registry::refused::Refused;
 use crate::registry::staged::Staged;
 use crate::registry::{Registry, layout};
 
-/// A job as its files tell it.
+/// State of a job from its files.
 pub(super) struct Opened {
-    /// Folded from the log, where there is one.
+    /// Record, folded from the log if there is one.
     pub(super) record: JobRecord,
-    /// The relay's own newest event.
+    /// Sequence number of the relay's own newest event.
     pub(super) own_seq: u64,
-    /// The sums of the agent's newest events.
+    /// Checksums of the agent's newest events.
     pub(super) sums: Sums,
-    /// Bytes of the log, all of them good lines.
+    /// Length of the log in bytes, all of them good lines.
     pub(super) len: u64,
-    /// Whether the record on disk differs.
+    /// True if the record on disk differs.
     pub(super) stale: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn open(
     let mut fold = Fold::new(stored);
     let found = match event_log::scan(&path, |_, line| fold.take(&line)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Found::default(),
-        // The record is all that is left of its events.
+        // Only the record is left of the job's events.
         Err(e) if Refused::of(&e).is_some() => {
             path.set_aside(&e)?;
             Found::default()
@@ -78,19 +78,19 @@ pub(super) fn open(
     Ok(Opened { record, own_seq: fold.own_seq, sums: fold.sums, len, stale })
 }
 
-/// What the lines of a log add up to.
+/// State accumulated from the lines of a log.
 struct Fold {
     record: Option<JobRecord>,
     own_seq: u64,
     sums: Sums,
     begun: bool,
-    /// What of the agent's events is not there, for people.
+    /// Missing agent events, formatted for display.
     missing: Vec<String>,
     scratch: Vec<u8>,
 }
 
 impl Fold {
-    /// Begins with the record on disk, which holds only as long as there are no lines.
+    /// Starts with the record on disk, which is valid only as long as there are no lines.
     fn new(stored: Option<JobRecord>) -> Self {
         Self {
             record: stored,
@@ -105,7 +105,7 @@ impl Fold {
     fn take(&mut self, line: &EventLine) {
         if !self.begun {
             self.begun = true;
-            // Without its first line, what launch wrote into the record has to do.
+            // Without the log's first line, the launch data in the record must do.
             let launched = JobRecord::rebuild([line]);
             let again = self
                 .record
@@ -126,7 +126,7 @@ impl Fold {
             if line.seq > last + 1 && self.missing.len() < event_log::LISTED {
                 self.missing.push(format!("{} to {} of epoch {}", last + 1, line.seq - 1, line.epoch));
             }
-            // Summed as an event of today, which is how an agent would send it again.
+            // Summed in today's event format, in which an agent would send it again.
             self.scratch.clear();
             let sum = line.append_to(&mut self.scratch).unwrap_or_default();
             self.sums.push(line.epoch, line.seq, sum);
@@ -135,8 +135,8 @@ impl Fold {
     }
 }
 
-/// Keeps a damaged log under another name and goes on with its good lines, behind which a warning tells of it. Returns the
-/// length of the log then.
+/// Keeps a damaged log under another name and replaces it with its good lines, followed by a warning. Returns the new
+/// length of the log.
 fn set_aside(
     registry: &Registry,
     job: &JobId,
@@ -180,7 +180,8 @@ fn set_aside(
     Ok(len)
 }
 
-/// Copies a damaged log to the first free `.corrupt-N`, unless the last one is that copy: a crash came in between.
+/// Copies a damaged log to the first free `.corrupt-N`, unless the last one is already that copy, after a crash in
+/// between.
 fn keep(log: &FileRef) -> io::Result<FileRef> {
     let copy = |n: u32| log.sibling(format!("{}.corrupt-{n}", log.name().display()));
     let free = (1..u32::MAX).find(|n| !copy(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;
@@ -233,10 +234,10 @@ fn replace_with_good_lines(log: &FileRef, more: &[u8]) -> io::Result<u64> {
     Ok(len)
 }
 
-/// The jobs that have a log in the registry.
+/// Returns the jobs that have a log in the registry.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// Fails if the folder can't be read.
 pub(super) fn jobs_with_logs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let names = registry.folder().names()?;
     Ok(names.iter().filter_map(|name| layout::job_of_events(name)).collect())

@@ -1,14 +1,14 @@
-//! What is done while the registry's disk is full.
+//! Handling of a full registry disk.
 //!
 //! ```text
-//!            a write finds no room                     LOOK later: room for a reserve
+//!            a write finds no space                    LOOK later: space for the reserve
 //!   roomy ───────────────────────────► full ────────────────────────────────────────► roomy
 //!                                        │  batches without an end wait at their agent: no receipt, no refusal
-//!                                        └  ends are recorded, out of the reserve
+//!                                        └  final events are recorded, using the reserve
 //! ```
 //!
-//! An agent that gets no receipt keeps what it has sent. Its connection is not closed before there is room: closed at once,
-//! it would come back at once, some ten times a second.
+//! An agent that gets no receipt keeps what it has sent. Its connection stays open until there is free space: closed at
+//! once, it would reconnect at once, some ten times a second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -19,26 +19,27 @@ use super::command::{Receipt, Receipts};
 
 use crate::registry::{Registry, reserve};
 
-/// Between two looks for room: together with an agent's way back, well below the 5 s that a person waits patiently.
+/// Interval between two checks for free space: together with an agent's reconnect, well below the 5 s that a person
+/// waits patiently.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is told to agents, and shown in records.
+/// Reason sent to agents and shown in records.
 const FULL: &str = "the disk of the relay's registry is full";
-/// The same where there are bytes left, and no files.
+/// Reason if there are free bytes, but no free inodes.
 const NO_FILES: &str = "the disk of the relay's registry has no free inodes: it can hold no more files";
 
 pub(super) struct Room {
     registry: Registry,
-    /// When to look again; none while there is room.
+    /// Time of the next check; `None` while there is free space.
     look: Option<Instant>,
-    /// Whose events wait at their agent.
+    /// Jobs whose events wait at their agent.
     waiting: BTreeMap<JobId, Receipts>,
-    /// Jobs whose end is on its way behind events that have to come first.
+    /// Jobs whose final event follows events that must be recorded first.
     ending: BTreeSet<JobId>,
 }
 
 impl Room {
-    /// Makes the reserve, or notes that there is no room for it.
+    /// Creates the reserve; marks the disk as full if there is no space for it.
     pub(super) fn new(registry: &Registry, now: Instant) -> Self {
         let look = reserve::ensure(registry).is_err().then_some(now + LOOK);
         if look.is_some() {
@@ -47,7 +48,7 @@ impl Room {
         Self { registry: registry.clone(), look, waiting: BTreeMap::new(), ending: BTreeSet::new() }
     }
 
-    /// What there is no room for, in a few words.
+    /// Describes what the disk lacks, in a few words.
     pub(super) fn reason(&self) -> &'static str {
         lacking(&self.registry)
     }
@@ -56,20 +57,21 @@ impl Room {
         self.look.is_some()
     }
 
-    /// Notes that there is none.
+    /// Marks the disk as full.
     pub(super) fn lack(&mut self, now: Instant) {
         if self.look.replace(now + LOOK).is_none() {
             tracing::error!("{}: only the ends of jobs are recorded until there is room", self.reason());
         }
     }
 
-    /// Makes room out of the reserve; returns whether that made any.
+    /// Gives up the reserve; returns true if that freed space.
     pub(super) fn give_up_reserve(&mut self, now: Instant) -> bool {
         self.lack(now);
         reserve::give_up(&self.registry)
     }
 
-    /// Whether a batch has to be taken although the disk is full: it holds the end of its job, or leads there.
+    /// Returns true if a batch must be recorded although the disk is full: it holds the final event of its job, or
+    /// precedes it.
     pub(super) fn wants(&mut self, job: &JobId, has_end: bool) -> bool {
         if has_end {
             self.ending.insert(job.clone());
@@ -77,17 +79,17 @@ impl Room {
         self.ending.contains(job)
     }
 
-    /// Lets an agent wait; returns whether this is news.
+    /// Defers an agent's events; returns true if they were not deferred before.
     pub(super) fn wait(&mut self, job: &JobId, receipts: Receipts) -> bool {
         self.waiting.insert(job.clone(), receipts).is_none()
     }
 
-    /// When to look for room.
+    /// Returns the time of the next check for free space.
     pub(super) fn due(&self) -> Option<Instant> {
         self.look
     }
 
-    /// Looks for room. Where there is some again, whoever waited is told to send everything anew.
+    /// Checks for free space. If there is some again, notifies all waiting agents to send everything again.
     pub(super) fn look(&mut self, now: Instant) {
         if reserve::make(&self.registry).is_err() {
             self.look = Some(now + LOOK);

@@ -1,4 +1,4 @@
-//! What changes in a job's spec after its launch.
+//! Changes to a job's spec after its launch.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use common::job::JobSpec;
 use crate::registry::atomic::Durability;
 use crate::registry::{Registry, read};
 
-/// Forgets the environment values in a job's spec, and keeps their names: a retry asks for them again.
+/// Removes the environment values from a job's spec and keeps their names: a retry asks for them again.
 ///
 /// # Errors
-/// When the spec can't be read or replaced.
+/// Fails if the spec can't be read or replaced.
 pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MOST)?)?;
@@ -22,8 +22,8 @@ pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     file.replace(&serde_json::to_vec(&spec)?, Durability::Synced)
 }
 
-/// The same for a job that has ended or is with an agent; one whose spec is gone has no values. A failure is logged: the
-/// values go with the next start.
+/// Removes the values of a job that has ended or is with an agent; a job without a spec has none. A failure is logged:
+/// the next start removes them.
 pub(super) fn forget_env(registry: &Registry, job: &JobId) {
     match drop_env(registry, job) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -36,7 +36,7 @@ pub(super) fn forget_env(registry: &Registry, job: &JobId) {
 /// Sets the time limit in the spec of a job that no agent has yet.
 ///
 /// # Errors
-/// When the spec can't be read or replaced.
+/// Fails if the spec can't be read or replaced.
 pub(super) fn move_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MOST)?)?;

@@ -1,21 +1,22 @@
-//! Sums of a job's newest events: a repeat is known by its content, not by its number alone.
+//! Checksums of a job's newest events: a repeat is recognized by its content, not by its number alone.
 
 use std::collections::VecDeque;
 
-/// As many as an agent has under way at most: older ones were acknowledged and are never sent again.
+/// Number of checksums kept: the maximum of events that an agent has in flight. Older ones were acknowledged and are
+/// never sent again.
 const WINDOW: usize = 1024;
 
-/// The sums of the newest events of one epoch.
+/// Checksums of the newest events of one epoch.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     epoch: u32,
-    /// Sequence of the last one.
+    /// Sequence number of the last event.
     last: u64,
     newest: VecDeque<u32>,
 }
 
 impl Sums {
-    /// Takes the sum of the next event. One that does not follow the last begins anew.
+    /// Adds the checksum of the next event. Drops all earlier ones if the event does not follow the last one.
     pub(super) fn push(&mut self, epoch: u32, seq: u64, sum: u32) {
         if epoch != self.epoch || seq != self.last + 1 {
             self.newest.clear();
@@ -26,7 +27,7 @@ impl Sums {
         self.newest.push_back(sum);
     }
 
-    /// The sum of an event; `None` where it is not known any more.
+    /// Returns the checksum of an event; `None` if it is no longer known.
     pub(super) fn get(&self, epoch: u32, seq: u64) -> Option<u32> {
         let back = usize::try_from(self.last.checked_sub(seq)?).ok()?;
         let place = self.newest.len().checked_sub(back + 1)?;

@@ -1,4 +1,4 @@
-//! The writer without its thread, on a real folder.
+//! Tests of the writer without its thread, on a real folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,7 +53,7 @@ fn open(registry: &Registry) -> (Writer, Changes) {
     (Writer::open(registry.clone(), clock, changes.clone(), feed, Instant::now()).unwrap().0, changes)
 }
 
-/// The connection of the agent that a job was offered to.
+/// Returns the connection of the agent that a job was offered to.
 fn caller(writer: &mut Writer, job: &JobId) -> Caller {
     let caller = Caller { agent: "agent".into(), session: 1 };
     writer.claims.offer(job.clone(), caller.agent.clone());
@@ -71,7 +71,7 @@ fn finished() -> Event {
     Event { body, ..said("") }
 }
 
-/// Sends a batch; gives the receipt.
+/// Sends a batch; returns the receipt.
 fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>) -> Option<Receipt> {
     let receipts: Receipts = Board::new();
     let caller = caller(writer, job);
@@ -81,7 +81,7 @@ fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec
     taken(&receipts).remove(job)
 }
 
-/// What is on a board now.
+/// Takes the current values of a board.
 fn taken<V>(board: &Board<JobId, V>) -> BTreeMap<JobId, V> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(Duration::ZERO, board.take()).await.unwrap_or_default() })
@@ -171,7 +171,7 @@ fn damage_in_the_middle_is_set_aside_once_with_a_warning_that_says_what_is_lost(
     let log = registry.events(&job);
     let damaged = fs::read_to_string(&log).unwrap().replace("two", "TWO");
     fs::write(&log, &damaged).unwrap();
-    // A crash between the copy and the repair: the copy is there already.
+    // The state after a crash between the copy and the repair: the copy exists already.
     fs::write(log.path().with_extension("jsonl.corrupt-1"), &damaged).unwrap();
     for _ in 0..2 {
         let (mut writer, _) = open(&registry);
@@ -278,7 +278,7 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
     writer.write([Command::Own { job: ended.clone(), body: cancelled }], Instant::now());
     assert_eq!(holds(), [false, false, true, false]);
     drop(writer);
-    // As a relay leaves them that was killed before it came to this.
+    // The state after a relay was killed before it removed the values.
     for job in [accepted, ended, left] {
         write(job);
     }
@@ -288,7 +288,7 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
     assert!(names.contains(r#""env_names":["KEY"]"#), "{names}");
 }
 
-/// What a connection is told of the jobs that its agent holds.
+/// Returns the answer to a connection about the jobs that its agent holds.
 fn held(writer: &mut Writer, jobs: &[&JobId]) -> Vec<Durable> {
     let (reply, mut durable) = oneshot::channel();
     for job in jobs {
@@ -329,7 +329,7 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
         writer.write([command], now);
     };
     let (lost, receipts): (Receipts, Receipts) = (Board::new(), Board::new());
-    // Its agent comes back on another connection meanwhile.
+    // Its agent reconnects meanwhile.
     for board in [&lost, &receipts] {
         sends_bad(&mut writer, board);
         assert_eq!(taken(board), BTreeMap::new(), "it waits, and its connection goes on");
@@ -368,7 +368,7 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_anew_whatever_shows_that_
     };
     writer.write([command], Instant::now());
     fs::write(registry.record(&bad), record).unwrap();
-    // Something else of the job is recorded before anybody looks.
+    // Another event of the job is recorded before the next check.
     writer.write([Command::Adopt(bad.clone())], Instant::now());
     let problem = taken(&receipts).remove(&bad).unwrap().problem.unwrap();
     assert_eq!(problem, "its files can be read again");
@@ -418,7 +418,7 @@ fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back(
         Command::Output { caller, job, epoch: 1, offset: 0, bytes: b"its cause\n".to_vec(), receipts }
     };
     writer.write([output()], Instant::now());
-    // Its files can be read again before anybody looks.
+    // Its files can be read again before the next check.
     fs::write(registry.record(&job), record).unwrap();
     let end = || events(&from, &job, 1, finished(), &receipts);
     writer.write([end()], Instant::now());
@@ -448,7 +448,7 @@ fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
     assert_eq!(told, [false], "the relay that died had offered it");
 }
 
-/// Ends so many jobs.
+/// Ends this many jobs.
 fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInclusive<u32>) {
     for n in numbers {
         let job = launch(registry, &format!("a#{n}"));
@@ -456,7 +456,7 @@ fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInc
     }
 }
 
-/// Puts a folder where a file is to be, which can't be set aside: every name for that is taken, too.
+/// Puts a folder in place of a file. It can't be set aside, because every name for that is taken, too.
 fn take_place(place: &Path) {
     fs::create_dir_all(place.join("x")).unwrap();
     let name = place.file_name().unwrap().to_str().unwrap();

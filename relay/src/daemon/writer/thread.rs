@@ -1,4 +1,4 @@
-//! The writer's state, and the loop that feeds it.
+//! State and main loop of the writer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -27,9 +27,9 @@ use crate::daemon::subscribe::Feed;
 use crate::registry::Registry;
 use crate::time::Clock;
 
-/// Commands that may wait: a full batch (256 events) from each of a few connections. Whoever sends one more waits.
+/// Capacity of the command queue: a full batch (256 events) from each of a few connections. Further senders wait.
 const QUEUE: usize = 64;
-/// Most commands that share one commit, so that a flood can't keep the first one waiting for its receipt.
+/// Maximum number of commands in one commit, so that a flood can't delay the receipt of the first one.
 const GROUP: usize = 64;
 
 pub(in crate::daemon) struct Writer {
@@ -41,15 +41,15 @@ pub(in crate::daemon) struct Writer {
     pub(super) quarantine: Quarantine,
     pub(super) open: BTreeMap<JobId, OpenJob>,
     pub(super) claims: Claims,
-    /// Open jobs with which the next commit has something to do.
+    /// Open jobs that the next commit must process.
     pub(super) touched: BTreeSet<JobId>,
-    /// Open jobs whose record is to be refreshed later, and when.
+    /// Open jobs whose record is refreshed later, with the time.
     pub(super) due: BTreeMap<JobId, Instant>,
-    /// Jobs whose log has to be written anew before anything in it is believed.
+    /// Jobs whose log must be rewritten before anything in it is trusted.
     pub(super) poisoned: BTreeSet<JobId>,
-    /// The relay's own events that have to be recorded and could not be yet.
+    /// The relay's own events that must be recorded and could not be yet.
     pub(super) owed: Vec<(JobId, EventBody)>,
-    /// When they are tried again.
+    /// Time of their next attempt.
     pub(super) owed_due: Option<Instant>,
     /// Answers that wait for the commit, with the jobs that they are about.
     pub(super) answers: Vec<(Caller, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
@@ -58,11 +58,11 @@ pub(in crate::daemon) struct Writer {
     pub(super) feed: Feed,
 }
 
-/// Repairs the registry, then starts the writer, whose thread ends behind the last handle. Also returns the jobs that have
-/// not ended.
+/// Repairs the registry, then starts the writer's thread, which ends after the last handle is dropped. Also returns the
+/// jobs that have not ended.
 ///
 /// # Errors
-/// When the registry can't be read or repaired.
+/// Fails if the registry can't be read or repaired.
 pub(in crate::daemon) fn start(
     registry: Registry,
     clock: Clock,
@@ -71,7 +71,7 @@ pub(in crate::daemon) fn start(
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
     let (writer, active) = Writer::open(registry, clock, changes, feed, Instant::now())?;
     let (commands, queue) = mpsc::channel(QUEUE);
-    // For its timer alone. Of its own, because the daemon's ends before this thread does.
+    // Used for its timer only. It is separate, because the daemon's runtime ends before this thread does.
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread =
         std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &timer))?;
@@ -83,7 +83,7 @@ fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, timer: &tokio::ru
     loop {
         let taken = match writer.due() {
             None => queue.blocking_recv_many(&mut group, GROUP),
-            // Cancel-safe: nothing was taken when the time is up.
+            // Cancel-safe: nothing was taken if the timeout expires.
             Some(due) => {
                 let next = async { timeout_at(due.into(), queue.recv_many(&mut group, GROUP)).await };
                 let Ok(taken) = timer.block_on(next) else {
@@ -104,7 +104,7 @@ impl Writer {
     /// Repairs the registry. Also returns the jobs that have not ended.
     ///
     /// # Errors
-    /// When the registry can't be read.
+    /// Fails if the registry can't be read.
     pub(in crate::daemon) fn open(
         registry: Registry,
         clock: Clock,
@@ -147,7 +147,7 @@ impl Writer {
             }
         }
         writer.commit(now);
-        // A relay that was killed may have left values of jobs that are with an agent or over.
+        // A relay that was killed may have left environment values of jobs that are with an agent or have ended.
         for (_, job) in &ended {
             spec::forget_env(&writer.registry, job);
         }
@@ -157,12 +157,12 @@ impl Writer {
         writer.archive.trim(&writer.registry);
         let active: Vec<JobRecord> = writer.open.values().map(|open| open.record().clone()).collect();
         let queued = active.iter().filter(|record| record.state == State::Queued);
-        // An agent may have one whose record, once it can be read, tells of none.
+        // An agent may hold a job whose record, once it can be read, names no agent.
         writer.claims = Claims::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, active))
     }
 
-    /// Carries out commands that came together, and commits.
+    /// Applies a group of commands and commits.
     pub(in crate::daemon) fn write(&mut self, group: impl IntoIterator<Item = Command>, now: Instant) {
         for command in group {
             if let Err(problem) = self.apply(command, now) {
@@ -173,19 +173,19 @@ impl Writer {
         if !self.flushes.is_empty() {
             self.refresh_all(now);
             for reply in self.flushes.drain(..) {
-                // Whoever asked may have gone away.
+                // The receiver may have gone away.
                 let _ = reply.send(());
             }
         }
     }
 
-    /// When [`Writer::tick`] has something to do.
+    /// Returns the time at which [`Writer::tick`] has work to do.
     pub(in crate::daemon) fn due(&self) -> Option<Instant> {
         let due = self.due.values().copied().chain(self.room.due()).chain(self.quarantine.due());
         due.chain(self.owed_due).min()
     }
 
-    /// Does what has become due.
+    /// Does the work that has become due.
     pub(in crate::daemon) fn tick(&mut self, now: Instant) {
         let due: Vec<JobId> =
             self.due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
@@ -196,7 +196,7 @@ impl Writer {
         }
         for job in self.quarantine.to_look_at(now) {
             let opened = self.job(&job).map(|_| ());
-            // One that has ended meanwhile is told so when its agent comes back.
+            // An agent whose job has ended meanwhile is notified when it reconnects.
             let is_readable = opened.is_ok() || is_gone(&opened);
             self.quarantine.looked(&job, is_readable, now);
         }
@@ -205,13 +205,13 @@ impl Writer {
         }
     }
 
-    /// Brings every record up to date: nobody will ask for anything any more.
+    /// Writes every record before the thread ends: no further command will come.
     fn finish(&mut self) {
         self.refresh_all(Instant::now());
     }
 }
 
-/// Whether a job is unknown or has ended.
+/// Returns true if a job is unknown or has ended.
 fn is_gone(opened: &io::Result<()>) -> bool {
     opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }

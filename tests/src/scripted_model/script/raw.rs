@@ -1,4 +1,4 @@
-//! The file format of scripts: read into plain optional fields, then resolved into turns.
+//! The file format of scripts: parsed into plain optional fields, then resolved into turns.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::{
     Act, Answer, Call, Command, Deltas, Fault, PlanStep, Script, ScriptError, ToolCall, Turn, Usage,
 };
 
-/// A script is held in memory with its repeats written out; no test needs more turns than this.
+/// Maximum repeat count of a turn. Scripts are kept in memory with their repeats expanded, and no test needs more
+/// turns.
 const MAX_REPEAT: usize = 100_000;
 
 #[derive(Deserialize)]

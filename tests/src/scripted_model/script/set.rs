@@ -1,4 +1,4 @@
-//! All scripts that a server knows.
+//! The scripts of a server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{DEFAULT, Script, ScriptError};
 
-/// All scripts of a server, by name. There is always a [`DEFAULT`].
+/// Scripts of a server, by name. There is always a [`DEFAULT`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scripts(BTreeMap<String, Script>);
 
@@ -24,10 +24,10 @@ impl Scripts {
         self.0.insert(script.name.clone(), script);
     }
 
-    /// Adds all `*.json` of a folder.
+    /// Adds all `*.json` files of a folder.
     ///
     /// # Errors
-    /// The folder or one of the files can't be used.
+    /// Fails if the folder or one of the files can't be used.
     pub fn add_folder(&mut self, folder: &Path) -> Result<(), ScriptError> {
         let failed = |source| ScriptError::Read { path: folder.to_owned(), source };
         for entry in fs::read_dir(folder).map_err(failed)? {
@@ -39,12 +39,12 @@ impl Scripts {
         Ok(())
     }
 
-    /// The script of that name.
+    /// Returns the script of that name.
     pub fn get(&self, name: &str) -> Option<&Script> {
         self.0.get(name)
     }
 
-    /// All names, sorted.
+    /// Returns all names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

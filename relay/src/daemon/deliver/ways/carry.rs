@@ -1,4 +1,4 @@
-//! One try of one way.
+//! One attempt to deliver through one channel.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -14,13 +14,13 @@ use crate::daemon::deliver::book::Outcome;
 use crate::daemon::deliver::entry::Kind;
 use crate::registry::{Registry, read};
 
-/// How long a try may take.
+/// Time limit of an attempt.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
-/// How long all of it may take, reading and writing down included: a way that has overlooked its own limit holds its place
-/// no longer than that.
+/// Time limit of an attempt with its reading and recording: a channel that overlooks its own limit holds its slot no
+/// longer than this.
 const WHOLE: Duration = Duration::from_secs(60);
 
-/// What every way needs.
+/// Shared state of all channels.
 pub(in crate::daemon::deliver) struct Ways {
     registry: Registry,
     root: PathBuf,
@@ -42,7 +42,7 @@ impl Ways {
         &self.config
     }
 
-    /// The project's folder.
+    /// Project folder.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
@@ -52,7 +52,7 @@ impl Ways {
     }
 }
 
-/// Tries a way once.
+/// Makes one attempt to deliver through a channel.
 pub(in crate::daemon::deliver) async fn carry_out(ways: &Ways, job: &JobId, kind: Kind) -> Outcome {
     let record = match read::load(ways.registry(), job) {
         Ok(stored) => stored.record,
@@ -76,7 +76,7 @@ pub(in crate::daemon::deliver) async fn carry_out(ways: &Ways, job: &JobId, kind
     timeout(WHOLE, tried).await.unwrap_or_else(late)
 }
 
-/// What tells this end from every other, in this project and in others, the same at each try.
+/// Idempotency key of a notification: unique across projects, stable across retries.
 pub(super) fn id(record: &JobRecord) -> String {
     format!("{}-{}", record.job.stem(), record.created_at.as_millisecond())
 }

@@ -1,5 +1,5 @@
-//! A message to the Codex session that launched the job: an idle one begins a turn with it within a second, one in a turn
-//! gets it as its next.
+//! Message to the Codex session that launched the job: an idle session starts a turn with it within a second, a session
+//! in a turn takes it as its next one.
 
 use common::origin::Session;
 use common::record::JobRecord;
@@ -13,10 +13,10 @@ use crate::registry::outbox::{self, Shown};
 use crate::render::notice;
 use crate::time;
 
-/// Who claims an end that is handed over as a message.
+/// Claimant of a notification that is delivered as a message.
 pub(in crate::daemon::deliver) const QUEUED: &str = "queue";
 
-/// Hands the message over.
+/// Delivers the message.
 pub(super) async fn tell(ways: &Ways, record: &JobRecord) -> Outcome {
     let Some(session) = &record.origin.session else {
         return Outcome::Refused("no session is known".to_owned());
@@ -44,8 +44,8 @@ pub(super) async fn tell(ways: &Ways, record: &JobRecord) -> Outcome {
     }
 }
 
-/// A claim for a message that was not sent yet. Dropped, however that comes about, it is taken back: whoever asks is to be
-/// told.
+/// Claim for a message that was not sent yet. Dropping it, for whatever reason, releases the claim, so that other
+/// clients show the notification.
 struct Unsent<'a> {
     ways: &'a Ways,
     record: &'a JobRecord,
@@ -53,19 +53,19 @@ struct Unsent<'a> {
 
 impl Drop for Unsent<'_> {
     fn drop(&mut self) {
-        // Where this fails, the next daemon does it.
+        // If this fails, the next daemon releases it.
         let _ = outbox::unclaim(self.ways.registry(), &self.record.job);
     }
 }
 
-/// Whose turn it is to show the end.
+/// Claimant who shows the notification.
 #[derive(Debug, PartialEq, Eq)]
 enum Claim {
-    /// This message's.
+    /// This message.
     Own,
-    /// Somebody else was shown it, or nobody can claim it: the session is told all the same.
+    /// Another client was shown the notification, or claiming failed: the session receives the message all the same.
     Others,
-    /// The session was shown it already.
+    /// The session was shown the notification already.
     ShownThere,
 }
 
@@ -74,7 +74,7 @@ fn claim(ways: &Ways, record: &JobRecord, session: &Session) -> Claim {
     match outbox::claim(ways.registry(), &record.job, &shown) {
         Ok(true) => Claim::Own,
         Ok(false) => match outbox::shown(ways.registry(), &record.job) {
-            // An earlier try of this message, which may have been cut off.
+            // Claimed by an earlier attempt of this message, which may have been cut off.
             Some(shown) if shown.by == QUEUED => Claim::Own,
             Some(Shown { session: Some(other), .. }) if other.id == session.id => Claim::ShownThere,
             _ => Claim::Others,

@@ -1,4 +1,4 @@
-//! The user's own program: the record on its stdin, the rest in its environment.
+//! The user's own program: receives the record on its stdin and the rest in its environment.
 
 use common::record::JobRecord;
 use tokio::process::Command;
@@ -8,7 +8,7 @@ use super::program;
 use crate::daemon::deliver::book::Outcome;
 use crate::render::{notice, status};
 
-/// Runs it; exit code 0 takes the end.
+/// Runs the program; exit code 0 means that it has taken the notification.
 pub(super) async fn run(ways: &Ways, record: &JobRecord) -> Outcome {
     let Some((program, arguments)) = ways.config().command.split_first() else {
         return Outcome::Refused("no command is configured".to_owned());

@@ -1,4 +1,4 @@
-//! A notification on the desktop of whoever started the relay.
+//! Notification on the desktop of the user who started the relay.
 
 use common::record::{JobRecord, State};
 use common::text;
@@ -9,10 +9,10 @@ use super::carry::LIMIT;
 use crate::daemon::deliver::book::Outcome;
 use crate::render::{notice, status};
 
-/// Longest text below the headline, in bytes: more is not shown anyway.
+/// Maximum length of the text below the headline, in bytes: desktops show no more.
 const BODY: usize = 200;
 
-/// Shows it. A machine without a desktop says so.
+/// Shows the notification. Fails with the reason on a machine without a desktop.
 pub(super) async fn show(record: &JobRecord) -> Outcome {
     let (headline, body) = (notice::headline(record), body(record));
     let shown = tokio::task::spawn_blocking(move || {
@@ -33,7 +33,7 @@ fn body(record: &JobRecord) -> String {
         State::Failed => status::reason(record),
         _ => record.message.clone().unwrap_or_else(|| record.prompt_summary.clone()),
     };
-    // Some desktops read markup.
+    // Some desktops interpret markup.
     text::one_line(&said, BODY).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -1,8 +1,8 @@
-//! How an end is handed over, each way in a file of its own.
+//! The channels of a notification, each in a file of its own.
 //!
-//! * [`codex`]: a message to the session that launched the job. * [`desktop`]: a notification.
-//! * [`command`]: the user's program. * [`webhook`]: a POST; [`signature`]: what it is signed with.
-//! * [`carry`]: one try of one way. * [`program`]: a process that has to end in time.
+//! * [`codex`]: a message to the session that launched the job. [`desktop`]: a notification.
+//! * [`command`]: the user's program. [`webhook`]: a POST; [`signature`]: its signature.
+//! * [`carry`]: one attempt through one channel. [`program`]: runs a process within a time limit.
 
 mod carry;
 mod codex;

@@ -1,4 +1,4 @@
-//! A process that has to end in time, with all it has started.
+//! Runs a process within a time limit and ends it with all its children.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
 
-/// What is kept of what it says on stderr.
+/// Maximum number of bytes kept of its stderr.
 const SAID: usize = 4096;
-/// How long the last of that may take behind its end: it may have started something that holds the stream.
+/// Time limit for the rest of its stderr after it has ended: one of its children may hold the stream open.
 const DRAIN: Duration = Duration::from_millis(100);
 
-/// A process group that is killed unless its leader ended by itself.
+/// Process group that is killed unless its leader has ended by itself.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // It may have ended in this moment.
+            // The group may have ended at this moment.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -29,7 +29,7 @@ impl Drop for Group {
 /// Runs a program in a process group of its own, with `input` on its stdin.
 ///
 /// # Errors
-/// One line: it can't be started, says no with its exit code, or takes longer than `limit` and was killed.
+/// One line: the program can't be started, ended with a failure, or was killed because it took longer than `limit`.
 pub(super) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -> Result<(), String> {
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let name = command.as_std().get_program().to_string_lossy().into_owned();
@@ -67,12 +67,12 @@ pub(super) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -
 
 async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
     if let Some(mut stdin) = stdin {
-        // One that reads nothing is as good.
+        // A program that does not read its input is fine.
         let _ = stdin.write_all(input).await;
     }
 }
 
-/// Reads to the end and keeps the last of it.
+/// Reads to the end of the stream and keeps its last bytes.
 async fn listen(stderr: Option<&mut ChildStderr>, said: &mut Vec<u8>) {
     let Some(stderr) = stderr else { return };
     let mut piece = [0; 1024];
@@ -101,7 +101,7 @@ mod tests {
             run(shell("read -r line; test \"$line\" = hello"), b"hello\n".to_vec(), limit).await,
             Ok(())
         );
-        // More than a pipe holds, to one that reads nothing.
+        // More than a pipe holds, to a program that reads nothing.
         assert_eq!(run(shell("exit 0"), vec![b'x'; 1 << 20], limit).await, Ok(()));
         let refused = run(shell("echo one >&2; printf '\\033[1mtwo' >&2; exit 3"), Vec::new(), limit).await;
         assert_eq!(refused, Err("sh ended with exit status: 3: [1mtwo".to_owned()));

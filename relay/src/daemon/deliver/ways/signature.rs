@@ -7,13 +7,13 @@ use sha2::Sha256;
 use crate::bounded_file;
 use crate::config::SecretPlace;
 
-/// What a secret that is written in base64 begins with.
+/// Prefix of a secret in base64.
 const PREFIX: &str = "whsec_";
 
-/// Reads a secret from where it is kept.
+/// Reads a secret from its file or variable.
 ///
 /// # Errors
-/// One line: it is not there, is empty, or is no base64 behind `whsec_`.
+/// One line: the secret is missing, is empty, or is not valid base64 after `whsec_`.
 pub(super) fn secret(place: &SecretPlace) -> Result<Vec<u8>, String> {
     let (name, text) = match place {
         SecretPlace::File(path) => {
@@ -38,7 +38,7 @@ pub(super) fn secret(place: &SecretPlace) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The value of the header `webhook-signature`.
+/// Returns the value of the header `webhook-signature`.
 pub(super) fn sign(secret: &[u8], id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(format!("{id}.{timestamp}.").as_bytes());

@@ -1,4 +1,4 @@
-//! A POST to the configured address, signed, with an id that stays the same at each try.
+//! POST to the configured address, signed, with an id that is the same for each attempt.
 
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use crate::daemon::deliver::book::Outcome;
 use crate::render::notice;
 use crate::time;
 
-/// What never wants anything again.
+/// 410 Gone: stop delivering.
 const GONE: u16 = 410;
 
-/// The client: the system's certificates, the environment's proxy, no redirects, since a signed post goes to nobody else.
+/// Makes the HTTP client: the system's certificates, the environment's proxy, and no redirects, since a signed post may
+/// go to no other address.
 pub(super) fn agent() -> Agent {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()
@@ -34,7 +35,7 @@ pub(super) fn agent() -> Agent {
         .into()
 }
 
-/// Posts it; any 2xx takes the end.
+/// Sends the POST; any 2xx means that the receiver has taken the notification.
 pub(super) async fn post(ways: &Ways, record: &JobRecord) -> Outcome {
     let Some(webhook) = ways.config().webhook.clone() else {
         return Outcome::Refused("no webhook is configured".to_owned());
@@ -108,7 +109,7 @@ fn body(record: &JobRecord) -> Vec<u8> {
             "log_path": record.log_path,
         },
     });
-    // A value of JSON can always be written.
+    // A JSON value can always be serialized.
     common::json::to_vec(&body).unwrap_or_default()
 }
 
