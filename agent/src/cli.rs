@@ -45,14 +45,14 @@ enum Command {
     },
 }
 
-/// Does what the command line says.
+/// Runs the command line.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
     if matches!(command, Command::Shim { inside: false }) {
         shim::go_first();
     }
-    // The token and the workers' environments are in this memory. Without the call it would only be readable by the
-    // same user, which is what a worker may be.
+    // This process has the token and the workers' environments in its memory. Without the call, processes of the same
+    // user could read it, and a worker may run as that user.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     match command {
         Command::Run { state, config_stdin } => run(&state, config_stdin),
@@ -71,7 +71,7 @@ fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(false)
-        // They would be told on stderr, and a stderr on a full disk ends who writes to it.
+        // Internal errors are printed to stderr. If stderr is on a full disk, that write would end the process.
         .log_internal_errors(false)
         .compact()
         .init();
@@ -84,7 +84,7 @@ fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
         Ok(state) => state,
         Err(line) => return exit::with_line(exit::FAILED, &line),
     };
-    // One thread: everything that runs long is a process of its own.
+    // One thread is enough: all long-running work is in separate processes.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(agent::run(&state, source))) {
         Ok(()) => ExitCode::from(exit::OK),
@@ -109,10 +109,10 @@ fn configure(dir: &std::path::Path) -> ExitCode {
     }
 }
 
-/// Reads the configuration from stdin, to its end.
+/// Reads the configuration from stdin, up to the end of input.
 ///
 /// # Errors
-/// One line that says what is wrong with it.
+/// One line that describes the problem.
 fn read_config() -> Result<Config, String> {
     let mut json = Vec::new();
     let read = io::stdin().take(MAX_CONFIG + 1).read_to_end(&mut json);

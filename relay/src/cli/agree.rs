@@ -1,4 +1,4 @@
-//! A person agrees to the settings that a relay is started with.
+//! Approval of a relay's settings by a person.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -6,10 +6,10 @@ use super::Context;
 use crate::consent::{self, Asker, Settings, Standing};
 use crate::exit::Failure;
 
-/// Goes on with settings that a person has agreed to, before or now: by `--yes`, or when asked at a terminal.
+/// Checks that a person has approved the settings, before or now: with `--yes`, or with an answer at a terminal.
 ///
 /// # Errors
-/// Exit code 5 for settings that no person has agreed to, in a session, off a terminal, or when the answer is no.
+/// Exit code 5 for settings without approval: in a session, without a terminal, or if the answer is no.
 pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Result<(), Failure> {
     let asker = context.asker();
     if yes && asker == Asker::Session {
@@ -32,7 +32,7 @@ pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Resul
     consent::record(&context.root, settings)
 }
 
-/// Shows the lines and asks.
+/// Shows the lines and asks for approval.
 fn is_agreed(context: &Context, has_changed: bool, lines: &[String]) -> bool {
     let output = &context.output;
     let project = context.root.display();
@@ -46,7 +46,7 @@ fn is_agreed(context: &Context, has_changed: bool, lines: &[String]) -> bool {
     }
     output.note("Approve them? Coding agents may then start relay with these settings. [y/N]");
     let mut answer = String::new();
-    // An answer that can't be read is none.
+    // An answer that can't be read counts as no.
     let _ = io::stdin().lock().read_line(&mut answer);
     matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
 }

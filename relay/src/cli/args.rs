@@ -44,22 +44,22 @@ pub struct Global {
 }
 
 impl Global {
-    /// The project that is named: by the flag, else by the environment.
+    /// Returns the project named by the flag, else by the environment.
     pub fn project(&self) -> Option<PathBuf> {
         self.root.clone().or_else(project_of_environment)
     }
 }
 
-/// The project that `RELAY_ROOT` names; empty is as good as unset.
+/// Returns the project named by `RELAY_ROOT`. An empty value counts as unset.
 pub(super) fn project_of_environment() -> Option<PathBuf> {
     std::env::var_os("RELAY_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
 }
 
-/// Declares [`Command`] and teaches clap to build the flags of no command but the one that is called: building them all
-/// took a third of the time that `relay status` needs.
+/// Declares [`Command`] and lets clap build the flags of the called command only: building all of them took a third of
+/// the run time of `relay status`.
 macro_rules! commands {
     ($($(#[doc = $about:literal])+ $command:ident($flags:ty) = $name:literal;)+) => {
-        /// What to do.
+        /// A command with its flags.
         #[derive(Debug)]
         pub enum Command {
             $($(#[doc = $about])+ $command($flags),)+
@@ -97,7 +97,8 @@ macro_rules! commands {
     };
 }
 
-/// Gives a command its flags. What is said about it stays: the text of its flags is for readers of the source.
+/// Adds the flags of a command. The command keeps its description: the doc comment of its flags is for readers of the
+/// source.
 fn flags_of<A: Args>(command: clap::Command) -> clap::Command {
     let about = command.get_about().cloned().unwrap_or_default();
     A::augment_args(command).about(about)

@@ -1,4 +1,4 @@
-//! Which session of a host agent called, as its environment tells.
+//! Detection of the calling session of a host agent from the environment.
 
 use std::env::VarError;
 
@@ -6,14 +6,15 @@ use common::origin::Session;
 
 use crate::registry::sessions::is_id;
 
-/// Longest path of a home, in bytes.
+/// Maximum length of the path of a home folder, in bytes.
 const MAX_HOME: usize = 4096;
 
-/// Where Codex names the session of a command.
+/// Variable in which Codex names the session of a command.
 pub const THREAD: &str = "CODEX_THREAD_ID";
 
-/// The session whose command this is. Codex sets `CODEX_THREAD_ID` for every command that it runs, Claude Code (since
-/// 2.1.132) `CLAUDE_CODE_SESSION_ID`; for older versions of that, `relay hook SessionStart` has set `RELAY_SESSION`.
+/// Returns the session that runs this command. Codex sets `CODEX_THREAD_ID` for every command that it runs, Claude Code
+/// (since 2.1.132) `CLAUDE_CODE_SESSION_ID`. For older versions of Claude Code, `relay hook SessionStart` sets
+/// `RELAY_SESSION`.
 pub fn session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<Session> {
     let id = |name: &str| variable(name).ok().filter(|id| is_id(id));
     let home = |name: &str| variable(name).ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME);

@@ -13,7 +13,8 @@ use crate::exit::{Code, Failure};
 use crate::registry::lease;
 use crate::registry::requests::{self, Request};
 
-/// From the end of the grace to the record that says so: one round of the sweep, the way back and a loaded machine.
+/// Time from the end of the grace period to the final record: one round of the sweep, the report of the agent, and
+/// margin for a loaded machine.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// Flags of `relay cancel`.
@@ -31,10 +32,11 @@ pub struct CancelArgs {
     pub(super) grace: Option<Duration>,
 }
 
-/// Asks for the end of jobs and waits for it. Jobs that have ended are fine.
+/// Requests the end of jobs and waits for it. Jobs that have already ended are not an error.
 ///
 /// # Errors
-/// Exit code 5 when no relay is there to do it: the request stays and is carried out by the next one.
+/// Exit code 3 if a job does not exist, 2 if one is ambiguous. Exit code 5 if no relay is running: the request stays
+/// filed and is handled by the next relay.
 pub fn run(args: &CancelArgs, context: &Context) -> Result<Code, Failure> {
     let jobs = find::jobs(context, &args.jobs)?;
     let grace_ms = match args.grace {
@@ -58,7 +60,7 @@ pub fn run(args: &CancelArgs, context: &Context) -> Result<Code, Failure> {
             list(&asked)
         )));
     }
-    // A time that no clock can hold is no limit.
+    // A deadline that overflows is no limit.
     let deadline = Instant::now().checked_add(Duration::from_millis(grace_ms).saturating_add(MARGIN));
     until_ended(context, asked, deadline)
 }

@@ -1,8 +1,8 @@
-//! The jobs that a shell offers while a command is typed.
+//! Shell completion of jobs.
 //!
-//! The script of `relay completions SHELL` calls `relay` back with [`VARIABLE`] set and the words so far. Nothing of this
-//! is touched by any other call. Jobs are offered as `NAME.N`, which no shell takes for anything else, with state and
-//! task beside them where the shell shows such.
+//! The script of `relay completions SHELL` calls `relay` back with [`VARIABLE`] set and the words so far. No other call
+//! uses this code. Jobs are offered as `NAME.N`, which has no special meaning in any shell. Shells that show
+//! descriptions also receive the state and the task.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ use crate::project;
 use crate::registry::{Registry, read};
 use crate::render::output;
 
-/// Names the shell that asks.
+/// Variable that names the shell.
 pub const VARIABLE: &str = "RELAY_COMPLETE";
 
-/// Most records that are read for one answer, of the highest numbers. 500 take some 20 ms; more, nobody reads.
+/// Maximum number of records read per completion, by highest number. 500 take some 20 ms; a longer list is of no use.
 const READ: usize = 500;
-/// Longest task beside a job, in bytes.
+/// Maximum length of the task in a description, in bytes.
 const TASK: usize = 48;
 
-/// Answers a shell; `None` for every other call.
+/// Answers a completion request; `None` for every other call.
 pub fn answer() -> Option<ExitCode> {
     std::env::var_os(VARIABLE)?;
     let here = std::env::current_dir().ok();
@@ -44,22 +44,22 @@ pub fn answer() -> Option<ExitCode> {
     }
 }
 
-/// Every job.
+/// Completes every job.
 pub fn any() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| offer(typed, |_| true))
 }
 
-/// The jobs that have not ended.
+/// Completes jobs that have not ended.
 pub fn active() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| offer(typed, |record| !has_ended(record)))
 }
 
-/// The jobs that have ended.
+/// Completes jobs that have ended.
 pub fn ended() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| offer(typed, has_ended))
 }
 
-/// The jobs that `relay resume` can go on from.
+/// Completes jobs that `relay resume` can continue.
 pub fn resumable() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| offer(typed, is_resumable))
 }
@@ -72,7 +72,7 @@ fn is_resumable(record: &JobRecord) -> bool {
     has_ended(record) && record.is_resumable()
 }
 
-/// What can't be found out is not offered: there is nobody to tell.
+/// Returns the candidates for a word. Errors give an empty list: a completion can't report them.
 fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
     let root = root_of(std::env::args()).or_else(project_of_environment);
@@ -83,7 +83,7 @@ fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandida
         .enumerate()
         .map(|(i, record)| {
             let stem = record.job.stem();
-            // Whoever has typed a # goes on with it.
+            // Input with a # is completed with a #.
             let value = if typed.contains('#') { record.job.to_string() } else { stem };
             let help = format!("{}: {}", record.state.as_str(), one_line(&record.prompt_summary, TASK));
             CompletionCandidate::new(value).help(Some(help.into())).display_order(Some(i))
@@ -91,7 +91,7 @@ fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandida
         .collect()
 }
 
-/// The jobs that begin with what was typed, newest first.
+/// Returns the wanted jobs with the typed prefix, newest first.
 fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobRecord> {
     let registry = Registry::of(root);
     let typed = typed.replacen('#', ".", 1);
@@ -105,7 +105,7 @@ fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobReco
     records
 }
 
-/// The project that the words on the command line name.
+/// Returns the project named on the command line.
 fn root_of(words: impl Iterator<Item = String>) -> Option<PathBuf> {
     let mut words = words.skip_while(|word| word != "--").skip(1);
     while let Some(word) = words.next() {

@@ -29,10 +29,10 @@ pub struct CompletionsArgs {
     man: Option<Option<PathBuf>>,
 }
 
-/// Prints the script, or prints or writes the pages.
+/// Prints the script, or prints or writes the man pages.
 ///
 /// # Errors
-/// When stdout or the folder can't be written.
+/// Exit code 2 if the folder can't be written. Also fails if stdout can't be written.
 pub fn run(args: &CompletionsArgs, global: &Global) -> Result<Code, Failure> {
     let output = Output::new(global.color, false);
     let failed = |e: std::io::Error| Failure::unreachable(format!("nothing could be written: {e}"));
@@ -49,7 +49,7 @@ pub fn run(args: &CompletionsArgs, global: &Global) -> Result<Code, Failure> {
     output.finish().map(|()| Code::Done)
 }
 
-/// The script only asks `relay` back, so that it need not be made again for a newer one.
+/// Returns the completion script. It calls `relay` for the candidates, so it stays valid for newer versions.
 fn script(shell: Shell) -> std::io::Result<Vec<u8>> {
     let mut script = Vec::new();
     match Shells::builtins().completer(&shell.to_string()) {
@@ -61,7 +61,7 @@ fn script(shell: Shell) -> std::io::Result<Vec<u8>> {
     Ok(script)
 }
 
-/// Writes every page; returns how many.
+/// Writes every man page; returns their number.
 fn pages(dir: &Path) -> std::io::Result<usize> {
     let mut relay = Cli::command();
     relay.build();
@@ -70,7 +70,7 @@ fn pages(dir: &Path) -> std::io::Result<usize> {
     for command in commands.chain([relay.clone()]) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
         let file = format!("{name}.1");
-        // The folder may be one that a session writes.
+        // A session may have write access to the folder.
         Folder::of(&dir.join(&file), dir, true)?.stage(&file, &page(command)?)?.publish()?;
         written += 1;
     }
@@ -80,7 +80,7 @@ fn pages(dir: &Path) -> std::io::Result<usize> {
 fn page(command: clap::Command) -> std::io::Result<String> {
     let mut page = Vec::new();
     let version = format!("relay {}", env!("CARGO_PKG_VERSION"));
-    // An empty date would be left out, and the version take its place.
+    // An empty date would be left out, and the version would take its place.
     Man::new(command).date(" ").source(version).manual("relay").render(&mut page)?;
     String::from_utf8(page).map_err(std::io::Error::other)
 }

@@ -1,4 +1,4 @@
-//! Where a command works and how it talks.
+//! Project, caller and output of a command.
 
 use std::collections::BTreeMap;
 use std::env::VarError;
@@ -15,39 +15,39 @@ use crate::project;
 use crate::registry::Registry;
 use crate::render::Output;
 
-/// What every command needs.
+/// Context of a command.
 #[derive(Debug)]
 pub struct Context {
-    /// The project root.
+    /// Root of the project.
     pub root: PathBuf,
-    /// The current folder.
+    /// Current folder.
     pub cwd: PathBuf,
-    /// The project's registry.
+    /// Registry of the project.
     pub registry: Registry,
-    /// The streams.
+    /// Output streams.
     pub output: Output,
-    /// When the command began.
+    /// Start time of the command.
     pub began: Instant,
-    /// What the caller says of its environment; it wins over the one of this process.
+    /// Environment variables passed by the caller. They take precedence over those of this process.
     caller: BTreeMap<&'static str, String>,
-    /// Whether a host agent called it as a tool.
+    /// True if a host agent called the command as a tool.
     is_tool: bool,
 }
 
 impl Context {
-    /// Finds the project; nothing else is read.
+    /// Finds the project; reads nothing else.
     ///
     /// # Errors
-    /// When there is no project here.
+    /// Exit code 2 if there is no project here.
     pub fn new(global: &Global) -> Result<Self, Failure> {
         Self::with(global, Output::new(global.color, global.json), BTreeMap::new(), false)
     }
 
-    /// As [`Context::new`], for a caller of another process, with what it says of its environment; what is said to it is
-    /// kept in `output`.
+    /// As [`Context::new`], for a caller in another process that passes variables of its environment. Its output is
+    /// collected in `output`.
     ///
     /// # Errors
-    /// When there is no project here.
+    /// Exit code 2 if there is no project here.
     pub fn of_caller(global: &Global, caller: BTreeMap<&'static str, String>) -> Result<Self, Failure> {
         Self::with(global, Output::kept(), caller, true)
     }
@@ -67,7 +67,7 @@ impl Context {
         Ok(Self { root, cwd, registry, output, began, caller, is_tool })
     }
 
-    /// A variable of the caller's environment.
+    /// Returns a variable of the caller's environment.
     ///
     /// # Errors
     /// As [`std::env::var`].
@@ -75,13 +75,13 @@ impl Context {
         self.caller.get(key).map_or_else(|| std::env::var(key), |value| Ok(value.clone()))
     }
 
-    /// Who called.
+    /// Returns the party that called.
     pub fn asker(&self) -> Asker {
         let is_session = self.is_tool || caller::session(&|key| self.variable(key)).is_some();
         if is_session || ancestry::is_below_host_agent() { Asker::Session } else { Asker::Person }
     }
 
-    /// Reads `platform/relay.toml`: on demand, since most commands answer without it.
+    /// Reads `platform/relay.toml`: on demand, since most commands do not need it.
     ///
     /// # Errors
     /// One line with file, line and reason.

@@ -37,18 +37,18 @@ pub fn main() -> ExitCode {
     code.into()
 }
 
-/// Takes care that no file of this process, or of one that it starts, can be written by others, whatever the caller's umask.
+/// Extends the caller's umask so that other users can't write files of this process or of its children.
 fn keep_others_from_writing() {
     let others = Mode::WGRP | Mode::WOTH;
-    // Asking for it sets it.
+    // The old mask can only be read by setting a new one.
     let asked = rustix::process::umask(others);
     rustix::process::umask(asked | others);
 }
 
-/// Flags whose value is a command line, which may begin with a dash.
+/// Flags with a command line as value, which may begin with a dash.
 const COMMAND_LINES: [&str; 2] = ["--check", "--setup"];
 
-/// Says how a command line that begins with a dash is given to its flag: it was taken for a flag itself.
+/// Adds a tip to the error about a command line that begins with a dash and was therefore parsed as a flag.
 fn add_tip(error: &mut clap::Error, words: impl Iterator<Item = String>) {
     let (ErrorKind::UnknownArgument, Some(ContextValue::String(value))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
@@ -63,19 +63,19 @@ fn add_tip(error: &mut clap::Error, words: impl Iterator<Item = String>) {
     }
 }
 
-/// Whether a command line that could not be read asks for JSON.
+/// Returns true if a command line that could not be parsed asks for JSON.
 fn wants_json() -> bool {
     std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json")
 }
 
-/// True if a job's own command calls: the agent sets the variable for all of them. The command of `[notify]` has it, too, and
-/// is a person's.
+/// Returns true if a command of a job runs this process: the agent sets `RELAY_JOB` for all of them. The `[notify]`
+/// command has the variable too, but belongs to a person; `RELAY_DELIVERY` identifies it.
 fn within_job() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     is_set("RELAY_JOB") && !is_set("RELAY_DELIVERY")
 }
 
-/// True for a command that does more than read.
+/// Returns true for a command that does more than read.
 fn changes_something(command: &Command) -> bool {
     match command {
         Command::Up(_)
@@ -105,11 +105,11 @@ fn changes_something(command: &Command) -> bool {
     }
 }
 
-/// `run` returns the exit code of its command, all others one of [`Code`].
+/// Runs a command. `run` returns the exit code of its own command, all others one of [`Code`].
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     if within_job() {
         match &cli.command {
-            // Hooks of the person's own settings run for workers, too: what they tell is not for a worker.
+            // Hooks in a person's own settings run for workers too, but their notices are not for a worker.
             Command::Hook(_) => return Ok(Code::Done as u8),
             command if changes_something(command) => {
                 return Err(Failure::usage(
@@ -121,7 +121,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         }
     }
     match &cli.command {
-        // These work outside of every project.
+        // These commands work outside of a project.
         Command::Mcp(args) => return mcp::run(args, &cli.global).map(|code| code as u8),
         Command::Completions(args) => return completions::run(args, &cli.global).map(|code| code as u8),
         Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),

@@ -15,7 +15,7 @@ use crate::render;
 )]
 pub struct DoctorArgs {}
 
-/// Looks whether everything is there, and says what to do where it is not.
+/// Runs all checks and prints the findings, each problem with its fix.
 pub fn run(_: &DoctorArgs, context: &Context) -> Code {
     let output = &context.output;
     let findings = doctor::run(Scene::new(&context.root, &context.registry, context.asker()));

@@ -18,9 +18,9 @@ use crate::registry::{Registry, lease, read};
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
 
-/// The platform has 10 s to stop, its last events 5 s, the rest is room for a loaded machine.
+/// Time limit for the daemon to end: 10 s for the platform, 5 s for its last events, and margin for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Between two looks: a lock that is released tells nobody.
+/// Interval between checks of the lock: its release causes no file event.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Flags of `relay down`.
@@ -31,10 +31,10 @@ pub struct DownArgs {
     pub force: bool,
 }
 
-/// Stops both. Queued jobs stay queued. Repeating it is harmless.
+/// Stops platform and daemon. Queued jobs stay queued. Repeating the call is harmless.
 ///
 /// # Errors
-/// Exit code 2 when jobs still run and `--force` is not given, 5 when something does not stop.
+/// Exit code 2 if jobs are still running and `--force` is not given, 5 if something does not stop.
 pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
     up::outside_of_sandboxes(context, "down")?;
     let registry = &context.registry;
@@ -50,24 +50,24 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
     Ok(done(context))
 }
 
-/// Stops the relay that lives, and its platform or what is left of one.
+/// Stops the running relay and its platform, or the remains of one.
 ///
 /// # Errors
-/// Exit code 5 when something does not stop.
+/// Exit code 5 if something does not stop.
 fn stop_relay(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     if lease::is_held(registry) {
         end_daemon(registry, |relay| Request::Down { relay: Some(relay) }, PATIENCE)?;
     }
-    // A relay that another command has started meanwhile has a platform of its own.
+    // A relay that another command has started meanwhile has its own platform.
     if lease::is_held(registry) { Ok(()) } else { stop_platform(context) }
 }
 
-/// Has the daemon that holds the registry end, and waits for that. One that takes its place meanwhile was started by another
-/// command and goes on.
+/// Asks the daemon that holds the registry to end, and waits for its end. A daemon that takes its place meanwhile was
+/// started by another command and is left running.
 ///
 /// # Errors
-/// Exit code 5 when it does not end in time.
+/// Exit code 5 if the daemon does not end in time.
 pub(super) fn end_daemon(
     registry: &Registry,
     request: impl Fn(Holder) -> Request,
@@ -80,7 +80,7 @@ pub(super) fn end_daemon(
         let holder = lease::holder(registry);
         match (&asked, holder) {
             (Some((meant, _)), Some(holder)) if *meant != holder => return Ok(()),
-            // A daemon that has just started still has to write its lease.
+            // A daemon that has just started may not have written its lease yet.
             (None, Some(holder)) => {
                 let filed = Awaited::file(registry, &request(holder.clone()));
                 asked = Some((holder, filed.map_err(|e| registry.not_writable(&e))?));
@@ -95,7 +95,7 @@ pub(super) fn end_daemon(
     Ok(())
 }
 
-/// Says that it is done, and what waits for the next relay.
+/// Prints the result, and the number of jobs queued for the next relay.
 fn done(context: &Context) -> Code {
     context.output.print("relay is down");
     let is_queued = |stored: &Stored| stored.record.state == State::Queued;
@@ -107,7 +107,7 @@ fn done(context: &Context) -> Code {
     Code::Done
 }
 
-/// Jobs that an agent has.
+/// Returns the unfinished jobs that are not queued.
 fn running(context: &Context) -> Result<Vec<String>, Failure> {
     let records = read::records(&context.registry).map_err(|e| context.registry.not_readable(&e))?;
     let active = |state: State| !state.is_final() && state != State::Queued;
@@ -118,13 +118,14 @@ fn running(context: &Context) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
-/// Stops what a relay has left running that died or could not stop it.
+/// Stops a platform left running by a relay that died or could not stop it.
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let state = StateDir::of(&context.root)?;
-    // One of this machine may be left however it came about.
+    // An agent on this machine is always looked for, however it was left behind.
     let agent = Some(state.agent()).filter(|agent| local::is_running(agent));
-    // Of the rest, the engines are remembered, and what a person has agreed to: settings may have changed since.
+    // Containers are looked for on the engines in the state folder and on the approved one: the settings may have
+    // changed since.
     let mut memory = Memory::load(&state);
     let mut engines = std::mem::take(&mut memory.engines);
     let agreed = consent::agreed(&context.root).filter(|_| lease::read(registry).is_some());

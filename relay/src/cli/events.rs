@@ -19,7 +19,7 @@ use crate::registry::watch::Watch;
 use crate::render::event_text::{self, Setting};
 use crate::render::{View, health};
 
-/// Bytes that are handed to stdout at once while more of them are there.
+/// Buffer size that triggers a write to stdout, in bytes.
 const READY: usize = 64 * 1024;
 
 /// Flags of `relay events`.
@@ -42,7 +42,7 @@ pub struct EventsArgs {
 /// Prints events.
 ///
 /// # Errors
-/// Exit code 3 or 2 for a job that is not there or not clear, 5 for a log that can't be read.
+/// Exit code 3 if the job does not exist, 2 if it is ambiguous, 5 if a log can't be read.
 pub fn run(args: &EventsArgs, context: &Context) -> Result<Code, Failure> {
     match &args.job {
         Some(text) => one(args, context, &read::resolve(&context.registry, text)?)?,
@@ -56,7 +56,7 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
     let mut printer = Printer::new(args, context, false);
     let mut follower = printer.follower();
     loop {
-        // The record first: an end that it tells is in the log already.
+        // The record is read first: if it shows an outcome, the log already contains it.
         let stored = match &mut follow {
             Some(follow) => follow.record(job)?,
             None => find::record(&context.registry, job)?,
@@ -104,21 +104,21 @@ fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// A log and how long it was when it was last read.
+/// A log, and its length at the last read.
 struct Log {
     follower: Follower,
     len: u64,
 }
 
-/// A line that was added to a log.
+/// A new line of a log.
 struct New {
     id: u64,
     raw: Vec<u8>,
-    /// What it says, where that is of interest.
+    /// Parsed line; `None` if only the raw line is needed.
     line: Option<EventLine>,
 }
 
-/// What was added to any log since the last call.
+/// Returns the lines added to any log since the last call.
 fn news(
     context: &Context,
     printer: &Printer<'_>,
@@ -129,7 +129,7 @@ fn news(
     let mut news = Vec::new();
     for job in jobs {
         let path = registry.events(&job);
-        // Most logs of a large registry have not grown: their length says so without opening them.
+        // Most logs of a large registry have not grown. Comparing the length avoids opening them.
         let len = path.size().unwrap_or(0);
         let log = logs.entry(job.clone()).or_insert_with(|| Log { follower: printer.follower(), len: 0 });
         if len != log.len {
@@ -143,7 +143,7 @@ fn news(
                 })
             };
             match read {
-                // The events of other jobs are as good as ever.
+                // The events of other jobs are not affected.
                 Err(e) if Refused::of(&e).is_some() => context.output.note(&format!("{job} left out: {e}")),
                 read => read.map_err(|e| find::unreadable(&job, "event log", &e))?,
             }
@@ -152,22 +152,22 @@ fn news(
     Ok(news)
 }
 
-/// What has to be remembered of steps until they end.
+/// State of the active steps.
 #[derive(Default)]
 struct Steps {
-    /// The waits for the model that are under way. Between any two steps there is one, mostly of a moment: people are
-    /// shown the other steps, programs everything.
+    /// Active waits for the model. There is one between any two steps, mostly a short one: they are hidden from people,
+    /// but not from programs.
     waits: BTreeSet<(JobId, u32)>,
-    /// The steps under way that are part of another one.
+    /// Active steps inside another step.
     inside: BTreeSet<(JobId, u32)>,
 }
 
-/// How a line concerns a step.
+/// Relation of a line to a step.
 #[derive(Default)]
 struct Concern {
-    /// It is the begin or the end of a wait for the model.
+    /// True for the start or the end of a wait for the model.
     wait: bool,
-    /// It is the end of a step inside another one.
+    /// True for the end of a step inside another one.
     inside: bool,
 }
 
@@ -192,14 +192,14 @@ impl Steps {
     }
 }
 
-/// Prints lines as they come.
+/// Prints lines as they arrive.
 struct Printer<'a> {
     args: &'a EventsArgs,
     context: &'a Context,
     name_job: bool,
     view: View,
     steps: Steps,
-    /// What was not handed to stdout yet: one call for many lines.
+    /// Buffered output, written in one call for many lines.
     ready: Vec<u8>,
 }
 
@@ -209,14 +209,14 @@ impl<'a> Printer<'a> {
         Self { args, context, name_job, view, steps: Steps::default(), ready: Vec::new() }
     }
 
-    /// Looks at what may have changed since the last lines: the date, for one.
+    /// Refreshes the view: for example, the date may have changed since the last lines.
     fn look(&mut self) {
         if !self.context.output.json {
             self.view = facts::view(self.context);
         }
     }
 
-    /// Says how a job is that has not ended: its events alone don't tell whether it is time to worry.
+    /// Prints the health of a job that has not ended: its events alone do not show if something is wrong.
     fn health(&self, record: &JobRecord) {
         if !self.context.output.json && !record.state.is_final() {
             let health = health::of(record, &facts::view_of(self.context, record));
@@ -224,7 +224,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Programs get what they ask for; what people are shown may hang on earlier lines.
+    /// Returns a reader of a log. For programs it starts after `--since`; lines for people may depend on earlier ones.
     fn follower(&self) -> Follower {
         if self.context.output.json { Follower::since(self.args.since) } else { Follower::new() }
     }

@@ -21,16 +21,16 @@ pub struct ExplainArgs {
 /// Prints where a job's time went, why it failed, and what to try.
 ///
 /// # Errors
-/// Exit code 3 or 2 for a job that is not there or not clear, 5 for a log that can't be read.
+/// Exit code 3 if the job does not exist, 2 if it is ambiguous, 5 if its log can't be read.
 pub fn run(args: &ExplainArgs, context: &Context) -> Result<Code, Failure> {
     let job = match &args.job {
         Some(text) => read::resolve(&context.registry, text)?,
         None => read::newest(&context.registry)?.record.job,
     };
-    // The record first: an end that it tells is in the log already.
+    // The record is read first: if it shows an outcome, the log already contains it.
     let stored = find::record(&context.registry, &job)?;
     let log = match event_log::read(&stored.home.events(&job)) {
-        // A job that no relay has seen yet has no log.
+        // A job that no daemon has handled yet has no log.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => event_log::Log::default(),
         log => log.map_err(|e| find::unreadable(&job, "event log", &e))?,
     };
@@ -45,7 +45,7 @@ pub fn run(args: &ExplainArgs, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// Nothing is known of a running job beyond its last event where nobody hears from it.
+/// Returns the time up to which the state of a job is known: its last event if the daemon or the connection is lost.
 fn known_until(record: &common::record::JobRecord, view: &render::View) -> Timestamp {
     let blind = !view.relay.is_heard() || record.link == Some(Link::Lost);
     if blind && record.agent.is_some() { record.last_event_at } else { view.now }

@@ -18,7 +18,7 @@ use crate::registry::watch::Watch;
 use crate::registry::{lease, read};
 use crate::render::health;
 
-/// How long to watch for the event that tells the new limit.
+/// Time to wait for the event with the new limit.
 const LOOK: Duration = Duration::from_millis(300);
 
 /// Flags of `relay extend`.
@@ -40,22 +40,22 @@ pub struct ExtendArgs {
     pub(super) step: bool,
 }
 
-/// What was asked, and what came of it.
+/// Request to extend a limit, with its result.
 #[derive(Debug, Serialize)]
 struct Moved<'a> {
     job: &'a JobId,
-    /// The step whose limit was moved; `null` for that of the job.
+    /// Step with the extended limit; `null` for the limit of the job.
     step: Option<u32>,
     by_ms: u64,
-    /// The new limit; `null` while it is not confirmed.
+    /// New limit, in milliseconds; `null` if it is not confirmed yet.
     limit_ms: Option<u64>,
 }
 
-/// Moves a limit of a job that has not ended, and tells the new one as soon as it is known.
+/// Extends a limit of a job that has not ended, and prints the new limit if it is confirmed in time.
 ///
 /// # Errors
-/// Exit code 2 when there is no such limit any more, 5 when no relay is there to move it: the request stays and is carried
-/// out by the next one.
+/// Exit code 3 if the job does not exist, 2 if it is ambiguous or the limit no longer exists. Exit code 5 if no relay
+/// is running: the request stays filed and is handled by the next relay.
 pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
     let job = read::resolve(registry, &args.job)?;
@@ -92,7 +92,7 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
     }
 }
 
-/// Refuses what could never be done.
+/// Rejects a request that can never be fulfilled.
 fn refuse(record: &JobRecord, step: bool) -> Result<(), Failure> {
     let job = &record.job;
     let no = |reason: String| Err(Failure::usage(reason));
@@ -111,7 +111,7 @@ fn refuse(record: &JobRecord, step: bool) -> Result<(), Failure> {
     }
 }
 
-/// The step, if it is one, and its new limit.
+/// Returns the step (`None` for the job) and the new limit, if the line is the expected event.
 fn moved(line: &EventLine, step: bool) -> Option<(Option<u32>, u64)> {
     match line.event.as_ref().map(|event| &event.body) {
         Some(EventBody::Extended { n, limit_ms }) if n.is_some() == step => Some((*n, *limit_ms)),

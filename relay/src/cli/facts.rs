@@ -1,4 +1,4 @@
-//! What is known beside a record: the relay, its platform, a job's place in the queue.
+//! Context of a record: the relay, its platform, a job's position in the queue.
 
 use common::record::{JobRecord, State};
 use jiff::Timestamp;
@@ -9,23 +9,23 @@ use crate::registry::lease::{self, PlatformStatus};
 use crate::registry::{Registry, outbox, read};
 use crate::render::{Relay, View, delivery};
 
-/// The relay that holds the registry, and the time on the scale of its records.
+/// Returns the state of the relay that holds the registry, and the time on the scale of its records.
 pub fn relay_and_time(registry: &Registry) -> (Relay, Timestamp) {
     let (is_held, lease) = (lease::is_held(registry), lease::read(registry));
     let now = lease::now_of(lease.as_ref());
     (Relay::of(is_held, lease, now), now)
 }
 
-/// How many jobs were queued before this one and still are.
+/// Returns the number of jobs that are ahead of this one in the queue.
 pub fn ahead(registry: &Registry, record: &JobRecord) -> usize {
     let earlier = |other: &JobRecord| {
         other.state == State::Queued && (other.created_at, &other.job) < (record.created_at, &record.job)
     };
-    // Without a listing there is no place to tell; the reason for waiting is still right.
+    // Without a listing the position is unknown; the reason for waiting is still right.
     read::records(registry).map_or(0, |all| all.iter().filter(|other| earlier(&other.record)).count())
 }
 
-/// The view of a reader who looks now.
+/// Returns the view at the current time.
 pub fn view(context: &Context) -> View {
     let (relay, now) = relay_and_time(&context.registry);
     View {
@@ -40,7 +40,7 @@ pub fn view(context: &Context) -> View {
     }
 }
 
-/// The view on one job: with its place in the queue, where it has one.
+/// Returns the view of one job: with its position in the queue if it is queued, and its delivery if it has ended.
 pub fn view_of(context: &Context, record: &JobRecord) -> View {
     let mut view = view(context);
     if record.state == State::Queued && matches!(view.relay, Relay::Up(PlatformStatus::Ready { .. })) {

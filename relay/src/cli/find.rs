@@ -1,4 +1,4 @@
-//! What users type → a job.
+//! User input → a job.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,10 +10,10 @@ use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::read::{self, Stored};
 
-/// The jobs that are meant, in the order they were typed, each once.
+/// Resolves jobs, in the order they were typed and without duplicates.
 ///
 /// # Errors
-/// Exit code 3 for the first that does not exist, 2 for one that is ambiguous.
+/// Exit code 3 for the first job that does not exist, 2 for the first ambiguous one.
 pub fn jobs(context: &Context, typed: &[String]) -> Result<Vec<JobId>, Failure> {
     let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
     for text in typed {
@@ -25,10 +25,10 @@ pub fn jobs(context: &Context, typed: &[String]) -> Result<Vec<JobId>, Failure> 
     Ok(jobs)
 }
 
-/// The job that is meant, or the newest when nothing was typed.
+/// Resolves a job; defaults to the newest one.
 ///
 /// # Errors
-/// Exit code 3 when there is none.
+/// Exit code 3 if there is none, 2 if the job is ambiguous.
 pub fn one_or_newest(context: &Context, typed: Option<&str>) -> Result<JobId, Failure> {
     match typed {
         Some(text) => read::resolve(&context.registry, text),
@@ -36,10 +36,10 @@ pub fn one_or_newest(context: &Context, typed: Option<&str>) -> Result<JobId, Fa
     }
 }
 
-/// A job's record.
+/// Reads a job's record.
 ///
 /// # Errors
-/// Exit code 3 when it does not exist, 5 when it can't be read.
+/// Exit code 3 if the record does not exist, 5 if it can't be read.
 pub fn record(registry: &Registry, job: &JobId) -> Result<Stored, Failure> {
     read::load(registry, job).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Failure::no_such_job(format!("{job} is no longer in the registry")),
@@ -47,7 +47,7 @@ pub fn record(registry: &Registry, job: &JobId) -> Result<Stored, Failure> {
     })
 }
 
-/// The failure of reading a job's file.
+/// Failure for a job's file that can't be read.
 pub fn unreadable(job: &JobId, what: &str, error: &io::Error) -> Failure {
     Failure::unreachable(format!("the {what} of {job} can't be read: {error}"))
 }

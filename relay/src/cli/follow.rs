@@ -1,4 +1,4 @@
-//! Waiting for a job: woken by the registry's folder, never by the clock alone.
+//! Waiting for a job: woken by changes in the registry's folder instead of polling by time only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::registry::read::Stored;
 use crate::registry::watch::{Changed, Watch};
 use crate::render::{Relay, queue};
 
-/// How long a job may wait before its reader is told why, and how often the reason is looked at: a job that starts
-/// at once needs no words.
+/// Wait time before the reason is printed, and the first interval between checks of the reason: a job that starts at
+/// once needs no explanation.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The longest time between two looks at a reason: each reads every record for the place in the queue.
+/// Maximum interval between checks of a reason: each check reads every record for the position in the queue.
 const LONGEST: Duration = Duration::from_secs(30);
-/// Jobs whose reasons are told: nobody reads those of a hundred.
+/// Maximum number of jobs whose reasons are printed.
 const TOLD: usize = 5;
-/// Between two looks at every job: a queue of the system's may lose a change.
+/// Interval between checks of all jobs: the system's event queue may lose a change.
 const FULL_LOOK: Duration = Duration::from_secs(10);
 
 /// A wait for one or more jobs.
@@ -29,11 +29,11 @@ pub struct Follow<'a> {
     context: &'a Context,
     watch: Watch,
     said: BTreeMap<JobId, Reason>,
-    /// When every job was last looked at.
+    /// Time of the last check of all jobs.
     looked_at: Instant,
 }
 
-/// Why a job makes no progress, as it was last told.
+/// Reason why a job makes no progress, as last printed.
 struct Reason {
     looked_at: Instant,
     pause: Duration,
@@ -41,13 +41,13 @@ struct Reason {
 }
 
 impl<'a> Follow<'a> {
-    /// Begins to watch; look at the jobs after this.
+    /// Starts to watch. Jobs must be read after this call, so that no change is missed.
     pub fn new(context: &'a Context) -> Self {
         let watch = Watch::folder(context.registry.folder());
         Self { context, watch, said: BTreeMap::new(), looked_at: Instant::now() }
     }
 
-    /// Those of `jobs` that may have changed since the last call, or whose reason for waiting is to be looked at.
+    /// Returns the jobs among `jobs` that may have changed since the last call, or whose reason is due for a check.
     pub fn changed(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
         let now = Instant::now();
         let all = now.duration_since(self.looked_at) >= FULL_LOOK;
@@ -66,10 +66,10 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Reads a job's record, and says on stderr why it makes no progress when the reason is new.
+    /// Reads a job's record. If the job makes no progress for a new reason, prints the reason to stderr.
     ///
     /// # Errors
-    /// Exit code 3 when the job is gone, 5 when its record can't be read.
+    /// Exit code 3 if the job is gone, 5 if its record can't be read.
     pub fn record(&mut self, job: &JobId) -> Result<Stored, Failure> {
         let stored = find::record(&self.context.registry, job)?;
         if stored.record.state.is_final() {
@@ -80,7 +80,7 @@ impl<'a> Follow<'a> {
         Ok(stored)
     }
 
-    /// Waits for a change, until `deadline` at the latest; returns whether the deadline is still ahead.
+    /// Waits for a change, until `deadline` at the latest. Returns true while the deadline has not passed.
     pub fn pause(&self, deadline: Option<Instant>) -> bool {
         self.watch.wait(deadline)
     }
@@ -124,12 +124,13 @@ impl Reason {
     }
 }
 
-/// Passes a job's log on from where `reader` stands until the job has ended or nobody reads stdout any more. Returns the
-/// job's record as it was last seen. A job's end is recorded behind its last output, so a log that is read after its
-/// record says so is whole.
+/// Passes a job's log on, from the position of `reader`, until the job ends or stdout is closed. Returns the last
+/// record that was read.
+///
+/// The end of a job is recorded after its last output. A log that is read after such a record is therefore complete.
 ///
 /// # Errors
-/// As [`Follow::record`], or when the log can't be read.
+/// As [`Follow::record`]. Exit code 5 if the log can't be read.
 pub fn log(
     context: &Context,
     job: &JobId,

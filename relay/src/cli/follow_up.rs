@@ -1,4 +1,4 @@
-//! An earlier job and raw flags → the job that goes on from it. Every mistake is found here, before anything is written.
+//! An earlier job and raw flags → the launch of its follow-up. Every mistake is found here, before anything is written.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -17,22 +17,22 @@ use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
 use crate::registry::{Registry, create, kin, read};
 
-/// A job that has ended, with all that was asked of it.
+/// An ended job, with its spec.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Earlier {
-    /// Its record.
+    /// Record of the job.
     pub record: JobRecord,
-    /// Its spec, without the values of its environment.
+    /// Spec of the job, without the values of its environment.
     pub spec: JobSpec,
-    /// A job that goes on from it, or it from that one, and that has not ended.
+    /// Linked job that has not ended: a predecessor or a successor.
     pub busy: Option<JobId>,
 }
 
 impl Earlier {
-    /// The job that a person means.
+    /// Finds the job that was typed.
     ///
     /// # Errors
-    /// Exit code 3 or 2 for a job that is not there or not clear, 2 while it runs, 5 when it can't be read.
+    /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has not ended, 5 if it can't be read.
     pub fn find(registry: &Registry, typed: &str) -> Result<Self, Failure> {
         let job = read::resolve(registry, typed)?;
         let stored = find::record(registry, &job)?;
@@ -43,7 +43,7 @@ impl Earlier {
                 "{job} has not ended ({state}): `relay wait {job}` or `relay cancel {job}` first"
             )));
         }
-        // The daemon may archive it between the two looks.
+        // The daemon may archive the job between the two reads.
         let bytes = stored
             .home
             .spec(&job)
@@ -66,7 +66,7 @@ impl Earlier {
         }
     }
 
-    /// The thread that it left.
+    /// Codex thread of the job.
     fn thread(&self) -> Result<&str, Failure> {
         let job = &self.record.job;
         let why = match (self.spec.runner, &self.record.thread_id) {
@@ -77,7 +77,7 @@ impl Earlier {
         Err(Failure::usage(format!("{job} {why}: `relay retry {job}` runs its task once more")))
     }
 
-    /// Codex keeps a thread where it ran, and lets one process at a time go on with it.
+    /// Checks that the thread can be continued: Codex keeps a thread where it ran, for one process at a time.
     fn check_thread(&self, around: &Surroundings<'_>) -> Result<(), Failure> {
         let (job, engine) = (&self.record.job, &self.record.engine);
         if *engine != around.engine.to_string() {
@@ -90,10 +90,10 @@ impl Earlier {
         self.check_idle()
     }
 
-    /// Refuses to go on in a thread in which another job is.
+    /// Rejects a thread that another job is using.
     ///
     /// # Errors
-    /// Exit code 2 with that job.
+    /// Exit code 2 with the name of that job.
     pub fn check_idle(&self) -> Result<(), Failure> {
         match &self.busy {
             Some(busy) => Err(Failure::usage(format!(
@@ -115,8 +115,8 @@ impl Earlier {
         workspace::resolve(around.engine, &around.config.platform, around.cwd, dir)
     }
 
-    /// What was asked for with flags, and the rest of what it was given: with the values that are still there, else those
-    /// of the caller.
+    /// Returns the environment of the follow-up: the variables of the flags, then those of the earlier job. The latter take
+    /// their values from the spec if it still has them, else from the caller's environment.
     fn env(&self, flags: &[String], around: &Surroundings<'_>) -> Result<BTreeMap<String, String>, Failure> {
         let mut env = self.spec.env.clone();
         env.extend(resolve::environment(flags, around.variable)?);
@@ -143,19 +143,19 @@ impl Earlier {
     }
 }
 
-/// The job that the same key launched before: whatever it followed need not be looked at again.
+/// Returns the job that the same key launched before. Its predecessor need not be checked again.
 ///
 /// # Errors
-/// Exit code 5 when the registry can't be read.
+/// Exit code 5 if the registry can't be read.
 pub fn known(registry: &Registry, key: Option<&str>) -> Result<Option<JobId>, Failure> {
     let Some(key) = key else { return Ok(None) };
     create::of_key(registry, key).map_err(|e| registry.not_readable(&e))
 }
 
-/// Resolves the flags of `relay resume`; `stdin` is read for the prompt `-` only.
+/// Resolves the flags of `relay resume`. `stdin` is read for the prompt `-` only.
 ///
 /// # Errors
-/// Exit code 2 with one line that says what is wrong and what to do.
+/// Exit code 2 with one line that describes the mistake and the fix.
 pub fn resume(
     args: &ResumeArgs,
     earlier: &Earlier,

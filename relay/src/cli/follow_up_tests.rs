@@ -1,4 +1,4 @@
-//! An earlier job and flags → what to launch, and every mistake.
+//! An earlier job and flags → a launch, and every mistake.
 
 use std::collections::BTreeSet;
 use std::env::VarError;
@@ -174,7 +174,7 @@ fn values_that_are_not_here_are_asked_for_by_name() {
         let given = project.resolve(&[line, &["--env", "NPM_TOKEN=x"]].concat()).unwrap();
         assert_eq!((given.env.len(), given.env["NPM_TOKEN"].as_str()), (2, "x"));
     }
-    // A job that no agent ever had still has its values.
+    // The spec of a job that no agent received still has the values.
     project.spec.env.insert("NPM_TOKEN".into(), "kept".into());
     assert_eq!(project.resolve(&["retry", "abe"]).unwrap().env["NPM_TOKEN"], "kept");
 }

@@ -1,7 +1,7 @@
-//! What a person may not expect of the place where a job works, said at its launch.
+//! Notes about unexpected properties of a job's workspace and environment, printed at its launch.
 //!
-//! * The `PATH` of workers on this machine is that of the `relay up` that started them, which may be an old one.
-//! * A submodule that was not initialised is an empty folder to a worker.
+//! * Workers on this machine use the `PATH` of the `relay up` that started them, which may be an old one.
+//! * A submodule that was not initialised is an empty folder for a worker.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::config::Config;
 use crate::consent::Asker;
 use crate::engine::EngineKind;
 
-/// Most folders that are named.
+/// Maximum number of folders named in a note.
 const NAMED: usize = 3;
 
-/// Says which folders of the caller's `PATH` the workers of the relay that lives don't look into. A session has folders of its
-/// own there, which are none of theirs.
+/// Prints the folders of the caller's `PATH` that are missing in the `PATH` of the running relay's workers. Sessions
+/// are skipped: their `PATH` has folders of their own, which are of no use to workers.
 pub(super) fn path(context: &Context, target: &Target, config: &Config, env: &[String]) {
     let is_given = env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
     if target.engine != EngineKind::Local || is_given || context.asker() != Asker::Person {
@@ -40,7 +40,7 @@ pub(super) fn path(context: &Context, target: &Target, config: &Config, env: &[S
     context.output.note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
 }
 
-/// Names the submodules of a workspace that are not there.
+/// Prints the submodules of a workspace that are not initialised.
 pub(super) fn submodules(context: &Context, workspace: &Path) {
     let absent = absent_submodules(workspace);
     if !absent.is_empty() {
@@ -51,7 +51,7 @@ pub(super) fn submodules(context: &Context, workspace: &Path) {
     }
 }
 
-/// Submodules whose folder is empty or absent; the first few.
+/// Returns the first few submodules with an empty or absent folder.
 #[expect(clippy::disallowed_methods, reason = "the workspace's own folders, whose names alone are looked at")]
 fn absent_submodules(workspace: &Path) -> Vec<String> {
     let text = bounded_file::read(&workspace.join(".gitmodules")).unwrap_or_default();
@@ -69,7 +69,7 @@ fn absent_submodules(workspace: &Path) -> Vec<String> {
     paths.filter(plain).filter(is_absent).take(NAMED).collect()
 }
 
-/// Folders of one `PATH` that are not in the other; the first few, as text.
+/// Returns the first few folders of `own` that are not in `theirs`.
 fn missing(own: &str, theirs: &str) -> Vec<String> {
     let theirs: BTreeSet<PathBuf> = std::env::split_paths(theirs).collect();
     let missing =
@@ -82,7 +82,7 @@ fn missing(own: &str, theirs: &str) -> Vec<String> {
         .collect()
 }
 
-/// The `PATH` of a process of this user; `None` where the system does not tell.
+/// Reads the `PATH` of a process of this user; `None` if it can't be read.
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
 fn path_of(pid: u32) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;

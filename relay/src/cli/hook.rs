@@ -24,9 +24,9 @@ use crate::registry::sessions::{self, Phase, State};
 use crate::registry::{Registry, lease, read};
 use crate::render::Output;
 
-/// Longest JSON of a call, in bytes: the answer of a tool is part of it, and may be a picture.
+/// Maximum size of a call's JSON, in bytes: it contains the answer of a tool, which may be a picture.
 const MAX_CALL: u64 = 16 << 20;
-/// Ends that are given at once: Claude Code takes 10,000 characters, and an end has up to 2 KiB.
+/// Maximum number of notices per call: Claude Code accepts 10,000 characters, and a notice has up to 2 KiB.
 const MOST: usize = 4;
 
 /// Flags of `relay hook`.
@@ -42,7 +42,7 @@ pub struct HookArgs {
     event: Option<String>,
 }
 
-/// Answers the call of a hook. Whatever is wrong, the exit code is 0: a hook must not break its host.
+/// Answers the call of a hook. The exit code is 0 after every error: a hook must not break its host.
 ///
 /// # Errors
 /// Never.
@@ -63,7 +63,7 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
     if call.event == Some(Event::SessionStart) && call.agent == "claude" {
         name_session(&call);
     }
-    // Hooks are installed for a person, and called in folders that have nothing to do with this product.
+    // Hooks are installed per person, and also called in folders without a relay project.
     let Ok(root) = project::find_root(global.project().as_deref(), &call.cwd) else { return Ok(()) };
     let registry = Registry::of(&root);
     if !registry.folder().is_there().map_err(|e| e.to_string())? {
@@ -71,7 +71,8 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
     }
     let plan = decide::plan(&call);
     let now = lease::now(&registry);
-    // First the ends: whoever reads of a session that it is idle must not find one that it is just given.
+    // The notices are claimed before the phase is recorded: a reader that sees an idle session must not find a notice
+    // that is just being given to it.
     let given = give(&registry, &call, plan.give, now, output);
     let phase = if given.as_ref().is_ok_and(|given| *given) && plan.give == Give::Reason {
         Some(Phase::Busy)
@@ -88,7 +89,7 @@ fn stdin() -> io::Result<Vec<u8>> {
     if json.len() as u64 > MAX_CALL { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(json) }
 }
 
-/// Gives the session the ends that are for it; returns whether there were any.
+/// Delivers the notices for the session; returns true if there were any.
 fn give(registry: &Registry, call: &Call, give: Give, now: Timestamp, output: &Output) -> io::Result<bool> {
     if give == Give::Nothing {
         return Ok(false);
@@ -115,7 +116,7 @@ fn answer_of(give: Give, taken: &Taken) -> Option<serde_json::Value> {
     answer::give(give, &notices::text(taken))
 }
 
-/// The ends that this session is to be told, oldest first.
+/// Returns the notices for this session, oldest first.
 fn ends_for(registry: &Registry, call: &Call, give: Give, now: Timestamp) -> io::Result<Vec<Entry>> {
     let mut ends = ends::untold(registry)?;
     let state = |id: &str| sessions::read(registry, id);
@@ -135,8 +136,8 @@ fn ends_for(registry: &Registry, call: &Call, give: Give, now: Timestamp) -> io:
     Ok(ends)
 }
 
-/// Whether a session is a worker of this project: its hooks are those of the person who launched it, but it is not the
-/// one to be told.
+/// Returns true if a session is a worker of this project. A worker runs the hooks of the person who launched it, but
+/// must not receive notices.
 fn is_worker(registry: &Registry, session: &str) -> bool {
     let Ok(records) = read::records(registry) else { return false };
     let mut running = records.iter().filter(|stored| !stored.record.state.is_final());
@@ -157,12 +158,12 @@ fn note(registry: &Registry, call: &Call, phase: Phase, now: Timestamp) -> io::R
     sessions::note(registry, &state)
 }
 
-/// Tells the later commands of a Claude Code session which session they belong to, for versions that don't. It sources
-/// the file that its `SessionStart` hooks may write before each command.
+/// Sets `RELAY_SESSION` for the later commands of a Claude Code session, for versions that do not name the session
+/// themselves. Claude Code sources the file that its `SessionStart` hooks may write before each command.
 fn name_session(call: &Call) {
     let Some(file) = env::var_os("CLAUDE_ENV_FILE").filter(|file| !file.is_empty()) else { return };
     let line = format!("export RELAY_SESSION=claude:{}\n", call.session);
     let file = OpenOptions::new().append(true).create(true).open(Path::new(&file));
-    // Without it the ends of this session's jobs are nobody's, and any session is told.
+    // Without it the notices of this session's jobs have no owner and are delivered to any session.
     let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
 }

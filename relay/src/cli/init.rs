@@ -54,10 +54,11 @@ struct Line<'a> {
     dry_run: bool,
 }
 
-/// Makes the project ready, or takes that back.
+/// Writes the files of a project, or removes them.
 ///
 /// # Errors
-/// Exit code 2 when a file can't be merged, 5 when one can't be read or written; nothing is written then.
+/// Exit code 2 if a file can't be merged, 5 if one can't be read; nothing is written then. Exit code 5 if one can't be
+/// written, with a note if others were written before it.
 pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
     let cwd = std::env::current_dir()
         .map_err(|e| Failure::usage(format!("the current folder can't be found ({e}): change to another")))?;
@@ -98,8 +99,8 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
     output.finish().map(|()| Code::Done)
 }
 
-/// Approves the settings that init itself has written for a person; returns whether it did. What somebody else has written,
-/// `relay up` shows first.
+/// Approves settings that this call of init wrote for a person; returns true if it did. All other settings are shown by
+/// `relay up` first.
 fn consent(plan: &Plan, root: &Path) -> Result<bool, Failure> {
     let ours = |file: &Planned| file.shown == config::FILE && file.outcome != Outcome::Kept;
     let by_session = caller::session(&|name| std::env::var(name)).is_some();
@@ -151,7 +152,7 @@ fn told(plan: &Plan, root: &Path, dry_run: bool) -> String {
     text
 }
 
-/// What a person does next.
+/// Next steps for a person.
 fn next(args: &InitArgs, homes: &Homes) -> String {
     let (colima, why) = if uses_colima() {
         (" --add-dir ~/.colima", "; --add-dir is for the folder of colima's socket")
@@ -182,7 +183,7 @@ fn next(args: &InitArgs, homes: &Homes) -> String {
     text
 }
 
-/// Whether the container engine is the one that colima runs in a virtual machine.
+/// Returns true if colima runs the container engine, in a virtual machine.
 fn uses_colima() -> bool {
     let home: Option<PathBuf> = std::env::var_os("HOME").map(PathBuf::from);
     let host = std::env::var("DOCKER_HOST").unwrap_or_default();

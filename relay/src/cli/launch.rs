@@ -24,8 +24,8 @@ use crate::registry::watch::Watch;
 use crate::render::{View, health, status};
 use crate::start;
 
-/// How long after its own start the command may still watch for the job's, before it tells the state: the caller has its
-/// prompt back within 300 ms, on a loaded machine too.
+/// Time from the start of the command in which it waits for the start of the job, before it prints the state. The
+/// caller has its prompt back within 300 ms, on a loaded machine too.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
@@ -87,7 +87,7 @@ pub(super) enum OnLimitName {
 }
 
 impl OnLimitName {
-    /// What it means.
+    /// Returns the action with this name.
     pub(super) fn resolve(self) -> OnLimit {
         match self {
             Self::Fail => OnLimit::Fail,
@@ -107,7 +107,7 @@ pub(super) enum OnLoopName {
 }
 
 impl OnLoopName {
-    /// What it means.
+    /// Returns the action with this name.
     pub(super) fn resolve(self) -> OnLoop {
         match self {
             Self::Warn => OnLoop::Warn,
@@ -128,7 +128,7 @@ pub(super) enum RunnerName {
 /// Launches a job.
 ///
 /// # Errors
-/// Exit code 2 for a mistake in the flags, 5 when the registry can't be written or no Codex worker can run; nothing is
+/// Exit code 2 for a mistake in the flags, 5 if the registry can't be written or no Codex worker can run. Nothing is
 /// written then.
 pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let config = context.config()?;
@@ -158,20 +158,20 @@ pub(super) struct Start {
     pub(super) quiet: bool,
 }
 
-/// Launches what was resolved, and tells how it is.
+/// Submits a resolved launch and prints the job's state.
 ///
 /// # Errors
-/// Exit code 5 when the registry can't be written or no Codex worker can run; nothing is written then.
+/// Exit code 5 if the registry can't be written or no Codex worker can run. Nothing is written then.
 fn start(context: &Context, launch: &Launch, target: &Target, start: &Start) -> Result<Code, Failure> {
     refuse_without_codex(launch, target)?;
     let created = submit::submit(context, launch, start.key.as_deref())?;
     report(context, &created, target, start)
 }
 
-/// Launches what follows an earlier job, unless the same key has done so before.
+/// Launches a follow-up of an earlier job, unless a launch with the same key has done so before.
 ///
 /// # Errors
-/// Exit code 3 or 2 for a job that is not there or not clear, 2 for one that can't be followed, and as [`start()`].
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and as [`start()`].
 pub(super) fn follow(
     context: &Context,
     job: &str,
@@ -196,8 +196,8 @@ pub(super) fn follow(
     report(context, &created, &target, how)
 }
 
-/// Launches a job that goes on in a thread, unless another command has done so since `earlier` was looked at: one command at
-/// a time looks and launches.
+/// Launches a job that continues a thread, unless another command has done so since `earlier` was read. A lock lets
+/// only one command at a time check the thread and launch.
 fn go_on_alone(
     context: &Context,
     earlier: &Earlier,
@@ -214,14 +214,14 @@ fn go_on_alone(
     submit::submit(context, launch, how.key.as_deref())
 }
 
-/// Tells of a job that was launched, now or by the same key before.
+/// Prints a job that was launched, now or before with the same key. Starts a relay if none is running.
 ///
 /// # Errors
 /// As [`start()`].
 fn report(context: &Context, created: &Created, target: &Target, args: &Start) -> Result<Code, Failure> {
     let (Created::New(job) | Created::Existing(job)) = created;
     if args.quiet && !context.output.json {
-        // The job is durable: whoever reads the id need not wait for the rest.
+        // The job is durable: a reader of the id need not wait for the rest.
         context.output.print(&job.to_string());
     }
     let runs = target.lives || start_relay(context, target, args.quiet);
@@ -231,12 +231,12 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
     if !args.quiet || context.output.json {
         tell(context, job, (runs && !args.quiet).then(|| context.began + LOOK))?;
     }
-    // Its id must not be lost with the output.
+    // If the output fails, the error must still name the job.
     context.output.finish().map_err(|failure| failure.after(&format!("{job} is launched")))?;
     if args.wait { wait::until_ended(context, vec![job.clone()], None, false) } else { Ok(Code::Done) }
 }
 
-/// A job that is known to fail is not taken.
+/// Rejects a Codex job if no Codex worker can run.
 fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure> {
     match target.lease.as_ref().map(|lease| &lease.platform) {
         Some(PlatformStatus::Ready { codex_problem: Some(problem), .. })
@@ -248,7 +248,7 @@ fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure>
     }
 }
 
-/// Starts the relay and says so; returns whether there is one now. Without one the job stays queued, safely.
+/// Starts the relay and prints the result; returns true if a relay is running now. Without one the job stays queued.
 fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
     match start::daemon(&context.root, &context.registry, &target.settings, context.asker()) {
         Ok(()) => {
@@ -264,7 +264,7 @@ fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
     }
 }
 
-/// Prints the job and the state that is seen until `deadline`; at once without one.
+/// Prints the job and its state: as soon as it leaves the queue, at the deadline, or at once without a deadline.
 fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
     let watch = deadline.map(|_| Watch::folder(context.registry.folder()));
     let record = loop {
@@ -284,7 +284,7 @@ fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(),
     Ok(())
 }
 
-/// The contract's line, then the state with what to make of it.
+/// Formats the line that the product guarantees, then the state with the job's health or next action.
 fn text(record: &JobRecord, view: &View) -> String {
     let (state, health) = (record.state.as_str(), health::of(record, view));
     let more = match (record.state, &record.step) {

@@ -1,4 +1,4 @@
-//! The time limits among the flags: read, laid over those of `relay.toml`, and held against each other.
+//! Time limits among the flags: parsed, merged with those of `relay.toml`, and checked for contradictions.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use common::job::{Limits, StepKind};
 use crate::config::stall;
 use crate::exit::Failure;
 
-/// One `--stall`: of a kind, or of all network kinds.
+/// Value of one `--stall`: the limit of one kind, or of all network kinds.
 pub type Stall = (Option<StepKind>, Duration);
 
 /// The flags of whatever launches a job that are limits.
@@ -27,20 +27,20 @@ pub struct LimitFlags {
     pub stall: Vec<Stall>,
 }
 
-/// Reads `KIND=D`.
+/// Parses `KIND=D`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Description of the mistake.
 pub fn step_limit(text: &str) -> Result<(StepKind, Duration), String> {
     let (kind, limit) =
         text.split_once('=').ok_or_else(|| format!("'{text}' is no KIND=D: write it like install=5m"))?;
     Ok((kind.parse()?, duration::parse(limit)?))
 }
 
-/// Reads `D` or `KIND=D`.
+/// Parses `D` or `KIND=D`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Description of the mistake.
 pub fn stall_limit(text: &str) -> Result<Stall, String> {
     if text.contains('=') {
         step_limit(text).map(|(kind, limit)| (Some(kind), limit))
@@ -49,7 +49,7 @@ pub fn stall_limit(text: &str) -> Result<Stall, String> {
     }
 }
 
-/// Lays the flags over what is configured.
+/// Applies the flags to the configured limits.
 ///
 /// # Errors
 /// Exit code 2 with one line that names the flag that contradicts another limit.
@@ -75,7 +75,7 @@ pub fn resolve(configured: &Limits, flags: &LimitFlags) -> Result<Limits, Failur
 
 fn stalls(limits: &mut Limits, flags: &LimitFlags) -> Result<(), Failure> {
     if flags.stall.iter().any(|(kind, _)| kind.is_none()) {
-        // It is meant for every network kind: what relay.toml says of one of them gives way.
+        // The flag applies to every network kind: it replaces the limits of single network kinds in relay.toml.
         limits.stalls.retain(|kind, _| !kind.is_network());
     }
     for (kind, stall) in &flags.stall {

@@ -24,17 +24,18 @@ pub struct LogsArgs {
     pub(super) lines: usize,
 }
 
-/// A line as JSON.
+/// One line as JSON.
 #[derive(Serialize)]
 struct JsonLine<'a> {
     job: &'a JobId,
     line: &'a str,
 }
 
-/// Prints the end of a log, without control characters (but colours where those are shown), and follows it.
+/// Prints the end of a log and, if asked to, follows it. Control characters are removed, except for colours if those
+/// are enabled.
 ///
 /// # Errors
-/// Exit code 3 or 2 for a job that is not there or not clear, 5 for a log that can't be read.
+/// Exit code 3 if the job does not exist, 2 if it is ambiguous, 5 if its log can't be read.
 pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
     let job = find::one_or_newest(context, args.job.as_deref())?;
     let stored = find::record(&context.registry, &job)?;
@@ -57,12 +58,12 @@ pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// Prints pieces of a log as they come.
+/// Prints pieces of a log as they arrive.
 struct Printer<'a> {
     output: &'a Output,
     job: &'a JobId,
     cleaner: Cleaner,
-    /// Whether the last line has no line break yet.
+    /// True if the last line has no line break yet.
     open: bool,
 }
 

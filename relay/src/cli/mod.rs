@@ -1,17 +1,18 @@
-//! The command line: one command a file.
+//! The command line: one file per command.
 //!
 //! ```text
 //! argv ─ args ─► dispatch ─► context (root, registry, streams) ─► launch │ status │ logs │ … ─► exit code
 //!                             launch, run, resume, retry: raw flags ─ resolve ─► Launch ─ submit ─► registry
 //! ```
 //!
-//! * [`args`]: the commands and the global flags; each command's own flags are in its file.
-//! * [`resolve`]: flags → what to launch, without options. [`submit`]: that → a job in the registry.
-//! * [`limits`]: the time limits among those flags; [`prompt`]: the task. [`caller`]: the session of the host agent that called.
-//! * [`find`]: what users type → a job. [`facts`]: what is known beside a record. [`outcome`]: record → exit code.
-//! * [`follow`]: waiting for a job. [`told`]: a command that tells of its end. [`follow_up`]: an earlier job and flags → what to launch.
-//! * [`agree`]: a person's consent to the settings. [`mcp`]: the commands as tools of a host agent.
-//! * [`hints`]: what a person may not expect of a workspace. [`complete`]: the jobs that a shell offers.
+//! * [`args`]: commands and global flags; each command's own flags are in its file.
+//! * [`resolve`]: flags → a launch with every option decided. [`submit`]: a launch → a job in the registry.
+//! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`caller`]: the calling session of a host agent.
+//! * [`find`]: user input → a job. [`facts`]: context of a record. [`outcome`]: record → exit code.
+//! * [`follow`]: waiting for a job. [`told`]: the claim of a completion notice.
+//! * [`follow_up`]: an earlier job and flags → a launch.
+//! * [`agree`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
+//! * [`hints`]: notes about unexpected properties of a workspace. [`complete`]: shell completion of jobs.
 
 mod agree;
 mod args;

@@ -10,7 +10,7 @@ use crate::registry::lease;
 use crate::registry::outbox::Shown;
 use crate::render::notice;
 
-/// Ends that are told at once: a page of text.
+/// Maximum number of notices shown per call: a page of text.
 const MOST: usize = 5;
 
 /// Flags of `relay notices`.
@@ -26,10 +26,11 @@ pub struct NoticesArgs {
     pub(super) peek: bool,
 }
 
-/// Tells of the ends that nobody was told of yet, at most [`MOST`]; the others wait for the next call.
+/// Prints up to [`MOST`] unclaimed completion notices. The next call prints the others.
 ///
 /// # Errors
-/// Exit code 5 when the outbox can't be read or written: what is not marked would be told for ever.
+/// Exit code 5 if the outbox can't be read or written: a notice that can't be claimed would be shown again by every
+/// call.
 pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
     let unreadable = |e: &std::io::Error| {
@@ -63,7 +64,7 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// The ends, and how many more there are.
+/// Formats the notices, and the number of those left.
 pub fn text(taken: &Taken) -> String {
     let ends = taken.records.iter().map(|record: &JobRecord| notice::text(record).trim_end().to_owned());
     ends.chain(rest(taken.left)).collect::<Vec<_>>().join("\n\n")

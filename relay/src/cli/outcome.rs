@@ -5,7 +5,7 @@ use common::record::{JobRecord, State};
 
 use crate::exit::Code;
 
-/// The exit code that tells how a job is.
+/// Returns the exit code for the state of a job.
 pub fn code(record: &JobRecord) -> Code {
     match record.state {
         State::Completed => Code::Done,
@@ -20,9 +20,9 @@ pub fn code(record: &JobRecord) -> Code {
     }
 }
 
-/// The code that stands for several jobs, worst first: still running, infrastructure, failed, cancelled, completed.
-/// A lost platform comes before a failure because nothing is known of the work then; a failure comes before a cancel
-/// because somebody wanted the cancel.
+/// Returns the worst of several exit codes. The order, worst first: still running, infrastructure, failed, cancelled,
+/// completed. A lost platform ranks above a failure, because the result of the work is unknown then. A failure ranks
+/// above a cancellation, because the cancellation was requested.
 pub fn worst(codes: impl IntoIterator<Item = Code>) -> Code {
     let rank = |code: &Code| match code {
         Code::StillRunning => 4,
@@ -34,7 +34,7 @@ pub fn worst(codes: impl IntoIterator<Item = Code>) -> Code {
     codes.into_iter().max_by_key(rank).unwrap_or(Code::Done)
 }
 
-/// The exit code of `relay run`: the command's own where it had one.
+/// Returns the exit code of `relay run`: the command's own, if it has one.
 pub fn of_command(record: &JobRecord) -> u8 {
     let kind = record.error.as_ref().map(|error| error.kind);
     match (code(record), kind) {

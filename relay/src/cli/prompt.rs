@@ -1,4 +1,4 @@
-//! The task of a job: where it is taken from.
+//! The task of a job, read from an argument, a file or stdin.
 
 #![expect(clippy::disallowed_methods, reason = "the prompt is where the caller says")]
 
@@ -10,8 +10,8 @@ use common::job::MAX_PROMPT;
 
 use crate::exit::Failure;
 
-/// The task and the arguments for codex. Behind `--` stand both a task that begins with a dash and those arguments: where
-/// no task is given otherwise, a single word is the task.
+/// Returns the task and the arguments for Codex. Both may follow `--`: a task that begins with a dash, or those
+/// arguments. A single word is the task if no other task is given.
 pub fn behind_dashes<'a>(
     typed: Option<&'a str>,
     has_file: bool,
@@ -23,10 +23,10 @@ pub fn behind_dashes<'a>(
     }
 }
 
-/// The task: as it was typed, out of a file, or from stdin.
+/// Reads the task: from the command line, a file or stdin.
 ///
 /// # Errors
-/// Exit code 2 with one line that says what to do.
+/// Exit code 2 with one line that names the fix.
 pub fn read(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Result<String, Failure> {
     let text = match (typed, file) {
         (Some("-"), _) => read_from("stdin", stdin)?,
@@ -47,7 +47,7 @@ pub fn read(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Resul
     bounded(text)
 }
 
-/// Refuses a task that is longer than any may be.
+/// Rejects a task longer than [`MAX_PROMPT`].
 ///
 /// # Errors
 /// Exit code 2.
@@ -60,7 +60,7 @@ pub fn bounded(text: String) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Reads at most one byte more than is allowed.
+/// Reads at most one byte more than allowed.
 fn read_from(source: &str, reader: impl Read) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     reader
@@ -68,7 +68,7 @@ fn read_from(source: &str, reader: impl Read) -> Result<String, Failure> {
         .read_to_end(&mut bytes)
         .and_then(|_| {
             let cut = bytes.len() > MAX_PROMPT;
-            // The cut may have split a character, and what is too long is refused anyway.
+            // The cut may have split a character. A text that is too long is rejected later anyway.
             if cut { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { utf8(bytes) }
         })
         .map_err(|e| Failure::usage(format!("the prompt can't be read from {source}: {e}")))

@@ -16,11 +16,11 @@ use crate::registry::requests::{Awaited, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
 
-/// Archived jobs that are kept unless a flag says otherwise: with those outside of the archive, some weeks of work.
+/// Default number of archived jobs to keep: together with the jobs outside of the archive, some weeks of work.
 const KEPT: u64 = 1000;
-/// How long a relay may take. It removes some ten thousand files a second.
+/// Time limit for the relay. It removes some ten thousand files per second.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Jobs that are named one by one.
+/// Maximum number of removed jobs listed by name.
 const NAMED: usize = 10;
 
 /// Flags of `relay prune`.
@@ -44,10 +44,11 @@ struct Removed<'a> {
     removed: &'a JobId,
 }
 
-/// Removes archived jobs: through the relay where one runs, because nobody else may write then, else by itself.
+/// Removes archived jobs. A running relay does it on request, since only the relay may write then; else this process
+/// does.
 ///
 /// # Errors
-/// Exit code 5 when the archive can't be read or written, or the relay does not do it in time.
+/// Exit code 5 if the archive can't be read or written, or if the relay does not finish in time.
 pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
     registry.own()?;
@@ -86,7 +87,7 @@ fn archived(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
     Ok(jobs.into_iter().collect())
 }
 
-/// Has the relay do it, which removes the request when it has.
+/// Asks the relay to remove jobs, and waits until it removes the request: it is done then.
 fn ask(registry: &Registry, relay: &Holder, keep: Keep) -> Result<(), Failure> {
     let watch = Watch::folder(&registry.requests());
     let request = Request::Prune { relay: Some(relay.clone()), keep };
@@ -105,7 +106,7 @@ fn ask(registry: &Registry, relay: &Holder, keep: Keep) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Why nothing was removed.
+/// Returns the reason why nothing was removed.
 fn reason(registry: &Registry, archived: usize) -> String {
     if archived > 0 {
         return "the archived jobs are kept by --keep or --older-than".to_owned();

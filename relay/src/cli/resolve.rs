@@ -1,4 +1,4 @@
-//! Raw flags → what to launch, without options. Every mistake is found here, before anything is written.
+//! Raw flags → a launch with every option decided. Every mistake is found here, before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
@@ -23,55 +23,55 @@ use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
 use crate::policy::Policy;
 
-/// What a launch depends on beside its flags.
+/// Context of a launch, beside its flags.
 pub struct Surroundings<'a> {
     /// `relay.toml`.
     pub config: &'a Config,
-    /// Where the job will run.
+    /// Engine that will run the job.
     pub engine: EngineKind,
-    /// The current folder.
+    /// Current folder.
     pub cwd: &'a Path,
-    /// The caller's environment.
+    /// Environment of the caller.
     pub variable: &'a dyn Fn(&str) -> Result<String, VarError>,
 }
 
-/// A job that may be launched.
+/// A job ready to be launched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
-    /// Its name.
+    /// Name of the job.
     pub name: JobName,
-    /// Where it works.
+    /// Folder to work in.
     pub workspace: Workspace,
-    /// What it runs on.
+    /// Engine to run on.
     pub engine: EngineKind,
-    /// What carries out the prompt.
+    /// Program that executes the prompt.
     pub runner: Runner,
-    /// The task.
+    /// Task.
     pub prompt: String,
-    /// Environment values.
+    /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// Command lines before the worker.
+    /// Command lines to run before the worker.
     pub setup: Vec<String>,
-    /// Command lines after it.
+    /// Command lines to run after the worker.
     pub checks: Vec<String>,
     /// Time limits.
     pub limits: Limits,
-    /// Rules for its steps.
+    /// Rules for the steps.
     pub rules: Vec<StepRule>,
-    /// What happens at a step's limit.
+    /// Action at a step's limit.
     pub on_limit: OnLimit,
-    /// What happens when its worker goes round in a circle.
+    /// Action when the worker is stuck in a loop.
     pub on_loop: OnLoop,
-    /// How Codex is called.
+    /// Settings of the call of Codex.
     pub codex: CodexSettings,
-    /// The Codex thread to go on with.
+    /// Codex thread to continue.
     pub thread: Option<String>,
-    /// Where it comes from.
+    /// Origin of the job.
     pub origin: Origin,
 }
 
 impl Launch {
-    /// The spec of this launch as that job.
+    /// Builds the spec for the given job id.
     pub fn spec(&self, job: &JobId) -> JobSpec {
         JobSpec {
             schema: SPEC_SCHEMA,
@@ -92,10 +92,10 @@ impl Launch {
         }
     }
 
-    /// Refuses what no agent could be given, or what the settings do not allow.
+    /// Rejects values that can't be passed to an agent, and those that the settings do not allow.
     ///
     /// # Errors
-    /// Exit code 2 with one line that says what can't be passed on.
+    /// Exit code 2 with one line that names the value.
     pub fn checked(self, around: &Surroundings<'_>) -> Result<Self, Failure> {
         let texts =
             [&self.prompt].into_iter().chain(&self.setup).chain(&self.checks).chain(self.env.values());
@@ -112,7 +112,7 @@ impl Launch {
                  part of the last word: remove it, as `tr -d '\\r'` does"
             )));
         }
-        // The number is not known yet: the longest one is assumed.
+        // The number is not assigned yet: the longest one is assumed.
         let spec = self.spec(&JobId::new(self.name.clone(), u32::MAX));
         let len = serde_json::to_vec(&spec).map_or(usize::MAX, |spec| spec.len());
         if len > MAX_SPEC {
@@ -129,10 +129,10 @@ fn has_crlf(line: &str) -> bool {
     line.ends_with('\r') || line.contains("\r\n")
 }
 
-/// Resolves the flags of `relay launch`; `stdin` is read for the prompt `-` only.
+/// Resolves the flags of `relay launch`. `stdin` is read for the prompt `-` only.
 ///
 /// # Errors
-/// Exit code 2 with one line that says which flag is wrong and what to do.
+/// Exit code 2 with one line that names the wrong flag and the fix.
 pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) -> Result<Launch, Failure> {
     let (typed, codex_args) =
         prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
@@ -184,7 +184,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
 /// As [`launch`].
 pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Failure> {
     let prompt = match args.command.as_slice() {
-        // One word with spaces is a command line that was quoted as a whole.
+        // A single word with spaces is a command line that was quoted as a whole.
         [line] if line.contains(char::is_whitespace) => line.clone(),
         words => shell_words::join(words),
     };
@@ -215,7 +215,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
     .checked(around)
 }
 
-/// The limits where one is named for a whole command: it holds for the steps too, however long they usually take.
+/// Raises the step limits to the timeout of the whole command, so that no step limit is shorter.
 fn covered(configured: &Limits, timeout: Option<Duration>) -> Limits {
     let mut limits = configured.clone();
     if let Some(timeout) = timeout {
@@ -230,10 +230,10 @@ fn name_of(workspace: &Workspace) -> JobName {
     JobName::from_folder(&workspace.host.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// The values of `--env KEY` and `--env KEY=VALUE`.
+/// Returns the variables of `--env KEY` and `--env KEY=VALUE`.
 ///
 /// # Errors
-/// Exit code 2 with one line that says which of them has none.
+/// Exit code 2 with one line that names the variable without a usable name or value.
 pub fn environment(
     wanted: &[String],
     variable: &dyn Fn(&str) -> Result<String, VarError>,

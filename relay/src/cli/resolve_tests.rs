@@ -1,4 +1,4 @@
-//! Flags → what to launch, and every mistake.
+//! Flags → a launch, and every mistake.
 
 use std::ffi::OsString;
 
@@ -120,7 +120,7 @@ fn stalls_and_actions_of_the_flags_win_over_the_configuration() {
     };
     let (install, test) = ((StepKind::Install, 240_000), (StepKind::Test, 300_000));
     assert_eq!(resolve(&[]), (180_000, [install, test].into(), OnLimit::Interrupt));
-    // For the network kinds: what the file says of one of them gives way, the others stay.
+    // The flag replaces the file's limits of network kinds and keeps those of other kinds.
     assert_eq!(resolve(&["--stall", "10s", "--on-limit", "fail"]), (10_000, [test].into(), OnLimit::Fail));
     let on_loop = |flags: &[&str]| {
         project
@@ -202,7 +202,7 @@ fn what_is_too_long_is_refused_and_what_just_fits_is_taken() {
     let take = |prompt: Vec<u8>| project.resolve(EngineKind::Docker, &["launch", "-"], &prompt);
     assert_eq!(take(vec![b'x'; MAX_PROMPT]).unwrap().prompt.len(), MAX_PROMPT);
     assert!(take(vec![b'x'; MAX_PROMPT + 1]).unwrap_err().message.contains("longer than 524288 bytes"));
-    // The cut falls into a character.
+    // The input is cut in the middle of a character.
     assert!(take("é".repeat(MAX_PROMPT).into_bytes()).unwrap_err().message.contains("longer than"));
     let setup = "y".repeat(MAX_SPEC);
     assert!(project.refused(&["launch", "x", "--setup", &setup]).contains("more than"));

@@ -1,4 +1,4 @@
-//! `relay restart`: a new daemon with the settings as they are now; workers go on.
+//! `relay restart`: a new daemon with the current settings. Workers continue.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::registry::lease;
 use crate::registry::requests::Request;
 use crate::{policy, start};
 
-/// How long a daemon may take to end: its last writes, with room for a loaded machine.
+/// Time limit for a daemon to end: its last writes, with margin for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Flags of `relay restart`.
@@ -24,10 +24,11 @@ pub struct RestartArgs {
     pub yes: bool,
 }
 
-/// Ends the daemon, leaves its workers, and starts another; where none runs, as `relay up`.
+/// Ends the daemon, leaves its workers running, and starts a new daemon. Same as
+/// `relay up` if no daemon is running.
 ///
 /// # Errors
-/// Exit code 5 when the daemon does not end, or for what `relay up` fails with.
+/// Exit code 5 if the daemon does not end. Otherwise the errors of `relay up`.
 pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
     up::outside_of_sandboxes(context, "restart")?;
     let registry = &context.registry;

@@ -60,11 +60,10 @@ pub struct ResumeArgs {
     pub(super) codex_args: Vec<String>,
 }
 
-/// Launches a job that goes on in the Codex thread of an earlier one.
+/// Launches a job that continues the Codex thread of an earlier one.
 ///
 /// # Errors
-/// Exit code 3 or 2 for a job that is not there or not clear, 2 for one that can't be gone on with, and as
-/// `relay launch`.
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be continued, and as `relay launch`.
 pub fn run(args: &ResumeArgs, context: &Context) -> Result<Code, Failure> {
     launch::follow(context, &args.job, &args.start, |earlier, around| {
         follow_up::resume(args, earlier, around, std::io::stdin())

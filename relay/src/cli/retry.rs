@@ -41,7 +41,7 @@ pub struct RetryArgs {
 /// Launches the task of an earlier job once more.
 ///
 /// # Errors
-/// Exit code 3 or 2 for a job that is not there or not clear, 2 for one that still runs, and as `relay launch`.
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or still running, and as `relay launch`.
 pub fn run(args: &RetryArgs, context: &Context) -> Result<Code, Failure> {
     launch::follow(context, &args.job, &args.start, |earlier, around| follow_up::retry(args, earlier, around))
 }

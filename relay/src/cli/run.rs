@@ -43,11 +43,11 @@ pub struct RunArgs {
     pub(super) command: Vec<String>,
 }
 
-/// Runs a command as a job, passes its output on as it is (with --json its record instead, at the end) and returns its
-/// exit code; 8 when nobody reads the output any more and the command goes on.
+/// Runs a command as a job, passes its output on unchanged (with --json its record instead, at the end) and returns its
+/// exit code; 8 if stdout is closed while the command is still running.
 ///
 /// # Errors
-/// Exit code 2 for a mistake in the flags, 5 without a platform: a command that is followed must not wait for one to come.
+/// Exit code 2 for a mistake in the flags, 5 without a platform: a command that is followed must not wait for one.
 pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let config = context.config()?;
     let target = submit::target(context, &config);

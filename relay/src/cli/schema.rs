@@ -18,7 +18,7 @@ pub struct SchemaArgs {
 /// Prints the schema.
 ///
 /// # Errors
-/// When stdout can't be written.
+/// Returns an error if stdout can't be written.
 pub fn run(args: &SchemaArgs, global: &Global) -> Result<Code, Failure> {
     let output = Output::new(global.color, false);
     if let Some(what) = args.what {

@@ -24,18 +24,18 @@ pub struct ServeArgs {
     pub agreed: Option<String>,
 }
 
-/// Serves until Ctrl-C, SIGTERM or `relay down`; says what it does on stderr, as much as `RUST_LOG` asks for.
+/// Serves until Ctrl-C, SIGTERM or `relay down`. Logs to stderr, at the level of `RUST_LOG`.
 ///
 /// # Errors
-/// Exit code 2 when another relay serves the registry, 5 when the port or the registry can't be had, or for settings that no
-/// person has agreed to.
+/// Exit code 2 if another relay serves the registry. Exit code 5 if the port or the registry is not available, or if no
+/// person has approved the settings.
 pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        // They would be told on stderr, and a stderr on a full disk ends who writes to it.
+        // Internal errors are printed to stderr. If stderr is on a full disk, that write would end the process.
         .log_internal_errors(false)
         .init();
     let config = context.config()?;
@@ -44,7 +44,7 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
     policy::check_settings(engine, &config)?;
     let settings = Settings::of(engine, &config);
     match &args.agreed {
-        // The file may have changed since the command that started this looked at it.
+        // The file may have changed since the command that started this process read it.
         Some(digest) if *digest != settings.digest() => {
             return Err(consent::refusal(&context.root, context.asker(), true));
         }

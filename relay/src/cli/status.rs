@@ -16,9 +16,9 @@ use crate::registry::{Registry, kin, read};
 use crate::render::health::{self, Word};
 use crate::render::{Relay, View, history, list, queue, status, table};
 
-/// How many jobs are listed unless -n or -a says otherwise.
+/// Default number of jobs in a list, without -n or -a.
 const LISTED: usize = 10;
-/// Bytes of a text that are kept for a list, which shows far fewer.
+/// Maximum size of a text kept for a list, in bytes. A list shows far less.
 const SHOWN: usize = 1024;
 
 /// Flags of `relay status`.
@@ -45,13 +45,13 @@ pub struct StatusArgs {
     pub(super) exit_code: bool,
 }
 
-/// Prints how jobs are.
+/// Prints the state of jobs.
 ///
 /// # Errors
-/// Exit code 3 or 2 for a job that is not there or not clear, 5 for a registry that can't be read.
+/// Exit code 3 if a job does not exist, 2 if one is ambiguous, 5 if the registry can't be read.
 pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if args.latest && !args.history {
-        // Straight to the record: no listing, no configuration.
+        // The record is read directly: no listing, no configuration.
         return Ok(show(args, context, &[read::newest(&context.registry)?.record]));
     }
     if args.jobs.is_empty() {
@@ -73,7 +73,7 @@ pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     Ok(show(args, context, &records))
 }
 
-/// Each job in detail.
+/// Prints each job in detail.
 fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
     for (i, record) in records.iter().enumerate() {
         if context.output.json {
@@ -91,7 +91,7 @@ fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
     if args.exit_code { outcome::worst(records.iter().map(outcome::code)) } else { Code::Done }
 }
 
-/// What the jobs are linked to, each job once.
+/// Prints all jobs linked to the given ones, each job once.
 fn history(context: &Context, records: &[JobRecord]) -> Code {
     let mut linked: Vec<JobRecord> =
         records.iter().flat_map(|record| kin::whole(&context.registry, record)).collect();
@@ -121,7 +121,7 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { LISTED });
     let (chosen, hidden) = choose(rows, limit);
     let mut records = Vec::new();
-    // One that has gone meanwhile is gone.
+    // A job that was pruned meanwhile is skipped.
     for record in chosen.iter().filter_map(|job| read::load(registry, job).ok()).map(|stored| stored.record) {
         if context.output.json {
             context.output.json(&record);
@@ -154,7 +154,7 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// What a reader who is no person might otherwise do to jobs that are fine: watch them, or end them.
+/// Prints advice that keeps a program from watching or cancelling jobs that need no attention.
 fn advise(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::of(record, view).word).peekable();
     let fine = |word: Word| matches!(word, Word::Healthy | Word::Queued | Word::Ended);
@@ -170,14 +170,14 @@ fn advise(context: &Context, records: &[JobRecord], view: &View) {
     }
 }
 
-/// What decides on the place of a job in a list.
+/// Sort key of a job in a list.
 struct Row {
     job: JobId,
     state: State,
     created_at: Timestamp,
 }
 
-/// The jobs of a registry or its archive, newest launch first.
+/// Returns the jobs of a registry or its archive, newest launch first.
 fn rows(home: &Registry) -> std::io::Result<Vec<Row>> {
     let row = |record: JobRecord| Row { job: record.job, state: record.state, created_at: record.created_at };
     let mut rows: Vec<Row> = read::records(home)?.iter().map(|stored| row(stored.record)).collect();
@@ -185,17 +185,17 @@ fn rows(home: &Registry) -> std::io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The jobs among these, newest first, that are queued, the next one first.
+/// Returns the queued jobs, the next one to start first. `rows` are sorted by launch, newest first.
 fn queue(rows: &[Row]) -> Vec<JobId> {
     rows.iter().rev().filter(|row| row.state == State::Queued).map(|row| row.job.clone()).collect()
 }
 
-/// The jobs to list, and how many that have not ended find no room: first what runs, then what is queued, then the newest
-/// ends.
+/// Returns the jobs to list, and the number of unfinished jobs beyond the limit. Running jobs come first, then queued
+/// ones, then the newest ended ones.
 fn choose(rows: Vec<Row>, limit: usize) -> (Vec<JobId>, usize) {
     let (ended, mut active): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.state.is_final());
     active.sort_by_key(|row| match row.state {
-        // The next one to start first.
+        // The next one to start comes first.
         State::Queued => Some((row.created_at, row.job.clone())),
         _ => None,
     });
@@ -203,7 +203,7 @@ fn choose(rows: Vec<Row>, limit: usize) -> (Vec<JobId>, usize) {
     (active.into_iter().chain(ended).take(limit).map(|row| row.job).collect(), hidden)
 }
 
-/// What a list shows of a record: `-a` lists any number of them.
+/// Reduces a record to what a list shows: `-a` keeps any number of records in memory.
 fn lean(record: JobRecord) -> JobRecord {
     let cut = |text: &str| truncate(text, SHOWN);
     let queued = Queued {
@@ -217,7 +217,7 @@ fn lean(record: JobRecord) -> JobRecord {
         model: None,
     };
     let mut steps = record.steps;
-    // Those of a job that has ended are not told.
+    // Steps of an ended job are not shown.
     steps.truncate(if record.state.is_final() { 0 } else { MAX_STEPS });
     let mut step = record.step;
     for title in
@@ -234,7 +234,7 @@ fn lean(record: JobRecord) -> JobRecord {
         agent: record.agent.as_deref().map(cut),
         thread_id: record.thread_id.as_deref().map(cut),
         warning: record.warning.as_deref().map(cut),
-        // Their number alone is told.
+        // Only their number is shown.
         warnings: Warnings { count: record.warnings.count, newest: Vec::new() },
         error: record.error.map(|error| JobError { message: cut(&error.message), ..error }),
         step,

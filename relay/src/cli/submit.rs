@@ -1,4 +1,4 @@
-//! What to launch → a job in the registry, and a relay that runs it.
+//! A launch → a job in the registry, and the relay that will run it.
 
 use common::ids::JobId;
 
@@ -13,19 +13,19 @@ use crate::registry::lease::{self, Lease};
 use crate::registry::requests::{self, Request};
 use crate::start;
 
-/// The relay that will get the job.
+/// Relay that will run the job.
 pub struct Target {
-    /// The engine: of the relay that lives, else the one that the next relay will have.
+    /// Engine of the running relay, else of the next one.
     pub engine: EngineKind,
-    /// Settings that a relay is started with.
+    /// Settings for starting a relay.
     pub settings: Settings,
-    /// Whether a relay holds the registry.
+    /// True if a relay holds the registry.
     pub lives: bool,
-    /// The lease of the relay that holds the registry.
+    /// Lease of the relay that holds the registry.
     pub lease: Option<Lease>,
 }
 
-/// Finds out who will get a job.
+/// Finds the relay that will run a job.
 pub fn target(context: &Context, config: &Config) -> Target {
     let lives = lease::is_held(&context.registry);
     let lease = if lives { lease::read(&context.registry) } else { None };
@@ -33,10 +33,10 @@ pub fn target(context: &Context, config: &Config) -> Target {
     Target { engine, settings: Settings::of(engine, config), lives, lease }
 }
 
-/// Writes the job, durably, and tells the relay.
+/// Writes the job durably and notifies the relay.
 ///
 /// # Errors
-/// When the registry can't be written; then there is no job.
+/// Exit code 5 if the registry can't be written. No job is created then.
 pub fn submit(context: &Context, launch: &Launch, key: Option<&str>) -> Result<Created, Failure> {
     let registry = &context.registry;
     registry.ensure()?;
@@ -52,7 +52,7 @@ pub fn submit(context: &Context, launch: &Launch, key: Option<&str>) -> Result<C
     };
     let created = create::create(registry, &draft).map_err(|e| registry.not_writable(&e))?;
     if let Created::New(job) = &created {
-        // Only a hint: the relay finds the record without it, a little later.
+        // Only a hint: without it the relay finds the record a little later.
         let _ = requests::file(registry, &Request::Launch { job: job.clone() });
     }
     Ok(created)

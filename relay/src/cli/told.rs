@@ -1,4 +1,4 @@
-//! A command that tells of a job's end: nothing else has to then.
+//! Claim of a completion notice by the command that shows it, so that nothing else repeats it.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::{Context, caller};
 use crate::registry::lease;
 use crate::registry::outbox::{self, Shown};
 
-/// Ends that are older are no news: they have left the outbox, or were never in it.
+/// Maximum age of a claimed completion notice. Older notices have left the outbox, or were never in it.
 const NEWS: Duration = Duration::from_secs(24 * 3600);
 
-/// Claims the end of a job that has ended for the command `by`, then tells of it with `tell`. The end is told whether
-/// or not it could be claimed; where nobody reads it, the claim is taken back.
+/// Claims the completion notice of an ended job for the command `by`, then shows it with `tell`. A failed claim does
+/// not prevent that. If stdout is closed, the claim is released.
 pub fn told(context: &Context, record: &JobRecord, by: &str, tell: impl FnOnce()) {
     let now = lease::now(&context.registry);
     let age = record.finished_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
@@ -23,7 +23,7 @@ pub fn told(context: &Context, record: &JobRecord, by: &str, tell: impl FnOnce()
     };
     tell();
     if mine && context.output.is_closed() {
-        // Where this fails too, `relay status` still tells the end.
+        // If this fails too, `relay status` still shows the outcome.
         let _ = outbox::unclaim(&context.registry, &record.job);
     }
 }

@@ -12,10 +12,10 @@ use crate::top::{self, Setting};
 #[derive(Debug, Args)]
 pub struct TopArgs {}
 
-/// Shows every worker on a live screen until somebody leaves it.
+/// Shows every worker on a live screen until the user quits.
 ///
 /// # Errors
-/// Exit code 2 where there is no terminal, 5 when the terminal goes away.
+/// Exit code 2 without a terminal, 5 if the terminal fails.
 pub fn run(_: &TopArgs, context: &Context) -> Result<Code, Failure> {
     if context.output.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Failure::usage("top needs a terminal: use `relay status`"));

@@ -1,4 +1,4 @@
-//! `relay up`: the daemon in the background and its platform, ready for a job.
+//! `relay up`: starts the daemon in the background, and its platform.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ use crate::registry::watch::Watch;
 use crate::state_dir::StateDir;
 use crate::{policy, sandbox, start};
 
-/// How long a relay may take to hear a request; it looks every few seconds even where nothing tells it to.
+/// Time limit for a relay to handle a request. It looks for requests every few seconds, even without a file event.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a relay that could not bring its platform up is waited for.
+/// Time limit for the end of a relay that could not start its platform.
 const END_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flags of `relay up`.
@@ -36,11 +36,11 @@ pub struct UpArgs {
     pub no_start: bool,
 }
 
-/// Brings relay and platform up and returns when a job can be taken. Repeating it is harmless.
+/// Starts relay and platform and returns when they accept jobs. Repeating the call is harmless.
 ///
 /// # Errors
-/// Exit code 2 when another engine is up, 5 with the reason when the platform can't take a job (a relay that was started for it
-/// is stopped again) or no person has agreed to the settings.
+/// Exit code 2 if a relay with another engine is running. Exit code 5 with the reason if the platform can't accept jobs
+/// (a relay started by this call is stopped again), or if no person has approved the settings.
 pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     let config = context.config()?;
     let lives = lease::is_held(&context.registry);
@@ -72,9 +72,9 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     }
     start::daemon(&context.root, &context.registry, &settings, context.asker())?;
     let lease = start::platform(&context.registry).inspect_err(|_| {
-        // What this command has started does not stay behind: it would stand in the way of another engine.
+        // A relay that this command has started does not stay: it would block a start with another engine.
         if !lives {
-            // It goes on ending where its engine does not answer.
+            // If its engine does not respond, the relay finishes its shutdown later.
             let request = |relay| Request::Down { relay: Some(relay) };
             let _ = down::end_daemon(&context.registry, request, END_PATIENCE);
         }
@@ -91,13 +91,13 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// Settings that changed: those that a relay reads when it starts, and those that its platform is made with.
+/// Splits changed settings into those that a relay reads at its start and those that its platform is created with.
 pub(super) fn changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
     let of_relay = |name: &&str| ["relay.", "notify.", "codex."].iter().any(|table| name.starts_with(table));
     consent::changed(lines).into_iter().partition(of_relay)
 }
 
-/// Says which settings hold from the next platform on.
+/// Prints the settings that take effect with the next platform.
 pub(super) fn tell_of_platform(context: &Context, names: &[&str]) {
     if !names.is_empty() {
         let names = names.join(", ");
@@ -105,10 +105,10 @@ pub(super) fn tell_of_platform(context: &Context, names: &[&str]) {
     }
 }
 
-/// Refuses what would not work inside of a sandbox, and says how it is done.
+/// Rejects a command that does not work inside a sandbox, and names the way to run it.
 ///
 /// # Errors
-/// Exit code 5 inside of one.
+/// Exit code 5 inside a sandbox.
 pub(super) fn outside_of_sandboxes(context: &Context, command: &str) -> Result<(), Failure> {
     match sandbox::here() {
         Some(sandbox) => Err(Failure::unreachable(sandbox.refuses(command, &context.root))),
@@ -116,8 +116,8 @@ pub(super) fn outside_of_sandboxes(context: &Context, command: &str) -> Result<(
     }
 }
 
-/// A relay that was up already may have given up on its platform for the moment. One that dies meanwhile, as after a
-/// `kill -9` of this moment, is no longer waited for.
+/// Asks a running relay to start its platform again: it may have paused its attempts. Returns early if the relay dies
+/// meanwhile, for example after `kill -9`.
 fn ask_again(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let watch = Watch::folder(&registry.requests());

@@ -35,16 +35,16 @@ pub struct WaitArgs {
 /// Waits for jobs and prints the summary of each as it ends.
 ///
 /// # Errors
-/// Exit code 3 or 2 for a job that is not there or not clear.
+/// Exit code 3 if a job does not exist, 2 if one is ambiguous, and as [`until_ended`].
 pub fn run(args: &WaitArgs, context: &Context) -> Result<Code, Failure> {
     let jobs = find::jobs(context, &args.jobs)?;
     until_ended(context, jobs, args.timeout, args.any)
 }
 
-/// Jobs whose health is told when the wait is given up.
+/// Maximum number of jobs whose health is printed when the wait times out.
 const TOLD: usize = 5;
 
-/// Says how the jobs are that a reader has stopped waiting for, so that none of them is ended for being slow.
+/// Prints the health of jobs that have not ended in time, so that the caller does not cancel one that is only slow.
 fn tell(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
     for job in running.iter().take(TOLD) {
         let record = find::record(&context.registry, job)?.record;
@@ -57,14 +57,14 @@ fn tell(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
 /// Waits until all of `jobs` have ended, or with `any` the first.
 ///
 /// # Errors
-/// When a record disappears or can't be read.
+/// Exit code 3 if a record disappears, 5 if one can't be read.
 pub fn until_ended(
     context: &Context,
     jobs: Vec<JobId>,
     timeout: Option<Duration>,
     any: bool,
 ) -> Result<Code, Failure> {
-    // A time that no clock can hold is no limit.
+    // A deadline that overflows is no limit.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut follow = Follow::new(context);
     let (mut running, mut codes) = (jobs.iter().cloned().collect::<BTreeSet<JobId>>(), Vec::new());
@@ -103,7 +103,7 @@ pub fn until_ended(
             tell(context, &running)?;
             return Ok(Code::StillRunning);
         }
-        // Whatever has ended until then is told as that.
+        // The last round reads every job, so that none that has ended is reported as running.
         last = !follow.pause(deadline);
         to_look_at = if last { running.iter().cloned().collect() } else { follow.changed(&running) };
     }

@@ -18,7 +18,7 @@ struct Input {
     jobs: Vec<String>,
 }
 
-/// The tool.
+/// Builds the tool `cancel`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "cancel",

@@ -1,4 +1,4 @@
-//! Where a call works, and for whom.
+//! Context of a tool call: the project and the calling session.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use crate::exit::{Code, Failure};
 use crate::mcp::{Call, Reply};
 use crate::render::{ColorMode, Kept};
 
-/// Most jobs in one call.
+/// Maximum number of jobs in one call.
 pub(super) const JOBS: usize = 20;
 
-/// Makes the context of each call: the project may be made while the server runs.
+/// Factory of the context of each call: the project may be created while the server is running.
 pub(super) struct Desk(Global);
 
 impl Desk {
-    /// Works under these flags.
+    /// Creates a factory with the given global flags.
     pub(super) fn new(global: &Global) -> Self {
         Self(Global { color: ColorMode::Never, json: false, ..global.clone() })
     }
 
-    /// The context of a call: what it prints is kept, and its session is the thread that calls.
+    /// Creates the context of a call. Output is collected, and the session is the calling thread.
     ///
     /// # Errors
-    /// When there is no project here.
+    /// Exit code 2 if there is no project here.
     pub(super) fn context(&self, call: &Call) -> Result<Context, Failure> {
         let thread = call.thread().map(|thread| (caller::THREAD, thread.to_owned()));
         Context::of_caller(&self.0, BTreeMap::from_iter(thread))
@@ -36,7 +36,7 @@ impl Desk {
     /// Runs a command for a call.
     ///
     /// # Errors
-    /// Those of the command.
+    /// The errors of the command, and as [`Self::context`].
     pub(super) fn run(
         &self,
         call: &Call,
@@ -49,10 +49,10 @@ impl Desk {
     }
 }
 
-/// Reads a list, or a single text in its place: to a model the one looks as good as the other.
+/// Deserializes a list, or a single text in its place: models use both.
 ///
 /// # Errors
-/// For everything else.
+/// Returns an error for any other value.
 pub(super) fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     match Value::deserialize(from)? {
         Value::String(one) => Ok(vec![one]),
@@ -60,7 +60,7 @@ pub(super) fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Stri
     }
 }
 
-/// Refuses a list that is empty or longer than any that is meant.
+/// Rejects a list that is empty or has more than [`JOBS`] entries.
 ///
 /// # Errors
 /// Exit code 2.
@@ -72,10 +72,10 @@ pub(super) fn jobs(jobs: Vec<String>) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Reads a duration that may be left out.
+/// Parses an optional duration.
 ///
 /// # Errors
-/// Exit code 2, naming the field.
+/// Exit code 2 with the name of the field.
 pub(super) fn duration(field: &str, text: Option<&str>) -> Result<Option<std::time::Duration>, Failure> {
     let read = text.map(common::duration::parse).transpose();
     read.map_err(|reason| Failure::usage(format!("`{field}`: {}", common::text::one_line(&reason, 200))))

@@ -22,7 +22,7 @@ struct Input {
     step: bool,
 }
 
-/// The tool.
+/// Builds the tool `extend`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "extend",

@@ -13,7 +13,7 @@ use super::short;
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 
-/// Most command lines before the worker, and after it.
+/// Maximum number of command lines before the worker, and after it.
 const COMMANDS: usize = 20;
 
 #[derive(Deserialize, JsonSchema)]
@@ -48,7 +48,7 @@ struct Input {
     key: Option<String>,
 }
 
-/// The tool.
+/// Builds the tool `launch`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "launch",
@@ -66,7 +66,7 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     Ok(short::with(reply, &kept.facts))
 }
 
-/// Refuses what the command line would read stdin for, and more command lines than any that are meant.
+/// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`COMMANDS`] command lines.
 ///
 /// # Errors
 /// Exit code 2.
@@ -80,10 +80,10 @@ pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Fai
     Ok(())
 }
 
-/// The limits that a tool can set.
+/// Converts the limits of a tool's input.
 ///
 /// # Errors
-/// Exit code 2 for what is no duration.
+/// Exit code 2 if the text is not a duration.
 pub(super) fn limits(timeout: Option<&str>) -> Result<LimitFlags, Failure> {
     Ok(LimitFlags { timeout: desk::duration("timeout", timeout)?, ..LimitFlags::default() })
 }

@@ -9,13 +9,13 @@ use super::desk::Desk;
 use crate::exit::{Code, Failure};
 use crate::mcp::{Call, Effect, Reply, Tool};
 
-/// Lines unless others are asked for.
+/// Default number of lines.
 const LINES: usize = 25;
-/// Most lines.
+/// Maximum number of lines.
 const MOST_LINES: usize = 200;
-/// Longest line, in bytes: beyond it stands output that no model should read.
+/// Maximum length of a line, in bytes: longer lines are output that is of no use to a model.
 const LINE: usize = 500;
-/// Longest answer, in bytes: the end of a log is worth more than its beginning.
+/// Maximum size of the reply, in bytes. The end of a log is kept: it is worth more than its beginning.
 const ANSWER: usize = 12 * 1024;
 
 #[derive(Deserialize, JsonSchema)]
@@ -29,7 +29,7 @@ struct Input {
     lines: Option<usize>,
 }
 
-/// The tool.
+/// Builds the tool `logs`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "logs",
@@ -53,7 +53,7 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     Ok(Reply::new(&text, Code::Done).with("lines", shown.into()))
 }
 
-/// The last lines that fit, each cut where it is too long.
+/// Returns the last lines that fit, each truncated to [`LINE`].
 fn tail(log: &str) -> String {
     let mut room = ANSWER;
     let mut lines = Vec::new();

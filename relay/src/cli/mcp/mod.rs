@@ -1,8 +1,8 @@
-//! `relay mcp`: the commands as tools. A tool turns its input into the flags of its command and runs that command; what it
-//! would print becomes the answer.
+//! `relay mcp`: the commands as tools. A tool converts its input into the flags of its command and runs that command.
+//! The output becomes the reply.
 //!
-//! * [`desk`]: where a call works, and for whom. [`short`]: a record's facts, in short.
-//! * One file a tool: [`launch`], [`status`], [`logs`], [`wait`], [`notices`], [`cancel`], [`resume`],
+//! * [`desk`]: context of a call. [`short`]: short form of a record.
+//! * One file per tool: [`launch`], [`status`], [`logs`], [`wait`], [`notices`], [`cancel`], [`resume`],
 //!   [`retry`], [`extend`], [`explain`].
 
 mod cancel;
@@ -28,8 +28,8 @@ use crate::mcp;
 use crate::render::Output;
 use desk::Desk;
 
-/// What the host's model is told of these tools, at most 1 KiB: some hosts show it on every turn. Codex shows models that
-/// write programs only the first line, until they look further.
+/// Instructions for the host's model, at most 1 KiB: some hosts send them on every turn. To models that write programs,
+/// Codex shows only the first line at first.
 const INSTRUCTIONS: &str = "\
 relay hands tasks to workers, each a Codex of its own that runs unattended: `launch` returns at once; then return to your \
 user. Don't wait and don't poll: the end is delivered to this session.
@@ -54,7 +54,7 @@ pub struct McpArgs {}
 /// Serves the tools until stdin ends.
 ///
 /// # Errors
-/// Exit code 5 when the client can't be served.
+/// Exit code 5 if the client can't be served.
 pub fn run(_: &McpArgs, global: &Global) -> Result<Code, Failure> {
     if io::stdin().is_terminal() {
         Output::new(global.color, false)

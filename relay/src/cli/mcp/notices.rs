@@ -17,7 +17,7 @@ struct Input {
     peek: bool,
 }
 
-/// The tool.
+/// Builds the tool `notices`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "notices",

@@ -33,7 +33,7 @@ struct Input {
     key: Option<String>,
 }
 
-/// The tool.
+/// Builds the tool `resume`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "resume",

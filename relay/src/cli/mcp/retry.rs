@@ -28,7 +28,7 @@ struct Input {
     key: Option<String>,
 }
 
-/// The tool.
+/// Builds the tool `retry`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "retry",

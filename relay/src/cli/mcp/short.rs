@@ -1,10 +1,10 @@
-//! A record's facts, in short: what a program decides by. The text beside them tells the rest.
+//! Short form of a record: the fields that a program needs for decisions. The text of the reply has the rest.
 
 use serde_json::{Map, Value};
 
 use crate::mcp::Reply;
 
-/// The fields of a record that are handed on.
+/// Fields of a record in the short form.
 const FIELDS: [&str; 12] = [
     "job",
     "state",
@@ -19,10 +19,10 @@ const FIELDS: [&str; 12] = [
     "exit_code",
     "log_path",
 ];
-/// The fields of a step.
+/// Fields of a step in the short form.
 const STEP: [&str; 5] = ["n", "kind", "title", "started_at", "limit_ms"];
 
-/// The short form of a record's JSON; what is `null` is left out.
+/// Returns the short form of a record's JSON. Fields with `null` are left out.
 pub(super) fn record(record: &Value) -> Value {
     let mut short = pick(record, &FIELDS);
     if let Some(step) = short.get_mut("step") {
@@ -34,12 +34,12 @@ pub(super) fn record(record: &Value) -> Value {
     Value::Object(short)
 }
 
-/// Adds the jobs that a command was about, in short: the same field for every tool, however many there are.
+/// Adds the short form of the records of a command to the reply: in the same field for every tool and any number.
 pub(super) fn with(reply: Reply, facts: &[Value]) -> Reply {
     reply.with("records", records(facts))
 }
 
-/// The short form of each.
+/// Returns the short form of each record.
 pub(super) fn records(records: &[Value]) -> Value {
     records.iter().map(record).collect()
 }

@@ -17,7 +17,7 @@ struct Input {
     job: Option<String>,
 }
 
-/// The tool.
+/// Builds the tool `status`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "status",

@@ -1,4 +1,4 @@
-//! The tool `wait`: it answers before its host gives it up, and says then that work goes on.
+//! The tool `wait`. It replies before the host's time limit, if necessary with the note that the jobs continue.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ use crate::mcp::{Call, Effect, Reply, Tool};
 use crate::registry::watch::Watch;
 use crate::render::{View, health, status};
 
-/// How long to wait unless asked: below the shortest limit that hosts are known to have (60 s).
+/// Default wait time: below the shortest known limit of a host (60 s).
 const PATIENCE: Duration = Duration::from_secs(55);
-/// The longest wait: Codex gives a tool 300 s.
+/// Maximum wait time: Codex gives a tool 300 s.
 const LONGEST: Duration = Duration::from_secs(280);
 
 #[derive(Deserialize, JsonSchema)]
@@ -35,7 +35,7 @@ struct Input {
     timeout: Option<String>,
 }
 
-/// The tool.
+/// Builds the tool `wait`.
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "wait",
@@ -61,20 +61,20 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
             return Ok(answer(&context, call, &ended, &running, done));
         }
         if call.is_over() {
-            // Nobody reads this, so nobody was shown an end.
+            // This reply has no reader, so no notice is claimed.
             return Ok(Reply::new("given up", Code::StillRunning));
         }
     }
 }
 
-/// Which have ended, and which have not.
+/// Reads the records; splits them into ended and unfinished jobs.
 fn look(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRecord>), Failure> {
     let records = jobs.iter().map(|job| find::record(&context.registry, job).map(|stored| stored.record));
     let records = records.collect::<Result<Vec<_>, _>>()?;
     Ok(records.into_iter().partition(|record| record.state.is_final()))
 }
 
-/// Summaries of what has ended, the health of what has not, and the code of the worst: as `relay wait` has them.
+/// Builds the reply, as `relay wait` prints it: summaries of ended jobs, health of the others, and the worst exit code.
 fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRecord], done: bool) -> Reply {
     let mut text = Vec::new();
     for record in ended.iter().filter(|_| !call.is_over()) {
@@ -98,7 +98,7 @@ fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRec
         .with("running", short::records(&running))
 }
 
-/// How a job that has not ended is, in one line.
+/// Health of a job that has not ended, in one line.
 fn standing(record: &JobRecord, view: &View) -> String {
     let health = health::of(record, view);
     match record.state {
