@@ -115,8 +115,8 @@ impl Earlier {
         workspace::resolve(around.engine, &around.config.platform, around.cwd, dir)
     }
 
-    /// Returns the environment of the follow-up: the variables of the flags, then those of the earlier job. The latter take
-    /// their values from the spec if it still has them, else from the caller's environment.
+    /// Returns the environment of the follow-up: the variables of the flags, then those of the earlier job. The latter
+    /// take their values from the spec if it still has them, else from the caller's environment.
     fn env(&self, flags: &[String], around: &Surroundings<'_>) -> Result<BTreeMap<String, String>, Failure> {
         let mut env = self.spec.env.clone();
         env.extend(resolve::environment(flags, around.variable)?);
