@@ -137,7 +137,7 @@ fn ends_for(registry: &Registry, call: &Call, give: Give, now: Timestamp) -> io:
 }
 
 /// Returns true if a session is a worker of this project. A worker runs the hooks of the person who launched it, but
-/// must not receive notices.
+/// must not receive notices without an owner.
 fn is_worker(registry: &Registry, session: &str) -> bool {
     let Ok(records) = read::records(registry) else { return false };
     let mut running = records.iter().filter(|stored| !stored.record.state.is_final());
