@@ -14,7 +14,7 @@ use crate::samples::Samples;
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, stop};
 
-/// Rates at which lines are timed: events a second, milliseconds between two commands (each command makes two lines and
+/// Rates at which lines are timed: events a second, milliseconds between two lines (each command makes two lines and
 /// four events), and the number of timed commands.
 const PACES: [(u32, u64, usize); 2] = [(10, 200, 100), (1_000, 2, 2_000)];
 /// Number of commands that are written while the follower starts.

@@ -76,7 +76,7 @@ fn start(site: &Site) -> Duration {
     begun.elapsed()
 }
 
-/// Gives a line that was changed by hand a correct checksum.
+/// Recomputes the checksum of a line that was changed by hand.
 fn reseal(line: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(line.to_vec()).unwrap();
     let body = text.split_once(",\"crc\"").unwrap().0;

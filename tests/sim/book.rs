@@ -180,7 +180,7 @@ impl Log {
     }
 
     /// Compares an event's age with the log's: exactly if the event beside it comes from the same agent process;
-    /// otherwise as exactly as relay and agent can know each other's time.
+    /// otherwise as exactly as relay and agent can know the other side's time.
     fn timed(&mut self, spooled: Spooled, at: Timestamp, job: &Job, model: &Model) -> Result<(), String> {
         let unsure = |life: u32| model.unsure.get(&life).copied().unwrap_or_default();
         let launched = self.lines.first().and_then(|line| line.event.as_ref()).map(|event| event.at);

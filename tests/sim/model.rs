@@ -170,7 +170,7 @@ impl Job {
     /// Matches the next event of the log.
     ///
     /// # Errors
-    /// It is not the event that must come next.
+    /// Another event must come next.
     pub(crate) fn walk(&self, walk: &mut Walk, body: &EventBody) -> Result<Option<Spooled>, String> {
         if self.damaged {
             return Ok(None);

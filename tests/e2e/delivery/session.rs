@@ -35,7 +35,7 @@ fn launch() -> String {
     format!("{} launch -w workspace-projects/demo -n work '[script:worker] Work.'", relay.display())
 }
 
-/// Newest last message of a request to the model that begins with this text; waits for it.
+/// Newest final message of a request to the model that begins with this text; waits for one.
 fn input(host: &Host, begin: &str) -> String {
     until(begin, || {
         let requests = host.requests();

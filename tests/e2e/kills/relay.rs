@@ -10,7 +10,7 @@ use super::programs::{Place, Program};
 use super::talker::{self, JOBS, Tally};
 use super::{CALLS, instant, logged, pass};
 
-/// Longest time that a relay lives once events reach it: several group commits.
+/// Maximum lifetime of a relay once events reach it: several group commits.
 const LIFE: Duration = Duration::from_millis(150);
 /// Time within which a relay that is to die at a system call has to reach it.
 const REACH: Duration = Duration::from_secs(2);

@@ -105,7 +105,7 @@ fn settings_that_are_missing_stay_so_when_another_job_s_sandbox_ends() {
     site.write("workspace-projects/go", "");
     site.ended(&first);
     let third = writer(&site);
-    // The placeholders that a job sees for them are nothing that it would commit.
+    // Entries that a job sees under these names must not show up in git's status.
     let output = site.run(&["run", "-w", ".", "--", "git add -A && git status --porcelain"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     for path in MISSING.iter().filter(|path| !path.starts_with(".git/")) {

@@ -216,7 +216,7 @@ fn a_registry_of_another_user_is_read_and_left_as_it_is() {
     give(&site.registry(), 0);
 }
 
-/// Gives a folder with everything in it to a user.
+/// Changes the owner of a folder and of everything in it.
 fn give(folder: &Path, user: u32) {
     chown(folder, Some(user), Some(user)).unwrap();
     for entry in fs::read_dir(folder).unwrap().flatten() {
