@@ -1,4 +1,4 @@
-//! A line of Codex on its way: agent → spool → relay → log, synchronised → `relay events -f`.
+//! Latency and throughput of Codex's lines: agent → spool → relay → log, synchronised → `relay events -f`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,14 +14,14 @@ use crate::samples::Samples;
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, stop};
 
-/// How fast lines come while their way is timed: events a second, the milliseconds between two lines (each command is
-/// two lines and four events), and how many commands are timed.
+/// Rates at which lines are timed: events a second, milliseconds between two lines (each command makes two lines and
+/// four events), and the number of timed commands.
 const PACES: [(u32, u64, usize); 2] = [(10, 200, 100), (1_000, 2, 2_000)];
-/// The first ones are written while the follower starts.
+/// Number of commands that are written while the follower starts.
 const WARM_UP: usize = 10;
 /// Commands of a flood: two lines each, and four events (the model's step before it, and its own).
 const FLOOD: u32 = 250_000;
-/// Of a flood's events so many go to `JetStream`, which takes them slowly.
+/// Number of a flood's events that go to `JetStream`, which takes them slowly.
 const BESIDE: usize = 100_000;
 /// Floods of each kind, in turn; an odd number has a middle.
 const FLOODS: usize = 3;
@@ -50,7 +50,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         logs.push(logged(&site)?);
         follows.push(followed(&site)?);
     }
-    // What the last flood left in the log, as it stands there.
+    // Events that the last flood left in the log, byte for byte.
     let payloads = payloads(&site)?;
     let nats = Nats::start(site.root()).and_then(|mut nats| nats.publish(&payloads));
     report.section(
@@ -69,7 +69,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// `relay events -f`, which ends with this.
+/// A running `relay events -f`, killed on drop.
 struct Follower(Child);
 
 impl Follower {
@@ -78,7 +78,7 @@ impl Follower {
         Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
     }
 
-    /// Hands out each line as it comes, until the job has ended.
+    /// Passes on each line as it arrives, until the job has ended.
     fn lines(&mut self, mut take: impl FnMut(&str)) -> Fallible<()> {
         let mut out = BufReader::new(self.0.stdout.take().ok_or("the follower is read already")?);
         let mut line = String::new();
@@ -97,7 +97,7 @@ impl Drop for Follower {
     }
 }
 
-/// How long each line was on its way.
+/// Measures the latency of each line.
 fn latency(site: &Site, pause: u64, count: usize) -> Fallible<Samples> {
     let job = crowd::launch(site, &format!("ticks {} {pause}", count + WARM_UP));
     let mut times = Vec::new();
@@ -108,7 +108,7 @@ fn latency(site: &Site, pause: u64, count: usize) -> Fallible<Samples> {
     Ok(samples)
 }
 
-/// How long ago the line was written whose time stands in this event's title.
+/// Time since the line was written, whose time is in this event's title.
 fn since_written(line: &str) -> Option<Duration> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let (_, title) = line.split_once("\"title\":\"echo ")?;
@@ -116,7 +116,7 @@ fn since_written(line: &str) -> Option<Duration> {
     now.checked_sub(Duration::from_nanos(nanos.parse().ok()?))
 }
 
-/// The first lines of the newest job's event log.
+/// Returns the first lines of the newest job's event log.
 fn payloads(site: &Site) -> Fallible<Vec<Vec<u8>>> {
     let record = fs::read_link(site.registry().join("latest"))?;
     let log = fs::read(site.registry().join(record.with_extension("events.jsonl")))?;
@@ -129,24 +129,24 @@ fn middle(mut rates: Vec<f64>) -> f64 {
     rates[FLOODS / 2]
 }
 
-/// Events a second that reach the log.
+/// Measures the events a second that reach the log.
 fn logged(site: &Site) -> Fallible<f64> {
     let job = crowd::launch(site, &format!("flood {FLOOD}"));
     let path = site.registry().join(format!("{}.events.jsonl", job.replace('#', ".")));
     let (mut len, mut grown) = (0, (SystemTime::now(), Instant::now()));
-    // Looks at the length alone, which costs the machine next to nothing.
+    // Only the length is read, which costs the machine next to nothing.
     stop::until("the end of a flood", Duration::from_millis(1), PATIENCE, || {
         let now = fs::metadata(&path).map_or(0, |log| log.len());
         if now > len {
             (len, grown) = (now, (SystemTime::now(), Instant::now()));
         }
-        // A flood that pauses for so long is over.
+        // A flood counts as over after a pause of this length.
         (grown.1.elapsed() > Duration::from_secs(1)).then_some(())
     })?;
     rate(site, &job, grown.0)
 }
 
-/// Events a second that reach a follower.
+/// Measures the events a second that reach a follower.
 fn followed(site: &Site) -> Fallible<f64> {
     let job = crowd::launch(site, &format!("flood {FLOOD}"));
     let mut last = SystemTime::now();
@@ -154,7 +154,7 @@ fn followed(site: &Site) -> Fallible<f64> {
     rate(site, &job, last)
 }
 
-/// All events of a job, over the time from the first sign of life to their end.
+/// Number of all events of a job, divided by the time from its `Started` event to `ended`.
 fn rate(site: &Site, job: &str, ended: SystemTime) -> Fallible<f64> {
     check(site, job)?;
     let lines = site.events(job);
@@ -165,7 +165,7 @@ fn rate(site: &Site, job: &str, ended: SystemTime) -> Fallible<f64> {
     Ok(f64::from(u32::try_from(lines.len())?) / time.as_secs_f64())
 }
 
-/// A figure of a job that went wrong is none.
+/// Refuses to take a figure from a job that did not complete.
 fn check(site: &Site, job: &str) -> Fallible<()> {
     let record = site.record(job);
     if record.state == State::Completed {

@@ -1,4 +1,4 @@
-//! How long the usual commands take, with an empty registry and with a full one, beside other tools' commands.
+//! Duration of the usual commands, with an empty registry and with a full one, beside other tools' commands.
 
 use std::process::Command;
 
@@ -10,10 +10,10 @@ use crate::samples::{self, Contender, take_turns};
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, memory, restart};
 
-/// How often each command is run.
+/// Number of runs of each command.
 const ROUNDS: usize = 100;
 
-/// The other tools, or why they are not here.
+/// The other tools, or the reasons why they are missing.
 struct Peers {
     pueue: Result<Pueue, String>,
     spooler: Result<Spooler, String>,
@@ -35,7 +35,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         spooler: Spooler::start(empty.root()).map_err(|e| e.to_string()),
         container: Container::start().map_err(|e| e.to_string()),
     };
-    // Before the launches: every tool has few tasks then.
+    // Measured before the launches, while every tool has few tasks.
     let status = status(&empty, &full, &peers)?;
     let launch = launch(&empty, &full, &peers)?;
     report.section(
@@ -52,7 +52,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// Gives a site's only worker something to do, so that what is launched from now on waits.
+/// Occupies a site's only worker, so that every later launch waits.
 fn block(site: &Site) {
     site.relay(&["up"]);
     let busy = site.launch_shell("sleep 100000", &["-n", "busy"]);
@@ -88,7 +88,7 @@ fn launch(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
     ])
 }
 
-/// What a process needs that writes one small file durably; a launch writes two, and their folder.
+/// A process that writes one small file durably; a launch writes two, and their folder.
 fn durable_write(site: &Site) -> Command {
     let mut command = Command::new("dd");
     command.args(["if=/dev/zero", "bs=1000", "count=1", "conv=fsync"]);

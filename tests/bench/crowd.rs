@@ -12,18 +12,19 @@ use relay_tests::harness::{Engine, Site};
 
 use crate::Fallible;
 
-/// Jobs in the crowd.
+/// Number of jobs in the crowd.
 pub(crate) const JOBS: u32 = 10_000;
-/// Commands of each. Each makes four events (the step of the model before it, and its own): a hundred with the others.
+/// Commands of each job. Each makes four events (the step of the model before it, and its own): with the others a
+/// hundred a job.
 const COMMANDS: u32 = 23;
 
-/// A site on this machine whose Codex is the stand-in and that runs this many jobs at once.
+/// Creates a site on this machine whose Codex is the stand-in and that runs this many jobs at once.
 pub(crate) fn empty(max_jobs: u32) -> Fallible<Site> {
     let site = Site::new(Engine::Local);
     let own = env::current_exe()?;
     let codex = format!("program = \"{}\"\nsandbox = \"off\"", own.display());
     site.configure(&format!("max_jobs = {max_jobs}\n[codex]\n{codex}\n"));
-    // A provider of one's own counts as credentials.
+    // A custom provider counts as credentials.
     site.write_codex("config.toml", "model_provider = \"none\"\n");
     Ok(site)
 }
@@ -33,8 +34,8 @@ pub(crate) fn launch(site: &Site, prompt: &str) -> String {
     site.relay(&["launch", "-q", "-w", "workspace-projects/demo", prompt]).trim().to_owned()
 }
 
-/// Fills a site: one job that was really run, and copies of it under other numbers, each in the form in which the
-/// relay writes jobs. The relay is down then, and has not seen the copies. Gives the number of events.
+/// Fills a site: one job that really ran, and copies of it under other numbers, each in the form in which the relay
+/// writes jobs. The relay is down afterwards, and has not seen the copies. Returns the number of events.
 pub(crate) fn fill(site: &Site) -> Fallible<u64> {
     let job = launch(site, &format!("flood {COMMANDS}"));
     let record = site.ended(&job);
@@ -45,7 +46,7 @@ pub(crate) fn fill(site: &Site) -> Fallible<u64> {
     let original = Original::read(site, &job)?;
     let events = original.lines.len() as u64;
     let middle = JOBS / 2;
-    // Two threads: making a million events takes seconds.
+    // Two threads: generating a million events takes seconds.
     std::thread::scope(|scope| {
         let half = scope.spawn(|| original.copies(site, 2..=middle).map_err(|e| e.to_string()));
         original.copies(site, middle + 1..=JOBS)?;
@@ -55,12 +56,12 @@ pub(crate) fn fill(site: &Site) -> Fallible<u64> {
     let (last, _) = original.ids(JOBS + 1);
     site.write("platform/workers/event-ids", &last.to_string());
     site.write(&format!("platform/workers/names/{}", original.job.name()), &JOBS.to_string());
-    // Nothing of this is to be written to the disk while something is measured.
+    // Written back now, so that no write-back happens during a measurement.
     rustix::fs::sync();
     Ok(events * u64::from(JOBS))
 }
 
-/// The job that was run.
+/// The job that really ran.
 struct Original {
     job: JobId,
     lines: Vec<EventLine>,
@@ -76,7 +77,7 @@ impl Original {
         Ok(Self { lines: site.events(&job.to_string()), spec, log: file("log")?, job })
     }
 
-    /// The ids of a copy's events.
+    /// Ids of a copy's events.
     fn ids(&self, number: u32) -> (u64, u64) {
         let count = self.lines.len() as u64;
         let first = 1 + u64::from(number - 1) * count;

@@ -9,13 +9,13 @@ use crate::samples::{self, Samples};
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, proc, stop};
 
-/// Agents, each with a job that runs.
+/// Number of agents, each with a running job.
 const AGENTS: usize = 1000;
-/// How long jobs end and are replaced.
+/// Time during which jobs end and are replaced, in seconds.
 const SECONDS: usize = 30;
-/// How often a command is run.
+/// Number of runs of a command.
 const ROUNDS: usize = 50;
-/// What the gathering leaves to do is done by then.
+/// Time after which the work that follows the agents' arrival is done.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Adds the rows.
@@ -32,7 +32,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         let acks = load::turnover(&site, &mut crowd, SECONDS).await;
         let cpu = proc::cpu(relay)?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
         let memory = Figure::MiB(proc::resident(relay)?);
-        // The crowd answers no pings meanwhile, for less time than would make it dead.
+        // The crowd answers no pings meanwhile, for a shorter time than the limit after which it would count as dead.
         let crowded = status(&site)?;
         let mut samples = Samples::default();
         for ack in acks {

@@ -4,15 +4,16 @@
 //! cargo bench -p relay-tests --bench figures [-- GROUP…]
 //! ```
 //!
-//! Medians and ratios of this run, beside the target of each; nothing is asserted, because a loaded machine proves
-//! nothing. What could not be measured says so in its row, and then the exit code is 1. `GROUP` names a group of figures
-//! by the beginning of its name: commands, lines, overhead, memory, observation, crowd-agents, short-jobs, size.
+//! Prints medians and ratios of this run, beside the target of each. Nothing is asserted, because a loaded machine
+//! proves nothing. If a figure could not be measured, its row says so, and the exit code is 1. `GROUP` selects groups
+//! of figures by the beginning of their names: commands, lines, overhead, memory, observation, crowd-agents,
+//! short-jobs, size.
 //!
 //! * [`setup`]: the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands that
-//!   take turns. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler and Docker.
-//! * [`stand_in`]: this program in Codex's place, where the figure is about what comes behind Codex.
-//! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`],
-//!   [`overhead`], [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`size`].
+//!   take turns. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler, Docker and NATS.
+//! * [`stand_in`]: this program in Codex's place, for figures about the processing after Codex.
+//! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`], [`overhead`],
+//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`size`].
 
 mod codex_lines;
 mod commands;
@@ -39,10 +40,10 @@ use std::time::Instant;
 
 use table::Report;
 
-/// Every failure ends up as text in a row.
+/// Result of a measurement; every error becomes text in a row.
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// A group of figures: its name, and what adds its rows.
+/// A group of figures: its name, and the function that adds its rows.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
 const GROUPS: [Group; 8] = [
@@ -56,7 +57,7 @@ const GROUPS: [Group; 8] = [
     ("size", size::measure),
 ];
 
-/// What the design promises and this run does not look at.
+/// Promises of the design that this run does not measure.
 const NOT_MEASURED: [&str; 2] = [
     "deadline → last process gone: the end-to-end tests of the limits look at it",
     "engine docker: launch, status and the log are the same files and the same daemon with every engine",
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures every group; gives whether all of it could be measured.
+/// Measures every group; returns true if every figure could be measured.
 fn run() -> Fallible<bool> {
     stop::listen()?;
     let begun = Instant::now();
@@ -87,7 +88,7 @@ fn run() -> Fallible<bool> {
             continue;
         }
         say(&format!("measuring: {name}"));
-        // The harness panics where a test would fail; here that is a row.
+        // The harness panics where a test would fail; here a panic becomes a row.
         let measured = catch_unwind(AssertUnwindSafe(|| measure(&mut report)));
         match measured {
             Ok(Ok(())) => {}
@@ -113,8 +114,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it broke off").to_owned()
 }
 
-/// A line for the person, beside the table.
+/// Prints a line to stderr, beside the table.
 fn say(line: &str) {
-    // Whoever closed stderr does not want it.
+    // A closed stderr is not an error.
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Memory, and what an idle daemon costs.
+//! Memory of the programs, and the cost of an idle daemon.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use relay_tests::harness::Site;
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, proc, stop};
 
-/// How long idle processes are watched: the relay's heartbeat comes every 5 s.
+/// Time for which idle processes are watched: the relay's heartbeat comes every 5 s.
 const IDLE: Duration = Duration::from_secs(20);
-/// What a start or an end leaves to do is done by then.
+/// Time after which the work that follows a start or an end is done.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Jobs at once.
+/// Number of simultaneous jobs.
 const JOBS: u32 = 10;
 
-/// The relay and the agent of a site that is up and where nothing runs.
+/// Measures the relay and the agent of a site that is up and runs no job.
 pub(crate) fn idle(site: &Site) -> Fallible<Vec<Row>> {
     stop::pause(SETTLE)?;
     let (relay, agent) = (site.daemon_pid(), proc::agent(site)?);

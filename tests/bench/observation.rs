@@ -1,4 +1,4 @@
-//! What it costs to look at a job's processes: the agent's CPU while a job of many processes runs, and nothing else.
+//! Cost of observing a job's processes: the agent's CPU time while a job of many processes runs, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,12 @@ use common::record::State;
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, proc, stop};
 
-/// How long the agent is watched.
+/// Time for which the agent is watched.
 const WATCHED: Duration = Duration::from_secs(20);
-/// What the start of a job leaves to do is done by then: command lines are read again while processes are young.
+/// Time after which the work that follows a job's start is done: command lines are read again while processes are
+/// young.
 const SETTLE: Duration = Duration::from_secs(12);
-/// Processes of the job.
+/// Number of the job's processes.
 const PROCESSES: usize = 300;
 
 /// Adds the rows.
@@ -23,7 +24,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         site.write(&format!("workspace-projects/demo/{name}"), &script);
     }
     let mut rows = Vec::new();
-    // Below a step of a network kind the bytes of sockets are looked at too.
+    // Below a step of a network kind the bytes of sockets are counted too.
     for (what, line) in [("a command", "sh ./many"), ("an install: sockets too", "sh ./npm install")] {
         let job = site.launch_shell(line, &["--stall", "1h", "--step-timeout", "install=2h"]);
         site.record_when(&job, "runs", |record| record.state == State::Running);

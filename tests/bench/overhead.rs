@@ -14,7 +14,7 @@ use crate::samples::Samples;
 use crate::table::{Report, Row, Target};
 use crate::{Fallible, stop};
 
-/// How often each is run.
+/// Number of runs of each.
 const ROUNDS: usize = 16;
 const PROMPT: &str = "[script:quick] Be quick.";
 
@@ -25,12 +25,12 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     model.write_codex_home(site.codex_home());
     let codex = programs::codex();
     site.configure(&format!("[codex]\nsandbox = \"off\"\nprogram = \"{}\"\n", codex.display()));
-    // As usual: a repository of the workspace's own, which both look at.
+    // As usual: the workspace is a repository of its own, which both inspect.
     let git = Command::new("git").args(["init", "--quiet"]).arg(site.workspace()).status()?;
     if !git.success() {
         return Err(format!("git init: {git}").into());
     }
-    // Home for both: the commands are login shells, and what the profile of whoever measures does is none of this.
+    // HOME for both: the commands are login shells, and the profile of the user who measures must have no influence.
     if !site.command(&["up"]).env("HOME", site.root()).output()?.status.success() {
         return Err(format!("relay up failed: {}", site.daemon_log()).into());
     }
@@ -40,7 +40,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         stop::pause(Duration::ZERO)?;
         let alone = run_bare(&site, &codex)?;
         let (under_agent, from_launch) = run_as_job(&site)?;
-        // The first round warms caches up.
+        // The first round warms up the caches.
         if round > 0 {
             bare.push(alone);
             agent.push(under_agent);
@@ -63,13 +63,13 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// What the agent runs, without the agent: from spawn to exit.
+/// Runs the agent's command without the agent; returns the time from spawn to exit.
 fn run_bare(site: &Site, codex: &std::path::Path) -> Fallible<Duration> {
     let mut command = Command::new(codex);
     command.args(["exec", "--json", "--skip-git-repo-check", "-C"]).arg(site.workspace());
     command.args(["--dangerously-bypass-approvals-and-sandbox", "-c"]);
     command.args(["shell_environment_policy.exclude=[\"CODEX_API_KEY\",\"OPENAI_API_KEY\"]", "-"]);
-    // What a worker of engine local gets, as far as it matters here.
+    // The environment of a worker of engine `local`, as far as it matters here.
     command.env_clear().env("HOME", site.root()).env("CODEX_HOME", site.codex_home());
     command.envs(["PATH", "LANG"].into_iter().filter_map(|name| Some((name, env::var_os(name)?))));
     command.current_dir(site.workspace());
@@ -83,10 +83,11 @@ fn run_bare(site: &Site, codex: &std::path::Path) -> Fallible<Duration> {
     if status.success() { Ok(begun.elapsed()) } else { Err(format!("codex exec: {status}").into()) }
 }
 
-/// Under the agent: from the agent's yes, and from the launch, to the end; by the job's own events.
+/// Runs a job under the agent; returns the times from its acceptance by the agent, and from its launch, to its end, by
+/// the job's own events.
 fn run_as_job(site: &Site) -> Fallible<(Duration, Duration)> {
     let job = crate::crowd::launch(site, PROMPT);
-    // It sleeps until the record changes, so it takes nothing from the job.
+    // `wait` sleeps until the record changes, so it takes no CPU time from the job.
     site.run(&["wait", "--timeout", "30s", &job]);
     let record = site.record(&job);
     if record.state != State::Completed {

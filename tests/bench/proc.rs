@@ -1,4 +1,4 @@
-//! What `/proc` tells of a process.
+//! Figures of a process in `/proc`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use relay_tests::harness::Site;
 
 use crate::Fallible;
 
-/// The agent of a site with engine `local`.
+/// Process id of the agent of a site with engine `local`.
 pub(crate) fn agent(site: &Site) -> Fallible<u32> {
     let lock = fs::read_to_string(site.agent().join("agent.lock"))?;
     Ok(lock.trim().parse()?)
 }
 
-/// Its resident memory in MiB, shared pages counted in full.
+/// Resident memory of a process in MiB, with shared pages counted in full.
 pub(crate) fn resident(pid: u32) -> Fallible<f64> {
     mebibytes(pid, "status", "VmRSS:")
 }
 
-/// Its share of memory in MiB, a page that several processes share counted in parts.
+/// Proportional memory of a process in MiB: a page that several processes share counts in parts.
 pub(crate) fn share(pid: u32) -> Fallible<f64> {
     mebibytes(pid, "smaps_rollup", "Pss:")
 }
@@ -32,7 +32,7 @@ fn mebibytes(pid: u32, file: &str, field: &str) -> Fallible<f64> {
     Ok(kibibytes.parse::<f64>()? / 1024.0)
 }
 
-/// The processes it has started.
+/// Processes that a process has started.
 pub(crate) fn children(pid: u32) -> Fallible<Vec<u32>> {
     let mut children = Vec::new();
     for task in tasks(pid)? {
@@ -42,8 +42,8 @@ pub(crate) fn children(pid: u32) -> Fallible<Vec<u32>> {
     Ok(children)
 }
 
-/// How long its threads were on a core. `stat` counts in clock ticks of 10 ms, which is more than an idle process needs
-/// in ten seconds; `schedstat` counts in nanoseconds.
+/// CPU time of all threads of a process. `stat` counts in clock ticks of 10 ms, which is more than an idle process
+/// needs in ten seconds; `schedstat` counts in nanoseconds.
 pub(crate) fn cpu(pid: u32) -> Fallible<Duration> {
     let mut nanos = 0;
     for task in tasks(pid)? {

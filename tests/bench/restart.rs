@@ -1,4 +1,4 @@
-//! From a daemon's start until it serves.
+//! Time from a daemon's start until it serves requests.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,13 +13,13 @@ use crate::samples::Samples;
 use crate::table::{Row, Target};
 use crate::{Fallible, stop};
 
-/// How often the daemon is started anew.
+/// Number of restarts.
 const RESTARTS: usize = 5;
-/// Far finer than what is measured.
+/// Polling interval, far finer than the measured times.
 const STEP: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A `relay serve` that ends with this. Workers and agent outlive it.
+/// A `relay serve` that ends with its handle. Workers and agent outlive it.
 struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -31,8 +31,8 @@ impl Drop for Daemon {
     }
 }
 
-/// Starts the relay of a site that is down and has never seen its jobs, then starts it anew some times. It is up when
-/// this returns.
+/// Starts the relay of a site that is down and has never seen its jobs, then restarts it several times. The relay is up
+/// when this returns.
 pub(crate) fn measure(site: &Site) -> Fallible<Vec<Row>> {
     let (first, daemon) = serve(site)?;
     drop(daemon);
@@ -61,7 +61,8 @@ fn serve(site: &Site) -> Fallible<(Duration, Daemon)> {
     Ok((begun.elapsed(), daemon))
 }
 
-/// Whether the daemon answers a request. Without a token it is a refusal, which comes as far as any other answer.
+/// Returns a value once the daemon answers a request. A request without a token gets a refusal, which takes the same
+/// path as any other answer.
 fn answers(site: &Site, pid: u32) -> Option<()> {
     let lease = fs::read(site.registry().join("relay.json")).ok()?;
     let lease: serde_json::Value = serde_json::from_slice(&lease).ok()?;

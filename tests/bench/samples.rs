@@ -1,4 +1,4 @@
-//! Medians, and commands that take turns so that a noisy machine is noisy for all of them.
+//! Medians, and commands that take turns so that noise of the machine affects all of them alike.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,15 +7,16 @@ use crate::Fallible;
 use crate::stop;
 use crate::table::Figure;
 
-/// Between two commands: what the last one left to its daemon (a log to synchronise, a task to note) is done by then.
+/// Pause between two commands, in which the work that the last one left to its daemon is done (a log to synchronise, a
+/// task to note).
 const GAP: Duration = Duration::from_millis(10);
 
-/// What was measured, in seconds.
+/// Measured values, in seconds.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Adds one.
+    /// Adds a value.
     pub(crate) fn push(&mut self, time: Duration) {
         self.0.push(time.as_secs_f64());
     }
@@ -25,7 +26,7 @@ impl Samples {
         self.quantile(0.5)
     }
 
-    /// The value below which this part of them lies: the nearest one, never one in between.
+    /// Value below which this part of the samples lies: the nearest sample, never an interpolated value.
     pub(crate) fn quantile(&self, part: f64) -> Fallible<Figure> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -41,7 +42,7 @@ impl Samples {
     }
 }
 
-/// A command that takes part, and how it did.
+/// A command that takes part, and its results.
 pub(crate) struct Contender<'a> {
     name: &'static str,
     make: Box<dyn Fn() -> Command + 'a>,
@@ -49,12 +50,12 @@ pub(crate) struct Contender<'a> {
 }
 
 impl<'a> Contender<'a> {
-    /// A command by the name it has in the table.
+    /// Creates a contender; `name` is its name in the table.
     pub(crate) fn new(name: &'static str, make: impl Fn() -> Command + 'a) -> Self {
         Self { name, make: Box::new(make), outcome: Ok(Samples::default()) }
     }
 
-    /// A command of another tool, which may be missing.
+    /// Creates a contender of another tool, which may be missing.
     pub(crate) fn of<T>(
         name: &'static str,
         tool: &'a Result<T, String>,
@@ -73,18 +74,18 @@ impl<'a> Contender<'a> {
         self.name
     }
 
-    /// Its median, or why there is none.
+    /// Its median, or the reason why there is none.
     pub(crate) fn median(&self) -> Result<Figure, String> {
         let samples = self.outcome.as_ref().map_err(Clone::clone)?;
         samples.median().map_err(|e| e.to_string())
     }
 }
 
-/// Runs each command once a round, from the first to the last, each round beginning with the next one: whatever runs
-/// behind a heavy one then is not always the same.
+/// Runs each command once a round, in order; each round begins with the next command, so that the one after a heavy
+/// command is not always the same.
 ///
 /// # Errors
-/// The run is to end.
+/// The run was interrupted.
 pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fallible<()> {
     for round in 0..=rounds {
         for i in 0..contenders.len() {
@@ -92,7 +93,7 @@ pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fal
             let contender = &mut contenders[place];
             let Ok(samples) = &mut contender.outcome else { continue };
             match time(&mut (contender.make)()) {
-                // The first round warms caches up and does not count.
+                // The first round warms up the caches and does not count.
                 Ok(_) if round == 0 => {}
                 Ok(time) => samples.push(time),
                 Err(error) => contender.outcome = Err(error.to_string()),
@@ -103,10 +104,10 @@ pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fal
     Ok(())
 }
 
-/// From spawn to exit.
+/// Time of a command from spawn to exit.
 ///
 /// # Errors
-/// It can't be run, or fails.
+/// The command can't be run, or fails.
 pub(crate) fn time(command: &mut Command) -> Fallible<Duration> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let begun = Instant::now();

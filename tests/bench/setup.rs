@@ -1,4 +1,4 @@
-//! The release programs and what the harness has to know of them.
+//! The release programs, and the environment that the harness needs.
 
 use std::env;
 use std::fs;
@@ -10,11 +10,11 @@ use relay_tests::harness::programs;
 
 use crate::Fallible;
 
-/// Names the real Codex for the harness.
+/// Variable that names the real Codex for the harness.
 const CODEX: &str = "RELAY_TEST_CODEX";
 
-/// Returns once the harness will find everything: builds release programs unless the environment names a folder with
-/// some, and starts this program anew with what was missing in its environment.
+/// Returns once the environment is complete for the harness. Otherwise builds release programs, unless the environment
+/// names a folder with some, and executes this program again with the missing variables.
 pub(crate) fn ready() -> Fallible<()> {
     let mut missing: Vec<(&str, PathBuf)> = Vec::new();
     if env::var_os(programs::BIN_DIR).is_none() {
@@ -26,15 +26,15 @@ pub(crate) fn ready() -> Fallible<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    // A process may not change its own environment: other threads read it.
+    // A process must not change its own environment: other threads read it.
     Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).envs(missing).exec().into())
 }
 
-/// Builds the programs as they are shipped and gives their folder.
+/// Builds the programs as they are shipped and returns their folder.
 fn built() -> Fallible<PathBuf> {
     let root = programs::workspace().canonicalize()?;
     crate::say("building the release programs");
-    // The script puts them into the repository's own target folder.
+    // The script puts the programs into the repository's own target folder.
     let built = Command::new(root.join("docker/build.sh")).env_remove("CARGO_TARGET_DIR").status()?;
     if built.success() {
         Ok(root.join("target/release"))
@@ -43,7 +43,7 @@ fn built() -> Fallible<PathBuf> {
     }
 }
 
-/// The Codex that `tests/run.sh` has installed.
+/// Path of the Codex that `tests/run.sh` has installed.
 fn installed_codex() -> Option<PathBuf> {
     let find = r#". "$0/tests/lib.sh" && codex_binary "$0/target/codex""#;
     let output = Command::new("bash").args(["-c", find]).arg(programs::workspace()).output().ok()?;
@@ -51,13 +51,13 @@ fn installed_codex() -> Option<PathBuf> {
     (output.status.success() && !path.trim().is_empty()).then(|| path.trim().into())
 }
 
-/// Whether a program is on `PATH`.
+/// Returns true if a program is on `PATH`.
 pub(crate) fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// What the run was made on, and how busy that was before.
+/// Description of the machine, and of its load before the run.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

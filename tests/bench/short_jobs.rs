@@ -1,4 +1,4 @@
-//! What a job costs that does next to nothing.
+//! Cost of a job that does next to nothing.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use relay_tests::harness::Site;
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, proc};
 
-/// Jobs of a run.
+/// Number of jobs in a run.
 const JOBS: u32 = 200;
-/// So many run at once, as without any settings.
+/// Number of simultaneous jobs, as without any settings.
 const AT_ONCE: u32 = 4;
 
 /// Adds the rows.
@@ -43,7 +43,8 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// Makes the workspace a repository of its own with one commit: how large the one around the site is must not count.
+/// Makes the workspace a repository of its own with one commit, so that the size of the repository around the site has
+/// no influence.
 fn repository(site: &Site) -> Fallible<()> {
     let workspace = site.workspace();
     std::fs::write(workspace.join("a.txt"), "a\n")?;

@@ -1,4 +1,4 @@
-//! The programs as files.
+//! Sizes of the program files.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn mebibytes(file: &Path) -> Fallible<Figure> {
     Ok(Figure::MiB(bytes / 1024.0 / 1024.0))
 }
 
-/// Whether an ELF file (64 bit, little endian) names a program interpreter: then it is not static.
+/// Returns true if an ELF file (64 bit, little endian) names a program interpreter, which means that it is not static.
 fn needs_a_loader(file: &Path) -> Fallible<bool> {
     const PT_INTERP: u16 = 3;
     let bytes = fs::read(file)?;
@@ -36,7 +36,7 @@ fn needs_a_loader(file: &Path) -> Fallible<bool> {
     if !bytes.starts_with(b"\x7fELF\x02\x01") {
         return Err("not an ELF file of 64 bits".into());
     }
-    // e_phoff is 64 bits long, but the table lies right behind the header.
+    // `e_phoff` is 64 bits long, but the table follows the header directly.
     let (table, size, count) = (short(32)?, short(54)?, short(56)?);
     for n in 0..usize::from(count) {
         if short(usize::from(table) + n * usize::from(size))? == PT_INTERP {

@@ -1,9 +1,9 @@
-//! This program in Codex's place: it prints the lines of `codex exec --json` as its prompt says.
+//! This program in Codex's place: it prints the lines of `codex exec --json` that its prompt selects.
 //!
 //! `[codex] program` leads here, so the agent calls it as it calls Codex:
-//! * `ticks COUNT MILLIS`: that many commands, one after the other, each of that length, with the wall-clock time in
-//!   nanoseconds at which its line was written in its command line;
-//! * `flood COUNT`: that many commands as fast as the pipe takes them.
+//! * `ticks COUNT MILLIS`: this many commands, one after the other, each of that length; the command line of each
+//!   contains the wall-clock time in nanoseconds at which its line was written;
+//! * `flood COUNT`: this many commands as fast as the pipe takes them.
 
 use std::env;
 use std::io::{self, BufWriter, Read, Write};
@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Fallible;
 
-/// Whether the program was called as Codex.
+/// Returns true if the program was called as Codex.
 pub(crate) fn is_asked() -> bool {
     matches!(env::args().nth(1).as_deref(), Some("exec" | "--version"))
 }
 
-/// Does what Codex would.
+/// Acts as Codex.
 pub(crate) fn run() -> ExitCode {
     let result = if env::args().nth(1).as_deref() == Some("exec") { exec() } else { version() };
     match result {
@@ -30,7 +30,7 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn version() -> Fallible<()> {
-    // Any version that the agent does not find too old.
+    // Any version that the agent does not reject as too old.
     Ok(writeln!(io::stdout(), "codex-cli 0.169.0")?)
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end the run in order: whatever was started is stopped by its guard.
+//! Handling of Ctrl-C and SIGTERM: they end the run in order, and guards stop every process that was started.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Fallible;
 
-/// Set once; the process has one pair of signal handlers.
+/// Set once a signal arrives; static because the process has one pair of signal handlers.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// How often a pause looks whether the run is to end.
+/// Interval at which a pause checks for the end of the run.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Catches the signals from now on.
@@ -32,15 +32,15 @@ pub(crate) fn listen() -> Fallible<()> {
     Ok(())
 }
 
-/// Whether the run is to end.
+/// Returns true if the run is to end.
 pub(crate) fn is_asked() -> bool {
     ASKED.load(Ordering::Relaxed)
 }
 
-/// Lets time pass, which is what some figures are about.
+/// Lets time pass, where the figure itself is about the passing of time.
 ///
 /// # Errors
-/// The run is to end.
+/// The run was interrupted.
 pub(crate) fn pause(time: Duration) -> Fallible<()> {
     let until = Instant::now() + time;
     while !is_asked() {
@@ -53,10 +53,10 @@ pub(crate) fn pause(time: Duration) -> Fallible<()> {
     Err("the run was interrupted".into())
 }
 
-/// Looks for a fact every `step` until it holds.
+/// Polls for a fact every `step` until it holds.
 ///
 /// # Errors
-/// It does not within `patience`, or the run is to end.
+/// The fact does not hold within `patience`, or the run was interrupted.
 pub(crate) fn until<T>(
     what: &str,
     step: Duration,

@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) enum Figure {
     /// Milliseconds.
     Millis(f64),
-    /// So many in a second.
+    /// Number per second.
     PerSecond(f64),
     /// 1024 × 1024 bytes.
     MiB(f64),
@@ -34,7 +34,7 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Three digits tell enough, and a thousandth of a percent.
+        // Three digits are enough, and a thousandth of a percent.
         let digits = match self.value() {
             value if value >= 100.0 => 0,
             value if value >= 1.0 => 2,
@@ -44,10 +44,10 @@ impl fmt::Display for Figure {
     }
 }
 
-/// What the design promises.
+/// A promise of the design.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Target {
-    /// At most this many times what stands beside it.
+    /// At most this many times the figure beside it.
     Times(f64),
     /// At most this, in the figure's unit.
     AtMost(f64),
@@ -76,18 +76,18 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A figure of the product.
+    /// Creates a row for a figure of the product.
     pub(crate) fn new(what: &str, figure: Figure) -> Self {
         Self { what: what.to_owned(), figure: Ok(figure), beside: None, target: None }
     }
 
-    /// With what it is compared to, or why there is nothing.
+    /// Adds the figure to compare with, or the reason why there is none.
     pub(crate) fn beside(mut self, name: &str, figure: Result<Figure, String>) -> Self {
         self.beside = Some((name.to_owned(), figure));
         self
     }
 
-    /// With what it should be.
+    /// Adds the target.
     pub(crate) fn target(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
@@ -129,7 +129,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// Everything that is printed.
+/// The complete output.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     lines: Vec<Line>,
@@ -138,18 +138,18 @@ pub(crate) struct Report {
 
 #[derive(Debug)]
 enum Line {
-    /// How the rows below it were measured.
+    /// Description of how the rows below it were measured.
     Heading(String),
     Row(Row),
 }
 
 impl Report {
-    /// Says how the rows that follow were measured.
+    /// Adds a description of how the following rows were measured.
     pub(crate) fn heading(&mut self, how: &str) {
         self.lines.push(Line::Heading(how.to_owned()));
     }
 
-    /// Adds rows and how they were measured.
+    /// Adds rows and a description of how they were measured.
     pub(crate) fn section(&mut self, how: &str, rows: impl IntoIterator<Item = Row>) {
         self.heading(how);
         self.lines.extend(rows.into_iter().map(Line::Row));
@@ -160,7 +160,7 @@ impl Report {
         self.lines.push(Line::Row(row));
     }
 
-    /// Adds a row of what could not be measured.
+    /// Adds a row for a figure that could not be measured.
     pub(crate) fn broken(&mut self, what: &str, reason: &str) {
         self.broken = true;
         let reason = reason.lines().next().unwrap_or_default().to_owned();
@@ -168,7 +168,8 @@ impl Report {
         self.row(Row { what, figure: Err(reason), beside: None, target: None });
     }
 
-    /// Whether every figure of the product could be measured. A comparable tool that is not installed is no failure.
+    /// Returns true if every figure of the product could be measured. A comparable tool that is not installed is no
+    /// failure.
     pub(crate) fn is_whole(&self) -> bool {
         !self.broken
     }

@@ -1,4 +1,5 @@
-//! How much memory a frame can take, whatever it claims: a program of its own, because it counts every allocation.
+//! Limit of the memory that decoding a frame takes, whatever lengths the frame claims: a separate program, because it
+//! counts every allocation.
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
 
@@ -14,7 +15,7 @@ use relay_tests::harness::figures::figure;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// The most that decoding these bytes takes at once, and whether they were taken for a frame.
+/// Peak of the memory that decoding these bytes takes; also returns true if they decode as a frame.
 fn decoded(bytes: &[u8]) -> (usize, bool) {
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
@@ -23,7 +24,7 @@ fn decoded(bytes: &[u8]) -> (usize, bool) {
     (MEMORY.peak_usage().saturating_sub(before), agent || relay)
 }
 
-/// A length as the wire writes it: in one byte, or in two, four or eight behind a mark.
+/// Encodes a length as the wire does: in one byte, or in two, four or eight after a marker byte.
 fn length(value: u64) -> Vec<u8> {
     let bytes = value.to_le_bytes();
     match value {
@@ -45,7 +46,7 @@ fn c02_a_length_bomb_in_twelve_bytes_is_refused_and_takes_no_more_than_two_frame
                 peak = decoded(&bomb).0.max(peak);
                 cases += 1;
             }
-            // Behind a valid job: the lists inside a frame.
+            // After a valid job: the lists inside a frame.
             let mut bomb = [&[kind, 3, b'a', b'#', b'1', 1, 0], length(claimed).as_slice()].concat();
             bomb.truncate(12);
             let (taken, frame) = decoded(&bomb);
@@ -58,7 +59,7 @@ fn c02_a_length_bomb_in_twelve_bytes_is_refused_and_takes_no_more_than_two_frame
     assert!(peak <= 2 * MAX_MESSAGE, "{peak} bytes");
 }
 
-/// The frames that take the most memory for their bytes: every list is full of the smallest items.
+/// Frames that take the most memory for their size: every list is full of the smallest items.
 fn full_lists() -> [Vec<u8>; 3] {
     let job: JobId = "a#1".parse().unwrap();
     let item = PlanItem { text: String::new(), completed: false };
@@ -89,7 +90,7 @@ fn c02_the_fullest_frames_take_no_more_than_two_frames_of_memory() {
         assert!(frame, "a frame of {} bytes at its bounds is refused", bytes.len());
         worst = peak.max(worst);
     }
-    // Millions of items that no list may have.
+    // Millions of items, more than any list may have.
     for kind in 0..=255 {
         let head = [3, 3, b'a', b'#', b'1', 1, 1, 1, 20];
         let claimed = length((MAX_MESSAGE / 2 - 100) as u64);

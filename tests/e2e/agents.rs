@@ -1,4 +1,4 @@
-//! Many agents on one relay: whose job is whose, which connection counts, which versions fit.
+//! Many agents on one relay: ownership of jobs, the connection that counts, and matching versions.
 
 use common::event::{Event, EventBody, FailureKind};
 use common::ids::JobId;
@@ -10,7 +10,7 @@ use relay_tests::harness::{Engine, Site};
 use relay_tests::simulated_agent::link::{begun, completed, hello, message};
 use relay_tests::simulated_agent::{Door, Ended, Link, block_on};
 
-/// More room than the site's own agent has: a new job goes to whoever has the most.
+/// More slots than the site's own agent has: a new job goes to the agent with the most free slots.
 const ROOM: u32 = 50;
 
 fn site() -> (Site, Door) {
@@ -20,7 +20,7 @@ fn site() -> (Site, Door) {
     (site, door)
 }
 
-/// An agent with a job of the site that runs there.
+/// Connects an agent and launches a job of the site that runs there.
 async fn with_job(site: &Site, door: &Door, agent: &str, room: u32) -> (Link, JobId) {
     let (mut link, _) = Link::welcomed(door, hello(agent, room, Vec::new())).await.unwrap();
     let launched = site.launch_shell("unused", &[]);
@@ -35,7 +35,7 @@ fn held(job: &JobId, epoch: u32, last_seq: u64) -> Vec<JobProgress> {
     vec![JobProgress { job: job.clone(), epoch, last_seq }]
 }
 
-/// What the agents have said of a job, by its log.
+/// Events that the agents have sent for a job, from its log.
 fn said(site: &Site, job: &JobId) -> Vec<EventBody> {
     let lines = site.events(&job.to_string());
     lines.into_iter().filter(|line| line.epoch > 0).map(|line| line.event.unwrap().body).collect()
@@ -56,7 +56,7 @@ fn each_agent_has_its_own_jobs_and_its_loss_is_no_news_of_another_s() {
         let lease: serde_json::Value = serde_json::from_str(&lease).unwrap();
         assert_eq!(lease["platform"]["agents"], 2, "the platform's own and agent-b: {lease}");
 
-        // Back without it: that ends this job and no other.
+        // The agent reconnects without the job: that ends this job and no other.
         let (_a, _) = Link::welcomed(&door, hello("agent-a", ROOM, Vec::new())).await.unwrap();
         let ended = site.ended(&of_a.to_string());
         assert_eq!(outcome(&ended), (State::Failed, Some(FailureKind::AgentLost)));
@@ -66,7 +66,7 @@ fn each_agent_has_its_own_jobs_and_its_loss_is_no_news_of_another_s() {
     });
 }
 
-/// The soft limit of open files of a process.
+/// Soft limit of a process on open files.
 fn open_files(pid: u32) -> String {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
@@ -91,7 +91,7 @@ fn a_relay_asks_for_as_many_files_as_it_may_open_and_its_workers_keep_what_it_wa
     assert_eq!((open_files(site.daemon_pid()).as_str(), site.log(&job).as_str()), ("4000", "256\n4000\n"));
 }
 
-/// Everything that an agent can say of a job.
+/// Every frame that an agent can send about a job.
 fn frames(job: &JobId, epoch: u32) -> [AgentFrame; 5] {
     let at = jiff::Timestamp::now();
     let batch = |bodies: Vec<EventBody>| bodies.into_iter().map(|body| Event { at, body }).collect();
@@ -124,7 +124,7 @@ fn x16_nothing_is_taken_of_an_agent_that_speaks_of_another_s_job() {
                 closed += 1;
             }
         }
-        // The owner goes on where it was, and nothing came in between.
+        // The owner continues where it was, and no event was added in between.
         owner.events(&job, 1, 3, vec![message("mine")]).await.unwrap();
         owner.acked(&job, 3).await.unwrap();
         let after = site.events(&job.to_string());
@@ -162,7 +162,7 @@ fn n14_a_replayed_session_with_an_old_epoch_is_fenced() {
     let (site, door) = site();
     block_on(async {
         let (mut link, job) = with_job(&site, &door, "agent", ROOM).await;
-        // Its second run of the same job: the first one is over from now on.
+        // The agent starts its second run of the same job, which ends the first one.
         link.events(&job, 2, 1, begun("agent")).await.unwrap();
         link.acked(&job, 2).await.unwrap();
         let before = said(&site, &job);
@@ -197,7 +197,7 @@ fn n14_nothing_is_taken_from_an_older_connection_once_a_newer_one_is_welcomed() 
             let hello = hello("agent", ROOM, held(&job, 1, 2));
             let (new, durable) = Link::welcomed(&door, hello).await.unwrap();
             assert_eq!(durable[0].seq, 2, "round {round}");
-            // It may be closed before it has sent all of this.
+            // The relay may close the connection before it has sent all of this.
             for seq in 3..100 {
                 if old.events(&job, 1, seq, vec![message("stale")]).await.is_err() {
                     break;
@@ -214,7 +214,7 @@ fn n14_nothing_is_taken_from_an_older_connection_once_a_newer_one_is_welcomed() 
     });
 }
 
-/// What a relay answers to a hello of these versions, whose end holds fields that no version knows yet.
+/// Returns the relay's answer to a hello of these versions that ends with fields unknown to every version.
 async fn greet(door: &Door, min: u32, max: u32, more: &[u8]) -> Result<RelayFrame, Ended> {
     let offer =
         Hello { protocol_min: min, protocol_max: max, version: "9.8.7".into(), ..hello("x", 1, vec![]) };
@@ -252,7 +252,7 @@ fn n16_versions_that_meet_are_welcomed_and_others_are_told_both_whatever_they_sa
                 other => panic!("{what}: {other:?}"),
             }
         }
-        // Not a matter of versions: a broken frame.
+        // A broken frame, which is not a matter of versions.
         let broken = greet(&door, wire::PROTOCOL_MIN, PROTOCOL, b"more fields").await;
         assert!(matches!(broken, Err(Ended::Closed(wire::CLOSE_PROTOCOL, _))), "{broken:?}");
         figure(&format!(

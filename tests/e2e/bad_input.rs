@@ -1,4 +1,4 @@
-//! Every mistake gets one clear line, the documented exit code, and leaves nothing half-made.
+//! Mistakes: each gets one clear line and the documented exit code, and leaves nothing half-made.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 
 use relay_tests::harness::{Engine, Site};
 
-/// Nothing was launched.
+/// Checks that nothing was launched.
 fn assert_untouched(site: &Site) {
     let entries = fs::read_dir(site.registry()).into_iter().flatten().flatten();
     let left: Vec<_> =
@@ -136,7 +136,7 @@ fn a_codex_job_without_codex_is_refused_before_anything_is_written() {
 #[test]
 fn a_registry_that_cannot_be_written_is_named() {
     let site = Site::new(Engine::Local);
-    // A file where the folder should be: root, who may write everywhere, can't get past it either.
+    // A file where the folder should be: not even root, who may write everywhere, can get past it.
     site.write("platform/workers", "in the way");
     let said = site.refused(5, &["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
     assert!(said.contains("platform/workers"), "{said}");
@@ -168,7 +168,7 @@ fn a_project_of_the_environment_that_is_empty_is_none_and_one_that_is_missing_is
 #[test]
 fn a_line_is_one_write_that_nothing_comes_between() {
     let site = Site::new(Engine::Local);
-    // Each write arrives by itself.
+    // Each write arrives as a datagram of its own.
     let (writes, stderr) = UnixDatagram::pair().unwrap();
     let status = site.command(&["status", "nope"]).stderr(OwnedFd::from(stderr)).status().unwrap();
     assert_eq!(status.code(), Some(3));
@@ -196,7 +196,7 @@ fn a_command_that_is_followed_does_not_wait_for_a_platform_that_cannot_come() {
 #[test]
 fn a_codex_that_is_too_old_is_named_with_its_version() {
     let site = Site::new(Engine::Local);
-    // An old Codex can't be had any more; all that is asked of it is its version.
+    // An old Codex can't be obtained any more; the only use of it is its version.
     site.write_home("codex-0.42/codex", "#!/bin/sh\necho codex-cli 0.42.0\n");
     let old = site.home().join("codex-0.42/codex");
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();

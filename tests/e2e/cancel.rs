@@ -1,4 +1,4 @@
-//! Ending a worker leaves nothing behind.
+//! Cancelled jobs leave nothing behind.
 
 use common::record::State;
 use relay_tests::harness::site::outcome;

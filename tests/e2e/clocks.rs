@@ -1,4 +1,5 @@
-//! Clocks that disagree: of relay and agent, and of a relay and the machine whose clock was set since it started.
+//! Clocks that disagree: between relay and agent, and between a relay and its machine, whose clock was set after the
+//! relay started.
 
 use std::fs;
 
@@ -8,8 +9,8 @@ use relay_tests::harness::{Engine, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A site whose relay's time is an hour beside the machine's clock, and with it the agent's: that of a relay that has run
-/// since before the clock was set, and that has a job whose ages would change if it followed.
+/// Creates a site whose relay, and with it the agent, is off the machine's clock by `off`: like a relay that has run
+/// since before the clock was set. It has a job whose ages would change if the relay followed the clock.
 fn site_beside_its_clock(off: SignedDuration) -> Site {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e over; do sleep 0.05; done", &["-n", "before"]);

@@ -9,20 +9,20 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until};
 
-/// A site whose workers are the real Codex.
+/// Creates a site whose workers are the real Codex.
 pub(crate) fn site(engine: Engine, address: &str) -> (Model, Site) {
     let site = Site::new(engine);
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), address);
     model.write_codex_home(site.codex_home());
     if engine == Engine::Local {
-        // The tests may run where no sandbox can be made; it is Codex's and not under test here.
+        // The tests may run where no sandbox can be created; the sandbox belongs to Codex and is not under test here.
         let codex = programs::codex();
         site.configure(&format!("[codex]\nsandbox = \"off\"\nprogram = \"{}\"\n", codex.display()));
     }
     (model, site)
 }
 
-/// A small npm package in a bare repository beside the workspace.
+/// Creates a small npm package in a bare repository beside the workspace.
 pub(crate) fn sample_repository(site: &Site) {
     let script = programs::workspace().join("docker/sample.sh");
     let made = Command::new(script).arg(site.root().join("workspace-projects")).output().unwrap();
@@ -41,7 +41,7 @@ fn a_whole_task_is_seen_step_by_step() {
     whole_task(&site);
 }
 
-/// Clone, install, test, change, commit: seen while it happens and afterwards.
+/// Runs a whole task (clone, install, test, change, commit), and checks it while it runs and afterwards.
 pub(crate) fn whole_task(site: &Site) {
     let job = launch(site, "[script:work] Clone the sample, install it, test it, change it, commit.");
     let record = site.ended(&job);
@@ -67,7 +67,7 @@ fn the_running_step_is_shown_while_it_runs() {
     steps_while_they_run(&site);
 }
 
-/// The current step is `clone` while the clone runs, then `install`, each with its title and limit.
+/// Checks that the current step is `clone` while the clone runs, then `install`, each with its title and limit.
 pub(crate) fn steps_while_they_run(site: &Site) {
     let job = launch(site, "[script:steps] Go step by step.");
     let during = |kind: StepKind| {
@@ -156,7 +156,7 @@ fn several_codex_workers_at_once_do_not_mix() {
     three_at_once(&site);
 }
 
-/// Three workers, three records, three logs, and `wait` over all of them.
+/// Checks three workers at once: three records, three logs, and `wait` over all of them.
 pub(crate) fn three_at_once(site: &Site) {
     let jobs: Vec<String> = (0..3).map(|_| launch(site, "[script:quick] Be quick.")).collect();
     let failing = site.launch_shell("exit 1", &["-n", "failing"]);

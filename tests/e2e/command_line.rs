@@ -1,4 +1,4 @@
-//! What the command line says to programs and people, on its two streams.
+//! Output of the command line for programs and people, on its two streams.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use relay_tests::harness::mount::Mounted;
 use relay_tests::harness::{Engine, Site};
 use serde_json::Value;
 
-/// What a command that failed said last on stderr, as JSON.
+/// Last line that a failed command has written to stderr, as JSON.
 fn error(output: &Output) -> Value {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let last = said.lines().last().unwrap_or_default().to_owned();
@@ -93,7 +93,7 @@ fn a_queue_is_listed_in_the_order_in_which_it_starts() {
 #[test]
 fn an_up_that_fails_leaves_no_relay_behind() {
     let site = Site::new(Engine::Local);
-    // No engine answers there.
+    // No engine answers at this address.
     let up = |engine: &str| {
         site.command(&["up", "--engine", engine])
             .env("DOCKER_HOST", "unix:///nonexistent.sock")
@@ -105,7 +105,7 @@ fn an_up_that_fails_leaves_no_relay_behind() {
     assert_eq!(failed.status.code(), Some(5), "{}", String::from_utf8_lossy(&failed.stderr));
     let local = up("local");
     assert!(local.status.success(), "{}", String::from_utf8_lossy(&local.stderr));
-    // One that was up before is left as it is.
+    // A relay that was already up is left as it is.
     assert_eq!(up("docker").status.code(), Some(2));
     let job = site.launch_shell("true", &[]);
     site.ended(&job);
@@ -160,7 +160,7 @@ fn windows_line_ends_in_a_command_line_are_named() {
 fn the_model_that_was_asked_for_is_named() {
     for (flags, model) in [(&["--model", "m-flag"][..], "m-flag"), (&[], "m-file")] {
         let site = Site::new(Engine::Local);
-        // It is the record that counts: no Codex has to run.
+        // The record decides: no Codex has to run.
         site.configure("[codex]\nsandbox = \"off\"\nprogram = \"/bin/false\"\nmodel = \"m-file\"\n");
         let words = [&["launch", "-q", "-w", "workspace-projects/demo", "task"], flags].concat();
         let output = site.run(&words);
@@ -234,7 +234,8 @@ fn a_path_that_changed_since_the_relay_was_started_is_said() {
     site.ended("demo#3");
 }
 
-/// A stand-in for Docker's command: no second engine is there to be chosen. It notes by which context it was called.
+/// Runs a stand-in for Docker's command, because no second engine is available. The stand-in records the context of
+/// each call.
 #[test]
 fn a_relay_keeps_the_context_that_docker_had_when_it_was_started() {
     let site = Site::new(Engine::Local);
@@ -253,7 +254,7 @@ fn a_relay_keeps_the_context_that_docker_had_when_it_was_started() {
     assert_eq!(failed.status.code(), Some(5));
     let calls = fs::read_to_string(site.root().join("calls")).unwrap();
     assert!(calls.lines().count() > 1 && calls.lines().all(|context| context == "first"), "{calls}");
-    // Leaves nothing that a Docker would be needed for.
+    // Restores settings that need no Docker.
     site.configure("");
     site.relay(&["up"]);
 }

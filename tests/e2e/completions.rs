@@ -1,10 +1,10 @@
-//! What shells offer, and the man pages: with the real shells, and groff's own warnings.
+//! Shell completions and man pages: checked with the real shells, and with groff's own warnings.
 
 use std::process::Command;
 
 use relay_tests::harness::{Engine, Site, programs};
 
-/// A site with one job that has ended and one that waits for ever, without a relay.
+/// Creates a site with one ended job and one that waits for ever, without a relay.
 fn site() -> Site {
     let site = Site::new(Engine::Local);
     let ended = site.launch_shell("true", &["-n", "ended"]);
@@ -14,7 +14,7 @@ fn site() -> Site {
     site
 }
 
-/// What a shell prints that has loaded its script.
+/// Output of a shell that has loaded its script.
 fn shell(site: &Site, shell: &[&str], script: &str) -> String {
     let path = format!("{}:{}", programs::dir().display(), std::env::var("PATH").unwrap());
     let mut command = Command::new(shell[0]);
@@ -25,7 +25,7 @@ fn shell(site: &Site, shell: &[&str], script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The words that bash offers behind `relay WORDS`.
+/// Words that bash offers after `relay WORDS`.
 fn bash(site: &Site, words: &[&str]) -> String {
     let last = words.last().unwrap();
     let script = format!(
@@ -57,7 +57,7 @@ fn fish_and_zsh_show_state_and_task_beside_a_job() {
     let offered =
         shell(&site, &["fish", "-c"], "relay completions fish | source; complete -C 'relay logs en'");
     assert_eq!(offered, "endless.1\trunning: sleep 600\nended.1\tcompleted: true\n");
-    // zsh completes in an interactive shell alone: what its script would show is taken from where it is handed over.
+    // zsh completes only in an interactive shell: the candidates are captured where the script hands them over.
     let script = "autoload -Uz compinit; compinit -D; source <(relay completions zsh); \
                   function _describe { print -rl -- \"${(@P)${@[-1]}}\" }; \
                   words=(relay logs en); CURRENT=3; $_comps[relay]";

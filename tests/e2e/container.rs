@@ -1,4 +1,4 @@
-//! The same in a container of the real Docker.
+//! Jobs in a container of the real Docker.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use relay_tests::harness::{Engine, Site, programs, until};
 
 use crate::codex;
 
-/// A container and its workers, on this machine.
+/// Creates a site whose workers run in a container on this machine.
 fn site() -> Site {
     let site = Site::new(Engine::Docker);
-    // The worker's user is whoever owns the folder when the image is built: root, where root runs the tests.
+    // The worker's user is the owner of the folder when the image is built: root, if root runs the tests.
     site.relay(&["up"]);
     site
 }
@@ -148,7 +148,8 @@ fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
     assert_eq!(record.exit_code, Some(137));
     let message = record.error.unwrap().message;
     assert!(message.contains("300 MiB"), "{message}");
-    // A shell that starts it tells the same by its exit code; a kill by anybody else is nobody's memory.
+    // A shell that starts it shows the same by its exit code; a kill by another process does not count as out of
+    // memory.
     let below = site.launch_shell("python3 -c 'x = bytearray(1 << 30)'; exit $?", &[]);
     assert_eq!(outcome(&site.ended(&below)), (State::Failed, Some(FailureKind::OomKilled)));
     let other = site.launch_shell("kill -9 $$", &[]);
@@ -161,7 +162,7 @@ fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
 fn t02_a_container_that_is_paused_burns_no_limit() {
     let site = site();
     let work = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done";
-    // Of a pause a second counts, so three of the six are used.
+    // One second of a pause counts, so three of the six are used.
     let jobs = [0; 4].map(|_| site.launch_shell(work, &["--step-timeout", "command=6s"]));
     for job in &jobs {
         site.record_when(job, "runs", |record| record.state == State::Running);
@@ -212,8 +213,9 @@ fn a_worker_runs_as_the_owner_of_its_folder_and_is_isolated_unless_that_is_root(
     a_hang_is_seen(&site);
 }
 
-/// Root in a container may look at nobody's processes but its own unless it takes on the worker's rights; without that
-/// neither the address nor the bytes of a hang could be told.
+/// Checks that a hang is seen in a container whose agent is root. Root in a container may inspect only its own
+/// processes unless it takes on the worker's rights; without that neither the address nor the bytes of a hang could be
+/// reported.
 fn a_hang_is_seen(site: &Site) {
     let server =
         "python3 -c 'import socket, time; s = socket.create_server((\"127.0.0.1\", 4873)); time.sleep(1000)'";

@@ -1,4 +1,4 @@
-//! What becomes of jobs when their container is killed, frozen, stopped or removed. The real Docker.
+//! Jobs whose container is killed, frozen, stopped or removed. The real Docker.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,10 +12,10 @@ use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, until, until_by};
 
-/// How soon a container's death has to be in the record.
+/// Limit on the time until a container's death is in the record.
 const SEEN: Duration = Duration::from_secs(1);
 
-/// A container in which a job runs that does not end by itself.
+/// Creates a container with a running job that does not end by itself.
 fn at_work() -> (Site, String) {
     let site = Site::new(Engine::Docker);
     site.relay(&["up"]);
@@ -29,7 +29,7 @@ fn at_work_in(site: &Site) -> String {
     job
 }
 
-/// Why the link was lost, newest last.
+/// Causes of lost connections, newest last.
 fn causes(site: &Site, job: &str) -> Vec<String> {
     let bodies = site.events(job).into_iter().filter_map(|line| Some(line.event?.body));
     bodies
@@ -40,9 +40,9 @@ fn causes(site: &Site, job: &str) -> Vec<String> {
         .collect()
 }
 
-/// Waits until the loss of the link is recorded; gives its cause and how long that took.
+/// Waits until the loss of the connection is recorded; returns its cause and the time until then.
 fn lost_since(site: &Site, job: &str, since: Instant) -> (String, Duration) {
-    // The log itself: each look through the command line would take longer than what is measured.
+    // Reads the log itself: each look through the command line would take longer than the measured time.
     let cause = until("the loss is recorded", || causes(site, job).pop());
     (cause, since.elapsed())
 }
@@ -51,13 +51,13 @@ fn message(site: &Site, job: &str) -> String {
     site.record(job).error.map(|error| error.message).unwrap_or_default()
 }
 
-/// The platform takes jobs again.
+/// Checks that the platform accepts jobs again.
 fn works_again(site: &Site) {
     let next = site.launch_shell("true", &[]);
     assert_eq!(outcome(&site.ended(&next)), (State::Completed, None));
 }
 
-/// The host's id of the agent in the container: the child of its first process.
+/// Process id, on the host, of the agent in the container: the child of its first process.
 fn agent(site: &Site) -> u32 {
     let init = docker(&["inspect", "--format", "{{.State.Pid}}", &site.container()]);
     until("the agent runs", || {
@@ -102,11 +102,11 @@ fn a_container_whose_agent_the_kernel_kills_for_memory_ends_its_jobs_as_oom_kill
     let eat = "echo hungry; until test -e eat; do sleep 0.02; done; python3 -c 'x = bytearray(1 << 30)'";
     let glutton = site.launch_shell(eat, &["-n", "glutton"]);
     until("it waits", || site.log(&glutton).contains("hungry").then_some(()));
-    // The kernel prefers the agent to what eats the memory; without its agent the container is over. What was started
-    // before does not inherit that.
+    // The kernel kills the agent rather than the process that uses up the memory; without its agent the container ends.
+    // Processes that were started before do not inherit the setting.
     fs::write(format!("/proc/{}/oom_score_adj", agent(&site)), "1000").unwrap();
     for worker in processes::running("echo hungry") {
-        // Workers are preferred otherwise.
+        // By default the kernel kills workers first.
         fs::write(format!("/proc/{}/oom_score_adj", worker.pid), "0").unwrap();
     }
     docker(&["update", "--memory", "200m", "--memory-swap", "200m", &site.container()]);
@@ -150,7 +150,7 @@ fn a_container_that_dies_while_the_relay_is_dead_too_still_ends_its_jobs_with_it
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ContainerExited)));
     assert_eq!(record.exit_code, Some(137));
-    // The other order: the relay has seen the death and dies before anybody was told.
+    // The other order: the relay has seen the death, and dies before it has ended the jobs.
     let job = at_work_in(&site);
     docker(&["kill", &site.container()]);
     until("the death is in the lease", || {
@@ -178,7 +178,7 @@ fn a_paused_container_is_named_with_the_command_that_wakes_it_and_its_job_goes_o
     assert_eq!(site.record(&job).state, State::Running);
     let said = site.refused(5, &["up"]);
     assert!(said.contains("docker unpause"), "{said}");
-    // Longer than a connection lives without a word.
+    // Longer than a connection lives without messages.
     until("the connection has died of silence", || {
         site.daemon_log().contains("nothing was heard of the agent").then_some(())
     });
@@ -191,7 +191,7 @@ fn a_paused_container_is_named_with_the_command_that_wakes_it_and_its_job_goes_o
     assert!(seen < SEEN, "{seen:?}");
     figure(&format!("container paused: recorded after {}, job ended {} after unpause", ms(seen), ms(healed)));
 
-    // A short pause, which the connection outlives.
+    // A short pause, which the connection survives.
     fs::remove_file(site.workspace().join("go")).unwrap();
     let job = at_work_in(&site);
     docker(&["pause", &name]);
@@ -222,7 +222,7 @@ fn a_container_that_a_person_stopped_stays_so_until_a_job_wants_it() {
     assert_eq!(running(), "true");
 }
 
-/// A `relay up` under way, which holds still where it tries a write in the container until [`Held::go_on`].
+/// A `relay up` in progress that blocks where it tries a write in the container until [`Held::go_on`].
 struct Held<'a> {
     site: &'a Site,
     up: Child,
@@ -286,7 +286,8 @@ fn a_job_that_comes_while_a_stopped_container_is_set_up_starts_it_again() {
     let job = site.launch_shell("true", &[]);
     let taken = || fs::read_dir(site.registry().join("requests")).unwrap().next().is_none().then_some(());
     until("the relay has taken it", taken);
-    // Longer than from a death to the new start, which falls into the attempt then and is not made.
+    // Longer than the delay from a death to the new start, which falls into the running attempt and is therefore
+    // skipped.
     std::thread::park_timeout(Duration::from_millis(600));
     held.go_on();
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.daemon_log());
@@ -312,7 +313,7 @@ fn a_container_that_is_removed_with_its_volume_ends_its_jobs_and_is_made_anew() 
     let (site, job) = at_work();
     let since = Instant::now();
     docker(&["rm", "-f", &site.container()]);
-    // The relay may be making the next one already, which then holds the volume.
+    // The relay may already be creating the next container, which then holds the volume.
     docker_may_fail(&["volume", "rm", &format!("{}-agent", site.container())]);
     let (_, seen) = lost_since(&site, &job, since);
     let record = site.ended(&job);

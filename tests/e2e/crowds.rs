@@ -9,7 +9,7 @@ use relay_tests::harness::{Engine, PATIENCE, Site, processes};
 use relay_tests::simulated_agent::{Crowd, Door, block_on, load};
 use tokio::net::TcpStream;
 
-/// Waits until the relay that follows a killed one takes connections; gives when that was.
+/// Waits until the relay that follows a killed one accepts connections; returns that time.
 async fn serving(site: &Site, killed: u32) -> Instant {
     let door = Door::of(site);
     let deadline = Instant::now() + PATIENCE;
@@ -49,7 +49,7 @@ fn n09_two_hundred_agents_are_back_within_five_seconds_when_their_relay_is_kille
     });
 }
 
-/// What a command takes from spawn to exit, the median of some.
+/// Median duration of several runs of a command, from spawn to exit.
 async fn status(site: &Site) -> Duration {
     let mut samples = Vec::new();
     for _ in 0..21 {
@@ -60,7 +60,7 @@ async fn status(site: &Site) -> Duration {
     percentile(samples, 50)
 }
 
-/// A field of a process's status in MiB.
+/// Field of a process's status, in MiB.
 fn memory(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -92,7 +92,7 @@ fn a_thousand_agents_with_a_job_each_cost_little_and_are_answered_at_once() {
             ms(alone),
             crowded.as_secs_f64() / alone.as_secs_f64(),
         ));
-        // Generous: the figure is what counts, and this machine may do other things beside it.
+        // Generous limits: the figure matters, and this machine may do other work at the same time.
         assert!(peak < 160 && p99 < Duration::from_secs(2), "{peak} MiB, {p99:?}");
         assert!(crowded < alone * 5, "{crowded:?} beside {alone:?}");
     });

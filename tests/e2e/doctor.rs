@@ -1,4 +1,4 @@
-//! `relay doctor`: what is well is said to be, and each trouble is found with what to do about it.
+//! `relay doctor`: it confirms what is well, and reports each problem with its fix.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::codex;
 
 const RULES: &str = "prefix_rule(pattern = [\"relay\", [\"up\", \"down\"]], decision = \"allow\")\n";
 
-/// A project in which nothing is missing; its relay does not run yet.
+/// Creates a project in which nothing is missing; its relay does not run yet.
 fn healthy() -> (Model, Site) {
     let (model, site) = codex::site(Engine::Local, "127.0.0.1");
     site.write_home(".bash_profile", &format!("PATH={}:$PATH\n", programs::dir().display()));
@@ -32,7 +32,7 @@ fn doctor(site: &Site, more: &[&str]) -> Command {
     command
 }
 
-/// What was found, by line of JSON; each has exactly the fields that are promised.
+/// Findings, one for each line of JSON; checks that each has exactly the promised fields.
 fn findings(output: &Output) -> Vec<Value> {
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let findings: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -47,7 +47,7 @@ fn findings(output: &Output) -> Vec<Value> {
     findings
 }
 
-/// Runs it, and returns the state, the detail and the fix of one check, and the exit code.
+/// Runs the command; returns state, detail and fix of one check, and the exit code.
 fn found(command: &mut Command, check: &str) -> (String, String, String, Option<i32>) {
     let output = command.output().unwrap();
     let found = findings(&output).into_iter().find(|finding| finding["check"] == check).unwrap();
@@ -63,7 +63,7 @@ fn where_nothing_is_missing_nothing_stands_in_the_way() {
     let output = doctor(&site, &["--json"]).output().unwrap();
     let states: Vec<String> = findings(&output)
         .iter()
-        // How much room and how many watches this machine has left is its own affair.
+        // Free space and free watches depend on this machine.
         .filter(|finding| finding["check"] != "disk" && finding["check"] != "inotify")
         .map(|finding| format!("{}: {}", finding["check"], finding["state"]).replace('"', ""))
         .collect();
@@ -72,7 +72,7 @@ fn where_nothing_is_missing_nothing_stands_in_the_way() {
         "approval: ok",
         "workspaces: ok",
         "limits: skipped",
-        // These tests run where Codex's sandbox can't.
+        // These tests run where Codex's sandbox can't run.
         "sandbox: warn",
         "registry: ok",
         "relay: ok",

@@ -1,4 +1,4 @@
-//! Who may come in on the relay's port.
+//! Access control on the relay's port.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,13 +8,13 @@ use relay_tests::simulated_agent::Door;
 use relay_tests::simulated_agent::door::server_name;
 use rustls::{ClientConnection, StreamOwned};
 
-/// Asks in clear, or over TLS as an agent of this relay does.
+/// Sends a request without TLS, or over TLS as an agent of this relay does.
 fn ask(door: &Door, tls: bool, path: &str, host: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(door.address()).unwrap();
     let connection = if headers.contains("Upgrade") { "Upgrade" } else { "close" };
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n{headers}\r\n");
     let mut answer = String::new();
-    // An upgraded connection stays open until it is given up.
+    // An upgraded connection stays open until it times out.
     stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
     if tls {
         let mut stream = StreamOwned::new(ClientConnection::new(door.tls(), server_name()).unwrap(), stream);

@@ -1,8 +1,8 @@
-//! Twelve ways to outlive an end, none of which works: survivors are counted from outside, in `/proc`.
+//! Twelve attempts to survive the end of a job, all of which must fail: survivors are counted from outside, in `/proc`.
 //!
-//! Every process of a test job carries a mark in its environment, which it had from its start and can't put off. The
-//! rows P01 to P10 of the faults that the product survives are among the shapes, and P14 is that the same holds where
-//! the agent is the host's process and where it is a container's, below its PID 1.
+//! Every process of a test job carries a mark in its environment, which it has from its start and can't remove. The
+//! shapes include the rows P01 to P10 of the faults that the product survives; P14 says that the same holds where the
+//! agent is a process of the host and where it runs in a container, below its PID 1.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
@@ -13,22 +13,22 @@ use common::record::{JobRecord, State};
 use relay_tests::harness::figures::{figure, ms, percentile, times};
 use relay_tests::harness::{Engine, PATIENCE, Site, processes};
 
-/// The mark: its value is the site's folder, and the number of the job within the test.
+/// Name of the mark; its value is the site's folder, and the number of the job within the test.
 const MARK: &str = "RELAY_TEST_ESCAPE";
-/// From the request to KILL.
+/// Grace period from the request to KILL.
 const GRACE: Duration = Duration::from_millis(300);
-/// Of each shape in a batch. Of these 12 × 5 jobs, 35 stay; with the others they are not many more than the 50 that an
-/// agent takes at once.
+/// Number of jobs of each shape in a batch. Of these 12 × 5 jobs, 35 stay; with the others they are only slightly more
+/// than the 50 that an agent takes at once.
 const AT_ONCE: usize = 5;
 
-/// A way to flee.
+/// One way to escape.
 struct Shape {
-    /// Its row, where it has one, and what it does.
+    /// Its row, if it has one, and a description.
     name: &'static str,
     /// The command line; `$RELAY_TEST_UID` is a user of its own.
     line: &'static str,
-    /// How many processes it has when it is at work and can be cancelled; none where it ends by itself at once, and
-    /// what it leaves behind is the matter.
+    /// Number of its processes once it is at work and can be cancelled; zero if it ends by itself at once, and the test
+    /// is about the processes that it leaves behind.
     at_work: usize,
 }
 
@@ -68,7 +68,7 @@ static SHAPES: [Shape; 12] = [
         at_work: 4,
     },
     Shape {
-        // What tmux and screen do: a daemon with a session and a terminal of its own.
+        // Like tmux and screen: a daemon with a session and a terminal of its own.
         name: "detached terminal session",
         line: "(setsid script -qfc 'sleep 600; true' /dev/null </dev/null >/dev/null 2>&1 &); sleep 600; true",
         at_work: 5,
@@ -77,14 +77,14 @@ static SHAPES: [Shape; 12] = [
     Shape { name: "disown", line: "bash -c 'sleep 600 >/dev/null 2>&1 & disown -a; exit 0'", at_work: 0 },
 ];
 
-/// A job that tries.
+/// A job that tries to escape.
 struct Attempt {
     shape: &'static Shape,
     job: String,
     mark: String,
 }
 
-/// What came of all attempts of a shape.
+/// Result of all attempts of a shape.
 struct Score {
     jobs: usize,
     survivors: usize,
@@ -111,7 +111,7 @@ fn nothing_escapes(engine: Engine, name: &str) {
     for batch in 0..times(50, 1000) / AT_ONCE {
         let attempts = launch(&site, batch);
         overruns.extend(cancel(&site, &attempts));
-        // Those of the batch before have ended by now, without anybody having waited for them.
+        // Jobs of the previous batch have ended by now, although the test has not waited for them.
         check(&site, &all[unchecked..]);
         unchecked = all.len();
         all.extend(attempts);
@@ -148,17 +148,17 @@ fn tell(engine: &str, scores: &[Score]) {
     let times = format!("end p50 {}, p99 {} over the grace", ms(half), ms(end));
     figure(&format!("escapes {engine}: {jobs} jobs, {survivors} survivors, {times}"));
     assert_eq!(survivors, 0);
-    // Forty jobs end at once beside a few fork bombs; alone, an end is measured by the tests of the shim.
+    // Forty jobs end at once beside a few fork bombs; the tests of the shim measure an end alone.
     assert!(end < Duration::from_secs(2), "{end:?}");
 }
 
-/// Starts some of each shape, and waits until those that stay are at work.
+/// Starts several jobs of each shape, and waits until those that stay are at work.
 fn launch(site: &Site, batch: usize) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     for (n, shape) in (0..AT_ONCE).flat_map(|_| SHAPES.iter()).enumerate() {
         let n = batch * AT_ONCE * SHAPES.len() + n;
         let mark = format!("{}-{n}", folder(site));
-        // Every fork bomb has a user of its own, whose limit it can't use up for the others.
+        // Every fork bomb has a user of its own, so that it can't use up the limit of the others.
         let user = 70_000 + n % 10_000;
         let more = [format!("{MARK}={mark}"), format!("RELAY_TEST_UID={user}")];
         let job = site.launch_shell(shape.line, &["--env", &more[0], "--env", &more[1]]);
@@ -182,8 +182,8 @@ fn launch(site: &Site, batch: usize) -> Vec<Attempt> {
     }
 }
 
-/// Cancels the jobs that stay; gives by how much the last process of each overran the grace, which begins when the job's
-/// own log says so.
+/// Cancels the jobs that stay; returns by how much the last process of each overran the grace, which begins when the
+/// job's own log says so.
 fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
     let stay: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.shape.at_work > 0).collect();
     let grace = ms(GRACE).replace(' ', "");
@@ -194,7 +194,7 @@ fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
     loop {
         let over = cancel.0.try_wait().unwrap().is_some();
         let found = marked(site);
-        // The end of the first look that does not find it: a little late, never early.
+        // Time at the end of the first scan that does not find it: slightly late, never early.
         let looked = SystemTime::now();
         for mark in stay.iter().map(|attempt| attempt.mark.as_str()) {
             if found.contains_key(mark) {
@@ -216,20 +216,20 @@ fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
         let kill_at = stopping.unwrap() + GRACE;
         let over =
             gone.get(attempt.mark.as_str()).map(|gone| gone.duration_since(kill_at).unwrap_or_default());
-        // A survivor is counted at the end.
+        // Survivors are counted at the end.
         (attempt.mark.clone(), over.unwrap_or_default())
     };
     stay.iter().map(overrun).collect()
 }
 
-/// Waits for the end of jobs and holds their records against what was done to them.
+/// Waits for the end of jobs and checks their records against what was done to them.
 fn check(site: &Site, attempts: &[Attempt]) {
     let jobs: Vec<&str> = attempts.iter().map(|attempt| attempt.job.as_str()).collect();
     if jobs.is_empty() {
         return;
     }
     let waited = site.run(&[&["wait"], jobs.as_slice()].concat());
-    // The worst of all ends: some were cancelled.
+    // Exit code of the worst outcome: some jobs were cancelled.
     assert_eq!(waited.status.code(), Some(130), "{}", String::from_utf8_lossy(&waited.stderr));
     for (attempt, record) in attempts.iter().zip(records(site, &jobs)) {
         let expected = if attempt.shape.at_work > 0 { State::Cancelled } else { State::Completed };
@@ -243,7 +243,7 @@ fn records(site: &Site, jobs: &[&str]) -> Vec<JobRecord> {
     json.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// How many processes live of each attempt of this site.
+/// Number of living processes of each attempt of this site.
 fn marked(site: &Site) -> BTreeMap<String, usize> {
     let own = format!("{}-", folder(site));
     let found = processes::by_environment(MARK);
@@ -254,7 +254,7 @@ fn folder(site: &Site) -> String {
     site.root().file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// A command that goes with the test.
+/// A command that is killed on drop.
 struct Running(Child);
 
 impl Drop for Running {

@@ -1,4 +1,4 @@
-//! Why a job took so long or failed.
+//! Explanations of why a job took so long or failed.
 
 use common::event::FailureKind;
 use common::job::StepKind;

@@ -1,4 +1,4 @@
-//! A limit is moved when somebody asks, once.
+//! Extensions: each request moves a limit exactly once.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The moved limits that a job's log tells: the step's number, if it was that of a step, and the new limit.
+/// Moved limits in a job's log: the step's number, if the limit belongs to a step, and the new limit.
 fn moved(site: &Site, job: &str) -> Vec<(Option<u32>, u64)> {
     let events = site.events(job).into_iter().filter_map(|line| line.event);
     let moved = events.filter_map(|event| match event.body {
@@ -24,7 +24,7 @@ fn job_limit(site: &Site, job: &str) -> u64 {
     serde_json::from_slice::<JobSpec>(&spec).unwrap().limits.job_ms
 }
 
-/// A project that runs one job at once, with one that runs and one that waits behind it.
+/// Creates a project with one slot, one running job and one queued job.
 fn crowded() -> (Site, String, String) {
     let site = Site::new(Engine::Local);
     site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
@@ -68,7 +68,7 @@ fn what_was_asked_while_no_relay_was_there_is_done_once_by_the_next() {
     until("the relay is gone", || {
         let output = site.run(&["extend", &second, "1h"]);
         let gone = output.status.code() == Some(5);
-        // Until then it may have been taken by the one that is dying.
+        // Until then the dying relay may have taken the request.
         gone.then_some(())
     });
     let asked = fs::read_dir(site.registry().join("requests")).unwrap().flatten();

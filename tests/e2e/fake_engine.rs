@@ -1,4 +1,4 @@
-//! A container engine that hangs or has lost its image, which only a stand-in for it can be made to do.
+//! A container engine that hangs or has lost its image; only a stand-in can simulate this.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use relay_tests::harness::{Engine, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A site whose engine is a script that answers as this says; `$LOG` gets each command line.
+/// Creates a site whose engine is a script with these answers; `$LOG` receives each command line.
 fn site(answers: &str) -> Site {
     let site = Site::new(Engine::Local);
     let docker = site.root().join("bin/docker");
@@ -44,7 +44,7 @@ fn asked(site: &Site, words: &str) -> bool {
     fs::read_to_string(site.root().join("engine.log")).unwrap_or_default().contains(words)
 }
 
-/// Takes the relay down and leaves settings with which the site's end finds no engine.
+/// Stops the relay and leaves settings with which the site's cleanup finds no engine.
 fn leave(site: &Site) {
     let output = run(site, &["down", "--force"]);
     assert!(output.status.success(), "{}", said(&output));

@@ -1,4 +1,4 @@
-//! What hostile or broken clients send to the relay's port, and what it costs.
+//! Hostile and broken clients on the relay's port, and the cost of handling them.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use relay_tests::simulated_agent::link::hello;
 use relay_tests::simulated_agent::raw::{BINARY, CONTINUATION, Raw};
 use relay_tests::simulated_agent::{Door, Link, block_on};
 
-/// What a loaded machine may add to a deadline.
+/// Time that a loaded machine may add to a deadline.
 const LATE: Duration = Duration::from_secs(2);
 const MIB: usize = 1024 * 1024;
 
@@ -23,7 +23,7 @@ fn site() -> (Site, Door) {
     (site, door)
 }
 
-/// The relay's resident memory in KiB: the most there ever was.
+/// Peak resident memory of the relay, in KiB.
 fn peak(site: &Site) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", site.daemon_pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -34,7 +34,7 @@ fn peak(site: &Site) -> u64 {
 fn c04_a_message_of_64_mib_is_closed_with_1009() {
     let (site, door) = site();
     let before = peak(&site);
-    // Announced in one frame, and in fragments that are each within the limit.
+    // Announced in one frame, and then in fragments that are each within the limit.
     let mut announced = Raw::upgraded(&door);
     announced.hello(hello("big", 0, Vec::new())).unwrap();
     let _ = announced.frame(true, BINARY, 64 * MIB as u64, &vec![0; MIB]);
@@ -66,7 +66,7 @@ fn c05_endless_fragments_are_closed_by_a_deadline() {
     let (_site, door) = site();
     let drip = |mut raw: Raw, begun: Instant| {
         let mut opcode = BINARY;
-        // Now and then a ping of the WebSocket in between, which says nothing of an agent.
+        // Includes occasional WebSocket pings, which do not prove that an agent is there.
         while raw.frame(false, opcode, 0, &[]).is_ok() && raw.frame(true, 9, 0, &[]).is_ok() {
             opcode = CONTINUATION;
             thread::park_timeout(Duration::from_millis(50));
@@ -101,7 +101,7 @@ fn c07_a_thousand_half_open_handshakes_are_dropped_and_an_honest_agent_connects_
     let mut strangers: Vec<TcpStream> =
         (0..STRANGERS).map(|_| TcpStream::connect(address).unwrap()).collect();
     for (number, stranger) in strangers.iter_mut().enumerate() {
-        // Half of them say nothing at all.
+        // Half of them send nothing at all.
         if number % 2 == 0 {
             stranger.write_all(b"GET /agent HTTP/1.1\r\nHost: ").unwrap();
         }

@@ -1,4 +1,4 @@
-//! Jobs that go on from one another: the same Codex thread with a new prompt, and the same task once more.
+//! Jobs that continue others: the same Codex thread with a new prompt, and the same task once more.
 
 use std::fs;
 use std::future::pending;
@@ -14,7 +14,7 @@ use relay_tests::scripted_model::{ScriptedModel, Scripts, codex_home};
 
 use crate::codex::launch;
 
-/// A site whose workers are the real Codex, and a model that remembers what it was asked.
+/// Creates a site whose workers are the real Codex, and a model that remembers its requests.
 fn site() -> (ScriptedModel, Site) {
     let site = Site::new(Engine::Local);
     let (made, model) = mpsc::channel();
@@ -34,12 +34,12 @@ fn site() -> (ScriptedModel, Site) {
     (model, site)
 }
 
-/// The last request that the model got, as text.
+/// Last request to the model, as text.
 fn last_request(model: &ScriptedModel) -> String {
     model.seen().last().map(|seen| seen.body["input"].to_string()).unwrap_or_default()
 }
 
-/// Resumes a job, waits for the end and checks that it went on in the same thread.
+/// Resumes a job, waits for its end and checks that it continued the same thread.
 fn resumed(site: &Site, earlier: &JobRecord, prompt: &str) -> JobRecord {
     let job = site.relay(&["resume", "-q", &earlier.job.to_string(), prompt]);
     let record = site.ended(job.trim());
@@ -92,7 +92,7 @@ fn an_option_that_takes_many_values_does_not_take_the_thread() {
     assert_eq!(second.thread_id, first.thread_id);
     let request = last_request(&model);
     assert!(request.contains("Count the apples.") && request.contains("input_image"), "{request}");
-    // The option goes on to the next job of the thread.
+    // The option applies to the next job of the thread, too.
     resumed(&site, &second, "[script:quick] And again.");
 }
 

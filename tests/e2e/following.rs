@@ -1,4 +1,4 @@
-//! Commands that follow a worker are its audience, not its master.
+//! Commands that follow a worker: they only read, and their end does not affect the worker.
 
 use std::io::Read;
 use std::process::{Child, Stdio};
@@ -48,7 +48,7 @@ fn a_follower_sees_every_event_once_and_ends_with_the_job() {
     assert!(seen.status.success());
     site.ended(&job);
     let recorded: Vec<u64> = site.events(&job).iter().map(|line| line.id).collect();
-    // The first byte was taken to see that it follows.
+    // The first byte was consumed to see that it follows.
     let text = format!("{{{}", String::from_utf8_lossy(&seen.stdout));
     let ids: Vec<u64> = text
         .lines()

@@ -25,7 +25,7 @@ fn resident_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Passes a stretch of time that is itself what is tested; says the most memory that a process had in it.
+/// Lets time pass, which is itself under test; returns the peak memory of a process during it.
 fn watch(pid: u32, time: Duration) -> u64 {
     let (begun, mut most) = (Instant::now(), 0);
     while begun.elapsed() < time {
@@ -39,7 +39,7 @@ fn watch(pid: u32, time: Duration) -> u64 {
 fn n10_a_relay_that_was_stopped_loses_nothing_and_says_so() {
     let frozen = Duration::from_secs(times(20, 60));
     let site = Site::new(Engine::Local);
-    // A line each 5 ms: some kilobytes a second.
+    // A line every 5 ms: some kilobytes a second.
     let line = "i=0; while ! test -e stop; do i=$((i+1)); echo \"line $i of what is printed meanwhile\"; sleep 0.005; done";
     let job = site.launch_shell(line, &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);

@@ -1,4 +1,4 @@
-//! `relay hook`: the ends of workers reach the sessions of host agents, each once, and nothing ever breaks a host.
+//! `relay hook`: outcomes of workers reach the sessions of host agents, each once, and no hook ever breaks a host.
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -15,14 +15,14 @@ use relay_tests::harness::{Engine, Site, programs, until};
 use relay_tests::scripted_model::Script;
 use serde_json::{Value, json};
 
-/// Every hook that `relay init` installs, and the ones that end a session.
+/// Every hook that `relay init` installs, and the hooks that end a session.
 const HOOKS: [&str; 6] =
     ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop", "Interrupt", "SessionEnd"];
 
 /// Calls a hook as a host does.
 fn call(site: &Site, event: &str, stdin: &[u8], variables: &[(&str, &str)]) -> Output {
     let mut command = site.command(&["hook", event]);
-    // The folder is that of the JSON, wherever the host runs its hooks.
+    // The folder is the one in the JSON, wherever the host runs its hooks.
     command.current_dir("/").envs(variables.iter().copied());
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -33,7 +33,7 @@ fn call(site: &Site, event: &str, stdin: &[u8], variables: &[(&str, &str)]) -> O
     output
 }
 
-/// The answer to a hook of the session `session`; null for none.
+/// Answer to a hook of the session `session`; null for none.
 fn answer(site: &Site, session: &str, event: &str, more: &Value) -> Value {
     let mut json = json!({"session_id": session, "cwd": site.workspace(), "hook_event_name": event});
     json.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
@@ -42,23 +42,23 @@ fn answer(site: &Site, session: &str, event: &str, more: &Value) -> Value {
     if output.stdout.is_empty() { Value::Null } else { serde_json::from_slice(&output.stdout).unwrap() }
 }
 
-/// An end of a session, or of nobody.
+/// Creates a job that has ended, launched by a session or by none.
 fn end(site: &Site, job: &str, session: Option<&str>, minutes: i64) -> JobId {
     let session = session.map(|id| Session { agent: "codex".into(), id: id.into(), home: None });
     invent(site, job, &Origin { session, ..Origin::default() }, SignedDuration::from_mins(minutes))
 }
 
-/// The context of an answer.
+/// Context in an answer.
 fn context(answer: &Value) -> &str {
     answer["hookSpecificOutput"]["additionalContext"].as_str().unwrap_or_default()
 }
 
-/// How often a request holds a text, of whichever role.
+/// Number of times that a request contains a text, in any role.
 fn count(request: &[String], text: &str) -> usize {
     request.iter().map(|message| message.matches(text).count()).sum()
 }
 
-/// The command line that launches so many workers, which end at once, and waits for their ends to come in.
+/// Command line that launches this many workers, which end at once, and waits for their completion notices.
 fn launch_and_wait(count: usize) -> String {
     let relay = programs::dir().join("relay");
     let relay = relay.display();
@@ -73,13 +73,13 @@ fn launch_and_wait(count: usize) -> String {
 fn a_busy_session_gets_the_end_of_its_worker_with_its_next_tool_call_once() {
     let site = Site::new(Engine::Local);
     let script = Script::new("busy").run(&launch_and_wait(1)).run("true").run("true").say("Done.");
-    // A session starts no relay that no person has started before.
+    // A session starts no relay unless a person has started one before.
     site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &HOOKS);
     host.exec(&site, "[script:busy] Delegate.");
     let told: Vec<usize> =
         host.requests().iter().map(|request| count(request, "relay: worker quick#1 completed")).collect();
-    // The first call launches the worker and sees its end come in; what was said once stays in the thread.
+    // The first call launches the worker and sees its outcome arrive; a message that was delivered stays in the thread.
     assert_eq!(told, [0, 1, 1, 1]);
     let last = host.requests().pop().unwrap();
     assert!(last.iter().any(|text| text.starts_with("developer: relay: worker quick#1")));
@@ -92,14 +92,14 @@ fn a_busy_session_gets_the_end_of_its_worker_with_its_next_tool_call_once() {
 fn a_busy_session_on_a_full_screen_gets_the_end_within_its_turn() {
     let site = Site::new(Engine::Local);
     let script = Script::new("busy").run(&launch_and_wait(1)).run("true").say("All is done.");
-    // A session starts no relay that no person has started before.
+    // A session starts no relay unless a person has started one before.
     site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &HOOKS);
     let tui = Tui::open(&host, &site, "[script:busy] Delegate.");
     tui.shows("All is done.");
     let requests = host.requests();
     let told = requests.iter().map(|request| count(request, "relay: worker quick#1 completed"));
-    // A session on a full screen asks its model for other things too before its first tool call.
+    // A session with a full-screen interface also sends other requests to its model before its first tool call.
     assert_eq!(told.skip_while(|count| *count == 0).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(site.relay(&["notices"]), "");
     let session = std::fs::read_dir(site.registry().join("sessions")).unwrap().next().unwrap().unwrap();
@@ -116,9 +116,9 @@ fn a_busy_session_on_a_full_screen_gets_the_end_within_its_turn() {
 #[ignore = "needs the real Codex"]
 fn a_stop_hook_keeps_a_session_going_once_and_not_twice() {
     let site = Site::new(Engine::Local);
-    // One more than a session is given at once.
+    // One more than the maximum that a session receives at once.
     let script = Script::new("stop").run(&launch_and_wait(5)).say("Done.");
-    // A session starts no relay that no person has started before.
+    // A session starts no relay unless a person has started one before.
     site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &["Stop"]);
     host.exec(&site, "[script:stop] Delegate.");
@@ -172,7 +172,7 @@ fn an_end_goes_to_anybody_when_its_session_is_over_or_silent() {
 #[test]
 fn a_worker_gets_no_ends_of_others() {
     let site = Site::new(Engine::Local);
-    // Its hooks are those of the person who launched it.
+    // The worker's hooks are those of the person who launched it.
     let worker = site.registry().join("worker.1.json");
     end(&site, "worker#1", None, 1);
     let mut record: Value = serde_json::from_slice(&std::fs::read(&worker).unwrap()).unwrap();
@@ -209,7 +209,7 @@ fn a_session_is_noted_as_busy_idle_and_over() {
 #[test]
 fn nothing_breaks_a_host() {
     let site = Site::new(Engine::Local);
-    // Without a registry, and outside of every project: nothing is said and nothing is made.
+    // Without a registry, and outside of every project: no output, and no file is created.
     let json = |cwd: &str| json!({"session_id": "s1", "cwd": cwd, "hook_event_name": "Stop"}).to_string();
     let quiet = |event: &str, json: &str| {
         let output = call(&site, event, json.as_bytes(), &[]);
@@ -225,7 +225,7 @@ fn nothing_breaks_a_host() {
     end(&site, "a#1", None, 1);
     quiet("PreCompact", &json(&site.root().to_string_lossy()));
     quiet("no such event", &json(&site.root().to_string_lossy()));
-    // Garbage: one line on stderr.
+    // Garbage gets one line on stderr.
     let huge = vec![b' '; (16 << 20) + 1];
     for garbage in [&b""[..], b"{", b"\xff\xfe", b"[1]", br#"{"session_id":"../x","cwd":"/"}"#, &huge] {
         let output = call(&site, "PostToolUse", garbage, &[]);
@@ -237,7 +237,7 @@ fn nothing_breaks_a_host() {
     quiet("SessionEnd", &json(&site.root().to_string_lossy()));
     assert!(site.registry().join("sessions/s1.json").exists());
     assert_eq!(std::fs::read(site.registry().join(".refused-sessions-1")).unwrap(), b"no folder");
-    // A registry that can't be opened: said, and the end is kept for later.
+    // If the registry can't be opened, the hook reports it, and the outcome is kept for later.
     let elsewhere = site.root().join("elsewhere");
     std::fs::rename(site.registry(), &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, site.registry()).unwrap();
@@ -247,7 +247,8 @@ fn nothing_breaks_a_host() {
     std::fs::rename(&elsewhere, site.registry()).unwrap();
 }
 
-/// Claude Code is not on the machine of the tests: these are the calls that its reference of hooks documents.
+/// Sends the calls that Claude Code's reference of hooks documents: Claude Code itself is not on the machine of the
+/// tests.
 #[test]
 fn the_documented_calls_of_claude_code_are_answered() {
     let site = Site::new(Engine::Local);
@@ -293,7 +294,7 @@ fn the_documented_calls_of_claude_code_are_answered() {
             }
         }
     }
-    // What the hook wrote names the session of later commands.
+    // The variables that the hook wrote name the session for later commands.
     let named = std::fs::read_to_string(environment).unwrap();
     assert_eq!(named, "export RELAY_SESSION=claude:8c35adc1-0000-4000-8000-000000000001\n");
 }

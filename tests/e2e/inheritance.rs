@@ -1,4 +1,4 @@
-//! A relay takes nothing over from the program that starts it but what it is told.
+//! A relay inherits nothing from the program that starts it except what it is given explicitly.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -7,7 +7,7 @@ use common::record::State;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
-/// A field of `/proc/PID/status`.
+/// Field of `/proc/PID/status`.
 fn status(pid: u32, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -47,7 +47,7 @@ fn a_relay_that_was_started_with_blocked_and_ignored_signals_an_open_lock_and_no
 
     let relay = site.daemon_pid();
     assert_eq!((mask(relay, "SigBlk"), status(relay, "Umask").as_str()), (0, "0022"));
-    // SIGPIPE is ignored by every program in Rust; those above 31 are the C library's own.
+    // Every Rust program ignores SIGPIPE; signals above 31 belong to the C library.
     assert_eq!(mask(relay, "SigIgn") & 0x7fff_ffff & !(1 << 12), 0);
     assert_eq!(fs::read_link(format!("/proc/{relay}/cwd")).unwrap(), site.root().canonicalize().unwrap());
     let agent: u32 = fs::read_to_string(site.agent().join("agent.lock")).unwrap().trim().parse().unwrap();

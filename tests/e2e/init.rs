@@ -1,4 +1,4 @@
-//! `relay init`: what it writes, what it leaves alone, and what the real Codex makes of it.
+//! `relay init`: the files that it writes, the files that it leaves alone, and how the real Codex uses them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use relay_tests::scripted_model::script::{Script, Scripts};
 use relay_tests::scripted_model::{ScriptedModel, codex_home};
 use serde_json::Value;
 
-/// A project that relay knows nothing of yet.
+/// Creates a project without any files of relay.
 fn project() -> Site {
     let site = Site::new(Engine::Local);
     fs::remove_file(site.root().join("platform/relay.toml")).unwrap();
@@ -22,7 +22,7 @@ fn project() -> Site {
     site
 }
 
-/// Every file of the project and of `CODEX_HOME` with its rights and bytes, git's own left out.
+/// Every file of the project and of `CODEX_HOME`, except git's own, with its mode and bytes.
 fn tree(site: &Site) -> BTreeMap<String, (u32, String)> {
     let mut all = BTreeMap::new();
     let mut folders = vec![site.root().to_owned(), site.codex_home().to_owned()];
@@ -45,7 +45,7 @@ fn tree(site: &Site) -> BTreeMap<String, (u32, String)> {
     all
 }
 
-/// The outcome of each file, as the JSON form tells it.
+/// Outcome of each file, as the JSON form reports it.
 fn outcomes(site: &Site, args: &[&str]) -> BTreeMap<String, (String, Option<String>)> {
     let lines = site.relay(&[&["init", "--json"], args].concat());
     lines
@@ -58,7 +58,7 @@ fn outcomes(site: &Site, args: &[&str]) -> BTreeMap<String, (String, Option<Stri
         .collect()
 }
 
-/// What a person had before: in every file that init adds to.
+/// Writes content of a person into every file that init adds to.
 fn of_a_person(site: &Site) {
     site.write("AGENTS.md", "# Rules\n\nBe kind.");
     site.write("CLAUDE.md", "# Claude\n");
@@ -103,7 +103,7 @@ fn a_second_init_changes_nothing_and_a_removal_leaves_every_byte_as_it_was() {
         for (path, (mode, text)) in &before {
             let (mode_now, text_now) = &tree(&site)[path];
             assert_eq!(mode, mode_now, "{path}");
-            // JSON may get more lines, which its removal takes back.
+            // JSON may get more lines, which the removal takes out again.
             let json = Path::new(path).extension().is_some_and(|extension| extension == "json");
             assert!(json || text_now.starts_with(text), "{path}: {text_now}");
         }
@@ -196,7 +196,7 @@ fn links_are_not_followed_out_of_the_project_and_broken_files_stop_everything() 
 #[test]
 fn a_folder_that_is_no_project_becomes_one() {
     let site = Site::new(Engine::Local);
-    // Not below the temporary folder, where others leave a .git at times.
+    // Not below the temporary folder, where other programs leave a .git at times.
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let mut init = site.command(&["init"]);
     let output = init.current_dir(folder.path()).output().unwrap();
@@ -206,7 +206,7 @@ fn a_folder_that_is_no_project_becomes_one() {
     assert!(status.current_dir(folder.path()).output().unwrap().status.success());
 }
 
-/// Codex's own judgement of command lines under the rules, as `execpolicy check` gives it.
+/// Codex's own decision about command lines under the rules, as `execpolicy check` reports it.
 fn allowed(rules: &Path, command: &[&str]) -> bool {
     let mut check = Command::new(programs::codex());
     check
@@ -327,7 +327,7 @@ async fn session(site: &Site, model: &ScriptedModel, bin: &Path, prompt: &str) -
     codex.output().await.unwrap()
 }
 
-/// All texts that a request gives to the model.
+/// All texts of a request to the model.
 fn input(seen: &relay_tests::scripted_model::Seen) -> String {
     seen.body["input"].to_string() + &seen.body["instructions"].to_string()
 }
@@ -369,7 +369,7 @@ async fn a_session_brings_up_by_the_rule_what_a_person_has_started_before_and_no
     assert!(widened.contains("has changed since the settings were approved"), "{widened}");
 }
 
-/// What Codex complains of, but for what the machine lacks and what the test itself has asked for.
+/// Codex's complaints, except those about missing parts of the machine and those that the test itself has caused.
 fn complaints(told: &str) -> Vec<&str> {
     let bad = |line: &str| ["warning", "error", "untrusted", "invalid"].iter().any(|bad| line.contains(bad));
     told.lines()
@@ -387,7 +387,7 @@ async fn codex_takes_everything_that_init_writes() {
     fs::remove_file(site.root().join(".codex/config.toml")).unwrap();
     outcomes(&site, &["--codex", "--claude"]);
     let model = ScriptedModel::start(Scripts::default()).await.unwrap();
-    // A relay that only notes how it is called.
+    // A relay that only records its calls.
     site.write("bin/relay", &format!("#!/bin/sh\necho \"$@\" >>{}/calls\n", site.root().display()));
     let bin = site.root().join("bin");
     fs::set_permissions(bin.join("relay"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,4 +1,4 @@
-//! Time limits end what hangs, and say so.
+//! Time limits: they end hanging jobs, and the outcome says so.
 
 use common::event::FailureKind;
 use common::record::State;

@@ -1,6 +1,6 @@
 //! End-to-end tests: the real programs, one file per behaviour.
 //!
-//! Those that need the real Codex or Docker are ignored on a plain machine; `tests/run.sh` installs both and runs all.
+//! Tests that need the real Codex or Docker are ignored on a plain machine; `tests/run.sh` installs both and runs all.
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
 

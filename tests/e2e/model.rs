@@ -1,4 +1,4 @@
-//! Models that are silent, slow or in trouble, under the real Codex: how a job ends then, when, and what it says.
+//! Models that are silent, slow or failing, under the real Codex: the outcome of the job, its time, and its message.
 
 use common::event::{Event, EventBody, FailureKind};
 use common::job::StepKind;
@@ -8,12 +8,12 @@ use relay_tests::harness::{Engine, Site};
 
 use crate::codex::{launch, site};
 
-/// Nobody listens there.
+/// Address at which no server listens.
 const REFUSED: &str = r#"model_providers.scripted.base_url="http://127.0.0.1:9/v1""#;
 const MANY_RETRIES: &str = "model_providers.scripted.stream_max_retries=100";
 const NO_KEY: &str = r#"model_providers.scripted.env_key="NO_SUCH_KEY""#;
 
-/// Launches a job whose model may be silent for so long; `settings` are Codex's.
+/// Launches a job with this limit on the model's silence; `settings` are Codex's.
 fn launch_limited(site: &Site, name: &str, script: &str, limit: &str, settings: &[&str]) -> String {
     let limit = format!("model={limit}");
     let prompt = format!("[script:{script}] Go.");
@@ -23,7 +23,7 @@ fn launch_limited(site: &Site, name: &str, script: &str, limit: &str, settings: 
     site.relay(&args).trim().to_owned()
 }
 
-/// What happened in a job, with its time in milliseconds since the last wait for the model began; negative before it.
+/// Events of a job, with their times in milliseconds since the last wait for the model began; negative before it.
 fn since_last_wait(site: &Site, job: &str) -> Vec<(i128, EventBody)> {
     let events: Vec<Event> = site.events(job).into_iter().filter_map(|line| line.event).collect();
     let begins = |event: &&Event| matches!(event.body, EventBody::StepStarted { kind: StepKind::Model, .. });
@@ -31,7 +31,7 @@ fn since_last_wait(site: &Site, job: &str) -> Vec<(i128, EventBody)> {
     events.into_iter().map(|event| (event.at.duration_since(begun).as_millis(), event.body)).collect()
 }
 
-/// When the first event of a kind came, in milliseconds after the last wait for the model began.
+/// Time of the first event of a kind, in milliseconds after the last wait for the model began.
 fn after_wait_ms(events: &[(i128, EventBody)], kind: impl Fn(&EventBody) -> bool) -> i128 {
     events.iter().find(|(_, event)| kind(event)).unwrap().0
 }
@@ -54,7 +54,7 @@ fn a_silent_model_ends_the_job_at_its_limit_and_the_message_tells_what_is_known(
         ("busy", &[MANY_RETRIES], "/100: 503 Service Unavailable: mock error, url: http://127.0.0.1:"),
         ("breaks-off", &[], "it had begun to answer and then said nothing more"),
     ];
-    // All at once: each waits for its own limit.
+    // All jobs run at once: each waits for its own limit.
     let jobs: Vec<String> = cases
         .iter()
         .map(|(script, settings, _)| {
@@ -73,7 +73,7 @@ fn a_silent_model_ends_the_job_at_its_limit_and_the_message_tells_what_is_known(
         println!("{job}: given up after {waited} ms, gone after {gone} ms: {message}");
         assert!(message.starts_with("the model was silent for 10s: "), "{message}");
         assert!(message.contains(known) && message.lines().count() == 1, "{message}");
-        // Events are stamped when they are written: on a busy machine that is later than the limit began.
+        // Events are stamped when they are written: on a busy machine that is after the start of the limit.
         assert!((9_500..11_000).contains(&waited), "{waited} ms: {message}");
         assert_eq!(cleanup.map(|cleanup| cleanup.survivors), Some(0));
         let told = warnings(&events);
@@ -86,9 +86,9 @@ fn a_silent_model_ends_the_job_at_its_limit_and_the_message_tells_what_is_known(
 #[ignore = "needs the real Codex"]
 fn a_model_that_thinks_or_writes_for_long_is_left_alone() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
-    // Thinks for 20 s without a byte, with 30 s to do so.
+    // Thinks for 20 s without a byte, under a limit of 30 s.
     let thinks = launch_limited(&site, "thinks", "thinks", "30s", &[]);
-    // Writes for 15 s, a piece every 0.5 s, with 8 s of silence allowed.
+    // Writes for 15 s, a piece every 0.5 s, under a limit of 8 s of silence.
     let writes = launch_limited(&site, "writes", "writes", "8s", &[]);
     for (job, said, least) in [(&writes, "Written.", 14_000), (&thinks, "Thought.", 20_000)] {
         let record = site.ended(job);
@@ -107,7 +107,7 @@ fn a_model_that_thinks_or_writes_for_long_is_left_alone() {
     assert_eq!(warnings(&since_last_wait(&site, &writes)), Vec::<&str>::new());
 }
 
-/// Script, settings of Codex, and what the message has to say.
+/// Script, settings of Codex, and expected kind and message of the failure.
 const FAILURES: [(&str, &[&str], FailureKind, &str); 11] = [
     (
         "bad-key",
@@ -211,6 +211,6 @@ fn codex_is_asked_for_its_trace_and_the_models_commands_do_not_see_it() {
     let log = site.log(&job);
     assert_eq!(outcome(&record), (State::Completed, None), "{log}");
     assert!(log.contains("HOME=") && !log.contains("RUST_LOG") && !log.contains("TRACE"), "{log}");
-    // What Codex says on stderr by itself is still there.
+    // The messages that Codex itself writes to stderr are still there.
     assert!(log.contains("ERROR codex_core::tools::router"), "{log}");
 }

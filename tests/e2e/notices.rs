@@ -1,4 +1,4 @@
-//! `relay notices`: each end is told once, however many ask, and by one command only.
+//! `relay notices`: each outcome is reported once, however many processes ask, and by one command only.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use relay_tests::harness::figures::{figure, ms, percentile, times};
 use relay_tests::harness::outbox::{self, invent};
 use relay_tests::harness::{Engine, Site};
 
-/// Ends of nobody, the first the oldest.
+/// Creates ended jobs of no session, the oldest first.
 fn ends(site: &Site, count: u32) -> Vec<JobId> {
     let end = |n: u32| {
         let age = SignedDuration::from_secs(i64::from(10_000 - n));
@@ -19,7 +19,7 @@ fn ends(site: &Site, count: u32) -> Vec<JobId> {
     (1..=count).map(end).collect()
 }
 
-/// The jobs that a text tells of, in its order.
+/// Jobs that a text reports, in its order.
 fn told(text: &str) -> Vec<String> {
     let headline = |line: &str| Some(line.strip_prefix("relay: worker ")?.split_once(' ')?.0.to_owned());
     text.lines().filter_map(headline).collect()

@@ -1,4 +1,4 @@
-//! What a bad network does to the news of a job: relay and agent in namespaces of their own, real packets in between.
+//! Delivery over a bad network: relay and agent in namespaces of their own, real packets in between.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use relay_tests::harness::netns::{Apart, Cut};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Site, until, until_by};
 
-/// Silence after which an end is given up, with a margin for a busy machine.
+/// Silence after which a side gives the connection up, with a margin for a busy machine.
 const DETECTED: Duration = Duration::from_millis(15_500);
-/// From a healed network to a restored link: a try that is under way fails within 2 s (it sends its last packet 3 s after
-/// its beginning, and gives up after 5), the next one begins within 5 s; and a margin.
+/// Time from a healed network to a restored connection: an attempt in progress fails within 2 s (it sends its last
+/// packet 3 s after its beginning, and gives up after 5), the next one begins within 5 s; plus a margin.
 const RECOVERED: Duration = Duration::from_millis(7_500);
 
-/// A job that writes a numbered line every 20 ms until it is told to end.
+/// Launches a job that writes a numbered line every 20 ms until the file `go` exists.
 fn counting(site: &Site) -> String {
     let line = "i=0; until test -e go; do i=$((i+1)); echo line $i; sleep 0.02; done; echo $i >count";
     let job = site.launch_shell(line, &[]);
@@ -25,8 +25,8 @@ fn counting(site: &Site) -> String {
     job
 }
 
-/// Ends the job and checks that every line is there once, in order. That its events are dense and its record is their
-/// fold is checked when the site goes.
+/// Ends the job and checks that every line is there once, in order. The site checks on drop that its events are dense
+/// and its record is their fold.
 fn nothing_is_lost(site: &Site, job: &str) -> usize {
     site.write("workspace-projects/demo/go", "");
     assert_eq!(outcome(&site.ended(job)), (State::Completed, None));
@@ -37,7 +37,7 @@ fn nothing_is_lost(site: &Site, job: &str) -> usize {
     count
 }
 
-/// Waits until the link of a job is like this.
+/// Waits until the connection of a job has this state.
 fn link(site: &Site, job: &str, link: Link) {
     let deadline = Instant::now() + Duration::from_secs(40);
     until_by(deadline, &format!("the link is {link:?}"), || {
@@ -56,7 +56,7 @@ fn n04_a_partition_without_a_word_is_seen_in_15_s_and_heals_by_itself() {
     link(site, &job, Link::Lost);
     let detected = cut.elapsed();
     assert_eq!(site.record(&job).state, State::Running, "the work goes on");
-    // Both have given the connection up by now, and the agent's tries have become rare.
+    // Both have given the connection up by now, and the agent's attempts have become rare.
     until("both have given up", || (cut.elapsed() > Duration::from_secs(22)).then_some(()));
     apart.net.cut(Cut::None);
     let healed = Instant::now();
@@ -92,7 +92,7 @@ fn n05_acks_that_are_lost_one_way_double_nothing() {
     figure(&format!("N05: acks, then events lost for 20 s: of {lines} lines lost 0, duplicated 0, gaps 0"));
 }
 
-/// How often an agent was welcomed.
+/// Number of times that an agent was welcomed.
 fn connections(site: &Site) -> usize {
     site.daemon_log().matches("is connected").count()
 }

@@ -1,4 +1,4 @@
-//! Runs the commands that the README prints, as they are printed.
+//! Runs the commands that the README prints, exactly as printed.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use relay_tests::harness::{Engine, programs};
 
 use super::codex;
 
-/// The commands with which a project of one's own begins.
+/// Commands with which a new project begins.
 fn first_commands() -> Vec<String> {
     let readme = fs::read_to_string(programs::workspace().join("README.md")).unwrap();
     let (_, rest) = readme.split_once("To use it in a project of yours").unwrap();
@@ -27,7 +27,7 @@ fn the_first_launch_works_as_printed() {
     let init = Command::new("git").args(["init", "-q"]).arg(&origin).status().unwrap();
     assert!(init.success());
     let mut commands = first_commands();
-    // Building an image is tested elsewhere: this site runs its workers on this machine.
+    // Other tests build an image: this site runs its workers on this machine.
     let up = commands.iter_mut().find(|command| command.starts_with("relay up")).unwrap();
     *up = "relay up --yes".to_owned();
     commands.retain(|command| !command.starts_with("install "));

@@ -1,4 +1,4 @@
-//! What survives the death of a part.
+//! Recovery from the death of one part.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, until};
 
-/// The agent's process id.
+/// Process id of the agent.
 pub(crate) fn agent(site: &Site) -> u32 {
     let state = site.agent();
-    // Whatever it starts looks like the agent itself for a moment.
+    // A child of the agent looks like the agent itself for a moment.
     let agents = until("there is one agent", || {
         let agents = processes::running(&format!("run --state {}", state.display()));
         (agents.len() == 1).then_some(agents)

@@ -32,7 +32,7 @@ fn ended_jobs_beyond_the_newest_two_hundred_move_away_and_are_still_found() {
     let job = site.launch_shell("echo first", &[]);
     site.ended(&job);
     site.relay(&["down"]);
-    // Ends that are older than the real one, written the way the relay writes them.
+    // Jobs that ended before the real one, written as the relay writes them.
     let (record, events) = (site.registry().join("demo.1.json"), site.registry().join("demo.1.events.jsonl"));
     let record = fs::read_to_string(record).unwrap();
     for n in 0..300 {
@@ -59,7 +59,7 @@ fn ended_jobs_beyond_the_newest_two_hundred_move_away_and_are_still_found() {
     site.ended(&next);
     assert!(events.exists());
     for n in 0..300 {
-        // They have no logs of events, which is what the site checks at its end.
+        // They have no event logs, which the site checks at its end.
         let _ = fs::remove_file(site.registry().join(format!("old-{n:03}.1.json")));
     }
 }
@@ -85,7 +85,7 @@ fn a_registry_of_version_1_loads_for_ever() {
     for entry in fs::read_dir(&golden).unwrap().flatten() {
         fs::copy(entry.path(), site.registry().join(entry.file_name())).unwrap();
     }
-    // A lost record is made again from the golden log, by today's fold.
+    // A lost record is rebuilt from the golden log, by today's fold.
     fs::remove_file(site.registry().join("demo.1.json")).unwrap();
     site.relay(&["up"]);
     for job in ["demo.1", "demo.2"] {
@@ -93,7 +93,7 @@ fn a_registry_of_version_1_loads_for_ever() {
             serde_json::from_slice(&fs::read(dir.join(format!("{job}.json"))).unwrap()).unwrap()
         };
         let (mut then, mut now) = (read(&golden), read(&site.registry()));
-        // Fields have been added since, and the closing text is in today's words.
+        // Fields have been added since, and the wording of the closing text has changed.
         now.retain(|field, _| then.contains_key(field));
         if job == "demo.1" {
             // Today a job starts with its first step, and its duration counts from there.
@@ -111,6 +111,6 @@ fn a_registry_of_version_1_loads_for_ever() {
     assert!(site.relay(&["status", "demo.2"]).contains("401"));
     let spec = fs::read_to_string(golden.join("demo.2.spec")).unwrap();
     assert!(serde_json::from_str::<common::job::JobSpec>(&spec).is_ok());
-    // It is as an older relay wrote it, and the site holds each record against today's fold.
+    // An older relay wrote its record, but the site compares each record with today's fold.
     fs::remove_file(site.registry().join("demo.2.events.jsonl")).unwrap();
 }

@@ -1,4 +1,4 @@
-//! What is asked of a relay is done once, by the relay that was meant.
+//! Requests to a relay: each is carried out once, by the relay that it is addressed to.
 
 use std::fs::{self, File};
 use std::process::{Child, Stdio};
@@ -12,7 +12,7 @@ fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
-/// The texts of the requests that are filed.
+/// Texts of the filed requests.
 fn filed(site: &Site) -> Vec<String> {
     let entries = fs::read_dir(site.registry().join("requests")).unwrap().flatten();
     entries.filter_map(|entry| fs::read_to_string(entry.path()).ok()).collect()
@@ -26,7 +26,7 @@ fn spawn(site: &Site, args: &[&str]) -> Child {
     site.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// A site whose relay hangs with a request to go down, and the command that waits for that.
+/// Creates a site whose relay hangs with a request to go down; also returns the command that waits for that.
 fn asked_to_go_down() -> (Site, Child) {
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);
@@ -98,7 +98,7 @@ fn a_prune_does_not_pass_for_a_relay() {
         let name = format!("demo.1.{ending}");
         let _ = fs::rename(site.registry().join(&name), site.registry().join("archive").join(&name));
     }
-    // The counter of the name, which a prune looks at.
+    // The counter of the name, which a prune locks.
     let counter = File::open(site.registry().join("names/demo")).unwrap();
     counter.lock().unwrap();
     let mut prune = spawn(&site, &["prune", "--keep", "0"]);

@@ -1,4 +1,4 @@
-//! `relay` inside of Codex's own sandbox: without a rule, without trust, without a network.
+//! `relay` inside Codex's own sandbox: without a rule, without trust, without a network.
 
 use std::fmt::Write;
 use std::process::{Output, Stdio};
@@ -14,7 +14,7 @@ use relay_tests::harness::{Engine, Site, processes, programs, until};
 const WITH_NETWORK: [&str; 4] =
     ["-c", WORKSPACE_WRITE[1], "-c", "sandbox_workspace_write.network_access=true"];
 
-/// What a shell can make of a command.
+/// Forms that a shell can give to a command.
 const FORMS: [&str; 12] = [
     "CMD",
     "CMD | cat",
@@ -34,7 +34,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
 }
 
-/// A relay that runs outside, and a folder to change to.
+/// Creates a relay that runs outside, and a folder to change to.
 fn site() -> Site {
     let site = Site::new(Engine::Local);
     site.write("sub/file", "");
@@ -152,7 +152,7 @@ fn followers_are_woken_at_once() {
     figure(&format!(
         "sandbox: from a job's end until wait, logs -f and events -f have ended: p50 {half:.1?}"
     ));
-    // Looking every 200 ms, as where nothing wakes them, the last of three would take more.
+    // With polling every 200 ms, as without notifications, the last of three would take longer.
     assert!(half < Duration::from_millis(150), "{half:?}");
 }
 
@@ -177,7 +177,7 @@ fn a_launch_gives_the_prompt_back_within_300_ms() {
         ));
         assert!(half <= Duration::from_millis(300), "{what}: {half:?}");
     };
-    // The first four start; the others stay queued, and are looked at for as long as can be.
+    // The first four start; the others stay queued, and `launch` watches them for its maximum time.
     measure("most of them queued");
     site.relay(&["down", "--force"]);
     measure("without a relay");
@@ -237,7 +237,7 @@ fn up_and_down_say_that_they_run_outside_and_how() {
         refused(settings, "down");
     }
     site.relay(&["up"]);
-    // What is up needs nothing done: that is told from the files.
+    // If the relay is up, nothing has to be done: the files show that.
     assert!(sandbox::stdout(&site, "relay up | cat").starts_with("relay is up: engine local"));
     refused(&WORKSPACE_WRITE, "down");
     let pid = site.daemon_pid();
@@ -274,7 +274,7 @@ fn a_registry_that_can_not_be_written_names_the_flag_that_opens_it() {
     site.relay(&["cancel", "--grace", "1s", &job]);
 }
 
-/// What a model that plays one command after the other calls, and what has to come of it.
+/// Commands of a model that runs one after the other, with the expected output and exit code.
 const BY_A_MODEL: [(&str, &str, i64); 7] = [
     (
         "relay launch -n piped --runner shell -w workspace-projects/demo 'echo hi' | cat",
@@ -298,7 +298,7 @@ const BY_A_MODEL: [(&str, &str, i64); 7] = [
         0,
     ),
     ("relay run -w workspace-projects/demo -- npm test", "tested", 3),
-    // Codex tells nothing of a command that is over at once with the error of a sandbox.
+    // Codex reports nothing of a command that ends at once with the error of a sandbox.
     ("relay up && relay down; code=$?; sleep 1; exit $code", "has to run outside of this sandbox", 5),
 ];
 

@@ -135,7 +135,7 @@ fn the_workspace_has_a_log_of_its_own_that_git_does_not_see() {
     );
 }
 
-/// A command line far longer than any argument can be. It tells what it is, byte for byte.
+/// A command line far longer than any argument can be, which prints its own text; also returns that text.
 fn long_line() -> (String, String) {
     let text = "ä'\"$x \\n%s 0123456789\n".repeat(20_000);
     let line =
@@ -144,7 +144,7 @@ fn long_line() -> (String, String) {
     (line, format!("{text}unset|0|sh|"))
 }
 
-/// What the job with [`long_line`] wrote, as it was stored.
+/// Checks the stored output of the job with [`long_line`].
 fn ran_whole(site: &Site, job: &str, expected: &str) {
     let record = site.ended(job);
     assert_eq!((record.state, record.exit_code), (State::Failed, Some(7)), "{:?}", record.error);

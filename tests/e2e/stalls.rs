@@ -1,7 +1,7 @@
-//! Tools that hang on a server which accepts and never answers, and work that is only quiet.
+//! Tools that hang on a server which accepts and never answers, and work that is merely quiet.
 //!
-//! Hangs are those of the real tools under the real Codex. How soon they are found is bounded generously: the machines
-//! that run this are shared.
+//! Hangs are those of the real tools under the real Codex. The bound on the detection time is generous, because the
+//! machines that run this are shared.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,10 +16,11 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until_by};
 
-/// How much later than a window after its last byte a hang may be found: what the tool still did then, and a loaded machine.
+/// Margin after the end of the window, in milliseconds: the tool may still have been active, and the machine may be
+/// loaded.
 const SOON: i128 = 8_000;
 
-/// A site whose worker, the real Codex, is told to run this one command.
+/// Creates a site whose worker, the real Codex, runs this one command.
 fn worker(command: &str) -> (Model, Site) {
     let site = Site::new(Engine::Local);
     let command = serde_json::Value::from(command);
@@ -41,14 +42,14 @@ fn launch(site: &Site, more: &[&str]) -> JobRecord {
     site.ended(&job)
 }
 
-/// When the job began to be ended.
+/// Time of the job's `Stopping` event.
 fn stopping(site: &Site) -> Timestamp {
     let events = site.events("demo#1").into_iter().filter_map(|line| line.event);
     let mut stopping = events.filter(|event| matches!(event.body, EventBody::Stopping { .. }));
     stopping.next().unwrap().at
 }
 
-/// Sees that the job's end is a stall of that kind, found soon, and that it left nothing.
+/// Checks that the job ended as a stall of that kind, that the stall was found soon, and that no process is left.
 fn stalled(site: &Site, hole: &BlackHole, record: &JobRecord, kind: StepKind, tool: &str) {
     let log = site.log("demo");
     assert_eq!(outcome(record), (State::Failed, Some(FailureKind::Stalled)), "{log}");
@@ -122,7 +123,7 @@ fn cargo_fetch_from_a_host_that_never_answers_is_stalled() {
         ),
         ("src/lib.rs", ""),
     ];
-    // Not the proxy of rustup, which looks for its toolchains below HOME.
+    // Not the proxy of rustup, which searches for its toolchains below HOME.
     hangs(concat!(env!("CARGO"), " fetch"), &files, StepKind::Install, "cargo");
 }
 
@@ -165,7 +166,7 @@ fn an_install_that_moves_for_ever_runs_into_its_limit() {
     let step = record.steps.iter().find(|step| step.kind == StepKind::Install).unwrap();
     let after = stopping.duration_since(step.started_at).as_millis();
     figure(&format!("step_timeout of 5 s fired after {after} ms"));
-    // The step's event is stamped when it is written: on a busy machine that is later than its limit began.
+    // The step's event is stamped when it is written: on a busy machine that is after the start of its limit.
     assert!((4_500..6_000).contains(&after), "{after}");
     let gone = record.finished_at.unwrap().duration_since(stopping).as_millis();
     figure(&format!("last process gone {gone} ms after the limit, grace 5000 ms"));
@@ -180,7 +181,7 @@ fn one_byte_now_and_then_is_progress() {
     let line = format!("curl -s -m 8 http://{}/file -o file", hole.address());
     let job = site.launch_shell(&line, &["--stall", "3s"]);
     let record = site.ended(&job);
-    // 28 is curl's own limit: nobody ended it before.
+    // 28 is curl's own limit: the job was not ended before.
     assert_eq!(record.exit_code, Some(28), "{record:?}");
     assert_eq!(record.warning, None);
 }
@@ -224,7 +225,8 @@ fn a_kind_with_a_stall_limit_of_its_own_fails_at_it() {
     assert!(record.error.unwrap().message.contains("sleep"));
 }
 
-/// The design asks for five minutes under the default limits; the normal run takes less, and watches more closely for it.
+/// Checks that a long build is left alone. The design asks for five minutes under the default limits; the normal run
+/// takes less time, with a tighter limit.
 #[test]
 fn an_honest_build_and_its_tests_are_left_alone() {
     let site = Site::new(Engine::Local);

@@ -1,4 +1,4 @@
-//! A disk that is full, fails, or has lost the end of a file. Those that mount or trace need root.
+//! A disk that is full, fails, or has lost the end of a file. Tests that mount or trace need root.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use relay_tests::harness::mount::{Mounted, crowd, fill};
 use relay_tests::harness::strace::Strace;
 use relay_tests::harness::{Engine, Site, processes, until};
 
-/// Every name in the registry, but for those of the daemon's own that come and go.
+/// Every name in the registry, except the daemon's own temporary files.
 fn names(site: &Site) -> Vec<String> {
     let entries = fs::read_dir(site.registry()).unwrap().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -20,7 +20,7 @@ fn names(site: &Site) -> Vec<String> {
     names
 }
 
-/// A command line that waits for a file in the workspace.
+/// Command line that waits for a file in the workspace.
 fn wait_for(name: &str) -> String {
     format!("until test -e {name}; do sleep 0.02; done")
 }
@@ -82,7 +82,7 @@ fn s01_a_full_disk_refuses_launches_records_ends_and_heals_by_itself() {
     let lost = site.events(&stays).into_iter().filter_map(|line| line.event);
     let lost =
         lost.filter(|event| matches!(&event.body, EventBody::LinkLost { reason } if reason.contains("full")));
-    // A little room may come and go while the disk is full.
+    // A little space may come and go while the disk is full.
     assert!((1..=3).contains(&lost.count()), "told, and not told again and again");
     let corrupt = names(site).iter().filter(|name| name.contains("corrupt")).count();
     figure(&format!(
@@ -164,7 +164,7 @@ fn s05_a_zero_filled_tail_is_cut_like_a_torn_one() {
     figure("S05: zero-filled tails of 4 KiB and 1 MiB were cut, the job went on and completed");
 }
 
-/// Options that make calls on the log of `demo#1`, or on the file that would replace it, fail.
+/// Options of strace that make calls fail on the log of `demo#1`, or on the file that would replace it.
 fn on_log(site: &Site, calls: &str, inject: &str) -> Vec<String> {
     let log = site.registry().join("demo.1.events.jsonl");
     let new = site.registry().join(format!(".demo.1.events.jsonl.{}", site.daemon_pid()));
@@ -175,7 +175,7 @@ fn on_log(site: &Site, calls: &str, inject: &str) -> Vec<String> {
     options
 }
 
-/// How much of a log was known to survive a power loss, by the calls of who wrote it.
+/// Length of a log, in bytes, that survives a power loss, according to the system calls of its writer.
 fn durable(trace: &[String], log: &str) -> usize {
     let (mut len, mut durable) = (0, 0);
     for line in trace.iter().filter(|line| line.contains(log)) {
@@ -206,7 +206,7 @@ fn s06_a_failed_sync_is_never_acknowledged_and_the_log_is_written_anew() {
         site.relay(&["up"]);
         let checks = ["a", "b", "c", "d"].map(|name| wait_for(&format!("go-{name}")));
         let more: Vec<&str> = checks.iter().flat_map(|check| ["--check", check.as_str()]).collect();
-        // Once: the log is written anew and nobody notices.
+        // A single failure: the log is written anew without any effect on the job.
         let once = on_log(&site, "fdatasync", &format!("inject=fdatasync:error={error}:when=3"));
         let strace = Strace::attach(site.daemon_pid(), &once, &traced(&site, "once"));
         let job = site.launch_shell("true", &more);
@@ -216,7 +216,7 @@ fn s06_a_failed_sync_is_never_acknowledged_and_the_log_is_written_anew() {
         drop(strace);
         assert!(site.daemon_log().contains("is written anew"), "{}", site.daemon_log());
 
-        // For good: nothing is acknowledged, so nothing is lost with the power.
+        // Lasting failures: nothing is acknowledged, so nothing is lost with the power.
         let path = site.registry().join("demo.1.events.jsonl");
         let before = fs::read(&path).unwrap().len();
         let all = on_log(
@@ -232,7 +232,7 @@ fn s06_a_failed_sync_is_never_acknowledged_and_the_log_is_written_anew() {
         let durable = before.max(durable(&strace.lines(), "/demo.1.events.jsonl>"));
         failed += strace.injected();
         drop(strace);
-        // What was never synced goes with the power.
+        // Bytes that were never synced are lost with the power.
         let log = fs::read(&path).unwrap();
         fs::write(&path, &log[..durable.min(log.len())]).unwrap();
         site.relay(&["up"]);
@@ -254,7 +254,7 @@ fn output_is_acknowledged_only_after_it_is_on_the_disk() {
     let job = site.launch_shell(&format!("{}; echo printed", wait_for("go")), &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
     let log = site.file(&job, "log");
-    // The disk takes its time for the first sync of the output. The file is made by the first output.
+    // The disk delays the first sync of the output. The first output creates the file.
     let options = ["-e", "trace=fdatasync", "-P", &log.display().to_string(), "-e"].map(ToOwned::to_owned);
     let delay = format!("inject=fdatasync:delay_enter={}:when=1", slow.as_micros());
     let strace =
@@ -269,7 +269,7 @@ fn output_is_acknowledged_only_after_it_is_on_the_disk() {
     until("the agent lets the run go", || (spooled() == 0).then_some(()));
     let held = written.elapsed();
     assert!(!strace.lines().is_empty(), "the output was never synced");
-    // Half of it: the test itself may have been late to see the output.
+    // Half of the delay: the test itself may have been late to see the output.
     assert!(held >= slow / 2, "it was acknowledged after {held:?}, though its sync took {slow:?}");
 }
 

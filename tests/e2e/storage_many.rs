@@ -18,7 +18,7 @@ fn s09_a_record_is_rebuilt_from_a_long_log_and_one_from_the_future_is_left_alone
     processes::kill(site.daemon_pid());
     let without = start(&site);
     processes::kill(site.daemon_pid());
-    // A job that an agent will never finish, with as many events as a long one has.
+    // A job that an agent will never finish, with as many events as a long job has.
     let count = times(100_000, 1_000_000);
     let lines = site.events(&job);
     let first = lines[0].to_bytes().unwrap();
@@ -57,14 +57,14 @@ fn s09_a_record_is_rebuilt_from_a_long_log_and_one_from_the_future_is_left_alone
     ));
     site.relay(&["cancel", "--grace", "1s", &job]);
     for job in ["long.1", "future.1"] {
-        // Nothing that ever ran: what the site checks at its end does not hold for them.
+        // These jobs never ran: the checks of the site at its end do not hold for them.
         for ending in ["json", "events.jsonl", "log", "spec"] {
             let _ = fs::remove_file(site.registry().join(format!("{job}.{ending}")));
         }
     }
 }
 
-/// How long a relay takes until it holds the registry, the recovery included.
+/// Measures the time until a relay serves the registry, the recovery included.
 fn start(site: &Site) -> Duration {
     let begun = Instant::now();
     let mut relay = site.command(&["serve"]).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -76,7 +76,7 @@ fn start(site: &Site) -> Duration {
     begun.elapsed()
 }
 
-/// Gives a line that was changed by hand a right checksum.
+/// Recomputes the checksum of a line that was changed by hand.
 fn reseal(line: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(line.to_vec()).unwrap();
     let body = text.split_once(",\"crc\"").unwrap().0;
@@ -172,7 +172,7 @@ fn a_job_that_is_pruned_takes_its_log_in_the_workspace_along() {
     site.ended(&site.launch_shell("true", &[]));
     site.ended(&site.launch_shell("true", &["-n", "kept"]));
     site.relay(&["down"]);
-    // 199 and `kept` ended later.
+    // 199 copies and `kept` ended later.
     copies(&site, 199, "2030-01-01T00:00:00Z");
     site.relay(&["up"]);
     until("it is archived", || (archived(&site) == 1).then_some(()));
@@ -187,7 +187,7 @@ fn archived(site: &Site) -> usize {
     entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json")).count()
 }
 
-/// Copies the job that was run, in the form in which the relay writes jobs, as jobs that ended at another time.
+/// Copies the job that has run, in the form in which the relay writes jobs, as jobs that ended at another time.
 fn copies(site: &Site, jobs: usize, at: &str) {
     let lines = site.events("demo.1");
     for n in 0..jobs {

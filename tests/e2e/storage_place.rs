@@ -1,4 +1,4 @@
-//! A registry that is held, not there, not writable, and a relay that may open next to nothing.
+//! A registry that is locked, missing or read-only, and a relay with a very low limit on open files.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -56,7 +56,7 @@ fn mount(args: &[&str]) {
     assert!(output.status.success(), "mount {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Takes a mount away again.
+/// Unmounts on drop.
 struct Unmount(String);
 
 impl Drop for Unmount {
@@ -89,7 +89,7 @@ fn s13_a_registry_that_is_read_only_or_missing_or_somebody_elses_gets_one_clear_
             assert!(said.lines().count() <= 1, "{args:?}: {said}");
         }
     }
-    // Outside of root's own folder, so that somebody else finds the way there.
+    // Outside of root's own folder, so that another user can reach it.
     let dir = tempfile::Builder::new().prefix("relay-owner-").tempdir_in("/tmp").unwrap();
     let root = dir.path();
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();

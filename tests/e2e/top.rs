@@ -8,7 +8,7 @@ use relay_tests::harness::tmux::Terminal;
 use relay_tests::harness::{Engine, Site, processes, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The screen's own process, in this site.
+/// Process id of `relay top` in this site.
 fn top_of(site: &Site) -> u32 {
     until("relay top runs", || {
         let mut all = processes::inside(site.root()).into_iter();
@@ -16,7 +16,7 @@ fn top_of(site: &Site) -> u32 {
     })
 }
 
-/// The screen of a relay without jobs, in a terminal of its own.
+/// Opens the screen of a relay without jobs, in a terminal of its own.
 fn opened(site: &Site) -> Terminal {
     site.relay(&["up"]);
     let terminal = Terminal::open(site, 80, 24);
@@ -56,7 +56,7 @@ fn keys_select_show_and_end_real_jobs_and_quitting_leaves_the_screen_as_it_was()
     terminal.press(&["echo before", "Enter"]);
     terminal.shows("the shell answers", |screen| screen.lines().any(|line| line == "before"));
     terminal.press(&["relay top", "Enter"]);
-    // The newest is the first.
+    // The newest job is listed first.
     terminal.shows("the newest is selected", |screen| selected(screen, &second).is_some());
     terminal.press(&["Down"]);
     terminal.shows("the other one is selected", |screen| selected(screen, &first).is_some());
@@ -109,7 +109,7 @@ fn it_lives_on_however_often_it_is_stopped_and_continued() {
         terminal.press(&["clear; fg", "Enter"]);
         terminal.shows("the screen after fg", is_up);
     }
-    // Others may continue it, too, and it was never stopped.
+    // Any process may send a SIGCONT, too, although the screen was never stopped.
     let top = top_of(&site);
     for _ in 0..20 {
         signal(top, Signal::CONT);

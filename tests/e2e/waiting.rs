@@ -1,4 +1,4 @@
-//! Waiting for many jobs, and for a relay that says nothing.
+//! Waiting for many jobs, and for a relay that sends nothing.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use relay_tests::harness::figures::figure;
 use relay_tests::harness::{Engine, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Processor seconds that a shell's `times` tells of its children.
+/// CPU seconds of the children, from the output of a shell's `times`.
 fn seconds(times: &str) -> f64 {
     let part = |text: &str| {
         let (minutes, seconds) = text.trim_end_matches('s').split_once('m').unwrap();
@@ -20,7 +20,7 @@ fn seconds(times: &str) -> f64 {
 #[test]
 fn a_wait_for_a_thousand_jobs_costs_what_each_of_them_costs_and_tells_each_end() {
     let site = Site::new(Engine::Local);
-    // No relay may start: the jobs end by the test's hand.
+    // No relay may start: the test itself ends the jobs.
     let launched =
         site.plain_command(&["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
     let _ = { launched }.output().unwrap();
@@ -65,7 +65,7 @@ fn a_wait_for_a_thousand_jobs_costs_what_each_of_them_costs_and_tells_each_end()
     assert_eq!(read("out").lines().count(), 1000);
     let told = read("err").lines().count();
     figure(&format!("a wait for 1,000 jobs took {cpu:.2} s of CPU and said {told} lines beside"));
-    // An unoptimised build takes some four times as long.
+    // An unoptimised build takes about four times as long.
     assert!(cpu < 4.0 && told <= 10, "{cpu} s, {}", read("err"));
 }
 
@@ -89,7 +89,7 @@ fn a_relay_that_does_not_run_is_not_called_healthy() {
     site.record_when(&job, "runs", |record| record.state == State::Running);
     let relay = i32::try_from(site.daemon_pid()).ok().and_then(Pid::from_raw).unwrap();
     kill_process(relay, Signal::STOP).unwrap();
-    // As if it had been stopped twenty seconds ago.
+    // As if the relay had been stopped twenty seconds ago.
     let path = site.registry().join("relay.json");
     let mut lease: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let then = jiff::Timestamp::now() - std::time::Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! Jobs that complete although not all was as it should have been: their end says so everywhere.
+//! Jobs that complete with warnings: every report of the outcome includes the warnings.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs};
 
-/// A site whose worker is the real Codex with this script.
+/// Creates a site whose worker is the real Codex with this script.
 fn codex(script: &serde_json::Value) -> (Model, Site) {
     let site = Site::new(Engine::Local);
     site.write("scripts/it.json", &script.to_string());
@@ -33,7 +33,7 @@ fn launch(site: &Site, more: &[&str]) -> JobRecord {
     site.ended(&job)
 }
 
-/// Sees that everybody who hears of the end hears of its warnings.
+/// Checks that every command that reports the outcome reports its warnings.
 fn told(site: &Site, record: &JobRecord, count: u32) {
     assert_eq!(outcome(record), (State::Completed, None), "{}", site.log("demo"));
     assert_eq!((record.warnings.count, record.warnings.newest.len()), (count, count as usize), "{record:#?}");
@@ -97,7 +97,7 @@ fn a_command_that_is_cut_off_by_the_end_of_its_turn_is_named_by_status_and_notic
     told(&site, &record, 1);
 }
 
-/// Stands in for a Codex that is newer than any: it speaks of things that nobody knows yet.
+/// A stand-in for a Codex newer than any release: it prints things that relay does not support yet.
 const NEWER: &str = r#"#!/bin/sh
 case $1 in --version) echo codex-cli 9.0.0; exit;; esac
 cat >/dev/null
@@ -138,7 +138,7 @@ fn a_model_that_was_out_of_reach_for_a_while_leaves_no_warning() {
     assert!(events.contains("warning codex retries (1/5"), "{events}");
 }
 
-/// A failing command, again and again, and what its job makes of it.
+/// Runs a failing command again and again; returns the record of its job.
 fn circle(more: &[&str]) -> (Model, Site, JobRecord) {
     let (model, site) = codex(&commands(&["false --circle"; 7]));
     let record = launch(&site, more);
@@ -168,7 +168,7 @@ fn a_worker_that_goes_round_in_a_circle_is_ended_where_its_job_wants_that() {
     assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0));
     let explained = site.relay(&["explain", "demo"]);
     assert!(explained.contains("relay retry demo#1 --on-loop warn"), "{explained}");
-    // The next one of the same task keeps that unless it is told otherwise.
+    // The next job of the same task keeps this option unless it is changed.
     let retried = site.relay(&["retry", "-q", "demo", "--on-loop", "warn"]).trim().to_owned();
     assert_eq!(site.ended(&retried).outcome(), "completed with 1 warning");
 }
@@ -177,7 +177,7 @@ fn a_worker_that_goes_round_in_a_circle_is_ended_where_its_job_wants_that() {
 #[ignore = "needs the real Codex"]
 fn a_worker_calls_nobody_but_its_model() {
     let (_model, site) = codex(&commands(&["echo proxy=$HTTPS_PROXY"]));
-    // What a person's own configuration leaves out is not left to it.
+    // Settings that a person's own configuration leaves out are not left to Codex's defaults.
     let config = site.codex_home().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     let text = text

@@ -1,4 +1,4 @@
-//! What the agent's workers do.
+//! Actions of the agent's workers.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ impl World {
         self.state.join(format!("spool.v{}", wire::PROTOCOL)).join(format!("{}.1", job.stem()))
     }
 
-    /// Takes notice of a run's files.
+    /// Records the state of a run's files.
     pub(crate) fn written(&mut self, job: &JobId, synced: bool) {
         let folder = self.folder(job);
         for (path, _) in crate::disk::lengths(&folder) {
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    /// A job whose worker lives.
+    /// Picks a job whose worker is running.
     fn some_alive(&mut self) -> Option<JobId> {
         let alive: Vec<JobId> = self
             .model
@@ -106,9 +106,9 @@ impl World {
         self.spool(agent, &id, EventBody::Finished { state, error: None, exit_code, changes: None });
     }
 
-    /// What the agent does with a run that its last life has left without an end.
+    /// Ends a run that the previous agent process has left without an outcome.
     pub(crate) fn end_lost(&mut self, agent: &AgentSide) {
-        // Why its last life ended, an agent learns with its first welcome.
+        // An agent learns from its first welcome why its previous process ended.
         if !self.welcomed {
             return;
         }

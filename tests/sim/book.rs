@@ -1,4 +1,4 @@
-//! What the relay's logs hold: every line is looked at as soon as it is durable, and must be there ever after.
+//! Content of the relay's logs: checks every line as soon as it is durable, and that it stays there from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,11 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{Job, Model, Spooled, Walk};
 
-/// The logs, as far as they are durable.
+/// The durable part of the logs.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     logs: BTreeMap<JobId, Log>,
-    /// The highest id of all lines.
+    /// Highest id of all lines.
     newest: u64,
 }
 
@@ -28,23 +28,23 @@ struct Log {
     walk: Walk,
     agent: u64,
     relay: u64,
-    /// Who recorded the end.
+    /// Source that recorded the outcome.
     ended: Option<Source>,
-    /// The agent's newest and first events, with their times in the log.
+    /// Newest and first event of the agent, with their times in the log.
     told: Option<(Spooled, Timestamp)>,
     begun: Option<(Spooled, Timestamp)>,
 }
 
-/// Where the registry keeps a job's file.
+/// Path of a job's file in the registry.
 pub(crate) fn file(registry: &Path, job: &JobId, ending: &str) -> PathBuf {
     registry.join(format!("{}.{ending}", job.stem()))
 }
 
 impl Book {
-    /// Looks at what a commit or a start has made durable.
+    /// Checks what a commit or a start has made durable.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Description of the first inconsistency.
     pub(crate) fn look(&mut self, registry: &Path, model: &Model) -> Result<(), String> {
         let mut ids = BTreeSet::new();
         for (id, job) in &model.jobs {
@@ -57,35 +57,35 @@ impl Book {
         Ok(())
     }
 
-    /// Whether the log has anything.
+    /// Returns true if the log holds any event.
     pub(crate) fn begun(&self, job: &JobId) -> bool {
         self.logs.get(job).is_some_and(|log| !log.lines.is_empty())
     }
 
-    /// Whether the log has the job's end.
+    /// Returns true if the log holds the job's outcome.
     pub(crate) fn ended(&self, job: &JobId) -> bool {
         self.logs.get(job).is_some_and(|log| log.ended.is_some())
     }
 
-    /// The newest event of the agent in a job's log.
+    /// Sequence number of the newest agent event in a job's log.
     pub(crate) fn agent_seq(&self, job: &JobId) -> u64 {
         self.logs.get(job).map_or(0, |log| log.agent)
     }
 
-    /// How many of a job's entries its log is past.
+    /// Number of a job's entries that its log is past.
     pub(crate) fn walked(&self, job: &JobId) -> usize {
         self.logs.get(job).map_or(0, |log| log.walk.passed())
     }
 
-    /// Lines of agents so far.
+    /// Number of lines from agents so far.
     pub(crate) fn events(&self) -> u64 {
         self.logs.values().map(|log| log.agent).sum()
     }
 
-    /// Whether everything that was spooled is there, or the relay had a reason to end the job by itself.
+    /// Checks that every spooled event is there, or that the relay had a reason to end the job by itself.
     ///
     /// # Errors
-    /// What is missing.
+    /// Description of what is missing.
     pub(crate) fn complete(&self, id: &JobId, job: &Job) -> Result<(), String> {
         let none = Log::default();
         let log = self.logs.get(id).unwrap_or(&none);
@@ -100,10 +100,10 @@ impl Book {
         }
     }
 
-    /// Whether the record on the disk is the fold of the log, byte for byte.
+    /// Checks that the record on the disk is the fold of the log, byte for byte.
     ///
     /// # Errors
-    /// It is not.
+    /// The two differ.
     pub(crate) fn record(&self, registry: &Path, id: &JobId) -> Result<(), String> {
         let Some(log) = self.logs.get(id) else { return Ok(()) };
         let there = fs::read(file(registry, id, "json")).map_err(|e| format!("{id} has no record: {e}"))?;
@@ -136,7 +136,8 @@ impl Log {
             let whole =
                 raw.ends_with(b"\n").then_some(()).ok_or_else(|| "the last line has no end".to_owned());
             let line = match parsed.and_then(|line| whole.map(|()| line)) {
-                // A log whose record can't be read is not repaired either, and nothing comes behind its torn end.
+                // The log of a job whose record can't be read is not repaired either: no line is written after its torn
+                // end.
                 Err(_) if job.was_spoiled => break,
                 line => line?,
             };
@@ -178,8 +179,8 @@ impl Log {
         Ok(())
     }
 
-    /// Compares an event's age with the log's: exactly, beside one of the same life; otherwise as exactly as relay and agent
-    /// can know each other's time.
+    /// Compares an event's age with the log's: exactly if the event beside it comes from the same agent process;
+    /// otherwise as exactly as relay and agent can know the other side's time.
     fn timed(&mut self, spooled: Spooled, at: Timestamp, job: &Job, model: &Model) -> Result<(), String> {
         let unsure = |life: u32| model.unsure.get(&life).copied().unwrap_or_default();
         let launched = self.lines.first().and_then(|line| line.event.as_ref()).map(|event| event.at);
@@ -202,7 +203,7 @@ impl Log {
     }
 }
 
-/// Times are told in milliseconds.
+/// Tolerance of times, which are recorded in milliseconds.
 const EXACT: Duration = Duration::from_millis(2);
-/// Clocks that differ by less than a second agree.
+/// Tolerance across clocks: clocks that differ by less than a second count as equal.
 const ROUGH: Duration = Duration::from_secs(3);

@@ -1,9 +1,9 @@
-//! Every case there is, on all cores.
+//! Runs every case there is, on all cores.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Checks the cases from 0 on, each thread with a state of its own; gives what is wrong with those that are.
+/// Checks the cases from 0 on, each thread with a state of its own; returns descriptions of the cases that fail.
 pub(crate) fn every<S>(
     cases: usize,
     make: impl Fn() -> S + Sync,

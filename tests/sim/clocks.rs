@@ -1,4 +1,4 @@
-//! The clocks of both machines: what has really passed, and what each wall clock says.
+//! Clocks of both machines: the time that has really passed, and the time that each wall clock shows.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const BEGIN: i64 = 1_767_323_045;
 /// Step and difference of the clocks.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// Two machines.
+/// Clocks of two machines.
 #[derive(Debug)]
 pub(crate) struct Clocks {
     /// Time that has really passed.
@@ -28,7 +28,7 @@ pub(crate) enum Side {
 }
 
 impl Clocks {
-    /// Machines that were booted at different times, and whose clocks may differ by an hour.
+    /// Creates machines that were booted at different times, and whose clocks may differ by an hour.
     pub(crate) fn drawn(rng: &mut Rng) -> Self {
         let wall = Timestamp::from_second(BEGIN).unwrap_or_default();
         let off = HOUR * rng.i32(-1..=1);
@@ -38,7 +38,7 @@ impl Clocks {
         Self { now: Duration::ZERO, agent: Arc::new(Mutex::new(agent)), relay: Arc::new(Mutex::new(relay)) }
     }
 
-    /// Time passes everywhere.
+    /// Advances the clocks of both machines.
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ impl Clocks {
         self.agent.lock().unwrap_or_else(PoisonError::into_inner).monotonic
     }
 
-    /// Somebody sets the wall clock of a side, forward or back.
+    /// Sets the wall clock of a side forward or back.
     pub(crate) fn set(&self, side: Side, forward: bool) {
         let step = if forward { HOUR } else { -HOUR };
         match side {

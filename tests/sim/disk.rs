@@ -1,4 +1,4 @@
-//! What a crash leaves of a file: all that was synced, any part of what was not, and rubbish behind it.
+//! Files after a crash: everything that was synced, any part of what was not, and garbage after it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 
-/// The files of one node, and how far each is known to be on the disk.
+/// Files of one node, and the length of each that is known to be on the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     files: BTreeMap<PathBuf, Known>,
@@ -16,7 +16,7 @@ pub(crate) struct Disk {
 #[derive(Debug, Default, Clone)]
 struct Known {
     synced: u64,
-    /// Lengths that it had after a call: where a record or line may end.
+    /// Lengths of the file after each call: possible ends of a record or line.
     marks: Vec<u64>,
 }
 
@@ -24,7 +24,7 @@ struct Known {
 pub(crate) type Lengths = BTreeMap<PathBuf, u64>;
 
 impl Disk {
-    /// Takes notice of how long a file is now.
+    /// Records the current length of a file.
     pub(crate) fn grown(&mut self, path: &Path) {
         let len = length(path);
         let known = self.files.entry(path.to_owned()).or_default();
@@ -33,7 +33,7 @@ impl Disk {
         }
     }
 
-    /// Takes notice of where the lines of a file end.
+    /// Records where the lines of a file end.
     pub(crate) fn lines(&mut self, path: &Path) {
         let bytes = fs::read(path).unwrap_or_default();
         let known = self.files.entry(path.to_owned()).or_default();
@@ -41,25 +41,25 @@ impl Disk {
         known.marks = ends.filter(|end| *end > known.synced).collect();
     }
 
-    /// All of a file is on the disk.
+    /// Marks all of a file as synced.
     pub(crate) fn synced(&mut self, path: &Path) {
         let known = self.files.entry(path.to_owned()).or_default();
         known.synced = length(path);
         known.marks.clear();
     }
 
-    /// A file that is gone.
+    /// Forgets the files of a removed folder.
     pub(crate) fn forget(&mut self, folder: &Path) {
         self.files.retain(|path, _| !path.starts_with(folder));
     }
 
-    /// Files that are known.
+    /// Paths of all known files.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.files.keys().cloned().collect()
     }
 
-    /// The power fails: cuts the file somewhere between what is synced and its end, in the middle of a record as well as
-    /// between two, and may leave rubbish behind the cut. Gives whether anything was lost.
+    /// Simulates a power failure: cuts the file somewhere between its synced length and its end, within a record as
+    /// well as between two, and may append garbage after the cut. Returns true if anything was lost.
     pub(crate) fn lose_power(&mut self, path: &Path, rng: &mut Rng, rubbish: bool) -> bool {
         let Some(known) = self.files.get(path).cloned() else { return false };
         if !path.exists() {
@@ -70,7 +70,7 @@ impl Disk {
         ends.extend(known.marks.iter().copied().filter(|mark| (known.synced..=len).contains(mark)));
         let at = rng.usize(..ends.len());
         let (end, next) = (ends[at], ends.get(at + 1).copied().unwrap_or(len).max(ends[at]));
-        // Sixteenths of a record: how long one is differs by the folder's name.
+        // Sixteenths of a record: the length of a record varies with the folder's name.
         let kept = end + (next - end) * rng.u64(0..16) / 16;
         let file = File::options().write(true).open(path).expect("a file of the simulation");
         file.set_len(kept).expect("a file can be cut");
@@ -87,14 +87,14 @@ fn leave_rubbish(path: &Path, rng: &mut Rng) {
         4 => vec![0; 1 << rng.u32(0..13)],
         5 => vec![0; rng.usize(1..40)],
         6 => (0..rng.usize(1..600)).map(|_| rng.u8(..)).collect(),
-        // Lines and lengths that look like something.
+        // Garbage that resembles lines and lengths.
         7.. => b"{\"v\":1,\"id\":3\n\n\x10\0\0\0".repeat(rng.usize(1..5)),
     };
     let mut file = File::options().append(true).open(path).expect("a file of the simulation");
     file.write_all(&tail).expect("room for rubbish");
 }
 
-/// The lengths of all files below a folder.
+/// Lengths of all files below a folder.
 pub(crate) fn lengths(folder: &Path) -> Lengths {
     let mut found = Lengths::new();
     let mut folders = vec![folder.to_owned()];
@@ -112,7 +112,7 @@ pub(crate) fn lengths(folder: &Path) -> Lengths {
     found
 }
 
-/// Takes back whatever grew: a process that is killed writes nothing on its way out, however kind its destructors are.
+/// Truncates files that have grown: a killed process writes nothing on exit, although destructors run here.
 pub(crate) fn take_back(before: &Lengths) {
     for (path, len) in before {
         if length(path) > *len {

@@ -1,4 +1,4 @@
-//! How the agent dies, what its disk has then, and what it finds when it starts again.
+//! Deaths of the agent: how it dies, what its disk holds then, and what it finds at its next start.
 
 use common::event::EventBody;
 use common::ids::JobId;
@@ -8,7 +8,7 @@ use crate::model::{Job, Stage};
 use crate::world::{Fall, World};
 
 impl World {
-    /// The agent has started: its spool must hold what its disk did not lose.
+    /// Checks the spool after a start: it must hold everything that the disk did not lose.
     pub(crate) fn woke(&mut self, agent: &AgentSide, last: Fall) -> Result<(), String> {
         self.welcomed = false;
         self.slots.clear();
@@ -38,14 +38,14 @@ impl World {
         Ok(())
     }
 
-    /// The agent has died.
+    /// Applies the agent's death to the model.
     pub(crate) fn fell(&mut self, fall: Fall) {
         self.say(|| format!("agent: {fall:?}"));
         match fall {
             Fall::Over => return,
             Fall::Kill => self.tally.kills += 1,
             Fall::Power => {
-                // What it has lost, and what the relay holds, which can't be read, may go by the same numbers.
+                // Lost events and those in the relay's unreadable file may have the same numbers.
                 let spoiled = self.spoiled.as_ref().map(|spoiled| &spoiled.job);
                 let spoiled = spoiled.and_then(|job| self.model.jobs.get_mut(job));
                 if let Some(job) = spoiled.filter(|job| job.is_spooled()) {
@@ -71,7 +71,8 @@ impl World {
         self.leave_half_made();
     }
 
-    /// The agent died while it took a job: what there is of the run's folder is worth nothing, and must not be in the way.
+    /// Leaves a half-made run folder, as an agent does that dies while it accepts a job. Its content is worthless and
+    /// must not block anything.
     fn leave_half_made(&mut self) {
         let open =
             |(id, job): (&JobId, &Job)| (!job.is_spooled() && !self.relay.book.ended(id)).then(|| id.clone());
@@ -99,9 +100,9 @@ impl World {
         self.model.jobs.values_mut().filter(|job| job.is_spooled()).for_each(Job::wipe);
     }
 
-    /// A segment of a job's spool is not what it was.
+    /// Damages a segment of a job's spool.
     pub(crate) fn spoil_spool(&mut self) {
-        // A run of which the relay has nothing would begin anew.
+        // A run of which the relay has nothing would start anew.
         let spooled =
             |(id, job): &(&JobId, &Job)| job.is_spooled() && !job.damaged && self.relay.book.walked(id) > 0;
         let Some((id, _)) = self.model.jobs.iter().find(spooled) else { return };

@@ -11,7 +11,7 @@ use crate::spoiled::Spoiled;
 use crate::world::{STEP, World};
 
 impl World {
-    /// A step's time passes.
+    /// Advances time by one step.
     pub(crate) fn pass(&mut self, agent: &AgentSide) -> Result<(), String> {
         self.clocks.pass(STEP);
         let now = self.clocks.now;
@@ -51,7 +51,7 @@ impl World {
         });
     }
 
-    /// A job that has begun and not ended.
+    /// Picks a job that has begun and not ended.
     fn some_open(&mut self) -> Option<JobId> {
         let open = |job: &&JobId| self.relay.book.begun(job) && !self.relay.book.ended(job);
         let open: Vec<JobId> = self.model.jobs.keys().filter(open).cloned().collect();
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// A request that its daemon did not live to see, or one of an earlier version, which names none.
+    /// Leaves a request that its daemon died before reading, or one of an earlier version, which names no daemon.
     pub(crate) fn leave_request(&mut self) {
         let Some(relay) = self.relay.earlier() else { return };
         let request = match self.rng.u8(..3) {

@@ -1,21 +1,21 @@
-//! After the chaos: nothing is broken any more, and everything has to be delivered.
+//! Recovery after the chaos: no more faults happen, and everything has to be delivered.
 
 use common::ids::JobId;
 use worker_agent::internals::AgentSide;
 
 use crate::world::{End, World};
 
-/// Rounds within which everything must be delivered once nothing is broken any more.
+/// Rounds within which everything must be delivered after the last fault.
 const HEALING: u32 = 500;
-/// Rounds within which every other job must be over while the file of one is still spoiled.
+/// Rounds within which every other job must end while the file of one is still spoiled.
 const WITH_SPOILED: u32 = 200;
 
 impl World {
-    /// No more faults: everything has to be delivered.
+    /// Stops all faults and checks that everything is delivered.
     pub(crate) fn heal<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
         self.say(|| "healing".to_owned());
         self.network.mend();
-        // Cut short, a freeze would be none: a gap of two seconds is a busy machine's.
+        // A freeze must not be cut short: a gap of two seconds counts as a busy machine.
         while !self.frozen.is_empty() {
             self.pass(agent)?;
         }
@@ -33,7 +33,7 @@ impl World {
         Err(format!("it does not heal: {open:?} have no end, the spool holds {:?}", agent.runs()))
     }
 
-    /// Everything that can be done, and a second.
+    /// Runs every possible action, then advances time by a second.
     fn round<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
         self.step += 1;
         for _ in 0..10 {
@@ -50,7 +50,7 @@ impl World {
         Ok(())
     }
 
-    /// While the file of one job is what it must not be, all others come to their end.
+    /// Checks that all other jobs end while the file of one job is still spoiled.
     fn heal_others<'a>(
         &mut self,
         spoiled: &JobId,
@@ -71,7 +71,7 @@ impl World {
         self.model.jobs.keys().all(|job| self.relay.book.ended(job))
     }
 
-    /// Everything is where it belongs.
+    /// Checks that everything has reached its final place.
     fn settled(&mut self) -> Result<(), String> {
         self.relay.rest();
         let registry = self.relay.registry().to_owned();

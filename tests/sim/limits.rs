@@ -1,4 +1,4 @@
-//! The agent's time limits, held against the time that has really passed.
+//! The agent's time limits, compared with the time that has really passed.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use worker_agent::internals::{AgentSide, JobLimit};
 
 use crate::world::{STEP, World};
 
-/// The limit of a job, as the agent measures it and as it is.
+/// Limit of a job, as the agent measures it and as it really is.
 #[derive(Debug)]
 pub(crate) struct Limit {
     measured: JobLimit,
     whole: Duration,
-    /// For how long agent and job have run.
+    /// Time for which both agent and job have run.
     ran: Duration,
     /// Number of freezes.
     pub(crate) pauses: u32,
 }
 
-/// Part of a pause that may count for a limit.
+/// Part of a pause that may count towards a limit.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Longest delay of a limit.
+/// Longest delay with which a limit may be enforced.
 const LATE: Duration = Duration::from_secs(1);
 
 impl Limit {

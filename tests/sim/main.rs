@@ -1,5 +1,6 @@
-//! Nothing lost, simulated: the real spool and session of the agent, the real writer and dispatch of the relay, and between
-//! them a network that a seed of random numbers breaks in every way it can.
+//! Simulation of the delivery guarantees: the real spool and session of the agent, the real writer and dispatch of the
+//! relay, and between them a network in which a seed of random numbers injects every kind of fault.
+//!
 //!
 //! ```text
 //! world ──► agent: workers, spool, session ──frames──► network ──frames──► relay: dispatch, writer ──► registry
@@ -9,26 +10,29 @@
 //!   └ model: what must be in the log ◄────────── book: every line as soon as it is durable ────────┘
 //! ```
 //!
-//! No sockets, no threads inside a seed, no clock but the seed's own: the same seed does the same, which [`same`] checks.
-//! `RELAY_SIM_SEED=123 cargo nextest run -p relay-tests --test sim --no-capture` plays one seed and tells every step;
-//! `tests/sim.sh 20000` plays as many, and tells what it found.
+//! A seed uses no sockets, no threads and no clock but its own: the same seed repeats the same steps, which [`same`]
+//! checks. `RELAY_SIM_SEED=123 cargo nextest run -p relay-tests --test sim --no-capture` plays one seed and prints
+//! every step; `tests/sim.sh 20000` plays as many seeds and prints what it found.
 //!
-//! That it can fail was tried: each of these changes of the product made some of 1,000 seeds fail.
-//! Repeats recorded again (190 seeds); gaps taken (5); acknowledging before writing (997); a log's torn tail left in place
-//! (76); ids without their durable bound (494); an older connection not fenced (1); an acknowledgement that trims one event too
-//! many (115); a spooled record whose checksum nobody looks at (294); a run's end sent before its output (123); a connection
-//! that resumes one event too far (784); sequences that go on where a file ends that lost its last events (146). What
-//! it can't see is a sync that was not made: it takes a commit for one. Out of its reach, too: calls of an engine (the core's,
-//! which runs them beside everything else), the supervision of processes but for its clocks, and disks that answer with an
-//! error, for which a folder in a file's place has to do.
+//! The simulation was itself tested: each of these changes to the product made some of 1,000 seeds fail. Repeats
+//! recorded again (190 seeds); gaps accepted (5); acknowledging before writing (997); a log's torn tail left in place
+//! (76); ids without their durable bound (494); an older connection not fenced (1); an acknowledgement that trims one
+//! event too many (115); a spooled record whose checksum is not verified (294); a run's outcome sent before its output
+//! (123); a connection that resumes one event too far (784); sequences that continue at the end of a file that has lost
+//! its last events (146). The simulation can't detect a missing sync: it takes a commit for one. Also out of its reach:
+//! calls of an engine (they belong to the core, which runs them beside everything else), the supervision of processes
+//! except for its clocks, and disks that return errors, for which a folder in a file's place stands in.
 //!
-//! * [`world`]: one seed. * [`mix`]: what happens how often. * [`healing`]: how it ends. * [`network`]: between the nodes.
-//! * [`relay`]: the one node. [`agent`]: the other's workers. [`limits`]: their time. [`uplink`]: its connection. [`falls`]: its deaths.
-//! * [`faults`]: what else goes wrong. [`clocks`]: both machines' time. [`spoiled`]: one job's bad file. [`planted`]: bugs that
-//!   must be found.
-//! * [`disk`]: what a crash leaves. * [`model`]: what must be there. * [`book`]: what is there. * [`trace`]: what was done.
-//!   [`same`]: whether it is done again.
-//! * [`storage`], [`segments`]: one log, one spooled segment, damaged in every way there is. [`cases`]: on all cores.
+//! * [`world`]: one seed. * [`mix`]: frequency of each action. * [`healing`]: recovery at the end. * [`network`]:
+//!   connections between the nodes.
+//! * [`relay`]: the relay's node. [`agent`]: the agent's workers. [`limits`]: their time. [`uplink`]: the agent's
+//!   connection. [`falls`]: its deaths.
+//! * [`faults`]: other faults. [`clocks`]: time on both machines. [`spoiled`]: one job's bad file. [`planted`]: bugs
+//!   that must be found.
+//! * [`disk`]: files after a crash. * [`model`]: expected log content. * [`book`]: actual log content. * [`trace`]:
+//!   record of the steps. [`same`]: a repeated seed repeats its steps.
+//! * [`storage`], [`segments`]: one log, one spooled segment, damaged in every possible way. [`cases`]: runs cases on
+//!   all cores.
 
 #![expect(clippy::expect_used, reason = "a helper that panics is a test that fails")]
 
@@ -65,12 +69,12 @@ use tempfile::TempDir;
 use crate::planted::Planted;
 use crate::trace::{Tally, Trace};
 
-/// One seed in a folder of its own.
+/// Plays one seed in a folder of its own.
 fn seed(number: u64, planted: Planted) -> Result<Tally, String> {
     play(number, folder().path(), planted, Trace::Silent)
 }
 
-/// A folder in memory: the disk's own speed decides nothing here.
+/// Creates a folder in memory, so that the disk's speed has no influence.
 fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -82,7 +86,7 @@ fn play(number: u64, folder: &Path, planted: Planted, trace: Trace) -> Result<Ta
         .unwrap_or_else(|_| Err("it panicked".to_owned()))
 }
 
-/// How many seeds are played.
+/// Number of seeds to play.
 fn seeds(normal: u64, soak: u64) -> u64 {
     let wanted = std::env::var("RELAY_SIM_SEEDS").ok();
     wanted.map_or_else(|| times(normal, soak), |text| text.parse().expect("RELAY_SIM_SEEDS is a number"))

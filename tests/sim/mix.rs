@@ -1,31 +1,31 @@
-//! What can happen next, and how likely it is in one seed: some seeds cut connections, some lose power, few do all.
+//! Actions and their probabilities in one seed: some seeds cut connections, some lose power, few do all.
 
 use fastrand::Rng;
 
 use crate::clocks::Side;
 
-/// One step of the world.
+/// One step of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// A worker tells an event.
+    /// A worker reports an event.
     Append,
-    /// A worker prints.
+    /// A worker prints output.
     Print,
     /// A worker ends.
     Finish,
-    /// The agent ends a run that its last life left.
+    /// The agent ends a run that its previous process left.
     EndLost,
     /// The agent connects.
     Dial,
     /// The agent sends.
     Send,
-    /// The agent takes a frame.
+    /// The agent receives a frame.
     Hear,
-    /// The relay takes a frame.
+    /// The relay receives a frame.
     Receive,
     /// The relay commits a group.
     Commit,
-    /// Somebody launches a job.
+    /// A job is launched.
     Launch,
     /// The relay starts, if it is down.
     Start,
@@ -39,26 +39,26 @@ pub(crate) enum Action {
     PowerRelay,
     KillAgent,
     PowerAgent,
-    /// The agent's state folder is gone.
+    /// The agent's state folder is removed.
     WipeAgent,
-    /// The agent gets no time for a while.
+    /// The agent is frozen for a while.
     FreezeAgent,
-    /// The relay gets no time for a while.
+    /// The relay is frozen for a while.
     FreezeRelay,
     /// A wall clock is set by an hour.
     SetClock,
-    /// The relay is killed, and a job's record is something else then.
+    /// The relay is killed, and the record of a job is replaced meanwhile.
     SpoilRecord,
-    /// A segment of a job's spool is cut, gone, or a folder.
+    /// A segment of a job's spool is cut, removed, or replaced by a folder.
     SpoilSpool,
-    /// Somebody wants a job ended.
+    /// A cancel is requested.
     Cancel,
-    /// A request of a daemon that has died lies around.
+    /// A request of a daemon that has died is left behind.
     LeaveRequest,
 }
 
 impl Action {
-    /// The side that has to run for it.
+    /// The side that has to be running for the action.
     pub(crate) fn side(self) -> Option<Side> {
         match self {
             Self::Append
@@ -75,7 +75,7 @@ impl Action {
     }
 }
 
-/// Work and how often it is done.
+/// Regular actions with their weights.
 const WORK: [(Action, u32); 11] = [
     (Action::Append, 200),
     (Action::Print, 50),
@@ -90,7 +90,7 @@ const WORK: [(Action, u32); 11] = [
     (Action::Start, 80),
 ];
 
-/// Faults and how often they come, before a seed multiplies each by 0 to 3.
+/// Faults with their weights, before a seed multiplies each by 0 to 3.
 const FAULTS: [(Action, u32); 15] = [
     (Action::Cut, 12),
     (Action::LoseWay, 4),
@@ -109,16 +109,16 @@ const FAULTS: [(Action, u32); 15] = [
     (Action::LeaveRequest, 3),
 ];
 
-/// The mix of a seed.
+/// Mix of actions of a seed.
 #[derive(Debug)]
 pub(crate) struct Mix {
     weights: Vec<(Action, u32)>,
     all: u32,
     /// Steps before the healing.
     pub(crate) chaos: u64,
-    /// Jobs that are launched at most.
+    /// Maximum number of launched jobs.
     pub(crate) jobs: usize,
-    /// Jobs that the agent runs at once.
+    /// Number of jobs that the agent runs at once.
     pub(crate) capacity: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What must be in the relay's log in the end: every event that the agent spooled, but for those that its own disk lost.
+//! Expected content of the relay's log: every event that the agent spooled, except those that its own disk lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,33 +6,33 @@ use std::time::Duration;
 use common::event::EventBody;
 use common::ids::JobId;
 
-/// An event that was spooled. No two of a job are equal.
+/// A spooled event. The events of a job are pairwise different.
 #[derive(Debug)]
 struct Entry {
     body: EventBody,
-    /// The agent's life in which it was spooled.
+    /// Agent process in which it was spooled.
     life: u32,
     /// True time at which it was spooled.
     at: Duration,
-    /// Whether the agent's disk still has it, or had it until it was delivered.
+    /// True while the agent's disk holds it, and after it was delivered from there.
     kept: bool,
 }
 
-/// What the agent has of a job.
+/// State of a job at the agent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Nothing: not yet, or not any more.
+    /// Not at the agent: not accepted yet, or already removed.
     #[default]
     Nothing,
-    /// Its worker lives.
+    /// The worker is running.
     Alive,
-    /// An earlier life of the agent left its run without an end.
+    /// An earlier agent process left the run without an outcome.
     CutOff,
-    /// Its end is spooled.
+    /// The outcome is spooled.
     Finished,
 }
 
-/// One job as it was lived.
+/// A job with everything that happened to it.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -42,35 +42,35 @@ pub(crate) struct Job {
     entries: Vec<Entry>,
     /// Everything printed.
     pub(crate) output: Vec<u8>,
-    /// How much of it the agent's disk did not lose.
+    /// Length of the output that the agent's disk did not lose, in bytes.
     pub(crate) output_kept: usize,
-    /// The relay's disk lost output of a job that had ended: nobody has it any more.
+    /// The relay's disk lost output of an ended job, and no other copy exists.
     pub(crate) output_cut: bool,
     /// The agent lost the whole run: the relay ends the job by itself.
     pub(crate) wiped: bool,
-    /// Where the agent is with it.
+    /// State of the job at the agent.
     pub(crate) stage: Stage,
-    /// How many of its events are safe from a power loss of the agent.
+    /// Number of its events that are safe from a power loss of the agent.
     pub(crate) synced: usize,
     /// True time of its launch.
     pub(crate) launched: Duration,
-    /// Somebody wants it ended, and whether its worker was told.
+    /// True once a cancel was requested; `told` is true once the worker has received it.
     pub(crate) cancelled: bool,
     pub(crate) told: bool,
-    /// Its files in the spool were damaged: what of its events is left, only its agent knows.
+    /// Its files in the spool were damaged: only the agent can tell which of its events are left.
     pub(crate) damaged: bool,
-    /// Its record was spoiled once: a relay that can't read it does not keep its time.
+    /// Its record was spoiled at least once: a relay that can't read it does not keep its time.
     pub(crate) was_spoiled: bool,
 }
 
-/// An event's true time and life of the agent.
+/// True time and agent process of a spooled event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spooled {
     pub(crate) at: Duration,
     pub(crate) life: u32,
 }
 
-/// How far a log is matched with the entries.
+/// Position in the entries up to which a log matches them.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Walk {
     next: usize,
@@ -78,7 +78,7 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// How many entries are behind it.
+    /// Number of entries that are matched.
     pub(crate) fn passed(&self) -> usize {
         self.next
     }
@@ -88,7 +88,7 @@ impl Walk {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) jobs: BTreeMap<JobId, Job>,
-    /// Longest time that a welcome was under way, per life of the agent: the bound of its error about the time.
+    /// Longest time that a welcome took to arrive, per agent process: the bound of its error about the time.
     pub(crate) unsure: BTreeMap<u32, Duration>,
 }
 
@@ -97,7 +97,7 @@ impl Job {
         Self { launched: at, ..Self::default() }
     }
 
-    /// Whether the spool has its run.
+    /// Returns true if the spool holds its run.
     pub(crate) fn is_spooled(&self) -> bool {
         self.stage != Stage::Nothing
     }
@@ -106,11 +106,11 @@ impl Job {
         self.entries.push(Entry { body, life, at, kept: true });
     }
 
-    /// Of what was on the agent's disk, all behind this is lost. What the relay has, which is the first `there` entries, may
-    /// be missing at its front.
+    /// Compares the agent's disk with the entries after a restart: every entry after `held` is lost. Entries that the
+    /// relay has, which are the first `there`, may be missing at the front.
     ///
     /// # Errors
-    /// The disk holds something else than was written, or more.
+    /// The disk holds an event that was not written, or more than was written.
     pub(crate) fn restarted(&mut self, held: &[EventBody], there: usize) -> Result<(), String> {
         if self.damaged {
             return Ok(());
@@ -135,25 +135,25 @@ impl Job {
         Ok(())
     }
 
-    /// How many events are on the agent's disk.
+    /// Number of events on the agent's disk.
     pub(crate) fn kept(&self) -> usize {
         self.entries.iter().filter(|entry| entry.kept).count()
     }
 
-    /// The agent's disk has nothing of it any more.
+    /// Removes everything of the job from the agent's disk.
     pub(crate) fn wipe(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.kept = false);
         (self.wiped, self.stage) = (true, Stage::Nothing);
         (self.output_kept, self.synced) = (0, 0);
     }
 
-    /// What the relay's log of it holds in the end.
+    /// Checks the relay's final output log of the job.
     ///
     /// # Errors
-    /// It is not what was printed.
+    /// The log differs from what was printed.
     pub(crate) fn check_output(&self, id: &JobId, there: &[u8]) -> Result<(), String> {
-        // What one agent had printed before it was lost, the next one does not print again.
-        // Of a job that was cancelled before anybody knew that it runs, nothing more is taken.
+        // After an agent is lost, the next one does not print the same output again. The output of a job that was
+        // cancelled before the relay had seen it run is not accepted.
         if self.wiped || self.damaged || self.cancelled {
             return Ok(());
         }
@@ -167,10 +167,10 @@ impl Job {
         Ok(())
     }
 
-    /// The next event of the log.
+    /// Matches the next event of the log.
     ///
     /// # Errors
-    /// It is not the one that must come next.
+    /// Another event must come next.
     pub(crate) fn walk(&self, walk: &mut Walk, body: &EventBody) -> Result<Option<Spooled>, String> {
         if self.damaged {
             return Ok(None);
@@ -194,7 +194,7 @@ impl Job {
         Err(format!("the log has {body:?}: twice, or nobody spooled it"))
     }
 
-    /// Whether a log that was walked so far has everything.
+    /// Returns the first entry that a log lacks, given the position up to which it matches.
     pub(crate) fn missing(&self, walk: &Walk) -> Option<&EventBody> {
         if self.damaged {
             return None;

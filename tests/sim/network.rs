@@ -2,27 +2,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// Which connection: the later, the higher.
+/// Id of a connection; later connections have higher ids.
 pub(crate) type ConnId = u64;
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Way {
     frames: VecDeque<Vec<u8>>,
-    /// What is sent from now on never arrives, though nobody is told.
+    /// Drops everything that is sent from now on, without an error on either side.
     lost: bool,
-    /// The sender is gone: behind what is still under way comes the end.
+    /// The sender has closed: the end follows the frames still in flight.
     ended: bool,
 }
 
-/// What a receiver finds.
+/// Result of one receive.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// A frame.
     Frame(Vec<u8>),
     /// Nothing yet.
     Nothing,
-    /// The end.
+    /// The end of the connection.
     End,
 }
 
@@ -41,7 +41,7 @@ impl Way {
         }
     }
 
-    /// Ends it; of what is under way the first `kept` frames still arrive.
+    /// Ends this direction; of the frames in flight the first `kept` still arrive.
     pub(crate) fn end(&mut self, kept: usize) {
         self.frames.truncate(kept);
         self.ended = true;
@@ -59,15 +59,15 @@ impl Way {
 /// One connection.
 #[derive(Debug, Default)]
 pub(crate) struct Conn {
-    /// From the agent.
+    /// Direction from the agent.
     pub(crate) up: Way,
-    /// To the agent.
+    /// Direction to the agent.
     pub(crate) down: Way,
-    /// Whether the relay still serves it.
+    /// True while the relay serves the connection.
     pub(crate) served: bool,
 }
 
-/// All connections that either end may still hear of.
+/// All connections from which either end may still receive.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     conns: BTreeMap<ConnId, Conn>,
@@ -85,12 +85,12 @@ impl Network {
         self.conns.get_mut(&id)
     }
 
-    /// Those that the relay serves.
+    /// Ids of the connections that the relay serves.
     pub(crate) fn served(&self) -> Vec<ConnId> {
         self.conns.iter().filter(|(_, conn)| conn.served).map(|(id, _)| *id).collect()
     }
 
-    /// The relay serves it no more: what the agent has sent is lost, what was sent to it may still arrive.
+    /// Stops serving a connection: frames that the agent has sent are lost, frames sent to it may still arrive.
     pub(crate) fn close(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.served = false;
@@ -99,20 +99,20 @@ impl Network {
         }
     }
 
-    /// The relay has died.
+    /// Closes all connections after the relay's death.
     pub(crate) fn close_all(&mut self) {
         for id in self.served() {
             self.close(id);
         }
     }
 
-    /// Nothing is lost from now on; a connection that has lost something ends.
+    /// Stops all losses; ends each connection that has lost a frame.
     pub(crate) fn mend(&mut self) {
         for conn in self.conns.values_mut() {
             for way in [&mut conn.up, &mut conn.down] {
                 way.ended |= way.lost;
             }
-            // Neither end goes on with half a connection.
+            // Neither end continues with half a connection.
             if conn.up.ended || conn.down.ended {
                 conn.up.ended = true;
                 conn.down.ended = true;
@@ -120,7 +120,7 @@ impl Network {
         }
     }
 
-    /// Forgets what neither end looks at any more.
+    /// Removes connections that neither end uses any more.
     pub(crate) fn tidy(&mut self, agent: Option<ConnId>) {
         self.conns.retain(|id, conn| conn.served || Some(*id) == agent);
     }

@@ -1,5 +1,5 @@
-//! Bugs that the simulation must find: each was in the product once, or nearly. They are planted into what drives the real
-//! parts, so that no program of the product can have one.
+//! Bugs that the simulation must find: each existed in the product at some time, or nearly did. They are planted into
+//! the code that drives the real parts, so that no program of the product can contain one.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use relay::internals::Planted as OfRelay;
 
 use crate::seed;
 
-/// Seeds within which each has to be found.
+/// Number of seeds within which each bug has to be found.
 const SEEDS: u64 = 1_000;
 
 /// At most one bug.
@@ -29,7 +29,7 @@ fn of_agent(bug: OfAgent) -> Planted {
     Planted { agent: Some(bug), ..Planted::default() }
 }
 
-/// The first seed that fails with a bug, and how.
+/// Returns the first seed that fails with a bug, and its error.
 fn first_failure(planted: Planted) -> Option<(u64, String)> {
     let (next, found) = (AtomicU64::new(0), Mutex::new(None::<(u64, String)>));
     std::thread::scope(|scope| {
@@ -53,7 +53,7 @@ fn first_failure(planted: Planted) -> Option<(u64, String)> {
     found.into_inner().expect("no panic")
 }
 
-/// A bug, and a part of what the simulation says when it finds it.
+/// Checks that the simulation finds a bug, and that its error contains these words.
 fn check(name: &str, planted: Planted, words: &str) {
     let Some((number, error)) = first_failure(planted) else {
         panic!("{name}: not found within {SEEDS} seeds");

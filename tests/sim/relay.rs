@@ -21,13 +21,13 @@ pub(crate) struct Relay {
     root: PathBuf,
     registry: PathBuf,
     side: Option<RelaySide>,
-    /// Goes on from one relay to the next.
+    /// Clock that continues from one relay process to the next.
     clock: Clock,
-    /// The last relay, for requests.
+    /// Identity of the last relay, for requests.
     last: Option<Holder>,
-    /// Time that it did not get.
+    /// Time for which it was frozen.
     owed: Duration,
-    /// Requests that were filed so far: no two are of the same time.
+    /// Number of requests filed so far: no two have the same time.
     filed: i64,
     planted: Option<Planted>,
     disk: Disk,
@@ -63,7 +63,7 @@ impl Relay {
         &self.registry
     }
 
-    /// Starts it; what it finds must be everything that was durable.
+    /// Starts the relay and checks that it finds everything that was durable.
     pub(crate) fn start(&mut self, model: &Model, spoiled: Option<&JobId>) -> Result<(), String> {
         self.clock = self.clock.handed_over();
         let side = RelaySide::open_with(&self.root, self.clock.clone(), self.planted)
@@ -75,7 +75,7 @@ impl Relay {
         readable.into_iter().try_for_each(|job| self.book.record(&self.registry, job))
     }
 
-    /// Time passes; it comes to a relay that is `frozen` when that goes on. Gives why connections were closed.
+    /// Advances time; a `frozen` relay receives that time when it continues. Returns the reasons of closed connections.
     pub(crate) fn pass(
         &mut self,
         time: Duration,
@@ -101,7 +101,7 @@ impl Relay {
         file_request(&self.root, request, at).expect("a request can be filed");
     }
 
-    /// The relay before this one: no request that names it may be obeyed.
+    /// Identity of the relay before this one: a request that names it must not be obeyed.
     pub(crate) fn earlier(&self) -> Option<Holder> {
         self.last.clone()
     }
@@ -111,7 +111,7 @@ impl Relay {
         side.launch("sim").map(Some).map_err(|e| format!("no launch: {e}"))
     }
 
-    /// Takes the next frame of a connection. Gives how many it took.
+    /// Takes the next frame of a connection. Returns the number of frames taken.
     pub(crate) fn receive(&mut self, id: ConnId, network: &mut Network) -> Result<u64, String> {
         let (Some(side), Some(conn)) = (&mut self.side, network.conn(id)) else { return Ok(0) };
         if !conn.served {
@@ -134,8 +134,8 @@ impl Relay {
         }
     }
 
-    /// Commits a group and tells the agent; then nobody waits any more for agents other than the one that lives. Gives why
-    /// connections were closed.
+    /// Commits a group and sends the acknowledgements; then ends the jobs of all agents but the living one. Returns the
+    /// reasons of closed connections.
     pub(crate) fn commit(
         &mut self,
         most: usize,
@@ -158,15 +158,15 @@ impl Relay {
         Ok(())
     }
 
-    /// A second without news: what was put off is done by then.
+    /// Lets a second pass without input, so that deferred work gets done.
     pub(crate) fn rest(&mut self) {
         if let Some(side) = &mut self.side {
-            // What it says meanwhile is lost with its connection, or said again.
+            // Its messages are lost with its connection, or sent again.
             drop(side.pass(Duration::from_secs(1)));
         }
     }
 
-    /// Whatever is acknowledged is in the log by then.
+    /// Checks that everything that a frame acknowledges is in the log.
     fn promised(&self, frame: &RelayFrame) -> Result<(), String> {
         let none: &[Durable] = &[];
         let (acks, durable) = match frame {
@@ -205,21 +205,21 @@ impl Relay {
         Ok(closed)
     }
 
-    /// It dies: whatever waits for a commit is lost, whatever is written stays.
+    /// Kills the relay: everything that waits for a commit is lost, everything that is written stays.
     pub(crate) fn kill(&mut self, network: &mut Network) {
         let before = lengths(&self.root);
         let ids = fs::read(self.registry.join("event-ids"));
         self.last = self.side.as_ref().map(RelaySide::holder).or_else(|| self.last.take());
         drop(self.side.take());
         take_back(&before);
-        // An orderly end writes it; this is none.
+        // Only an orderly end writes this file.
         if let Ok(ids) = ids {
             fs::write(self.registry.join("event-ids"), ids).expect("a file of the simulation");
         }
         network.close_all();
     }
 
-    /// The power fails, perhaps in the middle of a commit: of its lines then any part is left.
+    /// Simulates a power failure, perhaps in the middle of a commit: of the commit's lines any part may be left.
     pub(crate) fn lose_power(
         &mut self,
         in_commit: bool,
@@ -231,10 +231,10 @@ impl Relay {
         let records: Vec<_> =
             model.jobs.keys().map(|id| fs::read(file(&self.registry, id, "json"))).collect();
         if in_commit && let Some(side) = &mut self.side {
-            // What it says is never sent.
+            // Its messages are never sent.
             drop(side.commit(usize::MAX));
         }
-        // Records are written behind the logs: a log that is not whole has the record that it had before.
+        // Records are written after the logs: the record beside an incomplete log is the earlier one.
         let synced = rng.bool();
         self.kill(network);
         for ((id, job), record) in model.jobs.iter_mut().zip(records) {
@@ -245,21 +245,23 @@ impl Relay {
                 let path = file(&self.registry, id, "json");
                 match record {
                     Ok(record) => overwrite(&path, |_| record),
-                    // A folder stood there: if the relay had put it aside, the record behind it is lost.
+                    // There was a folder in its place: if the relay had put it aside, the record written after that is
+                    // lost.
                     Err(_) if path.is_file() => fs::remove_file(&path).expect("a file of the simulation"),
                     Err(_) => {}
                 }
                 self.disk.lines(&log);
                 self.disk.lose_power(&log, rng, true);
             }
-            // The output is for people: only the events are synced. Its end is safe as long as the agent has it.
+            // The output is for people: only the events are synced. The end of the output is safe as long as the agent
+            // has it.
             let output = file(&self.registry, id, "log");
             if rng.u8(..4) == 0 && output.exists() {
                 self.disk.grown(&output);
                 let cut = self.disk.lose_power(&output, rng, false);
                 job.output_cut |= cut && (in_commit || self.book.ended(id));
             }
-            // A launch is on the disk before anybody hears of it; from its first commit on a record is a cache.
+            // A launch is on the disk before anything can refer to it; from its first commit on a record is a cache.
             match rng.u8(..6) {
                 _ if !self.book.begun(id) || Some(id) == spoiled => {}
                 0 => overwrite(&file(&self.registry, id, "json"), |_| Vec::new()),

@@ -1,4 +1,5 @@
-//! The same seed does the same: every step, every line and record of the registry, whatever else the machine does meanwhile.
+//! Determinism: the same seed repeats every step, every line and every record of the registry, under any load of the
+//! machine.
 
 use std::cell::RefCell;
 use std::fs;
@@ -15,7 +16,7 @@ use crate::planted::Planted;
 use crate::trace::Trace;
 use crate::{folder, play, seeds};
 
-/// One number for all that a seed did. Its copies are one.
+/// Digest of everything that a seed did. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Digest {
     state: Rc<RefCell<DefaultHasher>>,
@@ -32,12 +33,12 @@ impl Digest {
         text.replace(&self.folder, "").hash(&mut *self.state.borrow_mut());
     }
 
-    /// Adds what the registry holds.
+    /// Adds the content of the registry.
     fn add_registry(&self, registry: &Path) {
         for path in lengths(registry).keys().filter(|path| path.parent() == Some(registry)) {
             let Ok(text) = fs::read_to_string(path) else { continue };
             self.add(&path.display().to_string());
-            // A line's checksum counts the folder's name.
+            // A line's checksum covers the folder's name.
             text.lines().for_each(|line| self.add(line.split(",\"crc\":").next().unwrap_or_default()));
         }
     }
@@ -47,7 +48,7 @@ impl Digest {
     }
 }
 
-/// Plays a seed and gives the digest of it.
+/// Plays a seed and returns its digest.
 fn digest(seed: u64) -> u64 {
     let folder = folder();
     let digest = Digest::new(folder.path());
@@ -57,7 +58,7 @@ fn digest(seed: u64) -> u64 {
     digest.value()
 }
 
-/// The digests of all seeds up to this number, by seed.
+/// Returns the digests of all seeds up to this number, by seed.
 fn digests(seeds: u64) -> Vec<u64> {
     let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! A segment of the agent's spool that was cut anywhere, or has one wrong bit anywhere.
+//! A segment of the agent's spool that is cut at any byte, or has any single bit flipped.
 
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
@@ -7,10 +7,10 @@ use worker_agent::internals::probe::{Piece, Scanned, event_bytes, scanned, segme
 
 use crate::cases::every;
 
-/// The size of the segment.
+/// Size of the segment, in bytes.
 const SIZE: usize = 64 * 1024;
 
-/// A segment of the agent's spool of exactly [`SIZE`] bytes, and where its records end.
+/// Creates a segment of the agent's spool of exactly [`SIZE`] bytes; also returns where its records end.
 fn sample() -> (Vec<u8>, Vec<usize>) {
     let event =
         |text: String| event_bytes(&Event { at: Timestamp::UNIX_EPOCH, body: EventBody::Message { text } });
@@ -25,7 +25,7 @@ fn sample() -> (Vec<u8>, Vec<usize>) {
         payloads.push(event("x".repeat(1 + n * 997 % 2000)));
         ends.push(bytes_of(&payloads).len());
     }
-    // The last record takes what is left: its head, its fixed fields and a length of three bytes.
+    // The last record fills the remaining space: its head, its fixed fields and a length of three bytes.
     let left = SIZE - ends.last().copied().unwrap_or(0);
     let fixed = bytes_of(&[event("z".repeat(300))]).len() - ends[0] - 300;
     payloads.push(event("z".repeat(left - fixed)));
@@ -67,7 +67,8 @@ fn s04_a_spooled_segment_with_any_single_bit_flipped_is_never_accepted_altered()
             bytes[byte] ^= 1 << (bit % 8);
             let found = scanned(bytes);
             bytes[byte] ^= 1 << (bit % 8);
-            // Without its header nothing of it is believed; the records behind the damaged one are found again.
+            // If the header is damaged, the whole segment is rejected; otherwise the records after the damaged one are
+            // salvaged.
             let at = ends.partition_point(|end| *end <= byte);
             let expected = at.checked_sub(1).map(|last| {
                 let (next, end, salvaged) = (at as u64, ends[last], ends.len() - 1 - at);

@@ -1,4 +1,4 @@
-//! One job's bad file: in the registry, until somebody puts it right, or in the spool, for good.
+//! A bad file of one job: in the registry, where it is restored later, or in the spool, where it stays bad.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use fastrand::Rng;
 
 use crate::book::file;
 
-/// A file of the registry that is not what it was, and how to put it right.
+/// A spoiled file of the registry, and the data to restore it.
 #[derive(Debug)]
 pub(crate) struct Spoiled {
     pub(crate) job: JobId,
     path: PathBuf,
-    /// Its content before.
+    /// Content before it was spoiled.
     before: Vec<u8>,
-    /// Its content now; none for a folder.
+    /// Content now; none for a folder.
     after: Option<Vec<u8>>,
 }
 
@@ -24,12 +24,12 @@ impl Spoiled {
     pub(crate) fn in_registry(registry: &Path, job: &JobId, rng: &mut Rng) -> Option<Self> {
         let path = file(registry, job, "json");
         let before = fs::read(&path).ok()?;
-        // A record that a power loss has torn is made anew.
+        // A record that a power loss has torn is created anew.
         if !before.ends_with(b"\n") {
             return None;
         }
         let newer = String::from_utf8(before.clone()).ok()?.replace("\"schema\":1", "\"schema\":2");
-        // No file takes the place of a folder that is not empty.
+        // A file can't replace a folder that is not empty.
         let after = rng.bool().then(|| newer.into_bytes());
         if let Some(bytes) = &after {
             fs::write(&path, bytes).expect("a file of the simulation");
@@ -40,15 +40,15 @@ impl Spoiled {
         Some(Self { job: job.clone(), path, before, after })
     }
 
-    /// True if a folder stands in the record's place: the relay goes on without it.
+    /// Returns true if a folder stands in the record's place: the relay continues without the record.
     pub(crate) fn is_folder(&self) -> bool {
         self.after.is_none()
     }
 
-    /// Puts it right.
+    /// Restores the file.
     ///
     /// # Errors
-    /// The relay has changed what was not its own to change.
+    /// The relay has changed a file that it must leave alone.
     pub(crate) fn mend(&self) -> Result<(), String> {
         let Some(after) = &self.after else {
             // The relay may have set the folder aside by itself.
@@ -65,7 +65,7 @@ impl Spoiled {
     }
 }
 
-/// Damages a segment of a run in the spool; gives whether there was one.
+/// Damages a segment of a run in the spool; returns true if there was one.
 pub(crate) fn in_spool(folder: &Path, rng: &mut Rng) -> bool {
     let segment = |name: &str| name.strip_prefix("events.").is_some_and(|rest| rest.parse::<u32>().is_ok());
     let mut segments: Vec<PathBuf> = fs::read_dir(folder)

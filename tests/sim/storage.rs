@@ -1,4 +1,5 @@
-//! A log that was cut anywhere, or has one wrong bit anywhere: what is read is what was written, or nothing.
+//! A log that is cut at any byte, or has any single bit flipped: each line is read exactly as it was written, or not at
+//! all.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -13,7 +14,7 @@ use relay_tests::harness::figures::{figure, times};
 
 use crate::cases::every;
 
-/// The size of the log.
+/// Size of the log, in bytes.
 const SIZE: usize = 64 * 1024;
 
 /// A log of exactly [`SIZE`] bytes, and where its lines end.
@@ -36,12 +37,12 @@ impl Sample {
             origin: common::origin::Origin::default(),
             model: None,
         })));
-        // Every length of a line from short to long, so that a bit is wrong at every place of each kind.
+        // Lines of every length from short to long, so that every position of each kind gets a wrong bit.
         while sample.bytes.len() < SIZE - 4500 {
             let n = sample.lines.len();
             sample.push(EventBody::Message { text: format!("{n} ").repeat(1 + n * 997 % 1000) });
         }
-        // The last but one line takes what is left over by the last.
+        // The last line but one fills the space that the last leaves.
         let left = SIZE - sample.bytes.len();
         let message = |text: String| EventBody::Message { text };
         let empty = sample.line(message(String::new())).to_bytes().expect("a line").len();
@@ -73,7 +74,7 @@ impl Sample {
         self.ends.push(self.bytes.len());
     }
 
-    /// Which line a byte belongs to.
+    /// Index of the line that contains a byte.
     fn line_of(&self, byte: usize) -> usize {
         self.ends.partition_point(|end| *end <= byte)
     }
@@ -85,11 +86,11 @@ fn memory() -> tempfile::TempDir {
     folder.expect("a folder")
 }
 
-/// The log in a file of its own.
+/// Copy of the log in a file of its own.
 struct Copy {
     path: PathBuf,
     file: File,
-    /// Removed with it.
+    /// Removed together with the copy.
     _folder: tempfile::TempDir,
 }
 
@@ -107,12 +108,12 @@ impl Copy {
     }
 }
 
-/// Whether a log with damage in line `at` holds everything else, and tells of the damage.
+/// Checks that a log with damage in line `at` holds all other lines and reports the damage.
 fn judge(sample: &Sample, log: &Log, at: usize) -> Result<(), String> {
     if log.good_bytes + log.torn_bytes != SIZE as u64 {
         return Err(format!("{} good and {} torn bytes", log.good_bytes, log.torn_bytes));
     }
-    // A break between two lines that is damaged costs both.
+    // A damaged break between two lines costs both.
     let broken = if sample.lines.len() - log.lines.len() == 2 { 2 } else { 1 };
     let (before, behind) = (&sample.lines[..at], sample.lines.get(at + broken..).unwrap_or_default());
     if !log.lines.iter().eq(before.iter().chain(behind)) {
@@ -131,7 +132,7 @@ fn s03_a_log_cut_anywhere_gives_exactly_its_whole_lines() {
         || Copy::of(&sample),
         |copy, case| {
             let length = SIZE - case;
-            // Each thread goes down: what is behind the cut is gone for good.
+            // Each thread cuts shorter and shorter: the bytes after the cut are gone for good.
             copy.file.set_len(length as u64).expect("a file can be cut");
             let log = copy.read()?;
             let whole = sample.ends.partition_point(|end| *end <= length);
@@ -171,7 +172,7 @@ fn s04_a_log_with_any_single_bit_flipped_is_never_accepted_altered() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-/// A registry with the sample as the log of its only job.
+/// Creates a registry with the sample as the log of its only job.
 fn registry(sample: &Sample, tail: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let folder = memory();
     let path = folder.path().join("platform/workers/log.1.events.jsonl");
@@ -203,7 +204,7 @@ fn s04_a_start_repairs_what_is_damaged_keeps_the_rest_and_sets_the_damage_aside_
         cases,
         || (),
         |(), case| {
-            // A prime step reaches every line and every place in one.
+            // A prime step reaches every line and every position within a line.
             let byte = case * 7919 % SIZE;
             let (folder, path) = registry(&sample, b"");
             let file = File::options().write(true).open(&path).expect("a file");
@@ -219,7 +220,7 @@ fn repaired(sample: &Sample, root: &Path, path: &Path, at: usize) -> Result<(), 
     for _ in 0..2 {
         drop(RelaySide::open(root).map_err(|e| e.to_string())?);
     }
-    // Without its first line there is nothing to tell what the job is: the log is left as it was.
+    // Without its first line the log does not say what the job is: it is left unchanged.
     if at == 0 {
         return Ok(());
     }

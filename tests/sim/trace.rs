@@ -1,8 +1,8 @@
-//! What a seed did, for whoever has to understand its failure.
+//! Record of a seed's steps, for analysing its failure.
 
 use crate::same::Digest;
 
-/// What becomes of each step's line.
+/// Destination of each step's line.
 #[derive(Debug, Clone)]
 pub(crate) enum Trace {
     Silent,
@@ -11,7 +11,7 @@ pub(crate) enum Trace {
 }
 
 impl Trace {
-    /// One line, made only where it is wanted.
+    /// Writes one line, which is formatted only if it is used.
     #[expect(clippy::print_stdout, reason = "it is asked for by seed, to be read")]
     pub(crate) fn say(&self, step: u64, text: impl FnOnce() -> String) {
         match self {
@@ -22,7 +22,7 @@ impl Trace {
     }
 }
 
-/// What happened, over one seed or many.
+/// Counts of what happened, over one seed or many.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub(crate) seeds: u64,

@@ -1,4 +1,4 @@
-//! The agent's connection: what it sends, what it hears, and the jobs that it takes and lets go.
+//! The agent's connection: frames sent and received, jobs accepted and let go.
 
 use std::time::Duration;
 
@@ -26,14 +26,14 @@ impl World {
         Ok(())
     }
 
-    /// Sends the next frame. Gives whether there was one.
+    /// Sends the next frame. Returns true if there was one.
     pub(crate) fn send(&mut self, end: &mut End<'_>) -> Result<bool, String> {
         let (Some(id), Some(link)) = (end.conn, &mut end.link) else { return Ok(false) };
         match link.next_frame()? {
             None => Ok(false),
             Some(bytes) => {
                 self.say(|| format!("agent: sends {}", short(&wire::decode::<AgentFrame>(&bytes))));
-                // An end that came before the output in front of it would be no repeat, but the end of a run.
+                // A replayed outcome that came before its output would not be a repeat, but the end of a run.
                 if !is_end(&bytes) {
                     self.sent.push(bytes.clone());
                 }
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    /// Takes the next frame. Gives whether there was one.
+    /// Takes the next frame. Returns true if there was one.
     pub(crate) fn hear<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<bool, String> {
         let Some(id) = end.conn else { return Ok(false) };
         let arrival = self.network.conn(id).map_or(Arrival::End, |conn| conn.down.receive());
@@ -80,7 +80,7 @@ impl World {
                 self.say_to_relay(id, &reply)?;
             }
             (Some(link), frame) => match link.take(frame) {
-                // Of a run whose agent was lost before any event of it was durable the relay may still have output.
+                // The relay may still have output of a run whose agent was lost before any event of it was durable.
                 Err(reason) if end.replayed || self.wipes > 0 || self.has_damage() => {
                     self.say(|| format!("agent: leaves {id}: {reason}"));
                     self.hang_up(id, end);
@@ -114,7 +114,7 @@ impl World {
         self.written(id, true);
     }
 
-    /// Runs that the spool holds no more: only those that the relay has, to the end.
+    /// Handles runs that the spool has dropped: only those that the relay has to the end may be dropped.
     fn let_go(&mut self, agent: &AgentSide) -> Result<(), String> {
         let runs = agent.runs();
         for (id, job) in self.model.jobs.iter_mut().filter(|(_, job)| job.is_spooled()) {
@@ -124,7 +124,7 @@ impl World {
             self.relay.book.complete(id, job).map_err(|e| format!("the spool let {id} go, but {e}"))?;
             job.stage = Stage::Nothing;
             self.limits.remove(id);
-            // Its worker takes a while to end.
+            // The worker takes a while to end.
             if let Some(slot) = self.slots.get_mut(id) {
                 *slot = Some(self.clocks.now + Duration::from_secs(3));
             }
@@ -132,7 +132,7 @@ impl World {
         Ok(())
     }
 
-    /// True if there is no room for this job, which the agent does not have yet.
+    /// Returns true if the agent has no free slot for this job, which it does not have yet.
     fn is_full_for(&self, agent: &AgentSide, job: &JobId) -> bool {
         let has = agent.runs().iter().any(|run| run.job == *job);
         !has && self.slots.len() >= self.mix.capacity as usize

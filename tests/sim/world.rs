@@ -1,4 +1,4 @@
-//! One seed: an agent, a relay, a network between them, and everything that can go wrong with the three.
+//! One seed: an agent, a relay, a network between them, and all faults of the three.
 //!
 //! ```text
 //! chaos: one action after the other, drawn by weight; each seed has its own mix of faults
@@ -29,7 +29,7 @@ use crate::trace::{Tally, Trace};
 /// Time that passes in a step.
 pub(crate) const STEP: Duration = Duration::from_millis(100);
 
-/// Everything of one seed but the agent, whose life a connection borrows from.
+/// Everything of one seed except the agent process, from which a connection borrows.
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) trace: Trace,
@@ -43,19 +43,19 @@ pub(crate) struct World {
     pub(crate) state: PathBuf,
     pub(crate) life: u32,
     pub(crate) wipes: u32,
-    /// Makes every event one of its kind.
+    /// Serial number that makes every event unique.
     pub(crate) serial: i32,
-    /// Frames that were sent in this life of the agent.
+    /// Frames that this agent process has sent.
     pub(crate) sent: Vec<Vec<u8>>,
     pub(crate) step: u64,
-    /// The agent was welcomed in this life.
+    /// True once this agent process was welcomed.
     pub(crate) welcomed: bool,
     pub(crate) clocks: Clocks,
     /// True time of the agent's last hello.
     pub(crate) asked: Duration,
-    /// The sides that get no time, and until when.
+    /// Frozen sides, and when each continues.
     pub(crate) frozen: BTreeMap<Side, Duration>,
-    /// Workers that are there; of those that are being got rid of, until when.
+    /// Slots in use; for workers that are being ended, the time at which the slot becomes free.
     pub(crate) slots: BTreeMap<JobId, Option<Duration>>,
     pub(crate) limits: BTreeMap<JobId, Limit>,
     pub(crate) spoiled: Option<Spoiled>,
@@ -66,13 +66,14 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct End<'a> {
     pub(crate) conn: Option<ConnId>,
-    /// From `Welcome` on.
+    /// Set from `Welcome` on.
     pub(crate) link: Option<Link<'a>>,
-    /// Frames came twice on it, perhaps of an earlier one: the relay may then acknowledge what this one never sent.
+    /// True if frames came twice on it, perhaps from an earlier connection: the relay may then acknowledge frames that
+    /// this one never sent.
     pub(crate) replayed: bool,
 }
 
-/// How a life of the agent ends.
+/// Ways in which an agent process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fall {
     Kill,
@@ -85,7 +86,7 @@ pub(crate) enum Fall {
 /// Plays a seed to its end.
 ///
 /// # Errors
-/// What was found to be wrong.
+/// Description of the first failure.
 pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, trace: Trace) -> Result<Tally, String> {
     let mut rng = Rng::with_seed(seed);
     let mix = Mix::drawn(&mut rng);
@@ -135,7 +136,7 @@ impl World {
         format!("sim-{}", self.wipes)
     }
 
-    /// One life of the agent.
+    /// Runs one agent process.
     fn live(&mut self, last: Fall) -> Result<Fall, String> {
         self.life += 1;
         let machine = std::sync::Arc::clone(&self.clocks.agent);
@@ -229,7 +230,7 @@ impl World {
         Ok(())
     }
 
-    /// The relay takes a frame. Gives whether there was one.
+    /// Takes a frame at the relay. Returns true if there was one.
     pub(crate) fn receive(&mut self) -> Result<bool, String> {
         let served = self.network.served();
         if served.is_empty() {
@@ -259,7 +260,7 @@ impl World {
         let (up, down) = (self.rng.usize(..=up), self.rng.usize(..=down));
         conn.up.end(up);
         conn.down.end(down);
-        // The agent may see the end long before the relay does, and come back while the old connection still delivers.
+        // The agent may see the end long before the relay does, and reconnect while the old connection still delivers.
         if self.rng.bool() {
             *end = End::default();
         }
@@ -278,7 +279,7 @@ impl World {
         }
     }
 
-    /// Frames that were sent before come once more, out of order too.
+    /// Sends earlier frames once more, also out of order.
     fn replay(&mut self, end: &mut End<'_>) {
         let Some(conn) = end.conn.filter(|_| end.link.is_some()).and_then(|id| self.network.conn(id)) else {
             return;

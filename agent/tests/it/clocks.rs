@@ -1,4 +1,4 @@
-//! Limits while time itself misbehaves: clocks that jump, machines that stand still, and others that are busy.
+//! Limits under irregular time: clocks that jump, machines that are suspended, and machines that are busy.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -15,10 +15,10 @@ use common::wire::RelayFrame;
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Two seconds of work, in steps of a tenth.
+/// A command line of two seconds, in steps of a tenth.
 const TWO_SECONDS: &str = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done; echo done";
 
-/// A real job's events, with each one's time of day moved by as much as `jump` says.
+/// Folds the events of a real job into a record, with the time of day of each moved by `jump`.
 fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord {
     let queued = common::event::Queued {
         workspace: "/w".into(),
@@ -44,8 +44,8 @@ fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord 
     record
 }
 
-/// The agent's clocks are monotonic: no time of day goes into a limit (`clock.rs` and `steps` take durations only), so
-/// it is the record that has to stand a clock which jumps.
+/// The agent's clocks are monotonic: no time of day is part of a limit (`clock.rs` and `steps` take durations only), so
+/// only the record has to tolerate a clock that jumps.
 #[tokio::test]
 async fn t01_a_clock_that_jumps_by_a_year_changes_no_order_no_state_and_no_length() {
     let mut relay = Relay::new().await;
@@ -76,7 +76,8 @@ async fn t01_a_clock_that_jumps_by_a_year_changes_no_order_no_state_and_no_lengt
     figure("T01 wall clock moved by a year, there and back: order, states and lengths equal in 3 of 3");
 }
 
-/// Four jobs with two seconds of work and a limit of five: a second of a pause counts, and a machine may be busy.
+/// Starts four jobs with two seconds of work and a limit of five: a second of a pause counts, and a machine may be
+/// busy.
 async fn four_jobs(relay: &mut Relay, agent: &Agent) -> [String; 4] {
     let jobs = [1, 2, 3, 4].map(|n| format!("demo#{n}"));
     for job in &jobs {
@@ -92,7 +93,7 @@ async fn four_jobs(relay: &mut Relay, agent: &Agent) -> [String; 4] {
 
 fn signal(pids: &[u32], signal: Signal) {
     for pid in pids {
-        // One that has ended in the meantime needs none.
+        // A process that has ended in the meantime needs no signal.
         let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal);
     }
 }
@@ -125,7 +126,7 @@ async fn t02_a_pause_of_the_agent_alone_burns_no_limit() {
     figure("T02 agent stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
 }
 
-/// Something that takes all the time it can get.
+/// A process that uses all the CPU time it can get.
 struct Busy(Child);
 
 impl Drop for Busy {

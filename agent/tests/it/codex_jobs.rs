@@ -1,4 +1,4 @@
-//! Codex jobs, with a script in the place of Codex: what it prints and how it ends is all that the agent sees.
+//! Codex jobs, with a script in the place of Codex: the agent sees only its output and its exit.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -73,7 +73,7 @@ async fn a_failed_turn_tells_its_reason() {
     assert_eq!(failure(&relay), (FailureKind::UsageLimit, told.to_owned()));
 }
 
-/// A line of Codex's trace, as it comes when it is asked for.
+/// A line of Codex's trace, as Codex prints it when trace is enabled.
 const BEAT: &str = r#"echo '2026-11-22T19:41:06.959552Z TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta","delta":"a canary"}' >&2"#;
 
 #[tokio::test]

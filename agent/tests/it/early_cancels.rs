@@ -1,4 +1,4 @@
-//! A cancel that comes while its job is only just starting ends it as any other does.
+//! A cancel that arrives while its job is only just starting ends the job as any other cancel does.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -11,15 +11,16 @@ use crate::support::{Agent, Place, Relay, eventually, mark, processes};
 use common::event::FinalState;
 use common::job::Limits;
 
-/// What an obedient command may take to end on a busy machine. It heard TERM: the grace is for those that did not.
+/// Longest end of an obedient command on a busy machine. It has received TERM: only commands that ignore TERM use the
+/// full grace period.
 const OBEDIENT: Duration = Duration::from_millis(Limits::GRACE_MS - 1000);
 
-/// Cancels a job as soon as a shim is there for it that has not read its command yet; gives how many processes the relay
-/// was told to be killed and to be left, and how long the end took.
+/// Cancels a job once it has a shim that has not read its command yet; returns the numbers of killed processes and
+/// survivors in the `Cleanup` event, and the duration of the end.
 async fn cancelled_before_the_shim_reads(env: &[String]) -> (Option<(u32, u32)>, Duration) {
     let mark = mark();
     let mut relay = Relay::new().await;
-    // The first that a shim does is to lead a session of its own.
+    // The first thing that a shim does is to lead a session of its own.
     let place = Place { below: &slow("setsid:delay_enter=400000"), ..Place::default() };
     let agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &place);
     relay.accept().await;
@@ -56,8 +57,8 @@ async fn a_cancel_behind_a_command_that_fills_the_socket_is_not_lost() {
     assert!(took < OBEDIENT, "{took:?}");
 }
 
-/// Cancels jobs of this line at instants spread over the first 50 ms after each start; gives how many had begun to run, and
-/// how long each end took.
+/// Cancels jobs of this line at instants spread over the first 50 ms after each start; returns the number of jobs that
+/// had begun to run, and the duration of each end.
 async fn cancelled_early(line: &str, mark: &str) -> (u32, Vec<Duration>) {
     let rounds = times(60, 2000);
     let mut relay = Relay::new().await;
@@ -67,7 +68,7 @@ async fn cancelled_early(line: &str, mark: &str) -> (u32, Vec<Duration>) {
     for round in 0..rounds {
         let job = format!("demo#{}", round + 1);
         relay.start(&agent.shell(&job, line)).await;
-        // A step that has no common divisor with the rounds visits every instant once, in no order.
+        // A step that is coprime to the number of rounds visits every instant once, in no order.
         tokio::time::sleep(Duration::from_millis(50) * (round * 7919 % rounds) / rounds).await;
         let begun = Instant::now();
         relay.cancel(&job, Limits::GRACE_MS).await;
@@ -77,7 +78,7 @@ async fn cancelled_early(line: &str, mark: &str) -> (u32, Vec<Duration>) {
         took.push(end);
         assert_eq!(run.finished().unwrap().0, FinalState::Cancelled);
         let (killed, survivors) = run.cleanup().unwrap();
-        // Whatever runs does not end by itself, and what never ran needs no killing.
+        // No running process ends by itself, and a command that never ran needs no killing.
         let started = run.started().is_some();
         assert_eq!((killed > 0, survivors), (started, 0), "killed {killed}: {:?}", run.kinds());
         ran += u32::from(started);
@@ -104,7 +105,7 @@ async fn a_cancel_at_any_instant_of_a_start_ends_the_job_well_within_its_grace()
     ));
 }
 
-/// Starts a program while it holds all signals back, as shells and libraries do for an instant, and others for longer.
+/// Starts a program while all signals are blocked, as shells and libraries do for an instant, and others for longer.
 const HOLDS_BACK: &str = r#"
 import os, signal, sys, time
 mark, spin = sys.argv[1], float(sys.argv[2])
@@ -119,7 +120,8 @@ if spin:
 signal.pause()
 "#;
 
-/// Cancels a job that runs it for so long as soon as it is ready; gives how long the end took.
+/// Cancels a job that runs [`HOLDS_BACK`] for `spin` seconds, as soon as the job is ready; returns the duration of the
+/// end.
 async fn cancelled_while_term_is_held_back(spin: &str, grace_ms: u64) -> Duration {
     let mark = mark();
     let mut relay = Relay::new().await;

@@ -1,4 +1,4 @@
-//! However a command tries to live on, an end is an end: nothing is left.
+//! Ends of jobs: no command, however it tries to survive, leaves a process.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -9,7 +9,7 @@ use crate::support::{Agent, Relay, eventually, mark, processes};
 use common::event::{FailureKind, FinalState};
 use rustix::process::Signal;
 
-/// Starts a shell job, waits until `mark` shows up among the processes, cancels, and checks that nothing is left.
+/// Starts a shell job, waits until `mark` shows up among the processes, cancels, and checks that no process is left.
 async fn cancelled(line: &str, mark: &str, grace_ms: u64) -> Duration {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
@@ -58,7 +58,7 @@ async fn p06_stopped_processes_are_ended_too() {
     assert!(took < Duration::from_millis(3100), "{took:?}");
 }
 
-/// Runs a shell job that ends by itself while something of it lives on; gives how long its end took after its exit.
+/// Runs a shell job that ends by itself and leaves processes; returns the time from its exit to its end.
 async fn leaves_behind(line: &str, mark: &str) -> Duration {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
@@ -161,13 +161,13 @@ async fn p17_a_second_signal_kills_at_once() {
     eventually("the agent exits", || agent.child.try_wait().unwrap().is_some()).await;
 }
 
-/// An instant that is the agent's own affair: anything between now and `most`, spread evenly over the rounds.
+/// Sleeps for a time between zero and `most`, spread evenly over the rounds.
 async fn somewhen(round: u32, rounds: u32, most: Duration) {
-    // A fixed step that has no common divisor with the rounds visits every instant once, in no order.
+    // A fixed step that is coprime to the number of rounds visits every instant once, in no order.
     tokio::time::sleep(most * (round * 7919 % rounds) / rounds).await;
 }
 
-/// A job of three commands, one of which does not care for TERM.
+/// A job of three commands, one of which ignores TERM.
 fn in_phases(agent: &Agent, mark: &str) -> common::job::JobSpec {
     let mut spec =
         agent.shell("demo#1", &format!("trap '' TERM; setsid sleep {mark} & sleep 0.2; echo ready"));
@@ -193,7 +193,7 @@ async fn p13_an_agent_that_is_killed_at_any_instant_leaves_nothing_and_loses_no_
         relay.drop_connection();
         agent.again();
         relay.accept().await;
-        // The relay itself checks that events are dense, and that one which comes twice is the same.
+        // The relay itself checks that events are dense, and that a repeated event is the same.
         let (state, error, _) = relay.until_finished("demo#1").await.finished().unwrap();
         assert_eq!((state, error.unwrap().kind), (FinalState::Failed, FailureKind::AgentLost));
         lost += u32::from(relay.runs[&id].started().is_none());
@@ -203,7 +203,7 @@ async fn p13_an_agent_that_is_killed_at_any_instant_leaves_nothing_and_loses_no_
     ));
 }
 
-/// Tells an agent to stop at some instant; gives how long that took.
+/// Stops an agent at some instant; returns the duration of the stop.
 async fn stopped(round: u32, rounds: u32) -> Duration {
     let (mut relay, mark) = (Relay::new().await, mark());
     let mut agent = Agent::start(&relay.url());
@@ -213,7 +213,7 @@ async fn stopped(round: u32, rounds: u32) -> Duration {
     let begun = Instant::now();
     agent.signal(Signal::TERM);
     let id = "demo#1".parse().unwrap();
-    // Where the signal was first, the job was never accepted and there is no end to tell.
+    // If the signal came first, the job was never accepted and has no outcome.
     let mut exited = None;
     relay
         .until_closed("the agent exits", |_| {
@@ -233,7 +233,7 @@ async fn stopped(round: u32, rounds: u32) -> Duration {
 
 #[tokio::test]
 async fn p16_an_agent_that_is_told_to_stop_at_any_instant_tells_one_end_and_exits_in_time() {
-    // Ten at a time: each takes the better part of its grace.
+    // Ten at a time: each takes most of its grace period.
     let rounds = times(20, 1000);
     let mut took = Vec::new();
     for batch in 0..rounds / 10 {

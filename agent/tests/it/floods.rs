@@ -1,4 +1,4 @@
-//! Commands that write more than anybody can keep, longer lines than anybody can read, and bytes that are no text.
+//! Commands that write more than can be kept, lines longer than can be read, and bytes that are not text.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::support::figures::{figure, ms, resident_kib, times};
 use crate::support::{Agent, Relay, codex};
 use common::event::{EventBody, FinalState};
 
-/// How much the agent's memory may grow, whatever a command writes.
+/// Limit on the growth of the agent's memory, whatever a command writes.
 const ROOM_KIB: u64 = 16 * 1024;
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn p20_bytes_that_are_no_text_are_one_event_a_line_however_they_are_split(
         relay.start(&codex::job(&agent, &job, &body)).await;
         let run = relay.until_finished(&job).await;
         assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))), "{}", run.text());
-        // The times of day are not the same.
+        // The times of day differ.
         let text: Vec<String> = run.text().lines().map(without_time).collect();
         let bodies: Vec<EventBody> = run.events.iter().map(|event| event.body.clone()).collect();
         let kinds: Vec<String> = bodies.iter().filter_map(message).collect();
@@ -115,7 +115,7 @@ fn without_time(line: &str) -> String {
     line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ').to_owned()
 }
 
-/// Events that carry what Codex wrote.
+/// Text of an event that carries output of Codex.
 fn message(body: &EventBody) -> Option<String> {
     match body {
         EventBody::Message { .. } | EventBody::Warning { .. } => Some(format!("{body:?}")),

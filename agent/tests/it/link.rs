@@ -1,4 +1,4 @@
-//! What the link does to jobs: nothing.
+//! Independence of jobs from the connection: a broken one has no effect on them.
 
 use std::process::{Command, Stdio};
 

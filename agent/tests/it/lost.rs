@@ -1,4 +1,4 @@
-//! Whatever is killed or cut off, the relay gets every event once and in order.
+//! Lossless delivery: after any kill or cut, the relay receives every event once and in order.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ async fn n02_an_agent_that_is_killed_at_any_instant_loses_nothing_it_had_told() 
         let mut relay = Relay::new().await;
         let mut agent = Agent::start(&relay.url());
         relay.accept().await;
-        // Every other relay never acknowledges, and has to get all of it again.
+        // Every other relay never acknowledges, and has to receive all of it again.
         let forgets = round % 2 == 1;
         relay.ack = !forgets;
         let path = agent.dir.path().join("flood");
@@ -25,7 +25,7 @@ async fn n02_an_agent_that_is_killed_at_any_instant_loses_nothing_it_had_told() 
         relay.start(&codex::job(&agent, "demo#1", &codex::turn(&body))).await;
         let id = "demo#1".parse().unwrap();
         let begun = Instant::now();
-        // A fixed step that has no common divisor with the rounds visits every instant once.
+        // A fixed step that is coprime to the number of rounds visits every instant once.
         let instant = Duration::from_millis(400) * (round * 7919 % rounds) / rounds;
         relay
             .until("the instant", |relay| {
@@ -43,7 +43,7 @@ async fn n02_an_agent_that_is_killed_at_any_instant_loses_nothing_it_had_told() 
         agent.again();
         let hello = relay.accept().await;
         assert!(hello.jobs[0].last_seq >= held.len() as u64);
-        // The relay itself checks that sequences are dense, and that what comes twice is the same.
+        // The relay itself checks that sequences are dense, and that a repeated event is the same.
         let run = relay.until_finished("demo#1").await;
         let (state, error, _) = run.finished().unwrap();
         assert_eq!((state, error.unwrap().kind), (FinalState::Failed, FailureKind::AgentLost));
@@ -117,7 +117,7 @@ async fn n13_an_ack_of_the_future_or_of_an_unknown_run_trims_nothing() {
             relay.send(frame).await;
         }
         if !reconnects {
-            // The connection still lives behind them.
+            // The connection still works after them.
             relay.send(&RelayFrame::Ping { nonce: 1 }).await;
             relay.until("the pong", |relay| relay.pongs == 1).await;
             relay.drop_connection();

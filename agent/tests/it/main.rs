@@ -1,5 +1,5 @@
-//! The real agent against a relay that keeps everything in memory. One program for all of it: linking it once is most of
-//! the build.
+//! The real agent against a relay that keeps everything in memory. All tests are one program, because linking is most
+//! of the build.
 //!
 //! [`support`] is the harness.
 

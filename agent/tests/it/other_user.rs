@@ -1,11 +1,11 @@
-//! Workers as another user. Only root can do that, so without it these tests have nothing to say.
+//! Workers that run as another user. Only root can switch users, so these tests do nothing without root.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use crate::support::{Agent, Relay, mark, processes};
 use common::event::FinalState;
 
-/// A user that every Linux has.
+/// A user that exists on every Linux.
 const USER: &str = "nobody";
 
 fn ids() -> Option<(u32, u32)> {

@@ -1,4 +1,4 @@
-//! How fast events get out of the agent, with a relay that acknowledges at once.
+//! Rate at which the agent delivers events to a relay that acknowledges at once.
 
 use std::fs;
 

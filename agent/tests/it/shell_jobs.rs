@@ -152,14 +152,15 @@ async fn p15_a_program_that_can_not_start_is_a_typed_failure_in_all_four_ways() 
         told.push((relay.until_finished(job).await.finished().unwrap(), reason));
     }
     if rustix::process::geteuid().is_root() {
-        // The limit binds users, not root, and counts what they run already: so somebody else who runs something.
+        // The limit binds users, not root, and counts the processes that a user runs already: hence another user with a
+        // process.
         let mut runs = std::process::Command::new("setpriv");
         let mut runs = runs.args(["--reuid", "nobody", "--clear-groups", "sleep", "600"]).spawn().unwrap();
         eventually("somebody else runs something", || {
             std::fs::read_to_string(format!("/proc/{}/comm", runs.id())).unwrap() == "sleep\n"
         })
         .await;
-        // It would come back, and might be the first.
+        // The old agent would reconnect, and might be the first.
         drop(agent);
         relay.drop_connection();
         let agent = Agent::start_with(&relay.url(), &serde_json::json!({"user": "nobody"}));

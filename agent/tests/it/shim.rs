@@ -1,4 +1,4 @@
-//! The shim alone: steps that are interrupted, leftovers, and trees that don't want to go.
+//! The shim alone: interrupted steps, leftovers, and process trees that resist their end.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::support::shim::{Shim, children, end, name};
 use crate::support::{DEADLINE, mark, processes};
 use serde_json::{Value, json};
 
-/// Looks for a fact until it holds.
+/// Polls for a fact until it holds.
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -19,7 +19,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The processes that are this `sleep`, and not those that only speak of it.
+/// Processes that are this `sleep`, without those that only contain it in their command line.
 fn sleeping(mark: &str) -> Vec<u32> {
     let exact = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -41,7 +41,7 @@ fn a_step_is_killed_with_all_it_started_while_the_command_goes_on() {
     );
     let mut shim = Shim::run(&line);
     until("three sleep", || (sleeping(&step).len() == 3).then_some(()));
-    // The `sh` that leads the session: what `setsid -w` waits for is its child.
+    // The `sh` that leads the session: the child that `setsid -w` waits for.
     let step_root = processes(&step).into_iter().find(|pid| {
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.starts_with("sh\0-c\0setsid")
@@ -81,7 +81,7 @@ fn a_step_hears_term_and_what_does_not_obey_is_killed_after_the_grace_wherever_i
 
 #[test]
 fn t05_a_process_id_that_was_given_away_is_never_signalled() {
-    // Only root may choose the next process id, and that in a namespace of its own.
+    // Only root may choose the next process id, and only in a namespace of its own.
     if !root() {
         return;
     }
@@ -157,7 +157,7 @@ fn requests_that_come_along_with_the_command_are_carried_out_at_once() {
     let took = begun.elapsed();
     assert!(took < grace, "{took:?}");
 
-    // The second shortens the grace of the first: a command that does not care for TERM is killed at once.
+    // The second shortens the grace of the first: a command that ignores TERM is killed at once.
     let both = [end(DEADLINE), end(Duration::ZERO)];
     let line = format!("trap '' TERM; exec sleep {mark}");
     let mut shim = Shim::run_and(&[], &line, &Value::Null, &both);
@@ -190,7 +190,7 @@ fn term_reaches_a_command_with_all_that_it_is_just_starting() {
     figure(&format!("TERM while a command starts others, {rounds} times: gone after at most {}", ms(most)));
 }
 
-/// Ends a line again and again; gives by how much each end overran the grace.
+/// Ends a line again and again; returns by how much each end overran the grace.
 fn overruns(line: &str, mark: &str, processes_of_it: usize, grace: Duration) -> Vec<Duration> {
     let ends = 0..times(20, 1000);
     let overruns = ends.map(|_| {
@@ -229,7 +229,7 @@ fn p06_stopped_processes_are_continued_and_gone_within_the_grace() {
 
 #[test]
 fn p07_a_fork_bomb_loses_against_the_sweep() {
-    // The limit on processes binds a user, and root not at all: the bomb has a user of its own.
+    // The limit on processes binds a user, but not root: the bomb runs as a user of its own.
     if !root() {
         return;
     }
@@ -288,7 +288,7 @@ fn p10_a_child_of_another_user_that_cannot_be_signalled_is_reported_and_does_not
     }
     let mark = mark();
     let line = format!("setpriv --reuid 61010 --clear-groups sleep {mark} & echo ready; wait");
-    // Without the right to signal strangers, root is like everybody else.
+    // Without the capability to signal processes of others, root has no more rights than other users.
     let mut shim = Shim::run_as(&["setpriv", "--bounding-set", "-kill"], &line, &Value::Null);
     assert_eq!(shim.line(), "ready");
     let stranger = until("it runs", || sleeping(&mark).first().copied());

@@ -1,4 +1,4 @@
-//! A Codex that takes long to tell its version keeps nothing else waiting.
+//! A Codex that takes long to report its version delays nothing else.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -10,10 +10,10 @@ use common::event::FinalState;
 use common::job::{JobSpec, Runner};
 use common::wire::RelayFrame;
 
-/// Less than the agent waits for an answer: whatever happens by then did not wait for it.
+/// Less than the agent's timeout for an answer: anything that happens within it did not wait for the answer.
 const SOON: Duration = Duration::from_secs(4);
 
-/// A job of a Codex that says nothing before there is a file `go`.
+/// A job whose Codex prints nothing until the file `go` exists.
 fn slow(agent: &Agent, job: &str) -> JobSpec {
     let mut spec = crate::support::codex::job(agent, job, "");
     let program = std::path::Path::new(&spec.codex.program);

@@ -1,4 +1,4 @@
-//! Disks that are full or broken: every event is told all the same, and nothing is claimed that is not so.
+//! Disks that are full or broken: every event is delivered all the same, and no false claim is made.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -9,7 +9,7 @@ use crate::support::figures::{figure, resident_kib, times};
 use crate::support::{Agent, Place, Relay, Run, codex, eventually};
 use common::event::{EventBody, FinalState};
 
-/// What a log says was dropped, in bytes, and what it has beside these notes.
+/// Bytes that a log reports as dropped, and bytes that it holds beside these notes.
 fn dropped(text: &str) -> (usize, usize) {
     let (mut noted, mut kept) = (0, text.len());
     for (at, _) in text.match_indices("\n[… ") {
@@ -50,7 +50,7 @@ async fn s02_the_end_of_a_job_is_told_though_the_disk_of_the_spool_is_full() {
         fs::write(agent.workspace().join("go"), "").unwrap();
         eventually("the job ends without a relay", || agent.workspace().join("done").exists()).await;
         if round % 2 == 1 {
-            // The end is on the disk, or the restarted agent would tell another one.
+            // The outcome must be on the disk, or the restarted agent would report another one.
             eventually("the reserve is given back", || disk.free_kib() > 256).await;
             agent.kill();
             agent.again();
@@ -134,7 +134,7 @@ async fn s02_a_job_without_room_for_its_events_is_refused_clearly_or_waits_for_o
             disk.fill();
         }
     }
-    // The first one would have given its room back.
+    // While the first job runs, the refusal is temporary: its end would free its space.
     assert_eq!(refusals, [true, false]);
     disk.empty();
     relay.start(&agent.shell("fourth#1", "true")).await;
@@ -142,7 +142,7 @@ async fn s02_a_job_without_room_for_its_events_is_refused_clearly_or_waits_for_o
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
 }
 
-/// Runs a short job below a tracer that lets some calls fail; gives the run once it is over or refused.
+/// Runs a short job below a tracer that makes some calls fail; returns the run once it is over or refused.
 async fn traced(inject: &str) -> Run {
     let mut relay = Relay::new().await;
     let below = failing(inject);
@@ -160,9 +160,9 @@ async fn traced(inject: &str) -> Run {
 async fn s06_an_fsync_that_fails_is_never_taken_for_one_that_did_not() {
     let (mut refused, mut told) = (0, 0);
     for error in ["EIO", "ENOSPC"] {
-        // Nothing reaches the disk: the job is not accepted.
+        // If nothing reaches the disk, the job is not accepted.
         for call in ["fsync:when=2+", "fdatasync:when=1+"] {
-            // The very first fsync is that of the agent's own id.
+            // The very first fsync belongs to the agent's own id.
             let run = traced(&format!("{call}:error={error}")).await;
             assert_eq!((run.accepted, run.events.len()), (0, 0), "{call} {error}");
             assert!(run.refused.is_some());
@@ -173,7 +173,7 @@ async fn s06_an_fsync_that_fails_is_never_taken_for_one_that_did_not() {
         assert_eq!((run.accepted, run.finished().unwrap().0), (1, FinalState::Completed));
         assert_eq!(warnings(&run).len(), 1, "{:?}", run.events);
         assert!(warnings(&run)[0].contains("new file"));
-        // And at the end of the run.
+        // The same at the end of the run.
         let run = traced(&format!("fdatasync:error={error}:when=2")).await;
         assert_eq!((run.accepted, run.finished().unwrap().0), (1, FinalState::Completed));
         told += 2;

@@ -1,4 +1,4 @@
-//! Whoever answers at the relay's address and is none.
+//! Servers at the relay's address that are not the relay.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -13,20 +13,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// What a stranger does with a connection.
+/// Behaviour of such a server towards a connection.
 #[derive(Debug, Clone, Copy)]
 enum Stranger {
-    /// Closes it at once.
+    /// Closes the connection at once.
     Closes,
-    /// Takes everything and says nothing, as `nc -l` does.
+    /// Reads everything and sends nothing, as `nc -l` does.
     Silent,
-    /// Greets in another protocol.
+    /// Answers the handshake in another protocol.
     Greets,
-    /// Is a web server in clear.
+    /// A web server without TLS.
     Web,
-    /// Has the relay's certificate, and knows no such path.
+    /// Has the relay's certificate, but not its path.
     Lost,
-    /// Speaks TLS with a certificate of its own.
+    /// Uses TLS with a certificate of its own.
     Impostor,
 }
 
@@ -60,8 +60,8 @@ async fn drain(mut stream: impl tokio::io::AsyncRead + Unpin) {
     while matches!(stream.read(&mut taken).await, Ok(1..)) {}
 }
 
-/// Counts how often an agent comes to a stranger in that time, then lets the relay take the stranger's place; gives
-/// the count, what the agent said, and how long it took to find the relay.
+/// Counts the connections that an agent makes to a stranger in that time, then lets the relay take the stranger's
+/// place; returns the count, the agent's stderr, and the time until the agent found the relay.
 async fn visits(stranger: Stranger, time: Duration) -> (u32, String, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();

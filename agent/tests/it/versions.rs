@@ -1,4 +1,4 @@
-//! An agent whose relay speaks another version.
+//! An agent whose relay has another protocol version.
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
 
@@ -16,10 +16,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-/// A reason that names both, as a relay gives it.
+/// A refusal that names both versions, as a relay sends it.
 const REASON: &str = "agent 0.1.0 speaks protocol 4 to 4, relay 9.8.7 7 to 9: use one version";
 
-/// Takes a connection's hello and refuses its version; gives when that was.
+/// Accepts a connection's hello and refuses its version; returns the time of the refusal.
 async fn refuse(listener: &TcpListener) -> Instant {
     let (stream, _) = listener.accept().await.unwrap();
     #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
@@ -56,7 +56,7 @@ async fn n16_an_agent_of_another_version_says_so_and_asks_again_only_when_someth
     refuse(&listener).await;
     eventually("the agent's log names both versions", || fs::read_to_string(&log).unwrap().contains(REASON))
         .await;
-    // A relay that is only away is asked again within 100 ms; five seconds without a word are no chance.
+    // An agent retries an absent relay within 100 ms; five seconds without a connection are no coincidence.
     let quiet = timeout(Duration::from_secs(5), listener.accept()).await;
     assert!(quiet.is_err(), "it asked again");
     // An upgraded relay writes a new configuration.

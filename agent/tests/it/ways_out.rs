@@ -1,4 +1,4 @@
-//! Every state of a job has a way out, whatever stands in the way of its end.
+//! Every state of a job has a way out, whatever prevents the normal end.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -54,7 +54,7 @@ async fn a_codex_that_does_not_exit_after_a_failed_turn_is_ended_and_the_turn_is
 
 #[tokio::test]
 async fn a_command_that_never_gets_as_far_as_running_fails_at_the_limit_of_a_start() {
-    // The kernel takes its time with the shell's program alone.
+    // Only the `execve` of the shell is delayed.
     let words =
         "strace -D -f -qq -o /dev/null -P /usr/bin/sh -e trace=execve -e inject=execve:delay_enter=20000000";
     let below: Vec<String> = words.split(' ').map(str::to_owned).collect();
@@ -86,7 +86,7 @@ async fn a_job_whose_shim_was_killed_by_its_own_command_leaves_nothing_running_a
 #[tokio::test]
 async fn a_job_whose_shim_is_stopped_ends_all_the_same() {
     let mark = mark();
-    // What is left behind stops the shim when that tells it to end.
+    // The leftover process stops the shim when the shim tries to end it.
     let left = format!("(trap 'kill -STOP $P; exec sleep {mark}' TERM; sleep 60 & wait) >/dev/null 2>&1 &");
     let (relay, _agent) = run(|agent| agent.shell("demo#1", &format!("P=$PPID; {left} exit 0"))).await;
     assert_eq!(held(&relay).finished(), Some((FinalState::Completed, None, Some(0))));
@@ -132,7 +132,7 @@ async fn what_an_agent_inherits_reaches_no_command_and_keeps_nobody_from_stoppin
     let run = relay.until_finished("demo#1").await;
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
     let text = run.text();
-    // Behind the 31 that have names are those of the C library.
+    // Signals above the 31 named ones belong to the C library.
     let masks: Vec<u64> = text
         .lines()
         .filter_map(|line| u64::from_str_radix(line.split_once(":\t")?.1, 16).ok())
@@ -174,7 +174,7 @@ async fn time_in_which_a_worker_is_held_back_counts_for_no_limit() {
     fs::write(agent.workspace().join("go"), "").unwrap();
     let waits = || fs::read_to_string(format!("/proc/{}/wchan", agent.child.id())).unwrap_or_default();
     eventually("the disk is full", || disk.free_kib() < 256 && waits().contains("epoll")).await;
-    // It is time that is tested: longer than the limit.
+    // The passing of time itself is tested: longer than the limit.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!agent.workspace().join("done").exists(), "the worker is not held back");
     relay.come_back(address).await;
@@ -193,7 +193,7 @@ async fn an_end_that_a_machine_slept_through_is_waited_for() {
         .into_iter()
         .filter_map(|pid| Pid::from_raw(pid.cast_signed()))
         .collect();
-    // Beside the command, git looks at the workspace, for some milliseconds.
+    // Beside the command, git inspects the workspace for some milliseconds.
     let signal = |pids: &[Pid], signal| {
         for pid in pids {
             let _ = kill_process(*pid, signal);
@@ -252,7 +252,7 @@ async fn a_workspace_whose_disk_hangs_keeps_no_other_job_from_its_limits() {
     tracer.wait().unwrap();
 }
 
-/// A command of Codex that cleans up when it is told to end. Like the real one, this Codex kills its command at an interrupt.
+/// A command of Codex that cleans up on TERM. Like the real one, this Codex kills its command at an interrupt.
 fn tidy() -> String {
     let command = r#""id":"item_1","type":"command_execution","command":"/bin/bash -lc ./tidy""#;
     let began =

@@ -6,16 +6,16 @@ use relay_tests::harness::docker::IMAGE;
 
 use crate::{Fallible, setup};
 
-/// Images to take, the first that is here. What `docker exec` costs does not hang on the image.
+/// Images to choose from; the first that is present is used. The cost of `docker exec` does not depend on the image.
 const IMAGES: [&str; 2] = [IMAGE, "debian:bookworm-slim"];
 
-/// A running container; it ends with this.
+/// A running container, removed on drop.
 pub(crate) struct Container {
     name: String,
 }
 
 impl Container {
-    /// Starts it.
+    /// Starts the container.
     pub(crate) fn start() -> Fallible<Self> {
         if !setup::on_path("docker") {
             return Err("docker is not installed".into());
@@ -29,7 +29,7 @@ impl Container {
         Ok(container)
     }
 
-    /// `docker exec -d`
+    /// A `docker exec -d` command.
     pub(crate) fn exec(&self) -> Command {
         let mut command = Command::new("docker");
         command.args(["exec", "-d", &self.name, "true"]);

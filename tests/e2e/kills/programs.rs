@@ -1,4 +1,4 @@
-//! The relay and the agent as children of the test, so that it can kill them at a place of its choice.
+//! The relay and the agent as children of the test, so that it can kill them at a chosen place.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -7,16 +7,16 @@ use std::process::{Child, Command, Stdio};
 use relay_tests::harness::{Site, programs, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Where in its own work a program is killed.
+/// Place in its own work where a program is killed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    /// The system call that it dies at the beginning of.
+    /// System call at whose beginning it dies.
     pub(crate) call: &'static str,
-    /// Which of these calls, from 1, counted in each thread.
+    /// Number of that call, from 1, counted in each thread.
     pub(crate) nth: u32,
 }
 
-/// A program that ends with this.
+/// A program that is killed on drop.
 pub(crate) struct Program {
     child: Child,
     traced: bool,
@@ -25,7 +25,7 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the relay's daemon; with a place, under `strace`, which kills it there.
     pub(crate) fn relay(site: &Site, place: Option<Place>) -> Self {
-        // The thread that writes is not the first one.
+        // The writing thread is not the first one.
         Self::start(site, &site.command(&["serve"]), place, &["-f"])
     }
 
@@ -36,7 +36,7 @@ impl Program {
         configure.args(["configure", "--state"]).arg(site.agent()).stdin(Stdio::piped());
         let mut configure = configure.spawn().unwrap();
         let mut config = site.agent_config();
-        // As the relay would tell it.
+        // As the relay would configure it.
         config["codex"] = serde_json::json!(site.state_home().join("talker"));
         config["sandbox"] = serde_json::json!("off");
         config["env"] = serde_json::json!({"CODEX_HOME": site.codex_home(), "HOME": site.home()});
@@ -45,7 +45,7 @@ impl Program {
         assert!(configure.wait().unwrap().success());
         let mut command = Command::new(program);
         command.arg("run").arg("--state").arg(site.agent());
-        // Its first thread does what matters; those of its children are not to be killed.
+        // Its first thread does the relevant work; its child processes must not be killed.
         Self::start(site, &command, place, &[])
     }
 
@@ -72,7 +72,7 @@ impl Program {
         Self { child, traced: place.is_some() }
     }
 
-    /// Whether it has ended.
+    /// Returns true if it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -83,7 +83,7 @@ impl Program {
             return;
         }
         if self.traced {
-            // The tracer's end lets its child go; that one has to die first.
+            // When the tracer ends, it lets its child go; so the child has to die first.
             let children = format!("/proc/{0}/task/{0}/children", self.child.id());
             let child = std::fs::read_to_string(children).unwrap_or_default();
             kill(child.split_whitespace().next().and_then(|pid| pid.parse().ok()));

@@ -1,4 +1,4 @@
-//! The relay is killed while agents tell it much.
+//! The relay is killed while agents send it many messages.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use super::programs::{Place, Program};
 use super::talker::{self, JOBS, Tally};
 use super::{CALLS, instant, logged, pass};
 
-/// How long a relay lives at most once events reach it: several group commits.
+/// Maximum lifetime of a relay once events reach it: several group commits.
 const LIFE: Duration = Duration::from_millis(150);
-/// How long a relay that was to die at a system call may take to make it.
+/// Time within which a relay that is to die at a system call has to reach it.
 const REACH: Duration = Duration::from_secs(2);
 
-/// Jobs that tell and tell, and no relay.
+/// Creates jobs that report messages without pause, and no relay.
 fn talking() -> (Site, Vec<String>) {
     let site = talker::site();
     let jobs: Vec<String> = (1..=JOBS).map(|n| talker::launch(&site, &format!("w{n}"))).collect();
@@ -27,7 +27,7 @@ fn talking() -> (Site, Vec<String>) {
     (site, jobs)
 }
 
-/// Brings the jobs to their ends and counts what is there of them.
+/// Ends the jobs and counts their events.
 fn tally(site: &Site, jobs: &[String]) -> Tally {
     let _relay = Program::relay(site, None);
     (1..=JOBS).for_each(|n| talker::stop(site, &format!("w{n}")));
@@ -40,7 +40,7 @@ fn tally(site: &Site, jobs: &[String]) -> Tally {
     tally
 }
 
-/// Kills so many relays at instants that chance chooses.
+/// Kills this many relays at random instants.
 fn at_instants(kills: u32) -> Tally {
     let (site, jobs) = talking();
     for round in 0..kills {
@@ -58,13 +58,14 @@ fn at_instants(kills: u32) -> Tally {
     tally(&site, &jobs)
 }
 
-/// Kills relays at system calls of theirs, the later ones in later rounds; gives how many got that far.
+/// Kills relays at their system calls, in later rounds at later calls; returns the number of relays that reached their
+/// call.
 fn at_calls(rounds: u32) -> (u32, Tally) {
     let (site, jobs) = talking();
     let mut kills = 0;
     for round in 1..=rounds {
         for call in CALLS {
-            // The first ones belong to the start; a step of three gets far into the work.
+            // The first calls belong to the start; a step of three gets far into the work.
             let mut relay = Program::relay(&site, Some(Place { call, nth: round * 3 }));
             let deadline = Instant::now() + REACH;
             while !relay.has_ended() && Instant::now() < deadline {
@@ -79,7 +80,7 @@ fn at_calls(rounds: u32) -> (u32, Tally) {
 
 #[test]
 fn n01_a_relay_that_is_killed_at_any_instant_loses_doubles_and_skips_nothing() {
-    // Jobs of their own for each fifty: a log that grows for hours is another test's.
+    // Separate jobs for each fifty kills: a log that grows for hours is the subject of another test.
     let (batches, kills, mut tally) = (times(3, 110), 50, Tally::default());
     for _ in 0..batches {
         tally.join(at_instants(kills));

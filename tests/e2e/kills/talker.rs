@@ -1,5 +1,5 @@
-//! A stand-in for Codex that tells numbered messages, many a second, until it is told to stop: what the real one can't
-//! be made to do. Whoever reads the registry can then say which message is missing, doubled or out of place.
+//! A stand-in for Codex that reports numbered messages, many a second, until it receives a stop: the real one can't be
+//! made to do that. The numbers show which message in the registry is missing, doubled or out of place.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,8 +8,8 @@ use common::event::EventBody;
 use common::event_line::{EventLine, Source};
 use relay_tests::harness::{Engine, Site};
 
-/// Bursts of 10, so that several share a group and kills fall between and inside of them. The full stop keeps a number
-/// apart from whatever stands behind it in a file of another format.
+/// Bursts of 10, so that several share a group and kills fall between and inside of them. The full stop separates a
+/// number from the text that follows it in a file of another format.
 const SCRIPT: &str = r#"#!/bin/sh
 if [ "$1" = --version ]; then echo codex-cli 0.169.0; exit; fi
 cat >/dev/null
@@ -28,10 +28,10 @@ echo $n >>told
 echo '{"type":"turn.completed","usage":{"input_tokens":1,"cached_input_tokens":0,"output_tokens":1}}'
 "#;
 
-/// Jobs at once.
+/// Number of simultaneous jobs.
 pub(crate) const JOBS: u32 = 3;
 
-/// A site on this machine whose Codex is the talker.
+/// Creates a site on this machine whose Codex is the talker.
 pub(crate) fn site() -> Site {
     let site = Site::new(Engine::Local);
     let program = site.state_home().join("talker");
@@ -39,7 +39,7 @@ pub(crate) fn site() -> Site {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let codex = format!("program = \"{}\"\nsandbox = \"off\"", program.display());
     site.configure(&format!("max_jobs = {JOBS}\n[codex]\n{codex}\n"));
-    // A provider of one's own counts as credentials.
+    // A custom provider counts as credentials.
     site.write_codex("config.toml", "model_provider = \"none\"\n");
     site
 }
@@ -51,32 +51,32 @@ pub(crate) fn launch(site: &Site, workspace: &str) -> String {
     site.relay(&["launch", "-q", "-n", workspace, "-w", &dir, "talk"]).trim().to_owned()
 }
 
-/// Tells a workspace's talker to come to its end.
+/// Stops a workspace's talker.
 pub(crate) fn stop(site: &Site, workspace: &str) {
     site.write(&format!("workspace-projects/{workspace}/stop"), "");
 }
 
-/// How many messages the talker of a workspace has told in all, once it has ended by itself.
+/// Total number of messages that the talker of a workspace has reported, once it has ended by itself.
 pub(crate) fn told(site: &Site, workspace: &str) -> u64 {
     let path = site.root().join(format!("workspace-projects/{workspace}/told"));
     fs::read_to_string(path).unwrap().trim().parse().unwrap()
 }
 
-/// What a registry makes of what was told.
+/// Comparison of a registry with the reported messages.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Events in the logs.
+    /// Number of events in the logs.
     pub(crate) events: u64,
-    /// Messages that were told and are not there.
+    /// Number of reported messages that are missing.
     pub(crate) lost: u64,
-    /// Events that are there twice.
+    /// Number of duplicate events.
     pub(crate) duplicated: u64,
-    /// Places where a sequence, an id or a message is not the next one.
+    /// Number of places where a sequence, an id or a message is not the next one.
     pub(crate) gaps: u64,
 }
 
 impl Tally {
-    /// Adds one job's log, in which at least the messages up to `told` have to be.
+    /// Adds one job's log, which has to contain at least the messages up to `told`.
     pub(crate) fn add(&mut self, site: &Site, job: &str, told: u64) {
         let lines = site.events(job);
         self.events += lines.len() as u64;
@@ -97,7 +97,7 @@ impl Tally {
         }
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds the counts of another tally.
     pub(crate) fn join(&mut self, other: Self) {
         self.events += other.events;
         self.lost += other.lost;
@@ -105,13 +105,13 @@ impl Tally {
         self.gaps += other.gaps;
     }
 
-    /// The end of a figure.
+    /// Text for the end of a figure.
     pub(crate) fn text(&self) -> String {
         let Self { events, lost, duplicated, gaps } = self;
         format!("{events} events, {lost} lost, {duplicated} duplicated, {gaps} gaps")
     }
 
-    /// Whether every event is there exactly once and in order.
+    /// Returns true if every event is there exactly once and in order.
     pub(crate) fn is_right(&self) -> bool {
         (self.lost, self.duplicated, self.gaps) == (0, 0, 0)
     }

@@ -1,4 +1,4 @@
-//! Clients of other makes: the real Codex, and the SDK for Python.
+//! MCP clients of other makes: the real Codex, and the SDK for Python.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -26,7 +26,7 @@ fn configure_codex(site: &Site) {
     config.write_all(entry.as_bytes()).unwrap();
 }
 
-/// Runs the real Codex as a host agent in the site's root and gives its events.
+/// Runs the real Codex as a host agent in the site's root; returns its events.
 fn host(site: &Site, prompt: &str) -> Vec<Value> {
     let output = Command::new(programs::codex())
         .args(["exec", "--json", "--skip-git-repo-check", "-s", "workspace-write", prompt])
@@ -48,7 +48,7 @@ fn host(site: &Site, prompt: &str) -> Vec<Value> {
 fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     configure_codex(&site);
-    // A session starts only what a person has started before.
+    // A session starts a relay only if a person has started one before.
     site.relay(&["up"]);
     site.relay(&["down"]);
     let events = host(&site, "[script:delegates] Delegate.");
@@ -66,7 +66,7 @@ fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
     assert!(said(0).contains("Worker demo#1 launched"), "{}", said(0));
     assert!(said(1).starts_with("demo#1 completed"), "{}", said(1));
     assert!(said(2).contains("That was quick."), "{}", said(2));
-    // The relay that was started for it outlives the session.
+    // The relay that was started for the session outlives it.
     let record = site.record("demo#1");
     assert_eq!(outcome(&record), (State::Completed, None));
     let home = Some(site.codex_home().display().to_string());
@@ -74,8 +74,8 @@ fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
     assert_eq!(record.origin.session, Some(session));
 }
 
-/// Runs the client of the Python SDK, which `tests/run.sh` installs, for a thread; gives the names of the tools that are
-/// listed and the text of each answer.
+/// Runs the client of the Python SDK, which `tests/run.sh` installs, for a thread; returns the names of the listed
+/// tools and the text of each answer.
 fn python(site: &Site, calls: &Value, thread: &str) -> (BTreeSet<String>, Vec<String>) {
     let python = env::var_os("RELAY_TEST_MCP_PYTHON");
     let python = python.unwrap_or_else(|| programs::workspace().join("target/mcp-client/bin/python").into());
@@ -107,7 +107,7 @@ fn python(site: &Site, calls: &Value, thread: &str) -> (BTreeSet<String>, Vec<St
     (strings(&said["tools"], "/name").collect(), texts.collect())
 }
 
-/// What stands at a place of each value of a list.
+/// Strings at a JSON pointer of each value of a list.
 fn strings(list: &Value, at: &str) -> impl Iterator<Item = String> {
     list.as_array().unwrap().iter().map(move |value| value.pointer(at).unwrap().as_str().unwrap().to_owned())
 }
@@ -140,7 +140,7 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         ["status", {"jobs": ["abe"]}],
     ]);
     let (listed, mut texts) = python(&site, &launch, thread);
-    // A thread that Codex has not begun yet could not be resumed.
+    // A thread that Codex has not begun yet can't be resumed.
     site.record_when("abe#1", "its command runs", |record| {
         record.thread_id.is_some() && record.steps.iter().any(|step| step.title.contains("sleep"))
     });

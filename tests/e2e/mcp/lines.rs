@@ -1,4 +1,4 @@
-//! The server as it is seen on its pipes.
+//! The server, tested on its pipes.
 
 use std::time::{Duration, Instant};
 
@@ -84,7 +84,7 @@ fn a_wait_tells_the_end_once_and_says_still_running_in_good_time() {
     assert!(text(&early).starts_with(&format!("{job} still running; healthy: ")), "{early}");
     assert_eq!((&early["structuredContent"]["code"], &early["isError"]), (&json!(8), &json!(false)));
     let waiting = mcp.begin("wait", &json!({"jobs": [job], "timeout": "50s"}));
-    // A wait holds up nobody else.
+    // A wait blocks no other call.
     assert!(text(&mcp.call("status", &json!({"job": job}))).contains("running"));
     site.write("workspace-projects/demo/go", "");
     let end = mcp.answer(waiting)["result"].take();
@@ -129,7 +129,7 @@ fn a_wait_that_is_cancelled_is_not_answered_and_shows_nobody_the_end() {
     site.write("workspace-projects/demo/go", "");
     site.ended(&job);
     until("the thread that waited does so no more", || {
-        // Its inotify thread goes with it.
+        // The wait's inotify thread ends with it.
         (threads() < busy).then_some(())
     });
     assert!(!mcp.says_something_within(Duration::from_millis(300)));
@@ -164,7 +164,7 @@ fn broken_input_is_answered_and_harms_nothing() {
         let answer = mcp.next_message();
         assert_eq!(answer["error"]["code"], code, "{answer}");
     }
-    // What has an id is answered under it.
+    // A message that has an id is answered under that id.
     mcp.line(&format!("{{\"jsonrpc\":\"2.0\",\"id\":99,\"x\":\"{}\"}}", "y".repeat(5_000_000)));
     assert_eq!(mcp.answer(99)["error"]["code"], -32600);
     mcp.line("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":100,\"method\":\"ping\"}");

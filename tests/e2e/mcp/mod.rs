@@ -1,4 +1,5 @@
-//! The commands as tools of a host agent: [`lines`] speaks to the server itself, [`clients`] are those of other makes.
+//! The commands as tools of a host agent: [`lines`] connects to the server directly, [`clients`] uses clients of other
+//! makes.
 
 mod clients;
 mod lines;

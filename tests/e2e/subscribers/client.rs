@@ -10,12 +10,12 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// The token of programs that subscribe.
+/// Token of programs that subscribe.
 pub(crate) fn token(site: &Site) -> String {
     std::fs::read_to_string(site.registry().join("api-token")).unwrap().trim().to_owned()
 }
 
-/// What a subscriber hears.
+/// Result of waiting for a subscriber's next message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     /// An event: its id and its text.
@@ -31,7 +31,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Subscribes with this query (`?since=0`), and a small buffer in the kernel.
+    /// Subscribes with this query (`?since=0`), and a small receive buffer in the kernel.
     pub(crate) async fn subscribe(site: &Site, query: &str) -> Result<Self, Error> {
         Self::knock(site.address(), query, &token(site)).await
     }
@@ -46,7 +46,7 @@ impl Client {
         Ok(Self { socket })
     }
 
-    /// Closes, and gives the close frame of the other side; none where the connection just broke.
+    /// Closes the connection and returns the close code of the other side; none if the connection just broke.
     pub(crate) async fn close(mut self) -> Option<u16> {
         self.socket.close(None).await.unwrap();
         loop {
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// The next thing it hears.
+    /// Waits for the next message.
     pub(crate) async fn next(&mut self) -> Heard {
         loop {
             match timeout(PATIENCE, self.socket.next()).await.unwrap() {

@@ -1,4 +1,4 @@
-//! Everything once, in order.
+//! Delivery of every event once, in order.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines};
@@ -25,13 +25,13 @@ fn recorded(site: &Site, jobs: &[String]) -> BTreeMap<u64, String> {
         .collect()
 }
 
-/// Subscribes again and again with its cursor, until the job `last#1` has ended. Also counts the connections.
+/// Subscribes repeatedly with its cursor until the job `last#1` has ended. Also counts the connections.
 async fn follow(site: &Site) -> (Vec<(u64, String)>, usize) {
     let mut seen: Vec<(u64, String)> = Vec::new();
     let mut connections = 0;
     loop {
         let cursor = seen.last().map_or(0, |(id, _)| *id);
-        // Nobody is there for a moment after a kill.
+        // No relay listens for a moment after a kill.
         let Ok(mut client) = Client::subscribe(site, &format!("?since={cursor}")).await else { continue };
         connections += 1;
         while let Heard::Event(id, text) = client.next().await {
@@ -79,7 +79,7 @@ fn a_subscriber_sees_every_event_once_and_in_order_however_often_the_relay_is_ki
     });
 }
 
-/// `curl`, which ends with this.
+/// A running `curl`, killed on drop.
 struct Curl {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -98,7 +98,7 @@ impl Curl {
         Self { child, lines }
     }
 
-    /// The `id`, `event` and `data` of each event up to one of this type.
+    /// Returns the `id`, `event` and `data` of each event up to the first of this type.
     fn until(&mut self, kind: &str) -> Vec<(u64, String, String)> {
         let (mut id, mut event, mut events) = (0, String::new(), Vec::new());
         for line in self.lines.by_ref().map(Result::unwrap) {

@@ -1,4 +1,4 @@
-//! Who is not let in, and is told why.
+//! Refused subscribers, and the reasons that they receive.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -7,7 +7,7 @@ use relay_tests::harness::{Engine, Site, until};
 
 use super::client::{Client, token};
 
-/// Asks with `curl`: status and text.
+/// Sends a request with `curl`; returns status and text.
 fn ask(site: &Site, path: &str, token: &str, headers: &[&str]) -> (u16, String) {
     let mut command = Command::new("curl");
     command.args(["-s", "-m", "10", "-w", "\n%{http_code}", "-H", &format!("Authorization: Bearer {token}")]);

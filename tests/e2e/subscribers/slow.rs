@@ -1,4 +1,4 @@
-//! Who takes nothing.
+//! Subscribers that do not read.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use relay_tests::harness::{Engine, PATIENCE, Site};
 use super::client::{Client, Heard};
 use super::stand_in::StandIn;
 
-/// Events of a batch, and bytes of each: 64 KiB, the usual size of a full one.
+/// Number of events in a batch, which together with their size makes 64 KiB, the usual size of a full one.
 const BATCH: usize = 32;
 const TEXT: usize = 2000;
-/// Batches of a round: more than the kernel's buffers of a connection take.
+/// Number of batches in a round: more than the kernel's buffers of a connection hold.
 const ROUND: usize = 120;
-/// Subscribers that read nothing, in every second round.
+/// Number of subscribers that read nothing, in the rounds `filling` and `full`.
 const SLOW: usize = 4;
 
 fn batch() -> Vec<EventBody> {
@@ -29,7 +29,7 @@ fn memory(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Processor time of a process, all its threads together.
+/// CPU time of all threads of a process.
 fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -39,12 +39,12 @@ fn cpu(pid: u32) -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
-/// What rounds of one kind cost.
+/// Cost of the rounds of one kind.
 #[derive(Default)]
 struct Cost {
-    /// How long the agent waited for each acknowledgement.
+    /// Time that the agent waited for each acknowledgement.
     acks: Vec<Duration>,
-    /// What the relay worked meanwhile.
+    /// CPU time of the relay in these rounds.
     cpu: Duration,
 }
 
@@ -61,7 +61,7 @@ impl Cost {
         percentile(self.acks.clone(), 99)
     }
 
-    /// In words, beside that of another kind.
+    /// Text that compares it with the cost of another kind.
     fn beside(&self, alone: &Self) -> String {
         let part = |now: Duration, then: Duration| {
             format!("{now:.1?} ({:+.0} %)", (now.as_secs_f64() / then.as_secs_f64() - 1.0) * 100.0)
@@ -84,10 +84,10 @@ async fn n12_a_subscriber_that_never_reads_slows_no_agent_and_is_cut_off_with_it
     let relay = site.daemon_pid();
     let (mut alone, mut filling, mut full) = (Cost::default(), Cost::default(), Cost::default());
     let (mut before, mut grown) = (None, 0);
-    // In turn, so that what else the machine does meets all alike.
+    // In turn, so that other load of the machine affects all kinds alike.
     for _ in 0..times(4, 40) {
         alone.round(&mut agent, relay).await;
-        // The first subscribers make the buffers, which later ones find.
+        // The first subscribers allocate the buffers, which later ones reuse.
         let before = *before.get_or_insert_with(|| memory(relay));
         let mut stuck = Vec::new();
         for _ in 0..SLOW {
@@ -103,7 +103,7 @@ async fn n12_a_subscriber_that_never_reads_slows_no_agent_and_is_cut_off_with_it
         filling.beside(&alone),
         grown / SLOW as u64
     ));
-    // What it is worth is in the figure; a machine that does other things too must not fail here.
+    // The figure carries the result; a machine with other load must not fail here.
     assert!(full.p99() < alone.p99() * 3 + Duration::from_millis(20));
     assert!(grown / (SLOW as u64) < 4096, "{grown} KiB");
 
@@ -118,7 +118,7 @@ async fn n12_a_subscriber_that_never_reads_slows_no_agent_and_is_cut_off_with_it
         agent.idle(Duration::from_millis(20)).await;
         assert!(Instant::now() < deadline, "it is not cut off");
     }
-    // Whoever reads now still hears why, and from where on to come back.
+    // A subscriber that reads only now still receives the reason, and the cursor from which to resume.
     let mut ids = Vec::new();
     let end = loop {
         match client.next().await {

@@ -1,4 +1,4 @@
-//! An agent without workers, which takes the place of a site's own one and says what a test wants.
+//! An agent without workers, which replaces a site's own agent and sends the events that a test wants.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    /// Ends the site's own agent, connects in its place and takes a job that is launched.
+    /// Ends the site's own agent, connects in its place and accepts a launched job.
     pub(crate) async fn with_job(site: &Site) -> Self {
         let lock = fs::read_to_string(site.agent().join("agent.lock")).unwrap();
         kill_process(Pid::from_raw(lock.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
@@ -33,7 +33,7 @@ impl StandIn {
         agent
     }
 
-    /// Sends events and waits for their acknowledgement. Returns how long that took.
+    /// Sends events and waits for their acknowledgement. Returns the time until then.
     pub(crate) async fn say(&mut self, bodies: Vec<EventBody>) -> Duration {
         let first_seq = self.seq + 1;
         self.seq += bodies.len() as u64;
@@ -43,9 +43,9 @@ impl StandIn {
         begun.elapsed()
     }
 
-    /// Answers pings for so long.
+    /// Answers pings for this time.
     pub(crate) async fn idle(&mut self, time: Duration) {
-        // Cancel-safe but for the answer to a ping, of which there are more.
+        // Cancel-safe except for the answer to a ping, and more pings follow.
         let _ = timeout(time, async { while self.link.next().await.is_ok() {} }).await;
     }
 

@@ -1,4 +1,4 @@
-//! Everything that a job runs on this machine is in Codex's own sandbox.
+//! Confinement: everything that a job runs on this machine runs in Codex's own sandbox.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
-/// A site whose jobs are in the sandbox, and its scripted model.
+/// Creates a site whose jobs run in the sandbox, and its scripted model.
 pub(super) fn site() -> (Model, Site) {
     let site = Site::new(Engine::Local);
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1");
@@ -18,7 +18,7 @@ pub(super) fn site() -> (Model, Site) {
     (model, site)
 }
 
-/// Attempts of a job of any kind, none of which may work.
+/// Attempts of a job of any kind; each write outside of the workspace must fail.
 const EVIL: &str = "echo evil >> ~/.bashrc; echo evil > ../outside; echo inside > inside";
 
 fn untouched(site: &Site) {
@@ -117,12 +117,12 @@ fn ends_of_commands_are_told_as_without_a_sandbox() {
     assert_eq!(record.cleanup.map(|cleanup| (cleanup.killed, cleanup.survivors)), Some((1, 0)));
 }
 
-/// Names the folder that `CODEX_HOME/` stands for in a command.
+/// Replaces `CODEX_HOME/` in a command with the folder that it stands for.
 fn in_codex_home(site: &Site, command: &str) -> String {
     command.replace("CODEX_HOME/", &format!("{}/", site.codex_home().display()))
 }
 
-/// The real Codex with a script of its own.
+/// Creates a site with the real Codex and a script of these commands; also returns the arguments of a launch.
 pub(super) fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
     let site = Site::new(Engine::Local);
     let turns: Vec<serde_json::Value> = commands
@@ -166,7 +166,7 @@ fn a_worker_in_the_project_root_sees_nothing_of_platform_and_works_in_its_reposi
     assert!(site.registry().is_dir() && !site.registry().join("x").exists());
     assert!(!site.codex_home().join("evil").exists());
     assert!(fs::read_dir(site.root().join(".git/refs/heads")).unwrap().count() > 0, "{log}");
-    // A follow-up in the same thread is in the same sandbox.
+    // A follow-up in the same thread runs in the same sandbox.
     let next = site.relay(&["resume", "-q", "root", "[script:trust] Again."]).trim().to_owned();
     let record = site.ended(&next);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&next));
@@ -187,7 +187,7 @@ fn settings_that_a_worker_leaves_in_its_workspace_start_no_program() {
         evil.display()
     );
     site.write("workspace-projects/demo/.codex/config.toml", &settings);
-    // The person works in that folder, too, and told Codex so.
+    // The person works in that folder, too, and has marked it as trusted in Codex.
     let config = site.codex_home().join("config.toml");
     let workspace = site.workspace().canonicalize().unwrap();
     let trusted = format!("\n[projects.\"{}\"]\ntrust_level = \"trusted\"\n", workspace.display());
@@ -199,7 +199,7 @@ fn settings_that_a_worker_leaves_in_its_workspace_start_no_program() {
     assert_eq!(fs::read_to_string(&mark).unwrap_or_default(), "");
 }
 
-/// Fills all slots, queues a job, puts a link in the place of its folder, and lets it start.
+/// Fills all slots, queues a job, replaces its folder with a link, and lets it start.
 pub(crate) fn swapped(site: &Site, target: &str) {
     site.write("workspace-projects/swap/file", "");
     let wait = "until test -e go; do sleep 0.05; done";
@@ -288,7 +288,7 @@ fn worktrees_submodules_and_subfolders_of_a_repository_can_be_committed_in() {
     }
 }
 
-/// Runs a script in a folder that has to succeed, as a person with a name.
+/// Runs a script in a folder as a person with a name; it has to succeed.
 pub(super) fn as_person(folder: &std::path::Path, script: &str) {
     let named = format!("set -e; C() {{ git -c user.name=w -c user.email=w@e \"$@\"; }}; {script}");
     let done = std::process::Command::new("bash").args(["-c", &named]).current_dir(folder).output().unwrap();
@@ -344,14 +344,14 @@ fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {
     }
 }
 
-/// What a faulty Codex does in the place of a sandbox.
+/// Shell code that a faulty Codex runs before it starts a sandbox.
 const LEAK: &str = r#"set -- "${@/filesystem=\{/filesystem=\{\"/opt\"=\"write\",}""#;
 const BREAK: &str = "echo broken >&2; exit 1";
-/// When it does so.
+/// Condition under which it does so.
 const ALWAYS: &str = "true";
 const EVERY_OTHER_TIME: &str = r#"[ $(($(wc -c <"$count") % 2)) = 1 ]"#;
 
-/// A Codex whose sandboxes have this fault.
+/// Configures a Codex whose sandboxes have this fault.
 fn faulty_codex(site: &Site, when: &str, fault: &str) {
     let program = site.state_home().join("codex");
     let count = site.state_home().join("count");

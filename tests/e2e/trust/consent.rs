@@ -1,4 +1,4 @@
-//! A person agrees to settings; nobody else does.
+//! Approval of settings: only a person can approve them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use relay_tests::harness::tmux::Terminal;
 use relay_tests::harness::{Engine, Site, programs};
 
-/// A session of a host agent.
+/// Variable that marks a session of a host agent.
 const THREAD: (&str, &str) = ("CODEX_THREAD_ID", "01a203ca-9b3a-74f0-a0f9-92040009a617");
 
 fn said(output: &Output) -> String {
@@ -40,7 +40,7 @@ fn a_notifier_that_a_session_adds_does_not_run_when_a_person_launches_later() {
     assert!(refused(site.plain_command(&["serve"])).contains("--yes"));
     assert!(!site.root().join("ran").exists());
     assert_eq!(site.record("demo#1").state, common::record::State::Queued);
-    // Settings for jobs are a session's to choose.
+    // A session may choose the settings for jobs.
     site.configure("[limits]\njob = \"1h\"\n");
     assert!(site.plain_command(&launch).output().unwrap().status.success());
     site.ended("demo#1");
@@ -57,7 +57,7 @@ fn nobody_agrees_off_a_terminal_or_in_a_session() {
         let said = refused(command);
         assert!(said.contains("ask the user"), "{args:?}: {said}");
     }
-    // A command line can take a variable away, but not its ancestors.
+    // A command line can remove a variable, but not its ancestor processes.
     let host = site.root().join("codex");
     fs::copy("/bin/sh", &host).unwrap();
     fs::set_permissions(&host, fs::Permissions::from_mode(0o755)).unwrap();
@@ -87,7 +87,7 @@ fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
     terminal.shows("the second question", |screen| screen.matches("[y/N]").count() == 2);
     terminal.press(&["y", "Enter"]);
     terminal.shows("the relay", |screen| screen.contains("relay is up: engine local"));
-    // Once is enough.
+    // One approval is enough.
     assert!(site.plain_command(&["up"]).output().unwrap().status.success());
 }
 

@@ -1,4 +1,4 @@
-//! Whoever writes a job's record names the session that is to be told of its end; the daemon believes none of it.
+//! The session named in a job's record is data that any writer of the record can choose: the daemon trusts none of it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,17 +7,17 @@ use std::process::Command;
 use relay_tests::harness::{Engine, Site, programs, until};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-/// An id of version 7, of 2025-11-22.
+/// Id of version 7, of 2025-11-22.
 const THREAD: &str = "019aab00-0000-7000-8000-000000000001";
 
-/// A folder that a worker has filled: neither in the project nor in a folder for temporary files.
+/// A folder that a worker could have filled: neither in the project nor in a folder for temporary files.
 fn filled(site: &Site) -> PathBuf {
     let home = site.state_home().join("workspaces/evil");
     fs::create_dir_all(&home).unwrap();
     home
 }
 
-/// A launch by a session of Codex with this home.
+/// Launch by a session of Codex with this home.
 fn launch(site: &Site, home: &std::path::Path, name: &str) -> Command {
     let mut launch = site.command(&[
         "launch",
@@ -82,7 +82,7 @@ fn a_pipe_in_a_sessions_codex_home_keeps_nobody_elses_end_back() {
     ));
     let home = filled(&site);
     let pipe = format!("rollout-2025-11-22T10-00-00-{THREAD}.jsonl");
-    // The folders go by local time.
+    // The folders follow local time.
     for day in ["21", "22", "23"] {
         let folder = home.join("sessions/2025/11").join(day);
         fs::create_dir_all(&folder).unwrap();

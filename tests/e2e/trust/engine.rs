@@ -1,4 +1,4 @@
-//! Engines that hang, and what workers leave in the platform container.
+//! Engines that hang, and files that workers leave in the platform container.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -79,7 +79,7 @@ fn the_platform_has_limits_few_rights_and_volumes_of_its_own_registry() {
     let job = site.launch_shell("grep -E 'NoNewPrivs|CapEff' /proc/self/status | tr '\\t' ' '", &[]);
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
     assert!(site.log(&job).contains("NoNewPrivs: 1"), "{}", site.log(&job));
-    // What the jobs of one container can't be kept from is told.
+    // `doctor` reports what the jobs of one container can't be kept from.
     let doctor = String::from_utf8(site.plain_command(&["doctor"]).output().unwrap().stdout).unwrap();
     assert!(doctor.contains("one job can read the environment of another"), "{doctor}");
     site.configure("");
@@ -118,7 +118,7 @@ fn a_link_in_the_place_of_a_queued_jobs_workspace_is_refused_by_the_relay_of_a_c
     let site = Site::new(Engine::Docker);
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];
     assert!(site.plain_command(&args).output().unwrap().status.success());
-    // A link that stays inside of the mount leads into another job's folder.
+    // A link that stays inside of the mount points to another job's folder.
     site.write("workspace-projects/inside/file", "");
     site.write("workspace-projects/other/file", "");
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/inside", "touch here"];

@@ -1,4 +1,5 @@
-//! Every setting and attribute of git that can name a program, written by a worker: none runs with the agent's rights.
+//! Every setting and attribute of git that can name a program, written by a worker: none of these programs runs with
+//! the agent's rights.
 
 use std::fs;
 use std::path::Path;
@@ -56,7 +57,7 @@ const KEYS: [&str; 44] = [
     "instaweb.httpd",
 ];
 
-/// Hooks that git knows.
+/// Hooks that git supports.
 const HOOKS: [&str; 14] = [
     "applypatch-msg",
     "fsmonitor-watchman",
@@ -74,8 +75,8 @@ const HOOKS: [&str; 14] = [
     "update",
 ];
 
-/// A shell line that turns the workspace into a trap. Each program marks outside of the workspace, where the agent could
-/// write, and inside, which tells whether it ran at all.
+/// Shell line that turns the workspace into a trap. Each program leaves a mark outside of the workspace, where the
+/// agent could write, and prints its input, so that it works as a filter.
 fn trap(site: &Site) -> String {
     let outside = site.root().join("MARKS").display().to_string();
     let mut lines = vec![
@@ -112,7 +113,7 @@ fn trap(site: &Site) -> String {
     lines.join("\n")
 }
 
-/// Checks that a trap left nothing outside, and that its changes were counted.
+/// Checks that a trap left no mark outside, and that its job completed.
 fn sprung(site: &Site, job: &str) {
     let record = site.ended(job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(job));
@@ -121,7 +122,7 @@ fn sprung(site: &Site, job: &str) {
 }
 
 fn begin(site: &Site, setup: &str) -> String {
-    // The first job sets the trap; the second walks into it at its begin and at its end.
+    // The first job sets the trap; the second triggers it at its begin and at its end.
     sprung(site, &site.launch_shell(setup, &[]));
     site.launch_shell("printf 'c\\n' >> f", &[])
 }
@@ -141,7 +142,7 @@ fn no_setting_of_git_runs_a_program_outside_of_the_sandbox() {
 #[test]
 fn no_setting_of_git_runs_a_program_where_there_is_no_sandbox_either() {
     let site = Site::new(Engine::Local);
-    // Set from the outside: here the job's own git commands would run what they are told to.
+    // Set from the outside: here the job's own git commands would run the configured programs.
     run(&site.workspace(), &trap(&site));
     let _ = fs::remove_file(site.root().join("MARKS"));
     let job = site.launch_shell("printf 'c\\n' >> f", &[]);

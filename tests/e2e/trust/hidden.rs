@@ -1,4 +1,5 @@
-//! Files that no job may see or change, although its user may: Codex's home, settings of the project's programs, sockets.
+//! Files that no job may see or change, although its user may: Codex's home, settings of the project's programs,
+//! sockets.
 
 use std::fs;
 
@@ -8,12 +9,12 @@ use relay_tests::harness::{Site, programs, until};
 
 use super::confine::{codex_job, site};
 
-/// Reads what Codex's home folders hold, once the file `go` is there.
+/// Shell line that reads the content of Codex's home folders once the file `go` exists.
 const READ: &str = "touch ready; until test -e go; do sleep 0.05; done; \
                     cat CODEX_HOME/auth.json ~/.codex/auth.json; grep -rs canary CODEX_HOME/ ~/.codex/; \
                     ls CODEX_HOME/ CODEX_HOME/sessions; echo looked";
 
-/// Transcripts and logins that are there when a job starts, and those that come while it runs.
+/// Creates transcripts and logins before a job starts, and others while it runs.
 fn fill_codex_homes(site: &Site, job: impl FnOnce() -> String) -> String {
     site.write_codex("auth.json", "canary-of-the-first-login");
     for name in ["sessions/2026/rollout-1.jsonl", "history.jsonl", "state_5.sqlite"] {
@@ -65,7 +66,7 @@ fn the_model_s_commands_have_codex_s_helpers_and_nothing_else_of_its_home() {
     assert!(aliases.flatten().all(|entry| entry.file_name() != "x" && !entry.path().join("evil").exists()));
 }
 
-/// Settings in the project's root that programs of the person act upon, and what a job tries to leave there.
+/// Files with settings in the project's root that programs of the person obey, and that a job tries to write.
 const SETTINGS: [&str; 6] = [
     ".codex/rules/relay.rules",
     ".agents/skills/evil/SKILL.md",
@@ -75,7 +76,7 @@ const SETTINGS: [&str; 6] = [
     ".git/hooks/pre-commit",
 ];
 
-/// Writes all of them, the way to each included.
+/// Shell line that writes the first five, creates their folders, and then moves or removes some.
 fn plant() -> String {
     let one = |path: &&str| format!("mkdir -p \"$(dirname {path})\"; echo evil >> {path}; ");
     SETTINGS[..5].iter().map(one).collect::<String>() + "mv .claude .c; rm -rf .mcp.json .vscode; "
@@ -168,7 +169,7 @@ fn caches_below_the_temporary_folder_are_no_hindrance_to_the_sandbox() {
     assert_eq!(said, format!("ran in {}, temporary=.\n", home.path().display()));
 }
 
-/// Listens in its folder at many names, of which some are not what they were bound to.
+/// Program that listens in its folder under many names, some of which differ from the bound ones.
 const LISTEN: &str = r#"
 import os, socket, sys, time
 os.chdir(sys.argv[1])
@@ -187,7 +188,7 @@ open("ready", "w").close()
 time.sleep(1000)
 "#;
 
-/// Connects to each of them, as often as it can.
+/// Program that connects to each of them, as far as it can.
 const CONNECT: &str = r#"
 import os, socket, stat, sys
 for name in sorted(os.listdir(sys.argv[1])):
@@ -201,7 +202,7 @@ for name in sorted(os.listdir(sys.argv[1])):
 print("tried")
 "#;
 
-/// A process that ends with the test.
+/// A process that is killed on drop.
 struct Ends(std::process::Child);
 
 impl Drop for Ends {

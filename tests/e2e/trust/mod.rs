@@ -1,4 +1,4 @@
-//! Input of a less trusted party is data, and runs with no more rights than that party has.
+//! Trust boundaries: input of a less trusted party is data, and runs with no more rights than that party has.
 
 mod confine;
 mod consent;

@@ -1,4 +1,4 @@
-//! Things put in the place of the registry's files, and a folder outside that must stay as it is.
+//! Objects planted in the place of the registry's files, and a folder outside that must stay unchanged.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,44 +11,44 @@ use std::time::Duration;
 use relay_tests::harness::{Site, until};
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 
-/// Generous: none of these commands waits for anything.
+/// Generous limit: none of these commands waits for anything.
 const LIMIT: Duration = Duration::from_secs(30);
 /// A user id without an account.
 pub(super) const STRANGER: u32 = 12345;
 
-/// Things put in the place of a file or a folder.
+/// Objects planted in the place of a file or a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plant {
     Link,
     HardLink,
     Fifo,
-    /// A folder in the place of a file, a file in that of a folder.
+    /// A folder in the place of a file, or a file in the place of a folder.
     WrongKind,
-    /// The twin of `/dev/zero`, which never ends.
+    /// A copy of `/dev/zero`, which never ends.
     Device,
     OtherOwner,
 }
 
 impl Plant {
-    /// Only root can make some.
+    /// Returns true if this user can make it: only root can make some.
     pub(super) fn can_be_made(self) -> bool {
         !matches!(self, Self::Device | Self::OtherOwner) || rustix::process::geteuid().is_root()
     }
 }
 
-/// Makes the folder outside, with a file for each plant and a few that a daemon would remove from its own folders.
+/// Creates the folder outside, with a file for each plant and a few that a daemon would remove from its own folders.
 pub(super) fn outside(site: &Site) -> PathBuf {
     let outside = site.root().join("outside");
     for name in ["a.json", "demo", "old.1.json", "old.1.shown", ".x.1.spec.77", "s1.json"] {
         site.write(&format!("outside/{name}"), "what is outside\n");
-        // Old enough to be forgotten where it is taken for a session's.
+        // Old enough to be removed if it is mistaken for a session's.
         let long_ago = std::time::SystemTime::now() - Duration::from_secs(30 * 24 * 3600);
         fs::File::options().append(true).open(outside.join(name)).unwrap().set_modified(long_ago).unwrap();
     }
     outside
 }
 
-/// Puts it there, in the place of what may be there: also while a daemon makes what it misses again and again.
+/// Puts it there, replacing any existing entry; retries while a daemon recreates what it misses.
 pub(super) fn put(plant: Plant, at: &Path, outside: &Path, is_folder: bool) {
     fs::create_dir_all(at.parent().unwrap()).unwrap();
     let victim = outside.join(format!("victim-of-{}", at.file_name().unwrap().to_string_lossy()));
@@ -68,7 +68,7 @@ pub(super) fn put(plant: Plant, at: &Path, outside: &Path, is_folder: bool) {
     });
 }
 
-/// Makes it where nothing is.
+/// Creates it where nothing exists.
 fn make(plant: Plant, at: &Path, target: &Path, is_folder: bool) -> io::Result<()> {
     match plant {
         Plant::Link => symlink(target, at),
@@ -89,7 +89,7 @@ fn make(plant: Plant, at: &Path, target: &Path, is_folder: bool) -> io::Result<(
     }
 }
 
-/// Removes everything of the kind below a folder, so that the site can look at its own files.
+/// Removes everything planted below a folder, so that the site can read its own files.
 pub(super) fn remove(below: &Path) {
     for entry in fs::read_dir(below).into_iter().flatten().flatten() {
         let (path, meta) = (entry.path(), entry.metadata().unwrap());
@@ -107,7 +107,7 @@ pub(super) fn remove(below: &Path) {
     }
 }
 
-/// Everything that can be seen of a folder: names, contents, modes, owners, times of change.
+/// All visible properties of a folder's content: names, contents, modes, owners, modification times.
 pub(super) fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>, u32, u32, i64)> {
     let mut seen = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -128,7 +128,7 @@ pub(super) fn bounded(site: &Site, args: &[&str], input: &str) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let pid = rustix::process::Pid::from_child(&child);
-    // A command that reads no input may be gone already.
+    // A command that reads no input may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let (sender, ended) = channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
@@ -142,7 +142,7 @@ pub(super) fn bounded(site: &Site, args: &[&str], input: &str) -> Output {
     output
 }
 
-/// Output of the command, if it succeeded.
+/// Output of the command, which has to succeed.
 pub(super) fn succeeds(site: &Site, args: &[&str]) -> String {
     let output = bounded(site, args, "");
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! A spec, a place or a job's own command asks for more than a person has agreed to.
+//! A spec, a place or a job's own command that asks for more than a person has approved.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 use serde_json::{Value, json};
 
-/// A Codex that writes its arguments into a file beside it.
+/// Writes a Codex that saves its arguments into a file beside it; returns that file.
 fn stand_in(path: &Path) -> PathBuf {
     let seen = path.with_extension("seen");
     let script = format!(
@@ -23,7 +23,7 @@ fn stand_in(path: &Path) -> PathBuf {
     seen
 }
 
-/// A job in the queue: no person has agreed to the settings yet, so that no relay is started for it.
+/// Queues a job: no person has approved the settings yet, so no relay is started for it.
 fn queued(site: &Site, name: &str, workspace: &Path) -> PathBuf {
     let args = ["launch", "-q", "-n", name, "-w", workspace.to_str().unwrap(), "do it"];
     let output = site.plain_command(&args).output().unwrap();
@@ -31,14 +31,14 @@ fn queued(site: &Site, name: &str, workspace: &Path) -> PathBuf {
     site.registry().join(format!("{name}.1.spec"))
 }
 
-/// Writes into a spec as a session may by hand.
+/// Changes a spec as a session may by hand.
 fn forge(spec: &Path, change: impl FnOnce(&mut Value)) {
     let mut value: Value = serde_json::from_slice(&fs::read(spec).unwrap()).unwrap();
     change(&mut value);
     fs::write(spec, value.to_string()).unwrap();
 }
 
-/// Name, change to a spec, and words of the refusal.
+/// Name, change to a spec, and expected text of the refusal.
 type Forgery = (&'static str, fn(&mut Value, &Path), &'static str);
 
 #[test]
@@ -90,7 +90,7 @@ fn a_forged_spec_gets_no_more_than_the_settings_allow() {
     for (name, change, _) in refused {
         forge(&queued(&site, name, &site.workspace()), |spec| change(spec, site.root()));
     }
-    // Whatever a spec says of these, the settings decide.
+    // The settings decide about these, whatever a spec says.
     let forged = stand_in(&outside.join("forged"));
     forge(&queued(&site, "program", &site.workspace()), |spec| {
         spec["codex"]["program"] = json!(outside.join("forged"));
@@ -201,7 +201,7 @@ fn workspaces_that_hold_the_registry_or_lead_to_a_home_are_refused_at_up_and_by_
         assert!(line.contains(words) && line.starts_with('✗'), "{listed}");
         assert_eq!(doctor.status.code(), Some(5));
     }
-    // What a session can do: put a link in the place of the folder that was agreed to.
+    // A session can do this: replace the approved folder with a link.
     site.write("platform/relay.toml", &docker("workspace-projects"));
     site.agree();
     fs::rename(site.root().join("workspace-projects"), site.root().join("w")).unwrap();

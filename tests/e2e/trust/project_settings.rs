@@ -1,4 +1,4 @@
-//! Settings of the project and its repository, from which programs outside of a sandbox take what they run.
+//! Settings of the project and its repository that select what programs outside of a sandbox run.
 
 use std::fs;
 
@@ -51,7 +51,7 @@ fn a_worktree_or_submodule_of_the_project_leaves_the_settings_of_its_repository_
     }
 }
 
-/// A site whose project is a repository in which settings are missing, with its relay up.
+/// Creates a site whose project is a repository in which settings are missing, with its relay up.
 fn repository() -> (Model, Site) {
     let (model, site) = site();
     site.write("file", "a\n");
@@ -63,11 +63,11 @@ fn repository() -> (Model, Site) {
     (model, site)
 }
 
-/// Names in the project's root and its repository from which programs outside of a sandbox take settings.
+/// Names in the project's root and its repository from which programs outside of a sandbox read settings.
 const MISSING: [&str; 7] =
     [".codex", ".agents", ".claude", ".mcp.json", ".vscode", ".git/config.worktree", ".git/commondir"];
 
-/// Launches a shell job in the project's root that says `begun` first, and waits for that.
+/// Launches a shell job in the project's root that prints `begun` first, and waits for that.
 fn begin(site: &Site, line: &str) -> String {
     let line = format!("echo begun; {line}");
     let job = site.relay(&["launch", "-q", "--runner", "shell", "-w", ".", &line]).trim().to_owned();
@@ -75,8 +75,8 @@ fn begin(site: &Site, line: &str) -> String {
     job
 }
 
-/// Begins a job that tries to write each of [`MISSING`] until the file `stop` is there, and says
-/// which it could.
+/// Begins a job that tries to write each of [`MISSING`] until the file `stop` exists, and prints the names that it
+/// could write.
 fn writer(site: &Site) -> String {
     let tries = MISSING
         .map(|path| format!("(echo evil >{path} || echo evil >{path}/x) 2>/dev/null && echo wrote {path}"));
@@ -99,13 +99,13 @@ fn settings_that_are_missing_stay_so_when_another_job_s_sandbox_ends() {
     let (_model, site) = repository();
     let missing = || MISSING.iter().filter(|path| site.root().join(path).exists()).collect::<Vec<_>>();
     let before = missing();
-    // Each begins while the one before it runs, and that one ends first.
+    // Each job begins while the one before it runs, and the earlier one ends first.
     let first = begin(&site, "until test -e workspace-projects/go; do sleep 0.01; done");
     let second = writer(&site);
     site.write("workspace-projects/go", "");
     site.ended(&first);
     let third = writer(&site);
-    // What a job sees of them is nothing that it would commit.
+    // Entries that a job sees under these names must not show up in git's status.
     let output = site.run(&["run", "-w", ".", "--", "git add -A && git status --porcelain"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     for path in MISSING.iter().filter(|path| !path.starts_with(".git/")) {
@@ -132,7 +132,7 @@ fn settings_that_a_person_replaces_under_a_job_are_told_at_its_end() {
             Some(EventBody::Warning { message }) if message.contains(".git/config was replaced"))
     });
     assert!(warned, "{}", site.log(&job));
-    // Without such a change there is nothing to tell.
+    // Without such a change there is no warning.
     let quiet = site.relay(&["run", "-w", ".", "--", "echo quiet"]);
     assert!(quiet.contains("quiet") && !quiet.contains("warning"), "{quiet}");
 }

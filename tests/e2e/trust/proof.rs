@@ -1,4 +1,4 @@
-//! Agent and relay prove themselves to each other before either says a secret.
+//! Mutual authentication: agent and relay prove themselves to each other before either sends a secret.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,14 +19,14 @@ use relay_tests::simulated_agent::{Door, Ended, Link, block_on};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A job that runs until the file `go` is in its workspace.
+/// Launches a job that runs until the file `go` exists in its workspace.
 fn waiting_job(site: &Site) -> String {
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
     job
 }
 
-/// A `Start` of a job that leaves a trace in the workspace, as one WebSocket message of a server.
+/// `Start` frame of a job that leaves a trace in the workspace, as one WebSocket message of a server.
 fn forged_start(site: &Site) -> Vec<u8> {
     let spec = serde_json::json!({
         "schema": 1, "job": "forged#1", "runner": "shell", "prompt": "touch owned",
@@ -49,7 +49,7 @@ fn forged_start(site: &Site) -> Vec<u8> {
     bytes
 }
 
-/// TLS with a certificate of a stranger's own, made for the name that agents ask for.
+/// TLS configuration with a stranger's own certificate, made for the name that agents ask for.
 fn own_tls() -> Arc<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(vec![wire::TLS_NAME.to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -62,7 +62,7 @@ fn own_tls() -> Arc<ServerConfig> {
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                          Sec-WebSocket-Protocol: worker-relay.v1\r\n\r\n";
 
-/// Answers a request for an upgrade, says `start`, and keeps all that is said on the other side.
+/// Answers an upgrade request, sends `start`, and collects everything that the other side sends.
 fn converse(mut stream: impl Read + Write, start: &[u8], heard: &mut Vec<u8>) {
     let mut piece = [0; 4096];
     let read = stream.read(&mut piece).unwrap_or(0);
@@ -71,7 +71,7 @@ fn converse(mut stream: impl Read + Write, start: &[u8], heard: &mut Vec<u8>) {
     let _ = stream.read_to_end(heard);
 }
 
-/// Takes so many connections of an agent as a relay in clear would, and gives all that was said there.
+/// Accepts this many connections of an agent as a relay without TLS would; returns all received bytes.
 fn listen_in_clear(listener: &TcpListener, connections: usize, start: &[u8]) -> Vec<u8> {
     let mut heard = Vec::new();
     for _ in 0..connections {
@@ -82,7 +82,7 @@ fn listen_in_clear(listener: &TcpListener, connections: usize, start: &[u8]) -> 
     heard
 }
 
-/// The same over TLS; gives what was said behind the handshake.
+/// Like [`listen_in_clear`], but over TLS; returns the bytes received after the handshake.
 fn listen_over_tls(listener: &TcpListener, connections: usize, start: &[u8]) -> Vec<u8> {
     let (tls, mut heard) = (own_tls(), Vec::new());
     for _ in 0..connections {
@@ -109,7 +109,7 @@ fn whoever_takes_the_port_of_a_killed_relay_hears_no_token_and_starts_nothing() 
     let behind = listen_over_tls(&listener, 3, &start);
     assert_eq!(String::from_utf8_lossy(&behind), "", "it spoke to a stranger");
 
-    // The relay has to take another port, and its agent follows with its job.
+    // The relay has to use another port, and its agent follows with its job.
     site.relay(&["up"]);
     assert_ne!(Door::of(&site).address(), address);
     site.record_when(&job, "is back", |record| record.link == Some(common::record::Link::Connected));
@@ -134,7 +134,7 @@ fn a_relay_that_was_killed_is_found_again_by_its_agent_with_the_same_token() {
     assert_eq!(site.ended(&job).state, State::Completed);
 }
 
-/// The names of the files that stand for valid tokens.
+/// Names of the files that represent valid tokens.
 fn tokens(site: &Site) -> BTreeSet<String> {
     let entries = fs::read_dir(site.state().join("tokens")).unwrap().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
@@ -162,7 +162,7 @@ fn a_stolen_token_gets_nothing_with_another_agents_id() {
     assert_eq!(said.matches("came with the token of another agent").count(), 1, "{said}");
 }
 
-/// True if a token is let through to the hello.
+/// Returns true if a token is accepted for the handshake.
 fn lets_in(door: &Door, token: &str) -> bool {
     match block_on(Link::dial_with(door, token)) {
         Ok(_) => true,
@@ -192,7 +192,7 @@ fn tokens_end_with_down_and_when_their_agent_is_replaced() {
     assert_eq!(tokens(&site), BTreeSet::new());
     site.relay(&["up"]);
     assert!(!lets_in(&Door::of(&site), &kept));
-    // Also where no daemon is left to revoke them.
+    // The same if no daemon is left to revoke them.
     let kept = door.fresh_token();
     processes::kill(site.daemon_pid());
     let lock = fs::File::open(site.registry().join("relay.lock")).unwrap();
@@ -237,7 +237,7 @@ fn sha256(text: &str) -> String {
     hex::encode(sha2::Sha256::digest(text.as_bytes()))
 }
 
-/// Every file below a folder that holds one of these texts.
+/// Every file below a folder that contains one of these texts.
 fn holding(dir: &Path, texts: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -256,7 +256,7 @@ fn holding(dir: &Path, texts: &[&str]) -> Vec<PathBuf> {
 fn with_engine_local_neither_the_models_key_nor_the_agents_token_is_on_disk() {
     const KEY: &str = "sk-canary-5f1e9b";
     let site = Site::new(Engine::Local);
-    // A relay whose agent lets the test see what it is told, in a place that is neither project nor state.
+    // A relay whose agent shows its input to the test, in a place that is neither project nor state.
     let bin = tempfile::tempdir_in(programs::workspace().join("target/tests")).unwrap();
     fs::copy(programs::dir().join("relay"), bin.path().join("relay")).unwrap();
     let (real, seen) = (programs::dir().join("worker-agent"), bin.path().join("seen"));
@@ -316,7 +316,7 @@ fn an_agent_is_connected_within_milliseconds_tls_included() {
     });
     let half = percentile(times, 50);
     figure(&format!("TCP, TLS and upgrade of an agent on loopback: p50 {} µs of {TRIES}", half.as_micros()));
-    // The figure holds for optimised programs. Without, this only finds a handshake that waits for a timer.
+    // The figure holds for optimised programs. Without optimisation this only finds a handshake that waits for a timer.
     let most = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 5 });
     assert!(half <= most, "{half:?}");
 }
@@ -332,7 +332,7 @@ fn a_thousand_half_open_tls_handshakes_are_dropped_and_an_honest_agent_connects_
     let mut strangers: Vec<std::net::TcpStream> =
         (0..STRANGERS).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
     for stranger in &mut strangers {
-        // The head of a handshake record, and then nothing.
+        // The header of a handshake record, and then nothing.
         stranger.write_all(&[0x16, 3, 1, 2, 0, 1]).unwrap();
     }
     block_on(Link::welcomed(&door, hello("honest", 0, Vec::new()))).unwrap();

@@ -1,4 +1,4 @@
-//! What a session puts into the registry costs its readers no more than what a job of the relay's own does.
+//! Files that a session puts into the registry cost its readers no more than the files of the relay's own jobs.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::planted::{bounded, succeeds};
 
-/// Far beyond what any disk of a test has room for.
+/// Size in bytes that exceeds any disk of a test.
 const HUGE: u64 = 2 << 40;
 
 fn site_with_an_ended_job() -> Site {
@@ -21,7 +21,7 @@ fn site_with_an_ended_job() -> Site {
     site
 }
 
-/// A file that costs nothing and has no end in sight.
+/// Creates a sparse file, which takes no space and is far too long to read.
 fn plant_huge(site: &Site, name: &str) {
     let file = File::options().append(true).create(true).open(site.registry().join(name)).unwrap();
     file.set_len(HUGE).unwrap();
@@ -53,7 +53,7 @@ fn a_log_of_holes_neither_holds_up_a_reader_nor_keeps_the_relay_from_starting() 
     let mut names = fs::read_dir(site.registry()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut kept = |log: &str| names.any(|name| name.to_string_lossy() == format!(".refused-{log}-1"));
     assert!(kept("demo.2.events.jsonl"), "kept for a look");
-    // The site looks at its own files.
+    // The site reads its own files.
     for entry in fs::read_dir(site.registry()).unwrap().flatten() {
         if entry.metadata().unwrap().len() == HUGE {
             fs::remove_file(entry.path()).unwrap();
@@ -67,7 +67,7 @@ fn a_relay_that_only_begins_is_not_taken_for_the_one_before_it() {
     let site = site_with_an_ended_job();
     let lease = fs::read(site.registry().join("relay.json")).unwrap();
     site.relay(&["down"]);
-    // As after a death: its lease says that the platform is ready.
+    // The state after a death: the lease says that the platform is ready.
     fs::write(site.registry().join("relay.json"), &lease).unwrap();
     let platform = || -> Value {
         let lease = fs::read(site.registry().join("relay.json")).unwrap_or_default();
@@ -75,7 +75,7 @@ fn a_relay_that_only_begins_is_not_taken_for_the_one_before_it() {
         lease["platform"]["state"].clone()
     };
     assert_eq!(platform(), "ready");
-    // A pipe that nobody writes holds the next one up in the middle of its start, as any slow look would.
+    // A pipe without a writer blocks the next relay in the middle of its start, as any slow read would.
     let state = site.state().join("relay.pem");
     fs::remove_file(&state).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, &state, rustix::fs::Mode::RWXU).unwrap();
@@ -86,7 +86,7 @@ fn a_relay_that_only_begins_is_not_taken_for_the_one_before_it() {
     fs::remove_file(&state).unwrap();
 }
 
-/// Peak of a command's memory, in MiB.
+/// Peak memory of a command, in MiB.
 fn peak(site: &Site, args: &[&str]) -> u64 {
     let mut command = site.command(args);
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -114,7 +114,7 @@ fn many_large_records_are_not_held_in_memory() {
     let site = site_with_an_ended_job();
     let record = fs::read(site.registry().join("old.1.json")).unwrap();
     let mut record: Value = serde_json::from_slice(&record).unwrap();
-    // As large as a true one can be, and larger than any is.
+    // One size that a true record can have, and one that is larger than any.
     for (from, size) in [(1000, 1 << 20), (2000, 7 << 20)] {
         for number in from..from + 60 {
             record["job"] = json!(format!("forged#{number}"));

@@ -1,4 +1,4 @@
-//! A session may put anything in the place of anything in the registry: nothing outside is touched, and nothing waits.
+//! A session may replace anything in the registry with anything else: nothing outside is touched, and nothing waits.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -9,8 +9,7 @@ use relay_tests::harness::{Engine, Site, until};
 
 use super::planted::{Plant, STRANGER, bounded, outside, put, remove, snapshot, succeeds};
 
-/// Every file of the registry, with those of a job that has ended, one that is to come, one that is archived and one that
-/// is not known.
+/// Every file of the registry, including those of an ended job, a future one, an archived one and an unknown one.
 const FILES: [&str; 26] = [
     "old.1.json",
     "old.1.spec",
@@ -49,7 +48,7 @@ fn site() -> Site {
     site
 }
 
-/// Every command that reads or writes the registry; each has to end, whatever it says.
+/// Runs every command that reads or writes the registry; each has to end, with any result.
 fn every_command(site: &Site) {
     for args in [&["status"][..], &["status", "-a"], &["notices"], &["events"], &["doctor", "--json"]] {
         bounded(site, args, "");
@@ -73,7 +72,7 @@ fn every_command(site: &Site) {
     bounded(site, &["prune", "--keep", "0"], "");
 }
 
-/// Launches a job through the daemon that runs, or is started by this, and waits for its end.
+/// Launches a job through the running daemon, or starts one, and waits for its end.
 fn serves(site: &Site, name: &str) -> String {
     let workspace = site.workspace();
     let workspace = workspace.to_string_lossy();
@@ -96,7 +95,7 @@ fn family(plant: Plant) {
         FILES.iter().map(|file| (*file, false)).chain(FOLDERS.iter().map(|folder| (*folder, true))).collect();
     for are_folders in [false, true] {
         for (name, is_folder) in places.iter().filter(|(_, is_folder)| *is_folder == are_folders) {
-            // A folder has no second name.
+            // A folder can't have a hard link.
             if !(*is_folder && plant == Plant::HardLink) {
                 put(plant, &site.registry().join(name), &outside, *is_folder);
             }
@@ -217,7 +216,7 @@ fn a_registry_of_another_user_is_read_and_left_as_it_is() {
     give(&site.registry(), 0);
 }
 
-/// Gives a folder with everything in it to a user.
+/// Changes the owner of a folder and of everything in it.
 fn give(folder: &Path, user: u32) {
     chown(folder, Some(user), Some(user)).unwrap();
     for entry in fs::read_dir(folder).unwrap().flatten() {

@@ -18,10 +18,10 @@ use serde_json::json;
 use crate::codex;
 
 const CANARY: &str = r#"s3cr3t+Canary/42="päss" & end"#;
-/// One that can be a file's name.
+/// Secret that can be a file's name.
 const FILE: &str = "c4nary-in-a-file-name";
 
-/// Prints the canary in every encoding, in two pieces and on stderr.
+/// Program that prints the canary in every encoding, in two pieces and on stderr.
 const PRINT: &str = r#"
 import base64, json, os, re, sys, urllib.parse
 v = os.environ["CANARY"]
@@ -41,7 +41,7 @@ print("complaint about " + v, file=sys.stderr)
 print("printed all")
 "#;
 
-/// The canary in every form in which it must not be found.
+/// Every form of the canary that must not be found.
 fn needles(value: &str) -> Vec<String> {
     let json = |text: &str| {
         let quoted = serde_json::to_string(text).unwrap();
@@ -96,7 +96,7 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Looks through every file that relay or its agent has written, and through what relay says of a job.
+/// Searches every file that relay or its agent has written, and all output of relay about a job.
 fn nothing_holds_the_canary(site: &Site, job: &str) {
     let mut found = Vec::new();
     files(&site.root().join("platform"), &mut found);
@@ -126,7 +126,7 @@ fn nothing_holds_the_canary(site: &Site, job: &str) {
     }
 }
 
-/// The same for the agent's state folder in a container.
+/// Searches the agent's state folder in a container.
 fn nothing_in_the_container_holds_the_canary(site: &Site) {
     let mut tar = Command::new("docker");
     tar.args(["exec", &site.container(), "tar", "-c", "/var/lib/worker-agent"]);
@@ -135,7 +135,7 @@ fn nothing_in_the_container_holds_the_canary(site: &Site) {
     hold_none("the agent's state", &output.stdout);
 }
 
-/// Launches with the canaries in the caller's environment, handed on by their names.
+/// Launches with the canaries in the caller's environment, passed on by name.
 fn launch(site: &Site, args: &[&str]) -> String {
     launch_in(site, "workspace-projects/demo", args)
 }
@@ -165,7 +165,7 @@ fn shell_jobs(site: &Site) {
     nothing_holds_the_canary(site, &job);
 }
 
-/// A model that writes the canaries into everything that Codex reports.
+/// Scripts of a model that writes the canaries into everything that Codex reports.
 fn model_scripts() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let patch = format!("*** Begin Patch\n*** Add File: {FILE}.txt\n+{CANARY}\n*** End Patch");
@@ -181,7 +181,7 @@ fn model_scripts() -> tempfile::TempDir {
 
 fn codex_job(engine: Engine, address: &str) -> Site {
     let scripts = model_scripts();
-    // The address and the settings are those of any site; its scripts are this test's.
+    // Address and settings are those of any site; only the scripts belong to this test.
     let (_, site) = codex::site(engine, address);
     let model = Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), address, scripts.path());
     model.write_codex_home(site.codex_home());
@@ -227,7 +227,7 @@ fn no_file_and_no_command_shows_a_secret_that_codex_in_a_container_reports() {
     nothing_in_the_container_holds_the_canary(&site);
 }
 
-/// Values of which programs print parts, or spellings of their own.
+/// Values that programs print in parts or in spellings of their own.
 const ACCIDENTS: [(&str, &str); 4] = [
     (
         "ACCOUNT",
@@ -238,7 +238,7 @@ const ACCIDENTS: [(&str, &str); 4] = [
     ("PHRASE", r#"it's "c4n4ry" & more"#),
 ];
 
-/// Prints each of them the way that programs do.
+/// Program that prints each of them as programs do.
 const SPILL: &str = r#"
 import base64, html, json, os, sys, urllib.parse
 account = json.loads(os.environ["ACCOUNT"])
@@ -275,7 +275,7 @@ fn no_part_and_no_spelling_that_a_program_prints_shows_a_secret() {
         assert!(log.contains(&format!("***{name}***")), "{name}: {log}");
         assert!(!log.contains(value), "{name}: {log}");
     }
-    // All seven spellings and that of printf; base64 of UTF-16 keeps the end of its padding.
+    // All seven spellings and the one of printf; base64 of UTF-16 keeps the end of its padding.
     assert_eq!(log.matches("<***PHRASE***").count(), 8, "{log}");
     assert!(log.matches("'***PHRASE***'").count() >= 2, "{log}");
     for needle in ["4n4ry", "\\u0063", "c4\u{1b}", "MIIEvQ", "ghp_", "yADQAbgA0"] {
@@ -288,7 +288,7 @@ fn spec(site: &Site, job: &str) -> String {
     fs::read_to_string(site.file(job, "spec")).unwrap()
 }
 
-/// A platform whose only slot is taken until the file `go` is there.
+/// Creates a platform whose only slot is taken until the file `go` exists.
 fn busy_site() -> (Site, String) {
     let site = Site::new(Engine::Local);
     site.write(
@@ -336,7 +336,7 @@ fn a_start_of_the_relay_removes_environment_values_that_a_killed_one_left() {
     let job = launch(&site, &["--runner", "shell", "true"]);
     site.ended(&job);
     site.relay(&["down"]);
-    // As a relay leaves it that was killed behind the end and before the spec.
+    // State left by a relay that was killed after the outcome was recorded and before the spec was cleaned.
     let path = site.file(&job, "spec");
     let mut left: serde_json::Value = serde_json::from_str(&spec(&site, &job)).unwrap();
     left["env"] = json!({"FILE_CANARY": FILE});

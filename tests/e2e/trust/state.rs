@@ -1,4 +1,5 @@
-//! Consent, keys and tokens are believed where nobody else can have put them; what relay writes, others can't.
+//! Approval, keys and tokens are trusted only where no other user can have put them; files that relay writes are closed
+//! to others.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -10,7 +11,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::planted::{STRANGER, bounded, succeeds};
 
-/// `relay up` and the daemon itself refuse in one line with these words.
+/// Checks that `relay up` and the daemon itself refuse in one line with these words.
 fn refused(site: &Site, words: &str) {
     for args in [&["up"][..], &["serve"], &["up", "--yes"]] {
         let output = site.plain_command(args).output().unwrap();
@@ -21,7 +22,7 @@ fn refused(site: &Site, words: &str) {
     }
 }
 
-/// The folders that are believed, outermost first.
+/// Trusted folders, outermost first.
 fn folders(site: &Site) -> [std::path::PathBuf; 4] {
     let base = site.state_home().join("relay");
     [base.clone(), base.join("consent"), site.state(), site.state().join("tokens")]
@@ -79,7 +80,7 @@ fn man_pages_go_through_no_link_and_wait_for_no_pipe() {
     assert_eq!(left.count(), 0, "a temporary file is left");
 }
 
-/// Everything below a folder that others may write.
+/// Everything below a folder that other users may write.
 fn open_to_others(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {

@@ -1,7 +1,7 @@
 //! A hostile worker tries to read secrets, to write outside of its workspace and to reach another job.
 //!
-//! The worker's program is `tests/hostile/tries.py`. It runs as a shell job and as a command of the model, beside another
-//! job that holds a secret of its own.
+//! The worker's program is `tests/hostile/tries.py`. It runs as a shell job and as a command of the model, beside
+//! another job that has a secret of its own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,20 +16,20 @@ use serde_json::json;
 use crate::codex;
 
 const TRIES: &str = include_str!("../../hostile/tries.py");
-/// How many tries there are.
+/// Number of tries.
 const COUNT: usize = 42;
 /// The model's key.
 const KEY: [&str; 2] = ["sk-proj-canary", "-of-the-model-4711"];
 /// The `--env` value of the other job.
 const OTHER: [&str; 2] = ["canary-of-the", "-other-job-0815"];
-/// In the command line of the other job.
+/// Text in the command line of the other job.
 const MARK: &str = "other-job-mark";
 
 /// A project beside folders that no worker may write.
 struct Scene {
     site: Site,
     outside: PathBuf,
-    /// The project and the person's state, as the worker sees them.
+    /// Path of the workspace, as the worker sees it.
     workspace: String,
 }
 
@@ -46,7 +46,7 @@ impl Scene {
         Self { site, outside, workspace }
     }
 
-    /// Starts the relay with the model's key, and the job that is to be reached.
+    /// Starts the relay with the model's key, and the job that the tries target.
     fn start(&self) -> String {
         let up = self.site.command(&["up"]).env("CODEX_API_KEY", KEY.concat()).output().unwrap();
         assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
@@ -93,14 +93,14 @@ impl Scene {
         self.site.write("workspace-projects/demo/context.json", &context.to_string());
     }
 
-    /// The tries of one run that broke through.
+    /// Tries of one run that broke through.
     fn broke(&self, results: &str) -> BTreeSet<String> {
         let text = fs::read_to_string(self.site.workspace().join(results)).unwrap();
         assert_eq!(text.lines().count(), COUNT, "{results}: {text}");
         text.lines().filter_map(|line| line.strip_suffix(" broke")).map(str::to_owned).collect()
     }
 
-    /// Nothing outside of the workspace has changed.
+    /// Checks that nothing outside of the workspace has changed.
     fn check_outside(&self) {
         let names: Vec<_> =
             fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -123,7 +123,7 @@ impl Scene {
     }
 }
 
-/// The shell job, then the same by the model; what broke through in either.
+/// Runs the shell job, then the same by the model; returns the tries that broke through in either.
 fn attack(scene: &Scene) -> BTreeSet<String> {
     let site = &scene.site;
     let other = scene.start();
@@ -153,8 +153,8 @@ fn a_hostile_worker_on_this_machine_breaks_out_in_no_way() {
     assert_eq!(broke, BTreeSet::new());
 }
 
-/// Until each job has a container of its own, all workers of one are one user: they see each other's environment, memory
-/// and files, and the key that Codex holds.
+/// Tries that succeed as long as jobs share a container: all workers of one are one user and see each other's
+/// environment, memory and files, and the key that Codex holds.
 const SHARED: [&str; 8] = [
     "environment_of_the_model",
     "environment_of_the_other_job",

@@ -1,4 +1,4 @@
-//! What the fuzz targets share.
+//! Code that the fuzz targets share.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ pub use peak_alloc::PeakAlloc as Memory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Decodes a frame, counts the memory that this takes, and holds the frame against its own bytes.
+/// Decodes a frame, counts the memory that this takes, and compares the frame with its own bytes.
 pub fn frame<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(memory: &Memory, bytes: &[u8]) {
     let before = memory.current_usage();
     memory.reset_peak_usage();
@@ -21,7 +21,7 @@ pub fn frame<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(memo
     }
 }
 
-/// A folder for this process alone, in memory.
+/// A folder in memory for this process alone.
 pub fn folder() -> &'static PathBuf {
     static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")

@@ -1,4 +1,5 @@
-//! What an agent sends: a frame is refused or read back as it was, and never takes more memory than two of the longest.
+//! Frames from an agent: a frame is refused or read back as it was, and never takes more memory than two of the
+//! longest.
 
 #![no_main]
 
@@ -11,7 +12,7 @@ static MEMORY: Memory = Memory;
 
 fuzz_target!(|bytes: &[u8]| {
     frame::<AgentFrame>(&MEMORY, bytes);
-    // What is understood of a hello of any version.
+    // The part of a hello that is understood in every version.
     if let Ok(greeting) = wire::greeting(bytes) {
         let whole = wire::hello(bytes, &greeting);
         if let Ok(Some(hello)) = whole {

@@ -1,4 +1,4 @@
-//! What Codex prints: any bytes are lines, in whatever pieces they come, and any line is an event or an unknown one.
+//! Output of Codex: any bytes form lines, in whatever pieces they arrive, and any line is an event or an unknown one.
 
 #![no_main]
 

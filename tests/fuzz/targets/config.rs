@@ -1,4 +1,4 @@
-//! `relay.toml`: any text is a configuration, or one line that says where it is wrong.
+//! `relay.toml`: any text is a configuration, or yields one line that says where it is wrong.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! An event log: every byte of it is a good line, damage that is told, or a torn tail; and what is good is written as it was.
+//! An event log: every byte of it belongs to a good line, to reported damage or to a torn tail; good lines are written
+//! back unchanged.
 
 #![no_main]
 
@@ -16,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         let raw = line.to_bytes().expect("a line that was read can be written");
         assert_eq!(&EventLine::parse(&raw).expect("and read again"), line);
     }
-    // Once the tail is cut, nothing is torn any more, and the same lines are there.
+    // After the tail is cut, nothing is torn any more, and the same lines are there.
     std::fs::write(&path, &bytes[..usize::try_from(log.good_bytes).expect("a short file")]).expect("a file");
     let cut = read_log(&path).expect("a file that is there");
     assert_eq!((cut.torn_bytes, cut.lines, cut.bad), (0, log.lines, log.bad));

@@ -1,4 +1,5 @@
-//! Job specs, records and lines of the log as JSON: read as they were written, or not at all; and a record takes any event.
+//! Job specs, records and lines of the log as JSON: each is read as it was written, or refused; and a record accepts
+//! any event.
 
 #![no_main]
 
@@ -7,7 +8,7 @@ use common::job::JobSpec;
 use common::record::JobRecord;
 use libfuzzer_sys::fuzz_target;
 
-/// Puts the checksum behind a line, which no fuzzer finds by itself.
+/// Appends the checksum to a line, which no fuzzer finds by itself.
 fn sealed(body: &[u8]) -> Vec<u8> {
     let sum = crc32c::crc32c(body);
     [body, format!(",\"crc\":\"{sum:08x}\"}}").as_bytes()].concat()

@@ -1,4 +1,4 @@
-//! What a relay sends: a frame is refused or read back as it was, and never takes more memory than two of the longest.
+//! Frames from a relay: a frame is refused or read back as it was, and never takes more memory than two of the longest.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A request to the daemon: read as it was written, or no request at all.
+//! A request to the daemon: it is read as it was written, or refused.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! A segment of the agent's spool: good records, jumps and rubbish in any order. What is read is never behind damage, is
-//! the same when the rest is cut off, and the spool opens it and goes on behind it.
+//! A segment of the agent's spool: good records, jumps and garbage in any order. Records that are read lie before any
+//! damage and are the same when the rest is cut off; the spool opens the segment and continues after it.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ use relay_fuzz::folder;
 use worker_agent::internals::probe::{FIRST, Piece, event_bytes, scanned, segment};
 use worker_agent::internals::{AgentSide, Given, spool_folder};
 
-/// The input as a list of pieces: a kind, a length, and so many bytes.
+/// Splits the input into pieces: a kind, a length, and as many bytes.
 fn pieces(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     let mut pieces = Vec::new();
     while let [kind, length, rest @ ..] = bytes {

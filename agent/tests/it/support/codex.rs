@@ -1,4 +1,4 @@
-//! A script in the place of Codex: what it prints and how it ends is all that the agent sees.
+//! A script in the place of Codex: the agent sees only its output and its exit.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,24 +8,24 @@ use common::job::{JobSpec, Runner};
 
 use super::Agent;
 
-/// A thread and a turn begin.
+/// Shell commands that print the beginning of a thread and of a turn.
 pub(crate) const THREAD: &str =
     r#"echo '{"type":"thread.started","thread_id":"t-1"}'; echo '{"type":"turn.started"}'"#;
-/// The turn is over.
+/// Shell command that prints the end of a turn.
 pub(crate) const DONE: &str =
     r#"echo '{"type":"turn.completed","usage":{"input_tokens":100,"output_tokens":20}}'"#;
 
-/// A whole turn around these commands.
+/// Script of a whole turn around these commands.
 pub(crate) fn turn(body: &str) -> String {
     format!("{THREAD}; {}{DONE}", if body.is_empty() { String::new() } else { format!("{body}; ") })
 }
 
-/// The line with which Codex tells a message of the model.
+/// Codex's line for a message of the model.
 pub(crate) fn said(text: &str) -> String {
     format!(r#"{{"type":"item.completed","item":{{"id":"item_9","type":"agent_message","text":"{text}"}}}}"#)
 }
 
-/// The lines of so many commands, one after the other.
+/// Codex's lines for this many commands, one after the other.
 pub(crate) fn flood(commands: usize) -> String {
     let mut lines = String::new();
     for n in 0..commands {

@@ -1,11 +1,11 @@
-//! Small disks that get full, and calls that fail.
+//! Small disks that fill up, and system calls that fail.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-/// A file system of its own in memory.
+/// A separate file system in memory.
 pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -21,13 +21,13 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Takes all the room that is left.
+    /// Fills all the free space.
     pub(crate) fn fill(&self) {
         let mut file = File::options().append(true).create(true).open(self.path().join("filler")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    /// Gives it back.
+    /// Frees the space again.
     pub(crate) fn empty(&self) {
         fs::remove_file(self.path().join("filler")).unwrap();
     }
@@ -44,12 +44,12 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The command below which some calls of a program fail, as strace injects them.
+/// Command line below which some system calls of a program fail, injected by strace.
 pub(crate) fn failing(inject: &str) -> Vec<String> {
     traced(inject, &[])
 }
 
-/// The command below which some calls of a program and of all that it starts take longer.
+/// Command line below which some system calls of a program and of all its children are delayed.
 pub(crate) fn slow(inject: &str) -> Vec<String> {
     traced(inject, &["-f"])
 }
@@ -57,7 +57,7 @@ pub(crate) fn slow(inject: &str) -> Vec<String> {
 fn traced(inject: &str, more: &[&str]) -> Vec<String> {
     let call = inject.split(':').next().unwrap();
     let (trace, inject) = (format!("trace={call}"), format!("inject={inject}"));
-    // The tracer stands aside (-D): the program is our own child, and a signal reaches it.
+    // The tracer detaches from the process tree (-D): the program is our own child, and a signal reaches it.
     let words = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
     words.iter().chain(more).map(|word| (*word).to_owned()).collect()
 }

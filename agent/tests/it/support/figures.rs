@@ -1,9 +1,9 @@
-//! Figures: what a test measured, for whoever wants to see it and not only that it was good enough.
+//! Figures: the values that a test measured, for readers who want more than the pass.
 
 use std::io::Write;
 use std::time::Duration;
 
-/// Names a file that collects the figures of all tests; `tests/run.sh` prints it.
+/// Variable with the name of a file that collects the figures of all tests; `tests/run.sh` prints it.
 const FILE: &str = "RELAY_TEST_FIGURES";
 
 /// Writes `figure: TEXT` to stdout, and to the file if there is one.
@@ -17,12 +17,12 @@ pub(crate) fn figure(text: &str) {
     }
 }
 
-/// How often something is repeated: `normal` times, or `soak` times where a soak was asked for.
+/// Number of repetitions: `soak` in a soak run, otherwise `normal`.
 pub(crate) fn times<T>(normal: T, soak: T) -> T {
     if std::env::var_os("RELAY_TEST_SOAK").is_some() { soak } else { normal }
 }
 
-/// Milliseconds with one decimal.
+/// Formats milliseconds with one decimal.
 pub(crate) fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
@@ -33,14 +33,14 @@ pub(crate) fn p99(mut times: Vec<Duration>) -> Duration {
     times[(times.len() * 99).div_ceil(100) - 1]
 }
 
-/// The resident memory of a process, in KiB.
+/// Resident memory of a process, in KiB.
 pub(crate) fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// The CPU time that a process has used so far, in milliseconds.
+/// CPU time that a process has used so far, in milliseconds.
 pub(crate) fn cpu_ms(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields = stat.rsplit_once(')').unwrap().1;

@@ -28,19 +28,19 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
-/// Longer than anything takes on a busy machine; only a failing test waits so long.
+/// Longest wait, beyond anything on a busy machine; only a failing test waits so long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
-/// A log that is longer is forgotten: the flood of a minute has gigabytes.
+/// Length of a log, in bytes, from which on it is discarded: the flood of a minute has gigabytes.
 const FORGET: usize = 64 * 1024 * 1024;
 pub(crate) const TOKEN: &str = "5ec2e7c0ffee";
 
-/// What the relay holds of one run.
+/// State of one run at the relay.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) events: Vec<Event>,
-    /// The newest of its log.
+    /// Newest part of its log.
     pub(crate) output: Vec<u8>,
-    /// How many bytes before that are forgotten.
+    /// Number of bytes before that part, which are discarded.
     forgotten: u64,
     pub(crate) accepted: u32,
     pub(crate) refused: Option<(String, bool)>,
@@ -69,7 +69,7 @@ impl Run {
         })
     }
 
-    /// How long its log is.
+    /// Length of its log, in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.forgotten + self.output.len() as u64
     }
@@ -87,7 +87,7 @@ impl Run {
     }
 }
 
-/// A relay that keeps its promises: dense sequences, acknowledged when held.
+/// A relay that keeps the protocol's guarantees: dense sequences, and acknowledgements only for events that it holds.
 pub(crate) struct Relay {
     listener: TcpListener,
     socket: Option<WebSocketStream<TlsStream<TcpStream>>>,
@@ -106,7 +106,7 @@ impl Relay {
         format!("wss://{}/agent", self.listener.local_addr().unwrap())
     }
 
-    /// Takes the next connection through `Hello` and `Welcome`.
+    /// Accepts the next connection and exchanges `Hello` and `Welcome`.
     pub(crate) async fn accept(&mut self) -> Hello {
         timeout(DEADLINE, async {
             let (stream, _) = self.listener.accept().await.unwrap();
@@ -145,7 +145,7 @@ impl Relay {
         .expect("an agent connects")
     }
 
-    /// Goes away: nobody listens at its address any more.
+    /// Stops listening at its address; returns the address.
     pub(crate) async fn leave(&mut self) -> SocketAddr {
         self.socket = None;
         let address = self.listener.local_addr().unwrap();
@@ -153,7 +153,7 @@ impl Relay {
         address
     }
 
-    /// Comes back where it was.
+    /// Listens again at the same address.
     pub(crate) async fn come_back(&mut self, address: SocketAddr) {
         self.listener = TcpListener::bind(address).await.unwrap();
     }
@@ -172,7 +172,7 @@ impl Relay {
         self.send(&RelayFrame::Cancel { job: job.parse().unwrap(), grace_ms }).await;
     }
 
-    /// Breaks the connection without a word.
+    /// Breaks the connection without a close frame.
     pub(crate) fn drop_connection(&mut self) {
         self.socket = None;
     }
@@ -201,7 +201,7 @@ impl Relay {
         assert!(served, "not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
     }
 
-    /// The same where the agent may end the connection: then what was held by then has to do.
+    /// Like [`until`](Self::until), but the agent may end the connection: then the data received so far has to suffice.
     pub(crate) async fn until_closed(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let served = timeout(DEADLINE, async {
             while !done(self) {
@@ -289,12 +289,12 @@ pub(crate) struct Agent {
     state: PathBuf,
 }
 
-/// Where an agent lives and what it is started by, if that is not the usual.
+/// Location of an agent and the command that starts it, where they differ from the default.
 #[derive(Default)]
 pub(crate) struct Place<'a> {
     /// Its state folder.
     pub(crate) state: Option<&'a Path>,
-    /// A command in front of its own, such as a tracer.
+    /// Command in front of its own, such as a tracer.
     pub(crate) below: &'a [String],
 }
 
@@ -391,7 +391,7 @@ pub(crate) fn configure(state: &Path, json: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-/// The living processes that have `mark` in their command line.
+/// Living processes that have `mark` in their command line.
 pub(crate) fn processes(mark: &str) -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -403,7 +403,7 @@ pub(crate) fn processes(mark: &str) -> Vec<u32> {
     .collect()
 }
 
-/// Polls for a fact.
+/// Polls for a fact until it holds.
 pub(crate) async fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !fact() {
@@ -419,7 +419,7 @@ pub(crate) fn mark() -> String {
     format!("9{}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A process and all that is below it.
+/// A process and all its descendants.
 pub(crate) fn below(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut next = 0;

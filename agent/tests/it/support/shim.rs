@@ -1,4 +1,4 @@
-//! A shim of the real agent, spoken to in its own protocol.
+//! A shim of the real agent, controlled through its own protocol.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::DEADLINE;
 
-/// A shim with its command. Dropping it lets go of both, as an agent that dies does.
+/// A shim with its command. Dropping it closes the connection, as an agent that dies does.
 pub(crate) struct Shim {
     child: Child,
     control: UnixStream,
     output: ChildStdout,
-    /// The command's leader.
+    /// Process id of the command's leader.
     pub(crate) leader: u32,
 }
 
@@ -25,12 +25,13 @@ impl Shim {
         Self::run_as(&[], line, &Value::Null)
     }
 
-    /// The same with words before the shim's own command line, and a user for the command.
+    /// Like [`run`](Self::run), with words before the shim's own command line, and a user for the command.
     pub(crate) fn run_as(before: &[&str], line: &str, user: &Value) -> Self {
         Self::run_and(before, line, user, &[])
     }
 
-    /// The same with requests right behind the command: the shim gets all of them with one read.
+    /// Like [`run_as`](Self::run_as), with requests directly after the command: the shim receives all of them with one
+    /// read.
     pub(crate) fn run_and(before: &[&str], line: &str, user: &Value, requests: &[Value]) -> Self {
         let (mut control, theirs) = UnixStream::pair().unwrap();
         control.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -57,22 +58,22 @@ impl Shim {
         self.child.id()
     }
 
-    /// Asks for the end of everything.
+    /// Requests the end of everything.
     pub(crate) fn end(&mut self, grace: Duration) {
         send(&mut self.control, &end(grace));
     }
 
-    /// Asks for the end of what the command left behind.
+    /// Requests the end of the processes that the command left behind.
     pub(crate) fn sweep(&mut self) {
         send(&mut self.control, &json!("Sweep"));
     }
 
-    /// Asks for the end of a part at once.
+    /// Requests the end of a part at once.
     pub(crate) fn kill(&mut self, part: (u32, u64)) {
         self.end_part(part, 0);
     }
 
-    /// Asks for the end of a part, with so many milliseconds from TERM to KILL.
+    /// Requests the end of a part, with this many milliseconds from TERM to KILL.
     pub(crate) fn end_part(&mut self, (pid, started): (u32, u64), grace_ms: u64) {
         send(&mut self.control, &json!({"Kill": {"pid": pid, "started": started, "grace_ms": grace_ms}}));
     }
@@ -85,7 +86,7 @@ impl Shim {
             .unwrap_or_else(|| panic!("{report}"))
     }
 
-    /// How many did not end by themselves, and how many are left.
+    /// Number of processes that did not end by themselves, and number of survivors.
     pub(crate) fn ended(&mut self) -> (u64, u64) {
         let report = receive(&mut self.control);
         let ended = &report["Ended"];
@@ -93,7 +94,7 @@ impl Shim {
         both.unwrap_or_else(|| panic!("{report}"))
     }
 
-    /// The next line that the command writes.
+    /// Reads the next line that the command writes.
     pub(crate) fn line(&mut self) -> String {
         let mut line = Vec::new();
         let mut byte = [0];
@@ -111,7 +112,7 @@ impl Drop for Shim {
     }
 }
 
-/// The request for the end of everything.
+/// Request for the end of everything.
 pub(crate) fn end(grace: Duration) -> Value {
     let grace_ms = u64::try_from(grace.as_millis()).unwrap();
     json!({"End": {"interrupt_first": false, "grace_ms": grace_ms}})
@@ -136,7 +137,7 @@ fn receive(control: &mut UnixStream) -> Value {
     serde_json::from_slice(&body).unwrap()
 }
 
-/// A process's number and start, which name it for ever.
+/// Id and start time of a process, which identify it for ever.
 pub(crate) fn name(pid: u32) -> (u32, u64) {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(") ").unwrap();

@@ -10,7 +10,7 @@ use tokio_rustls::server::TlsStream;
 
 /// A key and its certificate.
 pub(crate) struct Identity {
-    /// The certificate, for a configuration.
+    /// Certificate in PEM form, for a configuration.
     pub(crate) pem: String,
     acceptor: TlsAcceptor,
 }
@@ -29,19 +29,19 @@ impl Identity {
         Self { pem: made.cert.pem(), acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
-    /// Takes a connection through the handshake.
+    /// Accepts a connection and completes the TLS handshake.
     pub(crate) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         self.acceptor.accept(stream).await
     }
 }
 
-/// Certificate of this process's relays.
+/// Identity of this process's relays.
 pub(crate) fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(Identity::new)
 }
 
-/// A configuration for a relay of this process.
+/// Configuration for a relay of this process.
 pub(crate) fn config(url: &str, token: &str) -> serde_json::Value {
     serde_json::json!({"url": url, "certificate": identity().pem, "token": token})
 }
