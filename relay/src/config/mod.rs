@@ -9,9 +9,9 @@
 //! * [`read`]: the file, and the position of a mistake in it.
 //! * [`raw`]: the file's form.
 //! * [`form`]: types shared by all parts of the form.
-//! * [`limits`]: `[limits]`.
-//! * [`notify`]: `[notify]`.
-//! * [`rules`]: `[[step]]`.
+//! * [`limits`]: the `[limits]` table.
+//! * [`notify`]: the `[notify]` table.
+//! * [`rules`]: the `[[step]]` tables.
 //! * [`resources`]: resource limits of the platform container.
 //! * [`stall`]: validity of stall limits, for flags too.
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::wire::Fate;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::core::{Core, RETRY};
@@ -27,6 +28,7 @@ use crate::engine::EngineKind;
 use crate::engine::vitals::Vitals;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{Death, PlatformStatus};
+use crate::time;
 
 /// Time that an ended connection waits for its cause. The engine reports a death 20 to 100 ms after it, on a busy
 /// machine some hundred. A death must be recorded within a second.
@@ -56,12 +58,25 @@ pub(super) struct ContainerState {
     last_death: Option<String>,
     /// Time at which a death last led to a new start.
     restarted_at: Option<Instant>,
+    /// Time of the last `relay up`, by the wall clock as the engine's timestamps are.
+    wanted_at: Option<Timestamp>,
 }
 
 impl ContainerState {
     /// Returns the time of the next check.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.silent.as_ref().map(|(_, until)| *until)
+    }
+
+    /// Notes a `relay up`.
+    pub(super) fn wanted(&mut self) {
+        self.wanted_at = Some(time::now());
+    }
+
+    /// Returns true if `relay up` asked for the platform after the container ended: the engine reports a stop later.
+    fn is_wanted_again(&self) -> bool {
+        let ended_at = self.last_death.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
+        self.wanted_at.zip(ended_at).is_some_and(|(wanted_at, ended_at)| wanted_at > ended_at)
     }
 }
 
@@ -247,7 +262,9 @@ impl Core {
         if self.own_is_here() || !self.dispatch.is_empty() {
             return;
         }
-        if let Some(attempt) = &mut self.attempt {
+        if self.container.is_wanted_again() {
+            self.next_try.get_or_insert_with(Instant::now);
+        } else if let Some(attempt) = &mut self.attempt {
             attempt.news = Some(News::Stopped);
         } else {
             self.container.stopped = true;

@@ -46,6 +46,7 @@ impl Core {
                 }
                 Some(Request::Up) => {
                     tracing::info!("asked for the platform");
+                    self.container.wanted();
                     let engine = self.platform.engine();
                     self.set_platform(PlatformStatus::Starting { detail: format!("starting {engine}") });
                     if let Some(attempt) = &mut self.attempt {

@@ -9,7 +9,7 @@
 //! * [`events`]: events reported by its engine (pure).
 //! * [`codex_home`]: Codex's home in a container.
 //! * [`command`]: running their programs.
-//! * [`pinned`]: versions.
+//! * [`pinned`]: versions pinned in `docker/versions`.
 //! * [`agent_config`]: the agent's configuration, passed through a channel that only root can read.
 
 pub mod agent_config;
