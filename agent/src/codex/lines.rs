@@ -1,6 +1,6 @@
 //! Splitter of bytes into lines, at `\n` only, which bounds what it keeps of each line. Pure.
 //!
-//! Of a line over [`CAP`] the first and last [`HALF`] are kept: an item's type and id are at its head, its exit code
+//! A line over [`CAP`] keeps its first and last [`HALF`]: an item's type and id are at its head, its exit code
 //! and status at its tail, and a megabyte of a command's output between them.
 
 use std::collections::VecDeque;

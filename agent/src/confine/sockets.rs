@@ -111,7 +111,7 @@ fn found(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     if !lost.is_empty() {
         found.extend(by_file(&lost, env));
     }
-    // Write permission on a socket's file allows a connection, whoever its owner.
+    // Write permission on a socket's file allows a connection, whatever its owner.
     found.retain(|path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok());
     found
 }

@@ -18,7 +18,7 @@
 //! * percent-encoded once or twice;
 //! * in base64 (both alphabets, at any offset, wrapped in lines too), also of UTF-16 (PowerShell), and in hex.
 //!
-//! Of nested encodings only those listed are found: not base64 of base64, nor of anything but the bare value; nor
+//! Only the listed nested encodings are found: not base64 of base64, nor of anything but the bare value; nor
 //! hyperlinks and other terminal sequences within a value.
 //!
 //! Parts of a value are secrets of their own: lines, passwords and tokens in addresses, and the strings of a JSON
