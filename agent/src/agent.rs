@@ -51,7 +51,7 @@ pub(crate) async fn run(state: &State, source: Source) -> io::Result<()> {
     tracing::info!("agent {} runs", state.agent);
 
     tokio::select! {
-        () = signals.next() => tracing::info!("told to stop"),
+        () = signals.next() => tracing::info!("stopping"),
         () = lost(state) => tracing::error!("the state folder {} is gone: stopping", state.dir.display()),
     }
     jobs.stop(common::duration::millis(GRACE));

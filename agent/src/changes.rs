@@ -101,7 +101,7 @@ pub(crate) async fn before(git: Git) -> Result<Option<Before>, String> {
         (0, output) => {
             let tree = String::from_utf8_lossy(&output).trim().to_owned();
             let whole = tree.len() >= 40 && tree.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if whole { Ok(Some(Before { tree })) } else { Err("git names no commit".to_owned()) }
+            if whole { Ok(Some(Before { tree })) } else { Err("git reports no commit".to_owned()) }
         }
         // A machine without git has no repositories to count in.
         (NONE | IGNORED | 127, _) => Ok(None),

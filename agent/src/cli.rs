@@ -21,25 +21,25 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the agent until it is told to stop
+    /// Run the agent until it is stopped
     Run {
-        /// The agent's own folder; made if it is missing
+        /// State folder of the agent; created if missing
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
         /// Read the configuration from stdin (JSON) and keep it in memory only
         #[arg(long)]
         config_stdin: bool,
     },
-    /// Read the configuration from stdin (JSON); a running agent takes it over by itself
+    /// Read the configuration from stdin (JSON); a running agent applies it
     Configure {
-        /// The agent's own folder; made if it is missing
+        /// State folder of the agent; created if missing
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
     },
     /// Run one command for the agent
     #[command(hide = true)]
     Shim {
-        /// In a sandbox: what it runs writes to descriptors that come over stdin
+        /// In a sandbox: the command writes to descriptors that arrive over stdin
         #[arg(long)]
         inside: bool,
     },

@@ -80,7 +80,7 @@ impl Config {
         // serde's message names the position, and with a wrong type also the value: only the position is passed on.
         let config: Self = serde_json::from_slice(json).map_err(|error| {
             let what =
-                if error.is_data() { "a field is missing or has the wrong type" } else { "it is no JSON" };
+                if error.is_data() { "a field is missing or has the wrong type" } else { "it is not JSON" };
             format!(
                 "the configuration can't be used: {what} (line {}, column {})",
                 error.line(),
@@ -121,7 +121,7 @@ impl Config {
     /// One line if there is none that can be read.
     pub(crate) fn pinned(&self) -> Result<CertificateDer<'static>, String> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes())
-            .map_err(|_| "the configuration's certificate is no PEM certificate".to_owned())
+            .map_err(|_| "the configuration's certificate is not a PEM certificate".to_owned())
     }
 }
 
@@ -130,11 +130,9 @@ impl Config {
 /// # Errors
 /// One line that says what is wrong with it.
 pub(crate) fn check_url(url: &str) -> Result<(), String> {
-    let uri: Uri = url.parse().map_err(|_| "the configuration's url is no address".to_owned())?;
+    let uri: Uri = url.parse().map_err(|_| "the configuration's url is not a URL".to_owned())?;
     if uri.scheme_str() != Some("wss") {
-        return Err(
-            "the configuration's url must begin with wss://: a relay is only spoken to over TLS".to_owned()
-        );
+        return Err("the configuration's url must begin with wss://: agents connect only over TLS".to_owned());
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err("the configuration's url names no host".to_owned());

@@ -97,7 +97,7 @@ impl RelayTime {
             let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
             // To the second: the welcome was in transit for a moment.
             let span = common::duration::short((common::duration::millis(span) + 500) / 1000 * 1000);
-            tracing::warn!("the clock here is {span} {order} the relay's: times are told by the relay's");
+            tracing::warn!("the clock here is {span} {order} the relay's: times follow the relay's clock");
         }
     }
 }

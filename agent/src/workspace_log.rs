@@ -145,7 +145,7 @@ fn create(dir: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<File> {
     let file = openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
     let stat = fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
-        return Err(io::Error::other(format!("{name} is no file of its own")));
+        return Err(io::Error::other(format!("{name} is not a regular file with a single name")));
     }
     give(&file, owner)?;
     Ok(File::from(file))

@@ -136,7 +136,7 @@ fn shown(mut lines: Vec<(&str, &str)>) -> Vec<String> {
     let mut shown: Vec<String> =
         lines.into_iter().map(|(sign, line)| format!("{sign}{}", escaped(line))).collect();
     if left_out > 0 {
-        shown.push(format!("and {left_out} more certificates"));
+        shown.push(format!("more certificates: {left_out}"));
     }
     shown
 }
@@ -172,7 +172,7 @@ pub fn agreed(root: &Path) -> Option<Settings> {
 pub fn record(root: &Path, settings: &Settings) -> Result<(), Failure> {
     let place = place_here(root).ok_or_else(|| {
         Failure::unreachable(
-            "neither XDG_STATE_HOME nor HOME is set: set one, so that your consent can be kept",
+            "neither XDG_STATE_HOME nor HOME is set: set one, so that your approval can be stored",
         )
     })?;
     let write = || -> io::Result<()> {
@@ -203,7 +203,7 @@ pub fn refusal(root: &Path, asker: Asker, has_changed: bool) -> Failure {
     let root = shell_words::quote(&root.to_string_lossy()).into_owned();
     Failure::unreachable(match asker {
         Asker::Session => {
-            format!("{what}: ask the user to run `relay up --root {root}` in a terminal")
+            format!("{what}: a person has to run `relay up --root {root}` in a terminal")
         }
         Asker::Person => format!(
             "{what}: run `relay up --root {root}` in a terminal, or with --yes to approve them unasked"

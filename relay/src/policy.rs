@@ -112,8 +112,8 @@ impl Policy {
         match codex_args::first_forbidden(args) {
             None => Ok(()),
             Some(arg) => Err(format!(
-                "the Codex argument '{}' could disable the worker's sandbox: to allow it, add it to [codex] args in \
-                 platform/relay.toml and approve it with relay up",
+                "the Codex argument '{}' could disable the worker's sandbox: to allow it, add it to [codex] \
+                args in platform/relay.toml and approve it with `relay up`",
                 one_line(arg, 80)
             )),
         }

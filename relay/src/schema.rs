@@ -15,9 +15,9 @@ pub enum Schema {
     Event,
     /// A job's spec
     Spec,
-    /// The relay's lease, relay.json
+    /// Lease of the relay, relay.json
     Lease,
-    /// A job's closing text
+    /// Closing message of a job
     Summary,
 }
 

@@ -136,7 +136,7 @@ pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
         if !watch.wait(Some(deadline)) {
             let detail = match lease.map(|lease| lease.platform) {
                 Some(PlatformStatus::Starting { detail }) => detail,
-                _ => "nothing is known of it".to_owned(),
+                _ => "its state is unknown".to_owned(),
             };
             return Err(Failure::unreachable(format!(
                 "the platform did not come up within {} s ({detail}): see {}",

@@ -56,7 +56,7 @@ fn a_launch_whose_output_is_lost_tells_its_job_on_stderr_and_has_an_exit_code_of
         let newest = site.relay(&["status", "--json", "--latest"]);
         let newest: Value = serde_json::from_str(&newest).unwrap();
         let job = newest["job"].as_str().unwrap();
-        assert!(said.contains(&format!("{job} is launched, but stdout can't be written")), "{said}");
+        assert!(said.contains(&format!("{job} was launched, but stdout can't be written")), "{said}");
         site.ended(job);
     }
     assert!(site.root().join("platform/workers/demo.3.json").exists());
@@ -184,13 +184,19 @@ fn settings_that_changed_are_named_and_a_restart_takes_them_over_while_workers_g
         up.status.success() && said.contains("restart needed for notify.command: `relay restart`"),
         "{said}"
     );
-    assert!(said.contains("platform.max_jobs needs a new platform: `relay down`, then `relay up`"), "{said}");
+    assert!(
+        said.contains("new platform needed for platform.max_jobs: `relay down`, then `relay up`"),
+        "{said}"
+    );
     let refused = site.plain_command(&["restart"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(5), "no person has agreed");
     assert_eq!(site.daemon_pid(), daemon);
     let restarted = site.run(&["restart", "--yes"]);
     let said = String::from_utf8_lossy(&restarted.stderr).into_owned();
-    assert!(restarted.status.success() && said.contains("platform.max_jobs needs a new platform"), "{said}");
+    assert!(
+        restarted.status.success() && said.contains("new platform needed for platform.max_jobs"),
+        "{said}"
+    );
     assert_ne!(site.daemon_pid(), daemon);
     let again = site.run(&["up"]);
     assert!(!String::from_utf8_lossy(&again.stderr).contains("restart needed"));

@@ -115,7 +115,7 @@ fn a_container_whose_agent_the_kernel_kills_for_memory_ends_its_jobs_as_oom_kill
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::OomKilled)), "{}", site.daemon_log());
     assert_eq!(record.exit_code, Some(137));
     let cause = causes(&site, &job).pop().unwrap();
-    assert!(cause.contains("it was killed for its memory"), "{cause}");
+    assert!(cause.contains("it was killed for lack of memory"), "{cause}");
     let message = message(&site, &job);
     assert!(message.contains("its limit is 200 MiB"), "{message}");
     figure(&format!("container out of memory: '{message}'"));
@@ -180,7 +180,7 @@ fn a_paused_container_is_named_with_the_command_that_wakes_it_and_its_job_goes_o
     assert!(said.contains("docker unpause"), "{said}");
     // Longer than a connection lives without messages.
     until("the connection has died of silence", || {
-        site.daemon_log().contains("nothing was heard of the agent").then_some(())
+        site.daemon_log().contains("no message from the agent").then_some(())
     });
     site.write("workspace-projects/demo/go", "");
     let woken = Instant::now();
@@ -303,7 +303,9 @@ fn who_asks_for_the_platform_does_not_get_the_outcome_of_an_attempt_that_began_b
     let held = Held::new(&site);
     held.stop();
     let second = Held::up(&site);
-    until("the relay has heard it", || site.daemon_log().contains("asked for the platform").then_some(()));
+    until("the relay has heard it", || {
+        site.daemon_log().contains("the platform was requested").then_some(())
+    });
     for output in [held.go_on(), second.wait_with_output().unwrap()] {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -352,7 +354,7 @@ fn jobs_of_a_container_that_can_not_come_back_are_ended_by_the_relay() {
     });
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ContainerExited)));
     let message = message(&site, &job);
-    assert!(message.contains("can't be brought back") && message.contains(image), "{message}");
+    assert!(message.contains("can't be restarted") && message.contains(image), "{message}");
     figure(&format!("container gone for good: ended after {}, '{message}'", ms(since.elapsed())));
 }
 

@@ -159,7 +159,7 @@ fn a_codex_that_is_missing_or_not_whole_is_named() {
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "code-mode-host");
     assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
     assert!(
-        detail.contains("newer models can use no tool") && fix.contains("npm install"),
+        detail.contains("newer models can't use tools") && fix.contains("npm install"),
         "{detail}: {fix}"
     );
 }
@@ -173,7 +173,7 @@ fn a_relay_that_died_is_named_with_what_starts_another() {
     until("the relay is dead", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "relay");
     assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
-    assert!(detail.starts_with(&format!("process {pid} has died: its last sign was ")), "{detail}");
+    assert!(detail.starts_with(&format!("process {pid} has died, last heard of ")), "{detail}");
     assert!(fix.starts_with("`relay up` starts another"), "{fix}");
     site.relay(&["up"]);
     let (state, detail, ..) = found(&mut doctor(&site, &["--json"]), "relay");
@@ -197,6 +197,6 @@ fn a_mistake_in_the_rules_that_keeps_codex_from_starting_is_named_with_its_place
     let (state, detail, ..) = found(&mut doctor(&site, &["--json"]), "rules");
     assert_eq!(
         (&state[..], &detail[..]),
-        ("warn", "`relay up` is not let out of the sandbox: no rule matches")
+        ("warn", "`relay up` may not run outside of the sandbox: no rule matches")
     );
 }

@@ -69,7 +69,7 @@ fn a_resumed_job_remembers_the_earlier_one_and_both_are_one_history() {
         "{}",
         shown(&["demo#1"])
     );
-    assert!(shown(&["demo"]).contains("history    goes on from demo#1 (completed)"), "{}", shown(&["demo"]));
+    assert!(shown(&["demo"]).contains("history    continues demo#1 (completed)"), "{}", shown(&["demo"]));
     let history = shown(&["demo", "--history"]);
     let jobs: Vec<&str> = history.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(jobs, ["demo#1", "demo#2"], "{history}");
@@ -108,7 +108,7 @@ fn a_job_that_failed_at_a_limit_can_be_resumed() {
     let request = last_request(&model);
     assert!(request.contains("aborted") && request.contains("Do not sleep."), "{request}");
     let status = site.relay(&["status", "demo"]);
-    assert!(status.contains("goes on from demo#1 (failed: step_timeout)"), "{status}");
+    assert!(status.contains("continues demo#1 (failed: step_timeout)"), "{status}");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_failed_job_is_retried_with_all_it_had_and_succeeds() {
     let job = site.launch_shell("echo mode=$MODE", &more);
     assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::CheckFailed)));
     let said = site.refused(2, &["retry", &job]);
-    assert!(said.contains("was given MODE") && said.contains("--env MODE=VALUE"), "{said}");
+    assert!(said.contains("had MODE") && said.contains("--env MODE=VALUE"), "{said}");
     assert!(site.refused(2, &["resume", &job, "go on"]).contains("`relay retry demo#1`"));
     site.write("workspace-projects/demo/ready", "");
     let again = || site.command(&["retry", "-q", &job, "--key", "k1"]).env("MODE", "slow").output().unwrap();
@@ -192,10 +192,7 @@ fn of_many_that_resume_a_job_at_once_one_goes_on_in_its_thread() {
     assert_eq!(launched.len(), 1, "{outputs:?}");
     for output in outputs.iter().filter(|output| !output.status.success()) {
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.code() == Some(2) && said.contains("goes on in the same Codex thread"),
-            "{said}"
-        );
+        assert!(output.status.code() == Some(2) && said.contains("uses the same Codex thread"), "{said}");
     }
     site.ended(String::from_utf8_lossy(&launched[0].stdout).trim());
 }

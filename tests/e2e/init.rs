@@ -294,7 +294,7 @@ fn inside_of_codex_s_sandbox_init_says_so_in_one_line_and_writes_nothing() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     assert!(
-        stderr.contains("ask the person to run `relay init` in a terminal); nothing was written"),
+        stderr.contains("a person has to run `relay init` in a terminal); nothing was written"),
         "{stderr}"
     );
     let own: Vec<&str> = stderr.lines().filter(|line| line.starts_with("relay: ")).collect();

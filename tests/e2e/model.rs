@@ -49,10 +49,10 @@ fn warnings(events: &[(i128, EventBody)]) -> Vec<&str> {
 fn a_silent_model_ends_the_job_at_its_limit_and_the_message_tells_what_is_known() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let cases: [(&str, &[&str], &str); 4] = [
-        ("hang", &[], "it seems the server accepted the request and never answered"),
+        ("hang", &[], "the server seems to have accepted the request and never answered"),
         ("quick", &[REFUSED], "codex waits for the network (Connection failed: "),
         ("busy", &[MANY_RETRIES], "/100: 503 Service Unavailable: mock error, url: http://127.0.0.1:"),
-        ("breaks-off", &[], "it had begun to answer and then said nothing more"),
+        ("breaks-off", &[], "it began to answer and then stopped"),
     ];
     // All jobs run at once: each waits for its own limit.
     let jobs: Vec<String> = cases
@@ -119,13 +119,13 @@ const FAILURES: [(&str, &[&str], FailureKind, &str); 11] = [
         "forbidden",
         &[],
         FailureKind::Auth,
-        "the model's server forbids this: check that the account may use the model from this place (codex: unexpected status 403",
+        "the model's server forbids this: check that the account may use the model from this location (codex: unexpected status 403",
     ),
     (
         "rate-limit",
         &[],
         FailureKind::RateLimited,
-        "the model's server takes no more requests for now: try again later, or run fewer workers at once (codex: exceeded retry",
+        "the model's server accepts no more requests for now: try again later, or run fewer workers at once (codex: exceeded retry",
     ),
     (
         "usage-limit",
@@ -143,13 +143,13 @@ const FAILURES: [(&str, &[&str], FailureKind, &str); 11] = [
         "server-error",
         &[],
         FailureKind::Overloaded,
-        "the model's server is in trouble: try again later (codex: We’re currently experiencing high demand",
+        "the model's server reported an internal error: try again later (codex: We’re currently experiencing high demand",
     ),
     (
         "busy",
         &[],
         FailureKind::Overloaded,
-        "the model's server is in trouble: try again later (codex: unexpected status 503",
+        "the model's server reported an internal error: try again later (codex: unexpected status 503",
     ),
     (
         "quota",
@@ -167,7 +167,7 @@ const FAILURES: [(&str, &[&str], FailureKind, &str); 11] = [
         "disconnect",
         &[],
         FailureKind::CodexError,
-        "the model's server broke off its answer: try again (codex: stream disconnected before completion",
+        "the model's server interrupted its answer: try again (codex: stream disconnected before completion",
     ),
     (
         "quick",

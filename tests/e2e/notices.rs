@@ -33,7 +33,7 @@ fn ends_are_told_once_oldest_first_five_at_a_time() {
     for _ in 0..2 {
         let peeked = site.relay(&["notices", "--peek"]);
         assert_eq!(told(&peeked), jobs[..5]);
-        assert!(peeked.ends_with("\n\n2 more jobs have ended: `relay notices` tells the next\n"), "{peeked}");
+        assert!(peeked.ends_with("\n\n2 more jobs have ended: `relay notices` shows the next\n"), "{peeked}");
     }
     assert_eq!(told(&site.relay(&["notices"])), jobs[..5]);
     let rest = site.relay(&["notices", "--json"]);

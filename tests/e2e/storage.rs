@@ -206,7 +206,7 @@ fn s06_a_failed_sync_is_never_acknowledged_and_the_log_is_written_anew() {
         site.relay(&["up"]);
         let checks = ["a", "b", "c", "d"].map(|name| wait_for(&format!("go-{name}")));
         let more: Vec<&str> = checks.iter().flat_map(|check| ["--check", check.as_str()]).collect();
-        // A single failure: the log is written anew without any effect on the job.
+        // A single failure: the log is rewritten without any effect on the job.
         let once = on_log(&site, "fdatasync", &format!("inject=fdatasync:error={error}:when=3"));
         let strace = Strace::attach(site.daemon_pid(), &once, &traced(&site, "once"));
         let job = site.launch_shell("true", &more);
@@ -214,7 +214,7 @@ fn s06_a_failed_sync_is_never_acknowledged_and_the_log_is_written_anew() {
         site.record_when(&job, "is at its second check", |record| record.steps_total >= 3);
         failed += strace.injected();
         drop(strace);
-        assert!(site.daemon_log().contains("is written anew"), "{}", site.daemon_log());
+        assert!(site.daemon_log().contains("is rewritten"), "{}", site.daemon_log());
 
         // Lasting failures: nothing is acknowledged, so nothing is lost with the power.
         let path = site.registry().join("demo.1.events.jsonl");

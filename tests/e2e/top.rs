@@ -63,7 +63,7 @@ fn keys_select_show_and_end_real_jobs_and_quitting_leaves_the_screen_as_it_was()
     terminal.press(&["l"]);
     terminal.shows("its log, without escapes", |screen| screen.contains("\nredhello\n"));
     terminal.press(&["c"]);
-    terminal.shows("the question", |screen| screen.contains("cancel first#1 and end all it runs? y/n"));
+    terminal.shows("the question", |screen| screen.contains("cancel first#1 and everything it started? y/n"));
     terminal.press(&["y"]);
     assert_eq!(site.ended(&first).state, State::Cancelled);
     terminal.shows("the end of it", |screen| screen.contains("■ cancelled  first#1"));

@@ -119,7 +119,7 @@ pub(crate) fn parse(line: &Line) -> Option<CodexEvent> {
             cut::repair(head, tail).map(|value| event(&Value::from(&value), *dropped))
         }
     };
-    Some(found.unwrap_or_else(|| CodexEvent::Unknown { what: "a line that is no JSON".to_owned() }))
+    Some(found.unwrap_or_else(|| CodexEvent::Unknown { what: "a line that is not JSON".to_owned() }))
 }
 
 fn event(value: &Value<'_>, dropped: u64) -> CodexEvent {

@@ -41,11 +41,11 @@ fn every_observed_line_is_understood() {
 #[test]
 fn what_is_not_known_is_kept_and_never_fatal() {
     for (line, what) in [
-        ("nonsense", "a line that is no JSON"),
+        ("nonsense", "a line that is not JSON"),
         ("[1]", ""),
         (r#"{"type":7}"#, ""),
         (r#"{"type":"turn.levitated"}"#, "turn.levitated"),
-        ("{\"type\":\"item.completed\"", "a line that is no JSON"),
+        ("{\"type\":\"item.completed\"", "a line that is not JSON"),
     ] {
         assert_eq!(read(line), CodexEvent::Unknown { what: what.to_owned() }, "{line}");
     }

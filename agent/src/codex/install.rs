@@ -167,11 +167,11 @@ async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, 
         Ok((Some(Exit::Code(0)), output)) => {
             let text = String::from_utf8_lossy(&output).into_owned();
             let version = text.split_whitespace().find(|word| parse(word).is_some());
-            version.map(str::to_owned).ok_or_else(|| format!("{shown} is no codex: {INSTALL}"))
+            version.map(str::to_owned).ok_or_else(|| format!("{shown} is not codex: {INSTALL}"))
         }
         Ok((exit, _)) => Err(format!("{shown} --version fails ({exit:?}): {INSTALL}")),
         Err(Event::SpawnFailed { message }) => Err(format!("{message}: {INSTALL}")),
-        Err(_) => Err(format!("{shown} --version gives no answer: {INSTALL}")),
+        Err(_) => Err(format!("{shown} --version prints no version: {INSTALL}")),
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) fn refused(words: &str) -> Option<&'static str> {
         return Some("the Codex thread is gone: launch a new job");
     }
     if words.contains("already has an active writer") {
-        return Some("something else goes on in the same Codex thread: wait for its end, then resume again");
+        return Some("another process uses the same Codex thread: wait until it ends, then resume again");
     }
     None
 }

@@ -75,7 +75,7 @@ const MEANINGS: &[(&[&str], Meaning)] = &[
         &["context window", "context_length_exceeded", "maximum context length"],
         (
             Kind::ContextWindow,
-            "the task no longer fits into the model's context window: split it, or say it in a new and shorter job",
+            "the task no longer fits into the model's context window: split it, or launch a new, shorter job",
         ),
     ),
     (
@@ -99,7 +99,7 @@ const MEANINGS: &[(&[&str], Meaning)] = &[
     (&["high demand"], (Kind::Overloaded, SERVER)),
     (
         &["content_filter", "content_policy", "policy violation", "has been flagged", "was flagged"],
-        (Kind::CodexError, "the model's server refused the content of the task: say it differently"),
+        (Kind::CodexError, "the model's server refused the content of the task: rephrase it"),
     ),
     (&["rate limit", "rate_limit"], (Kind::RateLimited, RATE)),
     (
@@ -115,18 +115,18 @@ const MEANINGS: &[(&[&str], Meaning)] = &[
     ),
     (
         &["idle timeout waiting for"],
-        (Kind::CodexError, "the model's server began to answer and then fell silent: try again"),
+        (Kind::CodexError, "the model's server began to answer and then stopped: try again"),
     ),
     (
         &["stream disconnected", "stream closed before", "error decoding response body"],
-        (Kind::CodexError, "the model's server broke off its answer: try again"),
+        (Kind::CodexError, "the model's server interrupted its answer: try again"),
     ),
 ];
 
 const USAGE_LIMIT: &str = "the usage limit of the account is reached";
-const SERVER: &str = "the model's server is in trouble: try again later";
+const SERVER: &str = "the model's server reported an internal error: try again later";
 const RATE: &str =
-    "the model's server takes no more requests for now: try again later, or run fewer workers at once";
+    "the model's server accepts no more requests for now: try again later, or run fewer workers at once";
 const BODY: &str = "the model's server refused the request as it stands";
 
 /// Reads the text of an `error` or `turn.failed` event that arrived `now`, in Codex's time zone.
@@ -156,8 +156,8 @@ impl Trouble {
     pub(crate) fn end(&self) -> String {
         match &self.advice {
             Some((_, advice)) => format!("{advice} (codex: {})", self.words),
-            None if self.words.is_empty() => "codex gave up its turn and did not say why".to_owned(),
-            None => format!("codex gave up its turn: {}", self.words),
+            None if self.words.is_empty() => "codex ended its turn early, without a reason".to_owned(),
+            None => format!("codex ended its turn early: {}", self.words),
         }
     }
 
@@ -275,7 +275,7 @@ fn by_status(status: u16) -> Option<Meaning> {
         ),
         403 => (
             Kind::Auth,
-            "the model's server forbids this: check that the account may use the model from this place",
+            "the model's server forbids this: check that the account may use the model from this location",
         ),
         404 => (Kind::CodexError, "the model's server does not know the model or the address: check both"),
         408 | 504 => (Kind::CodexError, "the model's server did not answer in time: try again later"),

@@ -90,16 +90,19 @@ fn every_end_has_a_sentence_of_its_own() {
             "unexpected status 404 Not Found: , url: http://h/v1/responses",
             "does not know the model or the address",
         ),
-        ("exceeded retry limit, last status: 429 Too Many Requests", "takes no more requests for now"),
+        ("exceeded retry limit, last status: 429 Too Many Requests", "accepts no more requests for now"),
         (
             "stream disconnected before completion: Rate limit reached for m. Try again in 1.2s.",
-            "takes no more requests",
+            "accepts no more requests",
         ),
-        ("exceeded retry limit, last status: 502 Bad Gateway", "is in trouble: try again later"),
-        ("unexpected status 503 Service Unavailable: mock, url: http://h", "is in trouble: try again later"),
+        ("exceeded retry limit, last status: 502 Bad Gateway", "reported an internal error: try again later"),
+        (
+            "unexpected status 503 Service Unavailable: mock, url: http://h",
+            "reported an internal error: try again later",
+        ),
         (
             "We’re currently experiencing high demand, which may cause temporary errors.",
-            "is in trouble: try again later",
+            "reported an internal error: try again later",
         ),
         (
             "Selected model is at capacity. Please try a different model.",
@@ -115,15 +118,15 @@ fn every_end_has_a_sentence_of_its_own() {
         ),
         (
             "stream disconnected before completion: idle timeout waiting for SSE",
-            "began to answer and then fell silent",
+            "began to answer and then stopped",
         ),
         (
             "stream disconnected before completion: stream closed before response.completed",
-            "broke off its answer",
+            "interrupted its answer",
         ),
         (
             "stream disconnected before completion: Transport error: network error: error decoding response body",
-            "broke off its answer",
+            "interrupted its answer",
         ),
         ("Connection failed: error sending request", "can't be reached: check its address and the network"),
         ("request timed out", "did not answer in time: check its address"),
@@ -151,8 +154,8 @@ fn a_refused_request_speaks_in_the_servers_words() {
             .ends_with("(codex: The 'x' model is not supported)")
     );
     assert!(end(r#"{"error":{"code":"insufficient_quota","message":"No."}}"#).contains("quota is used up"));
-    assert_eq!(end("upstream says no"), "codex gave up its turn: upstream says no");
-    assert_eq!(end(""), "codex gave up its turn and did not say why");
+    assert_eq!(end("upstream says no"), "codex ended its turn early: upstream says no");
+    assert_eq!(end(""), "codex ended its turn early, without a reason");
 }
 
 #[test]

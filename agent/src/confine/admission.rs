@@ -17,7 +17,8 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
     if spec.codex.sandbox == Sandbox::Off {
         if config.sandbox == Some(Sandbox::WorkspaceWrite) {
             return Err(
-                "the job asks for no sandbox: set [codex] sandbox = \"off\" in relay.toml and approve it with relay up"
+                "the job asks for no sandbox: set [codex] sandbox = \"off\" in relay.toml and approve it \
+                with `relay up`"
                     .to_owned(),
             );
         }
@@ -25,7 +26,7 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
     }
     if spec.codex.program != config.codex {
         return Err(format!(
-            "the job's Codex program ({}) is not the approved one ({}): run relay up",
+            "the job's Codex program ({}) is not the approved one ({}): run `relay up`",
             one_line(&spec.codex.program, 100),
             one_line(&config.codex, 100)
         ));
@@ -35,8 +36,8 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
         let own = spec.codex.args.strip_prefix(trusted.as_slice()).unwrap_or(&spec.codex.args);
         if let Some(argument) = codex_args::first_forbidden(own) {
             return Err(format!(
-                "the argument {} could disable Codex's sandbox: put it into [codex] args in relay.toml and approve it with \
-                 relay up",
+                "the argument {} could disable Codex's sandbox: put it into [codex] args in relay.toml and \
+                approve it with `relay up`",
                 one_line(argument, 100)
             ));
         }
@@ -59,8 +60,8 @@ pub(crate) fn without_sandbox(workspace: &str, hidden: &[String]) -> Result<(), 
     let meets = |hidden: &&String| workspace.starts_with(hidden) || Path::new(hidden).starts_with(workspace);
     match hidden.iter().find(meets) {
         Some(hidden) => Err(format!(
-            "the workspace and {} lie in each other, and without a sandbox nothing keeps a job out of there: choose another \
-             folder with -w",
+            "the workspace overlaps {}, and without a sandbox a job could write there: choose another \
+            folder with -w",
             one_line(hidden, 300)
         )),
         None => Ok(()),

@@ -47,7 +47,7 @@ impl Cage {
     /// # Errors
     /// One line that names the property that does not hold.
     pub(crate) fn enter(&self) -> Result<(), String> {
-        let broken = |what: String| format!("the sandbox does not hold what was asked of it: {what}");
+        let broken = |what: String| format!("the sandbox does not enforce a requested restriction: {what}");
         if process_namespace().map_err(|error| broken(error.to_string()))? == self.processes {
             return Err(broken("processes outside of it can be seen".to_owned()));
         }
@@ -85,7 +85,7 @@ pub(crate) fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
         match component {
             Component::RootDir => {}
             Component::Normal(name) => folder = openat(&folder, name, flags, Mode::empty())?,
-            _ => return Err(io::Error::other("it is no plain absolute path")),
+            _ => return Err(io::Error::other("it is not a plain absolute path")),
         }
     }
     Ok(folder)

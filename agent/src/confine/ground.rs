@@ -15,7 +15,7 @@ use crate::environment::Variables;
 
 /// Advice for a machine without a usable Codex.
 const WAY_ON: &str =
-    "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with relay up";
+    "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with `relay up`";
 
 /// Assembles the settings that all sandboxes share. `own` is the agent's environment, `workers` that of its workers
 /// without any job's values.

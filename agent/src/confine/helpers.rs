@@ -79,7 +79,7 @@ fn make(folder: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     let is_folder = folder.symlink_metadata()?.is_dir();
-    is_folder.then_some(()).ok_or_else(|| io::Error::other("it is no folder"))
+    is_folder.then_some(()).ok_or_else(|| io::Error::other("it is not a folder"))
 }
 
 /// Opens a folder in a hidden one, with all of its entries read-only.
@@ -120,7 +120,7 @@ mod tests {
         fs::remove_dir(home.join("tmp/arg0")).unwrap();
         std::os::unix::fs::symlink("/tmp", home.join("tmp/arg0")).unwrap();
         let refused = helpers.give_aliases(&mut profile).unwrap_err();
-        assert!(refused.contains("tmp/arg0: it is no folder: remove it"), "{refused}");
+        assert!(refused.contains("tmp/arg0: it is not a folder: remove it"), "{refused}");
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn walk(path: &Path) -> Result<OwnedFd, Broken> {
         .components()
         .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
     if !plain || !path.is_absolute() {
-        return Err(Broken::Other(io::Error::other("it is no plain absolute path")));
+        return Err(Broken::Other(io::Error::other("it is not a plain absolute path")));
     }
     let mut folder = openat(CWD, "/", way, Mode::empty()).map_err(|error| Broken::Other(error.into()))?;
     let mut done = std::path::PathBuf::from("/");
@@ -104,7 +104,7 @@ fn walk(path: &Path) -> Result<OwnedFd, Broken> {
             Errno::NOENT => Broken::Missing,
             // A link is no folder either; which of the two errors is reported depends on the kernel.
             Errno::NOTDIR | Errno::LOOP if is_link(&done) => Broken::Link(done.display().to_string()),
-            Errno::NOTDIR => Broken::Other(io::Error::other("it is no folder")),
+            Errno::NOTDIR => Broken::Other(io::Error::other("it is not a folder")),
             error => Broken::Other(error.into()),
         })?;
     }

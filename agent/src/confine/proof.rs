@@ -31,8 +31,8 @@ fi
 if echo x >"$3"; then echo "$3 can be written"; exit 1; fi 2>/dev/null
 "#;
 /// Advice for the user.
-const WAY_ON: &str = "allow unprivileged user namespaces or update Codex, or set [codex] sandbox = \"off\" in relay.toml \
-                      and approve it with relay up";
+const WAY_ON: &str = "allow unprivileged user namespaces or update Codex, or set [codex] sandbox = \"off\" \
+                     in relay.toml and approve it with `relay up`";
 
 /// Identity of a program's file.
 type Program = (PathBuf, u64, u64, i64, i64, u64);
@@ -56,7 +56,7 @@ impl Proven {
         }
         attempt(ground)
             .await
-            .map_err(|reason| format!("Codex's sandbox does not hold here: {reason}; {WAY_ON}"))?;
+            .map_err(|reason| format!("Codex's sandbox does not work here: {reason}; {WAY_ON}"))?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(program);
         Ok(())
     }

@@ -198,7 +198,7 @@ impl Sandboxed {
 fn plain(path: &Path) -> Result<&str, String> {
     path.to_str().filter(|path| !path.chars().any(char::is_control)).ok_or_else(|| {
         format!(
-            "{} must be hidden from jobs, and a path with such characters can't be: rename it or end what made it",
+            "{} must be hidden from jobs, and a path with such characters can't be: rename it, or end the program that created it",
             one_line(&path.to_string_lossy(), 300)
         )
     })

@@ -417,7 +417,7 @@ impl Jobs {
     /// Ends a run if it is active, and removes it: the relay needs nothing more of it.
     pub(crate) fn abandon(&self, run: &RunId) {
         if let Some(sender) = self.state().running.get(run) {
-            tracing::warn!("{run} is over for the relay: it is ended");
+            tracing::warn!("the relay has closed {run}: ending it");
             give(sender, Order::Cancel { grace_ms: common::job::Limits::GRACE_MS });
         }
         self.spool.remove(run);
@@ -454,17 +454,17 @@ fn check(run: &RunId, spec: &JobSpec) -> Result<(), String> {
         ));
     }
     if spec.job != run.job {
-        return Err(format!("the job's spec is that of {}", spec.job));
+        return Err(format!("the job's spec belongs to {}", spec.job));
     }
     if !Path::new(&spec.workspace).is_absolute() {
-        return Err("the workspace is no absolute path".to_owned());
+        return Err("the workspace is not an absolute path".to_owned());
     }
     if spec.limits.job_ms == 0 || spec.limits.steps.values().any(|limit| *limit == 0) {
-        return Err("a limit of no time at all can't be kept".to_owned());
+        return Err("a limit must be longer than 0".to_owned());
     }
     if spec.thread.as_deref().is_some_and(|thread| !is_thread(thread)) {
         // Codex would take it for the name of a thread, or for an option.
-        return Err("the Codex thread to go on with has no id that Codex gives".to_owned());
+        return Err("the Codex thread to continue has an invalid id".to_owned());
     }
     let texts = spec.env.iter().flat_map(|(name, value)| [name, value]);
     let texts = texts.chain(&spec.setup).chain(&spec.checks).chain(&spec.codex.args);
@@ -472,7 +472,7 @@ fn check(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     if texts.chain(shell).any(|text| text.contains('\0'))
         || spec.env.keys().any(|name| name.is_empty() || name.contains('='))
     {
-        return Err("the job's spec holds a NUL byte, or an environment name that can't be one".to_owned());
+        return Err("the job's spec holds a NUL byte, or an invalid environment name".to_owned());
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ impl LogCopy {
     pub(super) fn trouble(&self) -> Option<String> {
         let queue = self.0.queue();
         let hangs = queue.writes.is_some_and(|since| since.elapsed() >= HUNG);
-        let hung = || format!("its disk gave no answer for {} s", HUNG.as_secs());
+        let hung = || format!("its disk did not respond for {} s", HUNG.as_secs());
         queue.trouble.clone().or_else(|| hangs.then(hung))
     }
 

@@ -182,7 +182,8 @@ impl Supervisor {
         let replaced = self.equipment.sandbox.iter().flat_map(Sandboxed::replaced);
         let warnings = replaced.map(|path| EventBody::Warning {
             message: format!(
-                "{} was replaced while this job ran, and the job could write it since: look at it before you run git here",
+                "{} was replaced while this job ran, and the job could write it since: check it before you \
+                run git here",
                 text::one_line(&path.display().to_string(), 300)
             ),
         });
@@ -396,7 +397,7 @@ impl Supervisor {
         let (ending, reason, grace_ms) = match told.order {
             Order::Run => return,
             Order::Cancel { grace_ms } => (Ending::Cancelled, "cancelled", grace_ms),
-            Order::Stop { grace_ms } => (Ending::Stopped, "the agent was told to stop", grace_ms),
+            Order::Stop { grace_ms } => (Ending::Stopped, "the agent was stopped", grace_ms),
         };
         match running {
             Some(running) => self.end(running, ending, reason, grace_ms),
@@ -492,7 +493,7 @@ fn not_understood(lines: u64, version: Option<&str>) -> String {
 fn stopped() -> JobError {
     JobError {
         kind: FailureKind::AgentLost,
-        message: "the agent was told to stop while the job ran".to_owned(),
+        message: "the agent was stopped while the job ran".to_owned(),
         step: None,
     }
 }

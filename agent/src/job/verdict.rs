@@ -87,17 +87,18 @@ fn killed(exit: Exit, codex: bool) -> bool {
 fn starved(who: &str, shortage: Shortage) -> String {
     let why = match shortage.limit {
         Some(limit) => format!("the platform may use {} MiB: raise that limit", limit >> 20),
-        None => "the machine had none left: free some".to_owned(),
+        None => "the machine had no memory left: free some".to_owned(),
     };
     format!(
-        "{who} was killed by the system for its memory; {why}, or run fewer jobs at once ([platform] max_jobs)"
+        "{who} was killed by the system for lack of memory; {why}, or run fewer jobs at once ([platform] \
+        max_jobs)"
     )
 }
 
 fn explain(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("ended with exit code {code}"),
-        Exit::Signal(9) => "was killed (signal 9), perhaps by the system for its memory".to_owned(),
+        Exit::Signal(9) => "was killed (signal 9), perhaps by the system for lack of memory".to_owned(),
         Exit::Signal(signal) => format!("was ended by signal {signal}{}", name(signal)),
     }
 }
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn a_failed_turn_says_why_and_a_silent_exit_what_was_seen() {
         let failed = codex(Exit::Code(1), Some(Turn::Failed("no luck".into())), false).unwrap_err();
-        assert_eq!(failed, (FailureKind::CodexError, "codex gave up its turn: no luck".to_owned()));
+        assert_eq!(failed, (FailureKind::CodexError, "codex ended its turn early: no luck".to_owned()));
         let (kind, message) = codex(Exit::Signal(9), None, false).unwrap_err();
         assert!(kind == FailureKind::CodexExit && message.contains("memory"), "{message}");
         let (_, message) = codex(Exit::Signal(11), None, false).unwrap_err();
@@ -167,7 +168,7 @@ mod tests {
         assert_eq!(kind, FailureKind::OomKilled);
         assert_eq!(
             message,
-            "codex was killed by the system for its memory; the platform may use 300 MiB: raise that limit, or run \
+            "codex was killed by the system for lack of memory; the platform may use 300 MiB: raise that limit, or run \
              fewer jobs at once ([platform] max_jobs)"
         );
         let setup = Stage::Setup("make".into());

@@ -343,7 +343,7 @@ impl Link {
         let mut lines: Vec<&str> =
             text.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
         lines.reverse();
-        let said = if lines.is_empty() { "it said nothing".to_owned() } else { lines.join("; ") };
+        let said = if lines.is_empty() { "no output".to_owned() } else { lines.join("; ") };
         common::text::one_line(&said, 400)
     }
 

@@ -217,7 +217,7 @@ fn a_missing_segment_is_damage_that_keeps_what_is_in_front_and_the_end_behind() 
     assert_eq!(held, events[..held.len()]);
     assert!(!held.is_empty() && held.len() < 10, "{}", held.len());
     let message = found.damage.unwrap();
-    assert!(message.contains(&format!("behind event {}", held.len())), "{message}");
+    assert!(message.contains(&format!("after event {}", held.len())), "{message}");
     assert!(message.contains("demo.1.1.corrupt-1"), "{message}");
     assert_eq!(found.end, [finished()]);
     assert!(site.aside() >= 1);

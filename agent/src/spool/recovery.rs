@@ -62,7 +62,7 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Found> {
     let damage = match set_aside(dir, run, &bad, kept.last())? {
         _ if bad.is_empty() => None,
         aside => Some(format!(
-            "the agent's spool was damaged behind event {behind} of this run: what followed and was not told by then is \
+            "the agent's spool was damaged after event {behind} of this run: later events that were not sent are \
              missing here ({aside})"
         )),
     };

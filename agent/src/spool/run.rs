@@ -383,7 +383,7 @@ impl JobSpool {
         let missing = files.events.missing(durable);
         let lost = (missing > 0).then(|| {
             let message = format!(
-                "{missing} events behind event {durable} of this run are lost: the agent has deleted them"
+                "{missing} events after event {durable} of this run are lost: the agent has deleted them"
             );
             tracing::error!("{}: {message}", self.run);
             self.stamped(EventBody::Warning { message })

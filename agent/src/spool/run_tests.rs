@@ -83,7 +83,7 @@ fn damage_is_told_to_people_in_front_of_the_end() {
     let told = bodies(&run, 1);
     assert_eq!((told.len(), &told[..2], &told[3]), (4, &[said(1), said(2)][..], &finished()));
     let EventBody::Warning { message } = &told[2] else { panic!("{told:?}") };
-    assert!(message.contains("damaged behind event 2"), "{message}");
+    assert!(message.contains("damaged after event 2"), "{message}");
     spool.remove(&id());
     assert!(dir.path().join("spool.v4/demo.1.1.corrupt-1").exists());
 }

@@ -311,10 +311,11 @@ impl Steps {
                 let grace = self.limits.grace_ms;
                 step.clock = Clock::new(now, grace.saturating_add(KILLING), Action::Fail);
                 step.stall.restart();
-                step.interrupted = Some(
-                    verdict
-                        .ended(&format!("it was ended, and is still there {} later", duration::limit(grace))),
-                );
+                step.interrupted =
+                    Some(verdict.ended(&format!(
+                        "it was ended and is still running {} later",
+                        duration::limit(grace)
+                    )));
                 vec![
                     Due::Event(EventBody::Interrupted { n, reason }),
                     Due::Interrupt { pid, started, grace_ms: grace },

@@ -235,7 +235,7 @@ fn an_interrupted_step_whose_processes_are_gone_has_the_time_that_codex_needs_to
         "it was gone at once"
     );
     let Some(Due::Failure(error)) = steps.due(s(700), &on_tcp).pop() else { panic!("it goes on for ever") };
-    assert!(error.message.contains("codex has not told"), "{}", error.message);
+    assert!(error.message.contains("codex has not reported"), "{}", error.message);
 }
 
 #[test]

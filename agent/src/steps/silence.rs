@@ -3,7 +3,7 @@
 /// Observations since Codex began to wait for the model.
 #[derive(Debug, Default)]
 pub(crate) struct Silence {
-    /// True once the model has begun to answer.
+    /// True once the model has began to answer.
     pub(crate) heard: bool,
     /// The last error notice since the model last answered.
     pub(crate) trouble: Option<String>,
@@ -14,10 +14,10 @@ impl Silence {
     pub(crate) fn why(&self) -> &str {
         match (&self.trouble, self.heard) {
             (Some(trouble), _) => trouble,
-            (None, true) => "it had begun to answer and then said nothing more",
+            (None, true) => "it began to answer and then stopped",
             // Codex's first notice takes up to a minute, so the cause is not certain.
             (None, false) => {
-                "codex tells of no trouble: it seems the server accepted the request and never answered"
+                "codex reports no error: the server seems to have accepted the request and never answered"
             }
         }
     }
@@ -33,7 +33,7 @@ mod tests {
             Silence { heard, trouble: trouble.map(str::to_owned) }.why().to_owned()
         };
         assert_eq!(why(true, Some("codex retries (3/5: 503)")), "codex retries (3/5: 503)");
-        assert!(why(true, None).contains("begun to answer"));
+        assert!(why(true, None).contains("began to answer"));
         assert!(why(false, None).contains("accepted the request and never answered"));
     }
 }

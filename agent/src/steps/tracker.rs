@@ -29,7 +29,7 @@ use crate::codex::{Turn, trouble};
 /// Maximum number of open items. Codex opens a handful; only forged output has more.
 const MAX_OPEN: usize = 256;
 /// Reason given for the silence of a model that Codex has not asked yet.
-const NO_TURN: &str = "codex has begun no turn";
+const NO_TURN: &str = "codex has not started a turn";
 
 /// Progress of one `codex exec`.
 #[derive(Debug)]

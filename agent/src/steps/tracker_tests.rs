@@ -142,12 +142,12 @@ fn a_silent_model_is_given_up_with_the_last_that_is_known() {
         assert_eq!(error.kind, FailureKind::ModelSilent);
         error.message
     };
-    let never = "codex tells of no trouble: it seems the server accepted the request and never answered";
+    let never = "codex reports no error: the server seems to have accepted the request and never answered";
     assert_eq!(why(&[], false), format!("the model was silent for 10m: {never}"));
     assert_eq!(why(&[RETRY], false), "the model was silent for 10m: codex retries (1/5: x)");
     let network = RETRY.replace("1/5 (x)", "waiting for network (Connection failed: y)");
     assert!(why(&[RETRY, &network], false).contains("codex waits for the network (Connection failed: y)"));
-    assert!(why(&[RETRY], true).ends_with("it had begun to answer and then said nothing more"));
+    assert!(why(&[RETRY], true).ends_with("it began to answer and then stopped"));
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_thread_without_a_turn_is_waited_for_no_longer_than_a_model() {
     assert_eq!(course.steps.next(), s(5 + 300));
     course.steps.due(s(400), &|_| None);
     let Some(Due::Failure(error)) = course.steps.due(s(5 + 600), &|_| None).pop() else { panic!("no limit") };
-    assert!(error.message.ends_with("codex has begun no turn"), "{}", error.message);
+    assert!(error.message.ends_with("codex has not started a turn"), "{}", error.message);
     let mut course = Course::new();
     course.line(5, THREAD).line(6, TURN);
     course.steps.due(s(400), &|_| None);

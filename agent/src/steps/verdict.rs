@@ -27,7 +27,7 @@ impl Verdict {
         let limit = duration::limit(step.clock.limit_ms());
         let (kind, what, seen) = match step.kind {
             StepKind::Start => {
-                (FailureKind::StartTimeout, format!("showed no sign of life within {limit}"), String::new())
+                (FailureKind::StartTimeout, format!("showed no activity within {limit}"), String::new())
             }
             StepKind::Model => {
                 (FailureKind::ModelSilent, format!("was silent for {limit}"), step.silence.why().to_owned())
@@ -48,7 +48,7 @@ impl Verdict {
     /// Records that the step's processes are gone and that Codex has `limit_ms` to report the end of the command.
     pub(super) fn gone(&mut self, limit_ms: u64) {
         let limit = duration::limit(limit_ms);
-        self.after = Some(format!("it was ended, and codex has not told of that within {limit}"));
+        self.after = Some(format!("it was ended, but codex has not reported that within {limit}"));
         self.gone = true;
     }
 

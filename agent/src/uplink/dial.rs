@@ -92,14 +92,14 @@ fn tls(config: &Config) -> Result<ClientConfig, String> {
 fn reason(error: &std::io::Error) -> String {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_)) => {
-            "it shows another certificate than this agent's relay".to_owned()
+            "it presents another certificate than this agent's relay".to_owned()
         }
         _ => error.to_string(),
     }
 }
 
 fn address(url: &str) -> Result<(String, u16), LinkError> {
-    let uri: Uri = url.parse().map_err(|_| LinkError::Handshake("the url is no address".to_owned()))?;
+    let uri: Uri = url.parse().map_err(|_| LinkError::Handshake("the url is not a URL".to_owned()))?;
     let host = uri.host().unwrap_or_default();
     // An IPv6 address is in brackets in a URL and nowhere else.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

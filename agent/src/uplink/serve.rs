@@ -142,7 +142,7 @@ async fn welcome(socket: &mut Socket) -> Result<(Vec<wire::Durable>, Option<Fate
                     "it chose protocol {protocol}, which was not offered"
                 )));
             }
-            Some(_) => return Err(LinkError::Protocol("it spoke before it welcomed".to_owned())),
+            Some(_) => return Err(LinkError::Protocol("it sent a message before its welcome".to_owned())),
         }
     }
 }

@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
         match frame {
             RelayFrame::Start { job, epoch, spec } => {
                 if self.starts.len() >= MAX_REPLIES {
-                    return Err(LinkError::Protocol("it starts jobs without reading the answers".to_owned()));
+                    return Err(LinkError::Protocol("it starts jobs without reading the replies".to_owned()));
                 }
                 self.starts.spawn(self.jobs.start(RunId { job, epoch }, spec));
                 Ok(())
@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
                 Ok(())
             }),
             RelayFrame::Ping { nonce } => self.reply(AgentFrame::Pong { nonce }),
-            RelayFrame::Welcome { .. } => Err(LinkError::Protocol("it welcomed twice".to_owned())),
+            RelayFrame::Welcome { .. } => Err(LinkError::Protocol("it sent two welcomes".to_owned())),
         }
     }
 
@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
 
     fn reply(&mut self, frame: AgentFrame) -> Result<(), LinkError> {
         if self.replies.len() >= MAX_REPLIES {
-            return Err(LinkError::Protocol("it asks without reading the answers".to_owned()));
+            return Err(LinkError::Protocol("it sends requests without reading the replies".to_owned()));
         }
         self.replies.push_back(frame);
         Ok(())

@@ -126,7 +126,7 @@ impl AgentSide {
                 }
                 Ok(Link(Session::new(&self.spool, &self.jobs, durable)))
             }
-            other => Err(format!("{other:?} is no welcome")),
+            other => Err(format!("{other:?} is not a welcome")),
         }
     }
 

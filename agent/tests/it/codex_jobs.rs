@@ -242,7 +242,7 @@ async fn a_thread_that_codex_would_take_for_a_name_or_a_flag_is_refused() {
             .until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some()))
             .await;
         let (reason, busy) = relay.runs.remove(&id).unwrap().refused.unwrap();
-        assert!(!busy && reason.contains("no id that Codex gives"), "{reason}");
+        assert!(!busy && reason.contains("has an invalid id"), "{reason}");
     }
 }
 

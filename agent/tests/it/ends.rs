@@ -130,7 +130,7 @@ async fn an_agent_that_is_told_to_stop_ends_its_jobs_delivers_and_exits_well() {
     let (_, error, _) = relay.until_finished("demo#1").await.finished().unwrap();
     let error = error.unwrap();
     assert_eq!(error.kind, FailureKind::AgentLost);
-    assert!(error.message.contains("told to stop"), "{}", error.message);
+    assert!(error.message.contains("agent was stopped"), "{}", error.message);
     assert_eq!(processes(&mark), [] as [u32; 0]);
     eventually("the agent exits", || agent.child.try_wait().unwrap().is_some()).await;
     assert!(agent.child.wait().unwrap().success());

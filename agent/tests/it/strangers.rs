@@ -110,7 +110,7 @@ async fn n15_a_port_without_a_relay_behind_it_is_a_typed_error_and_is_not_hammer
         assert!(count > 0 && rate < 2.0, "{stranger:?}: {rate} connections a second");
         let reason = match stranger {
             Stranger::Lost => "refused the connection with status 404",
-            Stranger::Impostor => "it shows another certificate than this agent's relay",
+            Stranger::Impostor => "it presents another certificate than this agent's relay",
             Stranger::Closes | Stranger::Silent | Stranger::Greets | Stranger::Web => {
                 "no relay answers there"
             }

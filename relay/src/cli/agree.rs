@@ -14,7 +14,7 @@ pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Resul
     let asker = context.asker();
     if yes && asker == Asker::Session {
         return Err(Failure::unreachable(
-            "--yes is not allowed in a coding agent's session: ask the user to run `relay up` in a terminal",
+            "--yes is not allowed in a coding agent's session: a person has to run `relay up` in a terminal",
         ));
     }
     let (has_changed, lines) = match consent::standing(&context.root, settings) {

@@ -6,25 +6,30 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    cancel, completions, doctor, down, events, explain, extend, hook, init, launch, logs, mcp, notices,
+    cancel, completions, doctor, down, events, explain, extend, help, hook, init, launch, logs, mcp, notices,
     prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::render::ColorMode;
 
 /// Heading of the global flags.
-const EVERYWHERE: &str = "Options of every command";
+const EVERYWHERE: &str = "Global options";
 
-/// Delegates work to workers without blocking: launch returns at once, status answers at once.
-///
-/// Exit codes: 0 done or completed · 1 the job failed · 2 usage · 3 no such job · 5 relay or platform unreachable ·
-/// 8 still running · 74 done, but stdout failed · 124 a time limit · 125 agent or container lost · 130 cancelled.
+/// Hands tasks to workers without blocking: launch and status return at once.
 #[derive(Debug, Parser)]
-#[command(name = "relay", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "relay",
+    version,
+    about = "Hand tasks to workers without blocking: launch and status return at once",
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    help_template = help::TEMPLATE,
+    after_help = help::MORE
+)]
 pub struct Cli {
     /// Flags of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -32,13 +37,13 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The project [default: `RELAY_ROOT`, else upward from here: platform/relay.toml, else the git root]
+    /// Project folder [default: `RELAY_ROOT`, else the nearest parent with platform/relay.toml, else the git root]
     #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     pub root: Option<PathBuf>,
-    /// When to colour: auto (on a terminal, unless `NO_COLOR` is set), always or never
+    /// When to use colors: auto (on a terminal, unless `NO_COLOR` is set), always or never
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorMode::Auto, hide_default_value = true, hide_possible_values = true, help_heading = EVERYWHERE)]
     pub color: ColorMode,
-    /// Print data as JSON, one value a line
+    /// Print JSON, one value per line
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
 }
@@ -105,54 +110,56 @@ fn flags_of<A: Args>(command: clap::Command) -> clap::Command {
 }
 
 commands! {
-    /// Start the relay in the background, and its platform
+    /// Start relay and its platform in the background
     Up(up::UpArgs) = "up";
-    /// Stop the relay and its platform
+    /// Stop relay and its platform
     Down(down::DownArgs) = "down";
-    /// Start the relay anew with the settings as they are now; workers go on
+    /// Restart relay with the current settings; running jobs continue
     Restart(restart::RestartArgs) = "restart";
     /// Hand a task to a worker and return at once
     Launch(launch::LaunchArgs) = "launch";
-    /// Show what runs, or one job in detail
+    /// List jobs, or show one in detail
     Status(status::StatusArgs) = "status";
     /// Show all workers on a live screen
     Top(top::TopArgs) = "top";
     /// Show a job's log
     Logs(logs::LogsArgs) = "logs";
-    /// Show the milestones of one job or of all
+    /// Show the events of one job or of all
     Events(events::EventsArgs) = "events";
-    /// Block until jobs have ended
+    /// Wait until jobs have ended
     Wait(wait::WaitArgs) = "wait";
-    /// Tell which jobs have ended, each once
+    /// Show newly ended jobs, once each
     Notices(notices::NoticesArgs) = "notices";
-    /// End jobs before their time
+    /// Cancel jobs and end everything they started
     Cancel(cancel::CancelArgs) = "cancel";
-    /// Tell where a job's time went, why it failed and what to try
+    /// Explain where a job's time went, why it failed and what to try
     Explain(explain::ExplainArgs) = "explain";
-    /// Give a job, or the step it is at, more time
+    /// Give a job, or its current step, more time
     Extend(extend::ExtendArgs) = "extend";
-    /// Go on with an ended job: a new prompt in the same Codex thread
+    /// Continue an ended job: a new prompt in the same Codex thread
     Resume(resume::ResumeArgs) = "resume";
-    /// Run the task of an ended job once more
+    /// Run the task of an ended job again
     Retry(retry::RetryArgs) = "retry";
-    /// Run a command line as a job, follow its output and return its exit code
+    /// Run a command line as a job: stream its output, return its exit code
     Run(run::RunArgs) = "run";
-    /// Offer the commands as tools to a host agent (MCP on stdin and stdout)
+    /// Serve the commands as tools for a coding agent (MCP over stdio)
     Mcp(mcp::McpArgs) = "mcp";
-    /// Print the JSON Schema of what other programs read
+    /// Print the JSON Schemas of relay's files and events
     Schema(schema::SchemaArgs) = "schema";
-    /// Check that everything is there, and say what to do where it is not
+    /// Check the setup and suggest fixes
     Doctor(doctor::DoctorArgs) = "doctor";
-    /// Remove archived jobs for good
+    /// Delete archived jobs
     Prune(prune::PruneArgs) = "prune";
     /// Answer a hook of Codex or Claude Code
     Hook(hook::HookArgs) = "hook";
-    /// Make a project ready for delegation: settings, rules, instructions for agents
+    /// Set up a project: settings, rules, instructions for coding agents
     Init(init::InitArgs) = "init";
-    /// The relay itself, in the foreground
+    /// Run the relay daemon in the foreground
     Serve(serve::ServeArgs) = "serve";
-    /// Print a completion script for a shell, or man pages
+    /// Print a shell completion script, or man pages
     Completions(completions::CompletionsArgs) = "completions";
+    /// Show help for a command or a topic
+    Help(help::HelpArgs) = "help";
 }
 
 #[cfg(test)]

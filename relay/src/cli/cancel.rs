@@ -8,6 +8,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 
 use super::follow::Follow;
+use super::help::after_help;
 use super::{Context, complete, find};
 use crate::exit::{Code, Failure};
 use crate::registry::lease;
@@ -19,15 +20,16 @@ const MARGIN: Duration = Duration::from_secs(5);
 
 /// Flags of `relay cancel`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit code: 0 when all have ended; 5 when no relay runs (the request stays filed); 8 when one has \
-                  not ended within the grace and 5 s."
-)]
+#[command(after_help = after_help!(
+    "Exit code: 0 if all jobs have ended; 5 if no relay is running (the request is stored until `relay \
+     up`); 8 if a job has not ended 5 s after the grace period.",
+    ["relay cancel demo", "relay cancel --grace 30s demo#1 demo#2"]
+))]
 pub struct CancelArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
     #[arg(value_name = "JOB", add = complete::active(), required = true)]
     pub(super) jobs: Vec<String>,
-    /// From now to the last process killed [default: 5s, or that of relay.toml]
+    /// Time between TERM and KILL [default: that of relay.toml, else 5s]
     #[arg(long, value_name = "D", value_parser = duration::parse)]
     pub(super) grace: Option<Duration>,
 }
@@ -56,7 +58,7 @@ pub fn run(args: &CancelArgs, context: &Context) -> Result<Code, Failure> {
     }
     if !asked.is_empty() && !lease::is_held(&context.registry) {
         return Err(Failure::unreachable(format!(
-            "no relay is running: the request to cancel {} is filed and will be carried out after `relay up`",
+            "no relay is running: the request to cancel {} is stored until `relay up`",
             list(&asked)
         )));
     }
@@ -84,7 +86,7 @@ fn until_ended(context: &Context, mut jobs: Vec<JobId>, deadline: Option<Instant
             return Ok(Code::Done);
         }
         if !follow.pause(deadline) {
-            let text = format!("{} not ended yet: `relay status` tells more", list(&running));
+            let text = format!("not ended yet: {}; see `relay status`", list(&running));
             context.output.note(&text);
             return Ok(Code::StillRunning);
         }

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::CompleteEnv;
 use common::ids::JobId;
 use common::record::JobRecord;
 use common::text::one_line;
 
 use super::args::{Cli, project_of_environment};
+use super::help::TOPICS;
 use crate::exit::Code;
 use crate::project;
 use crate::registry::{Registry, read};
@@ -62,6 +63,16 @@ pub fn ended() -> ArgValueCompleter {
 /// Completes jobs that `relay resume` can continue.
 pub fn resumable() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| offer(typed, is_resumable))
+}
+
+/// Completes the words after `relay help`: commands and topics.
+pub fn help() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let relay = Cli::command();
+        let commands = relay.get_subcommands().map(|command| command.get_name().to_owned());
+        let topics = TOPICS.iter().map(|topic| topic.name.to_owned());
+        commands.chain(topics).map(CompletionCandidate::new).collect()
+    })
 }
 
 fn has_ended(record: &JobRecord) -> bool {

@@ -6,24 +6,32 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use clap_complete::env::Shells;
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 
 use super::args::{Cli, Global};
 use super::complete;
+use super::help::{self, TOPICS, Topic, after_help};
 use crate::exit::{Code, Failure};
 use crate::init::folder::Folder;
 use crate::render::Output;
 
 /// Flags of `relay completions`.
 #[derive(Debug, Args)]
-#[command(after_help = "bash: relay completions bash > ~/.local/share/bash-completion/completions/relay\n\
-                  zsh:  relay completions zsh > ~/.zfunc/_relay   (with fpath+=~/.zfunc before compinit)\n\
-                  fish: relay completions fish > ~/.config/fish/completions/relay.fish\n\
-                  man:  relay completions --man ~/.local/share/man/man1")]
+#[command(after_help = after_help!(
+    "bash: relay completions bash > ~/.local/share/bash-completion/completions/relay\n\
+     zsh:  relay completions zsh > ~/.zfunc/_relay   (with fpath+=~/.zfunc before compinit)\n\
+     fish: relay completions fish > ~/.config/fish/completions/relay.fish\n\
+     man:  relay completions --man ~/.local/share/man/man1",
+    [
+        "relay completions bash > ~/.local/share/bash-completion/completions/relay",
+        "relay completions --man ~/.local/share/man/man1"
+    ]
+))]
 pub struct CompletionsArgs {
-    /// For which shell: its script offers commands, flags and the jobs there are
+    /// Shell; the script completes commands, flags and jobs
     #[arg(value_name = "SHELL", required_unless_present = "man", conflicts_with = "man")]
     shell: Option<Shell>,
-    /// Write the man pages of relay and all its commands into a folder; without one, print that of relay
+    /// Write the man pages of relay and its commands to a folder; without DIR, print that of relay
     #[arg(long, value_name = "DIR")]
     #[expect(clippy::option_option, reason = "the flag may stand alone")]
     man: Option<Option<PathBuf>>,
@@ -35,12 +43,12 @@ pub struct CompletionsArgs {
 /// Exit code 2 if the folder can't be written. Also fails if stdout can't be written.
 pub fn run(args: &CompletionsArgs, global: &Global) -> Result<Code, Failure> {
     let output = Output::new(global.color, false);
-    let failed = |e: std::io::Error| Failure::unreachable(format!("nothing could be written: {e}"));
+    let failed = |e: std::io::Error| Failure::unreachable(format!("the output can't be written: {e}"));
     match (args.shell, &args.man) {
         (Some(shell), _) => output.raw(&script(shell).map_err(failed)?),
         (None, Some(Some(dir))) => {
             let written = pages(dir).map_err(|e| {
-                Failure::usage(format!("{}: {e}: name a folder that can be written", dir.display()))
+                Failure::usage(format!("{}: {e}: choose a folder that can be written", dir.display()))
             })?;
             output.note(&format!("{written} pages written to {}", dir.display()));
         }
@@ -77,12 +85,43 @@ fn pages(dir: &Path) -> std::io::Result<usize> {
     Ok(written)
 }
 
+/// Formats the man page of a command: clap's, with the notes and examples as sections, and the topics in that of relay.
 fn page(command: clap::Command) -> std::io::Result<String> {
+    let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (notes, examples) = below.split_once(help::EXAMPLES).unwrap_or((&below, ""));
+    let topics: &[Topic] = if command.get_name() == "relay" { &TOPICS } else { &[] };
     let mut page = Vec::new();
     let version = format!("relay {}", env!("CARGO_PKG_VERSION"));
     // An empty date would be left out, and the version would take its place.
-    Man::new(command).date(" ").source(version).manual("relay").render(&mut page)?;
+    let man = Man::new(command.after_help(None)).date(" ").source(version).manual("relay");
+    man.render(&mut page)?;
+    let mut sections = Roff::new();
+    section(&mut sections, "NOTES", notes);
+    section(&mut sections, "EXAMPLES", examples);
+    for topic in topics {
+        section(&mut sections, &topic.name.to_uppercase().replace('-', " "), topic.text);
+    }
+    sections.to_writer(&mut page)?;
     String::from_utf8(page).map_err(std::io::Error::other)
+}
+
+/// Adds a section, unless it is empty. The lines of a text with several keep their breaks.
+fn section(page: &mut Roff, heading: &str, text: &str) {
+    let text = text.trim_end();
+    if text.is_empty() {
+        return;
+    }
+    page.control("SH", [heading]);
+    let filled = !text.contains('\n');
+    if !filled {
+        page.control("nf", []);
+    }
+    for line in text.lines() {
+        page.text([roman(line)]);
+    }
+    if !filled {
+        page.control("fi", []);
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +140,8 @@ mod tests {
         assert!(resume.contains("in the same Codex thread") && resume.contains(r"\-\-no\-check"), "{resume}");
         let relay = fs::read_to_string(dir.path().join("relay.1")).unwrap();
         assert!(relay.contains("relay\\-launch(1)"), "{relay}");
+        assert!(relay.contains(".SH \"EXIT CODES\"\n.nf\n"), "{relay}");
+        assert!(resume.contains(".SH EXAMPLES\n.nf\n  relay resume demo"), "{resume}");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use rustix::fs::Mode;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, complete, completions, doctor, down, events, explain, extend, hook, init, launch, logs,
-    mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
+    Context, cancel, complete, completions, doctor, down, events, explain, extend, help, hook, init, launch,
+    logs, mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::inheritance;
@@ -101,7 +101,8 @@ fn changes_something(command: &Command) -> bool {
         | Command::Explain(_)
         | Command::Schema(_)
         | Command::Doctor(_)
-        | Command::Completions(_) => false,
+        | Command::Completions(_)
+        | Command::Help(_) => false,
     }
 }
 
@@ -113,8 +114,8 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             Command::Hook(_) => return Ok(Code::Done as u8),
             command if changes_something(command) => {
                 return Err(Failure::usage(
-                    "this runs within a job (RELAY_JOB is set), and a job can't start, stop or change anything through \
-                     relay: leave that to the session that launched it",
+                    "this command is not available inside a job (RELAY_JOB is set): run it in the session \
+                    that launched the job",
                 ));
             }
             _ => {}
@@ -127,6 +128,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),
         Command::Hook(args) => return hook::run(args, &cli.global).map(|code| code as u8),
         Command::Init(args) => return init::run(args, &cli.global).map(|code| code as u8),
+        Command::Help(args) => return help::run(args, &cli.global).map(|code| code as u8),
         _ => {}
     }
     let context = Context::new(&cli.global)?;
@@ -155,6 +157,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Init(args) => init::run(args, &cli.global)? as u8,
         Command::Serve(args) => serve::run(args, &context)? as u8,
         Command::Completions(args) => completions::run(args, &cli.global)? as u8,
+        Command::Help(args) => help::run(args, &cli.global)? as u8,
     };
     context.output.finish()?;
     Ok(code)

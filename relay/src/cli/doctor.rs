@@ -3,16 +3,18 @@
 use clap::Args;
 
 use super::Context;
+use super::help::after_help;
 use crate::doctor::{self, Scene, State};
 use crate::exit::Code;
 use crate::render;
 
 /// Flags of `relay doctor`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit code: 0 when nothing stands in the way (warnings may be there), else 5. With --json one \
-                        object a line: check, state (ok, skipped, warn, fail), detail, fix."
-)]
+#[command(after_help = after_help!(
+    "Exit code: 5 if a check fails, else 0 (also with warnings). With --json one object per line: \
+     check, state (ok, skipped, warn, fail), detail, fix.",
+    ["relay doctor", "relay doctor --json"]
+))]
 pub struct DoctorArgs {}
 
 /// Runs all checks and prints the findings, each problem with its fix.

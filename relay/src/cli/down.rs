@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use common::record::State;
 
+use super::help::after_help;
 use super::{Context, up};
 use crate::consent;
 use crate::engine::{container, local};
@@ -15,6 +16,7 @@ use crate::registry::read::Stored;
 use crate::registry::requests::{Awaited, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
+use crate::render::plural;
 use crate::state_dir::StateDir;
 use crate::state_dir::memory::Memory;
 
@@ -25,8 +27,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Flags of `relay down`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!(["relay down", "relay down --force"]))]
 pub struct DownArgs {
-    /// End the jobs that still run
+    /// Also end running jobs
     #[arg(long)]
     pub force: bool,
 }
@@ -42,7 +45,7 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
     let running = running(context)?;
     if !running.is_empty() && !args.force {
         return Err(Failure::usage(format!(
-            "this would end {}: wait for them, cancel them, or use --force",
+            "still running: {}: wait, cancel, or use --force",
             running.join(", ")
         )));
     }
@@ -102,7 +105,8 @@ fn done(context: &Context) -> Code {
     let queued =
         read::records(&context.registry).map_or(0, |records| records.iter().filter(is_queued).count());
     if queued > 0 {
-        context.output.note(&format!("{queued} queued: they start after the next `relay up`"));
+        let jobs = plural::count(queued as u64, "queued job starts", "queued jobs start");
+        context.output.note(&format!("{jobs} after the next `relay up`"));
     }
     Code::Done
 }

@@ -10,6 +10,7 @@ use common::job::StepKind;
 use common::record::JobRecord;
 
 use super::follow::Follow;
+use super::help::after_help;
 use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
@@ -24,17 +25,19 @@ const READY: usize = 64 * 1024;
 
 /// Flags of `relay events`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Programs can subscribe over HTTP too: README, \"For other programs\"; `relay schema event` describes an event."
-)]
+#[command(after_help = after_help!(
+    "Programs can also subscribe over HTTP: see `relay help events`. `relay schema event` prints the \
+     JSON Schema of an event.",
+    ["relay events -f demo", "relay events --json --since 1024"]
+))]
 pub struct EventsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: all jobs that are not archived]
     #[arg(value_name = "JOB", add = complete::any())]
     job: Option<String>,
-    /// Go on until the job has ended; without JOB for ever
+    /// Follow until the job has ended; without JOB, follow forever
     #[arg(short, long)]
     follow: bool,
-    /// Only events behind the one with this id (the `id` of --json)
+    /// Only events after this id (`id` in --json)
     #[arg(long, value_name = "ID", default_value_t = 0)]
     since: u64,
 }
@@ -144,7 +147,7 @@ fn news(
             };
             match read {
                 // The events of other jobs are not affected.
-                Err(e) if Refused::of(&e).is_some() => context.output.note(&format!("{job} left out: {e}")),
+                Err(e) if Refused::of(&e).is_some() => context.output.note(&format!("{job} skipped: {e}")),
                 read => read.map_err(|e| find::unreadable(&job, "event log", &e))?,
             }
         }

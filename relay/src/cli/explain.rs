@@ -4,6 +4,7 @@ use clap::Args;
 use common::record::Link;
 use jiff::Timestamp;
 
+use super::help::after_help;
 use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::explain;
@@ -12,6 +13,7 @@ use crate::render;
 
 /// Flags of `relay explain`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!(["relay explain", "relay explain demo#2"]))]
 pub struct ExplainArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job]
     #[arg(value_name = "JOB", add = complete::any())]

@@ -10,6 +10,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 use serde::Serialize;
 
+use super::help::after_help;
 use super::{Context, complete, facts, find};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
@@ -23,19 +24,20 @@ const LOOK: Duration = Duration::from_millis(300);
 
 /// Flags of `relay extend`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Each call moves the limit once. While the agent is away the request waits for it; that of a queued \
-                  job is moved before it starts. Exit code: 0 when it was asked for; 2 when the job has ended or no \
-                  such limit runs; 5 when no relay runs (the request stays filed)."
-)]
+#[command(after_help = after_help!(
+    "Each call moves the limit once. The request waits for an agent that is away; the limits of a \
+     queued job are moved before it starts. Exit code: 0 if the request was sent; 2 if the job has ended \
+     or has no such limit; 5 if no relay is running (the request is stored until `relay up`).",
+    ["relay extend demo 1h", "relay extend demo 10m --step"]
+))]
 pub struct ExtendArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
     #[arg(value_name = "JOB", add = complete::active())]
     pub(super) job: String,
-    /// By how much, such as 30m
+    /// Additional time, such as 30m
     #[arg(value_name = "D", value_parser = duration::parse)]
     pub(super) by: Duration,
-    /// The limit of the step that runs, and not that of the whole job
+    /// Move the limit of the current step instead of the job's
     #[arg(long)]
     pub(super) step: bool,
 }
@@ -70,7 +72,7 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
     requests::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
     if !lease::is_held(registry) {
         return Err(Failure::unreachable(format!(
-            "no relay is running: the request to extend {job} is filed and will be carried out after `relay up`"
+            "no relay is running: the request to extend {job} is stored until `relay up`"
         )));
     }
     let deadline = Instant::now() + LOOK;
@@ -98,14 +100,14 @@ fn refuse(record: &JobRecord, step: bool) -> Result<(), Failure> {
     let no = |reason: String| Err(Failure::usage(reason));
     match (record.state, &record.step) {
         (state, _) if state.is_final() => {
-            no(format!("{job} has ended ({}): none of its limits runs any more", state.as_str()))
+            no(format!("{job} has ended ({}): its limits no longer apply", state.as_str()))
         }
-        (State::Stopping, _) => no(format!("{job} is being ended: none of its limits counts any more")),
+        (State::Stopping, _) => no(format!("{job} is being ended: its limits no longer apply")),
         (_, None) if step => {
-            no(format!("no step of {job} runs now: without --step the limit of the whole job is moved"))
+            no(format!("no step of {job} is running: omit --step to extend the limit of the job"))
         }
         (_, Some(current)) if step && current.limit_ms.is_none() => {
-            no(format!("step {} of {job} has no limit of its own", current.n))
+            no(format!("step {} of {job} has no limit", current.n))
         }
         _ => Ok(()),
     }
@@ -130,8 +132,8 @@ fn tell(context: &Context, moved: &Moved<'_>) {
             context.output.print(&format!("{job} step {n} may now take {limit} (+{by})"));
         }
         (Some(limit), None) => context.output.print(&format!("{job} may now take {limit} (+{by})")),
-        (None, _) => context.output.note(&format!(
-            "asked for {by} more for {job}; not confirmed yet: `relay events {job}` tells when it is"
-        )),
+        (None, _) => context
+            .output
+            .note(&format!("requested {by} more for {job}; not confirmed yet: see `relay events {job}`")),
     }
 }

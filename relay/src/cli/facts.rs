@@ -16,13 +16,20 @@ pub fn relay_and_time(registry: &Registry) -> (Relay, Timestamp) {
     (Relay::of(is_held, lease, now), now)
 }
 
-/// Returns the number of jobs that are ahead of this one in the queue.
-pub fn ahead(registry: &Registry, record: &JobRecord) -> usize {
+/// Returns the number of jobs that are ahead of this one in the queue, and of those that are neither queued nor ended.
+pub fn queue(registry: &Registry, record: &JobRecord) -> (usize, usize) {
     let earlier = |other: &JobRecord| {
         other.state == State::Queued && (other.created_at, &other.job) < (record.created_at, &record.job)
     };
     // Without a listing the position is unknown; the reason for waiting is still right.
-    read::records(registry).map_or(0, |all| all.iter().filter(|other| earlier(&other.record)).count())
+    let Ok(all) = read::records(registry) else { return (0, 0) };
+    let ahead = all.iter().filter(|other| earlier(&other.record)).count();
+    (ahead, all.iter().filter(|other| is_busy(other.record.state)).count())
+}
+
+/// Returns true for a job that is neither queued nor ended.
+pub fn is_busy(state: State) -> bool {
+    state != State::Queued && !state.is_final()
 }
 
 /// Returns the view at the current time.
@@ -34,6 +41,7 @@ pub fn view(context: &Context) -> View {
         relay,
         queue: Vec::new(),
         ahead: 0,
+        busy: 0,
         columns: context.output.columns(),
         delivery: None,
         paint: context.output.paint,
@@ -44,7 +52,7 @@ pub fn view(context: &Context) -> View {
 pub fn view_of(context: &Context, record: &JobRecord) -> View {
     let mut view = view(context);
     if record.state == State::Queued && matches!(view.relay, Relay::Up(PlatformStatus::Ready { .. })) {
-        view.ahead = ahead(&context.registry, record);
+        (view.ahead, view.busy) = queue(&context.registry, record);
     }
     if record.state.is_final() {
         let entry = outbox::read(&context.registry, &record.job).ok().flatten();

@@ -103,7 +103,7 @@ impl<'a> Follow<'a> {
                 Some(format!("{}: {}", record.job, queue::silent(*pid, *for_ms)))
             }
             (_, Relay::Down) => {
-                Some(format!("no relay is running, {} is followed blindly: `relay up`", record.job))
+                Some(format!("no relay is running: no news of {} until `relay up`", record.job))
             }
             _ => None,
         };

@@ -70,11 +70,11 @@ impl Earlier {
     fn thread(&self) -> Result<&str, Failure> {
         let job = &self.record.job;
         let why = match (self.spec.runner, &self.record.thread_id) {
-            (Runner::Shell, _) => "is a shell job, without a Codex thread to go on with",
+            (Runner::Shell, _) => "is a shell job and has no Codex thread to continue",
             (Runner::Codex, Some(thread)) if is_thread(thread) => return Ok(thread),
-            (Runner::Codex, _) => "ended before Codex had begun a thread",
+            (Runner::Codex, _) => "ended before Codex started a thread",
         };
-        Err(Failure::usage(format!("{job} {why}: `relay retry {job}` runs its task once more")))
+        Err(Failure::usage(format!("{job} {why}: `relay retry {job}` runs its task again")))
     }
 
     /// Checks that the thread can be continued: Codex keeps a thread where it ran, for one process at a time.
@@ -82,8 +82,8 @@ impl Earlier {
         let (job, engine) = (&self.record.job, &self.record.engine);
         if *engine != around.engine.to_string() {
             return Err(Failure::usage(format!(
-                "the Codex thread of {job} is kept by engine {engine}, and this relay has engine {}: `relay down`, then \
-                 `relay up --engine {engine}`, or launch a new job",
+                "the Codex thread of {job} belongs to engine {engine}, but this relay uses engine {}: \
+                `relay down`, then `relay up --engine {engine}`, or launch a new job",
                 around.engine
             )));
         }
@@ -97,8 +97,8 @@ impl Earlier {
     pub fn check_idle(&self) -> Result<(), Failure> {
         match &self.busy {
             Some(busy) => Err(Failure::usage(format!(
-                "{busy} goes on in the same Codex thread and has not ended: `relay wait {busy}` or `relay cancel \
-                 {busy}` first"
+                "{busy} uses the same Codex thread and has not ended: `relay wait {busy}` or `relay cancel \
+                {busy}` first"
             ))),
             None => Ok(()),
         }
@@ -108,7 +108,7 @@ impl Earlier {
         let dir = self.record.workspace.as_ref();
         if !around.cwd.join(dir).is_dir() {
             return Err(Failure::usage(format!(
-                "the workspace {} of {} is gone: make it again, or launch a new job",
+                "the workspace {} of {} no longer exists: create it, or launch a new job",
                 self.record.workspace, self.record.job
             )));
         }
@@ -134,7 +134,7 @@ impl Earlier {
             return Ok(env);
         }
         Err(Failure::usage(format!(
-            "{} was given {}, and values are not kept: set {} here, or write {}",
+            "{} had {}, and values are not stored: set {} here, or pass {}",
             self.record.job,
             missing.join(", "),
             if missing.len() == 1 { "it" } else { "them" },
@@ -208,7 +208,7 @@ pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &Surroundings<'_>) -> 
     for (flag, is_given) in [("--model", args.model.is_some()), ("--on-loop", args.on_loop.is_some())] {
         if old.runner == Runner::Shell && is_given {
             return Err(Failure::usage(format!(
-                "{flag} is for codex, and {} is a shell job: leave it out",
+                "{flag} is for codex jobs, and {} is a shell job: omit it",
                 earlier.record.job
             )));
         }

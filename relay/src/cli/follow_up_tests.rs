@@ -170,7 +170,7 @@ fn values_that_are_not_here_are_asked_for_by_name() {
     project.spec.env_names.insert("NPM_TOKEN".into());
     for line in [&["retry", "abe"][..], &["resume", "abe", "go on"]] {
         let said = project.refused(line);
-        assert!(said.contains("was given NPM_TOKEN") && said.contains("--env NPM_TOKEN=VALUE"), "{said}");
+        assert!(said.contains("had NPM_TOKEN") && said.contains("--env NPM_TOKEN=VALUE"), "{said}");
         let given = project.resolve(&[line, &["--env", "NPM_TOKEN=x"]].concat()).unwrap();
         assert_eq!((given.env.len(), given.env["NPM_TOKEN"].as_str()), (2, "x"));
     }
@@ -195,7 +195,7 @@ fn a_job_without_a_thread_can_only_be_retried() {
     for thread in [None, Some("--last".to_owned())] {
         project.record.thread_id = thread;
         let said = project.refused(&["resume", "abe", "go on"]);
-        assert!(said.contains("before Codex had begun a thread: `relay retry abe#1`"), "{said}");
+        assert!(said.contains("before Codex started a thread: `relay retry abe#1`"), "{said}");
     }
     project.spec.runner = Runner::Shell;
     assert!(project.refused(&["resume", "abe", "go on"]).contains("is a shell job"));
@@ -215,11 +215,11 @@ fn a_thread_of_another_engine_or_with_a_worker_on_it_is_left_alone() {
     other.origin.follows = Some(Follows { job: "abe#1".parse().unwrap(), how: FollowUp::Resume });
     std::fs::write(registry.record(&other.job), other.to_bytes().unwrap()).unwrap();
     let said = project.refused(&["resume", "abe#1", "go on"]);
-    assert!(said.contains("abe#2 goes on in the same Codex thread"), "{said}");
+    assert!(said.contains("abe#2 uses the same Codex thread"), "{said}");
     assert!(project.resolve(&["retry", "abe#1"]).is_ok(), "a retry begins a thread of its own");
     project.record.engine = "docker".into();
     let said = project.refused(&["resume", "abe#1", "go on"]);
-    assert!(said.contains("kept by engine docker") && said.contains("relay up --engine docker"), "{said}");
+    assert!(said.contains("belongs to engine docker") && said.contains("relay up --engine docker"), "{said}");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_workspace_that_is_gone_and_an_empty_prompt_are_named() {
     assert!(project.refused(&["resume", "abe"]).contains("no task"));
     assert!(project.refused(&["resume", "abe", " "]).contains("empty"));
     std::fs::remove_dir(&project.record.workspace).unwrap();
-    assert!(project.refused(&["resume", "abe", "go on"]).contains("is gone: make it again"));
+    assert!(project.refused(&["resume", "abe", "go on"]).contains("no longer exists: create it"));
     let unknown = project.resolve(&["retry", "zoe"]).unwrap_err();
     assert_eq!(unknown.code as u8, 3, "{unknown}");
 }

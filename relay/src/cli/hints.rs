@@ -33,9 +33,9 @@ pub(super) fn path(context: &Context, target: &Target, config: &Config, env: &[S
     }
     let sandboxed = config.codex.settings(target.engine).sandbox != Sandbox::Off;
     let way = if sandboxed {
-        "`relay down` and `relay up` take your PATH over"
+        "run `relay down` and `relay up` to use your PATH"
     } else {
-        "`--env PATH` hands yours to this job"
+        "`--env PATH` passes yours to this job"
     };
     context.output.note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
 }

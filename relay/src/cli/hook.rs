@@ -12,6 +12,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::args::Global;
+use super::help::after_help;
 use super::notices;
 use crate::exit::{Code, Failure};
 use crate::hook::answer;
@@ -31,13 +32,14 @@ const MOST: usize = 4;
 
 /// Flags of `relay hook`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Reads the hook's JSON on stdin and answers in JSON. SessionStart, UserPromptSubmit and PostToolUse \
-                  hand the session what has ended; Stop lets it tell its user before the turn ends. Never fails, so \
-                  that it never breaks its host; `relay init` installs it."
-)]
+#[command(after_help = after_help!(
+    "Reads the hook's JSON on stdin and answers in JSON. SessionStart, UserPromptSubmit and PostToolUse \
+     tell the session which jobs have ended; Stop reports them before the turn ends. Never fails, so \
+     that it never disturbs the session. `relay init` installs it.",
+    ["relay hook SessionStart < call.json", "relay hook < call.json"]
+))]
 pub struct HookArgs {
-    /// The event [default: that of the JSON]
+    /// Event [default: that of the JSON]
     #[arg(value_name = "EVENT")]
     event: Option<String>,
 }
@@ -59,7 +61,7 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
     let json = stdin().map_err(|e| format!("stdin can't be read: {e}"))?;
     let claude = env::var_os("CLAUDE_PROJECT_DIR").is_some() || env::var_os("CLAUDECODE").is_some();
     let call = call::read(args.event.as_deref(), &json, claude)
-        .map_err(|why| format!("stdin holds no call of a hook: {why}"))?;
+        .map_err(|why| format!("stdin is not a hook call: {why}"))?;
     if call.event == Some(Event::SessionStart) && call.agent == "claude" {
         name_session(&call);
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::args::Global;
 use super::caller;
+use super::help::after_help;
 use crate::config::{self, Config};
 use crate::consent::{self, Settings};
 use crate::exit::{Code, Failure};
@@ -19,11 +20,12 @@ use crate::{ancestry, start};
 
 /// Flags of `relay init`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Writes platform/relay.toml, a section in AGENTS.md, a skill, .gitignore lines and rules that let \
-                  Codex run `relay up`, `down` and `doctor` outside of its sandbox. Repeating it is harmless. A file \
-                  or part that somebody has changed is kept. Without a project here, this folder becomes one."
-)]
+#[command(after_help = after_help!(
+    "Writes platform/relay.toml, a section in AGENTS.md, a skill, .gitignore lines, and rules that let \
+     Codex run `relay up`, `down` and `doctor` outside of its sandbox. Can be repeated: files and \
+     sections that were edited are kept. Outside of a project, the current folder becomes one.",
+    ["relay init --codex", "relay init --claude --dry-run"]
+))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct InitArgs {
     /// Add an MCP server and hooks for Codex
@@ -32,16 +34,16 @@ pub struct InitArgs {
     /// Add an MCP server, hooks, permissions and the section in CLAUDE.md for Claude Code
     #[arg(long)]
     claude: bool,
-    /// Put rules, hooks and servers where they hold for all your projects (`CODEX_HOME`, ~/.claude)
+    /// Write rules, hooks and servers for all your projects (`CODEX_HOME`, ~/.claude)
     #[arg(long)]
     user: bool,
-    /// Take away what init wrote, with --user also for all your projects
+    /// Remove what init wrote; with --user, also for all your projects
     #[arg(long, conflicts_with_all = ["codex", "claude"])]
     remove: bool,
-    /// Replace what somebody has changed, too, and keep it in NAME.before-init
+    /// Also replace edited files, with a copy in NAME.before-init
     #[arg(long, conflicts_with = "remove")]
     force: bool,
-    /// Only tell what would be done
+    /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
 }
@@ -116,7 +118,8 @@ fn explained(failed: &Failed) -> Failure {
     let Failed { path, error, partly } = failed;
     let is_forbidden = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
     let what = if is_forbidden && caller::session(&|name| std::env::var(name)).is_some() {
-        "Codex's sandbox keeps .codex, .agents and .git read-only: ask the person to run `relay init` in a terminal"
+        "Codex's sandbox keeps .codex, .agents and .git read-only: a person has to run `relay init` in a \
+        terminal"
             .to_owned()
     } else {
         error.to_string()
@@ -147,7 +150,7 @@ fn told(plan: &Plan, root: &Path, dry_run: bool) -> String {
         let _ = writeln!(text, "{done:<10} {shown}{why}");
     }
     if plan.files.is_empty() {
-        text.push_str("nothing of relay's is here\n");
+        text.push_str("no files of relay found\n");
     }
     text
 }
@@ -160,14 +163,14 @@ fn next(args: &InitArgs, homes: &Homes) -> String {
         ("", "")
     };
     let mut text = format!(
-        "next       relay up     starts the relay and its platform; `relay doctor` tells what is missing\n           \
-         codex --sandbox workspace-write{colima} -a on-request\n             \
-         relay works in this sandbox, and the rules let up, down and doctor out of it once you trust the project;\n             \
-         on-request asks you when a command needs more{why}\n"
+        "next       relay up     starts the relay and its platform; `relay doctor` shows what is missing\n  \
+                 codex --sandbox workspace-write{colima} -a on-request\n             relay works in this \
+        sandbox, and the rules let up, down and doctor out of it once you trust the project;\n             \
+        on-request asks you when a command needs more{why}\n"
     );
     if args.codex {
         text.push_str(
-            "trust      Codex runs hooks only after you have looked at them: type /hooks in it, once\n",
+            "trust      Codex runs hooks only after you approved them: type /hooks in Codex once\n",
         );
     }
     if args.claude {

@@ -13,6 +13,7 @@ use common::text::one_line;
 use serde::Deserialize;
 
 use super::follow_up::{self, Earlier};
+use super::help::after_help;
 use super::limits::LimitFlags;
 use super::resolve::{self, Launch, Surroundings};
 use super::submit::{self, Target};
@@ -30,49 +31,53 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!([
+    "relay launch -w workspace-projects/demo \"Fix the failing test and commit.\"",
+    "relay launch -w workspace-projects/demo --check 'npm test' --timeout 1h -f task.md"
+]))]
 pub struct LaunchArgs {
-    /// The task (a command line with --runner shell); - reads it from stdin
+    /// Task (with --runner shell, a command line); - reads it from stdin
     #[arg(value_name = "PROMPT", conflicts_with = "file")]
     pub(super) prompt: Option<String>,
     /// Read the task from a file
     #[arg(short, long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// The folder to work in
+    /// Folder that the worker works in
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) workspace: PathBuf,
-    /// The job's name [default: the folder's name]
+    /// Name of the job [default: that of the folder]
     #[arg(short, long, value_name = "NAME")]
     pub(super) name: Option<JobName>,
-    /// A command line before the worker; may be repeated
+    /// Command line to run before the worker; repeatable
     #[arg(long, value_name = "CMD")]
     pub(super) setup: Vec<String>,
-    /// A command line after the worker that must succeed; may be repeated
+    /// Command line to run after the worker; the job fails unless it succeeds; repeatable
     #[arg(long, value_name = "CMD")]
     pub(super) check: Vec<String>,
     /// Its limits.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
-    /// What happens to a step at its limit: fail (the job fails) or interrupt (the step alone is ended and the worker
-    /// goes on, at most 3 times) [default: fail, or that of relay.toml]
+    /// Action when a step exceeds its limit: fail (the job fails) or interrupt (end only the step and let the worker
+    /// continue, at most 3 times) [default: that of relay.toml, else fail]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
-    /// What happens when the worker fails at the same step again and again without changing a file: warn (the job goes on)
-    /// or fail [default: warn, or that of relay.toml]
+    /// Action when a worker repeats a failing step without changing a file: warn (the job continues) or fail [default:
+    /// that of relay.toml, else warn]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoopName>,
-    /// The model [default: that of relay.toml, else Codex's own]
+    /// Model [default: that of relay.toml, else Codex's own]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
-    /// Hand an environment variable to the worker: KEY with its value here, or KEY=VALUE; may be repeated
+    /// Environment variable for the worker: KEY (with its value here) or KEY=VALUE; repeatable
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
-    /// What carries out the task: codex (`codex exec`) or shell (`sh -c`)
+    /// Program that executes the task: codex (`codex exec`) or shell (`sh -c`)
     #[arg(long, value_enum, default_value_t = RunnerName::Codex, hide_possible_values = true)]
     pub(super) runner: RunnerName,
     /// How it is launched.
     #[command(flatten)]
     pub(super) start: Start,
-    /// Further arguments for codex; a single word without PROMPT is the task
+    /// More arguments for codex; without PROMPT, a single word is the task
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
 }
@@ -147,13 +152,13 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
 /// How a job is launched, and what is told of it.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Start {
-    /// A second call with the same key starts nothing and names the first one's job
+    /// Idempotency key: a second launch with it starts nothing and prints the first job
     #[arg(long, value_name = "KEY")]
     pub(super) key: Option<String>,
     /// Block until the job has ended, then print its summary
     #[arg(long)]
     pub(super) wait: bool,
-    /// Print the new job's id alone and wait for nothing
+    /// Print only the job's id
     #[arg(short, long, conflicts_with = "wait")]
     pub(super) quiet: bool,
 }
@@ -226,13 +231,13 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
     }
     let runs = target.lives || start_relay(context, target, args.quiet);
     if matches!(created, Created::Existing(_)) && !args.quiet {
-        context.output.note("a launch with the same key made this job before: nothing new was started");
+        context.output.note("a launch with the same key already created this job: nothing new was started");
     }
     if !args.quiet || context.output.json {
         tell(context, job, (runs && !args.quiet).then(|| context.began + LOOK))?;
     }
     // If the output fails, the error must still name the job.
-    context.output.finish().map_err(|failure| failure.after(&format!("{job} is launched")))?;
+    context.output.finish().map_err(|failure| failure.after(&format!("{job} was launched")))?;
     if args.wait { wait::until_ended(context, vec![job.clone()], None, false) } else { Ok(Code::Done) }
 }
 
@@ -253,7 +258,7 @@ fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
     match start::daemon(&context.root, &context.registry, &target.settings, context.asker()) {
         Ok(()) => {
             if !quiet {
-                context.output.note("no relay was running: it has been started");
+                context.output.note("no relay was running: started one");
             }
             true
         }
@@ -294,6 +299,7 @@ fn text(record: &JobRecord, view: &View) -> String {
             None => format!("; next: {}", health::next(record)),
         },
         (_, Some(step)) => format!(": {} {}; {health}", step.kind, one_line(&step.title, MAX_TITLE)),
+        (State::Starting, None) => String::new(),
         (_, None) => format!("; {health}"),
     };
     format!("Worker {} launched; ask for status anytime.\n{state}{more}", record.job)

@@ -18,11 +18,11 @@ pub struct LimitFlags {
     /// Time limit of the whole job [default: that of relay.toml, else 4h; a retry keeps that of its job]
     #[arg(long, value_name = "D", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
-    /// Time limit of the steps of a kind, such as install=5m; may be repeated
+    /// Time limit of the steps of a kind, such as install=5m; repeatable
     #[arg(long, value_name = "KIND=D", value_parser = step_limit)]
     pub step_timeout: Vec<(StepKind, Duration)>,
-    /// How long a step may make no progress: D for those that wait for the network (clone, install, fetch), KIND=D for
-    /// another kind; may be repeated [default: that of relay.toml, else 2m; a retry keeps that of its job]
+    /// Longest time without progress: D for network steps (clone, install, fetch), KIND=D for another kind; repeatable
+    /// [default: that of relay.toml, else 2m; a retry keeps that of its job]
     #[arg(long, value_name = "[KIND=]D", value_parser = stall_limit)]
     pub stall: Vec<Stall>,
 }
@@ -33,7 +33,7 @@ pub struct LimitFlags {
 /// Description of the mistake.
 pub fn step_limit(text: &str) -> Result<(StepKind, Duration), String> {
     let (kind, limit) =
-        text.split_once('=').ok_or_else(|| format!("'{text}' is no KIND=D: write it like install=5m"))?;
+        text.split_once('=').ok_or_else(|| format!("'{text}' is not KIND=D: write it like install=5m"))?;
     Ok((kind.parse()?, duration::parse(limit)?))
 }
 
@@ -62,7 +62,7 @@ pub fn resolve(configured: &Limits, flags: &LimitFlags) -> Result<Limits, Failur
         let step_ms = duration::millis(*limit);
         if step_ms > limits.job_ms {
             return Err(Failure::usage(format!(
-                "--step-timeout {kind}={} is longer than the whole job may take ({}): raise --timeout or lower it",
+                "--step-timeout {kind}={} exceeds the limit of the job ({}): raise --timeout or lower it",
                 duration::limit(step_ms),
                 duration::limit(limits.job_ms)
             )));

@@ -4,6 +4,7 @@ use clap::Args;
 use common::ids::JobId;
 use serde::Serialize;
 
+use super::help::after_help;
 use super::{Context, complete, facts, find, follow};
 use crate::exit::{Code, Failure};
 use crate::registry::log_file::LogReader;
@@ -12,14 +13,15 @@ use crate::render::{Output, health};
 
 /// Flags of `relay logs`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!(["relay logs -f demo", "relay logs -n 200 demo#1"]))]
 pub struct LogsArgs {
-    /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job of all]
+    /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job]
     #[arg(value_name = "JOB", add = complete::any())]
     pub(super) job: Option<String>,
-    /// Go on until the job has ended
+    /// Follow until the job has ended
     #[arg(short, long)]
     pub(super) follow: bool,
-    /// How many lines, counted from the end
+    /// Number of lines, counted from the end
     #[arg(short = 'n', long, value_name = "N", default_value_t = 40)]
     pub(super) lines: usize,
 }

@@ -12,6 +12,7 @@
 //! * [`follow`]: waiting for a job. [`told`]: the claim of a completion notice.
 //! * [`follow_up`]: an earlier job and flags → a launch.
 //! * [`agree`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
+//! * [`help`]: layout of the help, examples and topics.
 //! * [`hints`]: notes about unexpected properties of a workspace. [`complete`]: shell completion of jobs.
 
 mod agree;
@@ -31,6 +32,7 @@ mod facts;
 mod find;
 mod follow;
 mod follow_up;
+mod help;
 mod hints;
 mod hook;
 mod init;

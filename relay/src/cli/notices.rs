@@ -3,6 +3,7 @@
 use clap::Args;
 use common::record::JobRecord;
 
+use super::help::after_help;
 use super::{Context, caller};
 use crate::exit::{Code, Failure};
 use crate::registry::ends::{self, Taken};
@@ -15,13 +16,14 @@ const MOST: usize = 5;
 
 /// Flags of `relay notices`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Each end is told once: by this command, by a hook (`relay hook`), by `relay wait` or `relay run`, or \
-                  as input of the Codex session that launched the job. Prints nothing when there is nothing new; made \
-                  for a prompt or a script."
-)]
+#[command(after_help = after_help!(
+    "Each ended job is shown once: here, by a hook (`relay hook`), by `relay wait` or `relay run`, or \
+     in the Codex session that launched it. Prints nothing if nothing is new, so that it fits into a \
+     prompt or a script.",
+    ["relay notices", "relay notices --peek"]
+))]
 pub struct NoticesArgs {
-    /// Tell them again the next time
+    /// Show them again next time
     #[arg(long)]
     pub(super) peek: bool,
 }
@@ -72,7 +74,7 @@ pub fn text(taken: &Taken) -> String {
 
 fn rest(left: usize) -> Option<String> {
     let verb = if left == 1 { "1 more job has" } else { &format!("{left} more jobs have") };
-    (left > 0).then(|| format!("{verb} ended: `relay notices` tells the next"))
+    (left > 0).then(|| format!("{verb} ended: `relay notices` shows the next"))
 }
 
 #[cfg(test)]
@@ -90,7 +92,7 @@ mod tests {
         };
         let both = text(&taken(0));
         assert!(both.contains("a#1") && both.contains("b#1") && !both.contains("more"), "{both}");
-        assert!(text(&taken(1)).ends_with("\n\n1 more job has ended: `relay notices` tells the next"));
-        assert!(text(&taken(7)).ends_with("\n\n7 more jobs have ended: `relay notices` tells the next"));
+        assert!(text(&taken(1)).ends_with("\n\n1 more job has ended: `relay notices` shows the next"));
+        assert!(text(&taken(7)).ends_with("\n\n7 more jobs have ended: `relay notices` shows the next"));
     }
 }

@@ -9,6 +9,7 @@ use common::ids::JobId;
 use serde::Serialize;
 
 use super::Context;
+use super::help::after_help;
 use crate::exit::{Code, Failure};
 use crate::registry::lease::Holder;
 use crate::registry::prune::{Keep, prune};
@@ -25,16 +26,16 @@ const NAMED: usize = 10;
 
 /// Flags of `relay prune`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Removes ended jobs for good: those that the relay has moved to the archive (it keeps the newest 200 \
-                  beside it) and that neither flag keeps. A job that has not ended is never removed, and no number is \
-                  given twice."
-)]
+#[command(after_help = after_help!(
+    "Deletes archived jobs that neither flag keeps. relay archives ended jobs beyond the newest 200. A \
+     job that has not ended is never deleted, and no number is used twice.",
+    ["relay prune --keep 50", "relay prune --older-than 30d"]
+))]
 pub struct PruneArgs {
-    /// Keep this many of the newest archived jobs [default: 1000; 0 with --older-than]
+    /// Number of newest archived jobs to keep [default: 1000; 0 with --older-than]
     #[arg(long, value_name = "N")]
     keep: Option<u64>,
-    /// Keep what ended more recently than this
+    /// Keep jobs that ended within this time
     #[arg(long, value_name = "D", value_parser = duration::parse)]
     older_than: Option<Duration>,
 }
@@ -61,7 +62,7 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
         match lease::holder(registry) {
             Some(relay) => ask(registry, &relay, keep)?,
             None if lease::is_held(registry) => {
-                return Err(Failure::unreachable("a relay is just being started: try again"));
+                return Err(Failure::unreachable("a relay is starting: try again"));
             }
             None => drop(prune(registry, &keep).map_err(|e| registry.not_writable(&e))?),
         }
@@ -98,9 +99,7 @@ fn ask(registry: &Registry, relay: &Holder, keep: Keep) -> Result<(), Failure> {
             return Err(Failure::unreachable("the relay ended meanwhile: run `relay prune` again"));
         }
         if !watch.wait(Some(deadline)) {
-            return Err(Failure::unreachable(
-                "the relay has not removed anything yet: `relay status` tells how it is",
-            ));
+            return Err(Failure::unreachable("the relay has not removed anything yet: see `relay status`"));
         }
     }
     Ok(())

@@ -108,8 +108,8 @@ impl Launch {
         {
             let line = one_line(line, common::event::MAX_TITLE);
             return Err(Failure::usage(format!(
-                "the command line '{line}' has a carriage return at the end of a line (CRLF), which the shell takes for a \
-                 part of the last word: remove it, as `tr -d '\\r'` does"
+                "the command line '{line}' has a carriage return at the end of a line (CRLF), which the \
+                shell reads as part of the last word: remove it, for example with `tr -d '\\r'`"
             )));
         }
         // The number is not assigned yet: the longest one is assumed.
@@ -142,7 +142,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
     };
     if runner == Runner::Shell && (args.model.is_some() || args.on_loop.is_some() || !codex_args.is_empty()) {
         return Err(Failure::usage(
-            "--model, --on-loop and arguments behind -- are for codex: leave them out with --runner shell",
+            "--model, --on-loop and arguments after -- are for codex: omit them with --runner shell",
         ));
     }
     let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
@@ -189,7 +189,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         words => shell_words::join(words),
     };
     if prompt.trim().is_empty() {
-        return Err(Failure::usage("the command is empty: write it behind --"));
+        return Err(Failure::usage("the command is empty: write it after --"));
     }
     let configured = covered(&around.config.limits, args.timeout);
     let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
@@ -246,12 +246,12 @@ pub fn environment(
         };
         let value = value.map_err(|e| match e {
             VarError::NotPresent => {
-                Failure::usage(format!("--env {key}: it is not set here: set it, or write {key}=VALUE"))
+                Failure::usage(format!("--env {key}: it is not set here: set it, or pass {key}=VALUE"))
             }
             VarError::NotUnicode(_) => Failure::usage(format!("--env {key}: its value is not UTF-8")),
         })?;
         if key.is_empty() || key.contains('\0') {
-            return Err(Failure::usage("--env: a variable without a name: write KEY or KEY=VALUE"));
+            return Err(Failure::usage("--env: a variable without a name: pass KEY or KEY=VALUE"));
         }
         env.insert(key.to_owned(), value);
     }

@@ -170,16 +170,16 @@ fn every_mistake_is_told_with_what_to_do() {
         (vec!["launch", "x", "--env", "=v"], "without a name"),
         (
             vec!["launch", "x", "--timeout", "5m", "--step-timeout", "test=10m"],
-            "test=10m is longer than the whole job",
+            "test=10m exceeds the limit of the job",
         ),
         (vec!["launch", "x", "--step-timeout", "test=5h"], "(4h)"),
         (
             vec!["launch", "x", "--stall", "install=5m", "--step-timeout", "install=5m"],
-            "--stall install=5m would never be reached: install steps may take 5m as a whole",
+            "--stall install=5m would never be reached: install steps are limited to 5m",
         ),
         (
             vec!["launch", "x", "--stall", "5m", "--step-timeout", "clone=5m"],
-            "--stall 5m would never be reached: clone steps may take 5m as a whole",
+            "--stall 5m would never be reached: clone steps are limited to 5m",
         ),
         (vec!["launch", "x", "--stall", "test=30m"], "raise theirs (--step-timeout KIND=D)"),
         (vec!["launch", "x", "--stall", "10m"], "--stall 10m would never be reached"),

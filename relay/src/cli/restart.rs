@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::help::after_help;
 use super::{Context, agree, down, up};
 use crate::consent::{self, Settings, Standing};
 use crate::exit::{Code, Failure};
@@ -16,10 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Flags of `relay restart`.
 #[derive(Debug, Args)]
-#[command(after_help = "Running jobs go on: their agent waits for the new relay. [platform] settings, with \
-                  which the platform is made, change with `relay down` and `relay up` only.")]
+#[command(after_help = after_help!(
+    "Running jobs continue: their agent waits for the new relay. Changes of [platform] need `relay \
+     down` and `relay up`.",
+    ["relay restart", "relay restart --yes"]
+))]
 pub struct RestartArgs {
-    /// Agree to the settings without being asked, as a script has to; refused in a session of a coding agent
+    /// Approve the settings without a question, for scripts; refused in a session of a coding agent
     #[arg(long)]
     pub yes: bool,
 }

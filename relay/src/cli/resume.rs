@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::help::after_help;
 use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
 use super::{Context, complete, follow_up};
@@ -11,51 +12,55 @@ use crate::exit::{Code, Failure};
 
 /// Flags of `relay resume`.
 #[derive(Debug, Default, Args)]
-#[command(
-    after_help = "The worker remembers everything of the earlier job: say only what is new. The workspace, the model, the \
-                  checks, the names of the environment (--env) and CODEX_ARGS of the earlier job hold again; limits are \
-                  those of a new launch."
-)]
+#[command(after_help = after_help!(
+    "The worker remembers the earlier job: say only what is new. The new job takes workspace, model, \
+     checks, names of environment variables (--env) and CODEX_ARGS from the earlier one. Its limits are \
+     those of a new launch.",
+    [
+        "relay resume demo \"Update the documentation, too.\"",
+        "relay resume demo#1 --check 'npm test' -f next.md"
+    ]
+))]
 pub struct ResumeArgs {
-    /// NAME#N, NAME.N, or NAME for its newest job; it must have ended, no matter how
+    /// NAME#N, NAME.N, or NAME for its newest job; it must have ended
     #[arg(value_name = "JOB", add = complete::resumable())]
     pub(super) job: String,
-    /// What the worker is to do next; - reads it from stdin
+    /// Next task of the worker; - reads it from stdin
     #[arg(value_name = "PROMPT", conflicts_with = "file")]
     pub(super) prompt: Option<String>,
-    /// Read it from a file
+    /// Read the task from a file
     #[arg(short, long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// A command line before the worker; may be repeated [default: none]
+    /// Command line to run before the worker; repeatable [default: none]
     #[arg(long, value_name = "CMD")]
     pub(super) setup: Vec<String>,
-    /// A command line after the worker that must succeed; may be repeated [default: those of JOB]
+    /// Command line to run after the worker; the job fails unless it succeeds; repeatable [default: those of JOB]
     #[arg(long, value_name = "CMD")]
     pub(super) check: Vec<String>,
-    /// Check nothing, whatever JOB did
+    /// Run no checks
     #[arg(long, conflicts_with = "check")]
     pub(super) no_check: bool,
     /// Its limits.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
-    /// What happens to a step at its limit: fail or interrupt [default: fail, or that of relay.toml]
+    /// Action when a step exceeds its limit: fail or interrupt [default: that of relay.toml, else fail]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
-    /// What happens when the worker fails at the same step again and again without changing a file: warn or fail [default:
-    /// warn, or that of relay.toml]
+    /// Action when a worker repeats a failing step without changing a file: warn or fail [default: that of relay.toml,
+    /// else warn]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoopName>,
-    /// The model [default: that of JOB]
+    /// Model [default: that of JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
-    /// Hand an environment variable to the worker: KEY with its value here, or KEY=VALUE; may be repeated [default: those
-    /// that JOB was given, with their values here]
+    /// Environment variable for the worker: KEY (with its value here) or KEY=VALUE; repeatable [default: the names of
+    /// JOB, with their values here]
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
     /// How it is launched.
     #[command(flatten)]
     pub(super) start: Start,
-    /// Further arguments for codex [default: those of JOB]; a single word without PROMPT is the prompt
+    /// More arguments for codex [default: those of JOB]; without PROMPT, a single word is the prompt
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
 }

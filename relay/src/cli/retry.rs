@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::help::after_help;
 use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
 use super::{Context, complete, follow_up};
@@ -9,28 +10,28 @@ use crate::exit::{Code, Failure};
 
 /// Flags of `relay retry`.
 #[derive(Debug, Default, Args)]
-#[command(
-    after_help = "Prompt, workspace, setup, checks, limits, model and CODEX_ARGS are those of the earlier job. The values of \
-                  its environment (--env) are not kept: they are taken from here."
-)]
+#[command(after_help = after_help!(
+    "The new job takes prompt, workspace, setup, checks, limits, model and CODEX_ARGS from the earlier \
+     one. Values of environment variables (--env) are not stored: they are read from this environment.",
+    ["relay retry demo", "relay retry demo#2 --step-timeout install=20m"]
+))]
 pub struct RetryArgs {
-    /// NAME#N, NAME.N, or NAME for its newest job; it must have ended, no matter how
+    /// NAME#N, NAME.N, or NAME for its newest job; it must have ended
     #[arg(value_name = "JOB", add = complete::ended())]
     pub(super) job: String,
     /// Its limits.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
-    /// What happens to a step at its limit: fail or interrupt [default: that of JOB]
+    /// Action when a step exceeds its limit: fail or interrupt [default: that of JOB]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
-    /// What happens when the worker fails at the same step again and again without changing a file: warn or fail [default:
-    /// that of JOB]
+    /// Action when a worker repeats a failing step without changing a file: warn or fail [default: that of JOB]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoopName>,
-    /// The model
+    /// Model [default: that of JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
-    /// Hand an environment variable to the worker: KEY with its value here, or KEY=VALUE; may be repeated
+    /// Environment variable for the worker: KEY (with its value here) or KEY=VALUE; repeatable
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
     /// How it is launched.

@@ -8,6 +8,7 @@ use common::duration;
 use common::ids::JobName;
 use common::record::State;
 
+use super::help::after_help;
 use super::limits::{self, Stall};
 use super::resolve::{self, Surroundings};
 use super::told::told;
@@ -20,25 +21,29 @@ use crate::start;
 
 /// Flags of `relay run`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit code: the command's own; 124 when it ran over a time limit, 125 when agent or container were \
-                  lost, 130 when it was cancelled. Ctrl-C ends the following, not the command."
-)]
+#[command(after_help = after_help!(
+    "Exit code: that of the command; 124 if a time limit was exceeded, 125 if agent or container were \
+     lost, 130 if it was cancelled. Ctrl-C stops the output, not the command.",
+    [
+        "relay run -w workspace-projects/demo -- npm test",
+        "relay run -w workspace-projects/demo --timeout 20m -- 'npm ci && npm test'"
+    ]
+))]
 pub struct RunArgs {
-    /// The folder to work in
+    /// Folder that the command runs in
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) workspace: PathBuf,
     /// Time limit of the command and of each of its steps [default: the limits of relay.toml]
     #[arg(long, value_name = "D", value_parser = duration::parse)]
     pub(super) timeout: Option<Duration>,
-    /// How long it may make no progress: D while it waits for the network (clone, install, fetch), KIND=D for another
-    /// kind of step; may be repeated [default: 2m, or that of relay.toml]
+    /// Longest time without progress: D for network steps (clone, install, fetch), KIND=D for another kind; repeatable
+    /// [default: that of relay.toml, else 2m]
     #[arg(long, value_name = "[KIND=]D", value_parser = limits::stall_limit)]
     pub(super) stall: Vec<Stall>,
-    /// The job's name [default: the folder's name]
+    /// Name of the job [default: that of the folder]
     #[arg(short, long, value_name = "NAME")]
     pub(super) name: Option<JobName>,
-    /// The command and its arguments, or one quoted command line
+    /// Command with its arguments, or one quoted command line
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(super) command: Vec<String>,
 }
@@ -69,7 +74,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     };
     let record = follow::log(context, &job, LogReader::default(), pass_on)?.record;
     if !record.state.is_final() {
-        output.note(&format!("{job} goes on: nobody reads its output any more"));
+        output.note(&format!("{job} goes on: its output is no longer read"));
         return Ok(Code::StillRunning as u8);
     }
     told(context, &record, "run", || {

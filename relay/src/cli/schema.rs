@@ -3,14 +3,16 @@
 use clap::Args;
 
 use super::args::Global;
+use super::help::after_help;
 use crate::exit::{Code, Failure};
 use crate::render::Output;
 use crate::schema::{self, Schema};
 
 /// Flags of `relay schema`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!(["relay schema record", "relay schema > relay.schema.json"]))]
 pub struct SchemaArgs {
-    /// Of what [default: all of them in one document]
+    /// Name of the schema [default: all schemas in one document]
     #[arg(value_name = "WHAT")]
     what: Option<Schema>,
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
+use super::help::after_help;
 use super::{Context, agree};
 use crate::consent::{self, Settings};
 use crate::engine::EngineKind;
@@ -12,14 +13,16 @@ use crate::{daemon, policy, start};
 
 /// Flags of `relay serve`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!(["relay serve", "relay serve --engine local --yes"]))]
 pub struct ServeArgs {
-    /// Engine for the workers [default: relay.toml's, else the one that you agreed to last, else docker]
+    /// Engine of the platform: docker, podman or local [default: that of relay.toml, else the last approved one, else
+    /// docker]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
-    /// Agree to the settings without being asked
+    /// Approve the settings without a question
     #[arg(long)]
     pub yes: bool,
-    /// The settings that were agreed to: with these or not at all
+    /// Digest of the approved settings
     #[arg(long, value_name = "DIGEST", hide = true, conflicts_with = "yes")]
     pub agreed: Option<String>,
 }

@@ -9,6 +9,7 @@ use common::text::truncate;
 use common::warnings::Warnings;
 use jiff::Timestamp;
 
+use super::help::after_help;
 use super::{Context, complete, facts, find, outcome};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::PlatformStatus;
@@ -23,21 +24,22 @@ const SHOWN: usize = 1024;
 
 /// Flags of `relay status`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!(["relay status demo", "relay status --all --json"]))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
-    /// NAME#N, NAME.N, or NAME for its newest job [default: a list of what runs and the newest ends]
+    /// NAME#N, NAME.N, or NAME for its newest job [default: list running and recently ended jobs]
     #[arg(value_name = "JOB", add = complete::any())]
     pub(super) jobs: Vec<String>,
-    /// The newest job
+    /// Show the newest job
     #[arg(long, conflicts_with = "jobs")]
     pub(super) latest: bool,
-    /// List every job, archived ones too
+    /// List every job, including archived ones
     #[arg(short, long)]
     pub(super) all: bool,
-    /// List this many jobs [default: 10]
+    /// Number of jobs to list [default: 10]
     #[arg(short = 'n', long, value_name = "N")]
     pub(super) lines: Option<usize>,
-    /// List the jobs that JOB is linked to by `relay resume` and `relay retry`, oldest first
+    /// List the jobs linked to JOB by `relay resume` and `relay retry`, oldest first
     #[arg(long)]
     pub(super) history: bool,
     /// Exit with the state: 0 completed, 1 failed, 8 still running, 125 agent or container lost, 130 cancelled
@@ -115,6 +117,7 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     let mut rows = rows(registry).map_err(unreadable)?;
     let mut view = facts::view(context);
     view.queue = queue(&rows);
+    view.busy = rows.iter().filter(|row| facts::is_busy(row.state)).count();
     if args.all {
         rows.extend(self::rows(&registry.archived()).map_err(unreadable)?);
     }
@@ -144,12 +147,10 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if hidden > 0 {
         context
             .output
-            .note(&format!("{hidden} more that have not ended: `relay status -n {}`", limit + hidden));
+            .note(&format!("{hidden} more running or queued: `relay status -n {}`", limit + hidden));
     }
     if view.relay == Relay::Down && records.iter().any(|record| !record.state.is_final()) {
-        context
-            .output
-            .note("not running: what has not ended may be further than shown; `relay up` starts it");
+        context.output.note("no relay is running: jobs may be further than shown; run `relay up`");
     }
     Ok(Code::Done)
 }
@@ -166,7 +167,7 @@ fn advise(context: &Context, records: &[JobRecord], view: &View) {
     if !goes_on && view.relay != Relay::Down && records.iter().any(is_queued) {
         context.output.note(&format!("queued jobs wait: {}", queue::reason(view)));
     } else if words.all(fine) && records.iter().any(|record| !record.state.is_final()) {
-        context.output.note("nothing to do now: what is healthy or queued goes on by itself");
+        context.output.note("nothing to do: healthy and queued jobs go on");
     }
 }
 

@@ -5,11 +5,13 @@ use std::io::{self, IsTerminal};
 use clap::Args;
 
 use super::Context;
+use super::help::after_help;
 use crate::exit::{Code, Failure};
 use crate::top::{self, Setting};
 
 /// Flags of `relay top`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!(["relay top", "relay top --root ~/src/demo"]))]
 pub struct TopArgs {}
 
 /// Shows every worker on a live screen until the user quits.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::help::after_help;
 use super::{Context, agree, down};
 use crate::consent::{self, Settings, Standing};
 use crate::engine::{EngineKind, image};
@@ -11,6 +12,7 @@ use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
+use crate::render::plural;
 use crate::state_dir::StateDir;
 use crate::{policy, sandbox, start};
 
@@ -21,17 +23,19 @@ const END_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flags of `relay up`.
 #[derive(Debug, Args)]
+#[command(after_help = after_help!(["relay up", "relay up --build --engine docker"]))]
 pub struct UpArgs {
-    /// Engine for the workers [default: relay.toml's, else the one that you agreed to last, else docker]
+    /// Engine of the platform: docker, podman or local [default: that of relay.toml, else the last approved one, else
+    /// docker]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
-    /// Build the platform image first
+    /// Build the image of the platform first
     #[arg(long)]
     pub build: bool,
-    /// Agree to the settings without being asked, as a script has to; refused in a session of a coding agent
+    /// Approve the settings without a question, for scripts; refused in a session of a coding agent
     #[arg(long)]
     pub yes: bool,
-    /// Agree to the settings and start nothing
+    /// Approve the settings and start nothing
     #[arg(long, conflicts_with = "build")]
     pub no_start: bool,
 }
@@ -63,7 +67,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     }
     if args.build {
         if !engine.is_container() {
-            return Err(Failure::usage("engine local has no image to build: leave --build out"));
+            return Err(Failure::usage("engine local has no image to build: omit --build"));
         }
         image::build(engine, &config.platform, &settings)?;
     }
@@ -101,7 +105,7 @@ pub(super) fn changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
 pub(super) fn tell_of_platform(context: &Context, names: &[&str]) {
     if !names.is_empty() {
         let names = names.join(", ");
-        context.output.note(&format!("{names} needs a new platform: `relay down`, then `relay up`"));
+        context.output.note(&format!("new platform needed for {names}: `relay down`, then `relay up`"));
     }
 }
 
@@ -138,10 +142,12 @@ pub(super) fn report(context: &Context, lease: &Lease) {
     }
     if let PlatformStatus::Ready { max_jobs, codex, codex_problem, .. } = &lease.platform {
         let codex = codex.as_ref().map_or(String::new(), |version| format!(", codex {version}"));
-        context
-            .output
-            .print(&format!("relay is up: engine {}, {max_jobs} jobs at once{codex}", lease.engine));
-        context.output.note("ready: `relay launch -w DIR \"TASK\"` hands work over and returns at once");
+        context.output.print(&format!(
+            "relay is up: engine {}, {}{codex}",
+            lease.engine,
+            plural::at_once(*max_jobs)
+        ));
+        context.output.note("ready: run `relay launch -w DIR \"TASK\"`");
         if let Some(problem) = codex_problem {
             context.output.note(&format!("no Codex worker can run: {problem}"));
         }

@@ -9,6 +9,7 @@ use common::ids::JobId;
 use common::record::State;
 
 use super::follow::Follow;
+use super::help::after_help;
 use super::told::told;
 use super::{Context, complete, facts, find, outcome};
 use crate::exit::{Code, Failure};
@@ -16,18 +17,19 @@ use crate::render::{health, status};
 
 /// Flags of `relay wait`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit code: that of the worst job, 125 (agent or container lost) before 1 (failed) before \
-                  130 (cancelled) before 0 (completed); 8 when --timeout passes first."
-)]
+#[command(after_help = after_help!(
+    "Exit code: that of the worst job, 125 (agent or container lost) before 1 (failed) before 130 \
+     (cancelled) before 0 (completed); 8 if --timeout passes first.",
+    ["relay wait demo#1 demo#2", "relay wait --any --timeout 30m demo api"]
+))]
 pub struct WaitArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
     #[arg(value_name = "JOB", add = complete::active(), required = true)]
     jobs: Vec<String>,
-    /// Return when the first of them has ended, with its exit code
+    /// Return when the first job has ended, with its exit code
     #[arg(long)]
     any: bool,
-    /// Give up waiting after this long (the jobs go on)
+    /// Stop waiting after this time; the jobs go on
     #[arg(long, value_name = "D", value_parser = duration::parse)]
     timeout: Option<Duration>,
 }
@@ -97,9 +99,7 @@ pub fn until_ended(
         if last {
             let names: Vec<_> = running.iter().map(ToString::to_string).collect();
             let waited = duration::limit(timeout.map_or(0, duration::millis));
-            context
-                .output
-                .note(&format!("{} still not ended after {waited}; work goes on", names.join(", ")));
+            context.output.note(&format!("not ended after {waited}: {}; the work goes on", names.join(", ")));
             tell(context, &running)?;
             return Ok(Code::StillRunning);
         }

@@ -42,7 +42,8 @@ impl RawLimits {
             let limit_ms = limit.get_ref().0;
             if self.job.is_some() && limit_ms > limits.job_ms {
                 let reason = format!(
-                    "[limits] steps.{kind} = {} is longer than the whole job may take (job = {}): lower it or raise job",
+                    "[limits] steps.{kind} = {} exceeds the limit of the job (job = {}): lower it or raise \
+                    job",
                     duration::limit(limit_ms),
                     duration::limit(limits.job_ms)
                 );

@@ -103,13 +103,10 @@ impl RawNotify {
             );
         }
         if let Some(codex) = self.codex.as_ref().filter(|codex| codex.get_ref().is_empty()) {
-            return mistake(codex, "[notify] codex names no program: write its path, or leave it out");
+            return mistake(codex, "[notify] codex names no program: write its path, or omit it");
         }
         if let Some(on) = self.on.as_ref().filter(|on| on.get_ref().is_empty()) {
-            return mistake(
-                on,
-                "[notify] on = []: name completed, failed or cancelled, or leave it out for all",
-            );
+            return mistake(on, "[notify] on = []: name completed, failed or cancelled, or omit it for all");
         }
         let mut command = self.command.map(Spanned::into_inner).unwrap_or_default();
         if let Some(first) = command.first_mut() {
@@ -135,7 +132,7 @@ fn check_url(url: &Spanned<String>) -> Result<(), Mistake> {
     let known = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
     match known.and_then(|uri| uri.host().map(|host| !host.is_empty())) {
         Some(true) => Ok(()),
-        _ => mistake(url, "[notify] webhook is no address: write it like https://example.org/hook"),
+        _ => mistake(url, "[notify] webhook is not a URL: write it like https://example.org/hook"),
     }
 }
 

@@ -52,7 +52,7 @@ impl RawRule {
             && limit_ms > job_ms
         {
             let reason = format!(
-                "[[step]] limit = {} is longer than the whole job may take ([limits] job = {}): lower it or raise job",
+                "[[step]] limit = {} exceeds the limit of the job ([limits] job = {}): lower it or raise job",
                 duration::limit(limit_ms),
                 duration::limit(job_ms)
             );

@@ -42,7 +42,7 @@ pub fn below(kind: StepKind, limit_ms: u64, stall_ms: u64) -> Result<(), String>
         return Ok(());
     }
     Err(format!(
-        " would never be reached: {kind} steps may take {} as a whole: lower the stall limit or raise theirs",
+        " would never be reached: {kind} steps are limited to {}: lower the stall limit or raise theirs",
         duration::limit(limit_ms)
     ))
 }

@@ -85,11 +85,11 @@ pub(super) fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), Refusal> {
 /// Refuses browser pages and requests for another host.
 fn asked_properly(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(ORIGIN) {
-        return Err((StatusCode::FORBIDDEN, "pages have no business here\n"));
+        return Err((StatusCode::FORBIDDEN, "browser requests are not allowed\n"));
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !known_host(host) {
-        return Err((StatusCode::FORBIDDEN, "this is not the host that was asked for\n"));
+        return Err((StatusCode::FORBIDDEN, "the Host header names another host\n"));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ impl Connections {
     /// The reason, if too many agents are connected.
     pub(super) fn knock(&mut self, agent: &AgentId) -> Result<SessionId, String> {
         if self.by_agent.len() >= MAX_AGENTS && !self.by_agent.contains_key(agent) {
-            return Err(format!("{MAX_AGENTS} agents are connected, and there can be no more"));
+            return Err(format!("{MAX_AGENTS} agents are connected, the maximum"));
         }
         self.last += 1;
         Ok(self.last)

@@ -132,7 +132,7 @@ impl Core {
             self.act(actions).await;
         }
         for agent in self.dispatch.holders() {
-            let actions = self.dispatch.agent_down(&agent, "the relay was started anew");
+            let actions = self.dispatch.agent_down(&agent, "the relay was restarted");
             self.absent.gone(agent, Instant::now());
             self.act(actions).await;
         }
@@ -190,7 +190,7 @@ impl Core {
     /// Runs the periodic work: the heartbeat, lost hints, and retries for a platform that is down.
     pub(super) async fn tick(&mut self) -> Flow {
         if !lease::is_mine(&self.registry, &self.lock) {
-            tracing::error!("the registry was removed or replaced: ending");
+            tracing::error!("the registry was removed or replaced: stopping");
             // Its jobs belong to the registry that is gone, and no other relay would look for this platform.
             if self.platform.engine() == crate::engine::EngineKind::Local {
                 let _ = self.platform.stop().await;
@@ -227,7 +227,7 @@ impl Core {
         if !idle {
             if !self.clock_was_set {
                 tracing::warn!(
-                    "the clock of this machine was set {span} {order}: followed when no job is left"
+                    "the clock of this machine was set {span} {order}: applied when no job is left"
                 );
             }
             self.clock_was_set = true;
@@ -326,7 +326,7 @@ impl Core {
         match self.agents.get(agent) {
             Some(session) if !session.send(frame) => {
                 let caller = session.caller();
-                self.lost(&caller, "it takes no frames any more")
+                self.lost(&caller, "it accepts no more frames")
             }
             _ => Vec::new(),
         }

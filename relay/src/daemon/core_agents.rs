@@ -65,7 +65,7 @@ impl Core {
     /// Handles an agent's acceptance of a job.
     pub(super) async fn accepted(&mut self, caller: &Caller, job: JobId, epoch: u32) {
         if self.agents.is_current(caller) && self.dispatch.agent_of(&job) == Some(&caller.agent) {
-            tracing::debug!("{job} accepted in epoch {epoch}");
+            tracing::debug!("{job} accepted as run {epoch}");
             self.writer().send(Command::DropEnv(job)).await;
         }
     }

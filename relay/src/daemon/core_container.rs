@@ -292,7 +292,7 @@ impl Core {
             && !self.container.paused
             && let Some(fate) = self.own().and_then(|own| self.fate(&own))
         {
-            let why = format!("and it can't be brought back: {detail}");
+            let why = format!("and it can't be restarted: {detail}");
             let record = |job| Action::Record { job, body: fate::end(&fate, &why) };
             let cut_off = self.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
             self.act(cut_off.into_iter().flatten().map(record).collect()).await;

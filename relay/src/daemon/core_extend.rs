@@ -116,7 +116,7 @@ impl Core {
                 self.amend(&Ask { after: other.after.max(id), ..other });
             }
         } else {
-            tracing::info!("{}: nothing was left to move", ask.job);
+            tracing::info!("{}: no limit left to move", ask.job);
         }
         if let Err(e) = requests::remove(&self.registry, &ask.path) {
             tracing::error!("{} can't be removed: {e}", ask.path.display());

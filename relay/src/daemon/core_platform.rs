@@ -67,7 +67,7 @@ impl Core {
         match (news, &result) {
             (Some(News::Stopped), _) if self.dispatch.is_empty() => return self.stopped(),
             (Some(News::Stopped), _) => {
-                tracing::info!("a job came while the container was being stopped: it is started again");
+                tracing::info!("a job arrived while the container was stopping: starting it again");
                 return self.try_platform();
             }
             (Some(News::Died { again_at }), _) => {
@@ -75,7 +75,7 @@ impl Core {
                 return;
             }
             (Some(News::Wanted), Err(detail)) => {
-                tracing::info!("asked for once more meanwhile, so it is tried again: {detail}");
+                tracing::info!("requested again meanwhile, so it is retried: {detail}");
                 return self.try_platform();
             }
             _ => {}

@@ -45,7 +45,7 @@ impl Core {
                     false
                 }
                 Some(Request::Up) => {
-                    tracing::info!("asked for the platform");
+                    tracing::info!("the platform was requested");
                     self.container.wanted();
                     let engine = self.platform.engine();
                     self.set_platform(PlatformStatus::Starting { detail: format!("starting {engine}") });
@@ -61,7 +61,7 @@ impl Core {
                 }
                 Some(Request::Restart { .. }) => {
                     if self.leaving == Leaving::No {
-                        tracing::info!("told to end for another relay; workers go on");
+                        tracing::info!("stopping for another relay; workers go on");
                         self.leaving = Leaving::HandingOver;
                     }
                     true
@@ -76,7 +76,7 @@ impl Core {
                     true
                 }
                 None => {
-                    tracing::warn!("{} is no request", filed.path.display());
+                    tracing::warn!("{} is not a request", filed.path.display());
                     true
                 }
             };
@@ -139,7 +139,7 @@ impl Core {
         if self.is_going_down() {
             return;
         }
-        tracing::info!("going down");
+        tracing::info!("shutting down");
         self.leaving = Leaving::Down;
         self.next_try = None;
         // A platform that is just being started would not be found: it is stopped once it is up.

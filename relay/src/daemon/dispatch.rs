@@ -103,7 +103,8 @@ impl Dispatch {
             let agent: AgentId = record.agent.as_deref().unwrap_or_default().into();
             if matches!(job.place, Place::Offered(_)) && !job.lost && !self.agents.is_connected(&agent) {
                 job.lost = true;
-                let body = EventBody::LinkLost { reason: "the link was lost as the job began".to_owned() };
+                let body =
+                    EventBody::LinkLost { reason: "the connection was lost when the job started".to_owned() };
                 actions.push(Action::Record { job: record.job.clone(), body });
             }
             self.put(&record.job, Place::Running(agent));
@@ -361,11 +362,11 @@ pub(super) fn refusal(reason: String) -> EventBody {
 /// Final event of a job whose agent has reconnected without it.
 fn forgotten(fate: Option<&Fate>) -> EventBody {
     if let Some(fate) = fate {
-        return fate::end(fate, "and the agent's state is gone with it");
+        return fate::end(fate, "and the agent's state is lost");
     }
     failed(
         FailureKind::AgentLost,
-        "the agent came back without this job: its state was lost, and its worker with it; launch it again"
+        "the agent reconnected without this job: its state and its worker are lost; launch the job again"
             .to_owned(),
     )
 }

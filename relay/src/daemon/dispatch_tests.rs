@@ -84,7 +84,7 @@ fn a_job_that_begins_behind_a_lost_link_is_told_to_be_out_of_sight() {
     assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start("a#1")]);
     // Its first events wait for the disk while the connection that brought them ends.
     assert!(dispatch.agent_down(&"x".into(), "closed").is_empty());
-    let reason = "the link was lost as the job began".to_owned();
+    let reason = "the connection was lost when the job started".to_owned();
     let lost = Action::Record { job: id("a#1"), body: EventBody::LinkLost { reason } };
     assert_eq!(dispatch.record(&record("a#1", 1, State::Starting)), [lost]);
     assert!(dispatch.record(&record("a#1", 1, State::Running)).is_empty(), "once is enough");

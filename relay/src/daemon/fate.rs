@@ -14,7 +14,7 @@ pub(super) fn cause(name: &str, death: &Death) -> String {
     match death.exit_code {
         None => format!("the container '{name}' was removed"),
         Some(code) if death.oom_killed => {
-            format!("the container '{name}' exited with code {code}: it was killed for its memory")
+            format!("the container '{name}' exited with code {code}: it was killed for lack of memory")
         }
         Some(KILLED) => format!("the container '{name}' exited with code {KILLED}: it was killed"),
         Some(143) => format!("the container '{name}' exited with code 143: it was stopped"),
@@ -40,7 +40,8 @@ pub(super) fn fate(engine: EngineKind, name: &str, death: &Death) -> Fate {
             limit >> 20
         ),
         (_, true, None) => {
-            "the machine had none left: free some, or run fewer jobs at once ([platform] max_jobs)".to_owned()
+            "the machine had no memory left: free some, or run fewer jobs at once ([platform] max_jobs)"
+                .to_owned()
         }
         (None | Some(KILLED | 143), ..) => "launch the job again".to_owned(),
         (Some(_), ..) => format!("see `{engine} logs {name}`, then launch the job again"),
@@ -77,14 +78,15 @@ mod tests {
             (
                 told(Some(137), true, Some(300 << 20)),
                 FailureKind::OomKilled,
-                "the container 'platform' exited with code 137: it was killed for its memory; its limit is 300 MiB: \
-                 raise it (`docker update --memory`), or run fewer jobs at once ([platform] max_jobs)",
+                "the container 'platform' exited with code 137: it was killed for lack of memory; its limit \
+                is 300 MiB: raise it (`docker update --memory`), or run fewer jobs at once ([platform] \
+                max_jobs)",
             ),
             (
                 told(Some(137), true, None),
                 FailureKind::OomKilled,
-                "the container 'platform' exited with code 137: it was killed for its memory; the machine had none \
-                 left: free some, or run fewer jobs at once ([platform] max_jobs)",
+                "the container 'platform' exited with code 137: it was killed for lack of memory; the \
+                machine had no memory left: free some, or run fewer jobs at once ([platform] max_jobs)",
             ),
             (
                 told(Some(137), false, None),

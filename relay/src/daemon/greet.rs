@@ -25,7 +25,7 @@ pub(super) fn bind(door: &Door, token: &TokenId, hello: &Hello) -> Result<(), En
     door.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
         Denied::Foreign { first } => {
             if first {
-                tracing::warn!("agent {} came with the token of another agent: refused", hello.agent);
+                tracing::warn!("agent {} presented the token of another agent: refused", hello.agent);
             }
             End::Denied(denied.to_string())
         }
@@ -71,7 +71,7 @@ pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
             match socket.next().await {
                 Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(_)) => return Err(refused("the first message was no hello")),
+                Some(Ok(_)) => return Err(refused("the first message was not a hello")),
                 Some(Err(e)) => return Err(broken(e)),
                 None => return Err(End::Lost("closed before its hello".to_owned())),
             }
@@ -82,7 +82,7 @@ pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
     let greeting = wire::greeting(&bytes).map_err(|e| refused(&e.to_string()))?;
     let protocol = wire::negotiate(&greeting).map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
     let hello = wire::hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
-    let hello = hello.ok_or_else(|| refused("the first frame was no hello"))?;
+    let hello = hello.ok_or_else(|| refused("the first frame was not a hello"))?;
     Ok((bounded(hello).map_err(|reason| refused(&reason))?, protocol))
 }
 
@@ -95,7 +95,7 @@ fn bounded(mut hello: Hello) -> Result<Hello, String> {
         return Err(format!("an agent's id is 1 to {MAX_ID} visible ASCII characters"));
     }
     if hello.jobs.len() > MAX_HELD {
-        return Err(format!("it holds {} jobs: {MAX_HELD} are the most", hello.jobs.len()));
+        return Err(format!("it holds {} jobs, more than {MAX_HELD}", hello.jobs.len()));
     }
     let cut = |text: &str| common::text::one_line(text, common::event::MAX_TITLE);
     hello.version = cut(&hello.version);

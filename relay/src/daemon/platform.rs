@@ -102,7 +102,7 @@ impl Platform {
             if self.tokens.has(PLATFORM) {
                 return local::tell_address(&self.state, &self.url());
             }
-            tracing::warn!("the agent that runs has no valid token any more: it is started anew");
+            tracing::warn!("the running agent has no valid token: restarting it");
             if !local::stop(&self.state) {
                 return Err("the agent did not stop in time".to_owned());
             }
@@ -202,5 +202,5 @@ impl Platform {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it broke off: {e}")))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it failed: {e}")))
 }

@@ -84,7 +84,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     // An engine call that hangs must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if writer.is_some_and(|writer| writer.join().is_err()) {
-        tracing::error!("the writer of the registry broke off");
+        tracing::error!("the writer of the registry failed");
     }
     drop(held);
     served
@@ -222,7 +222,7 @@ async fn attend(
             Step::Changed(records) => core.changed(records).await,
             Step::Tick => core.tick().await,
             Step::Signal => {
-                tracing::info!("told to end; workers go on");
+                tracing::info!("stopping; workers go on");
                 return Ok(());
             }
         };

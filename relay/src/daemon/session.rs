@@ -176,7 +176,7 @@ async fn pump(
             Step::Silence if !silence.is_over(Instant::now()) => {}
             Step::Silence => {
                 let seconds = wire::DEAD_AFTER.as_secs();
-                return Err(End::Lost(format!("nothing was heard of the agent for {seconds} s")));
+                return Err(End::Lost(format!("no message from the agent for {seconds} s")));
             }
         }
     }
@@ -242,6 +242,6 @@ async fn send(socket: &mut WebSocket, frame: &RelayFrame) -> Result<(), End> {
     let bytes = wire::encode(frame).map_err(|e| End::Lost(format!("a frame could not be written: {e}")))?;
     match timeout_at(Instant::now() + SEND_TIMEOUT, socket.send(Message::Binary(bytes.into()))).await {
         Ok(sent) => sent.map_err(|e| End::Lost(e.to_string())),
-        Err(_) => Err(End::Lost("the agent takes nothing any more".to_owned())),
+        Err(_) => Err(End::Lost("the agent does not read its connection".to_owned())),
     }
 }

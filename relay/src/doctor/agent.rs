@@ -42,12 +42,12 @@ fn judge(versions: &Versions, engine: EngineKind, up: &str) -> Finding {
     let own = &versions.own;
     let again = format!("when no job runs: `relay down`, then {up}");
     if let Some(relay) = versions.relay.as_ref().filter(|relay| *relay != own) {
-        return Finding::warn(AGENT, format!("the relay that runs is {relay}, this command is {own}"), again);
+        return Finding::warn(AGENT, format!("the running relay is {relay}, this command is {own}"), again);
     }
     if let Some(agent) = versions.connected.as_ref().filter(|agent| *agent != own) {
         let fix =
             if engine.is_container() { "`relay up --build` builds a new image".to_owned() } else { again };
-        return Finding::warn(AGENT, format!("the agent that runs is {agent}, the relay is {own}"), fix);
+        return Finding::warn(AGENT, format!("the running agent is {agent}, the relay is {own}"), fix);
     }
     match &versions.installed {
         Ok(agent) if agent == own => Finding::ok(AGENT, format!("worker-agent and relay are {own}")),
@@ -80,7 +80,7 @@ mod tests {
                 Ok("1.0.0"),
                 EngineKind::Local,
                 State::Warn,
-                "the relay that runs is 0.9",
+                "the running relay is 0.9",
             ),
             (
                 one("1.0.0"),
@@ -88,7 +88,7 @@ mod tests {
                 Ok("1.0.0"),
                 EngineKind::Docker,
                 State::Warn,
-                "the agent that runs is",
+                "the running agent is",
             ),
             (
                 None,

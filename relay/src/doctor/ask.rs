@@ -47,7 +47,7 @@ impl Said {
     /// Describes the failure in one line.
     pub(super) fn trouble(&self) -> String {
         match self {
-            Self::Ended { well: true, .. } => "it said nothing that can be understood".to_owned(),
+            Self::Ended { well: true, .. } => "its output can't be parsed".to_owned(),
             Self::Ended { stderr, stdout, .. } => {
                 let text = if stderr.is_empty() { stdout } else { stderr };
                 crate::engine::command::last_line(text.as_bytes())

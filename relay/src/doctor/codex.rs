@@ -33,7 +33,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let Some(path) = scene.find(program) else {
         let missing =
             Finding::fail(CODEX, format!("{program} was not found: only shell jobs can run"), INSTALL);
-        return vec![missing, Finding::skipped(HOST, "there is no codex")];
+        return vec![missing, Finding::skipped(HOST, "codex was not found")];
     };
     if !scene.may_run(program, &path) {
         let why = format!("{program} was not run: the settings are not approved");
@@ -59,10 +59,9 @@ fn in_container(platform: Option<&PlatformStatus>) -> Finding {
         Some(PlatformStatus::Ready { codex: Some(version), .. }) => {
             judge(version, pinned::codex_version(), " (on the platform)")
         }
-        Some(PlatformStatus::Ready { .. }) => Finding::skipped(
-            CODEX,
-            "the platform was too busy to tell its version; jobs are started all the same",
-        ),
+        Some(PlatformStatus::Ready { .. }) => {
+            Finding::skipped(CODEX, "the platform was too busy to report its version; jobs start anyway")
+        }
         _ => Finding::skipped(CODEX, "known once the platform is up"),
     }
 }
@@ -91,7 +90,7 @@ fn host(codex: &Path) -> Finding {
     } else {
         Finding::fail(
             HOST,
-            format!("codex-code-mode-host is not beside {}: newer models can use no tool", codex.display()),
+            format!("codex-code-mode-host is not beside {}: newer models can't use tools", codex.display()),
             "install the whole package, not only the binary: `npm install -g @openai/codex`",
         )
     }

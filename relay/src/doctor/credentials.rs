@@ -72,10 +72,10 @@ fn judge(found: &[Kind], inside: Option<&str>, platform: Option<&PlatformStatus>
     match (lacks, here) {
         (Some(true), Some(here)) => Finding::fail(
             CREDENTIALS,
-            format!("{here}, but the platform was started without"),
+            format!("{here}, but the platform was started without it"),
             format!("when no job runs: `relay down`, then {up} where it is set"),
         ),
-        (Some(false), None) => Finding::ok(CREDENTIALS, "the platform has its own"),
+        (Some(false), None) => Finding::ok(CREDENTIALS, "the platform has its own credentials"),
         (_, Some(here)) => Finding::ok(CREDENTIALS, here),
         (_, None) => missing(found, inside, up),
     }
@@ -129,7 +129,7 @@ mod tests {
             (&[Kind::Provider], false, None, State::Ok, "config.toml names"),
             (&[Kind::Login], false, None, State::Ok, "auth.json holds a login"),
             (&[Kind::Login], true, None, State::Fail, "the login of this machine is not copied"),
-            (&[Kind::Login], true, Some(ready(None)), State::Ok, "the platform has its own"),
+            (&[Kind::Login], true, Some(ready(None)), State::Ok, "the platform has its own credentials"),
             (&[], false, None, State::Fail, "neither CODEX_API_KEY"),
             (
                 &[Kind::CodexKey][..],

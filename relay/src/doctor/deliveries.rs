@@ -27,18 +27,18 @@ fn judge(entries: &[Entry]) -> Finding {
         let pending = ways().filter(|(_, _, way)| way.state == WayState::Pending).count();
         return Finding::ok(
             DELIVERIES,
-            if pending == 0 { "all were taken".to_owned() } else { format!("{pending} on their way") },
+            if pending == 0 { "all were accepted".to_owned() } else { format!("{pending} pending") },
         );
     };
     Finding::warn(
         DELIVERIES,
         format!(
-            "{} given up, the newest that of {} by {name}: {}",
+            "{} given up, most recently {} by {name}: {}",
             given_up.len(),
             entry.job,
-            way.last_error.as_deref().unwrap_or("nobody said why")
+            way.last_error.as_deref().unwrap_or("no reason given")
         ),
-        "correct [notify] in platform/relay.toml; `relay notices` shows the ends that nobody has seen",
+        "correct [notify] in platform/relay.toml; `relay notices` shows unseen notices",
     )
 }
 
@@ -62,11 +62,11 @@ mod tests {
                 Way { state, attempts: 9, next_at: None, last_error: Some("404".into()) },
             )]),
         };
-        assert_eq!(judge(&[]).detail, "all were taken");
-        assert_eq!(judge(&[entry(WayState::Taken)]).detail, "all were taken");
-        assert_eq!(judge(&[entry(WayState::Pending)]).detail, "1 on their way");
+        assert_eq!(judge(&[]).detail, "all were accepted");
+        assert_eq!(judge(&[entry(WayState::Taken)]).detail, "all were accepted");
+        assert_eq!(judge(&[entry(WayState::Pending)]).detail, "1 pending");
         let found = judge(&[entry(WayState::GivenUp)]);
         assert_eq!(found.state, State::Warn);
-        assert_eq!(found.detail, "1 given up, the newest that of demo#1 by webhook: 404");
+        assert_eq!(found.detail, "1 given up, most recently demo#1 by webhook: 404");
     }
 }

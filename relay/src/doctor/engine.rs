@@ -138,7 +138,7 @@ fn judge_mount(said: &Said, platform: &PlatformConfig) -> Finding {
             let (detail, fix) = told.split_once("): ").unwrap_or((&told, "give workers that folder"));
             Finding::fail(MOUNT, format!("{detail})"), fix)
         }
-        _ => Finding::skipped(MOUNT, "the platform could not be asked"),
+        _ => Finding::skipped(MOUNT, "the platform did not answer"),
     }
 }
 
@@ -148,7 +148,7 @@ fn judge_image(said: &Said, image: &str, codex: &str) -> Finding {
     let Some((agent, made_codex)) = said.answer().and_then(|labels| labels.split_once('/')) else {
         return match said {
             Said::Silent => Finding::warn(IMAGE, said.trouble(), "restart the engine"),
-            _ => Finding::fail(IMAGE, format!("{image} is not there"), BUILD),
+            _ => Finding::fail(IMAGE, format!("{image} does not exist"), BUILD),
         };
     };
     if agent != own {

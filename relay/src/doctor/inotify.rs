@@ -29,7 +29,7 @@ fn judge(instances: Option<u64>, watches: Option<u64>, free: bool) -> Finding {
     if !free {
         return Finding::warn(
             INOTIFY,
-            "no instance is free: waiting commands look 5 times a second instead of being woken",
+            "no instance is free: waiting commands poll 5 times a second",
             sysctl("max_user_instances", 1024),
         );
     }

@@ -26,7 +26,7 @@ pub(super) fn registry(scene: &Scene) -> Vec<Finding> {
         Ok(false) => {
             let writable = nearest(dir).is_some_and(|dir| probe_new(dir).is_ok());
             return vec![if writable {
-                Finding::ok(REGISTRY, format!("{} is made by the first launch", dir.display()))
+                Finding::ok(REGISTRY, format!("{} is created by the first launch", dir.display()))
             } else {
                 unwritable(&scene.registry, &io::ErrorKind::PermissionDenied.into())
             }];
@@ -70,7 +70,7 @@ fn nearest(dir: &Path) -> Option<&Path> {
 /// Checks the free space for logs.
 pub(super) fn disk(scene: &Scene) -> Vec<Finding> {
     let Some(dir) = nearest(scene.registry.dir()) else {
-        return vec![Finding::skipped(DISK, "there is no folder to look at")];
+        return vec![Finding::skipped(DISK, "there is no folder to check")];
     };
     vec![match rustix::fs::statvfs(dir) {
         Ok(stat) => room(stat.f_bavail.saturating_mul(stat.f_frsize), dir),

@@ -7,7 +7,7 @@ use super::finding::Finding;
 use super::scene::Scene;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::registry::read;
-use crate::render::times;
+use crate::render::{plural, times};
 
 const RELAY: &str = "relay";
 const QUEUE: &str = "queue";
@@ -31,11 +31,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 fn daemon(lease: Option<&Lease>, lives: bool, now: Timestamp, up: &str) -> Finding {
     let Some(lease) = lease else {
         return if lives {
-            Finding::warn(
-                RELAY,
-                "it holds the registry and has not said who it is yet",
-                "try again in a second",
-            )
+            Finding::warn(RELAY, "it holds the registry, but has not reported yet", "try again in a second")
         } else {
             Finding::warn(RELAY, "none has run here yet", format!("{up} starts it"))
         };
@@ -46,35 +42,34 @@ fn daemon(lease: Option<&Lease>, lives: bool, now: Timestamp, up: &str) -> Findi
             PlatformStatus::Stopped => Finding::warn(RELAY, "it is down", format!("{up} starts it")),
             _ => Finding::fail(
                 RELAY,
-                format!("process {pid} has died: its last sign was {sign}"),
-                format!(
-                    "{up} starts another, which goes on with the jobs; relay.log in the registry may say why"
-                ),
+                format!("process {pid} has died, last heard of {sign}"),
+                format!("{up} starts a new one, which continues the jobs; see relay.log in the registry"),
             ),
         };
     }
     if times::between(lease.heartbeat_at, now) > SILENT_MS {
         return Finding::fail(
             RELAY,
-            format!("process {pid} holds the registry, but its last sign was {sign}"),
+            format!("process {pid} holds the registry, but was last heard of {sign}"),
             format!(
                 "`kill -CONT {pid}` if it is stopped; else `kill -9 {pid}`, then {up}: workers go on meanwhile"
             ),
         );
     }
     match &lease.platform {
-        PlatformStatus::Ready { max_jobs, .. } => {
-            Finding::ok(RELAY, format!("process {pid}, engine {}, {max_jobs} jobs at once", lease.engine))
-        }
+        PlatformStatus::Ready { max_jobs, .. } => Finding::ok(
+            RELAY,
+            format!("process {pid}, engine {}, {}", lease.engine, plural::at_once(*max_jobs)),
+        ),
         PlatformStatus::Starting { detail } => Finding::warn(
             RELAY,
             format!("the platform is starting: {detail}"),
-            format!("{up} waits until it is there, or says why it is not"),
+            format!("{up} waits until it is ready, or says why it is not"),
         ),
         PlatformStatus::Failed { detail } => Finding::fail(
             RELAY,
             format!("the platform can't be started: {detail}"),
-            format!("mend that, then {up}"),
+            format!("fix that, then run {up}"),
         ),
         PlatformStatus::Stopped => Finding::warn(RELAY, "its platform is stopped", format!("{up} starts it")),
     }
@@ -82,14 +77,14 @@ fn daemon(lease: Option<&Lease>, lives: bool, now: Timestamp, up: &str) -> Findi
 
 fn queue(waiting: usize, platform: Option<&PlatformStatus>, up: &str) -> Finding {
     let jobs = match waiting {
-        0 => return Finding::ok(QUEUE, "no job waits"),
-        1 => "1 job waits".to_owned(),
-        more => format!("{more} jobs wait"),
+        0 => return Finding::ok(QUEUE, "no job is waiting"),
+        1 => "1 job is waiting".to_owned(),
+        more => format!("{more} jobs are waiting"),
     };
     match platform {
-        None => Finding::fail(QUEUE, format!("{jobs} and no relay runs"), format!("{up} starts it")),
-        Some(PlatformStatus::Ready { .. }) => Finding::ok(QUEUE, format!("{jobs} for a place")),
-        Some(_) => Finding::warn(QUEUE, format!("{jobs} for the platform"), "mend what the other lines say"),
+        None => Finding::fail(QUEUE, format!("{jobs}, and no relay is running"), format!("{up} starts it")),
+        Some(PlatformStatus::Ready { .. }) => Finding::ok(QUEUE, format!("{jobs} for a slot")),
+        Some(_) => Finding::warn(QUEUE, format!("{jobs} for the platform"), "fix what the other checks name"),
     }
 }
 
@@ -124,15 +119,15 @@ mod tests {
                 true,
                 31,
                 State::Fail,
-                "process 7 holds the registry, but its last sign was 31s ago",
+                "process 7 holds the registry, but was last heard of 31s ago",
             ),
-            (Some(ready()), false, 120, State::Fail, "process 7 has died: its last sign was 2m"),
+            (Some(ready()), false, 120, State::Fail, "process 7 has died, last heard of 2m"),
             (Some(PlatformStatus::Stopped), false, 1, State::Warn, "it is down"),
             (Some(PlatformStatus::Stopped), true, 1, State::Warn, "its platform is stopped"),
             (Some(failed()), true, 1, State::Fail, "the platform can't be started: no image"),
             (Some(starting), true, 1, State::Warn, "the platform is starting: the agent"),
             (None, false, 1, State::Warn, "none has run here yet"),
-            (None, true, 1, State::Warn, "it holds the registry and has not said"),
+            (None, true, 1, State::Warn, "it holds the registry, but has not reported"),
         ] {
             let lease = platform.map(lease);
             let beat = lease_of_golden().heartbeat_at;
@@ -148,10 +143,10 @@ mod tests {
     fn a_queue_is_stuck_where_nobody_serves_it() {
         let starting = PlatformStatus::Starting { detail: String::new() };
         for (waiting, platform, state, words) in [
-            (0, None, State::Ok, "no job waits"),
-            (1, None, State::Fail, "1 job waits and no relay runs"),
-            (2, Some(&starting), State::Warn, "2 jobs wait for the platform"),
-            (3, Some(&ready()), State::Ok, "3 jobs wait for a place"),
+            (0, None, State::Ok, "no job is waiting"),
+            (1, None, State::Fail, "1 job is waiting, and no relay is running"),
+            (2, Some(&starting), State::Warn, "2 jobs are waiting for the platform"),
+            (3, Some(&ready()), State::Ok, "3 jobs are waiting for a slot"),
         ] {
             let found = queue(waiting, platform, "`relay up`");
             assert_eq!((found.state, &found.detail[..]), (state, words));

@@ -9,6 +9,7 @@ use super::finding::Finding;
 use super::scene::Scene;
 use crate::config::CODEX;
 use crate::init;
+use crate::render::plural;
 
 const RULES: &str = "rules";
 /// The folder of rules, below Codex's home or the project's `.codex`.
@@ -32,9 +33,9 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let find = |program: &str| scene.find(program).filter(|found| scene.may_run(program, found));
     let Some(codex) = find(named).or_else(|| find(CODEX)) else {
         let why = if scene.find(named).is_some() {
-            "not judged: the settings, which name Codex's program, are not approved"
+            "not checked: the settings, which name Codex's program, are not approved"
         } else {
-            "there is no codex on this machine to judge them"
+            "codex was not found on this machine to check them"
         };
         return vec![Finding::skipped(RULES, why)];
     };
@@ -55,7 +56,7 @@ fn judge(said: &Said, files: usize, trusted: bool) -> Finding {
             Said::Ended { stderr, .. } => Finding::fail(
                 RULES,
                 format!("Codex can't read them and won't start: {}", mistake(stderr)),
-                "correct that file, or write relay's anew with `relay init`",
+                "correct that file, or restore relay's with `relay init`",
             ),
             _ => {
                 Finding::warn(RULES, format!("codex execpolicy: {}", said.trouble()), "try `codex --version`")
@@ -66,7 +67,10 @@ fn judge(said: &Said, files: usize, trusted: bool) -> Finding {
     match decision["decision"].as_str() {
         Some("allow") if trusted => Finding::ok(
             RULES,
-            format!("{files} file{} valid, `relay up` is let out", if files == 1 { "" } else { "s" }),
+            format!(
+                "{} valid, `relay up` may run outside of the sandbox",
+                plural::count(files as u64, "file", "files")
+            ),
         ),
         Some("allow") => Finding::warn(
             RULES,
@@ -75,8 +79,8 @@ fn judge(said: &Said, files: usize, trusted: bool) -> Finding {
         ),
         other => Finding::warn(
             RULES,
-            format!("`relay up` is not let out of the sandbox: {}", other.unwrap_or("no rule matches")),
-            "write relay's rules anew with `relay init`",
+            format!("`relay up` may not run outside of the sandbox: {}", other.unwrap_or("no rule matches")),
+            "restore relay's rules with `relay init`",
         ),
     }
 }
@@ -131,9 +135,9 @@ mod tests {
         let allow = said(true, r#"{"matchedRules":[],"decision":"allow"}"#);
         let nothing = said(true, r#"{"matchedRules":[]}"#);
         for (answer, trusted, state, words) in [
-            (&allow, true, State::Ok, "1 file valid, `relay up` is let out"),
+            (&allow, true, State::Ok, "1 file valid, `relay up` may run outside of the sandbox"),
             (&allow, false, State::Warn, "the project's rules hold only once"),
-            (&nothing, true, State::Warn, "`relay up` is not let out of the sandbox: no rule matches"),
+            (&nothing, true, State::Warn, "`relay up` may not run outside of the sandbox: no rule matches"),
             (&Said::Silent, true, State::Warn, "codex execpolicy: no answer within 5 s"),
         ] {
             let found = judge(answer, 1, trusted);

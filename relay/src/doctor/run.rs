@@ -58,7 +58,7 @@ pub fn run(scene: Scene) -> Vec<Finding> {
         vec![Finding::fail(
             name,
             format!("no answer within {} s", LIMIT.as_secs_f32().ceil()),
-            "look for a file system or a program that hangs",
+            "check for a file system or a program that hangs",
         )]
     };
     CHECKS.into_iter().zip(found).flat_map(|((name, _), found)| found.unwrap_or_else(|| late(name))).collect()

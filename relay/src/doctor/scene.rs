@@ -118,7 +118,7 @@ impl Scene {
         // A running relay keeps the settings that it was started with.
         let command = if self.lives { self.outside("restart") } else { self.up() };
         match self.asker {
-            Asker::Session => format!("ask the user to run {command} in a terminal"),
+            Asker::Session => format!("a person has to run {command} in a terminal"),
             Asker::Person => format!("{command} shows them and asks"),
         }
     }

@@ -37,11 +37,9 @@ fn judge(shell: &str, said: &Said, found: Option<&Path>, same: Option<bool>, own
             format!("{shell} -l does not find relay, so Codex's commands don't either"),
             link,
         ),
-        _ => Finding::warn(
-            SHELL,
-            format!("{shell} -l: {}", said.trouble()),
-            "look through the profile of your shell",
-        ),
+        _ => {
+            Finding::warn(SHELL, format!("{shell} -l: {}", said.trouble()), "check the profile of your shell")
+        }
     }
 }
 

@@ -88,7 +88,7 @@ pub fn of_host() -> Vec<(&'static str, Vec<u8>)> {
 /// Settings that a worker receives; none if the file can't be parsed.
 fn settings(text: &str) -> String {
     let mut table: toml::Table = text.parse().unwrap_or_else(|_| {
-        tracing::warn!("the config.toml of the host's Codex can't be understood: workers get none of it");
+        tracing::warn!("the config.toml of the host's Codex can't be parsed: workers get none of it");
         toml::Table::new()
     });
     table.retain(|key, _| KEYS.contains(&key));

@@ -138,7 +138,7 @@ fn too_long(program: &str, limit: Duration) -> io::Error {
 /// Returns the last line that a command printed, sanitized.
 pub fn last_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output");
     common::text::one_line(line, 400)
 }
 

@@ -98,7 +98,7 @@ impl Container<'_> {
             let name = &self.platform.name;
             match find(self.engine, name) {
                 Ok(Some(found)) if !found.running => {
-                    format!("'{name}' ended while it was set up: see `{} logs {name}`", self.engine)
+                    format!("container '{name}' ended during its setup: see `{} logs {name}`", self.engine)
                 }
                 _ => e,
             }
@@ -113,7 +113,10 @@ impl Container<'_> {
         let config = serde_json::to_vec(config).map_err(|e| e.to_string())?;
         feed(&mut exec, &config, ACTION).map_err(|e| {
             let (engine, name) = (self.engine, &self.platform.name);
-            format!("the agent in '{name}' could not be configured ({e}): see `{engine} logs {name}`")
+            format!(
+                "the agent in container '{name}' could not be configured ({e}): see `{engine} logs \
+                    {name}`"
+            )
         })
     }
 
@@ -125,7 +128,7 @@ impl Container<'_> {
 
     fn reuse(&self, found: &Found, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
-        let owner = found.labels.get(LABEL).map_or("nobody", String::as_str);
+        let owner = found.labels.get(LABEL).map_or("another program", String::as_str);
         if Path::new(owner) != self.registry {
             return Err(format!(
                 "container '{name}' belongs to {owner}: remove it, or set [platform] name in platform/relay.toml"
@@ -201,7 +204,7 @@ impl Container<'_> {
             exec.args(["sh", "-c", script, "sh", CODEX_HOME]).args(more);
             exec
         };
-        let failed = |e: io::Error| format!("Codex's home in '{name}' could not be renewed: {e}");
+        let failed = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
         match feed(&mut script(codex_home::RESET, &[]), &[], ACTION) {
             // Without a shell there is no Codex either, and a worker can't have removed the shell.
             Err(e) if e.to_string().contains("executable file not found") => return Ok(()),

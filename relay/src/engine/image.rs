@@ -73,7 +73,8 @@ fn assemble(dir: &Path, agent: &Path, certs: &Path, agreed: &Settings) -> io::Re
         };
         let bytes = bounded_file::read(&path)?;
         if !agreed.covers_certificate(&path, &bytes) {
-            let changed = format!("{} has changed since it was approved: run relay up again", path.display());
+            let changed =
+                format!("{} has changed since it was approved: run `relay up` again", path.display());
             return Err(io::Error::other(changed));
         }
         fs::write(target.join(name), bytes)?;

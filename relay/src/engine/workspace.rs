@@ -96,8 +96,8 @@ fn check_repository(mounted: &Path, host: &Path) -> Result<(), Failure> {
             found.display()
         )
     } else if target.is_absolute() {
-        "its repository is named by a path that the platform does not have: `git worktree repair --relative-paths` there \
-         (git 2.48 or newer) mends that, and so does a clone"
+        "its repository is named by a path that the platform does not have: `git worktree repair \
+        --relative-paths` there (git 2.48 or newer) fixes that, and so does a clone"
             .to_owned()
     } else {
         return Ok(());

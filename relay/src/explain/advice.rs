@@ -35,9 +35,9 @@ const SCRIPT: &str =
 
 /// Advice for a job that was ended through no fault of its own; one of the two lines applies.
 const CUT_OFF: &[&str] = &[GO_ON, AGAIN];
-const GO_ON: &str =
-    "`relay resume {thread} 'go on'`: what the worker changed is still there, and it remembers";
-const AGAIN: &str = "`relay retry {no_thread}`: what it changed is still there";
+const GO_ON: &str = "`relay resume {thread} 'go on'` continues: the worker's changes are still there, and it remembers its \
+    work";
+const AGAIN: &str = "`relay retry {no_thread}` runs it again: its changes are still there";
 
 /// The table. The lines of every matching row are shown, in this order.
 const TABLE: &[(FailureKind, On, &[&str])] = &[
@@ -54,8 +54,9 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         FailureKind::Stalled,
         On::Other,
         &[
-            "`relay logs {job}` shows its last output: a question that nobody answers looks like this",
-            "if quiet is healthy there: raise its stall limit (`--stall {kind}={stall}`, or its [[step]] rule)",
+            "`relay logs {job}` shows its last output: it may wait for an answer to a question",
+            "if no progress is normal there: raise its stall limit (`--stall {kind}={stall}`, or its \
+            [[step]] rule)",
         ],
     ),
     (
@@ -74,14 +75,14 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         FailureKind::StepTimeout,
         On::Any,
         &[
-            "if it needs the time: `relay retry {job} --step-timeout {kind}={more}`",
-            "next time, while it still runs: `relay extend {job} --step 10m`",
+            "if it needs more time: `relay retry {job} --step-timeout {kind}={more}`",
+            "next time, while it is still running: `relay extend {job} --step 10m`",
         ],
     ),
     (
         FailureKind::StartTimeout,
         On::Any,
-        &["`relay logs {job}` shows what it said; `relay up` tells whether Codex can run at all"],
+        &["`relay logs {job}` shows its output; `relay up` reports if Codex can run"],
     ),
     (
         FailureKind::ModelSilent,
@@ -89,7 +90,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         &[
             "check the network and proxy between the worker and the model's server, and the provider's status",
             "if it may think that long: `relay retry {job} --step-timeout model={more}`",
-            "`relay retry {job}`: what the worker has changed in the workspace is still there",
+            "`relay retry {job}` runs it again: the worker's changes are still there",
         ],
     ),
     (
@@ -97,15 +98,13 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
         On::Any,
         &[
             "the table above shows what to make faster; more time at a launch: `--timeout D` with D above {total}",
-            "next time, while it still runs: `relay extend {job} 1h`",
+            "next time, while it is still running: `relay extend {job} 1h`",
         ],
     ),
     (
         FailureKind::CodexError,
         On::Any,
-        &[
-            "act on the message: what the model's server refuses it refuses again, what was cut off may work the next time",
-        ],
+        &["act on the message: a refusal will be repeated, a broken connection may work next time"],
     ),
     (
         FailureKind::UsageLimit,
@@ -159,8 +158,8 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
             "if it was waiting for something: `relay retry {job} --on-loop warn`",
         ],
     ),
-    (FailureKind::CodexExit, On::Any, &["`relay logs {job}` shows what it wrote last"]),
-    (FailureKind::Exited, On::Any, &["`relay logs {job}` shows what it wrote last"]),
+    (FailureKind::CodexExit, On::Any, &["`relay logs {job}` shows its last output"]),
+    (FailureKind::Exited, On::Any, &["`relay logs {job}` shows its last output"]),
     (
         FailureKind::SetupFailed,
         On::Any,
@@ -181,9 +180,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     (
         FailureKind::OomKilled,
         On::Any,
-        &[
-            "give the platform more memory, or the work fewer processes at once (`make -j2`, fewer test threads)",
-        ],
+        &["give the platform more memory, or run fewer processes at once (`make -j2`, fewer test threads)"],
     ),
     (FailureKind::Refused, On::Any, &["act on the message, then `relay retry {job}`"]),
 ];
@@ -196,7 +193,7 @@ const QUIET: &[&str] = &[
 /// Advice for a step or job that has used half of its limit.
 const LATE: &[&str] = &["if it needs longer: `relay extend {job} --step 10m`"];
 /// Advice for a job that did not start.
-const QUEUED: &[&str] = &["`relay status {job}` says what it waits for"];
+const QUEUED: &[&str] = &["`relay status {job}` shows what it waits for"];
 
 /// Returns the advice for a job; `current` is the innermost running step.
 pub fn tries(

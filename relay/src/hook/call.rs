@@ -95,7 +95,7 @@ struct Raw {
 pub fn read(event: Option<&str>, json: &[u8], claude: bool) -> Result<Call, String> {
     let raw: Raw = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     if !is_id(&raw.session_id) {
-        return Err("session_id is no id".to_owned());
+        return Err("session_id is not an id".to_owned());
     }
     let agent = if claude && !is_of_codex(&raw) { "claude" } else { "codex" };
     let event = event.or(raw.hook_event_name.as_deref());

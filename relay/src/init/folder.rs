@@ -42,7 +42,7 @@ impl Folder {
         let mut fd = open_base(start, make)?;
         for component in below.components() {
             let Component::Normal(name) = component else {
-                return Err(io::Error::other(format!("{} is no plain path", target.display())));
+                return Err(io::Error::other(format!("{} is not a plain path", target.display())));
             };
             fd = match open_below(&fd, Path::new(name)) {
                 Err(Errno::NOENT) if make => {

@@ -42,7 +42,7 @@ pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Resul
         };
     };
     let root = CstRootNode::parse(text, &STRICT).map_err(|e| common::text::one_line(&e.to_string(), 200))?;
-    let top = root.object_value().ok_or("it is no JSON object")?;
+    let top = root.object_value().ok_or("it is not a JSON object")?;
     let (mut kept, mut copy) = (Vec::new(), false);
     for entry in entries {
         let done = match wish {
@@ -126,7 +126,7 @@ fn put(top: &CstObject, entry: &Entry, force: bool) -> Result<Done, String> {
             let (last, before) = at.split_last().ok_or("an element needs a place")?;
             let array = object(top, before)?
                 .array_value_or_create(last)
-                .ok_or_else(|| format!("{last} is no array"))?;
+                .ok_or_else(|| format!("{last} is not an array"))?;
             match own(&array, value, *kin) {
                 Some((_, true)) => {}
                 Some((there, false)) if force => {
@@ -191,7 +191,7 @@ fn own(array: &CstArray, value: &Value, kin: Option<&str>) -> Option<(CstNode, b
 fn object(top: &CstObject, at: &[&str]) -> Result<CstObject, String> {
     let mut object = top.clone();
     for name in at {
-        object = object.object_value_or_create(name).ok_or_else(|| format!("{name} is no object"))?;
+        object = object.object_value_or_create(name).ok_or_else(|| format!("{name} is not an object"))?;
     }
     Ok(object)
 }

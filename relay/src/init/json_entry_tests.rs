@@ -73,10 +73,10 @@ fn what_a_person_changed_stays_while_the_rest_is_written() {
 fn what_can_not_be_read_is_an_error_that_tells_why() {
     for (text, why) in [
         ("{", "Unterminated"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ("{a: 1}", "Expected string"),
-        ("{\"mcpServers\": 1}", "mcpServers is no object"),
-        ("{\"permissions\": {\"allow\": {}}}", "allow is no array"),
+        ("{\"mcpServers\": 1}", "mcpServers is not an object"),
+        ("{\"permissions\": {\"allow\": {}}}", "allow is not an array"),
     ] {
         let error = judge(&entries(), Some(text), PUT).unwrap_err();
         assert!(error.contains(why), "{text}: {error}");

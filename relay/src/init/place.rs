@@ -37,7 +37,7 @@ pub(super) fn real(path: &Path, inside: Option<&Path>) -> Result<PathBuf, &'stat
         return Err("a link leads out of the project");
     }
     match fs::symlink_metadata(&real) {
-        Ok(there) if !there.is_file() => Err("there is something else than a file"),
+        Ok(there) if !there.is_file() => Err("it is not a file"),
         _ => Ok(real),
     }
 }
@@ -80,7 +80,7 @@ mod tests {
             assert_eq!(real(out), Err("a link leads out of the project"), "{out}");
         }
         assert_eq!(real("x"), Err("a link leads to nothing"));
-        assert_eq!(real("docs"), Err("there is something else than a file"));
+        assert_eq!(real("docs"), Err("it is not a file"));
         assert_eq!(real("docs/agents.md/x"), Err("its folder can't be entered"));
         assert_eq!(
             super::real(&root.join("CLAUDE.md"), None),

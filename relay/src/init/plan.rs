@@ -93,7 +93,7 @@ fn judge(
         Err(why) => Verdict::kept(why),
         Ok(_) => content.judge(there.as_deref(), wish).map_err(|why| {
             Failure::usage(format!(
-                "{}: {why}: mend it, then run this again; nothing was written",
+                "{}: {why}: fix it, then run this again; nothing was written",
                 path.display()
             ))
         })?,
@@ -143,9 +143,5 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 fn open(path: &Path) -> io::Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("there is something else than a file"))
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }
 }

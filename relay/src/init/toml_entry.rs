@@ -25,7 +25,7 @@ pub(super) fn judge(there: Option<&str>, wish: Wish) -> Result<Verdict, String> 
         text.parse().map_err(|e: toml_edit::TomlError| common::text::one_line(e.message(), 200))?;
     let servers = document.get(SERVERS);
     if servers.is_some_and(|servers| !servers.is_table_like()) {
-        return Err(format!("{SERVERS} is no table"));
+        return Err(format!("{SERVERS} is not a table"));
     }
     let own = servers.and_then(|servers| servers.get(NAME));
     let is_ours = own.is_some_and(|own| own.as_table_like().is_some_and(|own| plain(own) == plain(&table())));
@@ -190,6 +190,6 @@ mod tests {
     #[test]
     fn what_can_not_be_read_is_an_error() {
         assert!(judge(Some("a = = 1"), PUT).is_err());
-        assert_eq!(judge(Some("mcp_servers = 1"), PUT).unwrap_err(), "mcp_servers is no table");
+        assert_eq!(judge(Some("mcp_servers = 1"), PUT).unwrap_err(), "mcp_servers is not a table");
     }
 }

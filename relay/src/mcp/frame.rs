@@ -44,7 +44,7 @@ fn refusal(bytes: &[u8], error: &serde_json::Error) -> Frame {
     if id.is_none() && value.get("method").is_some_and(Value::is_string) {
         return Frame::Nothing;
     }
-    let text = format!("no message of JSON-RPC 2.0 that is known here: {error}");
+    let text = format!("not a known JSON-RPC 2.0 message: {error}");
     Frame::Refused(ErrorData::invalid_request(text, None), id)
 }
 

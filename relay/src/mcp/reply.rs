@@ -40,7 +40,7 @@ impl Reply {
             "type": "object",
             "required": ["text", "code"],
             "properties": {
-                "text": {"type": "string", "description": "What the text of the answer says."},
+                "text": {"type": "string", "description": "Text of the answer."},
                 "code": {"type": "integer", "description": "0 done, 1 the job failed, 2 wrong input, 3 no such job, 5 relay or \
                     platform unreachable, 8 still running, 125 agent or container lost, 130 cancelled."},
                 "records": {"type": "array", "items": {"type": "object"}, "description": "The jobs, in short."},

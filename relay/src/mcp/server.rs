@@ -56,7 +56,7 @@ impl ServerHandler for Server {
         _: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         let method = common::text::one_line(&request.method, 60);
-        let text = format!("no method '{method}' is known here, or not with these params");
+        let text = format!("unknown method '{method}', or wrong params");
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, text, None))
     }
 
@@ -84,7 +84,7 @@ impl ServerHandler for Server {
             reply
         };
         let reply = task::spawn_blocking(run).await;
-        let broken = |_| ErrorData::internal_error("the tool has failed in a way that it should not", None);
+        let broken = |_| ErrorData::internal_error("internal error of the tool", None);
         reply.map_err(broken).map(|reply| reply.into_result().into())
     }
 }

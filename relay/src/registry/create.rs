@@ -290,7 +290,7 @@ impl Drop for Latest {
 pub fn latest(registry: &Registry) -> io::Result<JobId> {
     let target = registry.latest().read_link()?;
     layout::job_of_record(&target)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "'latest' points to no record"))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "'latest' does not point to a record"))
 }
 
 #[cfg(test)]

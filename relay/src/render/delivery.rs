@@ -20,7 +20,7 @@ fn one(name: &str, way: &Way, now: Timestamp) -> Option<String> {
         WayState::Pending => {
             let next = way.next_at.map(|at| between(now, at)).filter(|ms| *ms > 0);
             let next = next.map_or("now".to_owned(), |ms| format!("in {}", duration::short(ms)));
-            Some(format!("{name} not taken yet ({reason}), next try {next}"))
+            Some(format!("{name} not delivered yet ({reason}), next try {next}"))
         }
     }
 }
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(
             trouble(&bad, at(0)).as_deref(),
             Some(
-                "command given up (exit code 3); webhook not taken yet (connection refused), next try in 8.0s"
+                "command given up (exit code 3); webhook not delivered yet (connection refused), next try in 8.0s"
             )
         );
         assert!(trouble(&bad, at(8)).unwrap().ends_with("next try now"));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Paint;
+use super::{Paint, plural};
 use crate::doctor::{Finding, State};
 
 /// Marks of the states.
@@ -57,9 +57,11 @@ pub fn list(findings: &[Finding], marks: Marks, paint: Paint) -> String {
     }
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();
     let _ = match (count(State::Fail), count(State::Warn)) {
-        (0, 0) => writeln!(text, "all is well"),
-        (0, warn) => writeln!(text, "nothing stands in the way; {warn} could be better"),
-        (fail, warn) => writeln!(text, "{fail} in the way; {warn} could be better"),
+        (0, 0) => writeln!(text, "all checks passed"),
+        (fail, warn) => {
+            let errors = plural::count(fail as u64, "error", "errors");
+            writeln!(text, "{errors}, {}", plural::count(warn as u64, "warning", "warnings"))
+        }
     };
     text
 }
@@ -83,12 +85,12 @@ mod tests {
         assert_eq!(
             list(&all, Marks::Signs, Paint::new(false)),
             "✓ engine  engine is so\n- image   image is so\n✗ codex   codex is so\n          fix: install it\n\
-             ! disk    disk is so\n          fix: free some\n1 in the way; 1 could be better\n"
+             ! disk    disk is so\n          fix: free some\n1 error, 1 warning\n"
         );
         assert!(list(&all, Marks::Words, Paint::new(false)).is_ascii());
         assert_eq!(
             list(&all[..1], Marks::Words, Paint::new(false)),
-            "ok   engine  engine is so\nall is well\n"
+            "ok   engine  engine is so\nall checks passed\n"
         );
         assert!(list(&all, Marks::Signs, Paint::new(true)).contains("\u{1b}[31m✗ codex"));
     }

@@ -6,9 +6,9 @@ use common::event_line::EventLine;
 use common::record::State;
 use common::{summary, text};
 
-use super::View;
 use super::health::Word;
 use super::times::clock;
+use super::{View, plural};
 
 /// Maximum length of a line, in bytes: two lines of a terminal.
 const LINE: usize = 240;
@@ -27,7 +27,7 @@ pub fn line(raw: &[u8], event: &EventLine, setting: Setting, view: &View) -> Str
     let job = if setting.name_job { format!("{} ", event.job) } else { String::new() };
     let kind = text::one_line(&kind(raw), LINE);
     let Some(Event { at, body }) = &event.event else {
-        return format!("{job}{kind} (a newer program's event)");
+        return format!("{job}{kind} (event of a newer version)");
     };
     let time = clock(*at, view.now, &view.zone);
     let room = LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
@@ -109,7 +109,7 @@ fn details(body: &EventBody, inside: bool) -> String {
                 StepOutcome::Failed => "failed",
                 StepOutcome::Killed => "killed",
                 StepOutcome::Unknown if inside => "ended",
-                StepOutcome::Unknown => "end not seen",
+                StepOutcome::Unknown => "still running when the worker ended",
             };
             let used = resources.map(|used| format!(", {}", summary::resources(&used))).unwrap_or_default();
             format!("{n} {outcome} after {}{}{used}", duration::short(*elapsed_ms), code(*exit_code))
@@ -134,7 +134,9 @@ fn details(body: &EventBody, inside: bool) -> String {
             format!("the job may now take {}", duration::limit(*limit_ms))
         }
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
-        EventBody::Cleanup { killed, survivors } => format!("{killed} processes killed, {survivors} left"),
+        EventBody::Cleanup { killed, survivors } => {
+            format!("{} killed, {survivors} left", plural::count((*killed).into(), "process", "processes"))
+        }
         EventBody::Finished { state, error, exit_code, .. } => {
             let state = match state {
                 FinalState::Completed => "completed",
@@ -239,6 +241,6 @@ mod tests {
         let mut event = samples::story().remove(0);
         event.event = None;
         let text = line(raw, &event, Setting { name_job: true, inside: false }, &samples::view(0));
-        assert_eq!(text, "abe#1 levitated (a newer program's event)");
+        assert_eq!(text, "abe#1 levitated (event of a newer version)");
     }
 }

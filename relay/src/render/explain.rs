@@ -7,7 +7,7 @@ use common::{summary, text};
 
 use super::rows::{ROW, Rows};
 use super::times::clock;
-use super::{View, health, steps};
+use super::{View, health, plural, steps};
 use crate::explain::{Explanation, Slow};
 
 /// Maximum number of shares of the time that are listed; the others are summed up.
@@ -41,9 +41,13 @@ pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> Stri
 }
 
 fn headline(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
-    let word = if explanation.state.is_final() { "after" } else { "for" };
-    let state = format!("{} {word} {}", record.outcome(), duration::short(explanation.total_ms));
-    format!("{} {}, from its launch on", explanation.job, view.paint.state(explanation.state, &state))
+    let total = duration::short(explanation.total_ms);
+    let (state, word) = if explanation.state.is_final() {
+        (format!("{} {total}", record.outcome()), "after")
+    } else {
+        (format!("{} for {total}", record.outcome()), "since")
+    };
+    format!("{} {} {word} launch", explanation.job, view.paint.state(explanation.state, &state))
 }
 
 /// `cpu 12.8s; 1m59s waiting on the network`
@@ -72,7 +76,7 @@ impl Rows<'_> {
         let mut shares: Vec<(u64, String)> =
             shown.iter().map(|share| (share.ms, named(share.what, share.steps))).collect();
         if rest_ms > 0 {
-            shares.push((rest_ms, "the rest".to_owned()));
+            shares.push((rest_ms, "other".to_owned()));
         }
         for (i, (ms, what)) in shares.into_iter().enumerate() {
             let percent = ms.saturating_mul(100).checked_div(explanation.total_ms).unwrap_or(0);
@@ -95,14 +99,11 @@ impl Rows<'_> {
 }
 
 fn named(what: &str, steps: u32) -> String {
-    let count = |one: &str, many: &str| match steps {
-        1 => format!("1 {one}"),
-        n => format!("{n} {many}"),
-    };
+    let count = |one: &str, many: &str| plural::count(steps.into(), one, many);
     match what {
         "queued" => "queued: waiting for the platform".to_owned(),
         "other" => "between steps".to_owned(),
-        "model" => format!("model: waiting for its answers ({})", count("time", "times")),
+        "model" => format!("model: waiting for answers ({})", count("time", "times")),
         kind => format!("{kind} ({})", count("step", "steps")),
     }
 }
@@ -122,9 +123,9 @@ mod tests {
     #[test]
     fn a_stall_names_what_it_waited_for_and_what_to_try() {
         insta::assert_snapshot!(show(&samples::stalled_story(), 200), @r#"
-        abe#1 failed after 2m32s, from its launch on
+        abe#1 failed 2m32s after launch
         time         2m12s  86 %  install (1 step)
-                     10.0s   6 %  model: waiting for its answers (1 time)
+                     10.0s   6 %  model: waiting for answers (1 time)
                       5.0s   3 %  fetch (1 step)
                       3.0s   1 %  build (1 step)
                       1.0s   0 %  start (1 step)
@@ -146,10 +147,10 @@ mod tests {
     #[test]
     fn a_job_that_runs_is_explained_too() {
         insta::assert_snapshot!(show(&samples::supervised_story(), 1000), @r#"
-        abe#1 running for 16m40s, from its launch on
-        health     quiet: build 16m28s of 20m; step 5 made no progress when last looked at (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 4m
+        abe#1 running for 16m40s since launch
+        health     quiet: build 16m28s of 20m; step 5 made no progress at the last check (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 4m
         time        16m20s  98 %  install (1 step)
-                     10.0s   1 %  model: waiting for its answers (1 time)
+                     10.0s   1 %  model: waiting for answers (1 time)
                       5.0s   0 %  fetch (1 step)
                       3.0s   0 %  build (1 step)
                       1.0s   0 %  start (1 step)
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn a_failed_check_shows_its_output_and_what_was_interrupted_before() {
         insta::assert_snapshot!(show(&samples::check_story(), 100), @r#"
-        abe#1 failed after 1m35s, from its launch on
+        abe#1 failed 1m35s after launch
         time         1m00s  63 %  fetch (1 step)
                      30.0s  31 %  check (1 step)
                       3.0s   3 %  between steps
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn a_step_over_its_limit() {
         insta::assert_snapshot!(show(&samples::story(), 700), @r#"
-        abe#1 failed after 10m11s, from its launch on
+        abe#1 failed 10m11s after launch
         time        10m00s  98 %  install (1 step)
                       5.0s   0 %  clone (1 step)
                       4.0s   0 %  between steps
@@ -205,8 +206,8 @@ mod tests {
                    1 start 1.0s ok: codex
         cause      step_timeout: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m
         try        a cache or a nearer mirror makes it faster; `--setup CMD` does it once, before the worker
-                   if it needs the time: `relay retry abe#1 --step-timeout install=20m`
-                   next time, while it still runs: `relay extend abe#1 --step 10m`
+                   if it needs more time: `relay retry abe#1 --step-timeout install=20m`
+                   next time, while it is still running: `relay extend abe#1 --step 10m`
         log        /r/abe.1.log
         "#);
     }
@@ -214,10 +215,10 @@ mod tests {
     #[test]
     fn a_queued_job_has_only_waited() {
         insta::assert_snapshot!(show(&samples::story()[..1], 60), @r#"
-        abe#1 queued for 1m00s, from its launch on
-        health     queued: place 1, the next to start by itself; the platform runs 4 at once
+        abe#1 queued for 1m00s since launch
+        health     queued: next in line (4 of 4 slots busy)
         time         1m00s 100 %  queued: waiting for the platform
-        try        `relay status abe#1` says what it waits for
+        try        `relay status abe#1` shows what it waits for
         log        /r/abe.1.log
         "#);
     }

@@ -93,24 +93,22 @@ pub fn of(record: &JobRecord, view: &View) -> Health {
     if view.relay == Relay::Down {
         return say(
             Word::Stale,
-            format!(
-                "no relay is running, this is as of {heard}; the work may go on, `relay up` starts a relay"
-            ),
+            format!("no relay is running; last news {heard}; the work may go on; `relay up` starts a relay"),
         );
     }
     if let Relay::Silent { pid, for_ms } = view.relay {
         let silent = queue::silent(pid, for_ms);
-        return say(Word::Stale, format!("this is as of {heard}, and the work may go on; {silent}"));
+        return say(Word::Stale, format!("last news {heard}; the work may go on; {silent}"));
     }
     if record.link == Some(Link::Lost) {
         let why = match &view.relay {
             Relay::Up(PlatformStatus::Failed { detail }) => text::one_line(detail, DETAIL),
-            _ => "a lost link ends no work, and is taken up again by itself".to_owned(),
+            _ => "the work goes on, and the agent reconnects by itself".to_owned(),
         };
-        return say(Word::Stale, format!("no news of its agent, this is as of {heard}; {why}"));
+        return say(Word::Stale, format!("the agent is disconnected; last news {heard}; {why}"));
     }
     if record.state == State::Stopping {
-        return say(Word::Stopping, "its processes are being ended; its end follows by itself".to_owned());
+        return say(Word::Stopping, "its processes are being ended".to_owned());
     }
     step(record, view)
 }
@@ -119,18 +117,16 @@ pub fn of(record: &JobRecord, view: &View) -> Health {
 pub fn next(record: &JobRecord) -> String {
     let job = &record.job;
     let resumable = record.is_resumable();
-    let warned = if record.warnings.count > 0 { ", and its warnings" } else { "" };
+    let warned = if record.warnings.count > 0 { "check the warnings, then " } else { "" };
     match (record.state, record.error.as_ref().map(|error| error.kind)) {
         (State::Failed, Some(FailureKind::Refused)) => {
-            format!("mend what the error names, then `relay retry {job}`")
+            format!("fix what the error names, then run `relay retry {job}`")
         }
-        (State::Failed, _) => format!("`relay explain {job}` says why and what to try; read it first"),
-        (State::Completed, _) if resumable => {
-            format!("tell what it said{warned}; `relay resume {job} PROMPT` goes on with it")
-        }
-        (_, _) if resumable => format!("tell what it said; `relay resume {job} PROMPT` goes on with it"),
-        (State::Completed, _) => format!("tell what it did{warned}; `relay logs {job}` has its output"),
-        (_, _) => "what it had changed stays; nothing of it runs any more".to_owned(),
+        (State::Failed, _) => format!("relay explain {job}"),
+        (State::Completed, _) if resumable => format!("{warned}relay resume {job} \"…\""),
+        (_, _) if resumable => format!("relay resume {job} \"…\""),
+        (State::Completed, _) => format!("{warned}relay logs {job}"),
+        (_, _) => format!("relay retry {job}"),
     }
 }
 
@@ -172,16 +168,16 @@ pub fn nearest(record: &JobRecord, now: Timestamp) -> Option<Running> {
 fn step(record: &JobRecord, view: &View) -> Health {
     let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
     let Some(current) = &record.step else {
-        let between = if record.state == State::Starting { "its first step" } else { "its next step" };
-        return say(Word::Healthy, format!("{between} is due in a moment"));
+        let doing = if record.state == State::Starting { "starting" } else { "between steps" };
+        return say(Word::Healthy, doing.to_owned());
     };
     let quiet = waits(record);
     let Some(near) = nearest(record, view.now) else {
         let spent = duration::short(between(current.started_at, view.now));
         let what = doing(current.kind);
         return match quiet {
-            Some(waits) => say(Word::Quiet, format!("{what} {spent}; {waits}; it has no limit of its own")),
-            None => say(Word::Healthy, format!("{what} {spent}, which has no limit of its own")),
+            Some(waits) => say(Word::Quiet, format!("{what} {spent}; {waits}; no limit")),
+            None => say(Word::Healthy, format!("{what} {spent}, no limit")),
         };
     };
     let (spent, limit) = (duration::short(near.spent_ms), duration::limit(near.limit_ms));
@@ -191,7 +187,7 @@ fn step(record: &JobRecord, view: &View) -> Health {
             // Each sign of activity of a slowly answering model restarts its limit, and leaves no event.
             StepKind::Model => say(
                 Word::Healthy,
-                format!("{what} {spent}; it is answering, and is ended after {limit} without a sign of life"),
+                format!("{what} {spent}; it is answering; it is ended after {limit} without activity"),
             ),
             _ => say(
                 Word::Over,
@@ -210,7 +206,7 @@ fn step(record: &JobRecord, view: &View) -> Health {
     }
     let more = || match near.kind {
         StepKind::Model => String::new(),
-        _ if near.n == current.n => format!("; `relay extend {job} --step 10m` gives it more"),
+        _ if near.n == current.n => format!("; `relay extend {job} --step 10m` gives it more time"),
         _ => String::new(),
     };
     match quiet {
@@ -243,7 +239,7 @@ fn waits(record: &JobRecord) -> Option<String> {
     }
     let waiting = evidence.find("waiting ").map(|at| text::one_line(&evidence[at..], WAITS));
     let waiting = waiting.map(|waiting| format!(" ({waiting})")).unwrap_or_default();
-    Some(format!("step {n} made no progress when last looked at{waiting}"))
+    Some(format!("step {n} made no progress at the last check{waiting}"))
 }
 
 #[cfg(test)]

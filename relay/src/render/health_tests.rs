@@ -32,8 +32,8 @@ fn a_job_within_its_limits_needs_nothing() {
     healthy: start 1.0s of 1m; next event expected within 59s
     healthy: install 1m03s of 10m; next event expected within 9m
     healthy: waiting for the model 12.0s of 10m; next event expected within 10m
-    healthy: waiting for the model 12m00s; it is answering, and is ended after 10m without a sign of life
-    healthy: tool 1m03s, which has no limit of its own
+    healthy: waiting for the model 12m00s; it is answering; it is ended after 10m without activity
+    healthy: tool 1m03s, no limit
     "#);
 }
 
@@ -55,8 +55,8 @@ fn a_step_without_progress_is_quiet_and_so_is_one_around_it() {
     record.warning = Some("step 4 makes no progress: what has ended is no news".into());
     let other = say(&record, 160);
     insta::assert_snapshot!([own, around, other].join("\n"), @r#"
-    quiet: build 2m28s of 20m; step 5 made no progress when last looked at (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 18m
-    quiet: build 19m38s of 20m; step 3 made no progress when last looked at (waiting in epoll_wait); it is ended within 22s
+    quiet: build 2m28s of 20m; step 5 made no progress at the last check (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 18m
+    quiet: build 19m38s of 20m; step 3 made no progress at the last check (waiting in epoll_wait); it is ended within 22s
     healthy: build 2m28s of 20m; next event expected within 18m
     "#);
 }
@@ -69,8 +69,8 @@ fn what_is_not_heard_of_is_stale_whatever_its_step_says() {
     let down = of(&samples::running(), &view).to_string();
     let queued = of(&samples::queued(), &view).to_string();
     insta::assert_snapshot!([lost, down, queued].join("\n"), @r#"
-    stale: no news of its agent, this is as of 40s ago; a lost link ends no work, and is taken up again by itself
-    stale: no relay is running, this is as of 2m ago; the work may go on, `relay up` starts a relay
+    stale: the agent is disconnected; last news 40s ago; the work goes on, and the agent reconnects by itself
+    stale: no relay is running; last news 2m ago; the work may go on; `relay up` starts a relay
     queued: no relay is running: `relay up` starts it
     "#);
 }
@@ -92,12 +92,12 @@ fn a_job_that_waits_ends_or_has_ended_says_what_is_next() {
         say(&samples::cancelled(), 731),
     ];
     insta::assert_snapshot!(told.join("\n"), @r#"
-    queued: place 2, 1 job is ahead of it; it starts by itself
-    stopping: its processes are being ended; its end follows by itself
-    ended: completed 2m ago; next: tell what it said; `relay resume abe#1 PROMPT` goes on with it
-    ended: completed 2m ago; next: tell what it did; `relay logs abe#1` has its output
+    queued: 1 job ahead (4 of 4 slots busy)
+    stopping: its processes are being ended
+    ended: completed 2m ago; next: relay resume abe#1 "…"
+    ended: completed 2m ago; next: relay logs abe#1
     ended: failed 2m ago (step_timeout); next: `relay explain abe#1` says why and what to try; read it first
-    ended: cancelled 2m ago; next: tell what it said; `relay resume abe#1 PROMPT` goes on with it
+    ended: cancelled 2m ago; next: relay resume abe#1 "…"
     "#);
 }
 

@@ -15,7 +15,7 @@ pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: 
     let mut parts = Vec::new();
     if let Some(follows) = &record.origin.follows {
         let how = match follows.how {
-            FollowUp::Resume => "goes on from",
+            FollowUp::Resume => "continues",
             FollowUp::Retry => "retry of",
         };
         let state = match before.iter().find(|earlier| earlier.job == follows.job) {
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(text(&first, &[], &after), "history    followed by abe#2 (completed)\n");
         assert_eq!(
             text(&second, &[first], &after[1..]),
-            "history    goes on from abe#1 (failed: step_timeout) · followed by abe#3 (running)\n"
+            "history    continues abe#1 (failed: step_timeout) · followed by abe#3 (running)\n"
         );
         assert_eq!(text(&third, &[second], &[]), "history    retry of abe#2 (completed)\n");
         assert_eq!(text(&third, &[], &[]), "history    retry of abe#2 (removed)\n");

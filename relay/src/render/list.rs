@@ -12,7 +12,7 @@ use common::record::{JobRecord, State};
 
 use super::health::{self, Running, Word};
 use super::times::{ago, between};
-use super::{Relay, View, status, width};
+use super::{Relay, View, plural, status, width};
 use crate::registry::lease::PlatformStatus;
 
 /// Width below which a job takes two lines, in columns.
@@ -43,9 +43,9 @@ pub fn of(records: &[JobRecord], view: &View, columns: usize) -> String {
 pub fn headline(records: &[JobRecord], view: &View) -> String {
     let mut parts = vec![match &view.relay {
         Relay::Down => "no relay is running (`relay up`)".to_owned(),
-        Relay::Silent { for_ms, .. } => format!("relay not heard for {}", duration::short(*for_ms)),
+        Relay::Silent { for_ms, .. } => format!("relay silent for {}", duration::short(*for_ms)),
         Relay::Up(PlatformStatus::Ready { max_jobs, agents, .. }) => match agents {
-            1 => format!("relay ready, {max_jobs} jobs at once"),
+            1 => format!("relay ready, {}", plural::at_once(*max_jobs)),
             agents => format!("relay ready, {agents} agents"),
         },
         Relay::Up(PlatformStatus::Starting { detail }) => format!("platform is starting: {detail}"),

@@ -21,6 +21,7 @@
 //! * [`doctor`]: results of the checks.
 //! * [`notice`]: completion notice for a session.
 //! * [`delivery`]: failed deliveries of a notice.
+//! * [`plural`]: numbers with their nouns.
 //! * [`queue`]: reason why a job is queued.
 //! * [`event_text`]: one event.
 //! * [`stream`]: pieces of a log.
@@ -35,6 +36,7 @@ pub mod list;
 pub mod notice;
 pub mod output;
 pub mod paint;
+pub mod plural;
 pub mod queue;
 mod rows;
 pub mod status;

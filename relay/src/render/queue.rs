@@ -4,7 +4,7 @@ use common::duration;
 use common::ids::JobId;
 use common::text;
 
-use super::{Relay, View};
+use super::{Relay, View, plural};
 use crate::registry::lease::PlatformStatus;
 
 /// Maximum length of the reason, in bytes: two lines of a terminal.
@@ -25,17 +25,19 @@ fn behind(view: &View, ahead: usize) -> String {
         Relay::Down => "no relay is running: `relay up` starts it".to_owned(),
         Relay::Silent { pid, for_ms } => silent(*pid, *for_ms),
         Relay::Up(PlatformStatus::Starting { detail }) => {
-            format!("the platform is starting: {}; the job starts by itself", text::one_line(detail, REASON))
+            format!("the platform is starting: {}", text::one_line(detail, REASON))
         }
         Relay::Up(PlatformStatus::Failed { detail }) => {
-            format!("the platform can't be started: {}; it is tried again", text::one_line(detail, REASON))
+            format!("the platform can't be started: {}; retrying", text::one_line(detail, REASON))
         }
         Relay::Up(PlatformStatus::Stopped) => "the platform is stopped: `relay up` starts it".to_owned(),
-        Relay::Up(PlatformStatus::Ready { max_jobs, .. }) => match ahead {
-            0 => format!("place 1, the next to start by itself; the platform runs {max_jobs} at once"),
-            1 => "place 2, 1 job is ahead of it; it starts by itself".to_owned(),
-            ahead => format!("place {}, {ahead} jobs are ahead of it; it starts by itself", ahead + 1),
-        },
+        Relay::Up(PlatformStatus::Ready { max_jobs, .. }) => {
+            let place = match ahead {
+                0 => "next in line".to_owned(),
+                ahead => plural::count(ahead as u64, "job ahead", "jobs ahead"),
+            };
+            format!("{place} ({} of {max_jobs} slots busy)", view.busy)
+        }
     }
 }
 
@@ -43,7 +45,7 @@ fn behind(view: &View, ahead: usize) -> String {
 pub fn silent(pid: u32, for_ms: u64) -> String {
     let silence = duration::short(for_ms);
     format!(
-        "the relay (process {pid}) has not been heard for {silence}; if that lasts, end it and run `relay up`"
+        "the relay (process {pid}) has been silent for {silence}; if that lasts, end it and run `relay up`"
     )
 }
 
@@ -56,18 +58,18 @@ mod tests {
     fn every_reason_says_what_is_the_matter() {
         let mut view = samples::view(0);
         view.ahead = 2;
-        assert_eq!(reason(&view), "place 3, 2 jobs are ahead of it; it starts by itself");
+        assert_eq!(reason(&view), "2 jobs ahead (4 of 4 slots busy)");
         view.ahead = 1;
-        assert_eq!(reason(&view), "place 2, 1 job is ahead of it; it starts by itself");
+        assert_eq!(reason(&view), "1 job ahead (4 of 4 slots busy)");
         let failed = PlatformStatus::Failed { detail: "docker is not running\nstart it".into() };
         for (relay, expected) in [
             (Relay::Down, "no relay is running: `relay up` starts it"),
             (
                 Relay::Silent { pid: 7, for_ms: 20_000 },
-                "the relay (process 7) has not been heard for 20.0s; if that lasts, end it and run `relay up`",
+                "the relay (process 7) has been silent for 20.0s; if that lasts, end it and run `relay up`",
             ),
             (Relay::Up(PlatformStatus::Stopped), "the platform is stopped: `relay up` starts it"),
-            (Relay::Up(failed), "the platform can't be started: docker is not running; it is tried again"),
+            (Relay::Up(failed), "the platform can't be started: docker is not running; retrying"),
         ] {
             view.relay = relay;
             assert_eq!(reason(&view), expected);

@@ -33,6 +33,7 @@ pub(crate) fn view(second: i64) -> View {
         zone: TimeZone::UTC,
         relay: Relay::Up(status),
         queue: Vec::new(),
+        busy: 4,
         ahead: 0,
         columns: None,
         delivery: None,

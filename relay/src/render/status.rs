@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::health::{self, Word};
 use super::rows::{ROW, Rows};
 use super::times::{ago, between, clock};
-use super::{View, steps, width};
+use super::{View, plural, steps, width};
 
 /// Maximum number of steps listed: the newest.
 const STEPS: usize = 8;
@@ -45,7 +45,7 @@ pub fn block(record: &JobRecord, view: &View) -> String {
     rows.worker_text("log", &record.log_path);
     if record.schema > SCHEMA {
         rows.note(format!(
-            "written by a newer relay (schema {}): this one changes nothing of it",
+            "written by a newer relay (schema {}): this version does not change it",
             record.schema
         ));
     }
@@ -112,7 +112,7 @@ impl Rows<'_> {
         match record.link {
             Some(Link::Lost) => {
                 let since = ago(record.last_event_at, view.now);
-                self.alarm("link", &format!("lost: nothing newer than {since} is known"));
+                self.alarm("link", &format!("lost: last news {since}"));
             }
             Some(Link::Connected) if !down => self.add("link", "connected"),
             Some(Link::Connected) | None => {}
@@ -218,7 +218,8 @@ impl Rows<'_> {
             );
         }
         if let Some(changes) = record.changes {
-            let text = format!("{} files (+{} -{})", changes.files, changes.insertions, changes.deletions);
+            let files = plural::count(changes.files.into(), "file", "files");
+            let text = format!("{files} (+{} -{})", changes.insertions, changes.deletions);
             self.add("changes", &text);
         }
         // One row, whichever of the two is known.
@@ -229,7 +230,8 @@ impl Rows<'_> {
             (None, None) => {}
         }
         if let Some(cleanup) = record.cleanup {
-            self.add("cleanup", &format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));
+            let killed = plural::count(cleanup.killed.into(), "process", "processes");
+            self.add("cleanup", &format!("{killed} killed, {} left", cleanup.survivors));
         }
     }
 }

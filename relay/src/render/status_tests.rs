@@ -19,7 +19,7 @@ fn a_queued_job_says_why_it_waits() {
     task       fix the tests
     workspace  /home/u/work/abe (engine docker)
     times      launched 03:04:05, last event 03:04:05 (3s ago)
-    waits      place 3, 2 jobs are ahead of it; it starts by itself
+    waits      2 jobs ahead (4 of 4 slots busy)
     log        /r/abe.1.log
     "#);
 }
@@ -67,7 +67,7 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
     times      launched 03:04:05, started 03:04:06, last event 03:06:35 (10s ago)
     link       connected
     step       5 install 2m20s of 20m: npm ci (in build: make setup)
-    health     quiet: build 2m28s of 20m; step 5 made no progress when last looked at (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 18m
+    health     quiet: build 2m28s of 20m; step 5 made no progress at the last check (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 18m
     steps      1 start 0.9s ok: codex
                4 fetch 5.0s ended, cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
     warning    step 5 makes no progress: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
@@ -133,7 +133,7 @@ fn a_job_that_completed_with_warnings_says_so_and_shows_the_newest() {
                no progress: the same step failed 10 times: make
                still running when the worker's turn ended, and ended with it: cargo build
     "#);
-    assert!(text.contains("tell what it said, and its warnings; `relay resume abe#1 PROMPT`"), "{text}");
+    assert!(text.contains("check the warnings, then relay resume abe#1"), "{text}");
 }
 
 #[test]
@@ -149,9 +149,9 @@ fn a_lost_link_says_how_stale_the_record_is() {
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:06, last event 03:04:38 (40s ago)
-    link       lost: nothing newer than 40s ago is known
+    link       lost: last news 40s ago
     step       3 install since 03:04:15: npm ci
-    health     stale: no news of its agent, this is as of 40s ago; a lost link ends no work, and is taken up again by itself
+    health     stale: the agent is disconnected; last news 40s ago; the work goes on, and the agent reconnects by itself
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix
@@ -172,7 +172,7 @@ fn without_a_relay_nothing_is_claimed_about_now() {
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:06, last event 03:04:15 (2m ago)
     step       3 install since 03:04:15: npm ci
-    health     stale: no relay is running, this is as of 2m ago; the work may go on, `relay up` starts a relay
+    health     stale: no relay is running; last news 2m ago; the work may go on; `relay up` starts a relay
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix
@@ -198,7 +198,7 @@ fn a_completed_job() {
     said       The clone is there.
                Now the packages.
     exit code  0
-    next       tell what it said; `relay resume abe#1 PROMPT` goes on with it
+    next       relay resume abe#1 "…"
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t
@@ -243,7 +243,7 @@ fn a_cancelled_job() {
     plan       1 of 2 done, next: fix
     said       The clone is there.
                Now the packages.
-    next       tell what it said; `relay resume abe#1 PROMPT` goes on with it
+    next       relay resume abe#1 "…"
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t

@@ -95,9 +95,11 @@ pub fn outcome(step: &Step) -> String {
         (Some(StepOutcome::Failed), Some(code)) => format!("failed (exit code {code})"),
         (Some(StepOutcome::Failed), None) => "failed".to_owned(),
         (Some(StepOutcome::Killed), _) => "killed".to_owned(),
-        (Some(StepOutcome::Unknown), _) if step.is_unseen() => "end not seen".to_owned(),
+        (Some(StepOutcome::Unknown), _) if step.is_unseen() => {
+            "still running when the worker ended".to_owned()
+        }
         (Some(StepOutcome::Unknown), _) => "ended".to_owned(),
-        (None, _) => "runs".to_owned(),
+        (None, _) => "running".to_owned(),
     }
 }
 

@@ -28,7 +28,7 @@ impl Relay {
     /// Determines the state of the relay from its lease; one that has just started has none yet.
     pub fn of(is_held: bool, lease: Option<Lease>, now: Timestamp) -> Self {
         let Some(lease) = lease.filter(|_| is_held) else {
-            let detail = "the relay has just been started".to_owned();
+            let detail = "the relay has just started".to_owned();
             return if is_held { Self::Up(PlatformStatus::Starting { detail }) } else { Self::Down };
         };
         match lease.silence(now) {
@@ -56,6 +56,8 @@ pub struct View {
     pub queue: Vec<JobId>,
     /// Number of jobs queued in front of one that is not in `queue`.
     pub ahead: usize,
+    /// Number of jobs that are neither queued nor ended.
+    pub busy: usize,
     /// Width of the terminal, in columns; `None` without a terminal.
     pub columns: Option<usize>,
     /// Delivery of its completion notice, if that has failed.

@@ -39,15 +39,15 @@ fn look(place: &Path, me: u32) -> Result<(), String> {
         };
         if ![me, 0].contains(&meta.uid()) {
             return Err(format!(
-                "the state folder {shown} belongs to {owner}, so nothing in it is believed: run relay as {owner}, or \
-                 remove it and run `relay up`",
+                "the state folder {shown} belongs to {owner}, so it is not trusted: run relay as {owner}, \
+                or remove it and run `relay up`",
                 owner = user(meta.uid())
             ));
         }
         if is_writable(&meta) {
             return Err(format!(
-                "others may write the state folder {shown}, so nothing in it is believed: remove it, or look at what is \
-                 in it and run `chmod -R go-w {shown}`"
+                "other users can write the state folder {shown}, so it is not trusted: remove it, or check \
+                its contents and run `chmod -R go-w {shown}`"
             ));
         }
     }

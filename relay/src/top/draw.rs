@@ -32,8 +32,8 @@ const HELP: &[(&str, &str)] = &[
     ("PgUp PgDn", "scroll the details or the log"),
     ("c", "cancel the job (asks first)"),
     ("x", "10m more for its step, or for the job"),
-    ("/", "list only jobs with this text (esc: all)"),
-    ("ctrl-l", "draw everything anew"),
+    ("/", "list only matching jobs (esc: all)"),
+    ("ctrl-l", "redraw the screen"),
     ("q", "quit; ctrl-z: back to the shell, fg returns"),
 ];
 
@@ -101,7 +101,7 @@ fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Look) {
         let why = if model.filter.is_empty() {
             "  no jobs yet: `relay launch -w DIR \"task\"` starts one"
         } else {
-            "  no job has this text: esc lists all"
+            "  no job matches: esc lists all"
         };
         lines.push(Line::raw(width::fit_raw(why, usize::from(area.width))));
     }
@@ -147,7 +147,7 @@ fn keys(columns: usize) -> String {
 
 fn footer(model: &Model, columns: usize, look: Look) -> Line<'static> {
     let (text, style) = match (&model.mode, &model.note) {
-        (Mode::Confirm(job), _) => (format!("cancel {job} and end all it runs? y/n"), look.alarm()),
+        (Mode::Confirm(job), _) => (format!("cancel {job} and everything it started? y/n"), look.alarm()),
         (Mode::Filter, _) => (format!("/{}▏ enter: keep, esc: all", model.filter), style::bold()),
         (_, Some(note)) => (note.clone(), style::bold()),
         (_, None) if !model.filter.is_empty() => {

@@ -185,7 +185,7 @@ fn questions_filters_and_notes_stand_in_the_last_line() {
     model.act(Action::Accept);
     told.push(last(&model));
     insta::assert_snapshot!(told.join("\n"), @r#"
-    cancel abe#2 and end all it runs? y/n
+    cancel abe#2 and everything it started? y/n
     abe#2 goes on
     /b▏ enter: keep, esc: all
     only jobs with 'b' (esc: all)  q quit  ? help

@@ -65,6 +65,10 @@ impl Feed {
             relay,
             queue: queued.map(|record| record.job.clone()).collect(),
             ahead: 0,
+            busy: records
+                .iter()
+                .filter(|record| record.state != State::Queued && !record.state.is_final())
+                .count(),
             columns: None,
             delivery: None,
             paint: self.paint,

@@ -12,7 +12,7 @@ pub(super) const MORE_MS: u64 = 10 * 60 * 1000;
 /// Requests the cancellation of a job; returns the note to show.
 pub(super) fn cancel(registry: &Registry, job: &JobId, grace_ms: u64) -> String {
     let request = Request::Cancel { job: job.clone(), grace_ms };
-    filed(registry, &request, &format!("asked to cancel {job}"))
+    filed(registry, &request, &format!("requested to cancel {job}"))
 }
 
 /// Requests an extension for a job, or for its current step; returns the note to show.
@@ -24,13 +24,13 @@ pub(super) fn extend(registry: &Registry, job: &JobId, step: bool) -> String {
     };
     let request = Request::Extend { job: job.clone(), step, by_ms: MORE_MS, after, to_ms: None };
     let what = if step { "the step of " } else { "" };
-    filed(registry, &request, &format!("asked for 10m more for {what}{job}"))
+    filed(registry, &request, &format!("requested 10m more for {what}{job}"))
 }
 
 fn filed(registry: &Registry, request: &Request, said: &str) -> String {
     match requests::file(registry, request) {
         Err(e) => format!("the registry can't be written: {e}"),
         Ok(_) if lease::is_held(registry) => said.to_owned(),
-        Ok(_) => format!("{said}: carried out after `relay up`, since no relay is running"),
+        Ok(_) => format!("{said}; no relay is running: stored until `relay up`"),
     }
 }

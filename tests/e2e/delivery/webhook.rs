@@ -67,7 +67,10 @@ fn a_receiver_that_was_down_gets_each_summary_exactly_once() {
         (tried && begun.elapsed() > down).then_some(())
     });
     let status = site.relay(&["status", &jobs[0]]);
-    assert!(status.contains("delivery   webhook not taken yet (connection refused), next try "), "{status}");
+    assert!(
+        status.contains("delivery   webhook not delivered yet (connection refused), next try "),
+        "{status}"
+    );
 
     let (receiver, begun) = (Receiver::start(port, "204 No Content", Duration::ZERO), Instant::now());
     for job in &jobs {

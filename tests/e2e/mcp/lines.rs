@@ -106,7 +106,7 @@ fn an_end_is_news_once() {
     let site = Site::new(Engine::Local);
     let mut mcp = Mcp::start(&site);
     let mut news = |peek: bool| text(&mcp.call("notices", &json!({"peek": peek}))).to_owned();
-    let nothing = "no worker has ended that was not told of already";
+    let nothing = "nothing new";
     assert_eq!(news(false), nothing);
     invent(&site, "abe#9", &Origin::default(), SignedDuration::from_mins(1));
     assert!(news(true).contains("abe#9"));
@@ -170,7 +170,7 @@ fn broken_input_is_answered_and_harms_nothing() {
     mcp.line("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":100,\"method\":\"ping\"}");
     assert!(mcp.answer(100)["result"].is_object());
     mcp.line(r#"{"jsonrpc":"2.0","id":4711,"method":"tools/call","params":{"name":5}}"#);
-    let line = "no method 'tools/call' is known here, or not with these params";
+    let line = "unknown method 'tools/call', or wrong params";
     assert_eq!(mcp.answer(4711)["error"]["message"], line);
     let unknown = mcp.begin("lunch", &json!({}));
     assert_eq!(mcp.answer(unknown)["error"]["message"], "no tool 'lunch': tools/list names them");

@@ -193,5 +193,5 @@ async fn a_close_is_answered_and_the_end_of_the_relay_is_told() {
     assert_eq!(leaves.close().await, Some(1005), "a close frame without a code, as it was sent");
     let mut stays = Client::subscribe(&site, "?since=0").await.unwrap();
     site.relay(&["down"]);
-    assert_eq!(stays.next().await, Heard::Closed(1001, "the relay is going down".to_owned()));
+    assert_eq!(stays.next().await, Heard::Closed(1001, "the relay is shutting down".to_owned()));
 }

@@ -107,7 +107,7 @@ async fn n12_a_subscriber_that_never_reads_slows_no_agent_and_is_cut_off_with_it
     assert!(full.p99() < alone.p99() * 3 + Duration::from_millis(20));
     assert!(grown / (SLOW as u64) < 4096, "{grown} KiB");
 
-    let cut_off = || site.daemon_log().matches("cut off behind event").count();
+    let cut_off = || site.daemon_log().matches("disconnected after event").count();
     let earlier = cut_off();
     let mut client = Client::subscribe(&site, "").await.unwrap();
     for _ in 0..ROUND {

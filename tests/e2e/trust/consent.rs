@@ -55,7 +55,7 @@ fn nobody_agrees_off_a_terminal_or_in_a_session() {
         let mut command = site.plain_command(args);
         command.env(THREAD.0, THREAD.1);
         let said = refused(command);
-        assert!(said.contains("ask the user"), "{args:?}: {said}");
+        assert!(said.contains("a person has to"), "{args:?}: {said}");
     }
     // A command line can remove a variable, but not its ancestor processes.
     let host = site.root().join("codex");
@@ -64,7 +64,7 @@ fn nobody_agrees_off_a_terminal_or_in_a_session() {
     let mut below = site.environment(Command::new(&host));
     let relay = programs::dir().join("relay");
     below.args(["-c", &format!("{} up --yes; exit $?", relay.display())]).current_dir(site.root());
-    assert!(refused(below).contains("ask the user"));
+    assert!(refused(below).contains("a person has to"));
     assert!(!site.registry().join("relay.json").exists());
     site.relay(&["up"]);
     let mut session = site.plain_command(&["up"]);
@@ -111,7 +111,7 @@ fn doctor_runs_no_program_that_settings_name_before_they_are_approved() {
     let mut session = site.plain_command(&["doctor"]);
     let told = session.env(THREAD.0, THREAD.1).output().unwrap().stdout;
     let told = String::from_utf8_lossy(&told).into_owned();
-    assert!(told.contains("settings are not approved") && told.contains("ask the user to run"), "{told}");
+    assert!(told.contains("settings are not approved") && told.contains("a person has to run"), "{told}");
     site.agree();
     site.plain_command(&["doctor"]).output().unwrap();
     assert!(ran.exists());

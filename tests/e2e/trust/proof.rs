@@ -159,7 +159,7 @@ fn a_stolen_token_gets_nothing_with_another_agents_id() {
     assert_eq!(record.state, State::Completed);
     assert_ne!(record.agent.as_deref(), Some("thief"));
     let said = site.daemon_log();
-    assert_eq!(said.matches("came with the token of another agent").count(), 1, "{said}");
+    assert_eq!(said.matches("presented the token of another agent").count(), 1, "{said}");
 }
 
 /// Returns true if a token is accepted for the handshake.

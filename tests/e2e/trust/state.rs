@@ -36,7 +36,7 @@ fn consent_and_keys_that_others_can_write_are_not_believed() {
     for folder in folders(&site) {
         let mode = fs::metadata(&folder).unwrap().permissions();
         fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
-        refused(&site, &format!("others may write the state folder {}", folder.display()));
+        refused(&site, &format!("other users can write the state folder {}", folder.display()));
         fs::set_permissions(&folder, mode).unwrap();
     }
     succeeds(&site, &["up"]);

@@ -22,7 +22,7 @@ struct Input {
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "cancel",
-        "End workers",
+        "Cancel workers",
         "Ends workers and everything they started, and returns when they have ended. Files they have changed stay as they \
          are.",
         Effect::Ends,

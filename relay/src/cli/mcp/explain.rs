@@ -12,7 +12,7 @@ use crate::mcp::{Call, Effect, Reply, Tool};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
-    /// The job: abe#1, or abe for its newest one. By default the newest of all.
+    /// The job: abe#1, or abe for its newest one. By default the newest job.
     #[schemars(length(max = 64))]
     job: Option<String>,
 }
@@ -21,8 +21,9 @@ struct Input {
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "explain",
-        "Why a worker ended as it did",
-        "Tells where a worker's time went, why it failed and what to try. Read it before you launch the same task again.",
+        "Explain a worker's outcome",
+        "Explains where a worker's time went, why it failed and what to try. Read it before you launch the \
+        same task again.",
         Effect::Reads,
         move |input: Input, call: &Call| run(&desk, input, call),
     )

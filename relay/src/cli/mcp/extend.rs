@@ -15,9 +15,9 @@ struct Input {
     /// The job: abe#1, or abe for its newest one.
     #[schemars(length(max = 64))]
     job: String,
-    /// By how much, such as 30m.
+    /// Additional time, such as 30m.
     by: String,
-    /// The limit of the step that runs, and not that of the whole job.
+    /// Extend the current step instead of the job.
     #[serde(default)]
     step: bool,
 }

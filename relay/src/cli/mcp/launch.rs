@@ -22,28 +22,28 @@ struct Input {
     /// The whole task: the worker sees nothing of this conversation. At most 512 KiB.
     #[schemars(length(min = 1, max = 524_288))]
     prompt: String,
-    /// The folder to work in, relative to the folder of this session, or absolute.
+    /// Folder to work in, absolute or relative to the folder of this session.
     #[schemars(length(min = 1, max = 4096))]
     workspace: String,
-    /// The job's name: lower-case letters, digits, - and _. By default the folder's name.
+    /// Name of the job: lower-case letters, digits, - and _. By default that of the folder.
     #[schemars(length(max = 41))]
     name: Option<String>,
-    /// Command lines before the worker, such as "npm ci"; the first that fails ends the job.
+    /// Command lines to run before the worker, such as "npm ci"; the first failure ends the job.
     #[serde(default)]
     #[schemars(length(max = 20))]
     setup: Vec<String>,
-    /// Command lines after the worker that must succeed, or the job fails, such as "npm test".
+    /// Command lines to run after the worker, such as "npm test"; the job fails unless they succeed.
     #[serde(default)]
     #[schemars(length(max = 20))]
     checks: Vec<String>,
-    /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
+    /// Time limit of the job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
     timeout: Option<String>,
-    /// What becomes of a worker that fails at one step again and again. By default that of relay.toml, or warn.
+    /// Action when a worker repeats a failing step. By default that of relay.toml, or warn.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
     on_loop: Option<OnLoopName>,
-    /// The worker's model. By default that of relay.toml, else Codex's own.
+    /// Model of the worker. By default that of relay.toml, else Codex's own.
     model: Option<String>,
-    /// A second launch with the same key starts nothing and names the first one's job.
+    /// Idempotency key: a second launch with it starts nothing and returns the first job.
     #[schemars(length(max = 256))]
     key: Option<String>,
 }
@@ -53,8 +53,8 @@ pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "launch",
         "Launch a worker",
-        "Hands a task to a worker and returns at once with its job, such as abe#1. Then return to your user: the end of \
-         the job is delivered to this session by itself.",
+        "Hands a task to a worker and returns at once with its job, such as abe#1. Then return to your \
+        user: this session is notified when the job ends.",
         Effect::Adds,
         move |input: Input, call: &Call| run(&desk, input, call),
     )

@@ -13,22 +13,22 @@ use crate::mcp::{Call, Effect, Reply, Tool};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
-    /// The job to go on with: abe#1, or abe for its newest one. It must have ended, no matter how.
+    /// The job to continue: abe#1, or abe for its newest one. It must have ended.
     #[schemars(length(max = 64))]
     job: String,
-    /// What the worker is to do next: it remembers everything of the earlier job. At most 512 KiB.
+    /// The next task: the worker remembers the earlier job. At most 512 KiB.
     #[schemars(length(min = 1, max = 524_288))]
     prompt: String,
-    /// Command lines after the worker that must succeed, or the job fails. By default those of the earlier job.
+    /// Command lines to run after the worker; the job fails unless they succeed. By default those of the earlier job.
     #[serde(default)]
     #[schemars(length(max = 20))]
     checks: Vec<String>,
-    /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
+    /// Time limit of the job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
     timeout: Option<String>,
-    /// What becomes of a worker that fails at one step again and again. By default that of relay.toml, or warn.
+    /// Action when a worker repeats a failing step. By default that of relay.toml, or warn.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
     on_loop: Option<OnLoopName>,
-    /// A second call with the same key starts nothing and names the first one's job.
+    /// Idempotency key: a second call with it starts nothing and returns the first job.
     #[schemars(length(max = 256))]
     key: Option<String>,
 }
@@ -37,7 +37,7 @@ struct Input {
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "resume",
-        "Go on with a worker",
+        "Continue a worker",
         "Hands a follow-up to a worker that has ended: a new job in the same Codex thread. Returns at once, as launch does.",
         Effect::Adds,
         move |input: Input, call: &Call| run(&desk, input, call),

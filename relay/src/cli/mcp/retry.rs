@@ -13,17 +13,17 @@ use crate::mcp::{Call, Effect, Reply, Tool};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
-    /// The job whose task is run once more: abe#1, or abe for its newest one. It must have ended, no matter how.
+    /// The job whose task is run again: abe#1, or abe for its newest one. It must have ended.
     #[schemars(length(max = 64))]
     job: String,
-    /// Time limit of the whole job, such as 90s, 30m or 2h. By default that of the earlier job.
+    /// Time limit of the job, such as 90s, 30m or 2h. By default that of the earlier job.
     timeout: Option<String>,
-    /// What becomes of a worker that fails at one step again and again. By default that of the earlier job.
+    /// Action when a worker repeats a failing step. By default that of the earlier job.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
     on_loop: Option<OnLoopName>,
-    /// The worker's model. By default that of the earlier job.
+    /// Model of the worker. By default that of the earlier job.
     model: Option<String>,
-    /// A second call with the same key starts nothing and names the first one's job.
+    /// Idempotency key: a second call with it starts nothing and returns the first job.
     #[schemars(length(max = 256))]
     key: Option<String>,
 }
@@ -32,9 +32,9 @@ struct Input {
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "retry",
-        "Run a task once more",
-        "Runs the task of a worker that has ended once more, in a new thread: the new worker remembers nothing of the \
-         earlier one. Returns at once, as launch does.",
+        "Run a task again",
+        "Runs the task of a worker that has ended again, in a new thread: the new worker remembers nothing \
+        of the earlier one. Returns at once, as launch does.",
         Effect::Adds,
         move |input: Input, call: &Call| run(&desk, input, call),
     )

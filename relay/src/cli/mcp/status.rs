@@ -12,7 +12,7 @@ use crate::mcp::{Call, Effect, Reply, Tool};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
-    /// The job: abe#1, or abe for its newest one. By default a list of what runs and the newest ends.
+    /// The job: abe#1, or abe for its newest one. By default a list of running and recently ended jobs.
     #[schemars(length(max = 64))]
     job: Option<String>,
 }
@@ -21,9 +21,9 @@ struct Input {
 pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "status",
-        "How workers are",
-        "Tells how a worker is, or all of them: step, time against its limit, health, last words. Instant; call it when \
-         the user asks, not in a loop.",
+        "Status of workers",
+        "Shows one worker, or all: step, time against its limit, health, last message. Instant; call it \
+        when the user asks, not in a loop.",
         Effect::Reads,
         move |input: Input, call: &Call| run(&desk, &input, call),
     )

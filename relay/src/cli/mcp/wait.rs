@@ -28,10 +28,10 @@ struct Input {
     #[schemars(length(min = 1, max = 20))]
     #[serde(alias = "job", deserialize_with = "desk::one_or_many")]
     jobs: Vec<String>,
-    /// Return when the first of them has ended.
+    /// Return when the first job has ended.
     #[serde(default)]
     any: bool,
-    /// How long to wait in this call: 55s by default, 280s at most.
+    /// Time to wait in this call: 55s by default, 280s at most.
     timeout: Option<String>,
 }
 
@@ -40,8 +40,8 @@ pub(super) fn tool(desk: Desk) -> Tool {
     Tool::new(
         "wait",
         "Wait for workers",
-        "Blocks until workers have ended and returns their summaries, or says \"still running\" in good time. Only for a \
-         user who wants you to block: ends are delivered to this session by themselves.",
+        "Blocks until workers have ended and returns their summaries, or \"still running\" in good time. \
+        Only for a user who wants you to block: this session is notified of ended workers anyway.",
         Effect::Marks,
         move |input: Input, call: &Call| run(&desk, input, call),
     )
@@ -84,7 +84,8 @@ fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRec
     text.extend(running.iter().map(|record| standing(record, &facts::view_of(context, record))));
     if !running.is_empty() {
         text.push(
-            "Work goes on: return to your user (ends are delivered to this session), or call `wait` again."
+            "The jobs go on: return to your user (this session is notified when they end), or call `wait` \
+            again."
                 .to_owned(),
         );
     }

@@ -149,7 +149,7 @@ impl Book {
                 let too_old = now.duration_since(open.entry.ended_at).unsigned_abs() > PATIENCE;
                 if too_old || !is_configured(kind) {
                     let reason =
-                        if too_old { "nobody took it within a day" } else { "it is no longer configured" };
+                        if too_old { "not accepted within a day" } else { "it is no longer configured" };
                     open.give_up(kind, reason);
                     acts.push(Act::Save(open.entry.clone()));
                     continue;

@@ -131,7 +131,7 @@ impl Pump {
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
         if let Err(e) = start::without_entry(&registry, self.clock.now(), |record| self.ended(record)) {
-            tracing::error!("ends that nobody was told of can't be looked for: {e}");
+            tracing::error!("unclaimed completion notices can't be searched for: {e}");
         }
     }
 
@@ -154,9 +154,9 @@ impl Pump {
 
     fn done(&mut self, job: &JobId, kind: Kind, outcome: Outcome) {
         match &outcome {
-            Outcome::Taken => tracing::debug!("{job}: {kind} took its end"),
-            Outcome::Failed(reason) => tracing::debug!("{job}: {kind} did not take its end: {reason}"),
-            Outcome::Refused(reason) => tracing::warn!("{job}: {kind} will not take its end: {reason}"),
+            Outcome::Taken => tracing::debug!("{job}: {kind} accepted the notice"),
+            Outcome::Failed(reason) => tracing::debug!("{job}: {kind} did not accept the notice: {reason}"),
+            Outcome::Refused(reason) => tracing::warn!("{job}: {kind} rejected the notice: {reason}"),
         }
         let acts = self.book.done(job, kind, outcome, self.clock.now(), fastrand::f64());
         self.act(acts);

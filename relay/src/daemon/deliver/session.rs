@@ -88,7 +88,8 @@ fn home_in(own: Option<&Path>, session: &Session) -> Result<PathBuf, String> {
         _ => {
             let named = named.map(|named| one_line(&named.to_string_lossy(), SHOWN)).unwrap_or_default();
             Err(format!(
-                "its session has another Codex home than the relay ({named}): start relay with the same CODEX_HOME"
+                "its session uses another CODEX_HOME than the relay ({named}): start relay with the same \
+                CODEX_HOME"
             ))
         }
     }

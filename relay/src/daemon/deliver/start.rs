@@ -45,7 +45,7 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
                 forget_archived(registry, &job);
             }
             Err(e) => {
-                tracing::warn!("{job}: what was to be delivered can't be read and is begun anew: {e}");
+                tracing::warn!("{job}: its deliveries can't be read and start again: {e}");
                 outbox::remove(registry, &job)?;
             }
         }
@@ -59,7 +59,7 @@ fn give_back_unsent(registry: &Registry, entry: &Entry) {
     let unsent = way.is_some_and(|way| way.state != WayState::Taken)
         && outbox::shown(registry, &entry.job).is_some_and(|shown| shown.by == QUEUED);
     if unsent && let Err(e) = outbox::unclaim(registry, &entry.job) {
-        tracing::warn!("{}: a message that was not sent counts as told: {e}", entry.job);
+        tracing::warn!("{}: the claim of a message that was not sent can't be released: {e}", entry.job);
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
         outbox::remove(registry, job)
     };
     if let Err(e) = removed {
-        tracing::warn!("{job}: its place in the outbox can't be removed: {e}");
+        tracing::warn!("{job}: its entry in the outbox can't be removed: {e}");
     }
 }
 

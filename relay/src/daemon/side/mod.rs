@@ -137,7 +137,7 @@ impl RelaySide {
             side.act(actions, &mut said);
         }
         for agent in side.dispatch.holders() {
-            let actions = side.dispatch.agent_down(&agent, "the relay was started anew");
+            let actions = side.dispatch.agent_down(&agent, "the relay was restarted");
             side.absent.gone(agent, side.time());
             side.act(actions, &mut said);
         }
@@ -150,7 +150,7 @@ impl RelaySide {
     /// Fails if the registry can't be written.
     pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
         let draft = Draft {
-            name: name.parse().map_err(|_| io::Error::other("no name of a job"))?,
+            name: name.parse().map_err(|_| io::Error::other("not the name of a job"))?,
             at: self.clock.now(),
             spec: &spec,
             workspace: "/w".to_owned(),
@@ -175,7 +175,7 @@ impl RelaySide {
             return Ok(said);
         }
         let now = self.time();
-        let connection = self.connections.get_mut(&id).ok_or("the first frame was no hello")?;
+        let connection = self.connections.get_mut(&id).ok_or("the first frame was not a hello")?;
         connection.silence = Silence::since(now);
         let (caller, receipts) = (connection.caller.clone(), connection.receipts.clone());
         let newest = self.newest.get(&caller.agent) == Some(&id);

@@ -38,7 +38,7 @@ impl RelaySide {
         let (now, time) = (self.now, self.time());
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.silence.is_over(time) {
-            return said.push((id, Said::Closed("nothing was heard of the agent".to_owned())));
+            return said.push((id, Said::Closed("no message from the agent".to_owned())));
         }
         if connection.durable.is_none() && connection.ping <= now {
             connection.ping = now + common::wire::PING_INTERVAL;

@@ -71,7 +71,7 @@ fn cursor(name: &str, text: &str) -> Result<u64, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or_else(|| {
         format!(
-            "{name} '{}' is no id of an event: use the id of the last one you have, or 0",
+            "{name} '{}' is not the id of an event: use the last id that you have, or 0",
             one_line(text, SHOWN)
         )
     })

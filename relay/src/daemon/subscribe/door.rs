@@ -100,12 +100,19 @@ impl Subscribers {
             None => None,
         };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("there are {PLACES} subscribers already: close one"))
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(
+                    "{PLACES} subscribers are connected, the maximum: \
+                                                      close one"
+                ),
+            )
         })?;
         let tail = Tail::new(&self.feed, &self.registry, Arc::clone(&self.readers), job, ask.since);
         if tail.cursor() > tail.newest() {
             let text = format!(
-                "since={} is ahead of the newest event ({}): it is of another registry, begin with since=0",
+                "since={} is ahead of the newest event ({}): it belongs to another registry; start with \
+                since=0",
                 tail.cursor(),
                 tail.newest()
             );

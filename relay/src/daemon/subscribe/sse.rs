@@ -49,11 +49,9 @@ async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>
             Ok(Err(_)) => return,
             Err(_) => {
                 let seconds = patience.stall.as_secs();
-                tracing::warn!(
-                    "a subscriber took nothing for {seconds} s and is cut off behind event {sent}"
-                );
+                tracing::warn!("a subscriber read nothing for {seconds} s: disconnected after event {sent}");
                 let words = format!(
-                    ": cut off: nothing was taken for {seconds} s; resume with Last-Event-ID: {sent}\n\n"
+                    ": disconnected: nothing was read for {seconds} s; resume with Last-Event-ID: {sent}\n\n"
                 );
                 let _ = timeout(patience.farewell, connection.send(words.into())).await;
                 return;

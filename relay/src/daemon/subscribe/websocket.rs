@@ -71,7 +71,7 @@ async fn run(mut socket: WebSocket, mut tail: Tail, patience: Patience, ending: 
         End::Refused(code, reason) => (code, reason),
         End::Slow(cursor) => {
             let seconds = patience.stall.as_secs();
-            tracing::warn!("a subscriber took nothing for {seconds} s and is cut off behind event {cursor}");
+            tracing::warn!("a subscriber read nothing for {seconds} s: disconnected after event {cursor}");
             (CLOSE_SLOW, format!("{{\"cursor\":{cursor}}}"))
         }
     };
@@ -103,11 +103,11 @@ async fn serve(socket: &mut WebSocket, tail: &mut Tail, patience: Patience, mut 
                 Ok(())
             }
             Step::Heard(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
-                Err(End::Refused(close_code::POLICY, "a subscriber has nothing to say".to_owned()))
+                Err(End::Refused(close_code::POLICY, "a subscriber must not send messages".to_owned()))
             }
             Step::Heard(Some(Ok(Message::Close(_)))) => Err(End::Closed),
             Step::Heard(Some(Err(_)) | None) | Step::Silence => Err(End::Gone),
-            Step::Ending => Err(End::Refused(close_code::AWAY, "the relay is going down".to_owned())),
+            Step::Ending => Err(End::Refused(close_code::AWAY, "the relay is shutting down".to_owned())),
             Step::Ping => send(socket, patience, tail.cursor(), ping()).await,
             Step::News(Ok(chunk)) => send(socket, patience, chunk.cursor, messages(&chunk)).await,
             Step::News(Err(e)) => Err(End::Refused(close_code::ERROR, format!("a log can't be read: {e}"))),

@@ -192,7 +192,7 @@ impl Writer {
         match &durable {
             Ok(_) => self.claims.told(job),
             Err(e) => {
-                tracing::error!("{job}: what is durable of it can't be told: {e}");
+                tracing::error!("{job}: its durable position can't be read: {e}");
                 self.claims.demand_resend(caller, job);
             }
         }

@@ -91,7 +91,7 @@ impl Claims {
             return denied("a newer connection of this agent took over");
         }
         if self.owner(job, recorded) != Some(&*caller.agent) {
-            return denied("it is not this agent's");
+            return denied("it belongs to another agent");
         }
         if self.resend.get(job) == Some(&caller.session) {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -112,10 +112,7 @@ pub(super) fn own_name(caller: &Caller, batch: &[Event]) -> io::Result<()> {
     let foreign =
         |event: &Event| matches!(&event.body, EventBody::Accepted { agent, .. } if **agent != *caller.agent);
     if batch.iter().any(foreign) {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it was accepted in another agent's name",
-        ));
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it was accepted for another agent"));
     }
     Ok(())
 }

@@ -155,7 +155,9 @@ impl OpenJob {
                 self.push(epoch, seq, Source::Agent, event, ids)?;
             } else if !self.is_repeat(epoch, seq, event)? {
                 let job = &self.record.job;
-                return refused(format!("event {seq} of {job}, epoch {epoch}, is here with another content"));
+                return refused(format!(
+                    "event {seq} of {job}, epoch {epoch}, differs from the recorded one"
+                ));
             }
         }
         Ok(())

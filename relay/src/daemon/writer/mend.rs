@@ -43,7 +43,7 @@ impl Writer {
 
     /// Recovers from a failure that leaves the disk's content in doubt: rewrites the log.
     pub(super) fn mend_sync(&mut self, job: &JobId, error: &io::Error, now: Instant) -> io::Result<()> {
-        tracing::error!("{job}: its log can't be trusted any more and is written anew: {error}");
+        tracing::error!("{job}: its log can't be trusted and is rewritten: {error}");
         let Some(open) = self.open.get_mut(job) else { return Ok(()) };
         // Lines that are not durable should not be visible either; the file is replaced in any case.
         let _ = open.log().take_back();

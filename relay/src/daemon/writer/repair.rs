@@ -67,7 +67,7 @@ pub(super) fn open(
     }
     if found.torn_bytes > 0 {
         path.open_to_write()?.set_len(found.good_bytes)?;
-        tracing::warn!("{job}: {} torn bytes were cut off its log", found.torn_bytes);
+        tracing::warn!("{job}: {} torn bytes were removed from its log", found.torn_bytes);
     }
     let mut len = found.good_bytes;
     if found.bad_lines > 0 {
@@ -152,7 +152,7 @@ fn set_aside(
         missing => format!("; the agent's events {} are lost", missing.join(", ")),
     };
     let message = format!(
-        "{} damaged line(s) of the event log (line {}) were set aside in {}{lost}",
+        "damaged lines of the event log: {} (line {}), set aside in {}{lost}",
         found.bad_lines,
         lines.join(", "),
         aside.display()

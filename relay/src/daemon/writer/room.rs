@@ -43,7 +43,7 @@ impl Room {
     pub(super) fn new(registry: &Registry, now: Instant) -> Self {
         let look = reserve::ensure(registry).is_err().then_some(now + LOOK);
         if look.is_some() {
-            tracing::error!("{}: ends of jobs may be lost", lacking(registry));
+            tracing::error!("{}: outcomes of jobs may be lost", lacking(registry));
         }
         Self { registry: registry.clone(), look, waiting: BTreeMap::new(), ending: BTreeSet::new() }
     }
@@ -60,7 +60,10 @@ impl Room {
     /// Marks the disk as full.
     pub(super) fn lack(&mut self, now: Instant) {
         if self.look.replace(now + LOOK).is_none() {
-            tracing::error!("{}: only the ends of jobs are recorded until there is room", self.reason());
+            tracing::error!(
+                "{}: only the outcomes of jobs are recorded until there is free space",
+                self.reason()
+            );
         }
     }
 
@@ -95,11 +98,12 @@ impl Room {
             self.look = Some(now + LOOK);
             return;
         }
-        tracing::info!("there is room on the disk of the registry again");
+        tracing::info!("the disk of the registry has free space again");
         self.look = None;
         self.ending.clear();
         for (job, receipts) in std::mem::take(&mut self.waiting) {
-            let problem = Some("the disk of the relay's registry was full, and has room again".to_owned());
+            let problem =
+                Some("the disk of the relay's registry was full, and has free space again".to_owned());
             receipts.post(job, Receipt { problem, ..Receipt::default() });
         }
     }

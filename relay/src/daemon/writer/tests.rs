@@ -111,7 +111,7 @@ fn a_repeat_is_dropped_and_the_same_number_with_another_content_is_refused_after
     assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two"), said("three")]), acked(3));
     for _ in 0..2 {
         let problem = send(&mut writer, &job, 1, 2, vec![said("another"), said("three")]).unwrap().problem;
-        assert_eq!(problem.unwrap(), "event 2 of a#1, epoch 1, is here with another content");
+        assert_eq!(problem.unwrap(), "event 2 of a#1, epoch 1, differs from the recorded one");
         assert_eq!(send(&mut writer, &job, 1, 2, vec![said("two"), said("three")]), acked(3));
         writer = open(&registry).0;
     }
@@ -388,7 +388,7 @@ fn a_refusal_is_told_whatever_else_becomes_durable_with_it() {
     let sent = [said("one"), said("another")].map(|event| events(&from, &job, 1, event, &receipts));
     writer.write(sent, Instant::now());
     let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
-    assert_eq!(problem, "event 1 of a#1, epoch 1, is here with another content");
+    assert_eq!(problem, "event 1 of a#1, epoch 1, differs from the recorded one");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(in crate::daemon::deliver) async fn carry_out(ways: &Ways, job: &JobId, kind
         Err(e) => return Outcome::Failed(format!("its record can't be read: {e}")),
     };
     if !record.state.is_final() {
-        return Outcome::Failed("its record does not tell of the end yet".to_owned());
+        return Outcome::Failed("its record has no end state yet".to_owned());
     }
     let tried = async {
         match kind {
@@ -72,7 +72,7 @@ pub(in crate::daemon::deliver) async fn carry_out(ways: &Ways, job: &JobId, kind
             Kind::Webhook => webhook::post(ways, &record).await,
         }
     };
-    let late = |_| Outcome::Failed(format!("{kind} was not done within {} s", WHOLE.as_secs()));
+    let late = |_| Outcome::Failed(format!("{kind} did not finish within {} s", WHOLE.as_secs()));
     timeout(WHOLE, tried).await.unwrap_or_else(late)
 }
 

@@ -22,8 +22,8 @@ pub(super) async fn show(record: &JobRecord) -> Outcome {
     });
     match timeout(LIMIT, shown).await {
         Ok(Ok(Ok(()))) => Outcome::Taken,
-        Ok(Ok(Err(reason))) => Outcome::Failed(format!("the desktop shows nothing: {reason}")),
-        Ok(Err(_)) => Outcome::Failed("the desktop shows nothing".to_owned()),
+        Ok(Ok(Err(reason))) => Outcome::Failed(format!("the desktop showed no notification: {reason}")),
+        Ok(Err(_)) => Outcome::Failed("the desktop showed no notification".to_owned()),
         Err(_) => Outcome::Failed(format!("the desktop did not answer within {} s", LIMIT.as_secs())),
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn secret(place: &SecretPlace) -> Result<Vec<u8>, String> {
         text => match text.strip_prefix(PREFIX) {
             Some(encoded) => BASE64_STANDARD
                 .decode(encoded)
-                .map_err(|e| format!("{name} is no base64 behind {PREFIX}: {e}")),
+                .map_err(|e| format!("{name} is not base64 after {PREFIX}: {e}")),
             None => Ok(text.as_bytes().to_vec()),
         },
     }
@@ -66,7 +66,7 @@ mod tests {
         let file = dir.path().join("secret");
         let read = || secret(&SecretPlace::File(file.clone()));
         assert!(read().unwrap_err().contains("can't be read"));
-        for (text, expected) in [(" \n", "is empty"), ("whsec_%", "is no base64")] {
+        for (text, expected) in [(" \n", "is empty"), ("whsec_%", "is not base64")] {
             std::fs::write(&file, text).unwrap();
             assert!(read().unwrap_err().contains(expected), "{text}");
         }

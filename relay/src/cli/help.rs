@@ -1,0 +1,248 @@
+//! `relay help [COMMAND|TOPIC]`, and the layout of all help texts.
+//!
+//! Every text is a constant: a command that is not asked for help builds none of it.
+
+use clap::{Args, CommandFactory};
+
+use super::args::{Cli, Global};
+use super::complete;
+use crate::exit::{Code, Failure};
+use crate::render::{Output, output};
+
+/// Concatenates the notes below a command's flags, if any, and its two examples. The heading has the style of clap's.
+macro_rules! after_help {
+    ([$first:literal, $second:literal]) => {
+        concat!("\x1b[1m\x1b[4mExamples:\x1b[0m\n  ", $first, "\n  ", $second)
+    };
+    ($notes:literal, [$first:literal, $second:literal]) => {
+        concat!($notes, "\n\n\x1b[1m\x1b[4mExamples:\x1b[0m\n  ", $first, "\n  ", $second)
+    };
+}
+pub(super) use after_help;
+
+/// Heading of the examples, without its style.
+pub const EXAMPLES: &str = "Examples:\n";
+
+/// Heading of a group of commands, in the style of clap's.
+macro_rules! group {
+    ($name:literal) => {
+        concat!("\n\x1b[1m\x1b[4m", $name, ":\x1b[0m\n")
+    };
+}
+
+/// Layout of `relay --help`. clap can't group commands, so this list repeats their names and descriptions.
+pub const TEMPLATE: &str = concat!(
+    "{about-with-newline}\n{usage-heading} {usage}\n",
+    group!("Work"),
+    "  launch       Hand a task to a worker and return at once\n",
+    "  run          Run a command line as a job: stream its output, return its exit code\n",
+    "  resume       Continue an ended job: a new prompt in the same Codex thread\n",
+    "  retry        Run the task of an ended job again\n",
+    "  extend       Give a job, or its current step, more time\n",
+    "  cancel       Cancel jobs and end everything they started\n",
+    group!("Watch"),
+    "  status       List jobs, or show one in detail\n",
+    "  top          Show all workers on a live screen\n",
+    "  logs         Show a job's log\n",
+    "  events       Show the events of one job or of all\n",
+    "  wait         Wait until jobs have ended\n",
+    group!("Results"),
+    "  notices      Show newly ended jobs, once each\n",
+    "  explain      Explain where a job's time went, why it failed and what to try\n",
+    "  prune        Delete archived jobs\n",
+    group!("Platform"),
+    "  init         Set up a project: settings, rules, instructions for coding agents\n",
+    "  up           Start relay and its platform in the background\n",
+    "  down         Stop relay and its platform\n",
+    "  restart      Restart relay with the current settings; running jobs continue\n",
+    "  doctor       Check the setup and suggest fixes\n",
+    "  serve        Run the relay daemon in the foreground\n",
+    group!("Integrations"),
+    "  mcp          Serve the commands as tools for a coding agent (MCP over stdio)\n",
+    "  hook         Answer a hook of Codex or Claude Code\n",
+    "  schema       Print the JSON Schemas of relay's files and events\n",
+    "  completions  Print a shell completion script, or man pages\n",
+    "  help         Show help for a command or a topic\n",
+    group!("Options"),
+    "{options}{after-help}\n",
+);
+
+/// Last lines of `relay --help`.
+pub const MORE: &str = "Run `relay COMMAND --help` for a command, and `relay help TOPIC` for a topic: \
+                        exit-codes, config, events or trust.";
+
+/// A text about something that several commands share.
+pub struct Topic {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// Description in the list of topics.
+    about: &'static str,
+    /// Text, in lines of at most 80 ASCII characters.
+    pub text: &'static str,
+}
+
+/// All topics.
+pub const TOPICS: [Topic; 4] = [
+    Topic {
+        name: "exit-codes",
+        about: "Exit codes, by number and by command",
+        text: include_str!("topics/exit-codes.txt"),
+    },
+    Topic {
+        name: "config",
+        about: "Settings in platform/relay.toml",
+        text: include_str!("topics/config.txt"),
+    },
+    Topic {
+        name: "events",
+        about: "Event log, event types, and the event stream over HTTP",
+        text: include_str!("topics/events.txt"),
+    },
+    Topic {
+        name: "trust",
+        about: "Protection from workers, sessions and other users",
+        text: include_str!("topics/trust.txt"),
+    },
+];
+
+/// Flags of `relay help`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = after_help!("Topics: exit-codes, config, events, trust.", ["relay help launch", "relay help exit-codes"])
+)]
+pub struct HelpArgs {
+    /// Command or topic [default: list all]
+    #[arg(value_name = "COMMAND|TOPIC", add = complete::help())]
+    word: Option<String>,
+}
+
+/// Prints the help of a command, a topic, or the list of both.
+///
+/// # Errors
+/// Exit code 2 for an unknown word. Also fails if stdout can't be written.
+pub fn run(args: &HelpArgs, global: &Global) -> Result<Code, Failure> {
+    let output = Output::new(global.color, false);
+    match args.word.as_deref() {
+        None => show(Cli::command().after_help(list()), &["relay", "--help"]),
+        Some(word) => {
+            if let Some(topic) = TOPICS.iter().find(|topic| topic.name == word) {
+                output.print(topic.text);
+            } else if Cli::command().find_subcommand(word).is_some() {
+                show(Cli::command(), &["relay", word, "--help"]);
+            } else {
+                return Err(Failure::usage(unknown(word)));
+            }
+        }
+    }
+    output.finish().map(|()| Code::Done)
+}
+
+/// Lets clap print the help that a command line asks for.
+fn show(relay: clap::Command, line: &[&str]) {
+    if let Err(help) = relay.try_get_matches_from(line) {
+        output::usage(&help, false);
+    }
+}
+
+/// Formats the list of topics.
+fn list() -> String {
+    let mut list = "\x1b[1m\x1b[4mTopics:\x1b[0m".to_owned();
+    for topic in &TOPICS {
+        list += &format!("\n  {:<11}  {}", topic.name, topic.about);
+    }
+    list + "\n\nRun `relay help COMMAND` or `relay help TOPIC`."
+}
+
+fn unknown(word: &str) -> String {
+    let topics = TOPICS.map(|topic| topic.name).join(", ");
+    format!("no command or topic '{word}': the topics are {topics}; `relay help` lists the commands")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Parser;
+
+    use super::*;
+
+    /// Returns every command with its help as plain text.
+    fn helps() -> Vec<(String, String)> {
+        let mut relay = Cli::command();
+        relay.build();
+        let commands = relay.get_subcommands_mut();
+        commands
+            .map(|command| (command.get_name().to_owned(), command.render_long_help().to_string()))
+            .collect()
+    }
+
+    /// Returns the words of a line of a shell, up to its first redirection.
+    fn words(line: &str) -> Vec<String> {
+        let words = shell_words::split(line).unwrap();
+        words.into_iter().take_while(|word| word != ">" && word != "<").collect()
+    }
+
+    #[test]
+    fn the_groups_list_every_command_once_with_its_description() {
+        let help = Cli::command().render_long_help().to_string();
+        let (_, listed) = help.split_once("\nWork:\n").unwrap();
+        let (listed, _) = listed.split_once("\nOptions:\n").unwrap();
+        let lines: Vec<&str> = listed.lines().filter(|line| line.starts_with("  ")).collect();
+        let relay = Cli::command();
+        let commands: BTreeSet<String> = relay
+            .get_subcommands()
+            .map(|command| format!("  {:<11}  {}", command.get_name(), command.get_about().unwrap()))
+            .collect();
+        assert_eq!(lines.len(), commands.len());
+        assert_eq!(lines.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), commands);
+    }
+
+    #[test]
+    fn the_help_of_each_command_ends_with_two_examples_that_work() {
+        for (name, help) in helps() {
+            let (_, examples) = help.split_once(EXAMPLES).unwrap_or_else(|| panic!("{name}: {help}"));
+            let lines: Vec<&str> = examples.trim_end().lines().collect();
+            assert_eq!(lines.len(), 2, "{name}: {examples}");
+            for line in lines {
+                let words = words(line);
+                assert_eq!(words[..2], ["relay".to_owned(), name.clone()], "{line}");
+                Cli::try_parse_from(&words).unwrap_or_else(|e| panic!("{line}: {e}"));
+            }
+        }
+    }
+
+    #[test]
+    fn each_topic_is_named_in_the_help_and_fits_into_80_columns() {
+        let help = Cli::command().render_long_help().to_string().replace('\n', " ");
+        let list = list();
+        for Topic { name, text, .. } in &TOPICS {
+            assert!(help.contains(name) && list.contains(name) && unknown("x").contains(name), "{name}");
+            assert!(Cli::command().find_subcommand(name).is_none(), "{name}");
+            assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 80), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_topic_on_events_names_every_type() {
+        let schema: serde_json::Value = serde_json::from_str(crate::schema::Schema::Event.text()).unwrap();
+        let events = TOPICS.iter().find(|topic| topic.name == "events").unwrap().text;
+        let rules = schema["allOf"].as_array().unwrap().iter();
+        let types: Vec<&str> =
+            rules.filter_map(|rule| rule["if"]["properties"]["type"]["const"].as_str()).collect();
+        assert!(types.len() > 15, "{types:?}");
+        for name in types {
+            assert!(events.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_setting_stands_in_the_topic_on_the_configuration() {
+        let config = TOPICS.iter().find(|topic| topic.name == "config").unwrap().text;
+        for line in include_str!("../init/content/relay.toml").lines() {
+            let key = line.trim_start_matches('#').split_once(" = ").map(|(key, _)| key);
+            if let Some(key) = key.filter(|key| !key.contains(' ')) {
+                assert!(config.contains(key), "{key}");
+            }
+        }
+    }
+}

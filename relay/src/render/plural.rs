@@ -1,0 +1,23 @@
+//! Numbers with their nouns.
+
+/// Formats a number with its noun: `1 file`, `3 files`.
+pub fn count(n: u64, one: &str, many: &str) -> String {
+    let noun = if n == 1 { one } else { many };
+    format!("{n} {noun}")
+}
+
+/// Formats the capacity of a platform: `4 jobs at once`.
+pub fn at_once(max_jobs: u32) -> String {
+    format!("{} at once", count(max_jobs.into(), "job", "jobs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_is_singular() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "file", "files")), ["0 files", "1 file", "2 files"]);
+        assert_eq!([1, 4].map(at_once), ["1 job at once", "4 jobs at once"]);
+    }
+}
