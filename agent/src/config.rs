@@ -242,14 +242,14 @@ mod tests {
     fn what_is_wrong_is_said_without_the_token() {
         for (json, says) in [
             (r#"{"url":"ws://h/agent","token":"s3cret"}"#, "wss://"),
-            (r#"{"url":"wss:///agent","token":"s3cret"}"#, "no address"),
+            (r#"{"url":"wss:///agent","token":"s3cret"}"#, "not a URL"),
             (r#"{"url":"wss://h/agent","token":"s3cret","certificate":"s3"}"#, "certificate"),
             (r#"{"url":"http://h/agent","token":"s3cret"}"#, "wss://"),
             (r#"{"url":"wss://h/agent","token":"s3\ncret"}"#, "token"),
             (r#"{"url":"wss://h/agent","token":["s3cret"]}"#, "wrong type"),
             (r#"{"url":"wss://h/agent","token":"s3cret","max_jobs":0}"#, "max_jobs"),
             (r#"{"url":"wss://h/agent","token":"s3cret","env":{"A=B":"s3cret"}}"#, "A=B"),
-            ("s3cret", "no JSON"),
+            ("s3cret", "not JSON"),
         ] {
             let error = parse(json).unwrap_err();
             assert!(error.contains(says) && !error.contains("s3"), "{error}");

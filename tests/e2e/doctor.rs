@@ -174,7 +174,7 @@ fn a_relay_that_died_is_named_with_what_starts_another() {
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "relay");
     assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
     assert!(detail.starts_with(&format!("process {pid} has died, last heard of ")), "{detail}");
-    assert!(fix.starts_with("`relay up` starts another"), "{fix}");
+    assert!(fix.starts_with("`relay up` starts a new one"), "{fix}");
     site.relay(&["up"]);
     let (state, detail, ..) = found(&mut doctor(&site, &["--json"]), "relay");
     assert_eq!(state, "ok", "{detail}");

@@ -135,8 +135,8 @@ mod tests {
         let refused = |path: &str| open(path).unwrap_err();
         assert!(refused("in/link").contains("through the link"), "{}", refused("in/link"));
         assert!(refused("in/missing").contains("does not exist"));
-        assert!(refused("in/file").contains("no folder"));
-        assert!(refused("in/../in/ws").contains("no plain"));
+        assert!(refused("in/file").contains("not a folder"));
+        assert!(refused("in/../in/ws").contains("not a plain"));
         assert!(refused("").contains("not in a folder"));
         let up = dir.join("up/ws").display().to_string();
         assert!(Folder::open(&up, &[]).unwrap_err().contains(&dir.join("up").display().to_string()));

@@ -148,7 +148,7 @@ commands! {
     Schema(schema::SchemaArgs) = "schema";
     /// Check the setup and suggest fixes
     Doctor(doctor::DoctorArgs) = "doctor";
-    /// Delete archived jobs
+    /// Remove archived jobs
     Prune(prune::PruneArgs) = "prune";
     /// Answer a hook of Codex or Claude Code
     Hook(hook::HookArgs) = "hook";

@@ -163,10 +163,10 @@ fn next(args: &InitArgs, homes: &Homes) -> String {
         ("", "")
     };
     let mut text = format!(
-        "next       relay up     starts the relay and its platform; `relay doctor` shows what is missing\n  \
-                 codex --sandbox workspace-write{colima} -a on-request\n             relay works in this \
-        sandbox, and the rules let up, down and doctor out of it once you trust the project;\n             \
-        on-request asks you when a command needs more{why}\n"
+        "next       relay up     starts the relay and its platform; `relay doctor` shows what is missing\n           \
+         codex --sandbox workspace-write{colima} -a on-request\n             \
+         relay works in this sandbox, and the rules let up, down and doctor out of it once you trust the project;\n             \
+         on-request asks you when a command needs more{why}\n"
     );
     if args.codex {
         text.push_str(

@@ -27,8 +27,8 @@ const NAMED: usize = 10;
 /// Flags of `relay prune`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "Deletes archived jobs that neither flag keeps. relay archives ended jobs beyond the newest 200. A \
-     job that has not ended is never deleted, and no number is used twice.",
+    "Removes archived jobs that neither flag keeps. relay archives ended jobs beyond the newest 200. A \
+     job that has not ended is never removed, and no number is used twice.",
     ["relay prune --keep 50", "relay prune --older-than 30d"]
 ))]
 pub struct PruneArgs {

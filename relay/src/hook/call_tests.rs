@@ -57,5 +57,5 @@ fn garbage_is_refused() {
         assert!(read(Some("Stop"), garbage.as_bytes(), false).is_err(), "{garbage}");
     }
     let error = read(None, br#"{"session_id":"../../etc/x","cwd":"/"}"#, false).unwrap_err();
-    assert_eq!(error, "session_id is no id");
+    assert_eq!(error, "session_id is not an id");
 }

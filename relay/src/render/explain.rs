@@ -156,9 +156,9 @@ mod tests {
                       1.0s   0 %  start (1 step)
                       1.0s   0 %  queued: waiting for the platform
         of it      cpu 0.3s; 16m20s waiting on the network
-        slowest    5 install 16m20s runs (limit 20m): npm ci
+        slowest    5 install 16m20s running (limit 20m): npm ci
                    4 fetch 5.0s ended (limit 10m), cpu 0.3s, 12 MiB: curl -fsSL https://example.org/tool
-                   3 build 3.0s runs (limit 20m): make setup
+                   3 build 3.0s running (limit 20m): make setup
                    1 start 1.0s ok: codex
         seen       03:06:35 stalled in step 5: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
         try        check that 10.0.0.1:443, which it waits for, answers from where the worker runs

@@ -122,11 +122,11 @@ pub fn next(record: &JobRecord) -> String {
         (State::Failed, Some(FailureKind::Refused)) => {
             format!("fix what the error names, then run `relay retry {job}`")
         }
-        (State::Failed, _) => format!("relay explain {job}"),
-        (State::Completed, _) if resumable => format!("{warned}relay resume {job} \"…\""),
-        (_, _) if resumable => format!("relay resume {job} \"…\""),
-        (State::Completed, _) => format!("{warned}relay logs {job}"),
-        (_, _) => format!("relay retry {job}"),
+        (State::Failed, _) => format!("`relay explain {job}`"),
+        (State::Completed, _) if resumable => format!("{warned}`relay resume {job} \"…\"`"),
+        (_, _) if resumable => format!("`relay resume {job} \"…\"`"),
+        (State::Completed, _) => format!("{warned}`relay logs {job}`"),
+        (_, _) => format!("`relay retry {job}`"),
     }
 }
 

@@ -41,7 +41,7 @@ fn a_job_within_its_limits_needs_nothing() {
 fn a_step_that_takes_long_is_slow_then_over() {
     let told = [say(&samples::running(), 400), say(&samples::running(), 700)];
     insta::assert_snapshot!(told.join("\n"), @r#"
-    slow: install 6m30s of 10m; it ends or is ended within 4m; `relay extend abe#1 --step 10m` gives it more
+    slow: install 6m30s of 10m; it ends or is ended within 4m; `relay extend abe#1 --step 10m` gives it more time
     over: install 11m30s, its limit was 10m: it is being ended (or its machine slept)
     "#);
 }
@@ -94,10 +94,10 @@ fn a_job_that_waits_ends_or_has_ended_says_what_is_next() {
     insta::assert_snapshot!(told.join("\n"), @r#"
     queued: 1 job ahead (4 of 4 slots busy)
     stopping: its processes are being ended
-    ended: completed 2m ago; next: relay resume abe#1 "…"
-    ended: completed 2m ago; next: relay logs abe#1
-    ended: failed 2m ago (step_timeout); next: `relay explain abe#1` says why and what to try; read it first
-    ended: cancelled 2m ago; next: relay resume abe#1 "…"
+    ended: completed 2m ago; next: `relay resume abe#1 "…"`
+    ended: completed 2m ago; next: `relay logs abe#1`
+    ended: failed 2m ago (step_timeout); next: `relay explain abe#1`
+    ended: cancelled 2m ago; next: `relay resume abe#1 "…"`
     "#);
 }
 

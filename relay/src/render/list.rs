@@ -198,7 +198,7 @@ mod tests {
         ● running    a-very-long-name-of…  install: npm ci         ███░░░░░░░     3m00s/10m  修复测试 and e…
         ● running    abe#1                 quiet: install: npm ci  █░░░░░░░░░     2m58s/20m  fix the tests
         ● running    abe#1                 stale: last heard of 2m ago                3m09s  fix the tests
-        ○ queued     abe#1                 place 1, the next to start by its…         3m10s  fix the tests
+        ○ queued     abe#1                 next in line (4 of 4 slots busy)           3m10s  fix the tests
         ✓ completed  abe#1                 just now                                  10m10s  fix the tests
         ✓ completed  abe#1                 just now: 4 warnings                      10m10s  fix the tests
         ✗ failed     abe#1                 just now: step_timeout                    10m10s  fix the tests
@@ -217,7 +217,7 @@ mod tests {
         ● abe#1 running 3m09s
           stale: last heard of 2m ago
         ○ abe#1 queued 3m10s
-          place 1, the next to start by itself;…
+          next in line (4 of 4 slots busy)
         ✓ abe#1 completed 10m10s
           just now
         ✓ abe#1 completed 10m10s

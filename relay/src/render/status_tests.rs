@@ -97,7 +97,7 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
                  5 install 2m12s killed, cpu 12.3s, 240 MiB: npm ci
     warning    step 5 makes no progress: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
     error      stalled: step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED
-    next       `relay explain abe#1` says why and what to try; read it first
+    next       `relay explain abe#1`
     thread     0199-t
     cleanup    3 processes killed, 0 left
     log        /r/abe.1.log
@@ -133,7 +133,7 @@ fn a_job_that_completed_with_warnings_says_so_and_shows_the_newest() {
                no progress: the same step failed 10 times: make
                still running when the worker's turn ended, and ended with it: cargo build
     "#);
-    assert!(text.contains("check the warnings, then relay resume abe#1"), "{text}");
+    assert!(text.contains("check the warnings, then `relay resume abe#1"), "{text}");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_completed_job() {
     said       The clone is there.
                Now the packages.
     exit code  0
-    next       relay resume abe#1 "…"
+    next       `relay resume abe#1 "…"`
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t
@@ -221,7 +221,7 @@ fn a_failed_job_names_its_error() {
     said       The clone is there.
                Now the packages.
     error      step_timeout in step 3: install `npm ci` ran for 10m, its limit: raise it with --step-timeout install=20m
-    next       `relay explain abe#1` says why and what to try; read it first
+    next       `relay explain abe#1`
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t
@@ -243,7 +243,7 @@ fn a_cancelled_job() {
     plan       1 of 2 done, next: fix
     said       The clone is there.
                Now the packages.
-    next       relay resume abe#1 "…"
+    next       `relay resume abe#1 "…"`
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t

@@ -92,13 +92,13 @@ mod tests {
             samples::queued(),
         ];
         insta::assert_snapshot!(of(&records, &samples::view(73)), @r#"
-        JOB    STATE      FOR     HEALTH                                          STEP    TASK
-        abe#1  running    1m12s   healthy: install 1m03s of 10m                   npm ci  fix the tests
-        abe#1  running    1m12s   stale: no news of its agent, this is as of 40…  npm ci  fix the tests
-        abe#1  failed     10m10s  just now (step_timeout)                         -       fix the tests
-        abe#1  completed  10m10s  just now                                        -       修复测试
-        abe#1  completed  10m10s  with 4 warnings just now                        -       fix the tests
-        abe#1  queued     1m13s   place 1, the next to start by itself            -       fix the tests
+        JOB    STATE      FOR     HEALTH                            STEP    TASK
+        abe#1  running    1m12s   healthy: install 1m03s of 10m     npm ci  fix the tests
+        abe#1  running    1m12s   stale: the agent is disconnected  npm ci  fix the tests
+        abe#1  failed     10m10s  just now (step_timeout)           -       fix the tests
+        abe#1  completed  10m10s  just now                          -       修复测试
+        abe#1  completed  10m10s  with 4 warnings just now          -       fix the tests
+        abe#1  queued     1m13s   next in line (4 of 4 slots busy)  -       fix the tests
         "#);
     }
 

@@ -46,7 +46,7 @@ fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
     ▸ ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
       ● running    bea#1  quiet: install: n… █░░░░░░░░░     2m28s/20m  fix the tests
       ● running    dan#3  stale: last heard of 2m ago           2m39s  fix the tests
-      ○ queued     cid#1  place 1, the next to start b…         2m40s  fix the tests
+      ○ queued     cid#1  next in line (4 of 4 slots b…         2m40s  fix the tests
       ✗ failed     abe#1  just now: step_timeout               10m10s  fix the tests
       ✓ completed  eva#7  just now                             10m10s  fix the tests
      abe#2 details ─────────────────────────────────────────────────────────────────
@@ -76,7 +76,7 @@ fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
     ▸ ● running    abe#2  install: npm ci                       ██░░░░░░░░     2m30s/10m                       fix the tests             The clone is there.             │abe#2 running for 2m39s
       ● running    bea#1  quiet: install: npm ci                █░░░░░░░░░     2m28s/20m                       fix the tests                                             │task       fix the tests
       ● running    dan#3  stale: last heard of 2m ago                              2m39s                       fix the tests             The clone is there.             │workspace  /home/u/work/abe (engine docker, isolation: container)
-      ○ queued     cid#1  place 1, the next to start by itself; the platf…         2m40s                       fix the tests                                             │times      launched 03:04:05, started 03:04:06, last event 03:04:15 (2m ago)
+      ○ queued     cid#1  next in line (4 of 4 slots busy)                         2m40s                       fix the tests                                             │times      launched 03:04:05, started 03:04:06, last event 03:04:15 (2m ago)
       ✗ failed     abe#1  just now: step_timeout                                  10m10s                       fix the tests             The clone is there.             │link       connected
       ✓ completed  eva#7  just now                                                10m10s                       fix the tests             The clone is there.             │step       3 install 2m30s of 10m: npm ci
                                                                                                                                                                          │           ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
@@ -143,7 +143,7 @@ fn a_failed_job_shows_its_error_and_what_to_try() {
       ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
       ● running    bea#1  quiet: install: n… █░░░░░░░░░     2m28s/20m  fix the tests
       ● running    dan#3  stale: last heard of 2m ago           2m39s  fix the tests
-      ○ queued     cid#1  place 1, the next to start b…         2m40s  fix the tests
+      ○ queued     cid#1  next in line (4 of 4 slots b…         2m40s  fix the tests
     ▸ ✗ failed     abe#1  just now: step_timeout               10m10s  fix the tests
       ✓ completed  eva#7  just now                             10m10s  fix the tests
      abe#1 details ─────────────────────────────────────────────────────────────────
@@ -159,7 +159,7 @@ fn a_failed_job_shows_its_error_and_what_to_try() {
                Now the packages.
     error      step_timeout in step 3: install `npm ci` ran for 10m, its limit:
                raise it with --step-timeout install=20m
-    next       `relay explain abe#1` says why and what to try; read it first
+    next       `relay explain abe#1`
     usage      1200 tokens in (0 cached), 50 out (0 reasoning)
     changes    3 files (+10 -2)
     thread     0199-t
@@ -222,8 +222,8 @@ fn the_help_names_every_key() {
       │ PgUp PgDn  scroll the details or the log                 │h…
       │ c          cancel the job (asks first)                   │h…
       │ x          10m more for its step, or for the job         │h…
-      │ /          list only jobs with this text (esc: all)      │
-      │ ctrl-l     draw everything anew                          │
+      │ /          list only matching jobs (esc: all)            │
+      │ ctrl-l     redraw the screen                             │
       │ q          quit; ctrl-z: back to the shell, fg returns   │
       └──────────────────────────────────────────────────────────┘
 

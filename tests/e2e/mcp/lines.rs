@@ -37,7 +37,11 @@ fn a_job_is_looked_at_extended_cancelled_and_explained_by_tools() {
     let cancelled = mcp.call("cancel", &json!({"jobs": [job]}));
     assert_eq!(text(&cancelled), format!("{job} cancelled"));
     assert_eq!(cancelled["structuredContent"]["records"][0]["state"], "cancelled");
-    assert!(text(&mcp.call("explain", &json!({"job": job}))).contains("cancelled after"));
+    let explained = mcp.call("explain", &json!({"job": job}));
+    assert!(
+        text(&explained).contains(" cancelled ") && text(&explained).contains(" after launch"),
+        "{explained}"
+    );
     assert_eq!(mcp.close(), Some(0));
 }
 
