@@ -45,7 +45,7 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
     let running = running(context)?;
     if !running.is_empty() && !args.force {
         return Err(Failure::usage(format!(
-            "still running: {}: wait, cancel, or use --force",
+            "still running: {}; wait, cancel, or use --force",
             running.join(", ")
         )));
     }
