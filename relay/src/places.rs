@@ -18,7 +18,7 @@ pub struct Places {
     homes: Vec<PathBuf>,
     /// Folders of the person who runs the relay that no worker may access.
     private: Vec<PathBuf>,
-    /// Caches that workers share.
+    /// Caches that workers share, with links.
     caches: Option<PathBuf>,
 }
 
@@ -59,7 +59,7 @@ impl Places {
         let caches = below_home(".cache");
         let homes = home.clone().into_iter().chain(ROOT_HOMES.map(PathBuf::from)).chain(people(passwd));
         Self {
-            caches: caches.map(|caches| resolved(&caches.join("relay"))),
+            caches: caches.map(|caches| caches.join("relay")),
             root: resolved(root),
             homes: homes.map(|home| resolved(&home)).filter(|home| home.parent().is_some()).collect(),
             private: state
@@ -109,7 +109,7 @@ impl Places {
             Some("the project")
         } else if file.starts_with(workspaces) {
             Some("the workspaces folder")
-        } else if self.caches.as_ref().is_some_and(|caches| file.starts_with(caches)) {
+        } else if self.caches.as_ref().is_some_and(|caches| file.starts_with(resolved(caches))) {
             Some("the workers' caches")
         } else if temporary.iter().any(|folder| file.starts_with(resolved(folder))) {
             Some("a folder for temporary files")

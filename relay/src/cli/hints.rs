@@ -25,7 +25,7 @@ pub(super) fn path(context: &Context, target: &Target, config: &Config, env: &[S
     if target.engine != EngineKind::Local || is_given || context.asker() != Asker::Person {
         return;
     }
-    let Some(theirs) = target.lease.as_ref().and_then(|lease| path_of(lease.pid)) else { return };
+    let Some(theirs) = target.lease().and_then(|lease| path_of(lease.pid)) else { return };
     let Ok(own) = context.variable("PATH") else { return };
     let missing = missing(&own, &theirs);
     if missing.is_empty() {

@@ -15,8 +15,9 @@ use serde::Deserialize;
 use super::follow_up::{self, Earlier};
 use super::limits::LimitFlags;
 use super::resolve::{self, Launch, Surroundings};
-use super::submit::{self, Target};
+use super::submit::{self, Daemon, Target};
 use super::{Context, facts, find, hints, wait};
+use crate::consent::Settings;
 use crate::exit::{Code, Failure};
 use crate::registry::create::{self, Created};
 use crate::registry::lease::PlatformStatus;
@@ -164,7 +165,7 @@ pub(super) struct Start {
 /// Exit code 5 if the registry can't be written or no Codex worker can run. Nothing is written then.
 fn start(context: &Context, launch: &Launch, target: &Target, start: &Start) -> Result<Code, Failure> {
     refuse_without_codex(launch, target)?;
-    let created = submit::submit(context, launch, start.key.as_deref())?;
+    let created = submit::submit(context, launch, target, start.key.as_deref())?;
     report(context, &created, target, start)
 }
 
@@ -192,7 +193,7 @@ pub(super) fn follow(
         return start(context, &launch, &target, how);
     }
     refuse_without_codex(&launch, &target)?;
-    let created = go_on_alone(context, &earlier, &launch, how)?;
+    let created = go_on_alone(context, &earlier, &launch, &target, how)?;
     report(context, &created, &target, how)
 }
 
@@ -202,6 +203,7 @@ fn go_on_alone(
     context: &Context,
     earlier: &Earlier,
     launch: &Launch,
+    target: &Target,
     how: &Start,
 ) -> Result<Created, Failure> {
     let registry = &context.registry;
@@ -211,7 +213,7 @@ fn go_on_alone(
         return Ok(Created::Existing(job));
     }
     Earlier::find(registry, &earlier.record.job.to_string())?.check_idle()?;
-    submit::submit(context, launch, how.key.as_deref())
+    submit::submit(context, launch, target, how.key.as_deref())
 }
 
 /// Prints a job that was launched, now or before with the same key. Starts a relay if none is running.
@@ -224,7 +226,10 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
         // The job is durable: a reader of the id need not wait for the rest.
         context.output.print(&job.to_string());
     }
-    let runs = target.lives || start_relay(context, target, args.quiet);
+    let runs = match &target.daemon {
+        Daemon::Running(_) => true,
+        Daemon::Absent(settings) => start_relay(context, settings, args.quiet),
+    };
     if matches!(created, Created::Existing(_)) && !args.quiet {
         context.output.note("a launch with the same key made this job before: nothing new was started");
     }
@@ -238,7 +243,7 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
 
 /// Rejects a Codex job if no Codex worker can run.
 fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure> {
-    match target.lease.as_ref().map(|lease| &lease.platform) {
+    match target.lease().map(|lease| &lease.platform) {
         Some(PlatformStatus::Ready { codex_problem: Some(problem), .. })
             if launch.runner == Runner::Codex =>
         {
@@ -249,8 +254,8 @@ fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure>
 }
 
 /// Starts the relay and prints the result; returns true if a relay is running now. Without one the job stays queued.
-fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
-    match start::daemon(&context.root, &context.registry, &target.settings, context.asker()) {
+fn start_relay(context: &Context, settings: &Settings, quiet: bool) -> bool {
+    match start::daemon(&context.root, &context.registry, settings, context.asker()) {
         Ok(()) => {
             if !quiet {
                 context.output.note("no relay was running: it has been started");

@@ -10,6 +10,7 @@ use common::record::State;
 
 use super::limits::{self, Stall};
 use super::resolve::{self, Surroundings};
+use super::submit::Daemon;
 use super::told::told;
 use super::{Context, follow, outcome, submit};
 use crate::exit::{Code, Failure};
@@ -55,12 +56,12 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let around =
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::command(args, &around)?;
-    if !target.lives {
-        start::daemon(&context.root, &context.registry, &target.settings, context.asker())
+    if let Daemon::Absent(settings) = &target.daemon {
+        start::daemon(&context.root, &context.registry, settings, context.asker())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
     start::platform(&context.registry)?;
-    let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, None)?;
+    let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, &target, None)?;
     let output = &context.output;
     let pass_on = |piece: &[u8]| {
         if !output.json {

@@ -57,7 +57,6 @@ pub enum Created {
 /// # Errors
 /// `StorageFull` while the daemon keeps the remaining space for job outcomes; otherwise the first failing call. After
 /// an error no record is visible; at most a number is used up.
-/// record is visible, and at most a number is used up.
 pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
     if reserve::is_given_up(registry) {
         return Err(io::ErrorKind::StorageFull.into());
@@ -130,6 +129,9 @@ fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) ->
     let spec = Staged::write_in(&staging, &registry.spec(&job), &serde_json::to_vec(&spec)?)?;
     let record = Staged::write_in(&staging, &registry.record(&job), &record.to_bytes()?)?;
     let latest = Latest::stage(registry, &job)?;
+    // Both are on their way before the first sync, which therefore commits both to the disk's journal.
+    spec.begin_writing();
+    record.begin_writing();
     spec.sync()?;
     record.sync()?;
     // The lock is held until the record exists: an unlocked spec without a record counts as left behind.

@@ -94,6 +94,14 @@ impl Staged {
         &mut self.file
     }
 
+    /// Asks the system to begin writing the content to the disk, without waiting. Only a hint: [`Staged::sync`] makes
+    /// it durable.
+    pub fn begin_writing(&self) {
+        // Cached pages are dropped only once they are written, so dirty ones are sent to the disk.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     /// Makes its content survive a power loss.
     ///
     /// # Errors
