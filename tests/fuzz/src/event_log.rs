@@ -1,14 +1,13 @@
 //! An event log: every byte of it belongs to a good line, to reported damage or to a torn tail; good lines are written
 //! back unchanged.
 
-#![no_main]
-
 use common::event_line::EventLine;
-use libfuzzer_sys::fuzz_target;
 use relay::internals::read_log;
-use relay_fuzz::folder;
 
-fuzz_target!(|bytes: &[u8]| {
+use super::folder;
+
+/// Panics if a byte of a log is unaccounted for.
+pub fn check(bytes: &[u8]) {
     let path = folder().join("log");
     std::fs::write(&path, bytes).expect("a file");
     let log = read_log(&path).expect("a file that is there");
@@ -21,4 +20,4 @@ fuzz_target!(|bytes: &[u8]| {
     std::fs::write(&path, &bytes[..usize::try_from(log.good_bytes).expect("a short file")]).expect("a file");
     let cut = read_log(&path).expect("a file that is there");
     assert_eq!((cut.torn_bytes, cut.lines, cut.bad), (0, log.lines, log.bad));
-});
+}

@@ -1,18 +1,16 @@
 //! A segment of the agent's spool: good records, jumps and garbage in any order. Records that are read lie before any
 //! damage and are the same when the rest is cut off; the spool opens the segment and continues after it.
 
-#![no_main]
-
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
-use libfuzzer_sys::fuzz_target;
-use relay_fuzz::folder;
 use worker_agent::internals::probe::{FIRST, Piece, event_bytes, scanned, segment};
 use worker_agent::internals::{AgentSide, Given, spool_folder};
+
+use super::folder;
 
 /// Splits the input into pieces: a kind, a length, and as many bytes.
 fn pieces(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
@@ -58,7 +56,8 @@ fn goes_on(bytes: &[u8]) {
     assert_eq!(again.len(), held.len() + 1);
 }
 
-fuzz_target!(|input: &[u8]| {
+/// Panics if a record is lost, invented or read behind damage.
+pub fn check(input: &[u8]) {
     let pieces = pieces(input);
     let events: Vec<Vec<u8>> = pieces.iter().map(|(_, bytes)| event(bytes)).collect();
     let mut next = 1_u64;
@@ -90,4 +89,4 @@ fuzz_target!(|input: &[u8]| {
     if scanned(input).is_some() {
         goes_on(input);
     }
-});
+}

@@ -1,0 +1,5 @@
+#![no_main]
+
+use relay_fuzz::records;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| records::check(bytes));
