@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-pub use crate::daemon::side::{Planted, RelaySide, Said};
+pub use crate::daemon::sim::{Planted, RelaySide, Said};
 pub use crate::registry::event_log::Log;
 pub use crate::registry::lease::Holder;
 pub use crate::registry::requests::Request;

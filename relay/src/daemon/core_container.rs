@@ -21,9 +21,9 @@ use tokio::time::Instant;
 
 use super::core::{Core, RETRY};
 use super::core_platform::News;
-use super::dispatch::{Action, AgentId, Place};
-use super::fate;
-use super::input::ContainerNews;
+use super::scheduler::{Action, AgentId, Place};
+use super::container_exit;
+use super::message::ContainerNews;
 use crate::engine::EngineKind;
 use crate::engine::vitals::Vitals;
 use crate::registry::atomic::Durability;
@@ -100,7 +100,7 @@ impl Core {
     /// Returns how the container last died, for the handshake of its agent.
     pub(super) fn fate(&self, agent: &str) -> Option<Fate> {
         let death = self.lease.death.as_ref().filter(|_| self.lease.agent.as_deref() == Some(agent))?;
-        Some(fate::fate(self.platform.engine(), self.platform.name(), death))
+        Some(container_exit::fate(self.platform.engine(), self.platform.name(), death))
     }
 
     /// Takes over a death that an earlier daemon left unresolved.
@@ -185,7 +185,7 @@ impl Core {
         }
         self.container.last_death.clone_from(&death.finished_at);
         self.container.paused = false;
-        let cause = fate::cause(self.platform.name(), &death);
+        let cause = container_exit::cause(self.platform.name(), &death);
         tracing::warn!("{cause}");
         self.bury(death);
         self.unseen(&cause).await;
@@ -229,7 +229,7 @@ impl Core {
             return;
         }
         self.container.paused = true;
-        let cause = fate::paused(self.platform.engine(), self.platform.name());
+        let cause = container_exit::paused(self.platform.engine(), self.platform.name());
         tracing::warn!("{cause}");
         self.lease.platform = PlatformStatus::Failed { detail: cause.clone() };
         self.publish(Durability::Cached);
@@ -269,7 +269,7 @@ impl Core {
         } else {
             self.container.stopped = true;
             self.next_try = None;
-            self.set_platform(PlatformStatus::Failed { detail: fate::stopped(self.platform.name()) });
+            self.set_platform(PlatformStatus::Failed { detail: container_exit::stopped(self.platform.name()) });
         }
     }
 
@@ -293,7 +293,7 @@ impl Core {
             && let Some(fate) = self.own().and_then(|own| self.fate(&own))
         {
             let why = format!("and it can't be brought back: {detail}");
-            let record = |job| Action::Record { job, body: fate::end(&fate, &why) };
+            let record = |job| Action::Record { job, body: container_exit::end(&fate, &why) };
             let cut_off = self.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
             self.act(cut_off.into_iter().flatten().map(record).collect()).await;
         }

@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::core::{CONNECT_PATIENCE, Core, Gateway, RETRY};
-use super::fate;
-use super::input::{ContainerNews, Input};
+use super::container_exit;
+use super::message::{ContainerNews, Input};
 use super::listen;
 use super::platform::Platform;
 use crate::engine::vitals::Vitals;
@@ -147,7 +147,7 @@ pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) 
         // The core lives as long as the process.
         let _ = inputs.send(Input::Container(ContainerNews::Seen(vitals))).await;
         if paused {
-            return Err(fate::paused(platform.engine(), platform.name()));
+            return Err(container_exit::paused(platform.engine(), platform.name()));
         }
     }
     platform.ensure().await

@@ -7,7 +7,7 @@ use common::ids::JobId;
 use common::record::SCHEMA;
 
 use super::core::{Core, Leaving};
-use super::dispatch::AgentId;
+use super::scheduler::AgentId;
 use super::extend::Ask;
 use super::writer::Command;
 use crate::registry::lease::PlatformStatus;

@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::agent_socket::Door;
-use super::board::Board;
-use super::greet;
-use super::input::{Caller, Input, SessionHandle};
-use super::silence::Silence;
+use super::upgrade::Door;
+use super::latest_map::Board;
+use super::handshake;
+use super::message::{Caller, Input, SessionHandle};
+use super::liveness::Silence;
 use super::writer::{Command, Receipt};
 use crate::state_dir::tokens::TokenId;
 
@@ -82,10 +82,10 @@ async fn serve(
     door: &Door,
     token: &TokenId,
 ) -> Result<std::convert::Infallible, End> {
-    let (mut hello, protocol) = greet::greet(socket).await?;
-    greet::bind(door, token, &hello)?;
-    let (caller, fate) = greet::knock(&hello, door).await?;
-    let durable = greet::durable(&caller, &mut hello, door).await?;
+    let (mut hello, protocol) = handshake::greet(socket).await?;
+    handshake::bind(door, token, &hello)?;
+    let (caller, fate) = handshake::knock(&hello, door).await?;
+    let durable = handshake::durable(&caller, &mut hello, door).await?;
     let welcome = RelayFrame::Welcome { protocol, durable, fate, now: door.clock.now() };
     let end = welcomed(socket, door, &caller, hello, welcome).await;
     let reason = match &end {

@@ -18,7 +18,7 @@ use super::book::{Act, Book, Outcome};
 use super::entry::{self, Kind};
 use super::ways::{self, Ways};
 use super::{session, start};
-use crate::daemon::board::Board;
+use crate::daemon::latest_map::Board;
 use crate::registry::Registry;
 use crate::registry::outbox;
 use crate::render::notice;

@@ -18,7 +18,7 @@ use super::ending::Announcement;
 use super::feed::Feed;
 use super::tail::Tail;
 use super::{sse, token, websocket};
-use crate::daemon::agent_socket::{Door, admit};
+use crate::daemon::upgrade::{Door, admit};
 use crate::daemon::token::Gate;
 use crate::exit::Code;
 use crate::registry::{Registry, read};

@@ -14,8 +14,8 @@ use super::ids::EventIds;
 use super::job::{OpenJob, is_urgent};
 use super::spec;
 use super::thread::Writer;
-use crate::daemon::dispatch::AgentId;
-use crate::daemon::input::Caller;
+use crate::daemon::scheduler::AgentId;
+use crate::daemon::message::Caller;
 use crate::registry::read;
 
 impl Writer {

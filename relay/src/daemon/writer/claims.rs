@@ -12,8 +12,8 @@ use std::io;
 use common::event::{Event, EventBody};
 use common::ids::JobId;
 
-use crate::daemon::dispatch::AgentId;
-use crate::daemon::input::{Caller, SessionId};
+use crate::daemon::scheduler::AgentId;
+use crate::daemon::message::{Caller, SessionId};
 
 /// Newest connections and offers.
 #[derive(Debug, Default)]

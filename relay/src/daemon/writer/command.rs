@@ -6,9 +6,9 @@ use common::record::JobRecord;
 use common::wire::{Durable, JobProgress};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::daemon::board::Board;
-use crate::daemon::dispatch::AgentId;
-use crate::daemon::input::Caller;
+use crate::daemon::latest_map::Board;
+use crate::daemon::scheduler::AgentId;
+use crate::daemon::message::Caller;
 
 /// Receipt for an agent whose events are durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

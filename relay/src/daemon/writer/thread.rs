@@ -22,7 +22,7 @@ use super::quarantine::Quarantine;
 use super::recover;
 use super::room::Room;
 use super::spec;
-use crate::daemon::input::Caller;
+use crate::daemon::message::Caller;
 use crate::daemon::subscribe::Feed;
 use crate::registry::Registry;
 use crate::time::Clock;

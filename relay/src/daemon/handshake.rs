@@ -8,9 +8,9 @@ use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::agent_socket::Door;
-use super::dispatch::AgentId;
-use super::input::{Caller, Input};
+use super::upgrade::Door;
+use super::scheduler::AgentId;
+use super::message::{Caller, Input};
 use super::session::{End, broken, within};
 use super::writer::Command;
 use crate::state_dir::tokens::{Denied, TokenId};

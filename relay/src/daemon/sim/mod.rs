@@ -24,11 +24,11 @@ use common::wire::{AgentFrame, Durable, Hello, RelayFrame};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::absent::Absent;
-use super::board::Board;
-use super::dispatch::{Action, AgentId, Dispatch};
-use super::input::Caller;
-use super::silence::Silence;
+use super::disconnects::Absent;
+use super::latest_map::Board;
+use super::scheduler::{Action, AgentId, Dispatch};
+use super::message::Caller;
+use super::liveness::Silence;
 use super::subscribe::Feed;
 use super::writer::{Changes, Command, Receipt, Writer};
 use crate::registry::Registry;

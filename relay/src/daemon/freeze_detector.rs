@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::input::Input;
+use super::message::Input;
 use crate::time;
 
 /// Interval between two beats; a reported freeze is shorter than the real one by less than this.

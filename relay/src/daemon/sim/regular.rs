@@ -8,9 +8,9 @@ use common::ids::JobId;
 use common::wire::RelayFrame;
 
 use super::{Planted, RelaySide, Said};
-use crate::daemon::absent::Due;
+use crate::daemon::disconnects::Due;
 use crate::daemon::core::HEARTBEAT;
-use crate::daemon::dispatch::AgentId;
+use crate::daemon::scheduler::AgentId;
 use crate::daemon::writer::Command;
 use crate::registry::read;
 use crate::registry::requests::{self, Request};

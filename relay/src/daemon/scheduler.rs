@@ -19,8 +19,8 @@ use common::record::{JobRecord, Link, State};
 use common::wire::Fate;
 use jiff::Timestamp;
 
-use super::fate;
-use super::room::Agents;
+use super::container_exit;
+use super::capacity::Agents;
 
 /// Action for the core to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -361,7 +361,7 @@ pub(super) fn refusal(reason: String) -> EventBody {
 /// Final event of a job whose agent has reconnected without it.
 fn forgotten(fate: Option<&Fate>) -> EventBody {
     if let Some(fate) = fate {
-        return fate::end(fate, "and the agent's state is gone with it");
+        return container_exit::end(fate, "and the agent's state is gone with it");
     }
     failed(
         FailureKind::AgentLost,
@@ -380,5 +380,5 @@ fn failed(kind: FailureKind, message: String) -> EventBody {
 }
 
 #[cfg(test)]
-#[path = "dispatch_tests.rs"]
+#[path = "scheduler_tests.rs"]
 mod tests;

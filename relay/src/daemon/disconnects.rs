@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dispatch::AgentId;
+use super::scheduler::AgentId;
 
 /// Time within which a live agent reconnects: it notices a dead connection after 14 s, then tries every 5 s at most,
 /// and each try takes 10 s at most.

@@ -7,7 +7,7 @@ use common::wire::{Fate, Hello, RelayFrame};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::dispatch::AgentId;
+use super::scheduler::AgentId;
 use crate::engine::vitals::Vitals;
 use crate::registry::lease::Death;
 

@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::input::{ContainerNews, Input};
+use super::message::{ContainerNews, Input};
 use super::platform::Platform;
 use crate::engine::events::{ContainerEvent, MAX_LINE, parse};
 use crate::engine::vitals::Vitals;

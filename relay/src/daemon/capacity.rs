@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::JobId;
 
-use super::dispatch::AgentId;
+use super::scheduler::AgentId;
 
 #[derive(Debug, Default)]
 struct Agent {

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use common::wire;
 use tokio::sync::mpsc;
 
-use super::input::Input;
+use super::message::Input;
 use super::session;
 use super::subscribe::Subscribers;
 use super::tls::Identity;
