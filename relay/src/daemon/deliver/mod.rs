@@ -11,18 +11,18 @@
 //! once, and every attempt has the same id, so that a receiver can deduplicate. All of it runs on a thread of its own,
 //! so that no receiver ever delays events.
 //!
-//! * [`pump`]: the thread: accepts ended jobs, starts due deliveries, records their outcome. [`start`]: resumes the
+//! * [`delivery_loop`]: the thread: accepts ended jobs, starts due deliveries, records their outcome. [`resume`]: resumes the
 //!   outbox at startup.
-//! * [`book`]: the schedule: which channels are due, retried or given up: pure. [`entry`]: the channels of a new
+//! * [`schedule`]: the schedule: which channels are due, retried or given up: pure. [`plan`]: the channels of a new
 //!   notification: pure. [`backoff`]: pauses between attempts: pure.
-//! * [`ways`]: the channels. [`session`]: state of the session that launched the job.
+//! * [`channels`]: the channels. [`session`]: state of the session that launched the job.
 
 mod backoff;
-mod book;
-mod entry;
-mod pump;
+mod schedule;
+mod plan;
+mod delivery_loop;
 mod session;
-mod start;
-mod ways;
+mod resume;
+mod channels;
 
-pub(super) use pump::Deliveries;
+pub(super) use delivery_loop::Deliveries;

@@ -17,7 +17,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::book::Sight;
+use super::schedule::Sight;
 use crate::bounded_file;
 use crate::registry::Registry;
 use crate::registry::outbox::{self, Entry};
@@ -42,7 +42,7 @@ pub(super) fn sight(registry: &Registry, entry: &Entry) -> Sight {
     let shown_there = told.is_some_and(|told| {
         // A claim for a message that may never have been sent does not count as shown.
         entry.session.as_ref().is_some_and(|own| own.id == told.id)
-            && shown.as_ref().is_some_and(|shown| shown.by != super::ways::QUEUED)
+            && shown.as_ref().is_some_and(|shown| shown.by != super::channels::QUEUED)
     });
     let state = entry.session.as_ref().and_then(|session| sessions::read(registry, &session.id));
     let busy_until = state.filter(sessions::State::is_busy).map(|state| state.at + HOOKS);

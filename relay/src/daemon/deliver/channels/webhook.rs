@@ -8,9 +8,9 @@ use serde_json::json;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::carry::{LIMIT, Ways, id};
+use super::attempt::{LIMIT, Ways, id};
 use super::signature;
-use crate::daemon::deliver::book::Outcome;
+use crate::daemon::deliver::schedule::Outcome;
 use crate::render::notice;
 use crate::time;
 

@@ -7,8 +7,8 @@ use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
-use super::entry::Kind;
-use super::ways::QUEUED;
+use super::plan::Kind;
+use super::channels::QUEUED;
 use crate::registry::outbox::{self, Entry, WayState};
 use crate::registry::{Registry, read};
 

@@ -14,10 +14,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::book::{Act, Book, Outcome};
-use super::entry::{self, Kind};
-use super::ways::{self, Ways};
-use super::{session, start};
+use super::schedule::{Act, Book, Outcome};
+use super::plan::{self, Kind};
+use super::channels::{self, Ways};
+use super::{session, resume};
 use crate::daemon::latest_map::Board;
 use crate::registry::Registry;
 use crate::registry::outbox;
@@ -126,11 +126,11 @@ impl Pump {
     /// Resumes what an earlier daemon left.
     fn begin(&mut self) {
         let registry = self.ways.registry().clone();
-        match start::entries(&registry) {
+        match resume::entries(&registry) {
             Ok(entries) => entries.into_iter().for_each(|entry| self.book.resume(entry)),
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
-        if let Err(e) = start::without_entry(&registry, self.clock.now(), |record| self.ended(record)) {
+        if let Err(e) = resume::without_entry(&registry, self.clock.now(), |record| self.ended(record)) {
             tracing::error!("ends that nobody was told of can't be looked for: {e}");
         }
     }
@@ -144,7 +144,7 @@ impl Pump {
         if attended && outbox::shown(registry, &record.job).is_some() {
             return;
         }
-        if let Some(entry) = entry::of(record, self.ways.config(), session::takes_messages, self.clock.now())
+        if let Some(entry) = plan::of(record, self.ways.config(), session::takes_messages, self.clock.now())
         {
             tracing::info!("{}", notice::headline(record));
             let acts = self.book.add(entry, attended);
@@ -174,11 +174,11 @@ impl Pump {
                 Act::Run(job, kind) => {
                     let ways = Arc::clone(&self.ways);
                     self.running.spawn(async move {
-                        let outcome = ways::carry_out(&ways, &job, kind).await;
+                        let outcome = channels::carry_out(&ways, &job, kind).await;
                         (job, kind, outcome)
                     });
                 }
-                Act::Close(job) => start::forget_archived(self.ways.registry(), &job),
+                Act::Close(job) => resume::forget_archived(self.ways.registry(), &job),
             }
         }
     }

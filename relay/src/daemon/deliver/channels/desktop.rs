@@ -5,8 +5,8 @@ use common::text;
 use notify_rust::{Notification, Timeout};
 use tokio::time::timeout;
 
-use super::carry::LIMIT;
-use crate::daemon::deliver::book::Outcome;
+use super::attempt::LIMIT;
+use crate::daemon::deliver::schedule::Outcome;
 use crate::render::{notice, status};
 
 /// Maximum length of the text below the headline, in bytes: desktops show no more.

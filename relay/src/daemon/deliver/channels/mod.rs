@@ -2,9 +2,9 @@
 //!
 //! * [`codex`]: a message to the session that launched the job. [`desktop`]: a notification.
 //! * [`command`]: the user's program. [`webhook`]: a POST; [`signature`]: its signature.
-//! * [`carry`]: one attempt through one channel. [`program`]: runs a process within a time limit.
+//! * [`attempt`]: one attempt through one channel. [`program`]: runs a process within a time limit.
 
-mod carry;
+mod attempt;
 mod codex;
 mod command;
 mod desktop;
@@ -12,5 +12,5 @@ mod program;
 mod signature;
 mod webhook;
 
-pub(super) use carry::{Ways, carry_out};
+pub(super) use attempt::{Ways, carry_out};
 pub(super) use codex::QUEUED;

@@ -3,9 +3,9 @@
 use common::record::JobRecord;
 use tokio::process::Command;
 
-use super::carry::{LIMIT, Ways, id};
+use super::attempt::{LIMIT, Ways, id};
 use super::program;
-use crate::daemon::deliver::book::Outcome;
+use crate::daemon::deliver::schedule::Outcome;
 use crate::render::{notice, status};
 
 /// Runs the program; exit code 0 means that it has taken the notification.

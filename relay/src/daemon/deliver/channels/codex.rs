@@ -5,9 +5,9 @@ use common::origin::Session;
 use common::record::JobRecord;
 use tokio::process::Command;
 
-use super::carry::{LIMIT, Ways};
+use super::attempt::{LIMIT, Ways};
 use super::program;
-use crate::daemon::deliver::book::Outcome;
+use crate::daemon::deliver::schedule::Outcome;
 use crate::daemon::deliver::session;
 use crate::registry::outbox::{self, Shown};
 use crate::render::notice;

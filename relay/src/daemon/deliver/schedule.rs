@@ -15,7 +15,7 @@ use common::ids::JobId;
 use jiff::Timestamp;
 
 use super::backoff;
-use super::entry::Kind;
+use super::plan::Kind;
 use crate::registry::outbox::{Entry, Way, WayState};
 
 /// Maximum number of deliveries that run at once.
@@ -296,5 +296,5 @@ fn is_past(at: Timestamp, now: Timestamp) -> bool {
 }
 
 #[cfg(test)]
-#[path = "book_tests.rs"]
+#[path = "schedule_tests.rs"]
 mod tests;
