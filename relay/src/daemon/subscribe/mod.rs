@@ -11,20 +11,20 @@
 //! the files, so a reader may be as slow as it likes as long as it takes something; one that takes nothing is cut off
 //! with its cursor. The writer waits for no subscriber.
 //!
-//! * [`door`]: admission. [`ask`]: the query. [`token`]: the token of subscribers.
-//! * [`recent`]: the newest events: pure. [`feed`]: the writer publishes them there. [`tail`]: all events after a
+//! * [`admission`]: admission. [`query`]: the query. [`token`]: the token of subscribers.
+//! * [`ring_buffer`]: the newest events: pure. [`broadcast`]: the writer publishes them there. [`cursor_stream`]: all events after a
 //!   cursor.
-//! * [`websocket`], [`sse`]: one subscriber each. [`ending`]: notifies them of the relay's end.
+//! * [`websocket`], [`sse`]: one subscriber each. [`shutdown`]: notifies them of the relay's end.
 
-mod ask;
-mod door;
-mod ending;
-mod feed;
-mod recent;
+mod query;
+mod admission;
+mod shutdown;
+mod broadcast;
+mod ring_buffer;
 mod sse;
-mod tail;
+mod cursor_stream;
 mod token;
 mod websocket;
 
-pub(super) use door::{PATH, Subscribers, enter};
-pub(super) use feed::Feed;
+pub(super) use admission::{PATH, Subscribers, enter};
+pub(super) use broadcast::Feed;

@@ -10,9 +10,9 @@ use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::door::Patience;
-use super::ending::Ending;
-use super::tail::Tail;
+use super::admission::Patience;
+use super::shutdown::Ending;
+use super::cursor_stream::Tail;
 use crate::registry::chunk::Chunk;
 
 /// Reconnect delay of an `EventSource`, in milliseconds: a relay starts within a second.

@@ -8,9 +8,9 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use super::door::Patience;
-use super::ending::Ending;
-use super::tail::Tail;
+use super::admission::Patience;
+use super::shutdown::Ending;
+use super::cursor_stream::Tail;
 use crate::registry::chunk::Chunk;
 
 /// Close code: the subscriber took nothing for too long. The reason is `{"cursor":ID}`, the id of the last event before

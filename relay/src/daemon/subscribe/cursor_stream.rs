@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::ids::JobId;
 use tokio::sync::{Semaphore, watch};
 
-use super::feed::Feed;
+use super::broadcast::Feed;
 use crate::registry::Registry;
 use crate::registry::chunk::Chunk;
 use crate::registry::history::History;
@@ -113,5 +113,5 @@ impl Tail {
 }
 
 #[cfg(test)]
-#[path = "tail_tests.rs"]
+#[path = "cursor_stream_tests.rs"]
 mod tests;

@@ -7,7 +7,7 @@ use common::event_line::LineHead;
 use common::ids::JobId;
 use tokio::sync::watch;
 
-use super::recent::{Line, Recent};
+use super::ring_buffer::{Line, Recent};
 use crate::registry::chunk::Chunk;
 
 /// Both ends of the feed, shared by clones.

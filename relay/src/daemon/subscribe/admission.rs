@@ -13,10 +13,10 @@ use common::ids::JobId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::ask::{Ask, Form, Refusal};
-use super::ending::Announcement;
-use super::feed::Feed;
-use super::tail::Tail;
+use super::query::{Ask, Form, Refusal};
+use super::shutdown::Announcement;
+use super::broadcast::Feed;
+use super::cursor_stream::Tail;
 use super::{sse, token, websocket};
 use crate::daemon::upgrade::{Door, admit};
 use crate::daemon::token::Gate;
