@@ -8,12 +8,12 @@ use common::ids::JobId;
 use common::record::Link;
 use common::wire::{Durable, JobProgress};
 
-use super::claims;
+use super::ownership;
 use super::command::{Command, Receipt, Receipts};
 use super::ids::EventIds;
 use super::job::{OpenJob, is_urgent};
 use super::spec;
-use super::thread::Writer;
+use super::writer_loop::Writer;
 use crate::daemon::scheduler::AgentId;
 use crate::daemon::message::Caller;
 use crate::registry::read;
@@ -23,7 +23,7 @@ impl Writer {
         match command {
             Command::Adopt(job) => self.job(&job).map(|_| ())?,
             Command::Events { caller, job, epoch, first_seq, batch, receipts } => {
-                let taken = match self.admit(&caller, &job).and_then(|()| claims::own_name(&caller, &batch)) {
+                let taken = match self.admit(&caller, &job).and_then(|()| ownership::own_name(&caller, &batch)) {
                     Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts),
                     denied => Some(denied),
                 };

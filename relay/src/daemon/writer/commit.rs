@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use common::ids::JobId;
 
-use super::mend::RETRY;
+use super::write_recovery::RETRY;
 use super::spec;
-use super::thread::Writer;
+use super::writer_loop::Writer;
 use crate::registry::reserve::is_lacking;
 
 /// Maximum number of open logs that keep their descriptor. With more jobs, each log is opened again for its next event,

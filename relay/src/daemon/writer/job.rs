@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
 use super::log::EventFile;
-use super::repair;
-use super::sums::Sums;
+use super::log_repair;
+use super::checksums::Sums;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::log_file::LogWriter;
@@ -59,7 +59,7 @@ impl OpenJob {
         ids: &mut EventIds,
         now: Timestamp,
     ) -> io::Result<Self> {
-        let found = repair::open(registry, job, ids, now)?;
+        let found = log_repair::open(registry, job, ids, now)?;
         if found.record.state.is_final() {
             if found.stale {
                 registry.record(job).replace(&found.record.to_bytes()?, Durability::Cached)?;

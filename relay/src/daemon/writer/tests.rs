@@ -14,7 +14,7 @@ use common::wire::{Durable, JobProgress};
 use tokio::sync::oneshot;
 
 use super::command::Receipts;
-use super::thread::Writer;
+use super::writer_loop::Writer;
 use super::*;
 use crate::daemon::latest_map::Board;
 use crate::daemon::message::Caller;

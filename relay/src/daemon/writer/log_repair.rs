@@ -12,7 +12,7 @@ use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
 use super::ids::EventIds;
-use super::sums::Sums;
+use super::checksums::Sums;
 use crate::registry::event_log::{self, Found};
 use crate::registry::file_ref::FileRef;
 use crate::registry::read;

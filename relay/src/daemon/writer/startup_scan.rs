@@ -7,7 +7,7 @@ use common::ids::JobId;
 use common::record::SCHEMA;
 use jiff::Timestamp;
 
-use super::repair;
+use super::log_repair;
 use crate::registry::{Registry, read};
 
 /// Jobs of the registry.
@@ -24,7 +24,7 @@ pub(super) struct Found {
 /// Fails if the registry can't be read.
 pub(super) fn look(registry: &Registry) -> io::Result<Found> {
     let mut jobs: BTreeSet<JobId> = read::jobs(registry)?.into_iter().collect();
-    jobs.extend(repair::jobs_with_logs(registry)?);
+    jobs.extend(log_repair::jobs_with_logs(registry)?);
     let mut found = Found { ended: Vec::new(), others: Vec::new() };
     for job in jobs {
         let record = read::load(registry, &job).ok().map(|stored| stored.record);

@@ -8,7 +8,7 @@ use common::event::EventBody;
 use common::ids::JobId;
 
 use super::job::OpenJob;
-use super::thread::Writer;
+use super::writer_loop::Writer;
 use crate::registry::reserve::is_lacking;
 
 /// Maximum number of own events in the retry queue: as many jobs as there may be, twice over.

@@ -14,13 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::archive::Archive;
-use super::claims::Claims;
+use super::ownership::Claims;
 use super::command::{Changes, Command, WriterHandle};
 use super::ids::EventIds;
 use super::job::OpenJob;
 use super::quarantine::Quarantine;
-use super::recover;
-use super::room::Room;
+use super::startup_scan;
+use super::disk_full::Room;
 use super::spec;
 use crate::daemon::message::Caller;
 use crate::daemon::subscribe::Feed;
@@ -112,7 +112,7 @@ impl Writer {
         feed: Feed,
         now: Instant,
     ) -> io::Result<(Self, Vec<JobRecord>)> {
-        let found = recover::look(&registry)?;
+        let found = startup_scan::look(&registry)?;
         let mut writer = Self {
             ids: EventIds::load(&registry)?,
             archive: Archive::new(found.ended.clone()),
