@@ -8,7 +8,7 @@ use clap_complete::env::Shells;
 use clap_mangen::Man;
 
 use super::args::{Cli, Global};
-use super::complete;
+use super::candidates;
 use crate::exit::{Code, Failure};
 use crate::init::folder::Folder;
 use crate::render::Output;
@@ -54,7 +54,7 @@ fn script(shell: Shell) -> std::io::Result<Vec<u8>> {
     let mut script = Vec::new();
     match Shells::builtins().completer(&shell.to_string()) {
         Some(known) => {
-            known.write_registration(complete::VARIABLE, "relay", "relay", "relay", &mut script)?;
+            known.write_registration(candidates::VARIABLE, "relay", "relay", "relay", &mut script)?;
         }
         None => clap_complete::generate(shell, &mut Cli::command(), "relay", &mut script),
     }

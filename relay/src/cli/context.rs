@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::Global;
-use super::caller;
+use super::session;
 use crate::ancestry;
 use crate::config::Config;
 use crate::consent::Asker;
@@ -77,7 +77,7 @@ impl Context {
 
     /// Returns the party that called.
     pub fn asker(&self) -> Asker {
-        let is_session = self.is_tool || caller::session(&|key| self.variable(key)).is_some();
+        let is_session = self.is_tool || session::session(&|key| self.variable(key)).is_some();
         if is_session || ancestry::is_below_host_agent() { Asker::Session } else { Asker::Person }
     }
 

@@ -10,7 +10,7 @@ use common::job::StepKind;
 use common::record::JobRecord;
 
 use super::follow::Follow;
-use super::{Context, complete, facts, find};
+use super::{Context, candidates, view_context, job_ref};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::read;
@@ -29,7 +29,7 @@ const READY: usize = 64 * 1024;
 )]
 pub struct EventsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: all jobs that are not archived]
-    #[arg(value_name = "JOB", add = complete::any())]
+    #[arg(value_name = "JOB", add = candidates::any())]
     job: Option<String>,
     /// Go on until the job has ended; without JOB for ever
     #[arg(short, long)]
@@ -59,7 +59,7 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
         // The record is read first: if it shows an outcome, the log already contains it.
         let stored = match &mut follow {
             Some(follow) => follow.record(job)?,
-            None => find::record(&context.registry, job)?,
+            None => job_ref::record(&context.registry, job)?,
         };
         let path = stored.home.events(job);
         printer.look();
@@ -69,7 +69,7 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
             follower.lines(&path, |raw, line| printer.line(raw, &line))
         };
         printer.flush();
-        read.map_err(|e| find::unreadable(job, "event log", &e))?;
+        read.map_err(|e| job_ref::unreadable(job, "event log", &e))?;
         let over = stored.record.state.is_final() || context.output.is_closed();
         match &follow {
             Some(follow) if !over => follow.pause(None),
@@ -145,7 +145,7 @@ fn news(
             match read {
                 // The events of other jobs are not affected.
                 Err(e) if Refused::of(&e).is_some() => context.output.note(&format!("{job} left out: {e}")),
-                read => read.map_err(|e| find::unreadable(&job, "event log", &e))?,
+                read => read.map_err(|e| job_ref::unreadable(&job, "event log", &e))?,
             }
         }
     }
@@ -205,21 +205,21 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(args: &'a EventsArgs, context: &'a Context, name_job: bool) -> Self {
-        let view = facts::view(context);
+        let view = view_context::view(context);
         Self { args, context, name_job, view, steps: Steps::default(), ready: Vec::new() }
     }
 
     /// Refreshes the view: for example, the date may have changed since the last lines.
     fn look(&mut self) {
         if !self.context.output.json {
-            self.view = facts::view(self.context);
+            self.view = view_context::view(self.context);
         }
     }
 
     /// Prints the health of a job that has not ended: its events alone do not show if something is wrong.
     fn health(&self, record: &JobRecord) {
         if !self.context.output.json && !record.state.is_final() {
-            let health = health::of(record, &facts::view_of(self.context, record));
+            let health = health::of(record, &view_context::view_of(self.context, record));
             self.context.output.note(&format!("{} {health}", record.job));
         }
     }

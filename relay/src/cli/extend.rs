@@ -10,7 +10,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 use serde::Serialize;
 
-use super::{Context, complete, facts, find};
+use super::{Context, candidates, view_context, job_ref};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::requests::{self, Request};
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(300);
 )]
 pub struct ExtendArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = complete::active())]
+    #[arg(value_name = "JOB", add = candidates::active())]
     pub(super) job: String,
     /// By how much, such as 30m
     #[arg(value_name = "D", value_parser = duration::parse)]
@@ -60,10 +60,10 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
     let job = read::resolve(registry, &args.job)?;
     let watch = Watch::folder(registry.folder());
-    let stored = find::record(registry, &job)?;
+    let stored = job_ref::record(registry, &job)?;
     refuse(&stored.record, args.step)?;
     let (log, mut follower) = (stored.home.events(&job), Follower::new());
-    let mut news = || follower.next_lines(&log).map_err(|e| find::unreadable(&job, "event log", &e));
+    let mut news = || follower.next_lines(&log).map_err(|e| job_ref::unreadable(&job, "event log", &e));
     let after = news()?.last().map_or(0, |(_, line)| line.id);
     let by_ms = duration::millis(args.by);
     let request = Request::Extend { job: job.clone(), step: args.step, by_ms, after, to_ms: None };
@@ -79,8 +79,8 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
         if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| moved(line, args.step)) {
             tell(context, &Moved { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
             if !context.output.json {
-                let record = find::record(registry, &job)?.record;
-                let view = facts::view_of(context, &record);
+                let record = job_ref::record(registry, &job)?.record;
+                let view = view_context::view_of(context, &record);
                 context.output.note(&format!("{job} {}", health::of(&record, &view)));
             }
             return Ok(Code::Done);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use common::ids::JobId;
 use common::record::{JobRecord, State};
 
-use super::{Context, facts, find};
+use super::{Context, view_context, job_ref};
 use crate::exit::Failure;
 use crate::registry::layout;
 use crate::registry::log_file::LogReader;
@@ -71,7 +71,7 @@ impl<'a> Follow<'a> {
     /// # Errors
     /// Exit code 3 if the job is gone, 5 if its record can't be read.
     pub fn record(&mut self, job: &JobId) -> Result<Stored, Failure> {
-        let stored = find::record(&self.context.registry, job)?;
+        let stored = job_ref::record(&self.context.registry, job)?;
         if stored.record.state.is_final() {
             self.said.remove(job);
         } else {
@@ -96,7 +96,7 @@ impl<'a> Follow<'a> {
             return;
         }
         said.looked_at = now;
-        let view = facts::view_of(self.context, record);
+        let view = view_context::view_of(self.context, record);
         let reason = match (record.state, &view.relay) {
             (State::Queued, _) => Some(format!("{} is queued: {}", record.job, queue::reason(&view))),
             (_, Relay::Silent { pid, for_ms }) => {
@@ -141,7 +141,7 @@ pub fn log(
     loop {
         let stored = follow.record(job)?;
         let path = stored.home.log(job);
-        while let Some(piece) = reader.read(&path).map_err(|e| find::unreadable(job, "log", &e))? {
+        while let Some(piece) = reader.read(&path).map_err(|e| job_ref::unreadable(job, "log", &e))? {
             pass_on(&piece);
             if context.output.is_closed() {
                 return Ok(stored);

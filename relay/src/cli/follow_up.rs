@@ -12,7 +12,7 @@ use super::launch::{OnLimitName, OnLoopName};
 use super::resolve::{self, Launch, Surroundings};
 use super::resume::ResumeArgs;
 use super::retry::RetryArgs;
-use super::{caller, find, limits, prompt};
+use super::{session, job_ref, limits, prompt};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
 use crate::registry::{Registry, create, kin, read};
@@ -35,7 +35,7 @@ impl Earlier {
     /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has not ended, 5 if it can't be read.
     pub fn find(registry: &Registry, typed: &str) -> Result<Self, Failure> {
         let job = read::resolve(registry, typed)?;
-        let stored = find::record(registry, &job)?;
+        let stored = job_ref::record(registry, &job)?;
         let record = stored.record;
         if !record.state.is_final() {
             let state = record.state.as_str();
@@ -49,9 +49,9 @@ impl Earlier {
             .spec(&job)
             .read(read::MOST)
             .or_else(|_| registry.archived().spec(&job).read(read::MOST))
-            .map_err(|e| find::unreadable(&job, "spec", &e))?;
+            .map_err(|e| job_ref::unreadable(&job, "spec", &e))?;
         let spec = serde_json::from_slice(&bytes)
-            .map_err(|e| find::unreadable(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
+            .map_err(|e| job_ref::unreadable(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
         let mut linked = kin::before(registry, &record);
         linked.extend(kin::after(registry, &job));
         let busy = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);
@@ -60,7 +60,7 @@ impl Earlier {
 
     fn follows(&self, how: FollowUp, around: &Surroundings<'_>) -> Origin {
         Origin {
-            session: caller::session(around.variable),
+            session: session::session(around.variable),
             follows: Some(Follows { job: self.record.job.clone(), how }),
             attended: false,
         }

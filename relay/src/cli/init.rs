@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::Global;
-use super::caller;
+use super::session;
 use crate::config::{self, Config};
 use crate::consent::{self, Settings};
 use crate::exit::{Code, Failure};
@@ -103,7 +103,7 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
 /// `relay up` first.
 fn consent(plan: &Plan, root: &Path) -> Result<bool, Failure> {
     let ours = |file: &Planned| file.shown == config::FILE && file.outcome != Outcome::Kept;
-    let by_session = caller::session(&|name| std::env::var(name)).is_some();
+    let by_session = session::session(&|name| std::env::var(name)).is_some();
     if by_session || ancestry::is_below_host_agent() || !plan.files.iter().any(ours) {
         return Ok(false);
     }
@@ -115,7 +115,7 @@ fn consent(plan: &Plan, root: &Path) -> Result<bool, Failure> {
 fn explained(failed: &Failed) -> Failure {
     let Failed { path, error, partly } = failed;
     let is_forbidden = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
-    let what = if is_forbidden && caller::session(&|name| std::env::var(name)).is_some() {
+    let what = if is_forbidden && session::session(&|name| std::env::var(name)).is_some() {
         "Codex's sandbox keeps .codex, .agents and .git read-only: ask the person to run `relay init` in a terminal"
             .to_owned()
     } else {

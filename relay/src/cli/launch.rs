@@ -16,7 +16,7 @@ use super::follow_up::{self, Earlier};
 use super::limits::LimitFlags;
 use super::resolve::{self, Launch, Surroundings};
 use super::submit::{self, Target};
-use super::{Context, facts, find, hints, wait};
+use super::{Context, view_context, job_ref, hints, wait};
 use crate::exit::{Code, Failure};
 use crate::registry::create::{self, Created};
 use crate::registry::lease::PlatformStatus;
@@ -268,7 +268,7 @@ fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
 fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
     let watch = deadline.map(|_| Watch::folder(context.registry.folder()));
     let record = loop {
-        let record = find::record(&context.registry, job)?.record;
+        let record = job_ref::record(&context.registry, job)?.record;
         let over = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
         if record.state != State::Queued || over {
             break record;
@@ -278,7 +278,7 @@ fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(),
         context.output.json(&record);
         return Ok(());
     }
-    let view = facts::view_of(context, &record);
+    let view = view_context::view_of(context, &record);
     context.output.fact(&record);
     context.output.print(&text(&record, &view));
     Ok(())

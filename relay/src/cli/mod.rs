@@ -7,18 +7,18 @@
 //!
 //! * [`args`]: commands and global flags; each command's own flags are in its file.
 //! * [`resolve`]: flags → a launch with every option decided. [`submit`]: a launch → a job in the registry.
-//! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`caller`]: the calling session of a host agent.
-//! * [`find`]: user input → a job. [`facts`]: context of a record. [`outcome`]: record → exit code.
-//! * [`follow`]: waiting for a job. [`told`]: the claim of a completion notice.
+//! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`session`]: the calling session of a host agent.
+//! * [`job_ref`]: user input → a job. [`view_context`]: context of a record. [`exit_code`]: record → exit code.
+//! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.
 //! * [`follow_up`]: an earlier job and flags → a launch.
-//! * [`agree`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
-//! * [`hints`]: notes about unexpected properties of a workspace. [`complete`]: shell completion of jobs.
+//! * [`approve`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
+//! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.
 
-mod agree;
+mod approve;
 mod args;
-mod caller;
+mod session;
 mod cancel;
-mod complete;
+mod candidates;
 mod completions;
 mod context;
 mod dispatch;
@@ -27,8 +27,8 @@ mod down;
 mod events;
 mod explain;
 mod extend;
-mod facts;
-mod find;
+mod view_context;
+mod job_ref;
 mod follow;
 mod follow_up;
 mod hints;
@@ -39,7 +39,7 @@ mod limits;
 mod logs;
 mod mcp;
 mod notices;
-mod outcome;
+mod exit_code;
 mod prompt;
 mod prune;
 mod resolve;
@@ -51,7 +51,7 @@ mod schema;
 mod serve;
 mod status;
 mod submit;
-mod told;
+mod claim_notice;
 mod top;
 mod up;
 mod wait;

@@ -3,7 +3,7 @@
 use clap::Args;
 use common::record::JobRecord;
 
-use super::{Context, caller};
+use super::{Context, session};
 use crate::exit::{Code, Failure};
 use crate::registry::ends::{self, Taken};
 use crate::registry::lease;
@@ -37,7 +37,7 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
         Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().path().display()))
     };
     let ends = ends::untold(registry).map_err(|e| unreadable(&e))?;
-    let session = caller::session(&|key| context.variable(key));
+    let session = session::session(&|key| context.variable(key));
     let shown = Shown { at: lease::now(registry), by: "notices".to_owned(), session };
     let taken = ends::take(registry, &ends, MOST, (!args.peek).then_some(&shown))
         .map_err(|e| registry.not_writable(&e))?;

@@ -16,7 +16,7 @@ use common::text::one_line;
 use super::launch::{LaunchArgs, OnLimitName, OnLoopName, RunnerName};
 use super::limits::{self, LimitFlags};
 use super::run::RunArgs;
-use super::{caller, prompt};
+use super::{session, prompt};
 use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::engine::workspace::{self, Workspace};
@@ -173,7 +173,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
         codex,
         thread: None,
-        origin: Origin { session: caller::session(around.variable), ..Origin::default() },
+        origin: Origin { session: session::session(around.variable), ..Origin::default() },
     }
     .checked(around)
 }
@@ -210,7 +210,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         on_loop: around.config.on_loop,
         codex: around.config.codex.settings(around.engine),
         thread: None,
-        origin: Origin { session: caller::session(around.variable), attended: true, ..Origin::default() },
+        origin: Origin { session: session::session(around.variable), attended: true, ..Origin::default() },
     }
     .checked(around)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Context, agree, down, up};
+use super::{Context, approve, down, up};
 use crate::consent::{self, Settings, Standing};
 use crate::exit::{Code, Failure};
 use crate::registry::lease;
@@ -42,7 +42,7 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
     let settings = Settings::of(engine, &config);
     policy::check_settings(engine, &config)?;
     let standing = consent::standing(&context.root, &settings);
-    agree::settle(context, &settings, args.yes)?;
+    approve::settle(context, &settings, args.yes)?;
     let lives = lease::is_held(registry);
     down::end_daemon(registry, |relay| Request::Restart { relay }, PATIENCE)?;
     start::daemon(&context.root, registry, &settings, context.asker())?;

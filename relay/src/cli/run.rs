@@ -10,8 +10,8 @@ use common::record::State;
 
 use super::limits::{self, Stall};
 use super::resolve::{self, Surroundings};
-use super::told::told;
-use super::{Context, follow, outcome, submit};
+use super::claim_notice::told;
+use super::{Context, follow, exit_code, submit};
 use crate::exit::{Code, Failure};
 use crate::registry::create::Created;
 use crate::registry::log_file::LogReader;
@@ -82,5 +82,5 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
             _ => {}
         }
     });
-    Ok(outcome::of_command(&record))
+    Ok(exit_code::of_command(&record))
 }

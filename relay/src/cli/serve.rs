@@ -3,7 +3,7 @@
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use super::{Context, agree};
+use super::{Context, approve};
 use crate::consent::{self, Settings};
 use crate::engine::EngineKind;
 use crate::exit::{Code, Failure};
@@ -49,7 +49,7 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
             return Err(consent::refusal(&context.root, context.asker(), true));
         }
         Some(_) => consent::check(&context.root, context.asker(), &settings)?,
-        None => agree::settle(context, &settings, args.yes)?,
+        None => approve::settle(context, &settings, args.yes)?,
     }
     daemon::serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)
 }

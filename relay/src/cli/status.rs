@@ -9,7 +9,7 @@ use common::text::truncate;
 use common::warnings::Warnings;
 use jiff::Timestamp;
 
-use super::{Context, complete, facts, find, outcome};
+use super::{Context, candidates, view_context, job_ref, exit_code};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::PlatformStatus;
 use crate::registry::{Registry, kin, read};
@@ -26,7 +26,7 @@ const SHOWN: usize = 1024;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: a list of what runs and the newest ends]
-    #[arg(value_name = "JOB", add = complete::any())]
+    #[arg(value_name = "JOB", add = candidates::any())]
     pub(super) jobs: Vec<String>,
     /// The newest job
     #[arg(long, conflicts_with = "jobs")]
@@ -64,8 +64,8 @@ pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
         return list(args, context);
     }
     let mut records = Vec::new();
-    for job in find::jobs(context, &args.jobs)? {
-        records.push(find::record(&context.registry, &job)?.record);
+    for job in job_ref::jobs(context, &args.jobs)? {
+        records.push(job_ref::record(&context.registry, &job)?.record);
     }
     if args.history {
         return Ok(history(context, &records));
@@ -81,14 +81,14 @@ fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
             continue;
         }
         let gap = if i > 0 { "\n" } else { "" };
-        let view = facts::view_of(context, record);
+        let view = view_context::view_of(context, record);
         context.output.fact(record);
         let before = kin::before(&context.registry, record);
         let after = kin::after(&context.registry, &record.job);
         let linked = history::row(record, &before, &after, &view).unwrap_or_default();
         context.output.print(&format!("{gap}{}{linked}", status::block(record, &view)));
     }
-    if args.exit_code { outcome::worst(records.iter().map(outcome::code)) } else { Code::Done }
+    if args.exit_code { exit_code::worst(records.iter().map(exit_code::code)) } else { Code::Done }
 }
 
 /// Prints all jobs linked to the given ones, each job once.
@@ -102,7 +102,7 @@ fn history(context: &Context, records: &[JobRecord]) -> Code {
             context.output.json(record);
         }
     } else {
-        context.output.print(&table::of(&linked, &facts::view(context)));
+        context.output.print(&table::of(&linked, &view_context::view(context)));
     }
     Code::Done
 }
@@ -113,7 +113,7 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
         Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
     };
     let mut rows = rows(registry).map_err(unreadable)?;
-    let mut view = facts::view(context);
+    let mut view = view_context::view(context);
     view.queue = queue(&rows);
     if args.all {
         rows.extend(self::rows(&registry.archived()).map_err(unreadable)?);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Context, agree, down};
+use super::{Context, approve, down};
 use crate::consent::{self, Settings, Standing};
 use crate::engine::{EngineKind, image};
 use crate::exit::{Code, Failure};
@@ -56,7 +56,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         outside_of_sandboxes(context, "up")?;
         StateDir::of(&context.root)?;
         policy::check_settings(engine, &config)?;
-        agree::settle(context, &settings, args.yes)?;
+        approve::settle(context, &settings, args.yes)?;
     }
     if args.no_start {
         return Ok(Code::Done);

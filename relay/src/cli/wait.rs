@@ -9,8 +9,8 @@ use common::ids::JobId;
 use common::record::State;
 
 use super::follow::Follow;
-use super::told::told;
-use super::{Context, complete, facts, find, outcome};
+use super::claim_notice::told;
+use super::{Context, candidates, view_context, job_ref, exit_code};
 use crate::exit::{Code, Failure};
 use crate::render::{health, status};
 
@@ -22,7 +22,7 @@ use crate::render::{health, status};
 )]
 pub struct WaitArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = complete::active(), required = true)]
+    #[arg(value_name = "JOB", add = candidates::active(), required = true)]
     jobs: Vec<String>,
     /// Return when the first of them has ended, with its exit code
     #[arg(long)]
@@ -37,7 +37,7 @@ pub struct WaitArgs {
 /// # Errors
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous, and as [`until_ended`].
 pub fn run(args: &WaitArgs, context: &Context) -> Result<Code, Failure> {
-    let jobs = find::jobs(context, &args.jobs)?;
+    let jobs = job_ref::jobs(context, &args.jobs)?;
     until_ended(context, jobs, args.timeout, args.any)
 }
 
@@ -47,8 +47,8 @@ const TOLD: usize = 5;
 /// Prints the health of jobs that have not ended in time, so that the caller does not cancel one that is only slow.
 fn tell(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
     for job in running.iter().take(TOLD) {
-        let record = find::record(&context.registry, job)?.record;
-        let health = health::of(&record, &facts::view_of(context, &record));
+        let record = job_ref::record(&context.registry, job)?.record;
+        let health = health::of(&record, &view_context::view_of(context, &record));
         context.output.note(&format!("{job} {health}"));
     }
     Ok(())
@@ -86,13 +86,13 @@ pub fn until_ended(
                     context.output.print(&format!("next: {}", health::next(&record)));
                 }
             });
-            codes.push(outcome::code(&record));
+            codes.push(exit_code::code(&record));
             if any {
-                return Ok(outcome::worst(codes));
+                return Ok(exit_code::worst(codes));
             }
         }
         if running.is_empty() {
-            return Ok(outcome::worst(codes));
+            return Ok(exit_code::worst(codes));
         }
         if last {
             let names: Vec<_> = running.iter().map(ToString::to_string).collect();

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::cancel::{self, CancelArgs};
-use super::desk::{self, Desk};
-use super::short;
+use super::tool_context::{self, Desk};
+use super::compact;
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 
@@ -31,7 +31,7 @@ pub(super) fn tool(desk: Desk) -> Tool {
 }
 
 fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
-    let args = CancelArgs { jobs: desk::jobs(input.jobs)?, grace: None };
+    let args = CancelArgs { jobs: tool_context::jobs(input.jobs)?, grace: None };
     let (reply, kept) = desk.run(call, |context| cancel::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+    Ok(compact::with(reply, &kept.facts))
 }

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::explain::{self, ExplainArgs};
-use super::desk::Desk;
-use super::short;
+use super::tool_context::Desk;
+use super::compact;
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 
@@ -32,6 +32,6 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     let args = ExplainArgs { job: input.job };
     let (reply, kept) = desk.run(call, |context| explain::run(&args, context))?;
     let total = kept.facts.first().and_then(|facts| facts.get("total_ms")).cloned();
-    let reply = short::with(reply, &kept.facts);
+    let reply = compact::with(reply, &kept.facts);
     Ok(total.into_iter().fold(reply, |reply, total| reply.with("total_ms", total)))
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::extend::{self, ExtendArgs};
-use super::desk::Desk;
+use super::tool_context::Desk;
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::super::launch::{self, LaunchArgs, OnLoopName, RunnerName, Start};
 use super::super::limits::LimitFlags;
-use super::desk::{self, Desk};
-use super::short;
+use super::tool_context::{self, Desk};
+use super::compact;
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 
@@ -63,7 +63,7 @@ pub(super) fn tool(desk: Desk) -> Tool {
 fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
     let args = flags(input)?;
     let (reply, kept) = desk.run(call, |context| launch::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+    Ok(compact::with(reply, &kept.facts))
 }
 
 /// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`COMMANDS`] command lines.
@@ -85,7 +85,7 @@ pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Fai
 /// # Errors
 /// Exit code 2 if the text is not a duration.
 pub(super) fn limits(timeout: Option<&str>) -> Result<LimitFlags, Failure> {
-    Ok(LimitFlags { timeout: desk::duration("timeout", timeout)?, ..LimitFlags::default() })
+    Ok(LimitFlags { timeout: tool_context::duration("timeout", timeout)?, ..LimitFlags::default() })
 }
 
 fn flags(input: Input) -> Result<LaunchArgs, Failure> {

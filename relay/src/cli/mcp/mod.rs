@@ -1,12 +1,12 @@
 //! `relay mcp`: the commands as tools. A tool converts its input into the flags of its command and runs that command.
 //! The output becomes the reply.
 //!
-//! * [`desk`]: context of a call. [`short`]: short form of a record.
+//! * [`tool_context`]: context of a call. [`compact`]: short form of a record.
 //! * One file per tool: [`launch`], [`status`], [`logs`], [`wait`], [`notices`], [`cancel`], [`resume`],
 //!   [`retry`], [`extend`], [`explain`].
 
 mod cancel;
-mod desk;
+mod tool_context;
 mod explain;
 mod extend;
 mod launch;
@@ -14,7 +14,7 @@ mod logs;
 mod notices;
 mod resume;
 mod retry;
-mod short;
+mod compact;
 mod status;
 mod wait;
 
@@ -26,7 +26,7 @@ use super::args::Global;
 use crate::exit::{Code, Failure};
 use crate::mcp;
 use crate::render::Output;
-use desk::Desk;
+use tool_context::Desk;
 
 /// Instructions for the host's model, at most 1 KiB: some hosts send them on every turn. To models that write programs,
 /// Codex shows only the first line at first.

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::notices::{self, NoticesArgs};
-use super::desk::Desk;
-use super::short;
+use super::tool_context::Desk;
+use super::compact;
 use crate::exit::{Code, Failure};
 use crate::mcp::{Call, Effect, Reply, Tool};
 
@@ -36,5 +36,5 @@ fn run(desk: &Desk, input: &Input, call: &Call) -> Result<Reply, Failure> {
         "" => Reply::new("no worker has ended that was not told of already", Code::Done),
         _ => reply,
     };
-    Ok(short::with(reply, &kept.facts))
+    Ok(compact::with(reply, &kept.facts))
 }

@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::super::launch::{OnLoopName, Start};
 use super::super::resume::{self, ResumeArgs};
-use super::desk::Desk;
-use super::{launch, short};
+use super::tool_context::Desk;
+use super::{launch, compact};
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 
@@ -56,5 +56,5 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
         ..ResumeArgs::default()
     };
     let (reply, kept) = desk.run(call, |context| resume::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+    Ok(compact::with(reply, &kept.facts))
 }

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::status::{self, StatusArgs};
-use super::desk::Desk;
-use super::short;
+use super::tool_context::Desk;
+use super::compact;
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 
@@ -39,5 +39,5 @@ fn run(desk: &Desk, input: &Input, call: &Call) -> Result<Reply, Failure> {
         exit_code: input.job.is_some(),
     };
     let (reply, kept) = desk.run(call, |context| status::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+    Ok(compact::with(reply, &kept.facts))
 }

@@ -7,10 +7,10 @@ use common::record::{JobRecord, State};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::told::told;
-use super::super::{Context, facts, find, outcome};
-use super::desk::{self, Desk};
-use super::short;
+use super::super::claim_notice::told;
+use super::super::{Context, view_context, job_ref, exit_code};
+use super::tool_context::{self, Desk};
+use super::compact;
 use crate::exit::{Code, Failure};
 use crate::mcp::{Call, Effect, Reply, Tool};
 use crate::registry::watch::Watch;
@@ -48,10 +48,10 @@ pub(super) fn tool(desk: Desk) -> Tool {
 }
 
 fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
-    let wanted = desk::duration("timeout", input.timeout.as_deref())?.unwrap_or(PATIENCE);
-    let typed = desk::jobs(input.jobs)?;
+    let wanted = tool_context::duration("timeout", input.timeout.as_deref())?.unwrap_or(PATIENCE);
+    let typed = tool_context::jobs(input.jobs)?;
     let context = desk.context(call)?;
-    let jobs = find::jobs(&context, &typed)?;
+    let jobs = job_ref::jobs(&context, &typed)?;
     let deadline = Instant::now() + wanted.min(LONGEST);
     let watch = Watch::folder(context.registry.folder());
     loop {
@@ -69,7 +69,7 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
 
 /// Reads the records; splits them into ended and unfinished jobs.
 fn look(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRecord>), Failure> {
-    let records = jobs.iter().map(|job| find::record(&context.registry, job).map(|stored| stored.record));
+    let records = jobs.iter().map(|job| job_ref::record(&context.registry, job).map(|stored| stored.record));
     let records = records.collect::<Result<Vec<_>, _>>()?;
     Ok(records.into_iter().partition(|record| record.state.is_final()))
 }
@@ -81,21 +81,21 @@ fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRec
         told(context, record, "mcp", || text.push(status::summary(record)));
         text.extend((record.state == State::Failed).then(|| format!("next: {}", health::next(record))));
     }
-    text.extend(running.iter().map(|record| standing(record, &facts::view_of(context, record))));
+    text.extend(running.iter().map(|record| standing(record, &view_context::view_of(context, record))));
     if !running.is_empty() {
         text.push(
             "Work goes on: return to your user (ends are delivered to this session), or call `wait` again."
                 .to_owned(),
         );
     }
-    let code = if done { outcome::worst(ended.iter().map(outcome::code)) } else { Code::StillRunning };
+    let code = if done { exit_code::worst(ended.iter().map(exit_code::code)) } else { Code::StillRunning };
     let values = |records: &[JobRecord]| {
         records.iter().filter_map(|record| serde_json::to_value(record).ok()).collect()
     };
     let (ended, running): (Vec<_>, Vec<_>) = (values(ended), values(running));
     Reply::new(&text.join("\n"), code)
-        .with("ended", short::records(&ended))
-        .with("running", short::records(&running))
+        .with("ended", compact::records(&ended))
+        .with("running", compact::records(&running))
 }
 
 /// Health of a job that has not ended, in one line.

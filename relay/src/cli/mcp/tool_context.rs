@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::super::args::Global;
-use super::super::{Context, caller};
+use super::super::{Context, session};
 use crate::exit::{Code, Failure};
 use crate::mcp::{Call, Reply};
 use crate::render::{ColorMode, Kept};
@@ -29,7 +29,7 @@ impl Desk {
     /// # Errors
     /// Exit code 2 if there is no project here.
     pub(super) fn context(&self, call: &Call) -> Result<Context, Failure> {
-        let thread = call.thread().map(|thread| (caller::THREAD, thread.to_owned()));
+        let thread = call.thread().map(|thread| (session::THREAD, thread.to_owned()));
         Context::of_caller(&self.0, BTreeMap::from_iter(thread))
     }
 

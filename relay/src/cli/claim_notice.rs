@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::record::JobRecord;
 
-use super::{Context, caller};
+use super::{Context, session};
 use crate::registry::lease;
 use crate::registry::outbox::{self, Shown};
 
@@ -17,7 +17,7 @@ pub fn told(context: &Context, record: &JobRecord, by: &str, tell: impl FnOnce()
     let now = lease::now(&context.registry);
     let age = record.finished_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
     let mine = age.is_some_and(|age| age < NEWS) && {
-        let session = caller::session(&|key| context.variable(key));
+        let session = session::session(&|key| context.variable(key));
         let shown = Shown { at: now, by: by.to_owned(), session };
         outbox::claim(&context.registry, &record.job, &shown).unwrap_or(false)
     };
