@@ -15,7 +15,7 @@ use super::retry::RetryArgs;
 use super::{session, job_ref, limits, prompt};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
-use crate::registry::{Registry, create, kin, read};
+use crate::registry::{Registry, create, lineage, read};
 
 /// An ended job, with its spec.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,8 +52,8 @@ impl Earlier {
             .map_err(|e| job_ref::unreadable(&job, "spec", &e))?;
         let spec = serde_json::from_slice(&bytes)
             .map_err(|e| job_ref::unreadable(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
-        let mut linked = kin::before(registry, &record);
-        linked.extend(kin::after(registry, &job));
+        let mut linked = lineage::before(registry, &record);
+        linked.extend(lineage::after(registry, &job));
         let busy = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);
         Ok(Self { record, spec, busy })
     }

@@ -18,7 +18,7 @@ use crate::hook::answer;
 use crate::hook::call::{self, Call, Event};
 use crate::hook::decide::{self, Give, Whose};
 use crate::project;
-use crate::registry::ends::{self, Taken};
+use crate::registry::unseen::{self, Taken};
 use crate::registry::outbox::{Entry, Shown};
 use crate::registry::sessions::{self, Phase, State};
 use crate::registry::{Registry, lease, read};
@@ -101,13 +101,13 @@ fn give(registry: &Registry, call: &Call, give: Give, now: Timestamp, output: &O
     let session =
         common::origin::Session { agent: call.agent.to_owned(), id: call.session.clone(), home: None };
     let shown = Shown { at: now, by: "hook".to_owned(), session: Some(session) };
-    let taken = ends::take(registry, &ends, MOST, Some(&shown))?;
+    let taken = unseen::take(registry, &ends, MOST, Some(&shown))?;
     let Some(answer) = (!taken.records.is_empty()).then(|| answer_of(give, &taken)).flatten() else {
         return Ok(false);
     };
     output.json(&answer);
     if output.is_closed() {
-        ends::give_back(registry, &taken.records);
+        unseen::give_back(registry, &taken.records);
     }
     Ok(true)
 }
@@ -118,7 +118,7 @@ fn answer_of(give: Give, taken: &Taken) -> Option<serde_json::Value> {
 
 /// Returns the notices for this session, oldest first.
 fn ends_for(registry: &Registry, call: &Call, give: Give, now: Timestamp) -> io::Result<Vec<Entry>> {
-    let mut ends = ends::untold(registry)?;
+    let mut ends = unseen::untold(registry)?;
     let state = |id: &str| sessions::read(registry, id);
     let whose = |entry: &Entry| decide::whose(entry, &call.session, state, now);
     let mut nobodys = false;

@@ -5,7 +5,7 @@ use common::record::JobRecord;
 
 use super::{Context, session};
 use crate::exit::{Code, Failure};
-use crate::registry::ends::{self, Taken};
+use crate::registry::unseen::{self, Taken};
 use crate::registry::lease;
 use crate::registry::outbox::Shown;
 use crate::render::notice;
@@ -36,10 +36,10 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
     let unreadable = |e: &std::io::Error| {
         Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().path().display()))
     };
-    let ends = ends::untold(registry).map_err(|e| unreadable(&e))?;
+    let ends = unseen::untold(registry).map_err(|e| unreadable(&e))?;
     let session = session::session(&|key| context.variable(key));
     let shown = Shown { at: lease::now(registry), by: "notices".to_owned(), session };
-    let taken = ends::take(registry, &ends, MOST, (!args.peek).then_some(&shown))
+    let taken = unseen::take(registry, &ends, MOST, (!args.peek).then_some(&shown))
         .map_err(|e| registry.not_writable(&e))?;
     if taken.records.is_empty() {
         return Ok(Code::Done);
@@ -59,7 +59,7 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
         output.print(&text(&taken));
     }
     if output.is_closed() && !args.peek {
-        ends::give_back(registry, &taken.records);
+        unseen::give_back(registry, &taken.records);
     }
     Ok(Code::Done)
 }

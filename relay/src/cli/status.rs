@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::{Context, candidates, view_context, job_ref, exit_code};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::PlatformStatus;
-use crate::registry::{Registry, kin, read};
+use crate::registry::{Registry, lineage, read};
 use crate::render::health::{self, Word};
 use crate::render::{Relay, View, history, list, queue, status, table};
 
@@ -83,8 +83,8 @@ fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
         let gap = if i > 0 { "\n" } else { "" };
         let view = view_context::view_of(context, record);
         context.output.fact(record);
-        let before = kin::before(&context.registry, record);
-        let after = kin::after(&context.registry, &record.job);
+        let before = lineage::before(&context.registry, record);
+        let after = lineage::after(&context.registry, &record.job);
         let linked = history::row(record, &before, &after, &view).unwrap_or_default();
         context.output.print(&format!("{gap}{}{linked}", status::block(record, &view)));
     }
@@ -94,7 +94,7 @@ fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
 /// Prints all jobs linked to the given ones, each job once.
 fn history(context: &Context, records: &[JobRecord]) -> Code {
     let mut linked: Vec<JobRecord> =
-        records.iter().flat_map(|record| kin::whole(&context.registry, record)).collect();
+        records.iter().flat_map(|record| lineage::whole(&context.registry, record)).collect();
     linked.sort_by(|a, b| a.job.cmp(&b.job));
     linked.dedup_by(|a, b| a.job == b.job);
     if context.output.json {

@@ -22,7 +22,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file_ref::FileRef;
-use super::opened::{self, Open};
+use super::safe_open::{self, Open};
 use super::refused::{Reason, Refused};
 
 /// Path components from the project root to the registry.
@@ -155,7 +155,7 @@ impl Dir {
             Place::Below(parent, name) => self.ensure_below(parent, name),
             Place::Project(root, names) => {
                 match self.open() {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => opened::make_way(root, &WAY[..*names])?,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => safe_open::make_way(root, &WAY[..*names])?,
                     opened => {
                         opened?;
                     }
@@ -326,7 +326,7 @@ impl Dir {
         for n in 1..MOST_ASIDE {
             let aside = [ASIDE.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
             let aside = PathBuf::from(OsString::from_vec(aside));
-            match opened::rename_new(fd, name, fd, &aside) {
+            match safe_open::rename_new(fd, name, fd, &aside) {
                 Ok(()) => {
                     tracing::warn!("{why}; it was set aside as {}", self.0.path.join(aside).display());
                     return Ok(());

@@ -97,7 +97,7 @@ fn a_line_beyond_all_bounds_ends_the_reading() {
     let reasons = [
         scan(&path, |_, line| seqs.push(line.seq)).unwrap_err(),
         Follower::new().lines(&path, |_, _| {}).unwrap_err(),
-        super::super::log_place::LogPlace::behind(&path, 1).unwrap_err(),
+        super::super::log_cursor::LogPlace::behind(&path, 1).unwrap_err(),
     ];
     for error in reasons {
         assert_eq!(Refused::of(&error).map(|refused| refused.reason), Some(Reason::Endless), "{error}");

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::dir::Dir;
-use super::opened::rename_new;
+use super::safe_open::rename_new;
 use super::refused::{Reason, Refused};
 
 /// A name in a folder. The file is not opened yet and need not exist.

@@ -7,7 +7,7 @@ use std::io;
 use common::ids::JobId;
 
 use super::chunk::Chunk;
-use super::log_place::LogPlace;
+use super::log_cursor::LogPlace;
 use super::refused::Refused;
 use super::{Registry, layout};
 

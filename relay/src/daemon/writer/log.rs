@@ -19,7 +19,7 @@ use std::io::{self, BufWriter, Write};
 
 use crate::registry::file_ref::FileRef;
 use crate::registry::staged::Staged;
-use crate::registry::{event_log, write_back};
+use crate::registry::{event_log, flush_hint};
 
 pub(super) struct EventFile {
     path: FileRef,
@@ -78,7 +78,7 @@ impl EventFile {
         if let Some(file) = &self.file
             && self.pending > 0
         {
-            write_back::begin(file, self.settled, self.pending);
+            flush_hint::begin(file, self.settled, self.pending);
         }
     }
 

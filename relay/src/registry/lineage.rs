@@ -57,5 +57,5 @@ pub fn whole(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
 }
 
 #[cfg(test)]
-#[path = "kin_tests.rs"]
+#[path = "lineage_tests.rs"]
 mod tests;

@@ -61,5 +61,5 @@ pub fn give_back<'a>(registry: &Registry, records: impl IntoIterator<Item = &'a 
 }
 
 #[cfg(test)]
-#[path = "ends_tests.rs"]
+#[path = "unseen_tests.rs"]
 mod tests;
