@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::ask::ask;
+use super::probe::ask;
 use super::finding::Finding;
-use super::place;
-use super::scene::Scene;
+use super::storage;
+use super::context::Scene;
 use crate::registry::Registry;
 use crate::registry::lease::PlatformStatus;
 
@@ -62,7 +62,7 @@ fn inside(engine: &str, container: &str) -> Option<Off> {
 const HALF_SECOND: std::time::Duration = std::time::Duration::from_millis(500);
 
 fn of_files(registry: &Registry) -> Option<Off> {
-    let there = place::probe(registry).ok()?;
+    let there = storage::probe(registry).ok()?;
     Some(off(there, SystemTime::now()))
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::ask::ask;
+use super::probe::ask;
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 use super::version;
 use crate::engine::pinned;
 use crate::registry::lease::PlatformStatus;

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 use crate::registry::lease::PlatformStatus;
 
 const CREDENTIALS: &str = "credentials";

@@ -3,7 +3,7 @@
 use common::ids::JobId;
 
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 use crate::registry::outbox::{self, Entry, WayState};
 
 const DELIVERIES: &str = "deliveries";

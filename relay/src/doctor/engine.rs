@@ -1,8 +1,8 @@
 //! The engine and the platform image.
 
-use super::ask::{Said, ask};
+use super::probe::{Said, ask};
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 use crate::config::PlatformConfig;
 use crate::engine::{EngineKind, container};
 use crate::registry::lease::PlatformStatus;

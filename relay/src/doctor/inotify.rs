@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 
 const INOTIFY: &str = "inotify";
 /// Default limit of instances on Linux, which is enough unless another program uses many.

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use super::ask::ask;
+use super::probe::ask;
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 
 const LINGER: &str = "linger";
 

@@ -6,15 +6,15 @@
 //! ```
 //!
 //! * [`finding`]: result of a check.
-//! * [`scene`]: context shared by all checks.
-//! * [`ask`]: running programs that may hang.
+//! * [`context`]: context shared by all checks.
+//! * [`probe`]: running programs that may hang.
 //! * [`mod@run`]: all checks at once, within a time limit.
-//! * The checks: [`settings`], [`place`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its image),
+//! * The checks: [`settings`], [`storage`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its image),
 //!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`], [`deliveries`],
 //!   [`trust`] (approval, workspaces, limits, sandbox).
 
 mod agent;
-mod ask;
+mod probe;
 mod clock;
 mod codex;
 mod credentials;
@@ -23,12 +23,12 @@ mod engine;
 pub mod finding;
 mod inotify;
 mod linger;
-mod place;
+mod storage;
 mod refused_files;
 mod relay;
 mod rules;
 mod run;
-pub mod scene;
+pub mod context;
 mod settings;
 mod shell;
 mod trust;
@@ -36,4 +36,4 @@ mod version;
 
 pub use finding::{Finding, State};
 pub use run::run;
-pub use scene::Scene;
+pub use context::Scene;

@@ -4,7 +4,7 @@ use common::record::State as JobState;
 use jiff::Timestamp;
 
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::registry::read;
 use crate::render::times;

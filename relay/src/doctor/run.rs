@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 use super::{
-    agent, clock, codex, credentials, deliveries, engine, inotify, linger, place, relay, rules, settings,
+    agent, clock, codex, credentials, deliveries, engine, inotify, linger, storage, relay, rules, settings,
     shell, trust,
 };
 
@@ -21,8 +21,8 @@ type Check = fn(&Scene) -> Vec<Finding>;
 const CHECKS: [(&str, Check); 15] = [
     ("settings", settings::check),
     ("trust", trust::check),
-    ("registry", place::registry),
-    ("disk", place::disk),
+    ("registry", storage::registry),
+    ("disk", storage::disk),
     ("relay", relay::check),
     ("engine", engine::check),
     ("agent", agent::check),

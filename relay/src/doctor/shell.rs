@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ask::{Said, ask};
+use super::probe::{Said, ask};
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 
 const SHELL: &str = "login-shell";
 

@@ -3,7 +3,7 @@
 use common::job::{NO_SANDBOX, Sandbox};
 
 use super::finding::Finding;
-use super::scene::Scene;
+use super::context::Scene;
 use crate::consent::Standing;
 use crate::policy;
 use crate::registry::lease::PlatformStatus;

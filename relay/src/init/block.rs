@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::stamp;
-use super::verdict::{BY_HAND, Verdict, Wish};
+use super::checksum;
+use super::change::{BY_HAND, Verdict, Wish};
 
 /// Comment syntax of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Marks {
             Self::Hash => "",
         };
         let (begin, end) = (self.begin(), self.end());
-        stamp::stamped(&format!("{begin} (checksum @sum@) written by `relay init`{close}\n{body}{end}"))
+        checksum::stamped(&format!("{begin} (checksum @sum@) written by `relay init`{close}\n{body}{end}"))
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn judge(marks: Marks, body: &str, there: Option<&str>, wish: Wish) -
         };
     };
     let old = text.get(at.clone()).unwrap_or_default();
-    let untouched = stamp::is_untouched(old);
+    let untouched = checksum::is_untouched(old);
     match wish {
         Wish::Put { force } if untouched || force => {
             let new = if body.is_empty() {

@@ -6,7 +6,7 @@ const PUT: Wish = Wish::Put { force: false };
 
 fn written(verdict: Verdict) -> String {
     match verdict {
-        Verdict { change: super::super::verdict::Change::Write(text), kept: None, copy: false } => text,
+        Verdict { change: super::super::change::Change::Write(text), kept: None, copy: false } => text,
         other => panic!("{other:?}"),
     }
 }

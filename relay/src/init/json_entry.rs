@@ -5,7 +5,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::{Map, Value, json};
 
-use super::verdict::{BY_HAND, Verdict, Wish};
+use super::change::{BY_HAND, Verdict, Wish};
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Entries in a person's file.
 
-use super::super::verdict::Change;
+use super::super::change::Change;
 use super::*;
 
 const PUT: Wish = Wish::Put { force: false };

@@ -6,18 +6,18 @@
 //!                                                          whole │ block │ toml_entry │ json_entry   (pure)
 //! ```
 //!
-//! Nothing is written before every file has been checked, and nothing that a person changed is touched: [`stamp`]
+//! Nothing is written before every file has been checked, and nothing that a person changed is touched: [`checksum`]
 //! distinguishes text written by init from changed text.
 //!
-//! * [`pieces`]: files and their content.
+//! * [`manifest`]: files and their content.
 //! * [`mod@plan`]: all files of one call.
-//! * [`place`]: links are followed inside the project only.
-//! * [`whole`]: files of init's own.
+//! * [`paths`]: links are followed inside the project only.
+//! * [`owned_file`]: files of init's own.
 //! * [`block`]: a marked block in a text.
 //! * [`toml_entry`]: a table in Codex's configuration.
 //! * [`ignore`]: lines for `.gitignore`.
 //! * [`json_entry`]: entries of hooks, permissions and MCP servers.
-//! * [`verdict`]: the decision about one file.
+//! * [`change`]: the decision about one file.
 //! * [`mod@write`]: execution of the plan.
 //! * [`folder`]: access without following a link.
 
@@ -25,17 +25,17 @@ mod block;
 pub mod folder;
 mod ignore;
 mod json_entry;
-mod pieces;
-mod place;
+mod manifest;
+mod paths;
 mod plan;
-mod stamp;
+mod checksum;
 mod toml_entry;
-mod verdict;
-mod whole;
+mod change;
+mod owned_file;
 mod write;
 
-pub use pieces::{Request, rules_files};
-pub use place::Homes;
+pub use manifest::{Request, rules_files};
+pub use paths::Homes;
 pub use plan::{Outcome, Plan, Planned, plan};
-pub use verdict::Wish;
+pub use change::Wish;
 pub use write::{Failed, carry_out};

@@ -9,9 +9,9 @@ use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
 use super::ignore;
-use super::pieces::{self, Piece, Request};
-use super::place::{self, Homes};
-use super::verdict::{Change, Verdict, Wish};
+use super::manifest::{self, Piece, Request};
+use super::paths::{self, Homes};
+use super::change::{Change, Verdict, Wish};
 use crate::exit::Failure;
 
 /// Maximum size of a file that is read, in bytes: all of these are written by people.
@@ -68,7 +68,7 @@ pub fn plan(request: Request, root: &Path, homes: &Homes) -> Result<Plan, Failur
     // one's result.
     let mut done = BTreeMap::<PathBuf, Option<String>>::new();
     let mut files = Vec::new();
-    for piece in pieces::of(request, root, homes, ignore::folders(root)) {
+    for piece in manifest::of(request, root, homes, ignore::folders(root)) {
         let planned = judge(&piece, request.wish, root, &mut done)?;
         let is_told = request.wish != Wish::Remove || planned.outcome != Outcome::Unchanged;
         files.extend(is_told.then_some(planned));
@@ -84,7 +84,7 @@ fn judge(
 ) -> Result<Planned, Failure> {
     let Piece { path, base, in_project, content } = piece;
     let shown = path.strip_prefix(root).ok().filter(|_| *in_project).unwrap_or(path).display().to_string();
-    let place = place::real(path, in_project.then_some(root));
+    let place = paths::real(path, in_project.then_some(root));
     let there = match &place {
         Ok(target) => done.get(target).cloned().map_or_else(|| read(target), Ok)?,
         Err(_) => None,

@@ -2,7 +2,7 @@
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use super::verdict::{BY_HAND, Verdict, Wish};
+use super::change::{BY_HAND, Verdict, Wish};
 
 /// Name of the table of all servers.
 const SERVERS: &str = "mcp_servers";
@@ -122,7 +122,7 @@ fn with_breaks_of(old: &str, new: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Change;
+    use super::super::change::Change;
     use super::*;
 
     const PUT: Wish = Wish::Put { force: false };

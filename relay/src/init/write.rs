@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::{Folder, Staged};
 use super::plan::{Plan, Planned};
-use super::verdict::Change;
+use super::change::Change;
 
 /// Suffix of the name of a copy.
 pub const COPY: &str = "before-init";

@@ -5,22 +5,22 @@
 //!        ◄─ stdout ─────────────────────────── pipes ◄──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! * [`door`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`pipes`]: both as rmcp's
+//! * [`stdin_lines`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`transport`]: both as rmcp's
 //!   transport.
 //! * [`server`]: listing and calling of tools, each call on a thread of its own. [`serve()`]: from the start to the end
 //!   of stdin.
-//! * [`tool`]: a tool and its schema. [`call`]: the caller and the cancellation of a call. [`reply`]: the answer.
+//! * [`tool`]: a tool and its schema. [`request_context`]: the caller and the cancellation of a call. [`reply`]: the answer.
 
-pub mod call;
-mod door;
+pub mod request_context;
+mod stdin_lines;
 mod frame;
-mod pipes;
+mod transport;
 pub mod reply;
 pub mod serve;
 mod server;
 pub mod tool;
 
-pub use call::Call;
+pub use request_context::Call;
 pub use reply::Reply;
 pub use serve::serve;
 pub use tool::{Effect, Tool};

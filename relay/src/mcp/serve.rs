@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use rmcp::serve_server;
 use tokio::runtime::Builder;
 
-use super::pipes::Pipes;
+use super::transport::Pipes;
 use super::server::{AT_ONCE, Server};
-use super::{Tool, door};
+use super::{Tool, stdin_lines};
 use crate::exit::Failure;
 
 /// Serves `tools` until stdin ends.
@@ -22,7 +22,7 @@ pub fn serve(instructions: &'static str, tools: Vec<Tool>) -> Result<(), Failure
     let runtime = Builder::new_current_thread().enable_time().max_blocking_threads(AT_ONCE + 1).build();
     let runtime = runtime.map_err(broken)?;
     let over = Arc::new(AtomicBool::new(false));
-    let lines = door::open(io::stdin(), over.clone()).map_err(broken)?;
+    let lines = stdin_lines::open(io::stdin(), over.clone()).map_err(broken)?;
     let served = runtime.block_on(async {
         let server = Server::new(instructions, tools, over);
         match serve_server(server, Pipes::new(lines, tokio::io::stdout())).await {

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
 use super::model::{Mode, Model, Pane};
-use super::pane;
+use super::detail;
 use super::rows::Columns;
 use super::style::{self, Look};
 use crate::render::times::clock;
@@ -52,10 +52,10 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
     let (jobs, details) = split(model, body);
     rows_of(model, frame, jobs, look);
     if let Some((details, borders)) = details {
-        let block = Block::new().borders(borders).border_style(style::dim()).title(pane::title(model));
+        let block = Block::new().borders(borders).border_style(style::dim()).title(detail::title(model));
         let inner = block.inner(details);
         frame.render_widget(block, details);
-        frame.render_widget(Paragraph::new(pane::lines(model, inner, look)), inner);
+        frame.render_widget(Paragraph::new(detail::lines(model, inner, look)), inner);
     }
     frame.render_widget(footer(model, usize::from(bottom.width), look), bottom);
     if model.mode == Mode::Help {

@@ -7,25 +7,25 @@
 //! ```
 //!
 //! * [`model`]: content of the screen and the effect of keys on it. [`keys`]: mapping of keys to actions.
-//! * [`feed`]: data from the registry: [`records`], and the [`tail`] of a job's log and events.
-//! * [`draw`]: the frame; [`rows`]: its list; [`pane`]: one job. [`style`]: color, or none.
-//! * [`screen`]: the terminal, restored in every case. [`orders`]: requests to the relay.
-//! * [`pump`]: the event loop.
+//! * [`loader`]: data from the registry: [`records`], and the [`tail`] of a job's log and events.
+//! * [`draw`]: the frame; [`rows`]: its list; [`detail`]: one job. [`style`]: color, or none.
+//! * [`screen`]: the terminal, restored in every case. [`requests`]: requests to the relay.
+//! * [`event_loop`]: the event loop.
 
 mod draw;
-mod feed;
+mod loader;
 mod keys;
 mod model;
-mod orders;
-mod pane;
-mod pump;
+mod requests;
+mod detail;
+mod event_loop;
 mod records;
 mod rows;
 mod screen;
 mod style;
 mod tail;
 
-pub use pump::{Setting, run};
+pub use event_loop::{Setting, run};
 
 #[cfg(test)]
 mod draw_tests;

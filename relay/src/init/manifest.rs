@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::block::Marks;
 use super::json_entry::Entry;
-use super::place::Homes;
-use super::verdict::{Verdict, Wish};
-use super::{block, ignore, json_entry, toml_entry, whole};
+use super::paths::Homes;
+use super::change::{Verdict, Wish};
+use super::{block, ignore, json_entry, toml_entry, owned_file};
 
 /// Commands that Claude Code need not ask for. Claude Code has no sandbox with a way through files, so the list
 /// contains every command that a host agent uses. Commands for people (init, prune) and for programs (serve, hook, mcp)
@@ -79,7 +79,7 @@ impl Content {
     /// Returns an error if the existing text can't be parsed.
     pub(super) fn judge(&self, there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
         match self {
-            Self::Whole(text) => Ok(whole::judge(text, there, wish)),
+            Self::Whole(text) => Ok(owned_file::judge(text, there, wish)),
             Self::BlockUnlessImported(..)
                 if wish != Wish::Remove && there.is_some_and(|text| text.contains(IMPORT)) =>
             {
@@ -186,5 +186,5 @@ fn claude_settings() -> Vec<Entry> {
 }
 
 #[cfg(test)]
-#[path = "pieces_tests.rs"]
+#[path = "manifest_tests.rs"]
 mod tests;

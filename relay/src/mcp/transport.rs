@@ -12,7 +12,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Receiver;
 
-use super::door::Line;
+use super::stdin_lines::Line;
 use super::frame::{self, Frame};
 
 /// Future that sends a message.

@@ -9,10 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::feed::Feed;
+use super::loader::Feed;
 use super::model::{Effect, Model};
 use super::screen::{self, Screen};
-use super::{keys, orders};
+use super::{keys, requests};
 use crate::registry::Registry;
 use crate::registry::dir::Dir;
 use crate::registry::watch::Watch;
@@ -145,9 +145,9 @@ impl<'a> Top<'a> {
         let registry = &self.setting.registry;
         match effect {
             Effect::Cancel(job) => {
-                self.model.note = Some(orders::cancel(registry, &job, self.setting.grace_ms));
+                self.model.note = Some(requests::cancel(registry, &job, self.setting.grace_ms));
             }
-            Effect::Extend { job, step } => self.model.note = Some(orders::extend(registry, &job, step)),
+            Effect::Extend { job, step } => self.model.note = Some(requests::extend(registry, &job, step)),
             Effect::Look | Effect::Quit => {}
             Effect::Redraw => self.screen.forget()?,
             Effect::Suspend => {

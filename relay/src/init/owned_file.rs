@@ -1,19 +1,19 @@
 //! A file of init's own, which exists as a whole or not at all.
 
-use super::stamp;
-use super::verdict::{BY_HAND, Verdict, Wish};
+use super::checksum;
+use super::change::{BY_HAND, Verdict, Wish};
 
 /// Compares the file `text` (without its checksum) to the existing text `there` and decides on the change.
 pub(super) fn judge(text: &str, there: Option<&str>, wish: Wish) -> Verdict {
     match (wish, there) {
-        (Wish::Put { .. }, None) => Verdict::write(stamp::stamped(text)),
+        (Wish::Put { .. }, None) => Verdict::write(checksum::stamped(text)),
         (Wish::Remove, None) => Verdict::nothing(),
-        (Wish::Put { .. }, Some(there)) if there.replace("\r\n", "\n") == stamp::stamped(text) => {
+        (Wish::Put { .. }, Some(there)) if there.replace("\r\n", "\n") == checksum::stamped(text) => {
             Verdict::nothing()
         }
-        (Wish::Put { .. }, Some(there)) if stamp::is_untouched(there) => Verdict::write(stamp::stamped(text)),
-        (Wish::Put { force: true }, Some(_)) => Verdict::replace(stamp::stamped(text)),
-        (Wish::Remove, Some(there)) if stamp::is_untouched(there) => Verdict::delete(),
+        (Wish::Put { .. }, Some(there)) if checksum::is_untouched(there) => Verdict::write(checksum::stamped(text)),
+        (Wish::Put { force: true }, Some(_)) => Verdict::replace(checksum::stamped(text)),
+        (Wish::Remove, Some(there)) if checksum::is_untouched(there) => Verdict::delete(),
         (Wish::Put { .. } | Wish::Remove, Some(_)) => Verdict::kept(BY_HAND),
     }
 }
@@ -27,8 +27,8 @@ mod tests {
 
     #[test]
     fn a_file_is_written_once_and_updated_while_nobody_changes_it() {
-        let new = stamp::stamped(TEXT);
-        let old = stamp::stamped("# (checksum @sum@)\nold\n");
+        let new = checksum::stamped(TEXT);
+        let old = checksum::stamped("# (checksum @sum@)\nold\n");
         assert_eq!(judge(TEXT, None, PUT), Verdict::write(new.clone()));
         assert_eq!(judge(TEXT, Some(&new), PUT), Verdict::nothing());
         assert_eq!(judge(TEXT, Some(&new.replace('\n', "\r\n")), PUT), Verdict::nothing());
@@ -39,12 +39,12 @@ mod tests {
 
     #[test]
     fn what_a_person_changed_stays_unless_it_is_forced_and_then_in_a_copy() {
-        let theirs = format!("{}mine\n", stamp::stamped(TEXT));
+        let theirs = format!("{}mine\n", checksum::stamped(TEXT));
         for theirs in [theirs.as_str(), "mine\n", ""] {
             assert_eq!(judge(TEXT, Some(theirs), PUT), Verdict::kept(BY_HAND));
             assert_eq!(judge(TEXT, Some(theirs), Wish::Remove), Verdict::kept(BY_HAND));
             let forced = judge(TEXT, Some(theirs), Wish::Put { force: true });
-            assert_eq!(forced, Verdict::replace(stamp::stamped(TEXT)));
+            assert_eq!(forced, Verdict::replace(checksum::stamped(TEXT)));
         }
     }
 }

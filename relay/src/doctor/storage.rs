@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::finding::Finding;
 use super::refused_files;
-use super::scene::Scene;
+use super::context::Scene;
 use crate::registry::Registry;
 use crate::registry::staged::Staged;
 
