@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::engine::workspace::MOUNT;
 use crate::exit::Failure;
-use crate::places::{self, Confinement, Places};
+use crate::protected_paths::{self, Confinement, Places};
 
 /// Folders with content that git and host agents act upon.
 const OTHERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
@@ -163,7 +163,7 @@ impl Policy {
 }
 
 fn unlinked(host: &Path) -> Result<(), String> {
-    places::check_unlinked(host).map_err(|e| {
+    protected_paths::check_unlinked(host).map_err(|e| {
         format!(
             "workspace {} is not the folder that was named at the launch ({e}): launch it again",
             host.display()
@@ -198,12 +198,13 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
     let of_codex = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
     let programs = of_codex.into_iter().chain([("[notify] codex", &notify.codex)]);
     let programs = programs.chain(notify.command.first().map(|program| ("[notify] command", program)));
-    let programs = programs.filter_map(|(setting, program)| Some((setting, places::program(program)?)));
+    let programs =
+        programs.filter_map(|(setting, program)| Some((setting, protected_paths::program(program)?)));
     // An argument may be a path relative to the project's root.
     let arguments = notify.command.iter().skip(1).map(|argument| config.root.join(argument));
     let arguments = arguments.filter(|file| file.is_file()).map(|file| ("[notify] command", file));
     for (setting, file) in programs.chain(arguments) {
-        let file = places::resolved(&file);
+        let file = protected_paths::resolved(&file);
         if let Some(place) = places.shared(&file, &config.platform.workspaces) {
             return Err(Failure::usage(format!(
                 "{setting}: {} lies in {place}, where a session or a worker can change it, and it runs outside of \

@@ -112,7 +112,7 @@ fn programs_that_a_session_could_replace_are_refused() {
 #[test]
 fn programs_where_workers_or_sessions_write_are_refused_also_those_that_are_not_there_yet() {
     let (_dir, root) = site();
-    let elsewhere = places::resolved(Path::new("/var/lib/workspaces"));
+    let elsewhere = protected_paths::resolved(Path::new("/var/lib/workspaces"));
     for (program, place) in [
         ("/var/lib/workspaces/demo/codex", "the workspaces folder"),
         ("/tmp/no-such-program", "a folder for temporary files"),

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use super::Context;
-use crate::consent::{self, Asker, Settings, Standing};
+use crate::approval::{self, Asker, Settings, Standing};
 use crate::exit::Failure;
 
 /// Checks that a person has approved the settings, before or now: with `--yes`, or with an answer at a terminal.
@@ -17,19 +17,19 @@ pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Resul
             "--yes is not allowed in a coding agent's session: ask the user to run `relay up` in a terminal",
         ));
     }
-    let (has_changed, lines) = match consent::standing(&context.root, settings) {
+    let (has_changed, lines) = match approval::standing(&context.root, settings) {
         Standing::Agreed => return Ok(()),
         Standing::Changed(lines) => (true, lines),
         Standing::New(lines) => (false, lines),
     };
     let is_at_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     if asker == Asker::Session || !(yes || is_at_terminal) {
-        return Err(consent::refusal(&context.root, asker, has_changed));
+        return Err(approval::refusal(&context.root, asker, has_changed));
     }
     if !yes && !is_agreed(context, has_changed, &lines) {
         return Err(Failure::unreachable("not approved: nothing was started"));
     }
-    consent::record(&context.root, settings)
+    approval::record(&context.root, settings)
 }
 
 /// Shows the lines and asks for approval.

@@ -8,8 +8,8 @@ use rustix::fs::Mode;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, candidates, completions, doctor, down, events, explain, extend, hook, init, launch, logs,
-    mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
+    Context, cancel, candidates, completions, doctor, down, events, explain, extend, hook, init, launch,
+    logs, mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::inheritance;

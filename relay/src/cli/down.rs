@@ -6,7 +6,7 @@ use clap::Args;
 use common::record::State;
 
 use super::{Context, up};
-use crate::consent;
+use crate::approval;
 use crate::engine::{container, local};
 use crate::exit::{Code, Failure};
 use crate::registry::atomic::Durability;
@@ -16,7 +16,7 @@ use crate::registry::requests::{Awaited, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
 use crate::state_dir::StateDir;
-use crate::state_dir::memory::Memory;
+use crate::state_dir::saved_state::Memory;
 
 /// Time limit for the daemon to end: 10 s for the platform, 5 s for its last events, and margin for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -128,7 +128,7 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
     // changed since.
     let mut memory = Memory::load(&state);
     let mut engines = std::mem::take(&mut memory.engines);
-    let agreed = consent::agreed(&context.root).filter(|_| lease::read(registry).is_some());
+    let agreed = approval::agreed(&context.root).filter(|_| lease::read(registry).is_some());
     let agreed = agreed.map(|agreed| agreed.engine).filter(|engine| engine.is_container());
     engines.extend(agreed.filter(|agreed| !engines.contains(agreed)));
     if agent.is_none() && engines.is_empty() {

@@ -10,7 +10,7 @@ use common::job::StepKind;
 use common::record::JobRecord;
 
 use super::follow::Follow;
-use super::{Context, candidates, view_context, job_ref};
+use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::read;

@@ -4,7 +4,7 @@ use clap::Args;
 use common::record::Link;
 use jiff::Timestamp;
 
-use super::{Context, candidates, view_context, job_ref};
+use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::explain;
 use crate::registry::{event_log, read};

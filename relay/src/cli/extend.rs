@@ -10,7 +10,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 use serde::Serialize;
 
-use super::{Context, candidates, view_context, job_ref};
+use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::requests::{self, Request};

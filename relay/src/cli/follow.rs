@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use common::ids::JobId;
 use common::record::{JobRecord, State};
 
-use super::{Context, view_context, job_ref};
+use super::{Context, job_ref, view_context};
 use crate::exit::Failure;
 use crate::registry::layout;
 use crate::registry::log_file::LogReader;

@@ -12,7 +12,7 @@ use super::launch::{OnLimitName, OnLoopName};
 use super::resolve::{self, Launch, Surroundings};
 use super::resume::ResumeArgs;
 use super::retry::RetryArgs;
-use super::{session, job_ref, limits, prompt};
+use super::{job_ref, limits, prompt, session};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
 use crate::registry::{Registry, create, lineage, read};

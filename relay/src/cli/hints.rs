@@ -10,9 +10,9 @@ use common::job::Sandbox;
 
 use super::Context;
 use super::submit::Target;
+use crate::approval::Asker;
 use crate::bounded_file;
 use crate::config::Config;
-use crate::consent::Asker;
 use crate::engine::EngineKind;
 
 /// Maximum number of folders named in a note.

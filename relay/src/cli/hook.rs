@@ -18,9 +18,9 @@ use crate::hook::answer;
 use crate::hook::call::{self, Call, Event};
 use crate::hook::decide::{self, Give, Whose};
 use crate::project;
-use crate::registry::unseen::{self, Taken};
 use crate::registry::outbox::{Entry, Shown};
 use crate::registry::sessions::{self, Phase, State};
+use crate::registry::unseen::{self, Taken};
 use crate::registry::{Registry, lease, read};
 use crate::render::Output;
 

@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::args::Global;
 use super::session;
+use crate::approval::{self, Settings};
 use crate::config::{self, Config};
-use crate::consent::{self, Settings};
 use crate::exit::{Code, Failure};
 use crate::init::{self, Failed, Homes, Outcome, Plan, Planned, Request, Wish};
 use crate::project;
 use crate::render::Output;
-use crate::{ancestry, start};
+use crate::{ancestry, start_daemon};
 
 /// Flags of `relay init`.
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
     if !args.dry_run {
         init::carry_out(&plan).map_err(|failed| explained(&failed))?;
         if wish == Wish::Remove {
-            consent::forget(&root);
+            approval::forget(&root);
         } else {
             approved = consent(&plan, &root)?;
         }
@@ -108,7 +108,7 @@ fn consent(plan: &Plan, root: &Path) -> Result<bool, Failure> {
         return Ok(false);
     }
     let config = Config::load(root)?;
-    consent::record(root, &Settings::of(start::engine(None, &config), &config))?;
+    approval::record(root, &Settings::of(start_daemon::engine(None, &config), &config))?;
     Ok(true)
 }
 

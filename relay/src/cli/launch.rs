@@ -16,13 +16,13 @@ use super::follow_up::{self, Earlier};
 use super::limits::LimitFlags;
 use super::resolve::{self, Launch, Surroundings};
 use super::submit::{self, Target};
-use super::{Context, view_context, job_ref, hints, wait};
+use super::{Context, hints, job_ref, view_context, wait};
 use crate::exit::{Code, Failure};
 use crate::registry::create::{self, Created};
 use crate::registry::lease::PlatformStatus;
 use crate::registry::watch::Watch;
 use crate::render::{View, health, status};
-use crate::start;
+use crate::start_daemon;
 
 /// Time from the start of the command in which it waits for the start of the job, before it prints the state. The
 /// caller has its prompt back within 300 ms, on a loaded machine too.
@@ -171,7 +171,7 @@ fn start(context: &Context, launch: &Launch, target: &Target, start: &Start) -> 
 /// Launches a follow-up of an earlier job, unless a launch with the same key has done so before.
 ///
 /// # Errors
-/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and as [`start()`].
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and as [`start_daemon()`].
 pub(super) fn follow(
     context: &Context,
     job: &str,
@@ -217,7 +217,7 @@ fn go_on_alone(
 /// Prints a job that was launched, now or before with the same key. Starts a relay if none is running.
 ///
 /// # Errors
-/// As [`start()`].
+/// As [`start_daemon()`].
 fn report(context: &Context, created: &Created, target: &Target, args: &Start) -> Result<Code, Failure> {
     let (Created::New(job) | Created::Existing(job)) = created;
     if args.quiet && !context.output.json {
@@ -250,7 +250,7 @@ fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure>
 
 /// Starts the relay and prints the result; returns true if a relay is running now. Without one the job stays queued.
 fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
-    match start::daemon(&context.root, &context.registry, &target.settings, context.asker()) {
+    match start_daemon::daemon(&context.root, &context.registry, &target.settings, context.asker()) {
         Ok(()) => {
             if !quiet {
                 context.output.note("no relay was running: it has been started");

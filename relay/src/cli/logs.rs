@@ -4,7 +4,7 @@ use clap::Args;
 use common::ids::JobId;
 use serde::Serialize;
 
-use super::{Context, candidates, view_context, job_ref, follow};
+use super::{Context, candidates, follow, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::registry::log_file::LogReader;
 use crate::render::stream::Cleaner;
@@ -39,8 +39,8 @@ struct JsonLine<'a> {
 pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
     let job = job_ref::one_or_newest(context, args.job.as_deref())?;
     let stored = job_ref::record(&context.registry, &job)?;
-    let (reader, tail) =
-        LogReader::tail(&stored.home.log(&job), args.lines).map_err(|e| job_ref::unreadable(&job, "log", &e))?;
+    let (reader, tail) = LogReader::tail(&stored.home.log(&job), args.lines)
+        .map_err(|e| job_ref::unreadable(&job, "log", &e))?;
     let cleaner = if context.output.paint.is_on() { Cleaner::with_colors() } else { Cleaner::default() };
     let mut printer = Printer { output: &context.output, job: &job, cleaner, open: false };
     printer.piece(&tail);

@@ -5,9 +5,9 @@ use common::record::JobRecord;
 
 use super::{Context, session};
 use crate::exit::{Code, Failure};
-use crate::registry::unseen::{self, Taken};
 use crate::registry::lease;
 use crate::registry::outbox::Shown;
+use crate::registry::unseen::{self, Taken};
 use crate::render::notice;
 
 /// Maximum number of notices shown per call: a page of text.

@@ -16,7 +16,7 @@ use common::text::one_line;
 use super::launch::{LaunchArgs, OnLimitName, OnLoopName, RunnerName};
 use super::limits::{self, LimitFlags};
 use super::run::RunArgs;
-use super::{session, prompt};
+use super::{prompt, session};
 use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::engine::workspace::{self, Workspace};

@@ -5,11 +5,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Context, approve, down, up};
-use crate::consent::{self, Settings, Standing};
+use crate::approval::{self, Settings, Standing};
 use crate::exit::{Code, Failure};
 use crate::registry::lease;
 use crate::registry::requests::Request;
-use crate::{policy, start};
+use crate::{policy, start_daemon};
 
 /// Time limit for a daemon to end: its last writes, with margin for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,18 +35,18 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
     registry.own()?;
     let config = context.config()?;
     let engine = if lease::is_held(registry) {
-        start::engine_of_living(&config)
+        start_daemon::engine_of_living(&config)
     } else {
-        start::engine(None, &config)
+        start_daemon::engine(None, &config)
     };
     let settings = Settings::of(engine, &config);
     policy::check_settings(engine, &config)?;
-    let standing = consent::standing(&context.root, &settings);
+    let standing = approval::standing(&context.root, &settings);
     approve::settle(context, &settings, args.yes)?;
     let lives = lease::is_held(registry);
     down::end_daemon(registry, |relay| Request::Restart { relay }, PATIENCE)?;
-    start::daemon(&context.root, registry, &settings, context.asker())?;
-    up::report(context, &start::platform(registry)?);
+    start_daemon::daemon(&context.root, registry, &settings, context.asker())?;
+    up::report(context, &start_daemon::platform(registry)?);
     if let (true, Standing::Changed(lines)) = (lives, &standing) {
         up::tell_of_platform(context, &up::changed(lines).1);
     }

@@ -8,15 +8,15 @@ use common::duration;
 use common::ids::JobName;
 use common::record::State;
 
+use super::claim_notice::told;
 use super::limits::{self, Stall};
 use super::resolve::{self, Surroundings};
-use super::claim_notice::told;
-use super::{Context, follow, exit_code, submit};
+use super::{Context, exit_code, follow, submit};
 use crate::exit::{Code, Failure};
 use crate::registry::create::Created;
 use crate::registry::log_file::LogReader;
 use crate::render::status;
-use crate::start;
+use crate::start_daemon;
 
 /// Flags of `relay run`.
 #[derive(Debug, Args)]
@@ -56,10 +56,10 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::command(args, &around)?;
     if !target.lives {
-        start::daemon(&context.root, &context.registry, &target.settings, context.asker())
+        start_daemon::daemon(&context.root, &context.registry, &target.settings, context.asker())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
-    start::platform(&context.registry)?;
+    start_daemon::platform(&context.registry)?;
     let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, None)?;
     let output = &context.output;
     let pass_on = |piece: &[u8]| {

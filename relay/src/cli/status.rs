@@ -9,12 +9,12 @@ use common::text::truncate;
 use common::warnings::Warnings;
 use jiff::Timestamp;
 
-use super::{Context, candidates, view_context, job_ref, exit_code};
+use super::{Context, candidates, exit_code, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::PlatformStatus;
 use crate::registry::{Registry, lineage, read};
 use crate::render::health::{self, Word};
-use crate::render::{Relay, View, history, list, queue, status, table};
+use crate::render::{Relay, View, history, jobs_plain, jobs_tty, queue, status};
 
 /// Default number of jobs in a list, without -n or -a.
 const LISTED: usize = 10;
@@ -102,7 +102,7 @@ fn history(context: &Context, records: &[JobRecord]) -> Code {
             context.output.json(record);
         }
     } else {
-        context.output.print(&table::of(&linked, &view_context::view(context)));
+        context.output.print(&jobs_plain::of(&linked, &view_context::view(context)));
     }
     Code::Done
 }
@@ -136,9 +136,9 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if records.is_empty() {
         context.output.note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
     } else if let Some(columns) = view.columns {
-        context.output.print(&list::of(&records, &view, columns));
+        context.output.print(&jobs_tty::of(&records, &view, columns));
     } else {
-        context.output.print(&table::of(&records, &view));
+        context.output.print(&jobs_plain::of(&records, &view));
         advise(context, &records, &view);
     }
     if hidden > 0 {
@@ -276,8 +276,8 @@ mod tests {
         for record in [samples::running(), samples::completed(), samples::warned(), samples::failed()] {
             let all = |record: &JobRecord| {
                 [
-                    table::of(std::slice::from_ref(record), &view),
-                    list::of(std::slice::from_ref(record), &view, 120),
+                    jobs_plain::of(std::slice::from_ref(record), &view),
+                    jobs_tty::of(std::slice::from_ref(record), &view, 120),
                 ]
             };
             assert_eq!(all(&lean(record.clone())), all(&record));

@@ -4,14 +4,14 @@ use common::ids::JobId;
 
 use super::Context;
 use super::resolve::Launch;
+use crate::approval::Settings;
 use crate::config::Config;
-use crate::consent::Settings;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::create::{self, Created, Draft};
 use crate::registry::lease::{self, Lease};
 use crate::registry::requests::{self, Request};
-use crate::start;
+use crate::start_daemon;
 
 /// Relay that will run the job.
 pub struct Target {
@@ -29,7 +29,8 @@ pub struct Target {
 pub fn target(context: &Context, config: &Config) -> Target {
     let lives = lease::is_held(&context.registry);
     let lease = if lives { lease::read(&context.registry) } else { None };
-    let engine = if lives { start::engine_of_living(config) } else { start::engine(None, config) };
+    let engine =
+        if lives { start_daemon::engine_of_living(config) } else { start_daemon::engine(None, config) };
     Target { engine, settings: Settings::of(engine, config), lives, lease }
 }
 

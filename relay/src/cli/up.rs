@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::{Context, approve, down};
-use crate::consent::{self, Settings, Standing};
+use crate::approval::{self, Settings, Standing};
 use crate::engine::{EngineKind, image};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
 use crate::state_dir::StateDir;
-use crate::{policy, sandbox, start};
+use crate::{policy, sandbox, start_daemon};
 
 /// Time limit for a relay to handle a request. It looks for requests every few seconds, even without a file event.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -44,8 +44,8 @@ pub struct UpArgs {
 pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     let config = context.config()?;
     let lives = lease::is_held(&context.registry);
-    let running = lives.then(|| start::engine_of_living(&config));
-    let engine = start::engine(args.engine.or(running), &config);
+    let running = lives.then(|| start_daemon::engine_of_living(&config));
+    let engine = start_daemon::engine(args.engine.or(running), &config);
     if let Some(running) = running.filter(|running| *running != engine) {
         return Err(Failure::usage(format!(
             "a relay with engine {running} is up: stop it with `relay down` first"
@@ -70,8 +70,8 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     if lives {
         ask_again(context)?;
     }
-    start::daemon(&context.root, &context.registry, &settings, context.asker())?;
-    let lease = start::platform(&context.registry).inspect_err(|_| {
+    start_daemon::daemon(&context.root, &context.registry, &settings, context.asker())?;
+    let lease = start_daemon::platform(&context.registry).inspect_err(|_| {
         // A relay that this command has started does not stay: it would block a start with another engine.
         if !lives {
             // If its engine does not respond, the relay finishes its shutdown later.
@@ -80,7 +80,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         }
     })?;
     report(context, &lease);
-    if lives && let Standing::Changed(lines) = consent::standing(&context.root, &settings) {
+    if lives && let Standing::Changed(lines) = approval::standing(&context.root, &settings) {
         let (of_relay, of_platform) = changed(&lines);
         if !of_relay.is_empty() {
             let names = of_relay.join(", ");
@@ -94,7 +94,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
 /// Splits changed settings into those that a relay reads at its start and those that its platform is created with.
 pub(super) fn changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
     let of_relay = |name: &&str| ["relay.", "notify.", "codex."].iter().any(|table| name.starts_with(table));
-    consent::changed(lines).into_iter().partition(of_relay)
+    approval::changed(lines).into_iter().partition(of_relay)
 }
 
 /// Prints the settings that take effect with the next platform.

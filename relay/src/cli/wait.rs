@@ -8,9 +8,9 @@ use common::duration;
 use common::ids::JobId;
 use common::record::State;
 
-use super::follow::Follow;
 use super::claim_notice::told;
-use super::{Context, candidates, view_context, job_ref, exit_code};
+use super::follow::Follow;
+use super::{Context, candidates, exit_code, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::render::{health, status};
 

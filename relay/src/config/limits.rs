@@ -8,7 +8,7 @@ use common::rule::{OnLimit, OnLoop};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::form::{Millis, Mistake};
+use super::serde_util::{Millis, Mistake};
 use super::stall;
 
 /// `[limits]` as written.

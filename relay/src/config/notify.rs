@@ -7,8 +7,8 @@ use common::record::State;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::form::Mistake;
 use super::read::CODEX;
+use super::serde_util::Mistake;
 
 /// `[notify]`, without options.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use common::text::one_line;
 
-use super::form::Mistake;
 use super::raw::Raw;
 use super::resolved::Config;
+use super::serde_util::Mistake;
 use crate::exit::Failure;
 use crate::registry::dir::Dir;
 use crate::registry::refused::Refused;

@@ -2,7 +2,7 @@
 
 use toml::Spanned;
 
-use super::form::Mistake;
+use super::serde_util::Mistake;
 
 /// Resource limits of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]

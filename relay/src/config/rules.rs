@@ -6,7 +6,7 @@ use common::rule::{self, MAX_RULES, OnLimit, StepRule};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::form::{Millis, Mistake};
+use super::serde_util::{Millis, Mistake};
 use super::stall;
 
 /// A rule as written.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::scheduler::AgentId;
 use super::message::{Caller, SessionHandle, SessionId};
+use super::scheduler::AgentId;
 
 /// Maximum number of agents at once: four times what the figures need. Each costs a socket and some 20 KiB.
 pub(super) const MAX_AGENTS: usize = 4096;

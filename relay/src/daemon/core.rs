@@ -15,23 +15,23 @@ use common::wire::RelayFrame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::disconnects::Absent;
-use super::upgrade::Door;
 use super::connections::Connections;
 use super::core_container::ContainerState;
 use super::core_platform::Attempt;
 use super::deliver::Deliveries;
-use super::scheduler::{Action, AgentId, Dispatch, refusal};
+use super::disconnects::Absent;
 use super::extend::{Ask, Extensions};
 use super::message::{Input, SessionHandle};
 use super::platform::Platform;
+use super::scheduler::{Action, AgentId, Dispatch, refusal};
+use super::upgrade::Door;
 use super::writer::{Command, WriterHandle};
 use crate::policy::Policy;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
-use crate::state_dir::memory::Memory;
+use crate::state_dir::saved_state::Memory;
 
 /// Interval between two heartbeats in the lease; also the longest delay until a job whose hint was lost is found.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);

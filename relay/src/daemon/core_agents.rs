@@ -7,10 +7,10 @@ use common::ids::JobId;
 use common::warnings::RELAY_SLEPT;
 use tokio::time::Instant;
 
-use super::disconnects::Due;
 use super::core::{CONNECT_PATIENCE, Core};
-use super::scheduler::{Action, AgentId};
+use super::disconnects::Due;
 use super::message::{Caller, SessionHandle};
+use super::scheduler::{Action, AgentId};
 use super::writer::Command;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::PlatformStatus;

@@ -19,13 +19,13 @@ use common::wire::Fate;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::container_exit;
 use super::core::{Core, RETRY};
 use super::core_platform::News;
-use super::scheduler::{Action, AgentId, Place};
-use super::container_exit;
 use super::message::ContainerNews;
+use super::scheduler::{Action, AgentId, Place};
 use crate::engine::EngineKind;
-use crate::engine::vitals::Vitals;
+use crate::engine::container_state::Vitals;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{Death, PlatformStatus};
 use crate::time;
@@ -269,7 +269,9 @@ impl Core {
         } else {
             self.container.stopped = true;
             self.next_try = None;
-            self.set_platform(PlatformStatus::Failed { detail: container_exit::stopped(self.platform.name()) });
+            self.set_platform(PlatformStatus::Failed {
+                detail: container_exit::stopped(self.platform.name()),
+            });
         }
     }
 

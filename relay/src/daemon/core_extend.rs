@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::core::Core;
-use super::scheduler::Place;
 use super::extend::{Ask, Facts, Next};
 use super::message::SessionHandle;
+use super::scheduler::Place;
 use super::writer::Command;
 use crate::registry::read;
 use crate::registry::requests::{self, Request};

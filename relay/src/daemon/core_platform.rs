@@ -5,12 +5,12 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::core::{CONNECT_PATIENCE, Core, Gateway, RETRY};
 use super::container_exit;
-use super::message::{ContainerNews, Input};
+use super::core::{CONNECT_PATIENCE, Core, Gateway, RETRY};
 use super::listen;
+use super::message::{ContainerNews, Input};
 use super::platform::Platform;
-use crate::engine::vitals::Vitals;
+use crate::engine::container_state::Vitals;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 

@@ -7,8 +7,8 @@ use common::ids::JobId;
 use common::record::SCHEMA;
 
 use super::core::{Core, Leaving};
-use super::scheduler::AgentId;
 use super::extend::Ask;
+use super::scheduler::AgentId;
 use super::writer::Command;
 use crate::registry::lease::PlatformStatus;
 use crate::registry::read;

@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 
 use super::message::{ContainerNews, Input};
 use super::platform::Platform;
+use crate::engine::container_state::Vitals;
 use crate::engine::events::{ContainerEvent, MAX_LINE, parse};
-use crate::engine::vitals::Vitals;
 use crate::registry::lease::Death;
 
 /// Pause before a stream that ended is opened again.

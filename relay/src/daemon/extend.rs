@@ -20,8 +20,8 @@ use common::ids::JobId;
 use common::wire::DEAD_AFTER;
 use tokio::time::Instant;
 
-use super::scheduler::Place;
 use super::message::SessionId;
+use super::scheduler::Place;
 use crate::registry::event_log::Follower;
 use crate::registry::file_ref::FileRef;
 

@@ -8,10 +8,10 @@ use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::upgrade::Door;
-use super::scheduler::AgentId;
 use super::message::{Caller, Input};
+use super::scheduler::AgentId;
 use super::session::{End, broken, within};
+use super::upgrade::Door;
 use super::writer::Command;
 use crate::state_dir::tokens::{Denied, TokenId};
 

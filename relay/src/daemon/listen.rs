@@ -8,8 +8,8 @@ use axum::routing::get;
 use common::wire;
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::upgrade::{self, Door};
 use super::pending_connections::Routes;
+use super::upgrade::{self, Door};
 use super::{pending_connections, subscribe};
 
 /// Maximum length of the accept queue: as many as there can be agents, which all connect at once after a relay was
@@ -58,9 +58,8 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
 /// Serves connections until the runtime ends.
 pub(super) fn spawn(listener: TcpListener, door: Door) {
     let acceptor = door.identity.acceptor.clone();
-    let shared = Router::new()
-        .route("/healthz", get(upgrade::health))
-        .route(subscribe::PATH, get(subscribe::enter));
+    let shared =
+        Router::new().route("/healthz", get(upgrade::health)).route(subscribe::PATH, get(subscribe::enter));
     let routes = Routes {
         tls: shared.clone().route(wire::AGENT_PATH, get(upgrade::enter)).with_state(door.clone()),
         plain: shared.route(wire::AGENT_PATH, get(upgrade::refuse_plain)).with_state(door),

@@ -1,21 +1,21 @@
 //! The daemon: records the agents' events in the registry, schedules jobs and keeps the platform up.
 //!
 //! ```text
-//!  agent ─ WebSocket ─► agent_socket ─► session ──events, output──► writer ──► registry files
-//!                                         │  ▲ └────── acks ─────────┘  │
-//!                     hello, accepted, … │  │ start, cancel, extend     │ states
-//!                                         ▼  │                           ▼
-//!  registry/requests ─► inbox ─────────► core (owns queue, lease, platform)
+//!  agent ─ WebSocket ─► upgrade ─► session ──events, output──► writer ──► registry files
+//!                                    │  ▲ └────── acks ─────────┘  │
+//!                 hello, accepted, … │  │ start, cancel, extend     │ states
+//!                                    ▼  │                           ▼
+//!  registry/requests ─► request_watcher ─► core (owns queue, lease, platform)
 //! ```
 //!
-//! * [`serve()`]: starts and stops the daemon.
+//! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the core's event loop.
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]: admission of
 //!   agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`session`]: one agent's connection;
-//!   [`handshake`]: its handshake, [`liveness`]: its liveness check (pure).
+//!   [`handshake`]: its first frames, [`liveness`]: detection of a dead one (pure).
 //! * [`subscribe`]: the event stream for subscribers.
 //! * [`freeze_detector`]: detects that this process or the machine was frozen.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
-//! * [`scheduler`]: the scheduler: selects the next job and its agent; pure, with [`capacity`]. [`disconnects`]: timeouts of
+//! * [`scheduler`]: selects the next job and its agent; pure, with [`capacity`]. [`disconnects`]: timeouts of
 //!   disconnected agents; pure. [`connections`]: connected agents. [`core`] and [`core_agents`]: act on these
 //!   decisions. [`core_requests`]: carries out the requests of commands. [`platform`]: slow engine calls.
 //! * [`engine_events`]: the engine's event stream for the container. [`core_container`]: the core's reaction to it.
@@ -26,10 +26,9 @@
 //!   between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
 
-mod disconnects;
-mod upgrade;
-mod latest_map;
+mod capacity;
 mod connections;
+mod container_exit;
 mod core;
 mod core_agents;
 mod core_container;
@@ -37,27 +36,29 @@ mod core_extend;
 mod core_platform;
 mod core_requests;
 mod deliver;
-mod scheduler;
-mod extend;
-mod container_exit;
+mod disconnects;
 mod engine_events;
+mod extend;
+mod freeze_detector;
 mod handshake;
-mod request_watcher;
-mod message;
+mod latest_map;
 mod listen;
+mod liveness;
+mod main_loop;
+mod message;
+mod pending_connections;
 mod platform;
 mod prune;
-mod freeze_detector;
-mod capacity;
+mod request_watcher;
+mod scheduler;
 mod serve;
 mod session;
 #[cfg(feature = "internals")]
 pub(crate) mod sim;
-mod liveness;
-mod pending_connections;
 mod subscribe;
 mod tls;
 mod token;
+mod upgrade;
 mod writer;
 
 pub use serve::serve;

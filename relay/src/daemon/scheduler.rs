@@ -19,8 +19,8 @@ use common::record::{JobRecord, Link, State};
 use common::wire::Fate;
 use jiff::Timestamp;
 
-use super::container_exit;
 use super::capacity::Agents;
+use super::container_exit;
 
 /// Action for the core to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,25 +7,22 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::disconnects::Absent;
-use super::upgrade::Door;
-use super::latest_map::Board;
 use super::connections::Connections;
-use super::core::{Core, Flow, Gateway, HEARTBEAT, Leaving};
+use super::core::{Core, Gateway, Leaving};
 use super::core_container::ContainerState;
 use super::deliver::Deliveries;
-use super::scheduler::Dispatch;
+use super::disconnects::Absent;
 use super::extend::Extensions;
-use super::request_watcher::Inbox;
+use super::latest_map::Board;
 use super::message::Input;
 use super::platform::Platform;
+use super::scheduler::Dispatch;
 use super::subscribe::{Feed, Subscribers};
 use super::tls::Identity;
-use super::{engine_events, listen, freeze_detector, writer};
+use super::upgrade::Door;
+use super::{engine_events, freeze_detector, listen, main_loop, writer};
 use crate::config::Config;
 use crate::engine::{EngineKind, local};
 use crate::exit::Failure;
@@ -35,7 +32,7 @@ use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
 use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
-use crate::state_dir::memory::Memory;
+use crate::state_dir::saved_state::Memory;
 use crate::time::{self, Clock};
 
 /// Capacity of the core's input queue: frames other than events from the few connections there can be, hints and engine
@@ -175,7 +172,7 @@ async fn run(
     listen::spawn(listener, door);
     engine_events::spawn(core.platform.clone(), core.door.core.clone());
     core.try_platform();
-    attend(&mut core, &mut inputs, &changes).await?;
+    main_loop::run(&mut core, &mut inputs, &changes).await?;
     core.close().await;
     // The core did not see the last completed jobs: their notices go into the outbox, and the next relay delivers them.
     for record in changes.take().now_or_never().unwrap_or_default().into_values() {
@@ -183,58 +180,4 @@ async fn run(
     }
     core.deliveries.close().await;
     Ok(())
-}
-
-/// Events that the main loop handles.
-enum Step {
-    Input(Input),
-    Changed(std::collections::BTreeMap<common::ids::JobId, common::record::JobRecord>),
-    Tick,
-    Signal,
-}
-
-async fn attend(
-    core: &mut Core,
-    inputs: &mut mpsc::Receiver<Input>,
-    changes: &writer::Changes,
-) -> Result<(), Failure> {
-    let no_signals = |e: io::Error| Failure::unreachable(format!("signals can't be caught: {e}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut inbox = Inbox::new(&core.registry.requests());
-    let mut heartbeat = interval(HEARTBEAT);
-    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let retry =
-            core.next_try.into_iter().chain(core.down_deadline).chain(core.container.deadline()).min();
-        // Every branch is cancel-safe: channels, a board, signals and timers lose nothing when another branch wins.
-        let step = tokio::select! {
-            Some(input) = inputs.recv() => Step::Input(input),
-            () = inbox.hint() => Step::Input(Input::Filed),
-            records = changes.take() => Step::Changed(records),
-            _ = heartbeat.tick() => Step::Tick,
-            () = sleep_until(retry) => Step::Tick,
-            _ = terminate.recv() => Step::Signal,
-            _ = interrupt.recv() => Step::Signal,
-        };
-        let flow = match step {
-            Step::Input(input) => core.handle(input).await,
-            Step::Changed(records) => core.changed(records).await,
-            Step::Tick => core.tick().await,
-            Step::Signal => {
-                tracing::info!("told to end; workers go on");
-                return Ok(());
-            }
-        };
-        if flow == Flow::Down {
-            return Ok(());
-        }
-    }
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

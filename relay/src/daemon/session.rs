@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::upgrade::Door;
-use super::latest_map::Board;
 use super::handshake;
-use super::message::{Caller, Input, SessionHandle};
+use super::latest_map::Board;
 use super::liveness::Silence;
+use super::message::{Caller, Input, SessionHandle};
+use super::upgrade::Door;
 use super::writer::{Command, Receipt};
 use crate::state_dir::tokens::TokenId;
 

@@ -1,8 +1,8 @@
 //! Checks that relay and agent have the same version.
 
-use super::probe::ask;
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
+use super::probe::ask;
 use super::version;
 use crate::engine::EngineKind;
 use crate::engine::command;

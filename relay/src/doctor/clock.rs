@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::probe::ask;
-use super::finding::Finding;
-use super::storage;
 use super::context::Scene;
+use super::finding::Finding;
+use super::probe::ask;
+use super::storage;
 use crate::registry::Registry;
 use crate::registry::lease::PlatformStatus;
 

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::probe::ask;
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
+use super::probe::ask;
 use super::version;
-use crate::engine::pinned;
+use crate::engine::versions;
 use crate::registry::lease::PlatformStatus;
 
 const CODEX: &str = "codex";
@@ -43,7 +43,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let said = ask(&real.to_string_lossy(), &["--version"]);
     let version = said.answer().and_then(version::word);
     let codex = match version {
-        Some(version) => judge(version, pinned::codex_version(), &format!(" ({})", real.display())),
+        Some(version) => judge(version, versions::codex_version(), &format!(" ({})", real.display())),
         None => Finding::fail(CODEX, format!("{} --version: {}", real.display(), said.trouble()), INSTALL),
     };
     vec![codex, host(&real)]
@@ -57,7 +57,7 @@ fn in_container(platform: Option<&PlatformStatus>) -> Finding {
             Finding::fail(CODEX, detail, fix)
         }
         Some(PlatformStatus::Ready { codex: Some(version), .. }) => {
-            judge(version, pinned::codex_version(), " (on the platform)")
+            judge(version, versions::codex_version(), " (on the platform)")
         }
         Some(PlatformStatus::Ready { .. }) => Finding::skipped(
             CODEX,

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::approval::{self, Asker, Settings, Standing};
 use crate::config::{self, Config};
-use crate::consent::{self, Asker, Settings, Standing};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
-use crate::places;
+use crate::protected_paths;
 use crate::registry::Registry;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::sandbox::{self, Sandbox};
-use crate::start;
+use crate::start_daemon;
 
 /// Context shared by all checks.
 #[derive(Debug)]
@@ -67,10 +67,10 @@ impl Scene {
         let lease = lease::read(registry);
         let lives = lease::is_held(registry);
         let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
-            if lives { start::engine_of_living(config) } else { start::engine(None, config) }
+            if lives { start_daemon::engine_of_living(config) } else { start_daemon::engine(None, config) }
         });
         let settings = read.as_ref().ok().map(|config| Settings::of(engine, config));
-        let standing = settings.as_ref().map(|settings| consent::standing(root, settings));
+        let standing = settings.as_ref().map(|settings| approval::standing(root, settings));
         let config = match read {
             Err(failure) => Err(Unusable::Unreadable(failure)),
             // With unapproved settings, a session could see files that its sandbox hides.
@@ -109,7 +109,7 @@ impl Scene {
     /// Returns true if a program named in the settings may be run: they are approved, or it is the default one and not
     /// a file that the project could contain.
     pub(super) fn may_run(&self, program: &str, found: &Path) -> bool {
-        let is_own = program == config::CODEX && !places::resolved(found).starts_with(&self.root);
+        let is_own = program == config::CODEX && !protected_paths::resolved(found).starts_with(&self.root);
         self.standing == Some(Standing::Agreed) || is_own
     }
 

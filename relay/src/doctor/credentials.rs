@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
 use crate::registry::lease::PlatformStatus;
 
 const CREDENTIALS: &str = "credentials";

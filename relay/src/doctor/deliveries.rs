@@ -2,8 +2,8 @@
 
 use common::ids::JobId;
 
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
 use crate::registry::outbox::{self, Entry, WayState};
 
 const DELIVERIES: &str = "deliveries";

@@ -1,8 +1,8 @@
 //! The engine and the platform image.
 
-use super::probe::{Said, ask};
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
+use super::probe::{Said, ask};
 use crate::config::PlatformConfig;
 use crate::engine::{EngineKind, container};
 use crate::registry::lease::PlatformStatus;

@@ -2,8 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
 
 const INOTIFY: &str = "inotify";
 /// Default limit of instances on Linux, which is enough unless another program uses many.

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use super::probe::ask;
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
+use super::probe::ask;
 
 const LINGER: &str = "linger";
 

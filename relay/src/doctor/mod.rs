@@ -1,7 +1,7 @@
 //! `relay doctor`: checks everything that relay needs, and gives advice on what is missing.
 //!
 //! ```text
-//! scene (context, read at once) ─► checks, side by side ─► findings, in a fixed order
+//! context (read at once) ─► checks, side by side ─► findings, in a fixed order
 //!                                   └ each: facts (files, programs with a limit) ─► judge (pure)
 //! ```
 //!
@@ -14,26 +14,26 @@
 //!   [`trust`] (approval, workspaces, limits, sandbox).
 
 mod agent;
-mod probe;
 mod clock;
 mod codex;
+pub mod context;
 mod credentials;
 mod deliveries;
 mod engine;
 pub mod finding;
 mod inotify;
 mod linger;
-mod storage;
+mod probe;
 mod refused_files;
 mod relay;
 mod rules;
 mod run;
-pub mod context;
 mod settings;
 mod shell;
+mod storage;
 mod trust;
 mod version;
 
+pub use context::Scene;
 pub use finding::{Finding, State};
 pub use run::run;
-pub use context::Scene;

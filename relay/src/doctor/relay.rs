@@ -3,8 +3,8 @@
 use common::record::State as JobState;
 use jiff::Timestamp;
 
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::registry::read;
 use crate::render::times;

@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::probe::{Said, ask};
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
+use super::probe::{Said, ask};
 use crate::config::CODEX;
 use crate::init;
 

@@ -5,11 +5,11 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
 use super::{
-    agent, clock, codex, credentials, deliveries, engine, inotify, linger, storage, relay, rules, settings,
-    shell, trust,
+    agent, clock, codex, credentials, deliveries, engine, inotify, linger, relay, rules, settings, shell,
+    storage, trust,
 };
 
 /// Time limit of all checks: a program has 5 s, and no check runs two in a row that hang.

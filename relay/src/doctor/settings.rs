@@ -1,7 +1,7 @@
 //! `platform/relay.toml`.
 
-use super::finding::Finding;
 use super::context::{Scene, Unusable};
+use super::finding::Finding;
 use crate::config;
 
 /// Checks that the file can be read and is valid.

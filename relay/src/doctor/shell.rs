@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::probe::{Said, ask};
-use super::finding::Finding;
 use super::context::Scene;
+use super::finding::Finding;
+use super::probe::{Said, ask};
 
 const SHELL: &str = "login-shell";
 

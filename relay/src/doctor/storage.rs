@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::context::Scene;
 use super::finding::Finding;
 use super::refused_files;
-use super::context::Scene;
 use crate::registry::Registry;
 use crate::registry::staged::Staged;
 

@@ -2,9 +2,9 @@
 
 use common::job::{NO_SANDBOX, Sandbox};
 
-use super::finding::Finding;
 use super::context::Scene;
-use crate::consent::Standing;
+use super::finding::Finding;
+use crate::approval::Standing;
 use crate::policy;
 use crate::registry::lease::PlatformStatus;
 

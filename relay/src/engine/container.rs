@@ -14,7 +14,7 @@ use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION, ANSWER, feed, not_installed, output};
 use crate::config::{PlatformConfig, Resources, cpus_text};
-use crate::places;
+use crate::protected_paths;
 
 /// Path of the agent's state inside the container, on a volume.
 const STATE: &str = "/var/lib/worker-agent";
@@ -84,13 +84,13 @@ impl Container<'_> {
     pub fn ensure(&self, config: &AgentConfig) -> Result<(), String> {
         self.check()?;
         // The engine would create a missing folder as root, and follow a link in its place.
-        self.check_workspaces(places::create)?;
+        self.check_workspaces(protected_paths::create)?;
         let args = self.arguments();
         match find(self.engine, &self.platform.name)? {
             None => self.create(&args)?,
             Some(found) => self.reuse(&found, &args)?,
         }
-        self.check_workspaces(places::check_unlinked).inspect_err(|_| {
+        self.check_workspaces(protected_paths::check_unlinked).inspect_err(|_| {
             // The container may see folders that no person has approved; without it no job starts.
             let _ = self.query(&["rm", "-f", &self.platform.name]);
         })?;

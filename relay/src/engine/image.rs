@@ -11,9 +11,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{EngineKind, command};
+use crate::approval::Settings;
 use crate::bounded_file;
 use crate::config::PlatformConfig;
-use crate::consent::Settings;
 use crate::exit::Failure;
 
 const RECIPE: [(&str, &str); 3] = [

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::command;
-use crate::descriptors::Inherited;
+use crate::fd_limit::Inherited;
 use crate::registry::Registry;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::watch::Watch;

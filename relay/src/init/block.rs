@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::checksum;
 use super::change::{BY_HAND, Verdict, Wish};
+use super::checksum;
 
 /// Comment syntax of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::block::Marks;
+use super::change::{Verdict, Wish};
 use super::json_entry::Entry;
 use super::paths::Homes;
-use super::change::{Verdict, Wish};
-use super::{block, ignore, json_entry, toml_entry, owned_file};
+use super::{block, ignore, json_entry, owned_file, toml_entry};
 
 /// Commands that Claude Code need not ask for. Claude Code has no sandbox with a way through files, so the list
 /// contains every command that a host agent uses. Commands for people (init, prune) and for programs (serve, hook, mcp)

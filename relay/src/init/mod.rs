@@ -1,9 +1,9 @@
 //! `relay init`: the files that make a project ready for delegation, and their removal.
 //!
 //! ```text
-//! request ──► pieces (the files and their content) ─┐
-//!             place (their real paths) ─────────────┴► plan: existing text ─► verdict ──► write (all or nothing)
-//!                                                          whole │ block │ toml_entry │ json_entry   (pure)
+//! request ──► manifest (the files and their content) ─┐
+//!             paths (their real paths) ───────────────┴► plan: existing text ─► change ──► write (all or nothing)
+//!                                                       owned_file │ block │ toml_entry │ json_entry   (pure)
 //! ```
 //!
 //! Nothing is written before every file has been checked, and nothing that a person changed is touched: [`checksum`]
@@ -22,20 +22,20 @@
 //! * [`folder`]: access without following a link.
 
 mod block;
+mod change;
+mod checksum;
 pub mod folder;
 mod ignore;
 mod json_entry;
 mod manifest;
+mod owned_file;
 mod paths;
 mod plan;
-mod checksum;
 mod toml_entry;
-mod change;
-mod owned_file;
 mod write;
 
+pub use change::Wish;
 pub use manifest::{Request, rules_files};
 pub use paths::Homes;
 pub use plan::{Outcome, Plan, Planned, plan};
-pub use change::Wish;
 pub use write::{Failed, carry_out};

@@ -1,7 +1,7 @@
 //! A file of init's own, which exists as a whole or not at all.
 
-use super::checksum;
 use super::change::{BY_HAND, Verdict, Wish};
+use super::checksum;
 
 /// Compares the file `text` (without its checksum) to the existing text `there` and decides on the change.
 pub(super) fn judge(text: &str, there: Option<&str>, wish: Wish) -> Verdict {
@@ -11,7 +11,9 @@ pub(super) fn judge(text: &str, there: Option<&str>, wish: Wish) -> Verdict {
         (Wish::Put { .. }, Some(there)) if there.replace("\r\n", "\n") == checksum::stamped(text) => {
             Verdict::nothing()
         }
-        (Wish::Put { .. }, Some(there)) if checksum::is_untouched(there) => Verdict::write(checksum::stamped(text)),
+        (Wish::Put { .. }, Some(there)) if checksum::is_untouched(there) => {
+            Verdict::write(checksum::stamped(text))
+        }
         (Wish::Put { force: true }, Some(_)) => Verdict::replace(checksum::stamped(text)),
         (Wish::Remove, Some(there)) if checksum::is_untouched(there) => Verdict::delete(),
         (Wish::Put { .. } | Wish::Remove, Some(_)) => Verdict::kept(BY_HAND),

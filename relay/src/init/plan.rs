@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
+use super::change::{Change, Verdict, Wish};
 use super::ignore;
 use super::manifest::{self, Piece, Request};
 use super::paths::{self, Homes};
-use super::change::{Change, Verdict, Wish};
 use crate::exit::Failure;
 
 /// Maximum size of a file that is read, in bytes: all of these are written by people.

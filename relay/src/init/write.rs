@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::change::Change;
 use super::folder::{Folder, Staged};
 use super::plan::{Plan, Planned};
-use super::change::Change;
 
 /// Suffix of the name of a copy.
 pub const COPY: &str = "before-init";

@@ -1,8 +1,8 @@
 //! An MCP server on stdin and stdout. The tools are passed to it, and their replies are sent to the client.
 //!
 //! ```text
-//! client ─ stdin ─► door (lines, bounded) ─► frame (message │ refusal) ─► server (rmcp) ─► tool ─ call ─► reply
-//!        ◄─ stdout ─────────────────────────── pipes ◄──────────────────────────────────────────────────────┘
+//! client ─ stdin ─► stdin_lines (bounded) ─► frame (message │ refusal) ─► server (rmcp) ─► tool ─ call ─► reply
+//!        ◄─ stdout ───────────────────────── transport ◄────────────────────────────────────────────────────┘
 //! ```
 //!
 //! * [`stdin_lines`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`transport`]: both as rmcp's
@@ -11,16 +11,16 @@
 //!   of stdin.
 //! * [`tool`]: a tool and its schema. [`request_context`]: the caller and the cancellation of a call. [`reply`]: the answer.
 
-pub mod request_context;
-mod stdin_lines;
 mod frame;
-mod transport;
 pub mod reply;
+pub mod request_context;
 pub mod serve;
 mod server;
+mod stdin_lines;
 pub mod tool;
+mod transport;
 
-pub use request_context::Call;
 pub use reply::Reply;
+pub use request_context::Call;
 pub use serve::serve;
 pub use tool::{Effect, Tool};

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use rmcp::serve_server;
 use tokio::runtime::Builder;
 
-use super::transport::Pipes;
 use super::server::{AT_ONCE, Server};
+use super::transport::Pipes;
 use super::{Tool, stdin_lines};
 use crate::exit::Failure;
 

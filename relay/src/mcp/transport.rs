@@ -12,8 +12,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Receiver;
 
-use super::stdin_lines::Line;
 use super::frame::{self, Frame};
+use super::stdin_lines::Line;
 
 /// Future that sends a message.
 type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;

@@ -22,8 +22,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file_ref::FileRef;
-use super::safe_open::{self, Open};
 use super::refused::{Reason, Refused};
+use super::safe_open::{self, Open};
 
 /// Path components from the project root to the registry.
 const WAY: [&str; 2] = ["platform", "workers"];
@@ -155,7 +155,9 @@ impl Dir {
             Place::Below(parent, name) => self.ensure_below(parent, name),
             Place::Project(root, names) => {
                 match self.open() {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => safe_open::make_way(root, &WAY[..*names])?,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                        safe_open::make_way(root, &WAY[..*names])?
+                    }
                     opened => {
                         opened?;
                     }

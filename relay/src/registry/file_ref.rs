@@ -9,8 +9,8 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::dir::Dir;
-use super::safe_open::rename_new;
 use super::refused::{Reason, Refused};
+use super::safe_open::rename_new;
 
 /// A name in a folder. The file is not opened yet and need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]

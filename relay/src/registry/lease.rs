@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Registry;
 use super::atomic::Durability;
 use crate::engine::EngineKind;
-use crate::engine::vitals::Vitals;
+use crate::engine::container_state::Vitals;
 use crate::time::{self, BootScale};
 
 /// Version of the lease's JSON.

@@ -5,7 +5,7 @@ use common::event::{Resources, StepOutcome};
 use common::record::JobRecord;
 use common::{summary, text};
 
-use super::rows::{ROW, Rows};
+use super::labeled_rows::{ROW, Rows};
 use super::times::clock;
 use super::{View, health, steps};
 use crate::explain::{Explanation, Slow};

@@ -3,7 +3,7 @@
 use common::origin::FollowUp;
 use common::record::{JobRecord, State};
 
-use super::rows::Rows;
+use super::labeled_rows::Rows;
 use super::{View, status};
 
 /// Maximum number of follow-ups listed by name; the others are counted.

@@ -7,7 +7,7 @@ use common::text;
 use jiff::Timestamp;
 
 use super::health::{self, Word};
-use super::rows::{ROW, Rows};
+use super::labeled_rows::{ROW, Rows};
 use super::times::{ago, between, clock};
 use super::{View, steps, width};
 

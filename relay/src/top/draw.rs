@@ -5,12 +5,12 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
-use super::model::{Mode, Model, Pane};
 use super::detail;
+use super::model::{Mode, Model, Pane};
 use super::rows::Columns;
 use super::style::{self, Look};
 use crate::render::times::clock;
-use crate::render::{list, width};
+use crate::render::{jobs_tty, width};
 
 /// Minimum size of a usable screen: columns and rows.
 const LEAST: (u16, u16) = (30, 6);
@@ -89,7 +89,7 @@ fn header(model: &Model, columns: usize, look: Look) -> Line<'static> {
     if let Some(trouble) = &model.news.trouble {
         return Line::styled(width::pad(trouble, columns), look.alarm());
     }
-    let text = width::pad(&list::headline(&model.news.records, view), room);
+    let text = width::pad(&jobs_tty::headline(&model.news.records, view), room);
     Line::from(vec![Span::styled(text, style::bold()), Span::styled(format!(" {now}"), style::dim())])
 }
 

@@ -1,9 +1,9 @@
 //! `relay top`: all workers on one screen, live.
 //!
 //! ```text
-//! keys ─ keys ─► Action ─┐                        ┌─► Effect ─► pump: orders (requests), screen, the end
-//! files ─ feed ─► News ──┴─► model (pure) ────────┤
-//! clock ─► now ──────────┘                        └─► draw (pure: model → frame)
+//! keys ─ keys ───► Action ──┐                        ┌─► Effect ─► event_loop: requests, screen, exit
+//! files ─ loader ─► Update ─┴─► model (pure) ────────┤
+//! clock ─► now ─────────────┘                        └─► draw (pure: model → frame)
 //! ```
 //!
 //! * [`model`]: content of the screen and the effect of keys on it. [`keys`]: mapping of keys to actions.
@@ -12,14 +12,14 @@
 //! * [`screen`]: the terminal, restored in every case. [`requests`]: requests to the relay.
 //! * [`event_loop`]: the event loop.
 
-mod draw;
-mod loader;
-mod keys;
-mod model;
-mod requests;
 mod detail;
+mod draw;
 mod event_loop;
+mod keys;
+mod loader;
+mod model;
 mod records;
+mod requests;
 mod rows;
 mod screen;
 mod style;

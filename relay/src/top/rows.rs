@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::style::{self, Look};
 use crate::render::health::{self, Word};
-use crate::render::{View, list, width};
+use crate::render::{View, jobs_tty, width};
 
 /// Gap between two columns.
 const GAP: &str = "  ";
@@ -75,13 +75,13 @@ impl Columns {
     /// Formats a job.
     pub(super) fn row(self, record: &JobRecord, view: &View, look: Look, selected: bool) -> Line<'static> {
         let health = health::of(record, view);
-        let near = list::gauge(record, view, health.word);
-        let state = width::pad(&format!("{} {}", list::mark(record.state), record.state.as_str()), STATE);
+        let near = jobs_tty::gauge(record, view, health.word);
+        let state = width::pad(&format!("{} {}", jobs_tty::mark(record.state), record.state.as_str()), STATE);
         let near = near.filter(|_| self.bar);
         // Text may take the place of a missing gauge.
         let gauge = if self.bar && near.is_none() { BAR + 1 } else { 0 };
         let room = self.doing.saturating_sub(1) + gauge;
-        let doing = width::pad(&list::doing_now(record, view, health.word), room);
+        let doing = width::pad(&jobs_tty::doing_now(record, view, health.word), room);
         let doing_style = match health.word {
             Word::Ended => look.state(record.state),
             Word::Quiet | Word::Over | Word::Stale => look.health(health.word),
@@ -100,7 +100,7 @@ impl Columns {
             let bar = width::bar(near.spent_ms, near.limit_ms, BAR);
             spans.push(Span::styled(format!("{bar} "), look.health(health.word)));
         }
-        spans.push(Span::raw(format!("{:>TIME$}", list::time(record, view, near))));
+        spans.push(Span::raw(format!("{:>TIME$}", jobs_tty::time(record, view, near))));
         if self.used {
             let used = used(record).map(|used| summary::resources(&used)).unwrap_or_default();
             spans.push(Span::raw(format!("  {}", width::pad(&used, USED))));

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::cancel::{self, CancelArgs};
-use super::tool_context::{self, Desk};
 use super::compact;
+use super::tool_context::{self, Desk};
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 
@@ -14,7 +14,7 @@ use crate::mcp::{Call, Effect, Reply, Tool};
 struct Input {
     /// The jobs: abe#1, or abe for its newest one.
     #[schemars(length(min = 1, max = 20))]
-    #[serde(alias = "job", deserialize_with = "desk::one_or_many")]
+    #[serde(alias = "job", deserialize_with = "tool_context::one_or_many")]
     jobs: Vec<String>,
 }
 

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::explain::{self, ExplainArgs};
-use super::tool_context::Desk;
 use super::compact;
+use super::tool_context::Desk;
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 

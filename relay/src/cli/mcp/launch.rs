@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::super::launch::{self, LaunchArgs, OnLoopName, RunnerName, Start};
 use super::super::limits::LimitFlags;
-use super::tool_context::{self, Desk};
 use super::compact;
+use super::tool_context::{self, Desk};
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 

@@ -6,7 +6,7 @@
 //!   [`retry`], [`extend`], [`explain`].
 
 mod cancel;
-mod tool_context;
+mod compact;
 mod explain;
 mod extend;
 mod launch;
@@ -14,8 +14,8 @@ mod logs;
 mod notices;
 mod resume;
 mod retry;
-mod compact;
 mod status;
+mod tool_context;
 mod wait;
 
 use std::io::{self, IsTerminal};

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::notices::{self, NoticesArgs};
-use super::tool_context::Desk;
 use super::compact;
+use super::tool_context::Desk;
 use crate::exit::{Code, Failure};
 use crate::mcp::{Call, Effect, Reply, Tool};
 

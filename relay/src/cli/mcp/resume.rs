@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::super::launch::{OnLoopName, Start};
 use super::super::resume::{self, ResumeArgs};
 use super::tool_context::Desk;
-use super::{launch, compact};
+use super::{compact, launch};
 use crate::exit::Failure;
 use crate::mcp::{Call, Effect, Reply, Tool};
 

@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::claim_notice::told;
-use super::super::{Context, view_context, job_ref, exit_code};
-use super::tool_context::{self, Desk};
+use super::super::{Context, exit_code, job_ref, view_context};
 use super::compact;
+use super::tool_context::{self, Desk};
 use crate::exit::{Code, Failure};
 use crate::mcp::{Call, Effect, Reply, Tool};
 use crate::registry::watch::Watch;
@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(280);
 struct Input {
     /// The jobs: abe#1, or abe for its newest one.
     #[schemars(length(min = 1, max = 20))]
-    #[serde(alias = "job", deserialize_with = "desk::one_or_many")]
+    #[serde(alias = "job", deserialize_with = "tool_context::one_or_many")]
     jobs: Vec<String>,
     /// Return when the first of them has ended.
     #[serde(default)]

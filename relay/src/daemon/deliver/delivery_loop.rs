@@ -14,10 +14,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::schedule::{Act, Book, Outcome};
-use super::plan::{self, Kind};
 use super::channels::{self, Ways};
-use super::{session, resume};
+use super::plan::{self, Kind};
+use super::schedule::{Act, Book, Outcome};
+use super::{resume, session};
 use crate::daemon::latest_map::Board;
 use crate::registry::Registry;
 use crate::registry::outbox;
@@ -144,8 +144,7 @@ impl Pump {
         if attended && outbox::shown(registry, &record.job).is_some() {
             return;
         }
-        if let Some(entry) = plan::of(record, self.ways.config(), session::takes_messages, self.clock.now())
-        {
+        if let Some(entry) = plan::of(record, self.ways.config(), session::takes_messages, self.clock.now()) {
             tracing::info!("{}", notice::headline(record));
             let acts = self.book.add(entry, attended);
             self.act(acts);

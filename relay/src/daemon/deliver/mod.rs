@@ -1,10 +1,10 @@
 //! Delivers completion notices: to the session that launched the job, and to people.
 //!
 //! ```text
-//!  core ─ ended job ────────► pump ──► outbox/NAME.N.json (durable) ──► book: which channels are due
-//!                              ▲                                          │ Run
-//!                              │ taken │ failed │ refused                 ▼
-//!                              └──────────────────────────── ways: codex │ desktop │ command │ webhook
+//!  core ─ ended job ─► delivery_loop ──► outbox/NAME.N.json (durable) ──► schedule: which channels are due
+//!                              ▲                                            │ Run
+//!                              │ taken │ failed │ refused                   ▼
+//!                              └────────────────────────── channels: codex │ desktop │ command │ webhook
 //! ```
 //!
 //! A channel is marked as taken durably after its receiver has taken the notification. Each receiver gets it at least
@@ -18,11 +18,11 @@
 //! * [`channels`]: the channels. [`session`]: state of the session that launched the job.
 
 mod backoff;
-mod schedule;
-mod plan;
-mod delivery_loop;
-mod session;
-mod resume;
 mod channels;
+mod delivery_loop;
+mod plan;
+mod resume;
+mod schedule;
+mod session;
 
 pub(super) use delivery_loop::Deliveries;

@@ -7,8 +7,8 @@ use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
-use super::plan::Kind;
 use super::channels::QUEUED;
+use super::plan::Kind;
 use crate::registry::outbox::{self, Entry, WayState};
 use crate::registry::{Registry, read};
 

@@ -2,7 +2,7 @@
 //! simulation that plays the network in between.
 //!
 //! ```text
-//! frame ──► take ──(queue)──► commit ──► Welcome, acks, Start │ close
+//! frame ──► receive ──(queue)──► commit ──► Welcome, acks, Start │ close
 //! time ───► pass ──(heartbeat)──► requests, lost hints, disconnected agents, pings, silent connections
 //! ```
 //!
@@ -26,9 +26,9 @@ use tokio::sync::oneshot;
 
 use super::disconnects::Absent;
 use super::latest_map::Board;
-use super::scheduler::{Action, AgentId, Dispatch};
-use super::message::Caller;
 use super::liveness::Silence;
+use super::message::Caller;
+use super::scheduler::{Action, AgentId, Dispatch};
 use super::subscribe::Feed;
 use super::writer::{Changes, Command, Receipt, Writer};
 use crate::registry::Registry;

@@ -8,8 +8,8 @@ use common::ids::JobId;
 use common::wire::RelayFrame;
 
 use super::{Planted, RelaySide, Said};
-use crate::daemon::disconnects::Due;
 use crate::daemon::core::HEARTBEAT;
+use crate::daemon::disconnects::Due;
 use crate::daemon::scheduler::AgentId;
 use crate::daemon::writer::Command;
 use crate::registry::read;

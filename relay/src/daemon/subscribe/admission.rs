@@ -13,13 +13,13 @@ use common::ids::JobId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::query::{Ask, Form, Refusal};
-use super::shutdown::Announcement;
 use super::broadcast::Feed;
 use super::cursor_stream::Tail;
+use super::query::{Ask, Form, Refusal};
+use super::shutdown::Announcement;
 use super::{sse, token, websocket};
-use crate::daemon::upgrade::{Door, admit};
 use crate::daemon::token::Gate;
+use crate::daemon::upgrade::{Door, admit};
 use crate::exit::Code;
 use crate::registry::{Registry, read};
 

@@ -1,10 +1,10 @@
 //! Event stream for other programs: `GET /api/v1/events`, as WebSocket or as server-sent events.
 //!
 //! ```text
-//!  writer ──News──► feed (recent: the newest events, bounded) ─┐
-//!                                                              ├─► tail ─chunks─► websocket │ sse ─► program
-//!  registry files ─────────────── history ─────────────────────┘    ▲
-//!                                   request ─ door ─ ask (job, since) ─┘
+//!  writer ──Batch──► broadcast (ring_buffer: the newest events) ─┐
+//!                                                                ├─► cursor_stream ─chunks─► websocket │ sse ─► program
+//!  registry files ──────────────── history ──────────────────────┘      ▲
+//!                                 request ─ admission ─ query (job, since) ─┘
 //! ```
 //!
 //! A subscriber is a cursor: the id of the last event it was given. Events that are no longer in memory are read from
@@ -16,13 +16,13 @@
 //!   cursor.
 //! * [`websocket`], [`sse`]: one subscriber each. [`shutdown`]: notifies them of the relay's end.
 
-mod query;
 mod admission;
-mod shutdown;
 mod broadcast;
-mod ring_buffer;
-mod sse;
 mod cursor_stream;
+mod query;
+mod ring_buffer;
+mod shutdown;
+mod sse;
 mod token;
 mod websocket;
 

@@ -11,8 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::admission::Patience;
-use super::shutdown::Ending;
 use super::cursor_stream::Tail;
+use super::shutdown::Ending;
 use crate::registry::chunk::Chunk;
 
 /// Reconnect delay of an `EventSource`, in milliseconds: a relay starts within a second.

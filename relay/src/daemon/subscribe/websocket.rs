@@ -9,8 +9,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::admission::Patience;
-use super::shutdown::Ending;
 use super::cursor_stream::Tail;
+use super::shutdown::Ending;
 use crate::registry::chunk::Chunk;
 
 /// Close code: the subscriber took nothing for too long. The reason is `{"cursor":ID}`, the id of the last event before

@@ -8,14 +8,14 @@ use common::ids::JobId;
 use common::record::Link;
 use common::wire::{Durable, JobProgress};
 
-use super::ownership;
 use super::command::{Command, Receipt, Receipts};
 use super::ids::EventIds;
 use super::job::{OpenJob, is_urgent};
+use super::ownership;
 use super::spec;
 use super::writer_loop::Writer;
-use crate::daemon::scheduler::AgentId;
 use crate::daemon::message::Caller;
+use crate::daemon::scheduler::AgentId;
 use crate::registry::read;
 
 impl Writer {
@@ -23,10 +23,11 @@ impl Writer {
         match command {
             Command::Adopt(job) => self.job(&job).map(|_| ())?,
             Command::Events { caller, job, epoch, first_seq, batch, receipts } => {
-                let taken = match self.admit(&caller, &job).and_then(|()| ownership::own_name(&caller, &batch)) {
-                    Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts),
-                    denied => Some(denied),
-                };
+                let taken =
+                    match self.admit(&caller, &job).and_then(|()| ownership::own_name(&caller, &batch)) {
+                        Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts),
+                        denied => Some(denied),
+                    };
                 if let Some(taken) = taken {
                     self.promise(&caller, &job, epoch, taken, &receipts, now);
                 }

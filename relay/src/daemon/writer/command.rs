@@ -7,8 +7,8 @@ use common::wire::{Durable, JobProgress};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::daemon::latest_map::Board;
-use crate::daemon::scheduler::AgentId;
 use crate::daemon::message::Caller;
+use crate::daemon::scheduler::AgentId;
 
 /// Receipt for an agent whose events are durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

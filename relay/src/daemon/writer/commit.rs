@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use common::ids::JobId;
 
-use super::write_recovery::RETRY;
 use super::spec;
+use super::write_recovery::RETRY;
 use super::writer_loop::Writer;
 use crate::registry::reserve::is_lacking;
 

@@ -9,11 +9,11 @@ use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
 use jiff::Timestamp;
 
+use super::checksums::Sums;
 use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
 use super::log::EventFile;
 use super::log_repair;
-use super::checksums::Sums;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::log_file::LogWriter;

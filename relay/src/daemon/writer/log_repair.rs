@@ -11,8 +11,8 @@ use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
-use super::ids::EventIds;
 use super::checksums::Sums;
+use super::ids::EventIds;
 use crate::registry::event_log::{self, Found};
 use crate::registry::file_ref::FileRef;
 use crate::registry::read;

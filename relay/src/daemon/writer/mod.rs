@@ -9,7 +9,7 @@
 //!  commands ─► apply ─► open jobs ─► commit: 1 write  2 sync  3 records  4 receipts  5 changes
 //!                                      │ a write or a sync fails
 //!                                      ▼
-//!                                    mend: take back, give up the reserve, rewrite ──► or no receipt, and a reason
+//!                          write_recovery: take back, give up the reserve, rewrite ──► or no receipt, and a reason
 //! ```
 //!
 //! * [`command`]: commands and receipts. [`writer_loop`]: the writer's state and loop.
@@ -23,19 +23,19 @@
 
 mod apply;
 mod archive;
-mod ownership;
+mod checksums;
 mod command;
 mod commit;
+mod disk_full;
 mod ids;
 mod job;
 mod log;
-mod write_recovery;
-mod quarantine;
-mod startup_scan;
 mod log_repair;
-mod disk_full;
+mod ownership;
+mod quarantine;
 mod spec;
-mod checksums;
+mod startup_scan;
+mod write_recovery;
 mod writer_loop;
 
 pub(super) use command::{Changes, Command, Receipt, WriterHandle};

@@ -12,8 +12,8 @@ use std::io;
 use common::event::{Event, EventBody};
 use common::ids::JobId;
 
-use crate::daemon::scheduler::AgentId;
 use crate::daemon::message::{Caller, SessionId};
+use crate::daemon::scheduler::AgentId;
 
 /// Newest connections and offers.
 #[derive(Debug, Default)]

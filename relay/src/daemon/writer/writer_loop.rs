@@ -14,14 +14,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::archive::Archive;
-use super::ownership::Claims;
 use super::command::{Changes, Command, WriterHandle};
+use super::disk_full::Room;
 use super::ids::EventIds;
 use super::job::OpenJob;
+use super::ownership::Claims;
 use super::quarantine::Quarantine;
-use super::startup_scan;
-use super::disk_full::Room;
 use super::spec;
+use super::startup_scan;
 use crate::daemon::message::Caller;
 use crate::daemon::subscribe::Feed;
 use crate::registry::Registry;

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::{codex, command, desktop, webhook};
 use crate::config::NotifyConfig;
-use crate::daemon::deliver::schedule::Outcome;
 use crate::daemon::deliver::plan::Kind;
+use crate::daemon::deliver::schedule::Outcome;
 use crate::registry::{Registry, read};
 
 /// Time limit of an attempt.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::advice;
-use super::time::{Ledger, Spent};
+use super::time_breakdown::{Ledger, Spent};
 use crate::render::times::between;
 
 /// Maximum number of steps listed, the slowest first.

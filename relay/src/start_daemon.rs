@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::approval::{self, Asker, Settings};
 use crate::config::Config;
-use crate::consent::{self, Asker, Settings};
 use crate::engine::{EngineKind, container};
 use crate::exit::Failure;
 use crate::registry::Registry;
@@ -37,7 +37,7 @@ pub fn engine_of_living(config: &Config) -> EngineKind {
 }
 
 fn agreed_engine(root: &Path) -> Option<EngineKind> {
-    consent::agreed(root).map(|settings| settings.engine)
+    approval::agreed(root).map(|settings| settings.engine)
 }
 
 /// Starts `relay serve` as a separate process and returns when it holds the registry (its platform may still be
@@ -55,7 +55,7 @@ pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Aske
     }
     // A problem with the location of the approval is reported before a missing approval.
     StateDir::of(root)?;
-    consent::check(root, asker, settings)?;
+    approval::check(root, asker, settings)?;
     registry.ensure()?;
     let watch = Watch::folder(registry.folder());
     let said_before = registry.daemon_log().size().unwrap_or(0);

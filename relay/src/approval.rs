@@ -258,5 +258,5 @@ fn certificate(file: &Path, bytes: Result<&[u8], &io::Error>) -> String {
 }
 
 #[cfg(test)]
-#[path = "consent_tests.rs"]
+#[path = "approval_tests.rs"]
 mod tests;
