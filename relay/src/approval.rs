@@ -31,7 +31,7 @@ use crate::state_dir;
 
 /// Party that requests a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
+pub enum Initiator {
     /// A person, or a script of theirs.
     Person,
     /// A session of a host agent, through a command or a tool.
@@ -63,7 +63,7 @@ pub struct Settings {
 
 /// Settings compared to the approved ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum ApprovalState {
     /// Equal.
     Agreed,
     /// Different: lines that begin with `-` (approved) or `+` (now).
@@ -142,11 +142,11 @@ fn shown(mut lines: Vec<(&str, &str)>) -> Vec<String> {
 }
 
 /// Compares these settings to the approved ones.
-pub fn standing(root: &Path, settings: &Settings) -> Standing {
+pub fn standing(root: &Path, settings: &Settings) -> ApprovalState {
     match agreed(root) {
-        Some(agreed) if agreed.lines == settings.lines => Standing::Agreed,
-        Some(agreed) => Standing::Changed(settings.changed_since(&agreed)),
-        None => Standing::New(settings.all()),
+        Some(agreed) if agreed.lines == settings.lines => ApprovalState::Agreed,
+        Some(agreed) => ApprovalState::Changed(settings.changed_since(&agreed)),
+        None => ApprovalState::New(settings.all()),
     }
 }
 
@@ -185,16 +185,16 @@ pub fn record(root: &Path, settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Refuses settings that no person has approved.
-pub fn check(root: &Path, asker: Asker, settings: &Settings) -> Result<(), Failure> {
+pub fn check(root: &Path, asker: Initiator, settings: &Settings) -> Result<(), Failure> {
     match standing(root, settings) {
-        Standing::Agreed => Ok(()),
-        Standing::Changed(_) => Err(refusal(root, asker, true)),
-        Standing::New(_) => Err(refusal(root, asker, false)),
+        ApprovalState::Agreed => Ok(()),
+        ApprovalState::Changed(_) => Err(refusal(root, asker, true)),
+        ApprovalState::New(_) => Err(refusal(root, asker, false)),
     }
 }
 
 /// Builds the message for a party that can't approve.
-pub fn refusal(root: &Path, asker: Asker, has_changed: bool) -> Failure {
+pub fn refusal(root: &Path, asker: Initiator, has_changed: bool) -> Failure {
     let what = if has_changed {
         format!("{} or the engine has changed since the settings were approved", config::FILE)
     } else {
@@ -202,10 +202,10 @@ pub fn refusal(root: &Path, asker: Asker, has_changed: bool) -> Failure {
     };
     let root = shell_words::quote(&root.to_string_lossy()).into_owned();
     Failure::unreachable(match asker {
-        Asker::Session => {
+        Initiator::Session => {
             format!("{what}: ask the user to run `relay up --root {root}` in a terminal")
         }
-        Asker::Person => format!(
+        Initiator::Person => format!(
             "{what}: run `relay up --root {root}` in a terminal, or with --yes to approve them unasked"
         ),
     })

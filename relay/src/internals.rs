@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
-pub use crate::daemon::sim::{Planted, RelaySide, Said};
+pub use crate::daemon::sim::{Outgoing, PlantedBug, SimRelay};
 pub use crate::registry::event_log::Log;
 pub use crate::registry::lease::Holder;
 pub use crate::registry::requests::Request;
-pub use crate::time::{Clock, Given};
+pub use crate::time::{Clock, SimulatedTime};
 
 /// Reads an event log as the start of a daemon does.
 ///

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::engine::workspace::MOUNT;
 use crate::exit::Failure;
-use crate::protected_paths::{self, Confinement, Places};
+use crate::protected_paths::{self, Confinement, ProtectedPaths};
 
 /// Folders with content that git and host agents act upon.
 const OTHERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
@@ -29,7 +29,7 @@ pub struct Policy {
     engine: EngineKind,
     codex: CodexSettings,
     workspaces: PathBuf,
-    places: Places,
+    places: ProtectedPaths,
 }
 
 impl Policy {
@@ -39,7 +39,7 @@ impl Policy {
             engine,
             codex: config.codex.settings(engine),
             workspaces: config.platform.workspaces.clone(),
-            places: Places::of(&config.root),
+            places: ProtectedPaths::of(&config.root),
         }
     }
 
@@ -193,7 +193,7 @@ fn is_model(name: &str) -> bool {
 /// Exit code 2 with one line that describes the problem.
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
-    let places = Places::of(&config.root);
+    let places = ProtectedPaths::of(&config.root);
     let notify = &config.notify;
     let of_codex = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
     let programs = of_codex.into_iter().chain([("[notify] codex", &notify.codex)]);
@@ -223,7 +223,7 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
 pub fn check_workspaces(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     let confinement = if engine.is_container() { Confinement::Container } else { Confinement::Sandbox };
     let folder = &config.platform.workspaces;
-    Places::of(&config.root).check(folder, confinement).map_err(|why| {
+    ProtectedPaths::of(&config.root).check(folder, confinement).map_err(|why| {
         Failure::usage(format!(
             "[platform] workspaces: {} {why}: name a folder for workspaces alone, such as workspace-projects, in \
              platform/relay.toml",

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Folders that a workspace is checked against.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct ProtectedPaths {
     /// Root of the project, without links.
     root: PathBuf,
     /// Homes of the people on this machine, without links.
@@ -42,7 +42,7 @@ const FIRST_PERSON: u32 = 1000;
 /// User id of `nobody`; this and higher ids are not people.
 const NOBODY: u32 = 65534;
 
-impl Places {
+impl ProtectedPaths {
     /// Returns the places of this machine and of this process's environment.
     pub fn of(root: &Path) -> Self {
         let variable = |name: &str| std::env::var_os(name);
@@ -194,7 +194,7 @@ pub fn check_unlinked(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn places(root: &str) -> Places {
+    fn places(root: &str) -> ProtectedPaths {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nanna:x:1001:1001::/data/anna:/bin/sh\n\
                       www:x:33:33::/srv/www:/bin/false\nnobody:x:65534:65534::/srv:/bin/false\nbroken\n";
         let variable = |name: &str| match name {
@@ -202,7 +202,7 @@ mod tests {
             "CODEX_HOME" => Some("/srv/codex".into()),
             _ => None,
         };
-        Places::with(Path::new(root), &variable, passwd)
+        ProtectedPaths::with(Path::new(root), &variable, passwd)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::approval::{self, Asker, Settings};
+use crate::approval::{self, Initiator, Settings};
 use crate::config::Config;
 use crate::engine::{EngineKind, container};
 use crate::exit::Failure;
@@ -46,7 +46,12 @@ fn agreed_engine(root: &Path) -> Option<EngineKind> {
 /// # Errors
 /// One line with the command that starts it, inside a sandbox, where no start is attempted. Else the daemon's own last
 /// line if it ended, or the reason why it could not be started. Exit code 5 for settings that no person has approved.
-pub fn daemon(root: &Path, registry: &Registry, settings: &Settings, asker: Asker) -> Result<(), Failure> {
+pub fn daemon(
+    root: &Path,
+    registry: &Registry,
+    settings: &Settings,
+    asker: Initiator,
+) -> Result<(), Failure> {
     if lease::is_held(registry) {
         return Ok(());
     }

@@ -3,27 +3,27 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use super::Context;
-use crate::approval::{self, Asker, Settings, Standing};
+use crate::approval::{self, ApprovalState, Initiator, Settings};
 use crate::exit::Failure;
 
 /// Checks that a person has approved the settings, before or now: with `--yes`, or with an answer at a terminal.
 ///
 /// # Errors
 /// Exit code 5 for settings without approval: in a session, without a terminal, or if the answer is no.
-pub(super) fn settle(context: &Context, settings: &Settings, yes: bool) -> Result<(), Failure> {
+pub(super) fn authorize(context: &Context, settings: &Settings, yes: bool) -> Result<(), Failure> {
     let asker = context.asker();
-    if yes && asker == Asker::Session {
+    if yes && asker == Initiator::Session {
         return Err(Failure::unreachable(
             "--yes is not allowed in a coding agent's session: ask the user to run `relay up` in a terminal",
         ));
     }
     let (has_changed, lines) = match approval::standing(&context.root, settings) {
-        Standing::Agreed => return Ok(()),
-        Standing::Changed(lines) => (true, lines),
-        Standing::New(lines) => (false, lines),
+        ApprovalState::Agreed => return Ok(()),
+        ApprovalState::Changed(lines) => (true, lines),
+        ApprovalState::New(lines) => (false, lines),
     };
     let is_at_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if asker == Asker::Session || !(yes || is_at_terminal) {
+    if asker == Initiator::Session || !(yes || is_at_terminal) {
         return Err(approval::refusal(&context.root, asker, has_changed));
     }
     if !yes && !is_agreed(context, has_changed, &lines) {

@@ -25,9 +25,9 @@ use crate::render::output;
 pub const VARIABLE: &str = "RELAY_COMPLETE";
 
 /// Maximum number of records read per completion, by highest number. 500 take some 20 ms; a longer list is of no use.
-const READ: usize = 500;
+const MAX_READ: usize = 500;
 /// Maximum length of the task in a description, in bytes.
-const TASK: usize = 48;
+const MAX_TASK: usize = 48;
 
 /// Answers a completion request; `None` for every other call.
 pub fn answer() -> Option<ExitCode> {
@@ -85,7 +85,7 @@ fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandida
             let stem = record.job.stem();
             // Input with a # is completed with a #.
             let value = if typed.contains('#') { record.job.to_string() } else { stem };
-            let help = format!("{}: {}", record.state.as_str(), one_line(&record.prompt_summary, TASK));
+            let help = format!("{}: {}", record.state.as_str(), one_line(&record.prompt_summary, MAX_TASK));
             CompletionCandidate::new(value).help(Some(help.into())).display_order(Some(i))
         })
         .collect()
@@ -98,7 +98,7 @@ fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobReco
     let mut jobs = read::jobs(&registry).unwrap_or_default();
     jobs.retain(|job| job.stem().starts_with(&typed));
     jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
-    jobs.truncate(READ);
+    jobs.truncate(MAX_READ);
     let load = |job: &JobId| read::load(&registry, job).ok().map(|stored| stored.record);
     let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(wanted).collect();
     records.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));

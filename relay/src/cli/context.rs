@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::args::Global;
 use super::session;
 use crate::ancestry;
-use crate::approval::Asker;
+use crate::approval::Initiator;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::project;
@@ -76,9 +76,9 @@ impl Context {
     }
 
     /// Returns the party that called.
-    pub fn asker(&self) -> Asker {
+    pub fn asker(&self) -> Initiator {
         let is_session = self.is_tool || session::session(&|key| self.variable(key)).is_some();
-        if is_session || ancestry::is_below_host_agent() { Asker::Session } else { Asker::Person }
+        if is_session || ancestry::is_below_host_agent() { Initiator::Session } else { Initiator::Person }
     }
 
     /// Reads `platform/relay.toml`: on demand, since most commands do not need it.

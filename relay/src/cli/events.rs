@@ -16,11 +16,11 @@ use crate::registry::event_log::Follower;
 use crate::registry::read;
 use crate::registry::refused::Refused;
 use crate::registry::watch::Watch;
-use crate::render::event_text::{self, Setting};
+use crate::render::event_text::{self, RenderOptions};
 use crate::render::{View, health};
 
 /// Buffer size that triggers a write to stdout, in bytes.
-const READY: usize = 64 * 1024;
+const OUTPUT_BUFFER: usize = 64 * 1024;
 
 /// Flags of `relay events`.
 #[derive(Debug, Args)]
@@ -231,7 +231,7 @@ impl<'a> Printer<'a> {
 
     fn raw(&mut self, raw: &[u8]) {
         self.ready.extend_from_slice(raw);
-        if self.ready.len() >= READY {
+        if self.ready.len() >= OUTPUT_BUFFER {
             self.flush();
         }
     }
@@ -241,7 +241,7 @@ impl<'a> Printer<'a> {
         if line.id <= self.args.since || concern.wait {
             return;
         }
-        let setting = Setting { name_job: self.name_job, inside: concern.inside };
+        let setting = RenderOptions { name_job: self.name_job, inside: concern.inside };
         let text = event_text::line(raw, line, setting, &self.view);
         self.raw(text.trim_end_matches('\n').as_bytes());
         self.raw(b"\n");

@@ -19,7 +19,7 @@ use crate::registry::{lease, read};
 use crate::render::health;
 
 /// Time to wait for the event with the new limit.
-const LOOK: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Flags of `relay extend`.
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
             "no relay is running: the request to extend {job} is filed and will be carried out after `relay up`"
         )));
     }
-    let deadline = Instant::now() + LOOK;
+    let deadline = Instant::now() + POLL_INTERVAL;
     loop {
         let lines = news()?;
         if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| moved(line, args.step)) {

@@ -16,13 +16,13 @@ use crate::render::{Relay, queue};
 
 /// Wait time before the reason is printed, and the first interval between checks of the reason: a job that starts at
 /// once needs no explanation.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Maximum interval between checks of a reason: each check reads every record for the position in the queue.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Maximum number of jobs whose reasons are printed.
-const TOLD: usize = 5;
+const MAX_REASONS: usize = 5;
 /// Interval between checks of all jobs: the system's event queue may lose a change.
-const FULL_LOOK: Duration = Duration::from_secs(10);
+const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A wait for one or more jobs.
 pub struct Follow<'a> {
@@ -50,7 +50,7 @@ impl<'a> Follow<'a> {
     /// Returns the jobs among `jobs` that may have changed since the last call, or whose reason is due for a check.
     pub fn changed(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
         let now = Instant::now();
-        let all = now.duration_since(self.looked_at) >= FULL_LOOK;
+        let all = now.duration_since(self.looked_at) >= FULL_CHECK_INTERVAL;
         match self.watch.changed() {
             Changed::Names(names) if !all => {
                 let changed = names.iter().filter_map(|name| layout::job_of_record(name.to_str()?));
@@ -87,10 +87,10 @@ impl<'a> Follow<'a> {
 
     fn explain(&mut self, record: &JobRecord) {
         let now = Instant::now();
-        if self.said.len() >= TOLD && !self.said.contains_key(&record.job) {
+        if self.said.len() >= MAX_REASONS && !self.said.contains_key(&record.job) {
             return;
         }
-        let first = Reason { looked_at: now, pause: PATIENCE, text: None };
+        let first = Reason { looked_at: now, pause: FIRST_PAUSE, text: None };
         let said = self.said.entry(record.job.clone()).or_insert(first);
         if !said.is_due(now) {
             return;
@@ -108,13 +108,13 @@ impl<'a> Follow<'a> {
             _ => None,
         };
         if said.text == reason {
-            said.pause = (said.pause * 2).min(LONGEST);
+            said.pause = (said.pause * 2).min(MAX_PAUSE);
             return;
         }
         if let Some(reason) = &reason {
             self.context.output.note(reason);
         }
-        (said.text, said.pause) = (reason, PATIENCE);
+        (said.text, said.pause) = (reason, FIRST_PAUSE);
     }
 }
 

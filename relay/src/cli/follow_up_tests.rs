@@ -72,7 +72,7 @@ impl Project {
             _ => Err(VarError::NotPresent),
         };
         let around =
-            Surroundings { config: &config, engine: EngineKind::Local, cwd: &root, variable: &variable };
+            ResolveContext { config: &config, engine: EngineKind::Local, cwd: &root, variable: &variable };
         match Cli::try_parse_from([&["relay"], line].concat()).unwrap().command {
             Command::Resume(args) => {
                 let earlier = Earlier::find(&registry, &args.job)?;

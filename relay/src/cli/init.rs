@@ -12,7 +12,7 @@ use super::session;
 use crate::approval::{self, Settings};
 use crate::config::{self, Config};
 use crate::exit::{Code, Failure};
-use crate::init::{self, Failed, Homes, Outcome, Plan, Planned, Request, Wish};
+use crate::init::{self, Failed, Homes, Mode, Outcome, Plan, Planned, Request};
 use crate::project;
 use crate::render::Output;
 use crate::{ancestry, start_daemon};
@@ -68,14 +68,14 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
         found => found.unwrap_or_else(|_| cwd.clone()),
     };
     let root = root.canonicalize().unwrap_or(root);
-    let wish = if args.remove { Wish::Remove } else { Wish::Put { force: args.force } };
+    let wish = if args.remove { Mode::Remove } else { Mode::Put { force: args.force } };
     let request = Request { codex: args.codex, claude: args.claude, user: args.user, wish };
     let homes = Homes::of(&|name| std::env::var(name), &cwd);
     let plan = init::plan(request, &root, &homes)?;
     let mut approved = false;
     if !args.dry_run {
-        init::carry_out(&plan).map_err(|failed| explained(&failed))?;
-        if wish == Wish::Remove {
+        init::execute(&plan).map_err(|failed| explained(&failed))?;
+        if wish == Mode::Remove {
             approval::forget(&root);
         } else {
             approved = consent(&plan, &root)?;
@@ -92,7 +92,7 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
         if approved {
             output.print("approved   these settings: `relay up` asks again when they change");
         }
-        if wish != Wish::Remove && !args.dry_run {
+        if wish != Mode::Remove && !args.dry_run {
             output.print(&next(args, &homes));
         }
     }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::follow_up::{self, Earlier};
 use super::limits::LimitFlags;
-use super::resolve::{self, Launch, Surroundings};
+use super::resolve::{self, Launch, ResolveContext};
 use super::submit::{self, Target};
 use super::{Context, hints, job_ref, view_context, wait};
 use crate::exit::{Code, Failure};
@@ -26,7 +26,7 @@ use crate::start_daemon;
 
 /// Time from the start of the command in which it waits for the start of the job, before it prints the state. The
 /// caller has its prompt back within 300 ms, on a loaded machine too.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
 #[derive(Debug, Args)]
@@ -135,7 +135,7 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let target = submit::target(context, &config);
     let variable = |key: &str| context.variable(key);
     let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::launch(args, &around, std::io::stdin())?;
     if !args.start.quiet {
         hints::path(context, &target, &config, &args.env);
@@ -176,7 +176,7 @@ pub(super) fn follow(
     context: &Context,
     job: &str,
     how: &Start,
-    resolve: impl FnOnce(&Earlier, &Surroundings<'_>) -> Result<Launch, Failure>,
+    resolve: impl FnOnce(&Earlier, &ResolveContext<'_>) -> Result<Launch, Failure>,
 ) -> Result<Code, Failure> {
     let config = context.config()?;
     let target = submit::target(context, &config);
@@ -185,7 +185,7 @@ pub(super) fn follow(
     }
     let variable = |key: &str| context.variable(key);
     let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let earlier = Earlier::find(&context.registry, job)?;
     let launch = resolve(&earlier, &around)?;
     if launch.thread.is_none() {
@@ -229,7 +229,7 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
         context.output.note("a launch with the same key made this job before: nothing new was started");
     }
     if !args.quiet || context.output.json {
-        tell(context, job, (runs && !args.quiet).then(|| context.began + LOOK))?;
+        tell(context, job, (runs && !args.quiet).then(|| context.began + POLL_INTERVAL))?;
     }
     // If the output fails, the error must still name the job.
     context.output.finish().map_err(|failure| failure.after(&format!("{job} is launched")))?;

@@ -24,7 +24,7 @@ use crate::exit::Failure;
 use crate::policy::Policy;
 
 /// Context of a launch, beside its flags.
-pub struct Surroundings<'a> {
+pub struct ResolveContext<'a> {
     /// `relay.toml`.
     pub config: &'a Config,
     /// Engine that will run the job.
@@ -96,7 +96,7 @@ impl Launch {
     ///
     /// # Errors
     /// Exit code 2 with one line that names the value.
-    pub fn checked(self, around: &Surroundings<'_>) -> Result<Self, Failure> {
+    pub fn checked(self, around: &ResolveContext<'_>) -> Result<Self, Failure> {
         let texts =
             [&self.prompt].into_iter().chain(&self.setup).chain(&self.checks).chain(self.env.values());
         if texts.into_iter().any(|text| text.contains('\0')) {
@@ -133,7 +133,7 @@ fn has_crlf(line: &str) -> bool {
 ///
 /// # Errors
 /// Exit code 2 with one line that names the wrong flag and the fix.
-pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) -> Result<Launch, Failure> {
+pub fn launch(args: &LaunchArgs, around: &ResolveContext<'_>, stdin: impl Read) -> Result<Launch, Failure> {
     let (typed, codex_args) =
         prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
     let runner = match args.runner {
@@ -182,7 +182,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
 ///
 /// # Errors
 /// As [`launch`].
-pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Failure> {
+pub fn command(args: &RunArgs, around: &ResolveContext<'_>) -> Result<Launch, Failure> {
     let prompt = match args.command.as_slice() {
         // A single word with spaces is a command line that was quoted as a whole.
         [line] if line.contains(char::is_whitespace) => line.clone(),

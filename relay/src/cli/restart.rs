@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Context, approve, down, up};
-use crate::approval::{self, Settings, Standing};
+use crate::approval::{self, ApprovalState, Settings};
 use crate::exit::{Code, Failure};
 use crate::registry::lease;
 use crate::registry::requests::Request;
 use crate::{policy, start_daemon};
 
 /// Time limit for a daemon to end: its last writes, with margin for a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Flags of `relay restart`.
 #[derive(Debug, Args)]
@@ -42,12 +42,12 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
     let settings = Settings::of(engine, &config);
     policy::check_settings(engine, &config)?;
     let standing = approval::standing(&context.root, &settings);
-    approve::settle(context, &settings, args.yes)?;
+    approve::authorize(context, &settings, args.yes)?;
     let lives = lease::is_held(registry);
-    down::end_daemon(registry, |relay| Request::Restart { relay }, PATIENCE)?;
+    down::end_daemon(registry, |relay| Request::Restart { relay }, TIMEOUT)?;
     start_daemon::daemon(&context.root, registry, &settings, context.asker())?;
     up::report(context, &start_daemon::platform(registry)?);
-    if let (true, Standing::Changed(lines)) = (lives, &standing) {
+    if let (true, ApprovalState::Changed(lines)) = (lives, &standing) {
         up::tell_of_platform(context, &up::changed(lines).1);
     }
     Ok(Code::Done)

@@ -8,9 +8,9 @@ use common::duration;
 use common::ids::JobName;
 use common::record::State;
 
-use super::claim_notice::told;
+use super::claim_notice::show_claimed;
 use super::limits::{self, Stall};
-use super::resolve::{self, Surroundings};
+use super::resolve::{self, ResolveContext};
 use super::{Context, exit_code, follow, submit};
 use crate::exit::{Code, Failure};
 use crate::registry::create::Created;
@@ -53,7 +53,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let target = submit::target(context, &config);
     let variable = |key: &str| context.variable(key);
     let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::command(args, &around)?;
     if !target.lives {
         start_daemon::daemon(&context.root, &context.registry, &target.settings, context.asker())
@@ -72,7 +72,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         output.note(&format!("{job} goes on: nobody reads its output any more"));
         return Ok(Code::StillRunning as u8);
     }
-    told(context, &record, "run", || {
+    show_claimed(context, &record, "run", || {
         if output.json {
             output.json(&record);
         }

@@ -49,7 +49,7 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
             return Err(approval::refusal(&context.root, context.asker(), true));
         }
         Some(_) => approval::check(&context.root, context.asker(), &settings)?,
-        None => approve::settle(context, &settings, args.yes)?,
+        None => approve::authorize(context, &settings, args.yes)?,
     }
     daemon::serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)
 }

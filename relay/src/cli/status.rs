@@ -17,9 +17,9 @@ use crate::render::health::{self, Word};
 use crate::render::{Relay, View, history, jobs_plain, jobs_tty, queue, status};
 
 /// Default number of jobs in a list, without -n or -a.
-const LISTED: usize = 10;
+const MAX_LISTED: usize = 10;
 /// Maximum size of a text kept for a list, in bytes. A list shows far less.
-const SHOWN: usize = 1024;
+const MAX_SHOWN: usize = 1024;
 
 /// Flags of `relay status`.
 #[derive(Debug, Args)]
@@ -83,8 +83,8 @@ fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
         let gap = if i > 0 { "\n" } else { "" };
         let view = view_context::view_of(context, record);
         context.output.fact(record);
-        let before = lineage::before(&context.registry, record);
-        let after = lineage::after(&context.registry, &record.job);
+        let before = lineage::predecessors(&context.registry, record);
+        let after = lineage::successors(&context.registry, &record.job);
         let linked = history::row(record, &before, &after, &view).unwrap_or_default();
         context.output.print(&format!("{gap}{}{linked}", status::block(record, &view)));
     }
@@ -102,7 +102,7 @@ fn history(context: &Context, records: &[JobRecord]) -> Code {
             context.output.json(record);
         }
     } else {
-        context.output.print(&jobs_plain::of(&linked, &view_context::view(context)));
+        context.output.print(&jobs_plain::render(&linked, &view_context::view(context)));
     }
     Code::Done
 }
@@ -118,7 +118,7 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if args.all {
         rows.extend(self::rows(&registry.archived()).map_err(unreadable)?);
     }
-    let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { LISTED });
+    let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { MAX_LISTED });
     let (chosen, hidden) = choose(rows, limit);
     let mut records = Vec::new();
     // A job that was pruned meanwhile is skipped.
@@ -136,9 +136,9 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if records.is_empty() {
         context.output.note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
     } else if let Some(columns) = view.columns {
-        context.output.print(&jobs_tty::of(&records, &view, columns));
+        context.output.print(&jobs_tty::render(&records, &view, columns));
     } else {
-        context.output.print(&jobs_plain::of(&records, &view));
+        context.output.print(&jobs_plain::render(&records, &view));
         advise(context, &records, &view);
     }
     if hidden > 0 {
@@ -205,7 +205,7 @@ fn choose(rows: Vec<Row>, limit: usize) -> (Vec<JobId>, usize) {
 
 /// Reduces a record to what a list shows: `-a` keeps any number of records in memory.
 fn lean(record: JobRecord) -> JobRecord {
-    let cut = |text: &str| truncate(text, SHOWN);
+    let cut = |text: &str| truncate(text, MAX_SHOWN);
     let queued = Queued {
         workspace: String::new(),
         prompt_summary: cut(&record.prompt_summary),
@@ -276,8 +276,8 @@ mod tests {
         for record in [samples::running(), samples::completed(), samples::warned(), samples::failed()] {
             let all = |record: &JobRecord| {
                 [
-                    jobs_plain::of(std::slice::from_ref(record), &view),
-                    jobs_tty::of(std::slice::from_ref(record), &view, 120),
+                    jobs_plain::render(std::slice::from_ref(record), &view),
+                    jobs_tty::render(std::slice::from_ref(record), &view, 120),
                 ]
             };
             assert_eq!(all(&lean(record.clone())), all(&record));

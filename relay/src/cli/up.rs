@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::{Context, approve, down};
-use crate::approval::{self, Settings, Standing};
+use crate::approval::{self, ApprovalState, Settings};
 use crate::engine::{EngineKind, image};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
@@ -15,9 +15,9 @@ use crate::state_dir::StateDir;
 use crate::{policy, sandbox, start_daemon};
 
 /// Time limit for a relay to handle a request. It looks for requests every few seconds, even without a file event.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit for the end of a relay that could not start its platform.
-const END_PATIENCE: Duration = Duration::from_secs(3);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Flags of `relay up`.
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         outside_of_sandboxes(context, "up")?;
         StateDir::of(&context.root)?;
         policy::check_settings(engine, &config)?;
-        approve::settle(context, &settings, args.yes)?;
+        approve::authorize(context, &settings, args.yes)?;
     }
     if args.no_start {
         return Ok(Code::Done);
@@ -76,11 +76,11 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         if !lives {
             // If its engine does not respond, the relay finishes its shutdown later.
             let request = |relay| Request::Down { relay: Some(relay) };
-            let _ = down::end_daemon(&context.registry, request, END_PATIENCE);
+            let _ = down::end_daemon(&context.registry, request, EXIT_TIMEOUT);
         }
     })?;
     report(context, &lease);
-    if lives && let Standing::Changed(lines) = approval::standing(&context.root, &settings) {
+    if lives && let ApprovalState::Changed(lines) = approval::standing(&context.root, &settings) {
         let (of_relay, of_platform) = changed(&lines);
         if !of_relay.is_empty() {
             let names = of_relay.join(", ");
@@ -122,7 +122,7 @@ fn ask_again(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let watch = Watch::folder(&registry.requests());
     requests::file(registry, &Request::Up).map_err(|e| registry.not_writable(&e))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let unheard = || {
         requests::pending(registry)
             .is_ok_and(|all| all.iter().any(|filed| filed.request == Some(Request::Up)))

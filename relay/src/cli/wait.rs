@@ -8,7 +8,7 @@ use common::duration;
 use common::ids::JobId;
 use common::record::State;
 
-use super::claim_notice::told;
+use super::claim_notice::show_claimed;
 use super::follow::Follow;
 use super::{Context, candidates, exit_code, job_ref, view_context};
 use crate::exit::{Code, Failure};
@@ -42,11 +42,11 @@ pub fn run(args: &WaitArgs, context: &Context) -> Result<Code, Failure> {
 }
 
 /// Maximum number of jobs whose health is printed when the wait times out.
-const TOLD: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// Prints the health of jobs that have not ended in time, so that the caller does not cancel one that is only slow.
 fn tell(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
-    for job in running.iter().take(TOLD) {
+    for job in running.iter().take(MAX_NAMED) {
         let record = job_ref::record(&context.registry, job)?.record;
         let health = health::of(&record, &view_context::view_of(context, &record));
         context.output.note(&format!("{job} {health}"));
@@ -76,7 +76,7 @@ pub fn until_ended(
                 continue;
             }
             running.remove(&job);
-            told(context, &record, "wait", || {
+            show_claimed(context, &record, "wait", || {
                 if context.output.json {
                     context.output.json(&record);
                     return;

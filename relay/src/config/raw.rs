@@ -13,7 +13,7 @@ use super::read::CODEX;
 use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::resources;
 use super::rules::{self, RawRule};
-use super::serde_util::Mistake;
+use super::serde_util::ConfigError;
 use crate::engine::EngineKind;
 use crate::protected_paths;
 
@@ -65,7 +65,7 @@ impl Raw {
     ///
     /// # Errors
     /// The first mistake.
-    pub(super) fn resolve(self, root: &Path) -> Result<Config, Mistake> {
+    pub(super) fn resolve(self, root: &Path) -> Result<Config, ConfigError> {
         let on_limit = self.limits.on_limit.unwrap_or_default();
         let on_loop = self.limits.on_loop.unwrap_or_default();
         let job = self.limits.job.as_ref().map(|job| job.get_ref().0);
@@ -92,13 +92,13 @@ impl Raw {
 }
 
 impl RawPlatform {
-    fn resolve(self, root: &Path) -> Result<PlatformConfig, Mistake> {
+    fn resolve(self, root: &Path) -> Result<PlatformConfig, ConfigError> {
         let max_jobs = match self.max_jobs {
             None => 4,
             Some(jobs) if (1..=MOST_JOBS).contains(jobs.get_ref()) => jobs.into_inner(),
             Some(jobs) => {
                 let reason = format!("[platform] max_jobs = {}: must be 1 to {MOST_JOBS}", jobs.get_ref());
-                return Err(Mistake { at: jobs.span(), reason });
+                return Err(ConfigError { at: jobs.span(), reason });
             }
         };
         let resources = resources::resolve(self.memory, self.cpus, self.pids)?;

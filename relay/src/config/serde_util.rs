@@ -20,7 +20,7 @@ impl TryFrom<String> for Millis {
 
 /// A mistake in the file.
 #[derive(Debug)]
-pub(super) struct Mistake {
+pub(super) struct ConfigError {
     /// Byte range of the mistake.
     pub(super) at: Range<usize>,
     /// Description of the mistake, in one line.

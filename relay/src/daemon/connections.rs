@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::message::{Caller, SessionHandle, SessionId};
+use super::message::{ConnectionHandle, ConnectionId, ConnectionNumber};
 use super::scheduler::AgentId;
 
 /// Maximum number of agents at once: four times what the figures need. Each costs a socket and some 20 KiB.
@@ -11,9 +11,9 @@ pub(super) const MAX_AGENTS: usize = 4096;
 /// Connected agents.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    by_agent: BTreeMap<AgentId, SessionHandle>,
+    by_agent: BTreeMap<AgentId, ConnectionHandle>,
     /// Number of the newest connection.
-    last: SessionId,
+    last: ConnectionNumber,
 }
 
 impl Connections {
@@ -21,7 +21,7 @@ impl Connections {
     ///
     /// # Errors
     /// The reason, if too many agents are connected.
-    pub(super) fn knock(&mut self, agent: &AgentId) -> Result<SessionId, String> {
+    pub(super) fn knock(&mut self, agent: &AgentId) -> Result<ConnectionNumber, String> {
         if self.by_agent.len() >= MAX_AGENTS && !self.by_agent.contains_key(agent) {
             return Err(format!("{MAX_AGENTS} agents are connected, and there can be no more"));
         }
@@ -31,7 +31,7 @@ impl Connections {
 
     /// Stores a connection in place of an older one of its agent; returns `false` if it is itself the older one.
     /// Dropping a handle ends its connection.
-    pub(super) fn connect(&mut self, agent: AgentId, session: SessionHandle) -> bool {
+    pub(super) fn connect(&mut self, agent: AgentId, session: ConnectionHandle) -> bool {
         let newer = self.by_agent.get(&agent).is_none_or(|here| here.id < session.id);
         if newer {
             self.by_agent.insert(agent, session);
@@ -40,7 +40,7 @@ impl Connections {
     }
 
     /// Removes a connection; returns `false` if it was not its agent's newest.
-    pub(super) fn disconnect(&mut self, caller: &Caller) -> bool {
+    pub(super) fn disconnect(&mut self, caller: &ConnectionId) -> bool {
         let current = self.is_current(caller);
         if current {
             self.by_agent.remove(&caller.agent);
@@ -49,17 +49,17 @@ impl Connections {
     }
 
     /// Returns true if this is its agent's newest connection.
-    pub(super) fn is_current(&self, caller: &Caller) -> bool {
+    pub(super) fn is_current(&self, caller: &ConnectionId) -> bool {
         self.by_agent.get(&caller.agent).is_some_and(|here| here.id == caller.session)
     }
 
     /// Returns an agent's connection.
-    pub(super) fn get(&self, agent: &str) -> Option<&SessionHandle> {
+    pub(super) fn get(&self, agent: &str) -> Option<&ConnectionHandle> {
         self.by_agent.get(agent)
     }
 
     /// Returns the connection of any agent: the first by id.
-    pub(super) fn any(&self) -> Option<&SessionHandle> {
+    pub(super) fn any(&self) -> Option<&ConnectionHandle> {
         self.by_agent.values().next()
     }
 

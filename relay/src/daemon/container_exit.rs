@@ -7,7 +7,7 @@ use crate::engine::EngineKind;
 use crate::registry::lease::Death;
 
 /// Exit code of a process that was killed: 128 + 9.
-const KILLED: i32 = 137;
+const EXIT_KILLED: i32 = 137;
 
 /// Describes what happened, without advice.
 pub(super) fn cause(name: &str, death: &Death) -> String {
@@ -16,7 +16,7 @@ pub(super) fn cause(name: &str, death: &Death) -> String {
         Some(code) if death.oom_killed => {
             format!("the container '{name}' exited with code {code}: it was killed for its memory")
         }
-        Some(KILLED) => format!("the container '{name}' exited with code {KILLED}: it was killed"),
+        Some(EXIT_KILLED) => format!("the container '{name}' exited with code {EXIT_KILLED}: it was killed"),
         Some(143) => format!("the container '{name}' exited with code 143: it was stopped"),
         Some(code) => format!("the container '{name}' exited with code {code}"),
     }
@@ -42,7 +42,7 @@ pub(super) fn fate(engine: EngineKind, name: &str, death: &Death) -> Fate {
         (_, true, None) => {
             "the machine had none left: free some, or run fewer jobs at once ([platform] max_jobs)".to_owned()
         }
-        (None | Some(KILLED | 143), ..) => "launch the job again".to_owned(),
+        (None | Some(EXIT_KILLED | 143), ..) => "launch the job again".to_owned(),
         (Some(_), ..) => format!("see `{engine} logs {name}`, then launch the job again"),
     };
     let kind = if death.oom_killed { FailureKind::OomKilled } else { FailureKind::ContainerExited };

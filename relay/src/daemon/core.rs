@@ -1,4 +1,4 @@
-//! The core: owns the queue, the lease and the agents' connections, and acts on what the pure [`Dispatch`] decides.
+//! The core: owns the queue, the lease and the agents' connections, and acts on what the pure [`Scheduler`] decides.
 //!
 //! ```text
 //!  platform:  Starting ──an agent connects──► Ready ──the last one is gone──► Starting ──ensure fails──► Failed
@@ -16,31 +16,31 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::connections::Connections;
-use super::core_container::ContainerState;
+use super::core_container::ContainerTracker;
 use super::core_platform::Attempt;
 use super::deliver::Deliveries;
-use super::disconnects::Absent;
-use super::extend::{Ask, Extensions};
-use super::message::{Input, SessionHandle};
+use super::disconnects::DisconnectTracker;
+use super::extend::{Extensions, LimitRequest};
+use super::message::{ConnectionHandle, Input};
 use super::platform::Platform;
-use super::scheduler::{Action, AgentId, Dispatch, refusal};
-use super::upgrade::Door;
+use super::scheduler::{Action, AgentId, Scheduler, refusal};
+use super::upgrade::AppState;
 use super::writer::{Command, WriterHandle};
 use crate::policy::Policy;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
-use crate::state_dir::saved_state::Memory;
+use crate::state_dir::saved_state::SavedState;
 
 /// Interval between two heartbeats in the lease; also the longest delay until a job whose hint was lost is found.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Time for the agent to connect once it is configured; its longest pause between tries is 5 s.
-pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause before the next attempt to bring up a platform that failed.
-pub(super) const RETRY: Duration = Duration::from_secs(10);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// Time for the platform's last events to arrive after `down` has stopped it.
-const LAST_EVENTS: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Result of one turn of the main loop: go on or exit.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) enum Gateway {
 
 /// Shutdown state of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leaving {
+pub(super) enum Shutdown {
     /// The daemon goes on.
     No,
     /// Another daemon takes over: this one ends and leaves everything else.
@@ -81,18 +81,18 @@ pub(super) struct Core {
     /// State folder of the next relay: what it needs to know of this one.
     pub(super) state: StateDir,
     /// Memory as last stored in the state folder.
-    pub(super) memory: Memory,
+    pub(super) memory: SavedState,
     /// Lock file, held locked for as long as the daemon lives.
     pub(super) lock: std::fs::File,
-    pub(super) door: Door,
+    pub(super) door: AppState,
     pub(super) platform: Platform,
     /// Limits on what a job's spec may ask for.
     pub(super) policy: Policy,
-    pub(super) dispatch: Dispatch,
+    pub(super) dispatch: Scheduler,
     pub(super) agents: Connections,
-    pub(super) absent: Absent,
+    pub(super) absent: DisconnectTracker,
     /// Requests to move limits, oldest first, each with its progress.
-    pub(super) asks: Vec<Ask>,
+    pub(super) asks: Vec<LimitRequest>,
     pub(super) extensions: Extensions,
     /// Jobs of the registry that are already known and need no further look.
     pub(super) known: BTreeSet<JobId>,
@@ -100,20 +100,20 @@ pub(super) struct Core {
     pub(super) next_try: Option<Instant>,
     /// The attempt to bring up the platform that is under way.
     pub(super) attempt: Option<Attempt>,
-    pub(super) leaving: Leaving,
+    pub(super) leaving: Shutdown,
     pub(super) gateway: Gateway,
     /// Set once the warning about a changed wall clock was logged.
     pub(super) clock_was_set: bool,
     /// Deadline for last events during `down`.
     pub(super) down_deadline: Option<Instant>,
-    pub(super) container: ContainerState,
+    pub(super) container: ContainerTracker,
     pub(super) deliveries: Deliveries,
 }
 
 impl Core {
     /// Returns true if the platform is being stopped or has stopped.
     pub(super) fn is_going_down(&self) -> bool {
-        matches!(self.leaving, Leaving::Down | Leaving::Stopped)
+        matches!(self.leaving, Shutdown::Down | Shutdown::Stopped)
     }
 
     pub(super) fn writer(&self) -> &WriterHandle {
@@ -141,13 +141,13 @@ impl Core {
 
     pub(super) async fn handle(&mut self, input: Input) -> Flow {
         match input {
-            Input::Knock { agent, reply } => {
+            Input::Register { agent, reply } => {
                 // The connection may have ended meanwhile.
                 let number = self.agents.knock(&agent);
                 let _ = reply.send(number.map(|number| (number, self.fate(&agent))));
             }
             Input::Connected(session) => self.connected(session).await,
-            Input::Gone { caller, reason } => self.gone(caller, &reason).await,
+            Input::Disconnected { caller, reason } => self.gone(caller, &reason).await,
             Input::Accepted { caller, job, epoch } => self.accepted(&caller, job, epoch).await,
             Input::Refused { caller, job, reason, busy } => {
                 if self.agents.is_current(&caller) {
@@ -155,17 +155,17 @@ impl Core {
                     self.act(actions).await;
                 }
             }
-            Input::Froze(time) => self.froze(time).await,
-            Input::Filed => self.look().await,
+            Input::Frozen(time) => self.froze(time).await,
+            Input::RequestFiled => self.look().await,
             Input::Container(news) => self.container_news(news).await,
             Input::Ensured(result) => self.ensured(result),
             Input::Gateway(listener) => self.listen_on_gateway(listener),
             Input::Stopped(result) => {
                 match result {
-                    Ok(()) => self.leaving = Leaving::Stopped,
+                    Ok(()) => self.leaving = Shutdown::Stopped,
                     Err(reason) => tracing::error!("the platform could not be stopped: {reason}"),
                 }
-                self.down_deadline = Some(Instant::now() + LAST_EVENTS);
+                self.down_deadline = Some(Instant::now() + DRAIN_TIMEOUT);
             }
         }
         self.flow()
@@ -237,7 +237,7 @@ impl Core {
         self.door.clock.set_by_wall_clock();
         self.lease.clock = self.door.clock.boot_scale();
         // Agents receive the time when they connect.
-        while let Some(caller) = self.agents.any().map(SessionHandle::caller) {
+        while let Some(caller) = self.agents.any().map(ConnectionHandle::caller) {
             let actions = self.lost(&caller, "the clock of this machine was set");
             self.act(actions).await;
         }
@@ -246,7 +246,7 @@ impl Core {
     fn flow(&self) -> Flow {
         let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
         let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agents.is_empty());
-        if waited || told || self.leaving == Leaving::HandingOver { Flow::Down } else { Flow::Continue }
+        if waited || told || self.leaving == Shutdown::HandingOver { Flow::Down } else { Flow::Continue }
     }
 
     pub(super) fn publish(&mut self, durability: Durability) {
@@ -261,8 +261,8 @@ impl Core {
         let own = self.platform.engine();
         let mut engines = self.memory.engines.clone();
         engines.retain(|engine| *engine != own);
-        engines.extend((own.is_container() && self.leaving != Leaving::Stopped).then_some(own));
-        let memory = Memory {
+        engines.extend((own.is_container() && self.leaving != Shutdown::Stopped).then_some(own));
+        let memory = SavedState {
             engines,
             port: self.lease.listen.first().map(std::net::SocketAddr::port),
             agent: self.lease.agent.clone(),
@@ -293,7 +293,7 @@ impl Core {
                     actions.extend(self.send(&agent, RelayFrame::Cancel { job, grace_ms }));
                 }
                 Action::Reconnect { agent } => {
-                    if let Some(caller) = self.agents.get(&agent).map(SessionHandle::caller) {
+                    if let Some(caller) = self.agents.get(&agent).map(ConnectionHandle::caller) {
                         actions.extend(self.lost(&caller, "the files of one of its jobs can be read again"));
                     }
                 }
@@ -306,7 +306,7 @@ impl Core {
 
     /// Reads the spec of a job; a job without a valid spec ends.
     async fn spec(&self, job: &JobId) -> Option<String> {
-        let read = self.registry.spec(job).read_text(read::MOST);
+        let read = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
         let record = read::load(&self.registry, job).map(|stored| stored.record);
         let host = record.map(|record| record.workspace).unwrap_or_default();

@@ -7,9 +7,9 @@ use common::ids::JobId;
 use common::warnings::RELAY_SLEPT;
 use tokio::time::Instant;
 
-use super::core::{CONNECT_PATIENCE, Core};
+use super::core::{CONNECT_TIMEOUT, Core};
 use super::disconnects::Due;
-use super::message::{Caller, SessionHandle};
+use super::message::{ConnectionHandle, ConnectionId};
 use super::scheduler::{Action, AgentId};
 use super::writer::Command;
 use crate::registry::atomic::Durability;
@@ -17,7 +17,7 @@ use crate::registry::lease::PlatformStatus;
 
 impl Core {
     /// Handles an agent that has connected.
-    pub(super) async fn connected(&mut self, session: SessionHandle) {
+    pub(super) async fn connected(&mut self, session: ConnectionHandle) {
         let agent: AgentId = session.hello.agent.as_str().into();
         let held = session.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
         let capacity = usize::try_from(session.hello.max_jobs).unwrap_or(usize::MAX);
@@ -37,14 +37,14 @@ impl Core {
     }
 
     /// Handles a connection that has ended. Ignored if the agent has reconnected.
-    pub(super) async fn gone(&mut self, caller: Caller, reason: &str) {
+    pub(super) async fn gone(&mut self, caller: ConnectionId, reason: &str) {
         let actions = self.lost(&caller, reason);
         self.act(actions).await;
         self.writer().send(Command::Left(caller)).await;
     }
 
     /// Removes an agent's connection; returns the actions that follow.
-    pub(super) fn lost(&mut self, caller: &Caller, reason: &str) -> Vec<Action> {
+    pub(super) fn lost(&mut self, caller: &ConnectionId, reason: &str) -> Vec<Action> {
         if !self.agents.disconnect(caller) {
             return Vec::new();
         }
@@ -54,7 +54,7 @@ impl Core {
                 detail: format!("waiting for the agent ({reason})"),
             });
             // A live agent reconnects by itself; after this pause the engine has to start it.
-            self.next_try = (!self.is_going_down()).then(|| Instant::now() + CONNECT_PATIENCE / 5);
+            self.next_try = (!self.is_going_down()).then(|| Instant::now() + CONNECT_TIMEOUT / 5);
         } else {
             self.show_platform();
         }
@@ -63,7 +63,7 @@ impl Core {
     }
 
     /// Handles an agent's acceptance of a job.
-    pub(super) async fn accepted(&mut self, caller: &Caller, job: JobId, epoch: u32) {
+    pub(super) async fn accepted(&mut self, caller: &ConnectionId, job: JobId, epoch: u32) {
         if self.agents.is_current(caller) && self.dispatch.agent_of(&job) == Some(&caller.agent) {
             tracing::debug!("{job} accepted in epoch {epoch}");
             self.writer().send(Command::DropEnv(job)).await;

@@ -20,30 +20,30 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::container_exit;
-use super::core::{Core, RETRY};
-use super::core_platform::News;
-use super::message::ContainerNews;
-use super::scheduler::{Action, AgentId, Place};
+use super::core::{Core, RETRY_PAUSE};
+use super::core_platform::AttemptEvent;
+use super::message::ContainerChange;
+use super::scheduler::{Action, AgentId, Assignment};
 use crate::engine::EngineKind;
-use crate::engine::container_state::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{Death, PlatformStatus};
 use crate::time;
 
 /// Time that an ended connection waits for its cause. The engine reports a death 20 to 100 ms after it, on a busy
 /// machine some hundred. A death must be recorded within a second.
-const CAUSE_PATIENCE: Duration = Duration::from_millis(700);
+const CAUSE_TIMEOUT: Duration = Duration::from_millis(700);
 /// The same time for an agent of this machine: the kernel releases a dead process's connection and lock in any order.
-const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pause between a death and the new start: Docker reports a stop by a person some 60 ms after the death.
-const SETTLE: Duration = Duration::from_millis(300);
+const RESTART_PAUSE: Duration = Duration::from_millis(300);
 /// Time that cut-off jobs wait for their agent's last events where the platform can't be brought up: three tries, and
 /// more than an engine's own restart takes. After that, events that the agent had not delivered are lost.
-const BURIAL: Duration = Duration::from_secs(30);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The core's state of the container, beside the death in the lease.
 #[derive(Debug, Default)]
-pub(super) struct ContainerState {
+pub(super) struct ContainerTracker {
     /// Reason why the connection of the platform's agent ended, and the deadline for a better one.
     silent: Option<(String, Instant)>,
     /// Set while the container's processes are frozen.
@@ -62,7 +62,7 @@ pub(super) struct ContainerState {
     wanted_at: Option<Timestamp>,
 }
 
-impl ContainerState {
+impl ContainerTracker {
     /// Returns the time of the next check.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.silent.as_ref().map(|(_, until)| *until)
@@ -115,8 +115,8 @@ impl Core {
             return self.dispatch.agent_down(agent, reason);
         }
         let patience = match self.platform.engine() {
-            EngineKind::Docker | EngineKind::Podman => CAUSE_PATIENCE,
-            EngineKind::Local => LOCK_PATIENCE,
+            EngineKind::Docker | EngineKind::Podman => CAUSE_TIMEOUT,
+            EngineKind::Local => LOCK_TIMEOUT,
         };
         self.container.silent = Some((reason.to_owned(), Instant::now() + patience));
         Vec::new()
@@ -146,7 +146,7 @@ impl Core {
         if let Some(death) = self.lease.death.as_mut().filter(|_| !self.container.told) {
             self.container.told = true;
             // Jobs that never reached the agent are started again.
-            death.cut_off.retain(|job| matches!(dispatch.place(job), Some(Place::Running(_))));
+            death.cut_off.retain(|job| matches!(dispatch.place(job), Some(Assignment::Running(_))));
             death.cut_off.extend(held.iter().cloned());
         }
         self.share_fate();
@@ -158,24 +158,32 @@ impl Core {
     }
 
     /// Handles an observed change of the container.
-    pub(super) async fn container_news(&mut self, news: ContainerNews) {
+    pub(super) async fn container_news(&mut self, news: ContainerChange) {
         if self.is_going_down() {
             return;
         }
         tracing::info!("container: {news:?}");
         match news {
-            ContainerNews::Died(death) => {
+            ContainerChange::Died(death) => {
                 self.died(death).await;
                 if let (Some(attempt), Some(again_at)) = (&mut self.attempt, self.next_try) {
-                    attempt.news = Some(News::Died { again_at });
+                    attempt.news = Some(AttemptEvent::Died { again_at });
                 }
             }
-            ContainerNews::Seen(vitals @ Vitals::Exited { .. }) => self.died(Death::of(&vitals)).await,
-            ContainerNews::Seen(Vitals::Absent) | ContainerNews::Removed => self.removed().await,
-            ContainerNews::Seen(Vitals::Paused) | ContainerNews::Paused => self.paused().await,
-            ContainerNews::Seen(Vitals::Running) | ContainerNews::Unpaused => self.resumed().await,
-            ContainerNews::Started => self.container.stopped = false,
-            ContainerNews::Stopped => self.stopped(),
+            ContainerChange::Inspected(vitals @ ContainerState::Exited { .. }) => {
+                self.died(Death::of(&vitals)).await
+            }
+            ContainerChange::Inspected(ContainerState::Absent) | ContainerChange::Removed => {
+                self.removed().await
+            }
+            ContainerChange::Inspected(ContainerState::Paused) | ContainerChange::Paused => {
+                self.paused().await
+            }
+            ContainerChange::Inspected(ContainerState::Running) | ContainerChange::Unpaused => {
+                self.resumed().await
+            }
+            ContainerChange::Started => self.container.stopped = false,
+            ContainerChange::Stopped => self.stopped(),
         }
     }
 
@@ -199,9 +207,9 @@ impl Core {
         // Synced before anything is started again, which would erase the engine's own state of the death.
         self.publish(Durability::Synced);
         let now = Instant::now();
-        let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY);
+        let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
         self.container.restarted_at = Some(now);
-        self.next_try = Some(now + if looping { RETRY } else { SETTLE });
+        self.next_try = Some(now + if looping { RETRY_PAUSE } else { RESTART_PAUSE });
     }
 
     /// Stores a death until its jobs have ended.
@@ -219,7 +227,7 @@ impl Core {
     async fn removed(&mut self) {
         let unheard = self.lease.death.is_none() && !self.own_is_here();
         if unheard && self.own().is_some_and(|own| !self.dispatch.with(&own).is_empty()) {
-            self.died(Death::of(&Vitals::Absent)).await;
+            self.died(Death::of(&ContainerState::Absent)).await;
         }
     }
 
@@ -253,7 +261,7 @@ impl Core {
             // The agent reconnects by itself.
             let detail = "waiting for the agent to connect".to_owned();
             self.set_platform(PlatformStatus::Starting { detail });
-            self.next_try = Some(Instant::now() + RETRY);
+            self.next_try = Some(Instant::now() + RETRY_PAUSE);
         }
     }
 
@@ -265,7 +273,7 @@ impl Core {
         if self.container.is_wanted_again() {
             self.next_try.get_or_insert_with(Instant::now);
         } else if let Some(attempt) = &mut self.attempt {
-            attempt.news = Some(News::Stopped);
+            attempt.news = Some(AttemptEvent::Stopped);
         } else {
             self.container.stopped = true;
             self.next_try = None;
@@ -287,7 +295,7 @@ impl Core {
             }
         }
         self.wake_stopped();
-        let waited = self.container.died_at.is_some_and(|at| now - at >= BURIAL);
+        let waited = self.container.died_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
         if let PlatformStatus::Failed { detail } = &self.lease.platform
             && waited
             && !self.own_is_here()

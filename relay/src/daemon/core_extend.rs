@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::core::Core;
-use super::extend::{Ask, Facts, Next};
-use super::message::SessionHandle;
-use super::scheduler::Place;
+use super::extend::{JobStatus, LimitRequest, Next};
+use super::message::ConnectionHandle;
+use super::scheduler::Assignment;
 use super::writer::Command;
 use crate::registry::read;
 use crate::registry::requests::{self, Request};
@@ -30,7 +30,7 @@ impl Core {
     }
 
     /// Advances one request; returns true if there may be more to do at once.
-    async fn move_limit(&mut self, ask: &Ask) -> bool {
+    async fn move_limit(&mut self, ask: &LimitRequest) -> bool {
         let facts = self.facts(ask);
         let (log, now) = (self.registry.events(&ask.job), Instant::now());
         match self.extensions.next(ask, &facts, &log, now) {
@@ -44,7 +44,7 @@ impl Core {
                 }
                 false
             }
-            Next::Promise(to_ms) => self.amend(&Ask { to_ms: Some(to_ms), ..ask.clone() }),
+            Next::Promise(to_ms) => self.amend(&LimitRequest { to_ms: Some(to_ms), ..ask.clone() }),
             Next::Move(job_ms) => {
                 let (reply, flushed) = oneshot::channel();
                 self.door.writer.send(Command::MoveLimit { job: ask.job.clone(), job_ms }).await;
@@ -58,10 +58,10 @@ impl Core {
         }
     }
 
-    fn facts(&self, ask: &Ask) -> Facts {
+    fn facts(&self, ask: &LimitRequest) -> JobStatus {
         let place = self.dispatch.place(&ask.job).cloned();
-        let of_spec = place == Some(Place::Waiting) || ask.to_ms.is_some();
-        Facts {
+        let of_spec = place == Some(Assignment::Queued) || ask.to_ms.is_some();
+        JobStatus {
             session: self.agent_of(&ask.job).map(|agent| agent.id),
             place,
             caught_up: self.caught_up(&ask.job),
@@ -70,7 +70,7 @@ impl Core {
     }
 
     /// Returns the connection of a job's agent.
-    fn agent_of(&self, job: &JobId) -> Option<&SessionHandle> {
+    fn agent_of(&self, job: &JobId) -> Option<&ConnectionHandle> {
         self.dispatch.agent_of(job).and_then(|agent| self.agents.get(agent))
     }
 
@@ -83,13 +83,13 @@ impl Core {
     }
 
     fn spec_ms(&self, job: &JobId) -> Option<u64> {
-        let bytes = self.registry.spec(job).read(read::MOST).ok()?;
+        let bytes = self.registry.spec(job).read(read::MAX_FILE_SIZE).ok()?;
         serde_json::from_slice::<JobSpec>(&bytes).ok().map(|spec| spec.limits.job_ms)
     }
 
     /// Rewrites a request; returns true on success.
-    fn amend(&mut self, new: &Ask) -> bool {
-        let Ask { path, job, step, by_ms, after, to_ms } = new.clone();
+    fn amend(&mut self, new: &LimitRequest) -> bool {
+        let LimitRequest { path, job, step, by_ms, after, to_ms } = new.clone();
         if let Err(e) =
             requests::amend(&self.registry, &path, &Request::Extend { job, step, by_ms, after, to_ms })
         {
@@ -104,16 +104,16 @@ impl Core {
 
     /// Removes a completed request. First excludes its answer from the requests after it: a crash in between could let
     /// them take it as theirs.
-    fn settled(&mut self, ask: &Ask, answer: Option<u64>) {
+    fn settled(&mut self, ask: &LimitRequest, answer: Option<u64>) {
         if let Some(id) = answer {
-            let behind: Vec<Ask> = self
+            let behind: Vec<LimitRequest> = self
                 .asks
                 .iter()
                 .filter(|other| other.job == ask.job && other.path != ask.path)
                 .cloned()
                 .collect();
             for other in behind {
-                self.amend(&Ask { after: other.after.max(id), ..other });
+                self.amend(&LimitRequest { after: other.after.max(id), ..other });
             }
         } else {
             tracing::info!("{}: nothing was left to move", ask.job);

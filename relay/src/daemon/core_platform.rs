@@ -6,11 +6,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::container_exit;
-use super::core::{CONNECT_PATIENCE, Core, Gateway, RETRY};
+use super::core::{CONNECT_TIMEOUT, Core, Gateway, RETRY_PAUSE};
 use super::listen;
-use super::message::{ContainerNews, Input};
+use super::message::{ContainerChange, Input};
 use super::platform::Platform;
-use crate::engine::container_state::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
@@ -18,12 +18,12 @@ use crate::registry::lease::PlatformStatus;
 #[derive(Debug, Default)]
 pub(super) struct Attempt {
     /// Newest event since the attempt began.
-    pub(super) news: Option<News>,
+    pub(super) news: Option<AttemptEvent>,
 }
 
 /// Event that came after an attempt began.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum AttemptEvent {
     /// The container ended; the next attempt is due at `again_at`.
     Died { again_at: Instant },
     /// A person stopped the container.
@@ -36,8 +36,10 @@ impl Attempt {
     /// Records that `relay up` requested the platform during this attempt.
     pub(super) fn wanted(&mut self) {
         self.news = Some(match self.news {
-            None | Some(News::Wanted) => News::Wanted,
-            Some(News::Died { .. } | News::Stopped) => News::Died { again_at: Instant::now() },
+            None | Some(AttemptEvent::Wanted) => AttemptEvent::Wanted,
+            Some(AttemptEvent::Died { .. } | AttemptEvent::Stopped) => {
+                AttemptEvent::Died { again_at: Instant::now() }
+            }
         });
     }
 }
@@ -65,16 +67,16 @@ impl Core {
             return self.stop_platform();
         }
         match (news, &result) {
-            (Some(News::Stopped), _) if self.dispatch.is_empty() => return self.stopped(),
-            (Some(News::Stopped), _) => {
+            (Some(AttemptEvent::Stopped), _) if self.dispatch.is_empty() => return self.stopped(),
+            (Some(AttemptEvent::Stopped), _) => {
                 tracing::info!("a job came while the container was being stopped: it is started again");
                 return self.try_platform();
             }
-            (Some(News::Died { again_at }), _) => {
+            (Some(AttemptEvent::Died { again_at }), _) => {
                 self.next_try = Some(again_at);
                 return;
             }
-            (Some(News::Wanted), Err(detail)) => {
+            (Some(AttemptEvent::Wanted), Err(detail)) => {
                 tracing::info!("asked for once more meanwhile, so it is tried again: {detail}");
                 return self.try_platform();
             }
@@ -84,12 +86,12 @@ impl Core {
             Err(detail) => {
                 tracing::warn!("no platform: {detail}");
                 self.set_platform(PlatformStatus::Failed { detail });
-                self.next_try = Some(Instant::now() + RETRY);
+                self.next_try = Some(Instant::now() + RETRY_PAUSE);
             }
             Ok(()) if self.agents.is_empty() => {
                 let detail = "waiting for the agent to connect".to_owned();
                 self.set_platform(PlatformStatus::Starting { detail });
-                self.next_try = Some(Instant::now() + CONNECT_PATIENCE);
+                self.next_try = Some(Instant::now() + CONNECT_TIMEOUT);
             }
             Ok(()) => {}
         }
@@ -143,9 +145,9 @@ pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) 
     if platform.engine().is_container()
         && let Ok(vitals) = platform.vitals().await
     {
-        let paused = vitals == Vitals::Paused;
+        let paused = vitals == ContainerState::Paused;
         // The core lives as long as the process.
-        let _ = inputs.send(Input::Container(ContainerNews::Seen(vitals))).await;
+        let _ = inputs.send(Input::Container(ContainerChange::Inspected(vitals))).await;
         if paused {
             return Err(container_exit::paused(platform.engine(), platform.name()));
         }

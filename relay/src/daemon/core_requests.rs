@@ -6,8 +6,8 @@ use std::io;
 use common::ids::JobId;
 use common::record::SCHEMA;
 
-use super::core::{Core, Leaving};
-use super::extend::Ask;
+use super::core::{Core, Shutdown};
+use super::extend::LimitRequest;
 use super::scheduler::AgentId;
 use super::writer::Command;
 use crate::registry::lease::PlatformStatus;
@@ -41,7 +41,7 @@ impl Core {
                 // Collected and handled together below: they take turns, and stay filed until they are done.
                 Some(Request::Extend { job, step, by_ms, after, to_ms }) => {
                     self.take(job.clone()).await;
-                    self.asks.push(Ask { path: filed.path.clone(), job, step, by_ms, after, to_ms });
+                    self.asks.push(LimitRequest { path: filed.path.clone(), job, step, by_ms, after, to_ms });
                     false
                 }
                 Some(Request::Up) => {
@@ -60,9 +60,9 @@ impl Core {
                     true
                 }
                 Some(Request::Restart { .. }) => {
-                    if self.leaving == Leaving::No {
+                    if self.leaving == Shutdown::No {
                         tracing::info!("told to end for another relay; workers go on");
-                        self.leaving = Leaving::HandingOver;
+                        self.leaving = Shutdown::HandingOver;
                     }
                     true
                 }
@@ -140,7 +140,7 @@ impl Core {
             return;
         }
         tracing::info!("going down");
-        self.leaving = Leaving::Down;
+        self.leaving = Shutdown::Down;
         self.next_try = None;
         // A platform that is just being started would not be found: it is stopped once it is up.
         if self.attempt.is_none() {

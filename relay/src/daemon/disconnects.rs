@@ -14,7 +14,7 @@ use super::scheduler::AgentId;
 
 /// Time within which a live agent reconnects: it notices a dead connection after 14 s, then tries every 5 s at most,
 /// and each try takes 10 s at most.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Expired timeout of an agent.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,13 +27,13 @@ pub(super) enum Due {
 
 /// Disconnected agents.
 #[derive(Debug, Default)]
-pub(super) struct Absent {
+pub(super) struct DisconnectTracker {
     since: BTreeMap<AgentId, Instant>,
     /// The platform's agent as last known, and the time since when another agent is connected in its place.
     replaced: Option<(AgentId, Instant)>,
 }
 
-impl Absent {
+impl DisconnectTracker {
     /// Records that an agent has disconnected.
     pub(super) fn gone(&mut self, agent: AgentId, now: Instant) {
         self.since.insert(agent, now);
@@ -54,7 +54,7 @@ impl Absent {
     /// Returns the timeouts that have expired at `now`, each once. `here` returns true for a connected agent; `anybody`
     /// is true if any agent is connected.
     pub(super) fn due(&mut self, here: impl Fn(&str) -> bool, anybody: bool, now: Instant) -> Vec<Due> {
-        let is_over = |since: Instant| now.duration_since(since) >= PATIENCE;
+        let is_over = |since: Instant| now.duration_since(since) >= RECONNECT_TIMEOUT;
         let mut due = Vec::new();
         self.since.retain(|agent, since| {
             let over = is_over(*since);
@@ -78,28 +78,31 @@ mod tests {
 
     #[test]
     fn only_what_was_offered_is_taken_from_an_agent_that_is_away() {
-        let (mut absent, now) = (Absent::default(), Instant::now());
+        let (mut absent, now) = (DisconnectTracker::default(), Instant::now());
         absent.gone("a".into(), now);
         absent.gone("b".into(), now);
         absent.back(&"b".into(), None, now);
         assert_eq!(absent.due(|_| false, true, now), []);
-        assert_eq!(absent.due(|_| false, true, now + PATIENCE), [Due::GiveUp("a".into())]);
-        assert_eq!(absent.due(|_| false, true, now + PATIENCE), []);
+        assert_eq!(absent.due(|_| false, true, now + RECONNECT_TIMEOUT), [Due::GiveUp("a".into())]);
+        assert_eq!(absent.due(|_| false, true, now + RECONNECT_TIMEOUT), []);
     }
 
     #[test]
     fn a_platform_s_agent_is_lost_once_another_has_been_in_its_place_for_long() {
-        let (mut absent, now) = (Absent::default(), Instant::now());
+        let (mut absent, now) = (DisconnectTracker::default(), Instant::now());
         let (old, new): (AgentId, AgentId) = ("old".into(), "new".into());
         absent.back(&new, Some(&old), now);
         assert_eq!(absent.due(|agent| agent == "new", true, now), []);
-        assert_eq!(absent.due(|agent| agent == "new", true, now + PATIENCE), [Due::Lost(old.clone())]);
+        assert_eq!(
+            absent.due(|agent| agent == "new", true, now + RECONNECT_TIMEOUT),
+            [Due::Lost(old.clone())]
+        );
 
         absent.back(&new, Some(&old), now);
         absent.back(&old, Some(&old), now);
-        assert_eq!(absent.due(|_| true, true, now + PATIENCE), [], "it has come back");
+        assert_eq!(absent.due(|_| true, true, now + RECONNECT_TIMEOUT), [], "it has come back");
 
         absent.back(&new, Some(&old), now);
-        assert_eq!(absent.due(|_| false, false, now + PATIENCE), [], "nobody is there");
+        assert_eq!(absent.due(|_| false, false, now + RECONNECT_TIMEOUT), [], "nobody is there");
     }
 }

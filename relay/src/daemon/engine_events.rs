@@ -16,18 +16,18 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::message::{ContainerNews, Input};
+use super::message::{ContainerChange, Input};
 use super::platform::Platform;
-use crate::engine::container_state::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::engine::events::{ContainerEvent, MAX_LINE, parse};
 use crate::registry::lease::Death;
 
 /// Pause before a stream that ended is opened again.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause, for an engine that stays away; an attempt to bring up the platform notices its return too.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Stream lifetime that resets the backoff.
-const GOOD: Duration = Duration::from_secs(10);
+const RESET_AFTER: Duration = Duration::from_secs(10);
 /// Longest time between the kernel's out-of-memory event and the death; the two come within milliseconds.
 const OOM_WINDOW: Duration = Duration::from_secs(2);
 /// Shell script that runs the engine's command and ends it at the end of stdin. Only the command keeps the stdout open,
@@ -42,13 +42,13 @@ pub(super) fn spawn(platform: Platform, inputs: mpsc::Sender<Input>) {
 }
 
 async fn run(platform: Platform, inputs: mpsc::Sender<Input>) {
-    let mut wait = FIRST_WAIT;
+    let mut wait = FIRST_PAUSE;
     loop {
         let begun = Instant::now();
         if let Err(e) = follow(&platform, &inputs).await {
             tracing::warn!("the engine's events can't be followed: {e}");
         }
-        wait = if begun.elapsed() >= GOOD { FIRST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
+        wait = if begun.elapsed() >= RESET_AFTER { FIRST_PAUSE } else { (wait * 2).min(MAX_PAUSE) };
         sleep(wait).await;
     }
 }
@@ -65,7 +65,7 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
         .spawn()?;
     let Some(stdout) = child.stdout.take() else { return Ok(()) };
     if let Ok(vitals) = platform.vitals().await {
-        tell(inputs, ContainerNews::Seen(vitals)).await;
+        tell(inputs, ContainerChange::Inspected(vitals)).await;
     }
     let mut lines = BufReader::new(stdout);
     let mut oom: Option<Instant> = None;
@@ -78,13 +78,13 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
             }
             Some(ContainerEvent::Died { exit_code }) => {
                 let oom = oom.take().is_some_and(|at| at.elapsed() < OOM_WINDOW);
-                ContainerNews::Died(death(platform, exit_code, oom).await)
+                ContainerChange::Died(death(platform, exit_code, oom).await)
             }
-            Some(ContainerEvent::Started) => ContainerNews::Started,
-            Some(ContainerEvent::Stopped) => ContainerNews::Stopped,
-            Some(ContainerEvent::Paused) => ContainerNews::Paused,
-            Some(ContainerEvent::Unpaused) => ContainerNews::Unpaused,
-            Some(ContainerEvent::Removed) => ContainerNews::Removed,
+            Some(ContainerEvent::Started) => ContainerChange::Started,
+            Some(ContainerEvent::Stopped) => ContainerChange::Stopped,
+            Some(ContainerEvent::Paused) => ContainerChange::Paused,
+            Some(ContainerEvent::Unpaused) => ContainerChange::Unpaused,
+            Some(ContainerEvent::Removed) => ContainerChange::Removed,
         };
         tell(inputs, news).await;
     }
@@ -97,7 +97,7 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
 async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death {
     let oom_killed = oom && exit_code == Some(137);
     match platform.vitals().await {
-        Ok(vitals @ Vitals::Exited { .. }) => {
+        Ok(vitals @ ContainerState::Exited { .. }) => {
             let seen = Death::of(&vitals);
             Death {
                 exit_code: exit_code.or(seen.exit_code),
@@ -110,7 +110,7 @@ async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death 
     }
 }
 
-async fn tell(inputs: &mpsc::Sender<Input>, news: ContainerNews) {
+async fn tell(inputs: &mpsc::Sender<Input>, news: ContainerChange) {
     // The core lives as long as the process.
     let _ = inputs.send(Input::Container(news)).await;
 }

@@ -20,14 +20,14 @@ use common::ids::JobId;
 use common::wire::DEAD_AFTER;
 use tokio::time::Instant;
 
-use super::message::SessionId;
-use super::scheduler::Place;
+use super::message::ConnectionNumber;
+use super::scheduler::Assignment;
 use crate::registry::event_log::Follower;
 use crate::registry::file_ref::FileRef;
 
 /// A request to move a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(super) struct LimitRequest {
     /// Path of the request's file.
     pub(super) path: PathBuf,
     /// Job whose limit moves.
@@ -44,11 +44,11 @@ pub(super) struct Ask {
 
 /// State of the job, beside the request.
 #[derive(Debug, Clone)]
-pub(super) struct Facts {
+pub(super) struct JobStatus {
     /// Place of the job; `None` once it has ended.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Assignment>,
     /// Connection of the job's agent, if it is connected.
-    pub(super) session: Option<SessionId>,
+    pub(super) session: Option<ConnectionNumber>,
     /// True if everything that the agent had of the job when it connected is recorded.
     pub(super) caught_up: bool,
     /// Limit of the job in its spec, in milliseconds.
@@ -73,28 +73,28 @@ pub(super) enum Next {
 /// Requests whose turn it is.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
-    turns: BTreeMap<PathBuf, Turn>,
+    turns: BTreeMap<PathBuf, ActiveRequest>,
 }
 
-struct Turn {
+struct ActiveRequest {
     follower: Follower,
     answer: Option<u64>,
-    sent: Option<(SessionId, Instant)>,
+    sent: Option<(ConnectionNumber, Instant)>,
 }
 
-impl std::fmt::Debug for Turn {
+impl std::fmt::Debug for ActiveRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turn").field("answer", &self.answer).field("sent", &self.sent).finish_non_exhaustive()
     }
 }
 
-impl Turn {
+impl ActiveRequest {
     fn new() -> Self {
         Self { follower: Follower::new(), answer: None, sent: None }
     }
 
     /// Reads what was added to the job's log.
-    fn read(&mut self, ask: &Ask, log: &FileRef) {
+    fn read(&mut self, ask: &LimitRequest, log: &FileRef) {
         match self.follower.next_lines(log) {
             Ok(lines) => {
                 self.answer = self.answer.or_else(|| answer(ask, lines.iter().map(|(_, line)| line)));
@@ -103,21 +103,21 @@ impl Turn {
         }
     }
 
-    fn next(&self, ask: &Ask, facts: &Facts, now: Instant) -> Next {
+    fn next(&self, ask: &LimitRequest, facts: &JobStatus, now: Instant) -> Next {
         let moved = ask.to_ms.is_some() && ask.to_ms <= facts.spec_ms;
         match &facts.place {
             None => Next::Done(None),
             Some(_) if self.answer.is_some() => Next::Done(self.answer),
             Some(_) if moved => Next::Done(None),
-            Some(Place::Waiting) if ask.step => Next::Wait,
-            Some(Place::Waiting) => match (ask.to_ms, facts.spec_ms) {
+            Some(Assignment::Queued) if ask.step => Next::Wait,
+            Some(Assignment::Queued) => match (ask.to_ms, facts.spec_ms) {
                 (Some(to_ms), _) => Next::Move(to_ms),
                 (None, Some(now_ms)) => Next::Promise(now_ms.saturating_add(ask.by_ms)),
                 (None, None) => Next::Wait,
             },
             // The agent's answer to the offer decides.
-            Some(Place::Offered(_)) => Next::Wait,
-            Some(Place::Running(_)) => match (facts.session, self.sent) {
+            Some(Assignment::Offered(_)) => Next::Wait,
+            Some(Assignment::Running(_)) => match (facts.session, self.sent) {
                 // Events that arrived on a live connection are recorded by now: there was nothing to move.
                 (Some(session), Some((through, at))) if through == session => {
                     if now.duration_since(at) >= DEAD_AFTER { Next::Done(None) } else { Next::Wait }
@@ -131,8 +131,8 @@ impl Turn {
 
 impl Extensions {
     /// Forgets all requests but these, and returns those whose turn it is: the oldest of each job.
-    pub(super) fn turns(&mut self, asks: &[Ask]) -> Vec<Ask> {
-        let mut first: Vec<Ask> = Vec::new();
+    pub(super) fn turns(&mut self, asks: &[LimitRequest]) -> Vec<LimitRequest> {
+        let mut first: Vec<LimitRequest> = Vec::new();
         for ask in asks {
             if first.iter().all(|other| other.job != ask.job) {
                 first.push(ask.clone());
@@ -143,14 +143,20 @@ impl Extensions {
     }
 
     /// Returns the next action for a request whose turn it is; `log` is its job's event log.
-    pub(super) fn next(&mut self, ask: &Ask, facts: &Facts, log: &FileRef, now: Instant) -> Next {
-        let turn = self.turns.entry(ask.path.clone()).or_insert_with(Turn::new);
+    pub(super) fn next(
+        &mut self,
+        ask: &LimitRequest,
+        facts: &JobStatus,
+        log: &FileRef,
+        now: Instant,
+    ) -> Next {
+        let turn = self.turns.entry(ask.path.clone()).or_insert_with(ActiveRequest::new);
         turn.read(ask, log);
         turn.next(ask, facts, now)
     }
 
     /// Records that a request was sent on the agent's connection.
-    pub(super) fn sent(&mut self, ask: &Ask, session: SessionId, now: Instant) {
+    pub(super) fn sent(&mut self, ask: &LimitRequest, session: ConnectionNumber, now: Instant) {
         if let Some(turn) = self.turns.get_mut(&ask.path) {
             turn.sent = Some((session, now));
         }
@@ -158,7 +164,7 @@ impl Extensions {
 }
 
 /// Returns the id of the event that answers a request.
-fn answer<'a>(ask: &Ask, lines: impl IntoIterator<Item = &'a EventLine>) -> Option<u64> {
+fn answer<'a>(ask: &LimitRequest, lines: impl IntoIterator<Item = &'a EventLine>) -> Option<u64> {
     lines.into_iter().find(|line| line.id > ask.after && answers(ask.step, line)).map(|line| line.id)
 }
 

@@ -8,12 +8,19 @@ use common::event_line::Source;
 
 use super::*;
 
-fn ask(step: bool) -> Ask {
-    Ask { path: "1.json".into(), job: "a#1".parse().unwrap(), step, by_ms: 1000, after: 10, to_ms: None }
+fn ask(step: bool) -> LimitRequest {
+    LimitRequest {
+        path: "1.json".into(),
+        job: "a#1".parse().unwrap(),
+        step,
+        by_ms: 1000,
+        after: 10,
+        to_ms: None,
+    }
 }
 
-fn running(session: Option<SessionId>) -> Facts {
-    Facts { place: Some(Place::Running("x".into())), session, caught_up: true, spec_ms: Some(5000) }
+fn running(session: Option<ConnectionNumber>) -> JobStatus {
+    JobStatus { place: Some(Assignment::Running("x".into())), session, caught_up: true, spec_ms: Some(5000) }
 }
 
 /// The event log of the job with one `extended` event.
@@ -56,7 +63,7 @@ fn what_a_lost_connection_may_have_swallowed_is_told_again_only_when_the_agent_s
     assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Send);
     all.sent(&ask, 1, now);
     assert_eq!(all.next(&ask, &running(None), nothing, now), Next::Wait);
-    let behind = Facts { caught_up: false, ..running(Some(2)) };
+    let behind = JobStatus { caught_up: false, ..running(Some(2)) };
     assert_eq!(all.next(&ask, &behind, nothing, now), Next::Wait);
     assert_eq!(all.next(&ask, &running(Some(2)), nothing, now), Next::Send);
 }
@@ -77,16 +84,16 @@ fn an_agent_that_had_nothing_to_move_is_not_asked_for_ever() {
 fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
     let (mut ask, now, nothing) = (ask(false), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
-    let waiting = Facts { place: Some(Place::Waiting), ..running(None) };
+    let waiting = JobStatus { place: Some(Assignment::Queued), ..running(None) };
     assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Promise(6000));
     ask.to_ms = Some(6000);
     assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Move(6000));
     // After a crash in between, the limit does not move again, whatever the job's place is by then.
-    let moved = Facts { spec_ms: Some(6000), ..running(Some(1)) };
+    let moved = JobStatus { spec_ms: Some(6000), ..running(Some(1)) };
     assert_eq!(all.next(&ask, &moved, nothing, now), Next::Done(None));
-    let ended = Facts { place: None, ..waiting };
+    let ended = JobStatus { place: None, ..waiting };
     assert_eq!(all.next(&ask, &ended, nothing, now), Next::Done(None));
-    let offered = Facts { place: Some(Place::Offered("x".into())), ..waiting };
+    let offered = JobStatus { place: Some(Assignment::Offered("x".into())), ..waiting };
     assert_eq!(all.next(&ask, &offered, nothing, now), Next::Wait);
 }
 
@@ -94,8 +101,8 @@ fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
 fn the_requests_of_a_job_take_turns() {
     let mut all = Extensions::default();
     let first = ask(false);
-    let second = Ask { path: "2.json".into(), step: true, ..ask(true) };
-    let other = Ask { path: "3.json".into(), job: "b#1".parse().unwrap(), ..ask(true) };
+    let second = LimitRequest { path: "2.json".into(), step: true, ..ask(true) };
+    let other = LimitRequest { path: "3.json".into(), job: "b#1".parse().unwrap(), ..ask(true) };
     let asks = [first.clone(), second.clone(), other.clone()];
     assert_eq!(all.turns(&asks), [first, other.clone()]);
     assert_eq!(all.turns(&[second.clone(), other.clone()]), [second, other]);

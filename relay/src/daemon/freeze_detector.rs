@@ -8,14 +8,14 @@ use super::message::Input;
 use crate::time;
 
 /// Interval between two beats; a reported freeze is shorter than the real one by less than this.
-const BEAT: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Delay of a beat from which a freeze is reported. A loaded machine delays it by less than a second.
-const LATE: Duration = Duration::from_secs(10);
+const FREEZE_THRESHOLD: Duration = Duration::from_secs(10);
 
-/// Returns how long nothing ran, from the clock before and after a sleep of [`BEAT`].
+/// Returns how long nothing ran, from the clock before and after a sleep of [`INTERVAL`].
 fn frozen(before: Duration, after: Duration) -> Option<Duration> {
-    let late = after.saturating_sub(before).saturating_sub(BEAT);
-    (late >= LATE).then_some(late)
+    let late = after.saturating_sub(before).saturating_sub(INTERVAL);
+    (late >= FREEZE_THRESHOLD).then_some(late)
 }
 
 /// Starts the beats on a task of their own, beside the core: a core that waits for a slow disk was not stopped.
@@ -23,9 +23,9 @@ pub(super) fn spawn(core: mpsc::Sender<Input>) {
     tokio::spawn(async move {
         loop {
             let before = time::since_boot();
-            tokio::time::sleep(BEAT).await;
+            tokio::time::sleep(INTERVAL).await;
             if let Some(late) = frozen(before, time::since_boot())
-                && core.send(Input::Froze(late)).await.is_err()
+                && core.send(Input::Frozen(late)).await.is_err()
             {
                 return;
             }

@@ -8,10 +8,10 @@ use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::message::{Caller, Input};
+use super::connection::{End, connection_error, within};
+use super::message::{ConnectionId, Input};
 use super::scheduler::AgentId;
-use super::session::{End, broken, within};
-use super::upgrade::Door;
+use super::upgrade::AppState;
 use super::writer::Command;
 use crate::state_dir::tokens::{Denied, TokenId};
 
@@ -21,7 +21,7 @@ const MAX_HELD: usize = 4096;
 const MAX_ID: usize = 64;
 
 /// Binds the token of a connection to the agent that uses it.
-pub(super) fn bind(door: &Door, token: &TokenId, hello: &Hello) -> Result<(), End> {
+pub(super) fn bind_token(door: &AppState, token: &TokenId, hello: &Hello) -> Result<(), End> {
     door.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
         Denied::Foreign { first } => {
             if first {
@@ -36,19 +36,23 @@ pub(super) fn bind(door: &Door, token: &TokenId, hello: &Hello) -> Result<(), En
 }
 
 /// Registers the agent with the core and numbers its connection; also returns how its container died, if it did.
-pub(super) async fn knock(hello: &Hello, door: &Door) -> Result<(Caller, Option<Fate>), End> {
+pub(super) async fn register(hello: &Hello, door: &AppState) -> Result<(ConnectionId, Option<Fate>), End> {
     let stopping = || End::Lost("the relay is stopping".to_owned());
     let (reply, verdict) = oneshot::channel();
     let agent: AgentId = hello.agent.as_str().into();
-    let asked = door.core.send(Input::Knock { agent: agent.clone(), reply });
+    let asked = door.core.send(Input::Register { agent: agent.clone(), reply });
     within("admit it", asked).await?.map_err(|_| stopping())?;
     let session = within("admit it", verdict).await?.map_err(|_| stopping())?;
     let (session, fate) = session.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
-    Ok((Caller { agent, session }, fate))
+    Ok((ConnectionId { agent, session }, fate))
 }
 
 /// Asks the writer what is durable of the agent's jobs; keeps in the hello those that the registry needs more of.
-pub(super) async fn durable(caller: &Caller, hello: &mut Hello, door: &Door) -> Result<Vec<Durable>, End> {
+pub(super) async fn query_durable(
+    caller: &ConnectionId,
+    hello: &mut Hello,
+    door: &AppState,
+) -> Result<Vec<Durable>, End> {
     let (reply, durable) = oneshot::channel();
     let (caller, jobs) = (caller.clone(), hello.jobs.clone());
     within("look", door.writer.send(Command::Durable { caller, jobs, reply })).await?;
@@ -64,7 +68,7 @@ pub(super) async fn durable(caller: &Caller, hello: &mut Hello, door: &Door) -> 
 }
 
 /// Receives the agent's hello and negotiates the protocol version.
-pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
+pub(super) async fn receive_hello(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
     let refused = |reason: &str| End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned());
     let first = async {
         loop {
@@ -72,7 +76,7 @@ pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
                 Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(_)) => return Err(refused("the first message was no hello")),
-                Some(Err(e)) => return Err(broken(e)),
+                Some(Err(e)) => return Err(connection_error(e)),
                 None => return Err(End::Lost("closed before its hello".to_owned())),
             }
         }
@@ -83,11 +87,11 @@ pub(super) async fn greet(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
     let protocol = wire::negotiate(&greeting).map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
     let hello = wire::hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
     let hello = hello.ok_or_else(|| refused("the first frame was no hello"))?;
-    Ok((bounded(hello).map_err(|reason| refused(&reason))?, protocol))
+    Ok((check_bounds(hello).map_err(|reason| refused(&reason))?, protocol))
 }
 
 /// Bounds the agent's description of itself, which is kept while it is connected and shown to people.
-fn bounded(mut hello: Hello) -> Result<Hello, String> {
+fn check_bounds(mut hello: Hello) -> Result<Hello, String> {
     if hello.agent.is_empty()
         || hello.agent.len() > MAX_ID
         || !hello.agent.chars().all(|c| c.is_ascii_graphic())

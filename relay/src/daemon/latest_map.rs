@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// Both ends of a board, shared by clones.
 #[derive(Debug)]
-pub(super) struct Board<K, V> {
+pub(super) struct LatestMap<K, V> {
     inner: Arc<Inner<K, V>>,
 }
 
@@ -18,13 +18,13 @@ struct Inner<K, V> {
     posted: Notify,
 }
 
-impl<K, V> Clone for Board<K, V> {
+impl<K, V> Clone for LatestMap<K, V> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }
     }
 }
 
-impl<K: Ord, V> Board<K, V> {
+impl<K: Ord, V> LatestMap<K, V> {
     pub(super) fn new() -> Self {
         let inner = Inner { values: Mutex::new(BTreeMap::new()), posted: Notify::new() };
         Self { inner: Arc::new(inner) }

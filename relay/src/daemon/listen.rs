@@ -9,7 +9,7 @@ use common::wire;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::pending_connections::Routes;
-use super::upgrade::{self, Door};
+use super::upgrade::{self, AppState};
 use super::{pending_connections, subscribe};
 
 /// Maximum length of the accept queue: as many as there can be agents, which all connect at once after a relay was
@@ -56,12 +56,13 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
 }
 
 /// Serves connections until the runtime ends.
-pub(super) fn spawn(listener: TcpListener, door: Door) {
+pub(super) fn spawn(listener: TcpListener, door: AppState) {
     let acceptor = door.identity.acceptor.clone();
-    let shared =
-        Router::new().route("/healthz", get(upgrade::health)).route(subscribe::PATH, get(subscribe::enter));
+    let shared = Router::new()
+        .route("/healthz", get(upgrade::health))
+        .route(subscribe::PATH, get(subscribe::serve_events));
     let routes = Routes {
-        tls: shared.clone().route(wire::AGENT_PATH, get(upgrade::enter)).with_state(door.clone()),
+        tls: shared.clone().route(wire::AGENT_PATH, get(upgrade::serve_agent)).with_state(door.clone()),
         plain: shared.route(wire::AGENT_PATH, get(upgrade::refuse_plain)).with_state(door),
     };
     tokio::spawn(pending_connections::accept(listener, routes, acceptor));

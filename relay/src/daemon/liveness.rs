@@ -11,17 +11,17 @@ use common::wire;
 use tokio::time::Instant;
 
 /// Delay of a timer beyond which this process was stopped: the runtime checks sockets and timers far more often.
-const PUNCTUAL: Duration = Duration::from_millis(100);
+const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
 /// Extra time to read what waits in the sockets of a thousand agents.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+const RECHECK_DELAY: Duration = Duration::from_secs(1);
 
 /// Silence timeout of one connection.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct IdleTimeout {
     until: Instant,
 }
 
-impl Silence {
+impl IdleTimeout {
     /// Restarts the timeout: something was received at `now`.
     pub(super) fn since(now: Instant) -> Self {
         Self { until: now + wire::DEAD_AFTER }
@@ -36,10 +36,10 @@ impl Silence {
     /// a little.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         let Some(late) = now.checked_duration_since(self.until) else { return false };
-        if late > PUNCTUAL {
-            self.until = now + SECOND_LOOK;
+        if late > MAX_TIMER_DELAY {
+            self.until = now + RECHECK_DELAY;
         }
-        late <= PUNCTUAL
+        late <= MAX_TIMER_DELAY
     }
 }
 
@@ -50,13 +50,13 @@ mod tests {
     #[test]
     fn a_look_that_comes_late_proves_nothing_and_is_taken_again() {
         let now = Instant::now();
-        let mut silence = Silence::since(now);
+        let mut silence = IdleTimeout::since(now);
         let due = silence.until();
         assert_eq!(due - now, wire::DEAD_AFTER);
         assert!(!silence.is_over(due - Duration::from_millis(1)));
         let woken = due + Duration::from_secs(60);
         assert!(!silence.is_over(woken), "it was stopped");
         assert!(silence.is_over(silence.until()));
-        assert!(Silence::since(now).is_over(due));
+        assert!(IdleTimeout::since(now).is_over(due));
     }
 }

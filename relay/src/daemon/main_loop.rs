@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::core::{Core, Flow, HEARTBEAT};
 use super::message::Input;
-use super::request_watcher::Inbox;
+use super::request_watcher::RequestWatcher;
 use super::writer;
 use crate::exit::Failure;
 
@@ -35,7 +35,7 @@ pub(super) async fn run(
     let no_signals = |e: io::Error| Failure::unreachable(format!("signals can't be caught: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut inbox = Inbox::new(&core.registry.requests());
+    let mut inbox = RequestWatcher::new(&core.registry.requests());
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -44,7 +44,7 @@ pub(super) async fn run(
         // Every branch is cancel-safe: channels, a board, signals and timers lose nothing when another branch wins.
         let step = tokio::select! {
             Some(input) = inputs.recv() => Step::Input(input),
-            () = inbox.hint() => Step::Input(Input::Filed),
+            () = inbox.hint() => Step::Input(Input::RequestFiled),
             records = changes.take() => Step::Changed(records),
             _ = heartbeat.tick() => Step::Tick,
             () = sleep_until(retry) => Step::Tick,

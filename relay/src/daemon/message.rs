@@ -8,37 +8,37 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::scheduler::AgentId;
-use crate::engine::container_state::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::registry::lease::Death;
 
 /// Number of a connection. Numbers increase, so that an agent's newest connection has the highest one; only that one is
 /// current.
-pub(super) type SessionId = u64;
+pub(super) type ConnectionNumber = u64;
 
 /// Sender of a message: an agent and one of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller {
+pub(super) struct ConnectionId {
     /// Agent's id.
     pub(super) agent: AgentId,
     /// Number of the connection.
-    pub(super) session: SessionId,
+    pub(super) session: ConnectionNumber,
 }
 
 /// The core's end of a connection.
 #[derive(Debug, Clone)]
-pub(super) struct SessionHandle {
+pub(super) struct ConnectionHandle {
     /// Number of the connection.
-    pub(super) id: SessionId,
+    pub(super) id: ConnectionNumber,
     /// The agent's hello; of its jobs, only those that the registry needs more of.
     pub(super) hello: Hello,
     /// Queue of frames to the agent.
     pub(super) outbound: mpsc::Sender<RelayFrame>,
 }
 
-impl SessionHandle {
+impl ConnectionHandle {
     /// Returns the agent and its connection.
-    pub(super) fn caller(&self) -> Caller {
-        Caller { agent: self.hello.agent.as_str().into(), session: self.id }
+    pub(super) fn caller(&self) -> ConnectionId {
+        ConnectionId { agent: self.hello.agent.as_str().into(), session: self.id }
     }
 
     /// Returns true if the agent's hello named this job.
@@ -56,19 +56,19 @@ impl SessionHandle {
 pub(super) enum Input {
     /// An agent asks for admission; the reply has the number of its connection and how its container died, if it did.
     /// An agent that is connected may reconnect at any time; others are refused if there are too many.
-    Knock { agent: AgentId, reply: oneshot::Sender<Result<(SessionId, Option<Fate>), String>> },
+    Register { agent: AgentId, reply: oneshot::Sender<Result<(ConnectionNumber, Option<Fate>), String>> },
     /// An agent was welcomed after its hello.
-    Connected(SessionHandle),
+    Connected(ConnectionHandle),
     /// A connection has ended.
-    Gone { caller: Caller, reason: String },
+    Disconnected { caller: ConnectionId, reason: String },
     /// An agent has accepted a job.
-    Accepted { caller: Caller, job: JobId, epoch: u32 },
+    Accepted { caller: ConnectionId, job: JobId, epoch: u32 },
     /// An agent has refused a job.
-    Refused { caller: Caller, job: JobId, reason: String, busy: bool },
+    Refused { caller: ConnectionId, job: JobId, reason: String, busy: bool },
     /// Nothing in this process ran for this time.
-    Froze(Duration),
+    Frozen(Duration),
     /// A request was filed in the registry.
-    Filed,
+    RequestFiled,
     /// An attempt to bring up the platform has finished.
     Ensured(Result<(), String>),
     /// The engine was asked for the address under which containers reach this host: a listener there, if that is needed
@@ -77,12 +77,12 @@ pub(super) enum Input {
     /// The platform is stopped, or the error of the attempt.
     Stopped(Result<(), String>),
     /// A change of the container was observed.
-    Container(ContainerNews),
+    Container(ContainerChange),
 }
 
 /// Observed change of the container.
 #[derive(Debug)]
-pub(super) enum ContainerNews {
+pub(super) enum ContainerChange {
     /// The container started.
     Started,
     /// The container ended.
@@ -96,5 +96,5 @@ pub(super) enum ContainerNews {
     /// The container was removed.
     Removed,
     /// The container was inspected.
-    Seen(Vitals),
+    Inspected(ContainerState),
 }

@@ -10,7 +10,7 @@
 //!
 //! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the core's event loop.
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]: admission of
-//!   agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`session`]: one agent's connection;
+//!   agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one agent's connection;
 //!   [`handshake`]: its first frames, [`liveness`]: detection of a dead one (pure).
 //! * [`subscribe`]: the event stream for subscribers.
 //! * [`freeze_detector`]: detects that this process or the machine was frozen.
@@ -27,6 +27,7 @@
 //! * `sim`: the relay's side of the wire, for the simulation.
 
 mod capacity;
+mod connection;
 mod connections;
 mod container_exit;
 mod core;
@@ -52,7 +53,6 @@ mod prune;
 mod request_watcher;
 mod scheduler;
 mod serve;
-mod session;
 #[cfg(feature = "internals")]
 pub(crate) mod sim;
 mod subscribe;

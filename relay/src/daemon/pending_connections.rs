@@ -40,36 +40,36 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 64 * 1024;
 /// Maximum number of connections without a request; beyond it, the oldest is dropped. Honest clients leave this state
 /// within milliseconds. Twice the agents of the figures, which may all connect at once; each costs some 15 KiB.
-const MAX_STRANGERS: usize = 2048;
+const MAX_PENDING: usize = 2048;
 /// Time limit for a client that reads nothing of its response: the same as for a silent agent. Without it, the response
 /// to a client that never reads would stay in memory without limit.
-const PATIENCE: Duration = wire::DEAD_AFTER;
+const WRITE_TIMEOUT: Duration = wire::DEAD_AFTER;
 /// Pause after a failed accept, mostly because no file descriptor is free: open connections can end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections without a request, oldest first.
 #[derive(Debug, Clone, Default)]
-struct Strangers(Arc<Mutex<Waiting>>);
+struct PendingConnections(Arc<Mutex<PendingTasks>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingTasks {
     last: u64,
     tasks: BTreeMap<u64, Option<AbortHandle>>,
 }
 
-impl Strangers {
+impl PendingConnections {
     /// Adds a connection; drops the oldest if there are too many.
-    fn enter(&self) -> Stranger {
+    fn enter(&self) -> PendingConnection {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.last += 1;
         let number = waiting.last;
         waiting.tasks.insert(number, None);
-        if waiting.tasks.len() > MAX_STRANGERS
+        if waiting.tasks.len() > MAX_PENDING
             && let Some((_, Some(oldest))) = waiting.tasks.pop_first()
         {
             oldest.abort();
         }
-        Stranger { number, all: self.clone() }
+        PendingConnection { number, all: self.clone() }
     }
 
     fn forget(&self, number: u64) {
@@ -79,14 +79,14 @@ impl Strangers {
 
 /// A pending connection, counted until it is dropped.
 #[derive(Debug)]
-struct Stranger {
+struct PendingConnection {
     number: u64,
-    all: Strangers,
+    all: PendingConnections,
 }
 
-impl Stranger {
+impl PendingConnection {
     /// Stores the handle that aborts the connection's task. The connection may have sent its request already.
-    fn runs_as(number: u64, all: &Strangers, task: AbortHandle) {
+    fn runs_as(number: u64, all: &PendingConnections, task: AbortHandle) {
         let mut waiting = all.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = waiting.tasks.get_mut(&number) {
             *place = Some(task);
@@ -94,7 +94,7 @@ impl Stranger {
     }
 }
 
-impl Drop for Stranger {
+impl Drop for PendingConnection {
     fn drop(&mut self) {
         self.all.forget(self.number);
     }
@@ -111,7 +111,7 @@ pub(super) struct Routes {
 
 /// Accepts connections until the runtime ends.
 pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
-    let strangers = Strangers::default();
+    let strangers = PendingConnections::default();
     let mut failing = false;
     loop {
         match listener.accept().await {
@@ -120,7 +120,7 @@ pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsA
                 let stranger = strangers.enter();
                 let number = stranger.number;
                 let task = tokio::spawn(serve(stream, routes.clone(), acceptor.clone(), stranger));
-                Stranger::runs_as(number, &strangers, task.abort_handle());
+                PendingConnection::runs_as(number, &strangers, task.abort_handle());
             }
             // The other side gave up before it was accepted.
             Err(e)
@@ -136,7 +136,7 @@ pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsA
     }
 }
 
-async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, stranger: Stranger) {
+async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, stranger: PendingConnection) {
     let deadline = Instant::now() + HEAD_TIMEOUT;
     // Acknowledgements are small, and the other side waits for each of them. If the option can't be set, they are only
     // later.
@@ -144,7 +144,7 @@ async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, strange
     let mut first = [0];
     let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first)).await else { return };
     let mut stream = Box::pin(TimeoutStream::new(stream));
-    stream.as_mut().set_write_timeout_pinned(Some(PATIENCE));
+    stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
     if first[0] != tls::HANDSHAKE {
         return speak(stream, routes.plain, deadline, stranger).await;
     }
@@ -156,7 +156,7 @@ async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, strange
 }
 
 /// Serves one request, whose head must arrive before `deadline`.
-async fn speak<S>(stream: S, routes: Router, deadline: Instant, stranger: Stranger)
+async fn speak<S>(stream: S, routes: Router, deadline: Instant, stranger: PendingConnection)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

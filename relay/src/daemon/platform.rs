@@ -12,7 +12,7 @@ use super::tls::Identity;
 use crate::config::{Config, PlatformConfig};
 use crate::engine::agent_config::{AgentConfig, worker_env};
 use crate::engine::container::{self, Container, HOST_NAME};
-use crate::engine::container_state::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::engine::{EngineKind, local};
 use crate::fd_limit::{self, Inherited};
 use crate::registry::Registry;
@@ -69,7 +69,7 @@ impl Platform {
     ///
     /// # Errors
     /// The last line of the engine's error output.
-    pub(super) async fn vitals(&self) -> Result<Vitals, String> {
+    pub(super) async fn vitals(&self) -> Result<ContainerState, String> {
         let platform = self.clone();
         blocking(move || platform.container().vitals()).await
     }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use crate::registry::dir::Dir;
 
 /// Hints from a watched folder.
-pub(super) struct Inbox {
+pub(super) struct RequestWatcher {
     hints: mpsc::Receiver<()>,
     /// Keeps the channel open if there is no watcher.
     _sender: mpsc::Sender<()>,
@@ -14,7 +14,7 @@ pub(super) struct Inbox {
     _watcher: Option<notify::RecommendedWatcher>,
 }
 
-impl Inbox {
+impl RequestWatcher {
     /// Starts to watch the requests folder.
     pub(super) fn new(requests: &Dir) -> Self {
         // A capacity of one is enough: a second hint adds nothing to one that is pending.

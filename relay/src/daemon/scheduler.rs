@@ -40,19 +40,19 @@ pub(super) type AgentId = Arc<str>;
 
 /// Place of a job between the registry and an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Assignment {
     /// In the queue.
-    Waiting,
+    Queued,
     /// Sent to this agent, which has not accepted it yet.
     Offered(AgentId),
     /// Accepted by this agent.
     Running(AgentId),
 }
 
-impl Place {
+impl Assignment {
     fn agent(&self) -> Option<&AgentId> {
         match self {
-            Self::Waiting => None,
+            Self::Queued => None,
             Self::Offered(agent) | Self::Running(agent) => Some(agent),
         }
     }
@@ -60,7 +60,7 @@ impl Place {
 
 #[derive(Debug)]
 struct Job {
-    place: Place,
+    place: Assignment,
     created_at: Timestamp,
     epoch: u32,
     /// True if the newest state of its link is "lost". A requested record takes time to come back, and an agent may be
@@ -70,7 +70,7 @@ struct Job {
 
 /// State of the scheduler. The cost of each input depends on the jobs of one agent, not on the number of agents.
 #[derive(Debug, Default)]
-pub(super) struct Dispatch {
+pub(super) struct Scheduler {
     jobs: BTreeMap<JobId, Job>,
     cancels: BTreeMap<JobId, u64>,
     /// Queued jobs, oldest first; without those with a requested cancel.
@@ -80,7 +80,7 @@ pub(super) struct Dispatch {
     fate: Option<(AgentId, Fate)>,
 }
 
-impl Dispatch {
+impl Scheduler {
     /// Updates a job from its record in the registry: a new job, or a change of a known one.
     pub(super) fn record(&mut self, record: &JobRecord) -> Vec<Action> {
         if record.state.is_final() {
@@ -90,7 +90,7 @@ impl Dispatch {
         let job = self.jobs.entry(record.job.clone()).or_insert_with(|| {
             self.queue.insert((record.created_at, record.job.clone()));
             Job {
-                place: Place::Waiting,
+                place: Assignment::Queued,
                 created_at: record.created_at,
                 epoch: record.epoch,
                 lost: record.link == Some(Link::Lost),
@@ -101,12 +101,12 @@ impl Dispatch {
         if record.state != State::Queued {
             // A record of another state names its agent: an `accepted` event made both.
             let agent: AgentId = record.agent.as_deref().unwrap_or_default().into();
-            if matches!(job.place, Place::Offered(_)) && !job.lost && !self.agents.is_connected(&agent) {
+            if matches!(job.place, Assignment::Offered(_)) && !job.lost && !self.agents.is_connected(&agent) {
                 job.lost = true;
                 let body = EventBody::LinkLost { reason: "the link was lost as the job began".to_owned() };
                 actions.push(Action::Record { job: record.job.clone(), body });
             }
-            self.put(&record.job, Place::Running(agent));
+            self.put(&record.job, Assignment::Running(agent));
         }
         actions.extend(self.fill());
         actions
@@ -117,7 +117,7 @@ impl Dispatch {
     pub(super) fn found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
         let is_new = !self.jobs.contains_key(&record.job);
         let mut actions = self.record(record);
-        let Some(Place::Running(agent)) = self.place(&record.job).filter(|_| is_new).cloned() else {
+        let Some(Assignment::Running(agent)) = self.place(&record.job).filter(|_| is_new).cloned() else {
             return actions;
         };
         if self.agents.is_connected(&agent) {
@@ -144,21 +144,23 @@ impl Dispatch {
         for id in known.union(held) {
             let Some(job) = self.jobs.get_mut(id) else { continue };
             match (&job.place, held.contains(id)) {
-                (Place::Running(_), false) => {
+                (Assignment::Running(_), false) => {
                     let body = forgotten(self.fate_of(agent));
                     actions.push(Action::Record { job: id.clone(), body });
                 }
-                (Place::Running(_), true) if job.lost => {
+                (Assignment::Running(_), true) if job.lost => {
                     job.lost = false;
                     let body = EventBody::LinkRestored { agent: agent.to_string() };
                     actions.push(Action::Record { job: id.clone(), body });
                 }
-                (Place::Waiting | Place::Offered(_), true) => self.put(id, Place::Offered(agent.clone())),
-                (Place::Offered(_), false) if self.cancels.contains_key(id) => {
+                (Assignment::Queued | Assignment::Offered(_), true) => {
+                    self.put(id, Assignment::Offered(agent.clone()))
+                }
+                (Assignment::Offered(_), false) if self.cancels.contains_key(id) => {
                     actions.push(Action::Record { job: id.clone(), body: cancelled() });
                 }
-                (Place::Offered(_), false) => self.put(id, Place::Waiting),
-                (Place::Running(_), true) | (Place::Waiting, false) => {}
+                (Assignment::Offered(_), false) => self.put(id, Assignment::Queued),
+                (Assignment::Running(_), true) | (Assignment::Queued, false) => {}
             }
         }
         for job in held {
@@ -179,15 +181,15 @@ impl Dispatch {
         for id in self.agents.jobs(agent) {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             match job.place {
-                Place::Running(_) if !job.lost => {
+                Assignment::Running(_) if !job.lost => {
                     job.lost = true;
                     let body = EventBody::LinkLost { reason: reason.to_owned() };
                     actions.push(Action::Record { job: id, body });
                 }
-                Place::Offered(_) if self.cancels.contains_key(&id) => {
+                Assignment::Offered(_) if self.cancels.contains_key(&id) => {
                     actions.push(Action::Record { job: id, body: cancelled() });
                 }
-                Place::Running(_) | Place::Offered(_) | Place::Waiting => {}
+                Assignment::Running(_) | Assignment::Offered(_) | Assignment::Queued => {}
             }
         }
         actions
@@ -197,8 +199,8 @@ impl Dispatch {
     pub(super) fn give_up(&mut self, agent: &AgentId) -> Vec<Action> {
         if !self.agents.is_connected(agent) {
             for id in self.agents.jobs(agent) {
-                if self.place(&id).is_some_and(|place| matches!(place, Place::Offered(_))) {
-                    self.put(&id, Place::Waiting);
+                if self.place(&id).is_some_and(|place| matches!(place, Assignment::Offered(_))) {
+                    self.put(&id, Assignment::Queued);
                 }
             }
         }
@@ -238,11 +240,11 @@ impl Dispatch {
 
     /// Handles an agent's refusal of a job.
     pub(super) fn refused(&mut self, agent: &AgentId, id: &JobId, reason: String, busy: bool) -> Vec<Action> {
-        if self.place(id) != Some(&Place::Offered(agent.clone())) {
+        if self.place(id) != Some(&Assignment::Offered(agent.clone())) {
             return Vec::new();
         }
         if busy {
-            self.put(id, Place::Waiting);
+            self.put(id, Assignment::Queued);
             self.agents.fill_up(agent);
             let end = self.cancels.contains_key(id);
             let end = end.then(|| Action::Record { job: id.clone(), body: cancelled() });
@@ -264,33 +266,33 @@ impl Dispatch {
             return Some(Vec::new());
         }
         Some(match &job.place {
-            Place::Waiting => {
+            Assignment::Queued => {
                 self.queue.remove(&(job.created_at, id.clone()));
                 vec![Action::Record { job: id.clone(), body: cancelled() }]
             }
-            Place::Offered(agent) | Place::Running(agent) if self.agents.is_connected(agent) => {
+            Assignment::Offered(agent) | Assignment::Running(agent) if self.agents.is_connected(agent) => {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
             // No agent has accepted the job; an agent that reconnects with it is notified that it has ended.
-            Place::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled() }],
+            Assignment::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled() }],
             // Sent once the agent has reconnected.
-            Place::Running(_) => Vec::new(),
+            Assignment::Running(_) => Vec::new(),
         })
     }
 
     /// Returns the place of a job; `None` for one that is unknown or has ended.
-    pub(super) fn place(&self, id: &JobId) -> Option<&Place> {
+    pub(super) fn place(&self, id: &JobId) -> Option<&Assignment> {
         self.jobs.get(id).map(|job| &job.place)
     }
 
     /// Returns the agent that has a job, or was offered it.
     pub(super) fn agent_of(&self, id: &JobId) -> Option<&AgentId> {
-        self.place(id).and_then(Place::agent)
+        self.place(id).and_then(Assignment::agent)
     }
 
     /// Returns the jobs that agents have accepted.
     pub(super) fn running(&self) -> impl Iterator<Item = &JobId> {
-        self.jobs.iter().filter(|(_, job)| matches!(job.place, Place::Running(_))).map(|(id, _)| id)
+        self.jobs.iter().filter(|(_, job)| matches!(job.place, Assignment::Running(_))).map(|(id, _)| id)
     }
 
     /// Returns every agent with jobs, connected or not.
@@ -300,7 +302,7 @@ impl Dispatch {
 
     /// Returns true if no agent may be running a job.
     pub(super) fn is_idle(&self) -> bool {
-        self.jobs.values().all(|job| job.place == Place::Waiting)
+        self.jobs.values().all(|job| job.place == Assignment::Queued)
     }
 
     /// Offers queued jobs, oldest first, each to the agent with the most free slots.
@@ -310,7 +312,7 @@ impl Dispatch {
             && let Some(agent) = self.agents.roomiest()
             && let Some((_, id)) = self.queue.first().cloned()
         {
-            self.put(&id, Place::Offered(agent.clone()));
+            self.put(&id, Assignment::Offered(agent.clone()));
             let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
             actions.push(Action::Start { agent, job: id, epoch });
         }
@@ -318,7 +320,7 @@ impl Dispatch {
     }
 
     /// Moves a known job to a place.
-    fn put(&mut self, id: &JobId, place: Place) {
+    fn put(&mut self, id: &JobId, place: Assignment) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         if job.place == place {
             return;
@@ -330,7 +332,7 @@ impl Dispatch {
             self.agents.give(agent, id);
         }
         let key = (job.created_at, id.clone());
-        if place == Place::Waiting && !self.cancels.contains_key(id) {
+        if place == Assignment::Queued && !self.cancels.contains_key(id) {
             self.queue.insert(key);
         } else {
             self.queue.remove(&key);

@@ -57,7 +57,7 @@ fn held(jobs: &[&str]) -> BTreeSet<JobId> {
 
 #[test]
 fn jobs_run_first_come_first_served_as_far_as_there_is_room() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     for (job, second) in [("c#1", 3), ("a#1", 1), ("b#1", 2)] {
         assert!(dispatch.record(&record(job, second, State::Queued)).is_empty());
     }
@@ -68,7 +68,7 @@ fn jobs_run_first_come_first_served_as_far_as_there_is_room() {
 
 #[test]
 fn a_busy_agent_is_asked_again_when_a_job_ends() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.record(&record("a#1", 1, State::Running));
     dispatch.agent_up(&"x".into(), 2, &held(&["a#1"]));
     assert_eq!(dispatch.record(&record("b#1", 2, State::Queued)), [start("b#1")]);
@@ -79,7 +79,7 @@ fn a_busy_agent_is_asked_again_when_a_job_ends() {
 
 #[test]
 fn a_job_that_begins_behind_a_lost_link_is_told_to_be_out_of_sight() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.agent_up(&"x".into(), 1, &held(&[]));
     assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start("a#1")]);
     // Its first events wait for the disk while the connection that brought them ends.
@@ -97,7 +97,7 @@ fn a_job_that_begins_behind_a_lost_link_is_told_to_be_out_of_sight() {
 
 #[test]
 fn a_refused_job_fails_with_the_reason() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.agent_up(&"x".into(), 1, &held(&[]));
     dispatch.record(&record("a#1", 1, State::Queued));
     let actions = dispatch.refused(&"x".into(), &id("a#1"), "no codex".into(), false);
@@ -106,7 +106,7 @@ fn a_refused_job_fails_with_the_reason() {
 
 #[test]
 fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.agent_up(&"x".into(), 4, &held(&[]));
     dispatch.record(&record("a#1", 1, State::Queued));
     dispatch.record(&record("b#1", 2, State::Queued));
@@ -122,7 +122,7 @@ fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again()
 
 #[test]
 fn a_job_that_the_agent_has_forgotten_ends_as_lost() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.record(&record("a#1", 1, State::Running));
     let actions = dispatch.agent_up(&"x".into(), 4, &held(&[]));
     assert_eq!(actions, [Action::Record { job: id("a#1"), body: forgotten(None) }]);
@@ -132,7 +132,7 @@ fn a_job_that_the_agent_has_forgotten_ends_as_lost() {
 fn a_job_that_is_gone_with_its_container_ends_with_the_containers_fate_and_no_other_agents_does() {
     let fate = Fate { kind: FailureKind::ContainerExited, message: "removed".into(), exit_code: None };
     for (whose, told) in [("x", Some(&fate)), ("y", None)] {
-        let mut dispatch = Dispatch::default();
+        let mut dispatch = Scheduler::default();
         dispatch.record(&record("a#1", 1, State::Running));
         dispatch.share_fate(Some((whose.into(), fate.clone())));
         let ended = Action::Record { job: id("a#1"), body: forgotten(told) };
@@ -142,7 +142,7 @@ fn a_job_that_is_gone_with_its_container_ends_with_the_containers_fate_and_no_ot
 
 #[test]
 fn a_cancel_reaches_a_job_wherever_it_is() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     assert_eq!(dispatch.cancel(&id("a#1"), 5), None);
     dispatch.record(&record("a#1", 1, State::Queued));
     let ended = Action::Record { job: id("a#1"), body: cancelled() };
@@ -158,7 +158,7 @@ fn a_cancel_reaches_a_job_wherever_it_is() {
 
 #[test]
 fn each_job_goes_to_the_agent_with_the_most_room() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.agent_up(&"x".into(), 1, &held(&[]));
     dispatch.agent_up(&"y".into(), 3, &held(&[]));
     let mut started = Vec::new();
@@ -174,7 +174,7 @@ fn each_job_goes_to_the_agent_with_the_most_room() {
 
 #[test]
 fn one_agent_s_loss_is_no_news_of_another_s_jobs() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.record(&of("x", record("a#1", 1, State::Running)));
     dispatch.record(&of("y", record("b#1", 2, State::Running)));
     dispatch.agent_up(&"x".into(), 1, &held(&["a#1"]));
@@ -190,7 +190,7 @@ fn one_agent_s_loss_is_no_news_of_another_s_jobs() {
 
 #[test]
 fn what_was_offered_stays_with_its_agent_until_that_is_given_up() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.agent_up(&"y".into(), 1, &held(&[]));
     assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start_on("y", "a#1")]);
     assert!(dispatch.refused(&"x".into(), &id("a#1"), "no".into(), false).is_empty(), "it was not asked");
@@ -202,7 +202,7 @@ fn what_was_offered_stays_with_its_agent_until_that_is_given_up() {
 #[test]
 fn a_cancelled_offer_that_its_agent_never_took_ends() {
     let cancelled = Action::Record { job: id("a#1"), body: cancelled() };
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.agent_up(&"x".into(), 1, &held(&[]));
     dispatch.record(&record("a#1", 1, State::Queued));
     assert_eq!(dispatch.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
@@ -212,7 +212,7 @@ fn a_cancelled_offer_that_its_agent_never_took_ends() {
 
 #[test]
 fn an_agent_that_was_full_is_asked_again_and_what_it_refused_after_a_cancel_has_an_end() {
-    let mut dispatch = Dispatch::default();
+    let mut dispatch = Scheduler::default();
     dispatch.agent_up(&"x".into(), 1, &held(&[]));
     assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start("a#1")]);
     assert_eq!(dispatch.refused(&"x".into(), &id("a#1"), "full".into(), true), []);
@@ -242,7 +242,7 @@ fn a_job_that_could_not_be_read_until_now_is_gone_unless_its_agent_has_said_that
         (Link::Connected, false, false, vec![]),
     ];
     for (link, there, holds, follows) in table {
-        let mut dispatch = Dispatch::default();
+        let mut dispatch = Scheduler::default();
         if there {
             dispatch.agent_up(&agent, 1, &BTreeSet::new());
         }

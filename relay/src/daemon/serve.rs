@@ -10,18 +10,17 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use super::connections::Connections;
-use super::core::{Core, Gateway, Leaving};
-use super::core_container::ContainerState;
+use super::core::{Core, Gateway, Shutdown};
+use super::core_container::ContainerTracker;
 use super::deliver::Deliveries;
-use super::disconnects::Absent;
+use super::disconnects::DisconnectTracker;
 use super::extend::Extensions;
-use super::latest_map::Board;
-use super::message::Input;
+use super::latest_map::LatestMap;
 use super::platform::Platform;
-use super::scheduler::Dispatch;
-use super::subscribe::{Feed, Subscribers};
+use super::scheduler::Scheduler;
+use super::subscribe::{Broadcast, Subscribers};
 use super::tls::Identity;
-use super::upgrade::Door;
+use super::upgrade::AppState;
 use super::{engine_events, freeze_detector, listen, main_loop, writer};
 use crate::config::Config;
 use crate::engine::{EngineKind, local};
@@ -32,15 +31,15 @@ use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
 use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
-use crate::state_dir::saved_state::Memory;
+use crate::state_dir::saved_state::SavedState;
 use crate::time::{self, Clock};
 
 /// Capacity of the core's input queue: frames other than events from the few connections there can be, hints and engine
 /// results.
-const INPUTS: usize = 64;
+const INPUT_CAPACITY: usize = 64;
 /// Time to wait for the registry lock. A reader that probes the lock holds it for microseconds; a daemon holds it for
 /// its lifetime.
-const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers survive the latter two.
 ///
@@ -88,13 +87,13 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
 }
 
 fn take_lock(registry: &Registry) -> io::Result<Option<File>> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match lease::take(registry)? {
             Some(lock) => return Ok(Some(lock)),
             None if Instant::now() >= deadline => return Ok(None),
             // A file lock has no timed wait.
-            None => std::thread::park_timeout(LOCK_PATIENCE / 20),
+            None => std::thread::park_timeout(LOCK_TIMEOUT / 20),
         }
     }
 }
@@ -107,26 +106,32 @@ async fn run(
     (lock, holder): (File, Holder),
     writer_thread: &mut Option<JoinHandle<()>>,
 ) -> Result<(), Failure> {
-    let memory = Memory::load(&state);
+    let memory = SavedState::load(&state);
     let clock = Clock::new(memory.clock.as_ref());
     let identity = Identity::load(&state).map_err(Failure::unreachable)?;
     let listener = listen::bind(config.port, memory.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
-    let changes = Board::new();
-    let feed = Feed::new();
+    let changes = LatestMap::new();
+    let feed = Broadcast::new();
     let subscribers = reserve::with(registry, || Subscribers::new(registry, feed.clone()))
         .map_err(|e| registry.not_writable(&e))?;
     let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), feed)
         .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
-    let (sender, mut inputs) = mpsc::channel(INPUTS);
+    let (sender, mut inputs) = mpsc::channel(INPUT_CAPACITY);
     let platform = Platform::new(engine, config, registry, &state, &identity, address.port());
     if active.is_empty() {
         clock.set_by_wall_clock();
     }
     let deliveries = Deliveries::start(registry, config, clock.clone());
-    let door =
-        Door { tokens: state.tokens(), identity, writer, core: sender, subscribers, clock: clock.clone() };
+    let door = AppState {
+        tokens: state.tokens(),
+        identity,
+        writer,
+        core: sender,
+        subscribers,
+        clock: clock.clone(),
+    };
     let mut core = Core {
         registry: registry.clone(),
         lock,
@@ -148,19 +153,19 @@ async fn run(
         memory,
         platform,
         door: door.clone(),
-        dispatch: Dispatch::default(),
+        dispatch: Scheduler::default(),
         agents: Connections::default(),
-        absent: Absent::default(),
+        absent: DisconnectTracker::default(),
         asks: Vec::new(),
         extensions: Extensions::default(),
         known: std::collections::BTreeSet::new(),
         next_try: None,
         attempt: None,
-        leaving: Leaving::No,
+        leaving: Shutdown::No,
         gateway: Gateway::Unknown,
         clock_was_set: false,
         down_deadline: None,
-        container: ContainerState::default(),
+        container: ContainerTracker::default(),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
     };
     core.remember(Durability::Synced);

@@ -7,11 +7,11 @@ use subtle::ConstantTimeEq;
 
 /// Verifier of one token.
 #[derive(Debug, Clone)]
-pub(super) struct Gate {
+pub(super) struct TokenVerifier {
     token: Arc<str>,
 }
 
-impl Gate {
+impl TokenVerifier {
     /// Makes a verifier with a new token.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_gate_lets_its_own_token_in_and_no_other() {
-        let (gate, other) = (Gate::new().unwrap(), Gate::new().unwrap());
+        let (gate, other) = (TokenVerifier::new().unwrap(), TokenVerifier::new().unwrap());
         assert!(gate.admits(gate.token()) && !gate.admits(other.token()) && !gate.admits(""));
         assert!(!gate.admits(&gate.token().to_uppercase()));
     }

@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use common::wire;
 use tokio::sync::mpsc;
 
+use super::connection;
 use super::message::Input;
-use super::session;
 use super::subscribe::Subscribers;
 use super::tls::Identity;
-use super::token::Gate;
+use super::token::TokenVerifier;
 use super::writer::WriterHandle;
 use crate::engine::container::HOST_NAME;
 use crate::state_dir::tokens::AgentTokens;
@@ -20,11 +20,11 @@ use crate::time::Clock;
 
 /// Size of the WebSocket's own buffers, in bytes, one for each direction and agent: a thousand agents must fit into 64
 /// MiB. A longer message is given a larger buffer while it is received.
-const BUFFER: usize = 4 * 1024;
+const SOCKET_BUFFER: usize = 4 * 1024;
 
 /// Shared state of all connections.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct AppState {
     /// Verifies the agents' tokens.
     pub(super) tokens: AgentTokens,
     /// TLS identity of this relay, pinned by agents.
@@ -40,7 +40,7 @@ pub(super) struct Door {
 }
 
 /// Handles one upgrade request.
-pub(super) async fn enter(State(door): State<Door>, request: Request) -> Response {
+pub(super) async fn serve_agent(State(door): State<AppState>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let token = match asked_properly(&parts.headers) {
         Ok(()) => door.tokens.find(bearer(&parts.headers)),
@@ -55,10 +55,10 @@ pub(super) async fn enter(State(door): State<Door>, request: Request) -> Respons
         .protocols([wire::SUBPROTOCOL])
         .max_message_size(wire::MAX_MESSAGE)
         .max_frame_size(wire::MAX_MESSAGE)
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
-        .max_write_buffer_size(wire::MAX_MESSAGE + BUFFER)
-        .on_upgrade(move |socket| session::run(socket, door, token))
+        .read_buffer_size(SOCKET_BUFFER)
+        .write_buffer_size(SOCKET_BUFFER)
+        .max_write_buffer_size(wire::MAX_MESSAGE + SOCKET_BUFFER)
+        .on_upgrade(move |socket| connection::run(socket, door, token))
 }
 
 /// Refuses an agent that connects without TLS. Its token, if it sent one, is not checked.
@@ -77,7 +77,7 @@ pub(super) type Refusal = (StatusCode, &'static str);
 const NO_TOKEN: Refusal = (StatusCode::UNAUTHORIZED, "a valid token is needed\n");
 
 /// Admits a program with the token; refuses every browser page, even one with the token.
-pub(super) fn admit(headers: &HeaderMap, gate: &Gate) -> Result<(), Refusal> {
+pub(super) fn admit(headers: &HeaderMap, gate: &TokenVerifier) -> Result<(), Refusal> {
     asked_properly(headers)?;
     if gate.admits(bearer(headers)) { Ok(()) } else { Err(NO_TOKEN) }
 }
@@ -118,7 +118,7 @@ fn known_host(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn ask(headers: &[(&str, &str)], gate: &Gate) -> Option<u16> {
+    fn ask(headers: &[(&str, &str)], gate: &TokenVerifier) -> Option<u16> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(axum::http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn only_a_program_with_the_token_that_asked_for_this_host_comes_in() {
-        let gate = Gate::new().unwrap();
+        let gate = TokenVerifier::new().unwrap();
         let good = format!("Bearer {}", gate.token());
         for host in ["127.0.0.1:4111", "localhost:1", "host.docker.internal:4111", "[::1]:80", "172.17.0.1"] {
             assert_eq!(ask(&[("host", host), ("authorization", &good)], &gate), None, "{host}");

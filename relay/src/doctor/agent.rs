@@ -1,8 +1,8 @@
 //! Checks that relay and agent have the same version.
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::probe::ask;
+use super::probe::run_probe;
 use super::version;
 use crate::engine::EngineKind;
 use crate::engine::command;
@@ -23,9 +23,9 @@ struct Versions {
 }
 
 /// Runs `worker-agent` and reads the lease.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let installed = command::agent_program().and_then(|program| {
-        let said = ask(&program.to_string_lossy(), &["--version"]);
+        let said = run_probe(&program.to_string_lossy(), &["--version"]);
         let version = said.answer().and_then(version::word).map(str::to_owned);
         version.ok_or_else(|| format!("{}: {}", program.display(), said.trouble()))
     });

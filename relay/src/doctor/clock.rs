@@ -2,19 +2,19 @@
 
 use std::time::SystemTime;
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::probe::ask;
+use super::probe::run_probe;
 use super::storage;
 use crate::registry::Registry;
 use crate::registry::lease::PlatformStatus;
 
 const CLOCK: &str = "clock";
 /// Difference that is not reported, in milliseconds: a call into a container takes part of it.
-const FINE_MS: u128 = 2000;
+const TOLERANCE_MS: u128 = 2000;
 
 /// Compares this machine's clock with the container's and with that of the registry's file system.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let container = match (&scene.config, scene.platform()) {
         (Ok(config), Some(PlatformStatus::Ready { .. })) if scene.engine.is_container() => {
             Some(config.platform.name.clone()).filter(|_| scene.sandbox.is_none())
@@ -36,22 +36,22 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 
 /// Difference of a clock in milliseconds, and its direction.
 #[derive(Debug, Clone, Copy)]
-struct Off {
+struct ClockOffset {
     ms: u128,
     ahead: bool,
 }
 
-fn off(there: SystemTime, here: SystemTime) -> Off {
+fn off(there: SystemTime, here: SystemTime) -> ClockOffset {
     match there.duration_since(here) {
-        Ok(ahead) => Off { ms: ahead.as_millis(), ahead: true },
-        Err(behind) => Off { ms: behind.duration().as_millis(), ahead: false },
+        Ok(ahead) => ClockOffset { ms: ahead.as_millis(), ahead: true },
+        Err(behind) => ClockOffset { ms: behind.duration().as_millis(), ahead: false },
     }
 }
 
 /// Compares with the container's clock, assuming that the clock was read at half of the call's time.
-fn inside(engine: &str, container: &str) -> Option<Off> {
+fn inside(engine: &str, container: &str) -> Option<ClockOffset> {
     let before = SystemTime::now();
-    let said = ask(engine, &["exec", container, "date", "-u", "+%s"]);
+    let said = run_probe(engine, &["exec", container, "date", "-u", "+%s"]);
     let call = before.elapsed().ok()?;
     let seconds = said.answer()?.parse().ok()?;
     // The other side reports whole seconds: on average half of one is missing.
@@ -61,13 +61,13 @@ fn inside(engine: &str, container: &str) -> Option<Off> {
 
 const HALF_SECOND: std::time::Duration = std::time::Duration::from_millis(500);
 
-fn of_files(registry: &Registry) -> Option<Off> {
+fn of_files(registry: &Registry) -> Option<ClockOffset> {
     let there = storage::probe(registry).ok()?;
     Some(off(there, SystemTime::now()))
 }
 
-fn judge(other: &str, off: Off) -> Finding {
-    if off.ms <= FINE_MS {
+fn judge(other: &str, off: ClockOffset) -> Finding {
+    if off.ms <= TOLERANCE_MS {
         return Finding::ok(CLOCK, format!("this machine and {other} agree"));
     }
     let (seconds, order) = (off.ms / 1000, if off.ahead { "ahead of" } else { "behind" });

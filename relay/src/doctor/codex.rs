@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::probe::ask;
+use super::probe::run_probe;
 use super::version;
 use crate::engine::versions;
 use crate::registry::lease::PlatformStatus;
@@ -16,7 +16,7 @@ const INSTALL: &str = "`npm install -g @openai/codex`, or set [codex] program in
 const OLDEST: version::Version = (0, 100, 0);
 
 /// Checks the Codex that workers run.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let config = match &scene.config {
         Ok(config) => config,
         Err(unusable) => {
@@ -40,7 +40,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         return vec![Finding::skipped(CODEX, &why), Finding::skipped(HOST, why)];
     }
     let real = path.canonicalize().unwrap_or(path);
-    let said = ask(&real.to_string_lossy(), &["--version"]);
+    let said = run_probe(&real.to_string_lossy(), &["--version"]);
     let version = said.answer().and_then(version::word);
     let codex = match version {
         Some(version) => judge(version, versions::codex_version(), &format!(" ({})", real.display())),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::approval::{self, Asker, Settings, Standing};
+use crate::approval::{self, ApprovalState, Initiator, Settings};
 use crate::config::{self, Config};
 use crate::engine::EngineKind;
 use crate::exit::Failure;
@@ -17,7 +17,7 @@ use crate::start_daemon;
 
 /// Context shared by all checks.
 #[derive(Debug)]
-pub struct Scene {
+pub struct CheckContext {
     /// Root of the project.
     pub root: PathBuf,
     /// Registry of the project.
@@ -25,9 +25,9 @@ pub struct Scene {
     /// Settings of `relay.toml`.
     pub config: Result<Config, Unusable>,
     /// Settings compared to the approved ones.
-    pub standing: Option<Standing>,
+    pub standing: Option<ApprovalState>,
     /// Person or session that runs the checks.
-    pub asker: Asker,
+    pub asker: Initiator,
     /// Engine of the last relay, or the one that the next relay will use.
     pub engine: EngineKind,
     /// Lease of the last relay.
@@ -60,9 +60,9 @@ impl Unusable {
     }
 }
 
-impl Scene {
+impl CheckContext {
     /// Gathers the context from files and the environment only.
-    pub fn new(root: &Path, registry: &Registry, asker: Asker) -> Self {
+    pub fn new(root: &Path, registry: &Registry, asker: Initiator) -> Self {
         let read = Config::load(root);
         let lease = lease::read(registry);
         let lives = lease::is_held(registry);
@@ -74,7 +74,7 @@ impl Scene {
         let config = match read {
             Err(failure) => Err(Unusable::Unreadable(failure)),
             // With unapproved settings, a session could see files that its sandbox hides.
-            Ok(_) if asker == Asker::Session && standing != Some(Standing::Agreed) => {
+            Ok(_) if asker == Initiator::Session && standing != Some(ApprovalState::Agreed) => {
                 Err(Unusable::NotApproved)
             }
             Ok(config) => Ok(config),
@@ -110,7 +110,7 @@ impl Scene {
     /// a file that the project could contain.
     pub(super) fn may_run(&self, program: &str, found: &Path) -> bool {
         let is_own = program == config::CODEX && !protected_paths::resolved(found).starts_with(&self.root);
-        self.standing == Some(Standing::Agreed) || is_own
+        self.standing == Some(ApprovalState::Agreed) || is_own
     }
 
     /// Returns the command that approves the settings.
@@ -118,8 +118,8 @@ impl Scene {
         // A running relay keeps the settings that it was started with.
         let command = if self.lives { self.outside("restart") } else { self.up() };
         match self.asker {
-            Asker::Session => format!("ask the user to run {command} in a terminal"),
-            Asker::Person => format!("{command} shows them and asks"),
+            Initiator::Session => format!("ask the user to run {command} in a terminal"),
+            Initiator::Person => format!("{command} shows them and asks"),
         }
     }
 

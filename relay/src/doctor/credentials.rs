@@ -6,13 +6,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
 use crate::registry::lease::PlatformStatus;
 
 const CREDENTIALS: &str = "credentials";
 /// Maximum number of bytes read of a file.
-const MOST: u64 = 256 * 1024;
+const MAX_FILE_SIZE: u64 = 256 * 1024;
 
 /// Credentials on this machine, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Kind {
 }
 
 /// Checks that workers have credentials.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let home = scene.codex_home().unwrap_or_default();
     let auth: serde_json::Value = serde_json::from_str(&read(&home.join("auth.json"))).unwrap_or_default();
     let config: toml::Table = toml::from_str(&read(&home.join("config.toml"))).unwrap_or_default();
@@ -101,8 +101,8 @@ fn missing(found: &[Kind], inside: Option<&str>, up: &str) -> Finding {
 fn read(path: &Path) -> String {
     let mut text = String::new();
     // An unreadable file contains nothing that Codex could use.
-    let _ =
-        path.is_file() && File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text)).is_ok();
+    let _ = path.is_file()
+        && File::open(path).and_then(|file| file.take(MAX_FILE_SIZE).read_to_string(&mut text)).is_ok();
     text
 }
 

@@ -2,18 +2,19 @@
 
 use common::ids::JobId;
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
-use crate::registry::outbox::{self, Entry, WayState};
+use crate::registry::outbox::{self, ChannelState, Entry};
 
 const DELIVERIES: &str = "deliveries";
 /// Maximum number of entries read: those of the newest jobs.
-const MOST: usize = 1000;
+const MAX_READ: usize = 1000;
 
 /// Checks the outbox.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let names = scene.registry.outbox().names().unwrap_or_default();
-    let jobs = names.iter().take(MOST).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
+    let jobs =
+        names.iter().take(MAX_READ).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
     let entries: Vec<Entry> =
         jobs.filter_map(|job| outbox::read(&scene.registry, &job).ok().flatten()).collect();
     vec![judge(&entries)]
@@ -22,9 +23,9 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 fn judge(entries: &[Entry]) -> Finding {
     let ways =
         || entries.iter().flat_map(|entry| entry.ways.iter().map(move |(name, way)| (entry, name, way)));
-    let given_up: Vec<_> = ways().filter(|(_, _, way)| way.state == WayState::GivenUp).collect();
+    let given_up: Vec<_> = ways().filter(|(_, _, way)| way.state == ChannelState::GivenUp).collect();
     let Some((entry, name, way)) = given_up.iter().max_by_key(|(entry, ..)| entry.ended_at) else {
-        let pending = ways().filter(|(_, _, way)| way.state == WayState::Pending).count();
+        let pending = ways().filter(|(_, _, way)| way.state == ChannelState::Pending).count();
         return Finding::ok(
             DELIVERIES,
             if pending == 0 { "all were taken".to_owned() } else { format!("{pending} on their way") },
@@ -46,7 +47,7 @@ fn judge(entries: &[Entry]) -> Finding {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::super::registry::outbox::Way;
+    use super::super::super::registry::outbox::Channel;
     use super::super::finding::State;
     use super::*;
 
@@ -59,13 +60,13 @@ mod tests {
             session: None,
             ways: BTreeMap::from([(
                 "webhook".to_owned(),
-                Way { state, attempts: 9, next_at: None, last_error: Some("404".into()) },
+                Channel { state, attempts: 9, next_at: None, last_error: Some("404".into()) },
             )]),
         };
         assert_eq!(judge(&[]).detail, "all were taken");
-        assert_eq!(judge(&[entry(WayState::Taken)]).detail, "all were taken");
-        assert_eq!(judge(&[entry(WayState::Pending)]).detail, "1 on their way");
-        let found = judge(&[entry(WayState::GivenUp)]);
+        assert_eq!(judge(&[entry(ChannelState::Taken)]).detail, "all were taken");
+        assert_eq!(judge(&[entry(ChannelState::Pending)]).detail, "1 on their way");
+        let found = judge(&[entry(ChannelState::GivenUp)]);
         assert_eq!(found.state, State::Warn);
         assert_eq!(found.detail, "1 given up, the newest that of demo#1 by webhook: 404");
     }

@@ -1,8 +1,8 @@
 //! The engine and the platform image.
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::probe::{Said, ask};
+use super::probe::{ProbeOutput, run_probe};
 use crate::config::PlatformConfig;
 use crate::engine::{EngineKind, container};
 use crate::registry::lease::PlatformStatus;
@@ -15,7 +15,7 @@ const LABELS: &str =
     "{{index .Config.Labels \"relay.agent.version\"}}/{{index .Config.Labels \"relay.codex.version\"}}";
 
 /// Checks that the engine answers and has an image of these versions.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let engine = scene.engine;
     if !engine.is_container() {
         return local();
@@ -34,16 +34,16 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     // Run concurrently: each may hang until its time limit.
     let inspected = std::thread::spawn({
         let image = image.clone();
-        move || ask(engine.as_str(), &["image", "inspect", "--format", LABELS, "--", &image])
+        move || run_probe(engine.as_str(), &["image", "inspect", "--format", LABELS, "--", &image])
     });
     let way = std::thread::spawn(move || {
         let format = "{{.Name}} {{.Endpoints.docker.Host}}";
-        ask(engine.as_str(), &["context", "inspect", "--format", format]).answer().map(str::to_owned)
+        run_probe(engine.as_str(), &["context", "inspect", "--format", format]).answer().map(str::to_owned)
     });
-    let mut version = ask(engine.as_str(), &["version", "--format", "{{.Server.Version}}"]);
-    if engine == EngineKind::Podman && matches!(version, Said::Ended { well: false, .. }) {
+    let mut version = run_probe(engine.as_str(), &["version", "--format", "{{.Server.Version}}"]);
+    if engine == EngineKind::Podman && matches!(version, ProbeOutput::Ended { well: false, .. }) {
         // Podman without a service has no server part.
-        version = ask(engine.as_str(), &["version", "--format", "{{.Client.Version}}"]);
+        version = run_probe(engine.as_str(), &["version", "--format", "{{.Client.Version}}"]);
     }
     let way = Way {
         host: scene.variable("DOCKER_HOST").map(str::to_owned),
@@ -53,7 +53,7 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let mount = match scene.platform() {
         Some(PlatformStatus::Ready { .. }) if answers => {
             let user = container::user(config.platform.worker);
-            let said = ask(engine.as_str(), &container::try_write(&config.platform.name, &user));
+            let said = run_probe(engine.as_str(), &container::try_write(&config.platform.name, &user));
             judge_mount(&said, &config.platform)
         }
         _ => Finding::skipped(MOUNT, "known once the platform is up"),
@@ -112,14 +112,16 @@ impl Way {
     }
 }
 
-fn judge_engine(engine: EngineKind, version: &Said, way: &Way) -> Finding {
+fn judge_engine(engine: EngineKind, version: &ProbeOutput, way: &Way) -> Finding {
     let told = way.told();
     if let Some(version) = version.answer() {
         return Finding::ok(ENGINE, format!("{engine} {version} answers{told}"));
     }
     let trouble = version.trouble();
     let fix = match version {
-        Said::NotRun(_) => "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned(),
+        ProbeOutput::NotRun(_) => {
+            "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned()
+        }
         _ if trouble.to_lowercase().contains("permission denied") => {
             format!("may this user use {engine}? `sudo usermod -aG {engine} $USER`, then log in again")
         }
@@ -129,11 +131,11 @@ fn judge_engine(engine: EngineKind, version: &Said, way: &Way) -> Finding {
 }
 
 /// Checks that workers can write to their workspaces. An image without a shell can't be checked.
-fn judge_mount(said: &Said, platform: &PlatformConfig) -> Finding {
+fn judge_mount(said: &ProbeOutput, platform: &PlatformConfig) -> Finding {
     let folder = platform.workspaces.display();
     match said {
-        Said::Ended { well: true, .. } => Finding::ok(MOUNT, format!("workers can write in {folder}")),
-        Said::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
+        ProbeOutput::Ended { well: true, .. } => Finding::ok(MOUNT, format!("workers can write in {folder}")),
+        ProbeOutput::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
             let told = container::unwritable(platform, stderr.trim());
             let (detail, fix) = told.split_once("): ").unwrap_or((&told, "give workers that folder"));
             Finding::fail(MOUNT, format!("{detail})"), fix)
@@ -142,12 +144,12 @@ fn judge_mount(said: &Said, platform: &PlatformConfig) -> Finding {
     }
 }
 
-fn judge_image(said: &Said, image: &str, codex: &str) -> Finding {
+fn judge_image(said: &ProbeOutput, image: &str, codex: &str) -> Finding {
     const BUILD: &str = "`relay up --build` builds it";
     let own = env!("CARGO_PKG_VERSION");
     let Some((agent, made_codex)) = said.answer().and_then(|labels| labels.split_once('/')) else {
         return match said {
-            Said::Silent => Finding::warn(IMAGE, said.trouble(), "restart the engine"),
+            ProbeOutput::Silent => Finding::warn(IMAGE, said.trouble(), "restart the engine"),
             _ => Finding::fail(IMAGE, format!("{image} is not there"), BUILD),
         };
     };
@@ -165,9 +167,9 @@ mod tests {
     use super::super::finding::State;
     use super::*;
 
-    fn said(well: bool, text: &str) -> Said {
+    fn said(well: bool, text: &str) -> ProbeOutput {
         let (stdout, stderr) = if well { (text, "") } else { ("", text) };
-        Said::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
+        ProbeOutput::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
@@ -176,7 +178,13 @@ mod tests {
         let host = || Way { host: Some("tcp://10.0.0.1:2375".into()), context: None };
         for (answer, way, state, detail, fix) in [
             (said(true, "28.1"), colima(), State::Ok, "docker 28.1 answers (context colima unix:", ""),
-            (Said::Silent, colima(), State::Fail, "docker does not answer (context colima", "colima start"),
+            (
+                ProbeOutput::Silent,
+                colima(),
+                State::Fail,
+                "docker does not answer (context colima",
+                "colima start",
+            ),
             (
                 said(false, "refused"),
                 host(),
@@ -199,7 +207,7 @@ mod tests {
                 "systemctl start",
             ),
             (
-                Said::NotRun("gone".into()),
+                ProbeOutput::NotRun("gone".into()),
                 Way::default(),
                 State::Fail,
                 "docker does not answer: gone",
@@ -222,7 +230,7 @@ mod tests {
             (said(true, &format!("{own}/0.150.0")), State::Warn),
             (said(true, "<no value>"), State::Fail),
             (said(false, "No such image"), State::Fail),
-            (Said::Silent, State::Warn),
+            (ProbeOutput::Silent, State::Warn),
         ] {
             assert_eq!(judge_image(&answer, "relay-platform", "0.169.0").state, state, "{answer:?}");
         }

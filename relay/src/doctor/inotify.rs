@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
 
 const INOTIFY: &str = "inotify";
@@ -12,7 +12,7 @@ const INSTANCES: u64 = 128;
 const WATCHES: u64 = 8192;
 
 /// Checks the system's limits, and that they are not exhausted.
-pub(super) fn check(_: &Scene) -> Vec<Finding> {
+pub(super) fn check(_: &CheckContext) -> Vec<Finding> {
     if !cfg!(target_os = "linux") {
         return vec![Finding::skipped(INOTIFY, "Linux only")];
     }

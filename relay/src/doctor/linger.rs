@@ -3,21 +3,21 @@
 
 use std::path::Path;
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::probe::ask;
+use super::probe::run_probe;
 
 const LINGER: &str = "linger";
 
 /// Queries logind, if there is one.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     if !Path::new("/run/systemd/seats").is_dir() || scene.sandbox.is_some() {
         return Vec::new();
     }
     let manager = "org.freedesktop.login1.Manager";
     let args =
         ["get-property", "org.freedesktop.login1", "/org/freedesktop/login1", manager, "KillUserProcesses"];
-    let kills = ask("busctl", &args).answer().map(str::to_owned);
+    let kills = run_probe("busctl", &args).answer().map(str::to_owned);
     let user = scene.variable("USER").or_else(|| scene.variable("LOGNAME")).unwrap_or_default();
     let lingers = !user.is_empty() && Path::new("/var/lib/systemd/linger").join(user).exists();
     judge(kills.as_deref(), lingers).into_iter().collect()

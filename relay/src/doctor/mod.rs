@@ -34,6 +34,6 @@ mod storage;
 mod trust;
 mod version;
 
-pub use context::Scene;
+pub use context::CheckContext;
 pub use finding::{Finding, State};
 pub use run::run;

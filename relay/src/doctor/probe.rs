@@ -15,11 +15,11 @@ pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// Wait for remaining output after a program has ended: a process that it left behind may hold the pipe open.
 const DRAIN: Duration = Duration::from_millis(200);
 /// Maximum number of bytes read of each stream.
-const MOST: u64 = 64 * 1024;
+const MAX_OUTPUT: u64 = 64 * 1024;
 
 /// Result of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum ProbeOutput {
     /// The program ended.
     Ended {
         /// True for exit code 0.
@@ -35,7 +35,7 @@ pub(super) enum Said {
     Silent,
 }
 
-impl Said {
+impl ProbeOutput {
     /// Returns its output, if it ended with exit code 0.
     pub(super) fn answer(&self) -> Option<&str> {
         match self {
@@ -59,18 +59,20 @@ impl Said {
 }
 
 /// Runs a program to its end, for at most [`LIMIT`].
-pub(super) fn ask(program: &str, args: &[&str]) -> Said {
-    ask_within(Command::new(program).args(args), LIMIT)
+pub(super) fn run_probe(program: &str, args: &[&str]) -> ProbeOutput {
+    run_probe_within(Command::new(program).args(args), LIMIT)
 }
 
 /// Runs a command to its end, for at most `limit`; kills its whole process group then.
-pub(super) fn ask_within(command: &mut Command, limit: Duration) -> Said {
+pub(super) fn run_probe_within(command: &mut Command, limit: Duration) -> ProbeOutput {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Said::NotRun("it is not installed".into()),
-        Err(e) => return Said::NotRun(format!("it can't be run: {e}")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return ProbeOutput::NotRun("it is not installed".into());
+        }
+        Err(e) => return ProbeOutput::NotRun(format!("it can't be run: {e}")),
     };
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // Each reader holds a sender until its stream has ended.
@@ -81,10 +83,10 @@ pub(super) fn ask_within(command: &mut Command, limit: Duration) -> Said {
         if let Some(group) = group {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        return Said::Silent;
+        return ProbeOutput::Silent;
     };
     let _ = streams.recv_timeout(DRAIN);
-    Said::Ended { well, stdout: text(&stdout), stderr: text(&stderr) }
+    ProbeOutput::Ended { well, stdout: text(&stdout), stderr: text(&stderr) }
 }
 
 /// Waits for the end; `None` if the deadline passes.
@@ -100,7 +102,7 @@ fn read(pipe: impl Read + Send + 'static, open: Sender<()>) -> Bytes {
     let bytes = Bytes::default();
     let filled = Arc::clone(&bytes);
     thread::spawn(move || {
-        let mut pipe = pipe.take(MOST);
+        let mut pipe = pipe.take(MAX_OUTPUT);
         let mut piece = [0; 4096];
         while let Ok(n @ 1..) = pipe.read(&mut piece) {
             let read = piece.get(..n).unwrap_or_default();
@@ -120,8 +122,8 @@ fn text(bytes: &Bytes) -> String {
 mod tests {
     use super::*;
 
-    fn sh(line: &str, limit: Duration) -> Said {
-        ask_within(Command::new("sh").args(["-c", line]), limit)
+    fn sh(line: &str, limit: Duration) -> ProbeOutput {
+        run_probe_within(Command::new("sh").args(["-c", line]), limit)
     }
 
     #[test]
@@ -129,8 +131,8 @@ mod tests {
         let long = Duration::from_secs(20);
         assert_eq!(sh("echo yes", long).answer(), Some("yes"));
         assert_eq!(sh("echo first >&2; echo no >&2; exit 1", long).trouble(), "no");
-        assert_eq!(sh("sleep 60", Duration::from_millis(50)), Said::Silent);
-        assert_eq!(ask("no-such-program", &[]).trouble(), "it is not installed");
+        assert_eq!(sh("sleep 60", Duration::from_millis(50)), ProbeOutput::Silent);
+        assert_eq!(run_probe("no-such-program", &[]).trouble(), "it is not installed");
     }
 
     #[test]
@@ -138,7 +140,7 @@ mod tests {
         let began = Instant::now();
         assert_eq!(sh("echo here; sleep 30 & exit 0", Duration::from_secs(20)).answer(), Some("here"));
         let flood = sh("yes", Duration::from_secs(20));
-        assert!(matches!(&flood, Said::Ended { stdout, .. } if stdout.len() < 70_000));
+        assert!(matches!(&flood, ProbeOutput::Ended { stdout, .. } if stdout.len() < 70_000));
         assert!(began.elapsed() < Duration::from_secs(15));
     }
 }

@@ -1,11 +1,11 @@
 //! Files in the registry that are refused or were set aside, for display.
 
-use crate::registry::dir::{ASIDE, Dir};
+use crate::registry::dir::{ASIDE_SUFFIX, Dir};
 use crate::registry::refused::{Reason, Refused};
 use crate::registry::{Registry, layout};
 
 /// Maximum number of files listed by name; the rest are only counted.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// Returns the files that were set aside or are refused, each as a description and a path.
 pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
@@ -30,7 +30,7 @@ fn look(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String
     match reason {
         Some(Reason::Link) if is_link => None,
         Some(reason) => Some(describe(folder, Some(name), reason)),
-        None if name.starts_with(ASIDE) => {
+        None if name.starts_with(ASIDE_SUFFIX) => {
             let path = folder.file(name).path().to_owned();
             Some((format!("{name} was set aside"), path.display().to_string()))
         }
@@ -49,11 +49,11 @@ pub(super) fn words(found: &[(String, String)]) -> Option<(String, String)> {
     if found.is_empty() {
         return None;
     }
-    let more = match found.len().saturating_sub(NAMED) {
+    let more = match found.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
-    let named = found.iter().take(NAMED);
+    let named = found.iter().take(MAX_NAMED);
     let what: Vec<&str> = named.clone().map(|(what, _)| what.as_str()).collect();
     let places: Vec<&str> = named.map(|(_, place)| place.as_str()).collect();
     Some((

@@ -3,7 +3,7 @@
 use common::record::State as JobState;
 use jiff::Timestamp;
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::registry::read;
@@ -15,7 +15,7 @@ const QUEUE: &str = "queue";
 const SILENT_MS: u64 = 30_000;
 
 /// Checks that the daemon runs, and that no queued job waits in vain.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let daemon = daemon(scene.lease.as_ref(), scene.lives, scene.now, &scene.up());
     let queue = match read::records(&scene.registry) {
         Ok(records) => {

@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::probe::{Said, ask};
+use super::probe::{ProbeOutput, run_probe};
 use crate::config::CODEX;
 use crate::init;
 
@@ -14,10 +14,10 @@ const RULES: &str = "rules";
 /// The folder of rules, below Codex's home or the project's `.codex`.
 const FOLDER: &str = "rules";
 /// Maximum number of files checked.
-const MOST: usize = 32;
+const MAX_FILES: usize = 32;
 
 /// Lets Codex evaluate all files that it would read here, and checks that they allow `relay up` outside of the sandbox.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let project = files(&scene.root.join(".codex").join(FOLDER));
     let own = scene.codex_home().map(|home| files(&home.join(FOLDER))).unwrap_or_default();
     let ours = init::rules_files(&scene.root, scene.codex_home().as_deref());
@@ -44,15 +44,15 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     }
     args.extend(["relay", "up"].map(str::to_owned));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let said = ask(&codex.to_string_lossy(), &args);
+    let said = run_probe(&codex.to_string_lossy(), &args);
     let trusted = in_home || is_trusted(&scene.codex_home().unwrap_or_default(), &scene.root);
     vec![judge(&said, all.len(), trusted)]
 }
 
-fn judge(said: &Said, files: usize, trusted: bool) -> Finding {
+fn judge(said: &ProbeOutput, files: usize, trusted: bool) -> Finding {
     let Some(answer) = said.answer() else {
         return match said {
-            Said::Ended { stderr, .. } => Finding::fail(
+            ProbeOutput::Ended { stderr, .. } => Finding::fail(
                 RULES,
                 format!("Codex can't read them and won't start: {}", mistake(stderr)),
                 "correct that file, or write relay's anew with `relay init`",
@@ -95,7 +95,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "rules") && path.is_file())
-        .take(MOST)
+        .take(MAX_FILES)
         .collect();
     files.sort();
     files
@@ -121,9 +121,9 @@ mod tests {
     const BROKEN: &str = "Error: failed to parse policy at r/b.rules\n\nCaused by:\n    starlark error: error: Parse \
                           error: unexpected new line\n    --> r/b.rules:1:1\n     |\n\nStack backtrace:\n   0: <unknown>";
 
-    fn said(well: bool, text: &str) -> Said {
+    fn said(well: bool, text: &str) -> ProbeOutput {
         let (stdout, stderr) = if well { (text, "") } else { ("", text) };
-        Said::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
+        ProbeOutput::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
             (&allow, true, State::Ok, "1 file valid, `relay up` is let out"),
             (&allow, false, State::Warn, "the project's rules hold only once"),
             (&nothing, true, State::Warn, "`relay up` is not let out of the sandbox: no rule matches"),
-            (&Said::Silent, true, State::Warn, "codex execpolicy: no answer within 5 s"),
+            (&ProbeOutput::Silent, true, State::Warn, "codex execpolicy: no answer within 5 s"),
         ] {
             let found = judge(answer, 1, trusted);
             assert!(

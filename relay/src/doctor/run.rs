@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
 use super::{
     agent, clock, codex, credentials, deliveries, engine, inotify, linger, relay, rules, settings, shell,
@@ -13,9 +13,9 @@ use super::{
 };
 
 /// Time limit of all checks: a program has 5 s, and no check runs two in a row that hang.
-const LIMIT: Duration = Duration::from_millis(5800);
+const TIME_LIMIT: Duration = Duration::from_millis(5800);
 
-type Check = fn(&Scene) -> Vec<Finding>;
+type Check = fn(&CheckContext) -> Vec<Finding>;
 
 /// Checks in display order: those that others depend on come first. The name is shown for a check that hangs.
 const CHECKS: [(&str, Check); 15] = [
@@ -37,8 +37,8 @@ const CHECKS: [(&str, Check); 15] = [
 ];
 
 /// Runs all checks concurrently and returns their findings in a fixed order, after 6 s at the latest.
-pub fn run(scene: Scene) -> Vec<Finding> {
-    let deadline = Instant::now() + LIMIT;
+pub fn run(scene: CheckContext) -> Vec<Finding> {
+    let deadline = Instant::now() + TIME_LIMIT;
     let scene = Arc::new(scene);
     let (sender, answers) = channel();
     for (place, (_, check)) in CHECKS.into_iter().enumerate() {
@@ -57,7 +57,7 @@ pub fn run(scene: Scene) -> Vec<Finding> {
     let late = |name: &'static str| {
         vec![Finding::fail(
             name,
-            format!("no answer within {} s", LIMIT.as_secs_f32().ceil()),
+            format!("no answer within {} s", TIME_LIMIT.as_secs_f32().ceil()),
             "look for a file system or a program that hangs",
         )]
     };

@@ -1,11 +1,11 @@
 //! `platform/relay.toml`.
 
-use super::context::{Scene, Unusable};
+use super::context::{CheckContext, Unusable};
 use super::finding::Finding;
 use crate::config;
 
 /// Checks that the file can be read and is valid.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let file = scene.root.join(config::FILE);
     let there = file.exists();
     let is_file = file.symlink_metadata().is_ok_and(|meta| meta.is_file());

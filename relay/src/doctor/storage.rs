@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
 use super::refused_files;
 use crate::registry::Registry;
@@ -13,12 +13,12 @@ use crate::registry::staged::Staged;
 const REGISTRY: &str = "registry";
 const DISK: &str = "disk";
 /// Free space below which logs and workspaces may soon fail, in bytes.
-const LOW: u64 = 1 << 30;
+const LOW_SPACE: u64 = 1 << 30;
 /// Free space below which launches are about to be refused, in bytes.
-const FULL: u64 = 16 << 20;
+const NO_SPACE: u64 = 16 << 20;
 
 /// Checks that this process can write to the registry.
-pub(super) fn registry(scene: &Scene) -> Vec<Finding> {
+pub(super) fn registry(scene: &CheckContext) -> Vec<Finding> {
     let dir = scene.registry.dir();
     match scene.registry.folder().is_there() {
         Ok(true) => {}
@@ -68,7 +68,7 @@ fn nearest(dir: &Path) -> Option<&Path> {
 }
 
 /// Checks the free space for logs.
-pub(super) fn disk(scene: &Scene) -> Vec<Finding> {
+pub(super) fn disk(scene: &CheckContext) -> Vec<Finding> {
     let Some(dir) = nearest(scene.registry.dir()) else {
         return vec![Finding::skipped(DISK, "there is no folder to look at")];
     };
@@ -81,17 +81,17 @@ pub(super) fn disk(scene: &Scene) -> Vec<Finding> {
 fn room(free: u64, dir: &Path) -> Finding {
     let dir = dir.display();
     match free {
-        ..FULL => Finding::fail(
+        ..NO_SPACE => Finding::fail(
             DISK,
             format!("{} MiB are free at {dir}: launches are refused on a full disk", free >> 20),
             "free some space; `relay prune` removes archived jobs",
         ),
-        FULL..LOW => Finding::warn(
+        NO_SPACE..LOW_SPACE => Finding::warn(
             DISK,
             format!("{} MiB are free at {dir}", free >> 20),
             "free some space; `relay prune` removes archived jobs",
         ),
-        LOW.. => Finding::ok(DISK, format!("{} GiB are free at {dir}", free >> 30)),
+        LOW_SPACE.. => Finding::ok(DISK, format!("{} GiB are free at {dir}", free >> 30)),
     }
 }
 
@@ -104,9 +104,9 @@ mod tests {
     fn room_is_plenty_low_or_gone() {
         for (free, state, words) in [
             (0, State::Fail, "0 MiB are free at /p: launches are refused on a full disk"),
-            (FULL - 1, State::Fail, "15 MiB are free at /p: launches are refused on a full disk"),
-            (FULL, State::Warn, "16 MiB are free at /p"),
-            (LOW, State::Ok, "1 GiB are free at /p"),
+            (NO_SPACE - 1, State::Fail, "15 MiB are free at /p: launches are refused on a full disk"),
+            (NO_SPACE, State::Warn, "16 MiB are free at /p"),
+            (LOW_SPACE, State::Ok, "1 GiB are free at /p"),
         ] {
             let found = room(free, Path::new("/p"));
             assert_eq!((found.state, &found.detail[..]), (state, words));

@@ -2,16 +2,16 @@
 
 use common::job::{NO_SANDBOX, Sandbox};
 
-use super::context::Scene;
+use super::context::CheckContext;
 use super::finding::Finding;
-use crate::approval::Standing;
+use crate::approval::ApprovalState;
 use crate::policy;
 use crate::registry::lease::PlatformStatus;
 
 const SANDBOX: &str = "sandbox";
 
 /// Checks the approval of the settings and the confinement of workers.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
     let approval = scene.standing.as_ref().map(|standing| approval(standing, &scene.approve()));
     let Ok(config) = &scene.config else { return approval.into_iter().collect() };
     let is_container = scene.engine.is_container();
@@ -42,14 +42,14 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     found
 }
 
-fn approval(standing: &Standing, fix: &str) -> Finding {
+fn approval(standing: &ApprovalState, fix: &str) -> Finding {
     const APPROVAL: &str = "approval";
     match standing {
-        Standing::Agreed => Finding::ok(APPROVAL, "these settings are approved"),
-        Standing::New(_) => {
+        ApprovalState::Agreed => Finding::ok(APPROVAL, "these settings are approved"),
+        ApprovalState::New(_) => {
             Finding::warn(APPROVAL, "the settings of this project have not been approved yet", fix)
         }
-        Standing::Changed(lines) => Finding::warn(
+        ApprovalState::Changed(lines) => Finding::warn(
             APPROVAL,
             format!("the settings changed since they were approved: {}", lines.join("; ")),
             fix,
@@ -95,13 +95,13 @@ mod tests {
     #[test]
     fn settings_are_approved_or_new_or_changed() {
         for (standing, state, words) in [
-            (Standing::Agreed, State::Ok, "these settings are approved"),
+            (ApprovalState::Agreed, State::Ok, "these settings are approved"),
             (
-                Standing::New(vec!["engine = docker".into()]),
+                ApprovalState::New(vec!["engine = docker".into()]),
                 State::Warn,
                 "the settings of this project have not been approved",
             ),
-            (Standing::Changed(vec!["+ a = 1".into()]), State::Warn, "the settings changed since"),
+            (ApprovalState::Changed(vec!["+ a = 1".into()]), State::Warn, "the settings changed since"),
         ] {
             let found = approval(&standing, "`relay up`");
             assert!(found.state == state && found.detail.starts_with(words), "{found:?}");

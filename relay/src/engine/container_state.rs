@@ -4,7 +4,7 @@ use super::container::Container;
 
 /// State of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Vitals {
+pub enum ContainerState {
     /// The container does not exist, or never ran.
     Absent,
     /// The container runs.
@@ -33,27 +33,32 @@ impl Container<'_> {
     ///
     /// # Errors
     /// The last line of the engine's output.
-    pub fn vitals(&self) -> Result<Vitals, String> {
+    pub fn vitals(&self) -> Result<ContainerState, String> {
         match self.query(&["container", "inspect", "--format", FORMAT, &self.platform.name]) {
             Ok(answer) => parse(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),
-            Err(reason) if reason.to_lowercase().contains("no such container") => Ok(Vitals::Absent),
+            Err(reason) if reason.to_lowercase().contains("no such container") => Ok(ContainerState::Absent),
             Err(reason) => Err(reason),
         }
     }
 }
 
-fn parse(answer: &str) -> Option<Vitals> {
+fn parse(answer: &str) -> Option<ContainerState> {
     let mut words = answer.splitn(5, ' ');
     Some(match words.next()? {
-        "created" | "configured" | "initialized" => Vitals::Absent,
-        "paused" => Vitals::Paused,
+        "created" | "configured" | "initialized" => ContainerState::Absent,
+        "paused" => ContainerState::Paused,
         "exited" | "stopped" | "dead" | "removing" => {
             let exit_code = words.next()?.parse().ok()?;
             let oom_killed = words.next()? == "true";
             let memory_limit = words.next()?.parse().ok().filter(|limit| *limit > 0);
-            Vitals::Exited { exit_code, oom_killed, memory_limit, finished_at: words.next()?.to_owned() }
+            ContainerState::Exited {
+                exit_code,
+                oom_killed,
+                memory_limit,
+                finished_at: words.next()?.to_owned(),
+            }
         }
-        _ => Vitals::Running,
+        _ => ContainerState::Running,
     })
 }
 
@@ -66,7 +71,7 @@ mod tests {
         let docker = parse("exited 137 true 314572800 2026-11-22T22:26:09.888279609Z");
         let exited = |oom_killed, memory_limit, finished_at: &str| {
             let finished_at = finished_at.to_owned();
-            Some(Vitals::Exited { exit_code: 137, oom_killed, memory_limit, finished_at })
+            Some(ContainerState::Exited { exit_code: 137, oom_killed, memory_limit, finished_at })
         };
         assert_eq!(docker, exited(true, Some(314_572_800), "2026-11-22T22:26:09.888279609Z"));
         let podman = parse("exited 137 false 0 2026-01-02 03:04:05.6 +0000 UTC");
@@ -76,9 +81,9 @@ mod tests {
 
     #[test]
     fn everything_else_is_told_by_the_state_alone() {
-        assert_eq!(parse("running 0 false 0 0001-01-01T00:00:00Z"), Some(Vitals::Running));
-        assert_eq!(parse("restarting 1 false 0 2026"), Some(Vitals::Running));
-        assert_eq!(parse("paused 0 false 0 0001-01-01T00:00:00Z"), Some(Vitals::Paused));
-        assert_eq!(parse("created 0 false 0 0001-01-01T00:00:00Z"), Some(Vitals::Absent));
+        assert_eq!(parse("running 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Running));
+        assert_eq!(parse("restarting 1 false 0 2026"), Some(ContainerState::Running));
+        assert_eq!(parse("paused 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Paused));
+        assert_eq!(parse("created 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Absent));
     }
 }

@@ -15,13 +15,13 @@ use super::time_breakdown::{Ledger, Spent};
 use crate::render::times::between;
 
 /// Maximum number of steps listed, the slowest first.
-const SLOWEST: usize = 5;
+const MAX_SLOWEST: usize = 5;
 /// Shortest time of an ended step that is listed, in milliseconds.
 const NOTABLE_MS: u64 = 100;
 /// Maximum number of signs listed: the first ones lead to the cause, the last is the newest.
-const SIGNS: usize = 4;
+const MAX_SIGNS: usize = 4;
 /// Maximum number of output lines of a check or setup.
-const OUTPUT: usize = 4;
+const MAX_OUTPUT_LINES: usize = 4;
 
 /// Explanation of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -144,7 +144,7 @@ fn slowest(ledger: &Ledger) -> Vec<Slow> {
     let mut slow: Vec<&Spent> = ledger.steps.iter().filter(worth).collect();
     slow.sort_by_key(|spent| std::cmp::Reverse(spent.own_ms));
     let cpu = ledger.own_cpu();
-    let named = slow.iter().take(SLOWEST).map(|spent| Slow {
+    let named = slow.iter().take(MAX_SLOWEST).map(|spent| Slow {
         own_ms: spent.own_ms,
         own_cpu_ms: cpu.get(&spent.step.n).copied().unwrap_or(0),
         step: spent.step.clone(),
@@ -158,7 +158,7 @@ fn cause(record: &JobRecord, ledger: &Ledger) -> Option<Cause> {
         FailureKind::CheckFailed | FailureKind::SetupFailed => summary::split_output(&error.message),
         _ => (error.message.as_str(), Vec::new()),
     };
-    let hidden = output.len().saturating_sub(OUTPUT);
+    let hidden = output.len().saturating_sub(MAX_OUTPUT_LINES);
     Some(Cause {
         kind: error.kind,
         message: message.to_owned(),
@@ -169,8 +169,8 @@ fn cause(record: &JobRecord, ledger: &Ledger) -> Option<Cause> {
 
 fn signs(lines: &[EventLine]) -> Vec<Sign> {
     let mut signs: Vec<Sign> = lines.iter().filter_map(sign).collect();
-    if signs.len() > SIGNS {
-        signs.drain(SIGNS - 1..signs.len() - 1);
+    if signs.len() > MAX_SIGNS {
+        signs.drain(MAX_SIGNS - 1..signs.len() - 1);
     }
     signs
 }

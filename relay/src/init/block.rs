@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::change::{BY_HAND, Verdict, Wish};
+use super::change::{BY_HAND, Decision, Mode};
 use super::checksum;
 
 /// Comment syntax of a file.
@@ -44,35 +44,35 @@ impl Marks {
 /// change.
 ///
 /// A text that ends without a line break still does when the block has been appended, so that a removal can restore it.
-pub(super) fn judge(marks: Marks, body: &str, there: Option<&str>, wish: Wish) -> Verdict {
+pub(super) fn judge(marks: Marks, body: &str, there: Option<&str>, wish: Mode) -> Decision {
     let text = there.unwrap_or_default();
     let found = match find(marks, text) {
         Ok(found) => found,
-        Err(why) => return Verdict::kept(why),
+        Err(why) => return Decision::kept(why),
     };
     let Some(at) = found else {
         return match wish {
-            Wish::Put { .. } if !body.is_empty() => Verdict::write(appended(there, &marks.block(body))),
-            Wish::Put { .. } | Wish::Remove => Verdict::nothing(),
+            Mode::Put { .. } if !body.is_empty() => Decision::write(appended(there, &marks.block(body))),
+            Mode::Put { .. } | Mode::Remove => Decision::nothing(),
         };
     };
     let old = text.get(at.clone()).unwrap_or_default();
     let untouched = checksum::is_untouched(old);
     match wish {
-        Wish::Put { force } if untouched || force => {
+        Mode::Put { force } if untouched || force => {
             let new = if body.is_empty() {
                 without(text, at)
             } else {
                 let block = marks.block(body);
                 if old.replace("\r\n", "\n") == block {
-                    return Verdict::nothing();
+                    return Decision::nothing();
                 }
                 Some(replaced(text, at, &block))
             };
-            Verdict { copy: !untouched, ..new.map_or_else(Verdict::delete, Verdict::write) }
+            Decision { copy: !untouched, ..new.map_or_else(Decision::delete, Decision::write) }
         }
-        Wish::Remove if untouched => without(text, at).map_or_else(Verdict::delete, Verdict::write),
-        Wish::Put { .. } | Wish::Remove => Verdict::kept(BY_HAND),
+        Mode::Remove if untouched => without(text, at).map_or_else(Decision::delete, Decision::write),
+        Mode::Put { .. } | Mode::Remove => Decision::kept(BY_HAND),
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Requested state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Mode {
     /// Content present.
     Put {
         /// Replaces content changed by a person, too; the old text is kept in a copy.
@@ -25,7 +25,7 @@ pub(super) enum Change {
 
 /// Decision about one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct Decision {
     /// Change to the file.
     pub(super) change: Change,
     /// Reason why a part of it is left unchanged.
@@ -37,7 +37,7 @@ pub(super) struct Verdict {
 /// Reason to leave a file of init's own, or a part of one, alone.
 pub(super) const BY_HAND: &str = "changed by hand";
 
-impl Verdict {
+impl Decision {
     /// The file is correct already.
     pub(super) fn nothing() -> Self {
         Self { change: Change::None, kept: None, copy: false }

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 /// Placeholder of the checksum.
-const PLACE: &str = "(checksum @sum@)";
+const PLACEHOLDER: &str = "(checksum @sum@)";
 /// Text before the checksum.
 const OPEN: &str = "(checksum ";
 /// Number of hexadecimal digits: 64 bits are enough to detect an accidental change.
@@ -11,7 +11,7 @@ const DIGITS: usize = 16;
 
 /// Replaces `(checksum @sum@)` in a text with its checksum.
 pub(super) fn stamped(text: &str) -> String {
-    text.replacen(PLACE, &format!("{OPEN}{})", sum(text)), 1)
+    text.replacen(PLACEHOLDER, &format!("{OPEN}{})", sum(text)), 1)
 }
 
 /// Returns true if a text is as some version of init wrote it. Git may have changed its line endings.
@@ -22,7 +22,7 @@ pub(super) fn is_untouched(text: &str) -> bool {
     let Some(found) = text.get(start..start + DIGITS) else { return false };
     let Some(rest) = text.get(start + DIGITS..).and_then(|rest| rest.strip_prefix(')')) else { return false };
     let before = text.get(..open).unwrap_or_default();
-    found == sum(&format!("{before}{PLACE}{rest}"))
+    found == sum(&format!("{before}{PLACEHOLDER}{rest}"))
 }
 
 fn sum(text: &str) -> String {

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Maximum number of names tried for a temporary file.
-const TRIES: u32 = 16;
+const MAX_ATTEMPTS: u32 = 16;
 
 /// An open folder.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Folder {
     /// Creates a file under an unpredictable name.
     fn make_temporary(&self, name: &str) -> io::Result<(String, File)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let mut number = [0; 8];
             getrandom::fill(&mut number).map_err(io::Error::other)?;
             let temporary = format!(".{name}.{}", hex::encode(number));

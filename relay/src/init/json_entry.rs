@@ -5,7 +5,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::{Map, Value, json};
 
-use super::change::{BY_HAND, Verdict, Wish};
+use super::change::{BY_HAND, Decision, Mode};
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +34,11 @@ pub(super) enum Entry {
 ///
 /// # Errors
 /// Returns an error if the text is not JSON, or has another value in the place of an object or array.
-pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
+pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Mode) -> Result<Decision, String> {
     let Some(text) = there.filter(|text| !text.trim().is_empty()) else {
         return match wish {
-            Wish::Put { .. } => fresh(entries).map(Verdict::write),
-            Wish::Remove => Ok(Verdict::nothing()),
+            Mode::Put { .. } => fresh(entries).map(Decision::write),
+            Mode::Remove => Ok(Decision::nothing()),
         };
     };
     let root = CstRootNode::parse(text, &STRICT).map_err(|e| common::text::one_line(&e.to_string(), 200))?;
@@ -46,8 +46,8 @@ pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Resul
     let (mut kept, mut copy) = (Vec::new(), false);
     for entry in entries {
         let done = match wish {
-            Wish::Put { force } => put(&top, entry, force)?,
-            Wish::Remove => take(&top, entry)?,
+            Mode::Put { force } => put(&top, entry, force)?,
+            Mode::Remove => take(&top, entry)?,
         };
         match done {
             Done::Fine => {}
@@ -57,9 +57,9 @@ pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Resul
     }
     let new = root.to_string();
     let mut verdict = match wish {
-        _ if new == text => Verdict::nothing(),
-        Wish::Remove if top.properties().is_empty() => Verdict::delete(),
-        Wish::Put { .. } | Wish::Remove => Verdict { copy, ..Verdict::write(new) },
+        _ if new == text => Decision::nothing(),
+        Mode::Remove if top.properties().is_empty() => Decision::delete(),
+        Mode::Put { .. } | Mode::Remove => Decision { copy, ..Decision::write(new) },
     };
     if !kept.is_empty() {
         verdict.kept = Some(format!("{} {BY_HAND}", kept.join(", ")));

@@ -3,7 +3,7 @@
 use super::super::change::Change;
 use super::*;
 
-const PUT: Wish = Wish::Put { force: false };
+const PUT: Mode = Mode::Put { force: false };
 
 fn entries() -> Vec<Entry> {
     let group = json!({"hooks": [{"type": "command", "command": "relay hook Stop", "timeout": 10}]});
@@ -21,7 +21,7 @@ fn entries() -> Vec<Entry> {
 
 fn written(text: Option<&str>) -> String {
     match judge(&entries(), text, PUT).unwrap() {
-        Verdict { change: Change::Write(text), kept: None, copy: false } => text,
+        Decision { change: Change::Write(text), kept: None, copy: false } => text,
         other => panic!("{text:?}: {other:?}"),
     }
 }
@@ -37,17 +37,17 @@ fn entries_come_and_go_and_leave_every_byte_of_the_rest() {
         "{\r\n  \"mcpServers\": {\r\n    \"x\": {}\r\n  }\r\n}\r\n",
     ] {
         let with = written(Some(text));
-        assert_eq!(judge(&entries(), Some(&with), PUT).unwrap(), Verdict::nothing(), "{with}");
-        let gone = judge(&entries(), Some(&with), Wish::Remove).unwrap();
+        assert_eq!(judge(&entries(), Some(&with), PUT).unwrap(), Decision::nothing(), "{with}");
+        let gone = judge(&entries(), Some(&with), Mode::Remove).unwrap();
         similar_asserts::assert_eq!(gone.change, Change::Write(text.to_owned()), "{with}");
     }
     // A single line becomes several, which stay; the values stay too.
-    let gone = judge(&entries(), Some(&written(Some("{\"a\":1}"))), Wish::Remove).unwrap();
+    let gone = judge(&entries(), Some(&written(Some("{\"a\":1}"))), Mode::Remove).unwrap();
     assert_eq!(gone.change, Change::Write("{\n  \"a\":1\n}".to_owned()));
     let made = written(None);
-    assert_eq!(judge(&entries(), Some(&made), PUT).unwrap(), Verdict::nothing());
-    assert_eq!(judge(&entries(), Some(&made), Wish::Remove).unwrap(), Verdict::delete());
-    assert_eq!(judge(&entries(), None, Wish::Remove).unwrap(), Verdict::nothing());
+    assert_eq!(judge(&entries(), Some(&made), PUT).unwrap(), Decision::nothing());
+    assert_eq!(judge(&entries(), Some(&made), Mode::Remove).unwrap(), Decision::delete());
+    assert_eq!(judge(&entries(), None, Mode::Remove).unwrap(), Decision::nothing());
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn what_a_person_changed_stays_while_the_rest_is_written() {
         text.contains("/opt/relay") && text.contains("99") && text.contains("Bash(relay down)"),
         "{text}"
     );
-    let removed = judge(&entries(), Some(&text), Wish::Remove).unwrap();
+    let removed = judge(&entries(), Some(&text), Mode::Remove).unwrap();
     assert_eq!(removed.kept, judged.kept);
-    let forced = judge(&entries(), Some(theirs), Wish::Put { force: true }).unwrap();
+    let forced = judge(&entries(), Some(theirs), Mode::Put { force: true }).unwrap();
     assert_eq!((forced.kept, forced.copy), (None, true));
     let Change::Write(text) = forced.change else { panic!() };
     assert!(!text.contains("/opt/relay") && !text.contains("99"), "{text}");

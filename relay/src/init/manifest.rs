@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::block::Marks;
-use super::change::{Verdict, Wish};
+use super::change::{Decision, Mode};
 use super::json_entry::Entry;
 use super::paths::Homes;
 use super::{block, ignore, json_entry, owned_file, toml_entry};
@@ -41,11 +41,11 @@ pub struct Request {
     /// For all projects of the user, if the program supports that.
     pub user: bool,
     /// Put or remove.
-    pub wish: Wish,
+    pub wish: Mode,
 }
 
 /// A file managed by init.
-pub(super) struct Piece {
+pub(super) struct ManagedFile {
     /// Path of the file.
     pub(super) path: PathBuf,
     /// Folder that stays when all of init's files in it are removed.
@@ -77,13 +77,13 @@ impl Content {
     ///
     /// # Errors
     /// Returns an error if the existing text can't be parsed.
-    pub(super) fn judge(&self, there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
+    pub(super) fn judge(&self, there: Option<&str>, wish: Mode) -> Result<Decision, String> {
         match self {
             Self::Whole(text) => Ok(owned_file::judge(text, there, wish)),
             Self::BlockUnlessImported(..)
-                if wish != Wish::Remove && there.is_some_and(|text| text.contains(IMPORT)) =>
+                if wish != Mode::Remove && there.is_some_and(|text| text.contains(IMPORT)) =>
             {
-                Ok(Verdict::nothing())
+                Ok(Decision::nothing())
             }
             Self::Block(marks, body) | Self::BlockUnlessImported(marks, body) => {
                 Ok(block::judge(*marks, body, there, wish))
@@ -105,9 +105,9 @@ pub fn rules_files(root: &Path, codex_home: Option<&Path>) -> Vec<PathBuf> {
 }
 
 /// Returns all files of a request. A removal includes every file that init may have put into the project.
-pub(super) fn of(request: Request, root: &Path, homes: &Homes, ignored: Vec<String>) -> Vec<Piece> {
-    let removes = request.wish == Wish::Remove;
-    let project = |path: &str, content| Piece {
+pub(super) fn of(request: Request, root: &Path, homes: &Homes, ignored: Vec<String>) -> Vec<ManagedFile> {
+    let removes = request.wish == Mode::Remove;
+    let project = |path: &str, content| ManagedFile {
         path: root.join(path),
         base: root.to_owned(),
         in_project: true,
@@ -142,11 +142,11 @@ pub(super) fn of(request: Request, root: &Path, homes: &Homes, ignored: Vec<Stri
 }
 
 /// Returns the files outside of the project.
-fn of_user(request: Request, homes: &Homes) -> Vec<Piece> {
-    let removes = request.wish == Wish::Remove;
+fn of_user(request: Request, homes: &Homes) -> Vec<ManagedFile> {
+    let removes = request.wish == Mode::Remove;
     let mut pieces = Vec::new();
     let mut add = |home: &PathBuf, path: &str, content| {
-        pieces.push(Piece { path: home.join(path), base: home.clone(), in_project: false, content });
+        pieces.push(ManagedFile { path: home.join(path), base: home.clone(), in_project: false, content });
     };
     if let Some(home) = &homes.codex {
         add(home, RULES, Content::Whole(RULES_TEXT.to_owned()));

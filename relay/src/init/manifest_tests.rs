@@ -152,7 +152,7 @@ fn the_rules_allow_what_needs_the_outside_and_nothing_else() {
 #[test]
 fn each_request_has_its_files_and_a_removal_has_all_of_them() {
     let homes = Homes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
-    let put = Wish::Put { force: false };
+    let put = Mode::Put { force: false };
     let paths = |codex, claude, user, wish| -> Vec<String> {
         let pieces = of(Request { codex, claude, user, wish }, Path::new("/p"), &homes, Vec::new());
         pieces.iter().map(|piece| piece.path.display().to_string()).collect()
@@ -178,9 +178,9 @@ fn each_request_has_its_files_and_a_removal_has_all_of_them() {
         paths(true, true, true, put),
         with(&[&claude[..2], &user, &codex_user, &claude_user].concat())
     );
-    assert_eq!(paths(false, false, false, Wish::Remove), with(&[&codex[..], &claude].concat()));
+    assert_eq!(paths(false, false, false, Mode::Remove), with(&[&codex[..], &claude].concat()));
     assert_eq!(
-        paths(false, false, true, Wish::Remove),
+        paths(false, false, true, Mode::Remove),
         with(&[&codex[..], &claude, &user, &codex_user, &claude_user].concat())
     );
 }
@@ -188,7 +188,7 @@ fn each_request_has_its_files_and_a_removal_has_all_of_them() {
 #[test]
 fn a_claude_md_that_includes_agents_md_needs_no_section_of_its_own() {
     let section = Content::BlockUnlessImported(Marks::Html, "x\n".to_owned());
-    let put = Wish::Put { force: false };
-    assert_eq!(section.judge(Some("See @AGENTS.md\n"), put), Ok(Verdict::nothing()));
-    assert_ne!(section.judge(Some("See AGENTS\n"), put), Ok(Verdict::nothing()));
+    let put = Mode::Put { force: false };
+    assert_eq!(section.judge(Some("See @AGENTS.md\n"), put), Ok(Decision::nothing()));
+    assert_ne!(section.judge(Some("See AGENTS\n"), put), Ok(Decision::nothing()));
 }

@@ -34,8 +34,8 @@ mod plan;
 mod toml_entry;
 mod write;
 
-pub use change::Wish;
+pub use change::Mode;
 pub use manifest::{Request, rules_files};
 pub use paths::Homes;
 pub use plan::{Outcome, Plan, Planned, plan};
-pub use write::{Failed, carry_out};
+pub use write::{Failed, execute};

@@ -1,22 +1,22 @@
 //! A file of init's own, which exists as a whole or not at all.
 
-use super::change::{BY_HAND, Verdict, Wish};
+use super::change::{BY_HAND, Decision, Mode};
 use super::checksum;
 
 /// Compares the file `text` (without its checksum) to the existing text `there` and decides on the change.
-pub(super) fn judge(text: &str, there: Option<&str>, wish: Wish) -> Verdict {
+pub(super) fn judge(text: &str, there: Option<&str>, wish: Mode) -> Decision {
     match (wish, there) {
-        (Wish::Put { .. }, None) => Verdict::write(checksum::stamped(text)),
-        (Wish::Remove, None) => Verdict::nothing(),
-        (Wish::Put { .. }, Some(there)) if there.replace("\r\n", "\n") == checksum::stamped(text) => {
-            Verdict::nothing()
+        (Mode::Put { .. }, None) => Decision::write(checksum::stamped(text)),
+        (Mode::Remove, None) => Decision::nothing(),
+        (Mode::Put { .. }, Some(there)) if there.replace("\r\n", "\n") == checksum::stamped(text) => {
+            Decision::nothing()
         }
-        (Wish::Put { .. }, Some(there)) if checksum::is_untouched(there) => {
-            Verdict::write(checksum::stamped(text))
+        (Mode::Put { .. }, Some(there)) if checksum::is_untouched(there) => {
+            Decision::write(checksum::stamped(text))
         }
-        (Wish::Put { force: true }, Some(_)) => Verdict::replace(checksum::stamped(text)),
-        (Wish::Remove, Some(there)) if checksum::is_untouched(there) => Verdict::delete(),
-        (Wish::Put { .. } | Wish::Remove, Some(_)) => Verdict::kept(BY_HAND),
+        (Mode::Put { force: true }, Some(_)) => Decision::replace(checksum::stamped(text)),
+        (Mode::Remove, Some(there)) if checksum::is_untouched(there) => Decision::delete(),
+        (Mode::Put { .. } | Mode::Remove, Some(_)) => Decision::kept(BY_HAND),
     }
 }
 
@@ -25,28 +25,28 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "# (checksum @sum@)\nnew\n";
-    const PUT: Wish = Wish::Put { force: false };
+    const PUT: Mode = Mode::Put { force: false };
 
     #[test]
     fn a_file_is_written_once_and_updated_while_nobody_changes_it() {
         let new = checksum::stamped(TEXT);
         let old = checksum::stamped("# (checksum @sum@)\nold\n");
-        assert_eq!(judge(TEXT, None, PUT), Verdict::write(new.clone()));
-        assert_eq!(judge(TEXT, Some(&new), PUT), Verdict::nothing());
-        assert_eq!(judge(TEXT, Some(&new.replace('\n', "\r\n")), PUT), Verdict::nothing());
-        assert_eq!(judge(TEXT, Some(&old), PUT), Verdict::write(new.clone()));
-        assert_eq!(judge(TEXT, Some(&old), Wish::Remove), Verdict::delete());
-        assert_eq!(judge(TEXT, None, Wish::Remove), Verdict::nothing());
+        assert_eq!(judge(TEXT, None, PUT), Decision::write(new.clone()));
+        assert_eq!(judge(TEXT, Some(&new), PUT), Decision::nothing());
+        assert_eq!(judge(TEXT, Some(&new.replace('\n', "\r\n")), PUT), Decision::nothing());
+        assert_eq!(judge(TEXT, Some(&old), PUT), Decision::write(new.clone()));
+        assert_eq!(judge(TEXT, Some(&old), Mode::Remove), Decision::delete());
+        assert_eq!(judge(TEXT, None, Mode::Remove), Decision::nothing());
     }
 
     #[test]
     fn what_a_person_changed_stays_unless_it_is_forced_and_then_in_a_copy() {
         let theirs = format!("{}mine\n", checksum::stamped(TEXT));
         for theirs in [theirs.as_str(), "mine\n", ""] {
-            assert_eq!(judge(TEXT, Some(theirs), PUT), Verdict::kept(BY_HAND));
-            assert_eq!(judge(TEXT, Some(theirs), Wish::Remove), Verdict::kept(BY_HAND));
-            let forced = judge(TEXT, Some(theirs), Wish::Put { force: true });
-            assert_eq!(forced, Verdict::replace(checksum::stamped(TEXT)));
+            assert_eq!(judge(TEXT, Some(theirs), PUT), Decision::kept(BY_HAND));
+            assert_eq!(judge(TEXT, Some(theirs), Mode::Remove), Decision::kept(BY_HAND));
+            let forced = judge(TEXT, Some(theirs), Mode::Put { force: true });
+            assert_eq!(forced, Decision::replace(checksum::stamped(TEXT)));
         }
     }
 }

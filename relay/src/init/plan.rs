@@ -5,12 +5,12 @@ use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use serde::Serialize;
 
-use super::change::{Change, Verdict, Wish};
+use super::change::{Change, Decision, Mode};
 use super::ignore;
-use super::manifest::{self, Piece, Request};
+use super::manifest::{self, ManagedFile, Request};
 use super::paths::{self, Homes};
 use crate::exit::Failure;
 
@@ -70,19 +70,19 @@ pub fn plan(request: Request, root: &Path, homes: &Homes) -> Result<Plan, Failur
     let mut files = Vec::new();
     for piece in manifest::of(request, root, homes, ignore::folders(root)) {
         let planned = judge(&piece, request.wish, root, &mut done)?;
-        let is_told = request.wish != Wish::Remove || planned.outcome != Outcome::Unchanged;
+        let is_told = request.wish != Mode::Remove || planned.outcome != Outcome::Unchanged;
         files.extend(is_told.then_some(planned));
     }
     Ok(Plan { files })
 }
 
 fn judge(
-    piece: &Piece,
-    wish: Wish,
+    piece: &ManagedFile,
+    wish: Mode,
     root: &Path,
     done: &mut BTreeMap<PathBuf, Option<String>>,
 ) -> Result<Planned, Failure> {
-    let Piece { path, base, in_project, content } = piece;
+    let ManagedFile { path, base, in_project, content } = piece;
     let shown = path.strip_prefix(root).ok().filter(|_| *in_project).unwrap_or(path).display().to_string();
     let place = paths::real(path, in_project.then_some(root));
     let there = match &place {
@@ -90,7 +90,7 @@ fn judge(
         Err(_) => None,
     };
     let verdict = match &place {
-        Err(why) => Verdict::kept(why),
+        Err(why) => Decision::kept(why),
         Ok(_) => content.judge(there.as_deref(), wish).map_err(|why| {
             Failure::usage(format!(
                 "{}: {why}: mend it, then run this again; nothing was written",
@@ -102,7 +102,7 @@ fn judge(
     let outcome = match (&verdict.change, wish) {
         (Change::None, _) if verdict.kept.is_some() => Outcome::Kept,
         (Change::None, _) => Outcome::Unchanged,
-        (_, Wish::Remove) => Outcome::Removed,
+        (_, Mode::Remove) => Outcome::Removed,
         _ if there.is_none() => Outcome::Wrote,
         _ => Outcome::Updated,
     };
@@ -142,7 +142,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 /// Opens a file that a session may have replaced since it was checked: the open neither blocks nor follows a link.
 fn open(path: &Path) -> io::Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let file = fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
     if file.metadata()?.is_file() {
         Ok(file)
     } else {

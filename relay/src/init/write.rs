@@ -8,7 +8,7 @@ use super::folder::{Folder, Staged};
 use super::plan::{Plan, Planned};
 
 /// Suffix of the name of a copy.
-pub const COPY: &str = "before-init";
+pub const BACKUP_SUFFIX: &str = "before-init";
 
 /// A file that could not be written.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Failed {
 ///
 /// # Errors
 /// The first file that can't be written or removed. Unless `partly` is set, nothing was changed.
-pub fn carry_out(plan: &Plan) -> Result<(), Failed> {
+pub fn execute(plan: &Plan) -> Result<(), Failed> {
     let mut staging = Staging::default();
     for file in &plan.files {
         staging.stage(file).map_err(|error| Failed { path: file.target.clone(), error, partly: false })?;
@@ -67,7 +67,7 @@ impl Staging {
         self.folders.extend(missing.into_iter().rev());
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         if let Some(old) = &file.copy {
-            let copy = format!("{name}.{COPY}");
+            let copy = format!("{name}.{BACKUP_SUFFIX}");
             let staged = Folder::of(target, base, true)?.stage_like(&name, &copy, old)?;
             self.texts.push((staged, target.with_file_name(copy)));
         }

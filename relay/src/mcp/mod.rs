@@ -21,6 +21,6 @@ pub mod tool;
 mod transport;
 
 pub use reply::Reply;
-pub use request_context::Call;
+pub use request_context::CallContext;
 pub use serve::serve;
 pub use tool::{Effect, Tool};

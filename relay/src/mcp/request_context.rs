@@ -7,12 +7,12 @@ use serde_json::Value;
 const CODEX: &str = "x-codex-turn-metadata";
 
 /// A call of a tool.
-pub struct Call {
+pub struct CallContext {
     thread: Option<String>,
     over: Box<dyn Fn() -> bool + Send>,
 }
 
-impl Call {
+impl CallContext {
     /// Creates a call with this `_meta`. Its answer is no longer needed once `over` returns true.
     pub(super) fn new(meta: &RequestMetaObject, over: impl Fn() -> bool + Send + 'static) -> Self {
         let thread = meta.get(CODEX).and_then(|turn| turn.get("thread_id")).and_then(Value::as_str);
@@ -38,7 +38,7 @@ mod tests {
     fn the_thread_is_what_codex_says_it_is_and_nothing_else() {
         let thread = |meta: Value| {
             let meta = serde_json::from_value(meta).unwrap();
-            Call::new(&meta, || false).thread().map(str::to_owned)
+            CallContext::new(&meta, || false).thread().map(str::to_owned)
         };
         let codex = serde_json::json!({"callId": "c1", CODEX: {"thread_id": "01a2-x", "turn_id": "t"}});
         assert_eq!(thread(codex), Some("01a2-x".to_owned()));

@@ -11,9 +11,9 @@ use tokio::sync::mpsc::{Receiver, channel};
 /// some space for the rest of a call.
 pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Number of bytes kept of a longer message: its id is near its beginning.
-const HEAD: usize = 4 * 1024;
+const MAX_KEPT_HEAD: usize = 4 * 1024;
 /// Maximum number of lines waiting to be processed: further ones stay in the pipe.
-const WAITING: usize = 4;
+const QUEUE_CAPACITY: usize = 4;
 
 /// A received line.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) enum Line {
 /// # Errors
 /// Returns an error if the thread can't be created.
 pub(super) fn open(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> io::Result<Receiver<Line>> {
-    let (sender, lines) = channel(WAITING);
+    let (sender, lines) = channel(QUEUE_CAPACITY);
     thread::Builder::new().name("mcp-stdin".to_owned()).spawn(move || {
         let mut input = io::BufReader::new(input);
         while let Ok(Some(line)) = next(&mut input, MAX_MESSAGE) {
@@ -50,7 +50,7 @@ fn next(input: &mut impl BufRead, most: usize) -> io::Result<Option<Line>> {
         line.pop();
     } else if line.len() > most {
         input.skip_until(b'\n')?;
-        line.truncate(HEAD);
+        line.truncate(MAX_KEPT_HEAD);
         return Ok(Some(Line::TooLong(line)));
     } else if line.is_empty() {
         return Ok(None);

@@ -19,7 +19,7 @@ use super::stdin_lines::Line;
 type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// The transport.
-pub(super) struct Pipes<W> {
+pub(super) struct StdioTransport<W> {
     lines: Receiver<Line>,
     out: Arc<Mutex<W>>,
     /// Refusal that is being sent. It is kept here because rmcp may drop a `receive` at any time.
@@ -28,14 +28,14 @@ pub(super) struct Pipes<W> {
     opened: bool,
 }
 
-impl<W> Pipes<W> {
+impl<W> StdioTransport<W> {
     /// Creates a transport that reads from `lines` and writes to `out`.
     pub(super) fn new(lines: Receiver<Line>, out: W) -> Self {
         Self { lines, out: Arc::new(Mutex::new(out)), refusal: None, opened: false }
     }
 }
 
-impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for Pipes<W> {
+impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for StdioTransport<W> {
     type Error = io::Error;
 
     fn send(

@@ -91,13 +91,13 @@ fn a_line_beyond_all_bounds_ends_the_reading() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     std::fs::write(&path, line(1)).unwrap();
-    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL).unwrap();
+    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL_FILE).unwrap();
     let path = FileRef::given(&path);
     let mut seqs = Vec::new();
     let reasons = [
         scan(&path, |_, line| seqs.push(line.seq)).unwrap_err(),
         Follower::new().lines(&path, |_, _| {}).unwrap_err(),
-        super::super::log_cursor::LogPlace::behind(&path, 1).unwrap_err(),
+        super::super::log_cursor::LogCursor::behind(&path, 1).unwrap_err(),
     ];
     for error in reasons {
         assert_eq!(Refused::of(&error).map(|refused| refused.reason), Some(Reason::Endless), "{error}");
@@ -110,7 +110,7 @@ fn a_large_log_that_is_nearly_all_holes_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     std::fs::write(&path, line(1)).unwrap();
-    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL + 1).unwrap();
+    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL_FILE + 1).unwrap();
     let error = read(&FileRef::given(&path)).unwrap_err();
     assert_eq!(Refused::of(&error).map(|refused| refused.reason), Some(Reason::Holes), "{error}");
     assert!(error.to_string().ends_with("is nearly all holes and is not read: remove it"), "{error}");

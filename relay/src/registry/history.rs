@@ -7,13 +7,13 @@ use std::io;
 use common::ids::JobId;
 
 use super::chunk::Chunk;
-use super::log_cursor::LogPlace;
+use super::log_cursor::LogCursor;
 use super::refused::Refused;
 use super::{Registry, layout};
 
 /// Maximum number of open logs. Events alternate between jobs that run side by side; beyond this number, a log is
 /// reopened at each of its turns.
-const OPEN: usize = 16;
+const MAX_OPEN_LOGS: usize = 16;
 
 /// The events up to some id, read on demand.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct History {
 struct Log {
     job: JobId,
     /// Read position, while the log is open.
-    place: Option<LogPlace>,
+    place: Option<LogCursor>,
 }
 
 impl History {
@@ -115,7 +115,7 @@ impl History {
 
     /// Closes the open log whose next event comes last, when too many are open.
     fn close_one(&mut self) {
-        if self.logs.values().filter(|log| log.place.is_some()).count() > OPEN
+        if self.logs.values().filter(|log| log.place.is_some()).count() > MAX_OPEN_LOGS
             && let Some(log) = self.logs.values_mut().rev().find(|log| log.place.is_some())
         {
             log.place = None;
@@ -123,9 +123,9 @@ impl History {
     }
 
     /// Opens a job's log at its first event after `since`. A refused log has no events.
-    fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogPlace>> {
+    fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogCursor>> {
         for home in &self.homes {
-            match LogPlace::behind(&home.events(job), since) {
+            match LogCursor::behind(&home.events(job), since) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => {}
                 found => return found,
             }

@@ -17,17 +17,17 @@ use serde::{Deserialize, Serialize};
 use super::Registry;
 use super::atomic::Durability;
 use crate::engine::EngineKind;
-use crate::engine::container_state::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::time::{self, BootScale};
 
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
 
 /// Age of a heartbeat after which the daemon counts as dead or unable to write: three heartbeats.
-const SILENT: Duration = Duration::from_secs(15);
+const SILENT_AFTER: Duration = Duration::from_secs(15);
 
 /// Maximum size of a lease, in bytes: a container exit may name fifty jobs.
-const MOST: u64 = 256 << 10;
+const MAX_FILE_SIZE: u64 = 256 << 10;
 
 /// The daemon's published state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ impl Lease {
     /// Time since the last heartbeat; `None` while it is within the usual bounds.
     pub fn silence(&self, now: Timestamp) -> Option<Duration> {
         let silence = Duration::try_from(now.duration_since(self.heartbeat_at)).ok()?;
-        (silence >= SILENT).then_some(silence)
+        (silence >= SILENT_AFTER).then_some(silence)
     }
 }
 
@@ -106,16 +106,18 @@ impl Death {
     }
 
     /// Builds the exit of a container from its state. A container that does not exist was removed.
-    pub fn of(vitals: &Vitals) -> Self {
+    pub fn of(vitals: &ContainerState) -> Self {
         match vitals {
-            Vitals::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
+            ContainerState::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
                 exit_code: Some(*exit_code),
                 oom_killed: *oom_killed,
                 memory_limit: *memory_limit,
                 finished_at: Some(finished_at.clone()),
                 cut_off: BTreeSet::new(),
             },
-            Vitals::Absent | Vitals::Running | Vitals::Paused => Self::unseen(None, false),
+            ContainerState::Absent | ContainerState::Running | ContainerState::Paused => {
+                Self::unseen(None, false)
+            }
         }
     }
 }
@@ -160,7 +162,7 @@ fn one() -> usize {
 
 /// Reads the lease, possibly of a daemon that is gone.
 pub fn read(registry: &Registry) -> Option<Lease> {
-    let bytes = registry.lease().read(MOST).ok()?;
+    let bytes = registry.lease().read(MAX_FILE_SIZE).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 

@@ -13,14 +13,14 @@ use common::record::JobRecord;
 use super::{Registry, create, read};
 
 /// Maximum number of predecessors that are read; a longer history is cut at its start.
-const MOST_BEFORE: usize = 100;
+const MAX_PREDECESSORS: usize = 100;
 /// Maximum number of records that are searched for successors. Each takes some 50 µs.
-const MOST_AFTER: u32 = 200;
+const MAX_SUCCESSORS: u32 = 200;
 
 /// Predecessors of a job, oldest first. A pruned job ends the chain.
-pub fn before(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
+pub fn predecessors(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
     let mut line: Vec<JobRecord> = Vec::new();
-    while line.len() < MOST_BEFORE {
+    while line.len() < MAX_PREDECESSORS {
         let newest = line.last().unwrap_or(record);
         // Numbers decrease from job to job, so that a forged cycle ends too.
         let Some(follows) = newest.origin.follows.as_ref().filter(|f| f.job < newest.job) else { break };
@@ -32,8 +32,8 @@ pub fn before(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
 }
 
 /// Successors of this job, direct and indirect, by number.
-pub fn after(registry: &Registry, job: &JobId) -> Vec<JobRecord> {
-    let last = create::last_number(registry, job.name()).min(job.number().saturating_add(MOST_AFTER));
+pub fn successors(registry: &Registry, job: &JobId) -> Vec<JobRecord> {
+    let last = create::last_number(registry, job.name()).min(job.number().saturating_add(MAX_SUCCESSORS));
     let mut line: Vec<JobRecord> = Vec::new();
     for number in job.number() + 1..=last {
         let Ok(stored) = read::load(registry, &JobId::new(job.name().clone(), number)) else { continue };
@@ -47,8 +47,8 @@ pub fn after(registry: &Registry, job: &JobId) -> Vec<JobRecord> {
 
 /// Every job linked to this one, itself included, by number.
 pub fn whole(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
-    let first = before(registry, record).into_iter().next().unwrap_or_else(|| record.clone());
-    let mut all = after(registry, &first.job);
+    let first = predecessors(registry, record).into_iter().next().unwrap_or_else(|| record.clone());
+    let mut all = successors(registry, &first.job);
     all.insert(0, first);
     if !all.iter().any(|other| other.job == record.job) {
         all.push(record.clone());

@@ -50,9 +50,9 @@ fn numbers(records: &[JobRecord]) -> Vec<u32> {
 fn a_history_holds_every_branch_and_no_stranger() {
     let line = Line::new(&[(1, None), (2, Some(1)), (3, None), (4, Some(2)), (5, Some(1)), (6, Some(3))]);
     let registry = line.registry();
-    assert_eq!(numbers(&before(&registry, &line.record(4))), [1, 2]);
-    assert_eq!(numbers(&after(&registry, &job(1))), [2, 4, 5]);
-    assert_eq!(numbers(&after(&registry, &job(6))), [0; 0]);
+    assert_eq!(numbers(&predecessors(&registry, &line.record(4))), [1, 2]);
+    assert_eq!(numbers(&successors(&registry, &job(1))), [2, 4, 5]);
+    assert_eq!(numbers(&successors(&registry, &job(6))), [0; 0]);
     assert_eq!(numbers(&whole(&registry, &line.record(5))), [1, 2, 4, 5]);
 }
 
@@ -60,7 +60,7 @@ fn a_history_holds_every_branch_and_no_stranger() {
 fn a_pruned_job_ends_the_line_and_a_circle_is_no_endless_one() {
     let line = Line::new(&[(2, Some(1)), (3, Some(2)), (4, Some(4)), (5, Some(6)), (6, Some(5))]);
     let registry = line.registry();
-    assert_eq!(numbers(&before(&registry, &line.record(3))), [2]);
+    assert_eq!(numbers(&predecessors(&registry, &line.record(3))), [2]);
     assert_eq!(numbers(&whole(&registry, &line.record(3))), [2, 3]);
     assert_eq!(numbers(&whole(&registry, &line.record(4))), [4]);
     assert_eq!(numbers(&whole(&registry, &line.record(5))), [5, 6]);

@@ -12,11 +12,11 @@ use super::file_ref::FileRef;
 /// Buffer size of an open log, in bytes. A typical line has 200.
 const BUFFER: usize = 8 * 1024;
 /// Remaining length that is read sequentially after bisection, in bytes.
-const NEAR: u64 = 4 * BUFFER as u64;
+const LINEAR_SCAN_SIZE: u64 = 4 * BUFFER as u64;
 
 /// A log, opened at a valid line.
 #[derive(Debug)]
-pub struct LogPlace {
+pub struct LogCursor {
     path: FileRef,
     reader: BufReader<File>,
     line: Vec<u8>,
@@ -24,7 +24,7 @@ pub struct LogPlace {
     id: u64,
 }
 
-impl LogPlace {
+impl LogCursor {
     /// Opens a log at the first line with an id above `since`; `None` if it has none.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl LogPlace {
     /// Start of a line before which every id is at most `since`, close to the last such line.
     fn halve(&mut self, len: u64, since: u64) -> io::Result<u64> {
         let (mut low, mut high) = (0, len);
-        while high - low > NEAR {
+        while high - low > LINEAR_SCAN_SIZE {
             let middle = low + (high - low) / 2;
             self.reader.seek(SeekFrom::Start(middle))?;
             // The offset is almost always in the middle of a line, so the next line is read.

@@ -13,7 +13,7 @@ use super::refused::{Reason, Refused};
 
 /// Number of checks for a single name. Where renaming can't refuse to replace, a published file has two names for an
 /// instant.
-const LOOKS: usize = 20;
+const MAX_ATTEMPTS: usize = 20;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const CAUTIOUS: OFlags =
@@ -90,7 +90,7 @@ impl Open {
             }
             Ok(fd) => fd,
         };
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_ATTEMPTS {
             match Reason::of_file(&rustix::fs::fstat(&fd)?, self.owner) {
                 None => return Ok(File::from(fd)),
                 Some(Reason::HardLink) => std::thread::yield_now(),

@@ -13,7 +13,7 @@ use super::{Registry, read};
 
 /// Notices taken for display.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct Unseen {
     /// Records, in the order of the notices.
     pub records: Vec<JobRecord>,
     /// Number of notices left for the next call.
@@ -24,7 +24,7 @@ pub struct Taken {
 ///
 /// # Errors
 /// Returns an error if the outbox can't be read. An absent outbox is empty, and an unreadable entry is skipped.
-pub fn untold(registry: &Registry) -> io::Result<Vec<Entry>> {
+pub fn unclaimed_notices(registry: &Registry) -> io::Result<Vec<Entry>> {
     let entry = |job| outbox::read(registry, &job).ok().flatten();
     let mut ends: Vec<Entry> = outbox::unshown(registry)?.into_iter().filter_map(entry).collect();
     ends.sort_by(|a, b| (a.ended_at, &a.job).cmp(&(b.ended_at, &b.job)));
@@ -35,15 +35,20 @@ pub fn untold(registry: &Registry) -> io::Result<Vec<Entry>> {
 ///
 /// # Errors
 /// Returns an error if the outbox can't be written. No notice is claimed then.
-pub fn take(registry: &Registry, ends: &[Entry], most: usize, shown: Option<&Shown>) -> io::Result<Taken> {
-    let mut taken = Taken { left: ends.len(), ..Taken::default() };
+pub fn claim_notices(
+    registry: &Registry,
+    ends: &[Entry],
+    most: usize,
+    shown: Option<&Shown>,
+) -> io::Result<Unseen> {
+    let mut taken = Unseen { left: ends.len(), ..Unseen::default() };
     for entry in ends {
         if taken.records.len() == most {
             break;
         }
         taken.left -= 1;
         let claimed = shown.map(|shown| outbox::claim(registry, &entry.job, shown)).transpose();
-        if !claimed.inspect_err(|_| give_back(registry, &taken.records))?.unwrap_or(true) {
+        if !claimed.inspect_err(|_| release_claims(registry, &taken.records))?.unwrap_or(true) {
             continue;
         }
         // A job that was pruned has no record to show: its claim stands.
@@ -53,7 +58,7 @@ pub fn take(registry: &Registry, ends: &[Entry], most: usize, shown: Option<&Sho
 }
 
 /// Releases claims on notices that were not read.
-pub fn give_back<'a>(registry: &Registry, records: impl IntoIterator<Item = &'a JobRecord>) {
+pub fn release_claims<'a>(registry: &Registry, records: impl IntoIterator<Item = &'a JobRecord>) {
     for record in records {
         // A claim that can't be released is lost to this channel only: `relay status` still shows the outcome.
         let _ = outbox::unclaim(registry, &record.job);

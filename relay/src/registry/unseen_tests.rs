@@ -29,10 +29,10 @@ fn shown() -> Shown {
 }
 
 fn untold_jobs(registry: &Registry) -> Vec<String> {
-    untold(registry).unwrap().into_iter().map(|entry| entry.job.to_string()).collect()
+    unclaimed_notices(registry).unwrap().into_iter().map(|entry| entry.job.to_string()).collect()
 }
 
-fn names(taken: &Taken) -> Vec<String> {
+fn names(taken: &Unseen) -> Vec<String> {
     taken.records.iter().map(|record| record.job.to_string()).collect()
 }
 
@@ -40,14 +40,14 @@ fn names(taken: &Taken) -> Vec<String> {
 fn ends_are_taken_oldest_first_and_once() {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry(dir.path(), &[("a#1", 30), ("b#1", 10), ("c#1", 20)]);
-    let ends = untold(&registry).unwrap();
-    let peeked = take(&registry, &ends, 2, None).unwrap();
+    let ends = unclaimed_notices(&registry).unwrap();
+    let peeked = claim_notices(&registry, &ends, 2, None).unwrap();
     assert_eq!((names(&peeked), peeked.left), (vec!["b#1".to_owned(), "c#1".to_owned()], 1));
     assert!(outbox::claim(&registry, &"c#1".parse().unwrap(), &shown()).unwrap());
-    let taken = take(&registry, &ends, 2, Some(&shown())).unwrap();
+    let taken = claim_notices(&registry, &ends, 2, Some(&shown())).unwrap();
     assert_eq!((names(&taken), taken.left), (vec!["b#1".to_owned(), "a#1".to_owned()], 0));
     assert_eq!(untold_jobs(&registry), Vec::<String>::new());
-    give_back(&registry, &taken.records);
+    release_claims(&registry, &taken.records);
     assert_eq!(untold_jobs(&registry), ["b#1", "a#1"]);
 }
 
@@ -56,7 +56,7 @@ fn a_job_that_was_removed_is_passed_over_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry(dir.path(), &[("a#1", 1), ("b#1", 2)]);
     std::fs::remove_file(registry.record(&"a#1".parse().unwrap())).unwrap();
-    let ends = untold(&registry).unwrap();
-    assert_eq!(names(&take(&registry, &ends, 5, Some(&shown())).unwrap()), ["b#1"]);
+    let ends = unclaimed_notices(&registry).unwrap();
+    assert_eq!(names(&claim_notices(&registry, &ends, 5, Some(&shown())).unwrap()), ["b#1"]);
     assert_eq!(untold_jobs(&registry), Vec::<String>::new());
 }

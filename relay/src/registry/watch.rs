@@ -12,10 +12,10 @@ use notify::{RecursiveMode, Watcher};
 use super::dir::Dir;
 
 /// Polling interval if the system can't watch the folder.
-const FALLBACK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Maximum number of changed names kept between two calls; beyond it, the whole folder counts as changed.
-const MOST_NAMES: usize = 4096;
+const MAX_NAMES: usize = 4096;
 
 /// Changes in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Changed {
     fn take(&mut self, event: &notify::Event) {
         match self {
             Self::Names(_) if event.need_rescan() => *self = Self::All,
-            Self::Names(names) if names.len() < MOST_NAMES => {
+            Self::Names(names) if names.len() < MAX_NAMES => {
                 names.extend(event.paths.iter().filter_map(|path| path.file_name().map(OsString::from)));
             }
             Self::Names(_) => *self = Self::All,
@@ -96,7 +96,7 @@ impl Watch {
             return false;
         }
         // A watched folder is polled every second too: a queue overflow loses wake-ups.
-        let longest = if self.watcher.is_some() { Duration::from_secs(1) } else { FALLBACK };
+        let longest = if self.watcher.is_some() { Duration::from_secs(1) } else { POLL_INTERVAL };
         let pause = left.map_or(longest, |left| left.min(longest));
         if matches!(self.changes.recv_timeout(pause), Err(RecvTimeoutError::Disconnected)) {
             // Without a watcher the channel has no sender, so the pause is made another way.

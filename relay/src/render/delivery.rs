@@ -4,7 +4,7 @@ use common::duration;
 use jiff::Timestamp;
 
 use super::times::between;
-use crate::registry::outbox::{Entry, Way, WayState};
+use crate::registry::outbox::{Channel, ChannelState, Entry};
 
 /// Describes the failed deliveries and their reasons; `None` if there are none.
 pub fn trouble(entry: &Entry, now: Timestamp) -> Option<String> {
@@ -12,12 +12,12 @@ pub fn trouble(entry: &Entry, now: Timestamp) -> Option<String> {
     (!troubles.is_empty()).then(|| troubles.join("; "))
 }
 
-fn one(name: &str, way: &Way, now: Timestamp) -> Option<String> {
+fn one(name: &str, way: &Channel, now: Timestamp) -> Option<String> {
     let reason = way.last_error.as_deref()?;
     match way.state {
-        WayState::Taken => None,
-        WayState::GivenUp => Some(format!("{name} given up ({reason})")),
-        WayState::Pending => {
+        ChannelState::Taken => None,
+        ChannelState::GivenUp => Some(format!("{name} given up ({reason})")),
+        ChannelState::Pending => {
             let next = way.next_at.map(|at| between(now, at)).filter(|ms| *ms > 0);
             let next = next.map_or("now".to_owned(), |ms| format!("in {}", duration::short(ms)));
             Some(format!("{name} not taken yet ({reason}), next try {next}"))
@@ -32,13 +32,13 @@ mod tests {
 
     #[test]
     fn only_what_went_wrong_is_told() {
-        let way = |state, next: Option<i64>, error: Option<&str>| Way {
+        let way = |state, next: Option<i64>, error: Option<&str>| Channel {
             state,
             attempts: 1,
             next_at: next.map(at),
             last_error: error.map(str::to_owned),
         };
-        let entry = |ways: Vec<(&str, Way)>| Entry {
+        let entry = |ways: Vec<(&str, Channel)>| Entry {
             schema: 1,
             job: "a#1".parse().unwrap(),
             ended_at: at(0),
@@ -46,13 +46,13 @@ mod tests {
             ways: ways.into_iter().map(|(name, way)| (name.to_owned(), way)).collect(),
         };
         let fine = entry(vec![
-            ("codex", way(WayState::Taken, None, None)),
-            ("webhook", way(WayState::Pending, Some(0), None)),
+            ("codex", way(ChannelState::Taken, None, None)),
+            ("webhook", way(ChannelState::Pending, Some(0), None)),
         ]);
         assert_eq!(trouble(&fine, at(5)), None);
         let bad = entry(vec![
-            ("command", way(WayState::GivenUp, None, Some("exit code 3"))),
-            ("webhook", way(WayState::Pending, Some(8), Some("connection refused"))),
+            ("command", way(ChannelState::GivenUp, None, Some("exit code 3"))),
+            ("webhook", way(ChannelState::Pending, Some(8), Some("connection refused"))),
         ]);
         assert_eq!(
             trouble(&bad, at(0)).as_deref(),

@@ -8,14 +8,14 @@ use super::{View, health, status, width};
 
 const HEADER: [&str; 6] = ["JOB", "STATE", "FOR", "HEALTH", "STEP", "TASK"];
 /// Maximum length of health, step and task, in bytes: a row stays below 160 columns.
-const HEALTH: usize = 48;
-const STEP: usize = 28;
-const TASK: usize = 40;
+const HEALTH_WIDTH: usize = 48;
+const STEP_WIDTH: usize = 28;
+const TASK_WIDTH: usize = 40;
 /// Gap between two columns.
 const GAP: &str = "  ";
 
 /// Builds the output of `relay status`: a header and a line for each job, aligned in columns.
-pub fn of(records: &[JobRecord], view: &View) -> String {
+pub fn render(records: &[JobRecord], view: &View) -> String {
     let rows: Vec<[String; 6]> = records.iter().map(|record| row(record, view)).collect();
     let widest = |column: usize| {
         let cells = rows.iter().map(|row| width::of(&row[column]));
@@ -47,16 +47,16 @@ fn line(cells: &[String; 6], widths: &[usize; 6], brush: &dyn Fn(usize, String) 
 
 fn row(record: &JobRecord, view: &View) -> [String; 6] {
     let step = match &record.step {
-        Some(step) => text::one_line(&step.title, STEP),
+        Some(step) => text::one_line(&step.title, STEP_WIDTH),
         None => "-".to_owned(),
     };
     [
         record.job.to_string(),
         record.state.as_str().to_owned(),
         duration::short(status::elapsed(record, view)),
-        text::one_line(&brief(record, view), HEALTH),
+        text::one_line(&brief(record, view), HEALTH_WIDTH),
         step,
-        text::one_line(&record.prompt_summary, TASK),
+        text::one_line(&record.prompt_summary, TASK_WIDTH),
     ]
 }
 
@@ -91,7 +91,7 @@ mod tests {
             samples::warned(),
             samples::queued(),
         ];
-        insta::assert_snapshot!(of(&records, &samples::view(73)), @r#"
+        insta::assert_snapshot!(render(&records, &samples::view(73)), @r#"
         JOB    STATE      FOR     HEALTH                                          STEP    TASK
         abe#1  running    1m12s   healthy: install 1m03s of 10m                   npm ci  fix the tests
         abe#1  running    1m12s   stale: no news of its agent, this is as of 40…  npm ci  fix the tests
@@ -106,13 +106,13 @@ mod tests {
     fn without_a_relay_no_time_is_claimed_beyond_the_last_event() {
         let mut view = samples::view(600);
         view.relay = super::super::Relay::Down;
-        let text = of(&[samples::running(), samples::queued()], &view);
+        let text = render(&[samples::running(), samples::queued()], &view);
         assert!(text.contains("  9.0s ") && text.contains("  10m00s "), "{text}");
     }
 
     #[test]
     fn hostile_records_stay_on_their_line() {
-        let text = of(&[samples::hostile()], &samples::view(73));
+        let text = render(&[samples::hostile()], &samples::view(73));
         assert_eq!(text.lines().count(), 2);
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         assert!(text.lines().all(|line| line.chars().count() < 160), "{text}");
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn colour_does_not_move_a_column() {
         let mut view = samples::view(73);
-        let plain = of(&[samples::failed(), samples::running()], &view);
+        let plain = render(&[samples::failed(), samples::running()], &view);
         view.paint = super::super::Paint::new(true);
-        let colored = of(&[samples::failed(), samples::running()], &view);
+        let colored = render(&[samples::failed(), samples::running()], &view);
         let mut stripped = colored.replace("\u{1b}[0m", "");
         for code in ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[36m"] {
             stripped = stripped.replace(code, "");

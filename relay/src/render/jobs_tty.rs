@@ -16,21 +16,21 @@ use super::{Relay, View, status, width};
 use crate::registry::lease::PlatformStatus;
 
 /// Width below which a job takes two lines, in columns.
-const NARROW: usize = 72;
+const NARROW_WIDTH: usize = 72;
 /// Width of the bar, of the widest time beside it, and of the longest state with its mark, in columns.
-const BAR: usize = 10;
-const TIME: usize = 13;
-const STATE: usize = 11;
+const BAR_WIDTH: usize = 10;
+const TIME_WIDTH: usize = 13;
+const STATE_WIDTH: usize = 11;
 /// Maximum width of a job's id beside other columns; longer ones are cut.
-const JOB: usize = 24;
+const JOB_WIDTH: usize = 24;
 
 /// Builds the list of these jobs for a terminal of `columns`.
-pub fn of(records: &[JobRecord], view: &View, columns: usize) -> String {
+pub fn render(records: &[JobRecord], view: &View, columns: usize) -> String {
     let mut lines = vec![view.paint.dim(&width::fit(&headline(records, view), columns))];
     let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(0);
-    let job = job.min(JOB).min(columns / 5);
+    let job = job.min(JOB_WIDTH).min(columns / 5);
     for record in records {
-        if columns < NARROW {
+        if columns < NARROW_WIDTH {
             lines.extend(narrow(record, view, columns));
         } else {
             lines.push(wide(record, view, columns, job));
@@ -76,11 +76,11 @@ pub fn mark(state: State) -> &'static str {
 fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
     let health = health::of(record, view);
     let near = gauge(record, view, health.word);
-    let fixed = STATE + 2 + job + 2 + 2 + BAR + 1 + TIME + 2;
+    let fixed = STATE_WIDTH + 2 + job + 2 + 2 + BAR_WIDTH + 1 + TIME_WIDTH + 2;
     let flexible = columns.saturating_sub(fixed);
     let doing = flexible * 3 / 5;
     let paint = view.paint;
-    let state = width::pad(&format!("{} {}", mark(record.state), record.state.as_str()), STATE);
+    let state = width::pad(&format!("{} {}", mark(record.state), record.state.as_str()), STATE_WIDTH);
     let doing_now = doing_now(record, view, health.word);
     let brush = |text: &str| {
         if attention(record, health.word) {
@@ -92,14 +92,14 @@ fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
     // Text may take the place of a missing bar.
     let doing = match near {
         Some(near) => {
-            let bar = width::bar(near.spent_ms, near.limit_ms, BAR);
+            let bar = width::bar(near.spent_ms, near.limit_ms, BAR_WIDTH);
             let words = brush(&width::pad(&doing_now, doing));
             format!("{words}  {}", paint.health(health.word, &bar))
         }
-        None => brush(&width::pad(&doing_now, doing + 2 + BAR)),
+        None => brush(&width::pad(&doing_now, doing + 2 + BAR_WIDTH)),
     };
     let line = format!(
-        "{}  {}  {doing} {:>TIME$}  {}",
+        "{}  {}  {doing} {:>TIME_WIDTH$}  {}",
         paint.state(record.state, &state),
         paint.bold(&width::pad(&record.job.to_string(), job)),
         time(record, view, near),
@@ -121,9 +121,9 @@ fn narrow(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
     if let Some(near) = near {
         let lead = format!("{} {} ", near.kind, time(record, view, Some(near)));
         second += &lead;
-        second += &paint.health(health.word, &width::bar(near.spent_ms, near.limit_ms, BAR));
+        second += &paint.health(health.word, &width::bar(near.spent_ms, near.limit_ms, BAR_WIDTH));
         second.push(' ');
-        room = room.saturating_sub(width::of(&lead) + BAR + 1);
+        room = room.saturating_sub(width::of(&lead) + BAR_WIDTH + 1);
         second += &width::fit(record.step.as_ref().map_or("", |step| &step.title), room);
     } else {
         second += &width::fit(&doing_now(record, view, health.word), room);
@@ -188,7 +188,7 @@ mod tests {
     fn show(columns: usize) -> String {
         let mut view = samples::view(190);
         view.columns = Some(columns);
-        of(&all(), &view, columns)
+        render(&all(), &view, columns)
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
             view.columns = Some(columns);
             for relay in [view.relay.clone(), Relay::Down] {
                 view.relay = relay;
-                let text = of(&records, &view, columns);
+                let text = render(&records, &view, columns);
                 assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
                 let widest = text.lines().map(width::of).max();
                 assert!(widest <= Some(columns.max(34)), "{widest:?} of {columns}:\n{text}");
@@ -250,7 +250,7 @@ mod tests {
     fn colour_comes_with_a_word_that_says_the_same() {
         let mut view = samples::view(190);
         view.paint = Paint::new(true);
-        let text = of(&[samples::failed()], &view, 100);
+        let text = render(&[samples::failed()], &view, 100);
         assert!(text.contains("\u{1b}[31m✗ failed   \u{1b}[0m"), "{text:?}");
     }
 }

@@ -5,19 +5,19 @@ use common::text;
 use super::{View, width};
 
 /// Maximum length of a row's text, in bytes: at most three lines of a terminal.
-pub(super) const ROW: usize = 240;
+pub(super) const MAX_ROW: usize = 240;
 /// Width of a label and the space after it, in columns.
-const LABEL: usize = 11;
+const LABEL_WIDTH: usize = 11;
 /// Minimum width of wrapped text, in columns.
-const NARROW: usize = 20;
+const MIN_WIDTH: usize = 20;
 
 /// A headline and the rows added so far.
-pub(super) struct Rows<'a> {
+pub(super) struct LabeledRows<'a> {
     pub(super) view: &'a View,
     lines: Vec<String>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> LabeledRows<'a> {
     pub(super) fn new(view: &'a View, headline: String) -> Self {
         Self { view, lines: vec![headline] }
     }
@@ -51,18 +51,18 @@ impl<'a> Rows<'a> {
 
     /// Width beside a label, in columns; `None` without a terminal.
     pub(super) fn room(&self) -> Option<usize> {
-        self.view.columns.map(|columns| columns.saturating_sub(LABEL).max(NARROW))
+        self.view.columns.map(|columns| columns.saturating_sub(LABEL_WIDTH).max(MIN_WIDTH))
     }
 
     /// Adds a row of untrusted text.
     pub(super) fn worker_text(&mut self, label: &str, text: &str) {
-        self.add(label, &text::one_line(text, ROW));
+        self.add(label, &text::one_line(text, MAX_ROW));
     }
 
     /// Adds a highlighted row.
     pub(super) fn alarm(&mut self, label: &str, text: &str) {
         let paint = self.view.paint;
-        self.put(label, &text::one_line(text, ROW), |part| paint.alarm(part));
+        self.put(label, &text::one_line(text, MAX_ROW), |part| paint.alarm(part));
     }
 
     /// Adds rows of which the first carries the label. Their text may be untrusted.

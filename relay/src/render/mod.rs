@@ -46,7 +46,7 @@ pub mod view;
 pub mod width;
 
 pub use color::{ColorMode, Paint};
-pub use output::{Kept, Output};
+pub use output::{Captured, Output};
 pub use view::{Relay, View};
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 
 /// Captured output of a command that has no streams.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Captured {
     /// Text that it would have printed, messages included.
     pub text: String,
     /// Data for programs: see [`Output::fact`].
@@ -31,7 +31,7 @@ pub struct Output {
     pub json: bool,
     broken: Cell<Option<ErrorKind>>,
     /// Capture that replaces the streams.
-    kept: Option<RefCell<Kept>>,
+    kept: Option<RefCell<Captured>>,
 }
 
 impl Output {
@@ -48,7 +48,7 @@ impl Output {
     }
 
     /// Returns the captured output; nothing if there were streams.
-    pub fn into_kept(self) -> Kept {
+    pub fn into_kept(self) -> Captured {
         self.kept.map(RefCell::into_inner).unwrap_or_default()
     }
 

@@ -13,7 +13,7 @@ use crate::time::BootScale;
 
 /// State that a relay stores for the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct SavedState {
     /// Port it listened on; its agents reconnect there.
     #[serde(default)]
     pub port: Option<u16>,
@@ -31,7 +31,7 @@ pub struct Memory {
     pub clock: Option<BootScale>,
 }
 
-impl Memory {
+impl SavedState {
     /// Loads the stored state; returns the default if it can't be read.
     pub fn load(state: &StateDir) -> Self {
         let bytes = fs::read(state.memory()).unwrap_or_default();

@@ -5,11 +5,11 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::model::{Model, Pane};
-use super::style::{self, Look};
+use super::style::{self, Theme};
 use crate::render::{Paint, View, health, status, width};
 
 /// Width of a label in the text of a status, in columns.
-const LABEL: usize = 11;
+const LABEL_WIDTH: usize = 11;
 
 /// Title of the pane.
 pub(super) fn title(model: &Model) -> String {
@@ -25,7 +25,7 @@ pub(super) fn title(model: &Model) -> String {
 }
 
 /// Returns the lines that fit into the pane.
-pub(super) fn lines(model: &Model, area: Rect, look: Look) -> Vec<Line<'static>> {
+pub(super) fn lines(model: &Model, area: Rect, look: Theme) -> Vec<Line<'static>> {
     let (columns, rows) = (usize::from(area.width), usize::from(area.height));
     match (model.pane, model.record()) {
         (Pane::Closed, _) | (_, None) => Vec::new(),
@@ -35,7 +35,13 @@ pub(super) fn lines(model: &Model, area: Rect, look: Look) -> Vec<Line<'static>>
 }
 
 /// Returns the text of `relay status`, the advice, and the end of the log if there is space.
-fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look: Look) -> Vec<Line<'static>> {
+fn details(
+    model: &Model,
+    record: &JobRecord,
+    columns: usize,
+    rows: usize,
+    look: Theme,
+) -> Vec<Line<'static>> {
     let view = View { columns: Some(columns), paint: Paint::new(false), ..model.news.view.clone() };
     let block = status::block(record, &view);
     let mut label = String::new();
@@ -46,7 +52,7 @@ fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look:
             lines.push(Line::styled(line, look.state(record.state).patch(style::bold())));
             continue;
         }
-        let split = line.char_indices().nth(LABEL).map_or(line.len(), |(at, _)| at);
+        let split = line.char_indices().nth(LABEL_WIDTH).map_or(line.len(), |(at, _)| at);
         let (head, text) = line.split_at(split);
         if !head.trim().is_empty() {
             head.trim().clone_into(&mut label);
@@ -62,10 +68,12 @@ fn details(model: &Model, record: &JobRecord, columns: usize, rows: usize, look:
         ]));
     }
     for (i, tried) in model.news.tries.iter().enumerate() {
-        for (j, part) in width::wrap(tried, columns.saturating_sub(LABEL).max(8)).into_iter().enumerate() {
+        for (j, part) in
+            width::wrap(tried, columns.saturating_sub(LABEL_WIDTH).max(8)).into_iter().enumerate()
+        {
             let head = if i + j == 0 { "try" } else { "" };
             lines.push(Line::from(vec![
-                Span::styled(format!("{head:<LABEL$}"), style::dim()),
+                Span::styled(format!("{head:<LABEL_WIDTH$}"), style::dim()),
                 Span::raw(part),
             ]));
         }

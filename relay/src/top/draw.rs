@@ -8,12 +8,12 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 use super::detail;
 use super::model::{Mode, Model, Pane};
 use super::rows::Columns;
-use super::style::{self, Look};
+use super::style::{self, Theme};
 use crate::render::times::clock;
 use crate::render::{jobs_tty, width};
 
 /// Minimum size of a usable screen: columns and rows.
-const LEAST: (u16, u16) = (30, 6);
+const MIN_SIZE: (u16, u16) = (30, 6);
 /// Minimum height with space for a pane below the list, in rows.
 const PANE_ROWS: u16 = 14;
 /// Minimum width for a pane beside the list, in columns. The list takes 55 % of the screen then, which is all its
@@ -39,10 +39,10 @@ const HELP: &[(&str, &str)] = &[
 
 /// Draws the screen.
 pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
-    let look = Look { color: model.news.view.paint.is_on() };
+    let look = Theme { color: model.news.view.paint.is_on() };
     let area = frame.area();
-    if area.width < LEAST.0 || area.height < LEAST.1 {
-        let text = format!("relay top needs {}x{}", LEAST.0, LEAST.1);
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
+        let text = format!("relay top needs {}x{}", MIN_SIZE.0, MIN_SIZE.1);
         frame.render_widget(Paragraph::new(width::fit_raw(&text, usize::from(area.width))), area);
         return;
     }
@@ -82,7 +82,7 @@ fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
     (jobs, Some((details, Borders::TOP)))
 }
 
-fn header(model: &Model, columns: usize, look: Look) -> Line<'static> {
+fn header(model: &Model, columns: usize, look: Theme) -> Line<'static> {
     let view = &model.news.view;
     let now = clock(view.now, view.now, &view.zone);
     let room = columns.saturating_sub(now.len() + 1);
@@ -93,7 +93,7 @@ fn header(model: &Model, columns: usize, look: Look) -> Line<'static> {
     Line::from(vec![Span::styled(text, style::bold()), Span::styled(format!(" {now}"), style::dim())])
 }
 
-fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Look) {
+fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
     let listed = model.listed();
     let columns = Columns::of(&listed, usize::from(area.width));
     let mut lines = vec![columns.header()];
@@ -145,7 +145,7 @@ fn keys(columns: usize) -> String {
     text
 }
 
-fn footer(model: &Model, columns: usize, look: Look) -> Line<'static> {
+fn footer(model: &Model, columns: usize, look: Theme) -> Line<'static> {
     let (text, style) = match (&model.mode, &model.note) {
         (Mode::Confirm(job), _) => (format!("cancel {job} and end all it runs? y/n"), look.alarm()),
         (Mode::Filter, _) => (format!("/{}▏ enter: keep, esc: all", model.filter), style::bold()),

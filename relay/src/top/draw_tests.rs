@@ -6,15 +6,15 @@ use ratatui::backend::TestBackend;
 
 use super::draw::draw;
 use super::keys::Action;
-use super::model::{Model, News, Pane};
+use super::model::{Model, Pane, Update};
 use crate::render::{Paint, Relay, samples, width};
 
-fn news() -> News {
+fn news() -> Update {
     let named = |mut record: common::record::JobRecord, job: &str| {
         record.job = job.parse().unwrap();
         record
     };
-    News {
+    Update {
         records: vec![
             named(samples::running(), "abe#2"),
             named(samples::supervised(), "bea#1"),

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::loader::Feed;
+use super::loader::Loader;
 use super::model::{Effect, Model};
 use super::screen::{self, Screen};
 use super::{keys, requests};
@@ -20,11 +20,11 @@ use crate::render::Paint;
 
 /// Minimum pause between two reads of the registry: no person reads faster, and a flood of events must not use a whole
 /// core.
-const REST: Duration = Duration::from_millis(100);
+const MIN_FRAME_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Settings from the command line.
 #[derive(Debug)]
-pub struct Setting {
+pub struct Options {
     /// Registry to show.
     pub registry: Registry,
     /// Color, or none.
@@ -51,14 +51,14 @@ enum Input {
 ///
 /// # Errors
 /// Returns an error if the terminal can't be used.
-pub fn run(setting: &Setting) -> io::Result<()> {
+pub fn run(setting: &Options) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Top::new(setting)?.run().await })
 }
 
 struct Top<'a> {
-    setting: &'a Setting,
-    feed: Feed,
+    setting: &'a Options,
+    feed: Loader,
     model: Model,
     screen: Screen,
     inputs: Inputs,
@@ -95,7 +95,7 @@ impl Inputs {
 }
 
 impl<'a> Top<'a> {
-    fn new(setting: &'a Setting) -> io::Result<Self> {
+    fn new(setting: &'a Options) -> io::Result<Self> {
         let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
         let [term, int, hang_up] = kinds.map(signal);
         let inputs = Inputs {
@@ -106,7 +106,7 @@ impl<'a> Top<'a> {
             stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
             resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
         };
-        let mut feed = Feed::new(setting.registry.clone(), setting.paint);
+        let mut feed = Loader::new(setting.registry.clone(), setting.paint);
         let mut model = Model::new(feed.look(None));
         let news = feed.look(Some(&model));
         model.take(news);
@@ -124,7 +124,7 @@ impl<'a> Top<'a> {
                 Input::Terminal(Some(Ok(_))) => None,
                 Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
                 Input::Look => {
-                    self.inputs.rested_at = Instant::now() + REST;
+                    self.inputs.rested_at = Instant::now() + MIN_FRAME_INTERVAL;
                     Some(Effect::Look)
                 }
                 Input::Stop => Some(Effect::Suspend),

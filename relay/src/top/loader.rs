@@ -5,7 +5,7 @@ use common::record::{JobRecord, State};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::model::{Model, News, Pane};
+use super::model::{Model, Pane, Update};
 use super::records::Records;
 use super::tail::Tail;
 use crate::explain;
@@ -14,10 +14,10 @@ use crate::registry::{Registry, event_log};
 use crate::render::{Paint, Relay, View};
 
 /// Maximum number of jobs listed. The registry keeps the newest 200 ended jobs; older ones are found by name.
-const LISTED: usize = 300;
+const MAX_LISTED: usize = 300;
 
 /// Reads the registry repeatedly.
-pub(super) struct Feed {
+pub(super) struct Loader {
     registry: Registry,
     paint: Paint,
     zone: TimeZone,
@@ -27,7 +27,7 @@ pub(super) struct Feed {
     tries: Option<(JobId, Vec<String>)>,
 }
 
-impl Feed {
+impl Loader {
     /// Creates a reader of a registry, which need not exist yet.
     pub(super) fn new(registry: Registry, paint: Paint) -> Self {
         let zone = TimeZone::system();
@@ -35,8 +35,8 @@ impl Feed {
     }
 
     /// Reads the data for the screen; `model` provides the selection.
-    pub(super) fn look(&mut self, model: Option<&Model>) -> News {
-        let (records, mut trouble) = match self.records.look(&self.registry, LISTED) {
+    pub(super) fn look(&mut self, model: Option<&Model>) -> Update {
+        let (records, mut trouble) = match self.records.look(&self.registry, MAX_LISTED) {
             Ok(records) => (records, None),
             Err(e) => (Vec::new(), Some(format!("{}: {e}", self.registry.dir().display()))),
         };
@@ -51,7 +51,7 @@ impl Feed {
         };
         let record = selected.and_then(|(job, _)| records.iter().find(|record| record.job == *job));
         let tries = record.map(|record| self.tries(record, view.now)).unwrap_or_default();
-        News { records, view, tail, tries, trouble }
+        Update { records, view, tail, tries, trouble }
     }
 
     fn view(&self, records: &[JobRecord]) -> View {

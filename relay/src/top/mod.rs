@@ -25,7 +25,7 @@ mod screen;
 mod style;
 mod tail;
 
-pub use event_loop::{Setting, run};
+pub use event_loop::{Options, run};
 
 #[cfg(test)]
 mod draw_tests;

@@ -14,7 +14,7 @@ use super::keys::Action;
 use crate::render::View;
 
 /// Maximum length of the filter, in characters.
-const FILTER: usize = 60;
+const MAX_FILTER: usize = 60;
 
 /// Current meaning of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) enum Effect {
 
 /// Data read from the registry.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct News {
+pub(super) struct Update {
     /// Every job, in display order.
     pub(super) records: Vec<JobRecord>,
     /// Time, relay and queue.
@@ -83,7 +83,7 @@ pub(super) struct News {
 #[derive(Debug)]
 pub(super) struct Model {
     /// Data read last.
-    pub(super) news: News,
+    pub(super) news: Update,
     /// Selected job.
     pub(super) selected: Option<JobId>,
     /// Current meaning of the keys.
@@ -100,7 +100,7 @@ pub(super) struct Model {
 
 impl Model {
     /// Creates the first screen.
-    pub(super) fn new(news: News) -> Self {
+    pub(super) fn new(news: Update) -> Self {
         let mut model = Self {
             news,
             selected: None,
@@ -133,7 +133,7 @@ impl Model {
     }
 
     /// Replaces the data.
-    pub(super) fn take(&mut self, news: News) {
+    pub(super) fn take(&mut self, news: Update) {
         self.news = news;
         self.keep_selection();
     }
@@ -177,7 +177,7 @@ impl Model {
                 None
             }
             Action::Type(c) => {
-                if !c.is_control() && self.filter.chars().count() < FILTER {
+                if !c.is_control() && self.filter.chars().count() < MAX_FILTER {
                     self.filter.push(c);
                 }
                 Some(self.refilter())

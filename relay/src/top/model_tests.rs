@@ -8,8 +8,8 @@ fn named(mut record: JobRecord, job: &str) -> JobRecord {
     record
 }
 
-pub(super) fn news() -> News {
-    News {
+pub(super) fn news() -> Update {
+    Update {
         records: vec![
             named(samples::running(), "abe#2"),
             named(samples::supervised(), "bea#1"),
@@ -106,7 +106,7 @@ fn a_filter_lists_what_has_its_text_and_escape_lists_all_again() {
     assert_eq!((model.listed().len(), selected(&model).as_str()), (4, "bea#1"));
     model.act(Action::Filter);
     (0..200).for_each(|_| drop(model.act(Action::Type('z'))));
-    assert_eq!((model.filter.chars().count(), model.selected.clone()), (FILTER, None));
+    assert_eq!((model.filter.chars().count(), model.selected.clone()), (MAX_FILTER, None));
     assert_eq!((model.act(Action::Cancel), model.act(Action::Move(1))), (None, None));
 }
 

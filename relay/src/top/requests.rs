@@ -7,7 +7,7 @@ use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, lease};
 
 /// Extension by one key press, in milliseconds.
-pub(super) const MORE_MS: u64 = 10 * 60 * 1000;
+pub(super) const EXTENSION_MS: u64 = 10 * 60 * 1000;
 
 /// Requests the cancellation of a job; returns the note to show.
 pub(super) fn cancel(registry: &Registry, job: &JobId, grace_ms: u64) -> String {
@@ -22,7 +22,7 @@ pub(super) fn extend(registry: &Registry, job: &JobId, step: bool) -> String {
         Ok(lines) => lines.last().map_or(0, |(_, line)| line.id),
         Err(e) => return format!("the event log of {job} can't be read: {e}"),
     };
-    let request = Request::Extend { job: job.clone(), step, by_ms: MORE_MS, after, to_ms: None };
+    let request = Request::Extend { job: job.clone(), step, by_ms: EXTENSION_MS, after, to_ms: None };
     let what = if step { "the step of " } else { "" };
     filed(registry, &request, &format!("asked for 10m more for {what}{job}"))
 }

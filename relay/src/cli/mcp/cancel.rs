@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::super::cancel::{self, CancelArgs};
 use super::compact;
-use super::tool_context::{self, Desk};
+use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -19,18 +19,18 @@ struct Input {
 }
 
 /// Builds the tool `cancel`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(desk: ToolContext) -> Tool {
     Tool::new(
         "cancel",
         "End workers",
         "Ends workers and everything they started, and returns when they have ended. Files they have changed stay as they \
          are.",
         Effect::Ends,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&desk, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = CancelArgs { jobs: tool_context::jobs(input.jobs)?, grace: None };
     let (reply, kept) = desk.run(call, |context| cancel::run(&args, context))?;
     Ok(compact::with(reply, &kept.facts))

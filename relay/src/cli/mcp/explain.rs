@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::super::explain::{self, ExplainArgs};
 use super::compact;
-use super::tool_context::Desk;
+use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,17 +18,17 @@ struct Input {
 }
 
 /// Builds the tool `explain`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(desk: ToolContext) -> Tool {
     Tool::new(
         "explain",
         "Why a worker ended as it did",
         "Tells where a worker's time went, why it failed and what to try. Read it before you launch the same task again.",
         Effect::Reads,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&desk, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = ExplainArgs { job: input.job };
     let (reply, kept) = desk.run(call, |context| explain::run(&args, context))?;
     let total = kept.facts.first().and_then(|facts| facts.get("total_ms")).cloned();

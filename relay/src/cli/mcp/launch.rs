@@ -9,12 +9,12 @@ use serde::Deserialize;
 use super::super::launch::{self, LaunchArgs, OnLoopName, RunnerName, Start};
 use super::super::limits::LimitFlags;
 use super::compact;
-use super::tool_context::{self, Desk};
+use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 /// Maximum number of command lines before the worker, and after it.
-const COMMANDS: usize = 20;
+const MAX_COMMANDS: usize = 20;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,24 +49,24 @@ struct Input {
 }
 
 /// Builds the tool `launch`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(desk: ToolContext) -> Tool {
     Tool::new(
         "launch",
         "Launch a worker",
         "Hands a task to a worker and returns at once with its job, such as abe#1. Then return to your user: the end of \
          the job is delivered to this session by itself.",
         Effect::Adds,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&desk, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = flags(input)?;
     let (reply, kept) = desk.run(call, |context| launch::run(&args, context))?;
     Ok(compact::with(reply, &kept.facts))
 }
 
-/// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`COMMANDS`] command lines.
+/// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`MAX_COMMANDS`] command lines.
 ///
 /// # Errors
 /// Exit code 2.
@@ -74,8 +74,8 @@ pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Fai
     if prompt == "-" {
         return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
     }
-    if commands.iter().any(|commands| commands.len() > COMMANDS) {
-        return Err(Failure::usage(format!("more than {COMMANDS} command lines: join some with &&")));
+    if commands.iter().any(|commands| commands.len() > MAX_COMMANDS) {
+        return Err(Failure::usage(format!("more than {MAX_COMMANDS} command lines: join some with &&")));
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ mod tests {
         assert!(refused(json!({"prompt": "x", "workspace": ".", "name": "No Good"})).starts_with("`name`: "));
         let timeout = refused(json!({"prompt": "x", "workspace": ".", "timeout": "5"}));
         assert_eq!(timeout, "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m");
-        let many = vec!["true"; COMMANDS + 1];
+        let many = vec!["true"; MAX_COMMANDS + 1];
         assert!(refused(json!({"prompt": "x", "workspace": ".", "checks": many})).contains("more than 20"));
     }
 }

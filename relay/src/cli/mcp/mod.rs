@@ -26,7 +26,7 @@ use super::args::Global;
 use crate::exit::{Code, Failure};
 use crate::mcp;
 use crate::render::Output;
-use tool_context::Desk;
+use tool_context::ToolContext;
 
 /// Instructions for the host's model, at most 1 KiB: some hosts send them on every turn. To models that write programs,
 /// Codex shows only the first line at first.
@@ -64,7 +64,7 @@ pub fn run(_: &McpArgs, global: &Global) -> Result<Code, Failure> {
 }
 
 fn tools(global: &Global) -> Vec<mcp::Tool> {
-    let desk = || Desk::new(global);
+    let desk = || ToolContext::new(global);
     vec![
         launch::tool(desk()),
         status::tool(desk()),

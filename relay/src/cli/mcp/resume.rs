@@ -5,10 +5,10 @@ use serde::Deserialize;
 
 use super::super::launch::{OnLoopName, Start};
 use super::super::resume::{self, ResumeArgs};
-use super::tool_context::Desk;
+use super::tool_context::ToolContext;
 use super::{compact, launch};
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,17 +34,17 @@ struct Input {
 }
 
 /// Builds the tool `resume`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(desk: ToolContext) -> Tool {
     Tool::new(
         "resume",
         "Go on with a worker",
         "Hands a follow-up to a worker that has ended: a new job in the same Codex thread. Returns at once, as launch does.",
         Effect::Adds,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&desk, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     launch::bounded(&input.prompt, &[&input.checks])?;
     let args = ResumeArgs {
         job: input.job,

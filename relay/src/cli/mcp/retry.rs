@@ -5,10 +5,10 @@ use serde::Deserialize;
 
 use super::super::launch::{OnLoopName, Start};
 use super::super::retry::{self, RetryArgs};
-use super::tool_context::Desk;
+use super::tool_context::ToolContext;
 use super::{compact, launch};
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,18 +29,18 @@ struct Input {
 }
 
 /// Builds the tool `retry`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(desk: ToolContext) -> Tool {
     Tool::new(
         "retry",
         "Run a task once more",
         "Runs the task of a worker that has ended once more, in a new thread: the new worker remembers nothing of the \
          earlier one. Returns at once, as launch does.",
         Effect::Adds,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&desk, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = RetryArgs {
         job: input.job,
         limits: launch::limits(input.timeout.as_deref())?,

@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::super::status::{self, StatusArgs};
 use super::compact;
-use super::tool_context::Desk;
+use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,18 +18,18 @@ struct Input {
 }
 
 /// Builds the tool `status`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(desk: ToolContext) -> Tool {
     Tool::new(
         "status",
         "How workers are",
         "Tells how a worker is, or all of them: step, time against its limit, health, last words. Instant; call it when \
          the user asks, not in a loop.",
         Effect::Reads,
-        move |input: Input, call: &Call| run(&desk, &input, call),
+        move |input: Input, call: &CallContext| run(&desk, &input, call),
     )
 }
 
-fn run(desk: &Desk, input: &Input, call: &Call) -> Result<Reply, Failure> {
+fn run(desk: &ToolContext, input: &Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = StatusArgs {
         jobs: input.job.clone().into_iter().collect(),
         latest: false,

@@ -9,16 +9,16 @@ use serde_json::Value;
 use super::super::args::Global;
 use super::super::{Context, session};
 use crate::exit::{Code, Failure};
-use crate::mcp::{Call, Reply};
-use crate::render::{ColorMode, Kept};
+use crate::mcp::{CallContext, Reply};
+use crate::render::{Captured, ColorMode};
 
 /// Maximum number of jobs in one call.
-pub(super) const JOBS: usize = 20;
+pub(super) const MAX_JOBS: usize = 20;
 
 /// Factory of the context of each call: the project may be created while the server is running.
-pub(super) struct Desk(Global);
+pub(super) struct ToolContext(Global);
 
-impl Desk {
+impl ToolContext {
     /// Creates a factory with the given global flags.
     pub(super) fn new(global: &Global) -> Self {
         Self(Global { color: ColorMode::Never, json: false, ..global.clone() })
@@ -28,7 +28,7 @@ impl Desk {
     ///
     /// # Errors
     /// Exit code 2 if there is no project here.
-    pub(super) fn context(&self, call: &Call) -> Result<Context, Failure> {
+    pub(super) fn context(&self, call: &CallContext) -> Result<Context, Failure> {
         let thread = call.thread().map(|thread| (session::THREAD, thread.to_owned()));
         Context::of_caller(&self.0, BTreeMap::from_iter(thread))
     }
@@ -39,9 +39,9 @@ impl Desk {
     /// The errors of the command, and as [`Self::context`].
     pub(super) fn run(
         &self,
-        call: &Call,
+        call: &CallContext,
         command: impl FnOnce(&Context) -> Result<Code, Failure>,
-    ) -> Result<(Reply, Kept), Failure> {
+    ) -> Result<(Reply, Captured), Failure> {
         let context = self.context(call)?;
         let code = command(&context)?;
         let kept = context.output.into_kept();
@@ -60,15 +60,15 @@ pub(super) fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Stri
     }
 }
 
-/// Rejects a list that is empty or has more than [`JOBS`] entries.
+/// Rejects a list that is empty or has more than [`MAX_JOBS`] entries.
 ///
 /// # Errors
 /// Exit code 2.
 pub(super) fn jobs(jobs: Vec<String>) -> Result<Vec<String>, Failure> {
     match jobs.len() {
-        1..=JOBS => Ok(jobs),
+        1..=MAX_JOBS => Ok(jobs),
         0 => Err(Failure::usage("no job: name at least one in `jobs`")),
-        many => Err(Failure::usage(format!("{many} jobs in one call: name at most {JOBS}"))),
+        many => Err(Failure::usage(format!("{many} jobs in one call: name at most {MAX_JOBS}"))),
     }
 }
 

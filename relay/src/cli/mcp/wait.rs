@@ -7,19 +7,19 @@ use common::record::{JobRecord, State};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::claim_notice::told;
+use super::super::claim_notice::show_claimed;
 use super::super::{Context, exit_code, job_ref, view_context};
 use super::compact;
-use super::tool_context::{self, Desk};
+use super::tool_context::{self, ToolContext};
 use crate::exit::{Code, Failure};
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 use crate::registry::watch::Watch;
 use crate::render::{View, health, status};
 
 /// Default wait time: below the shortest known limit of a host (60 s).
-const PATIENCE: Duration = Duration::from_secs(55);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(55);
 /// Maximum wait time: Codex gives a tool 300 s.
-const LONGEST: Duration = Duration::from_secs(280);
+const MAX_TIMEOUT: Duration = Duration::from_secs(280);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,23 +36,23 @@ struct Input {
 }
 
 /// Builds the tool `wait`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(desk: ToolContext) -> Tool {
     Tool::new(
         "wait",
         "Wait for workers",
         "Blocks until workers have ended and returns their summaries, or says \"still running\" in good time. Only for a \
          user who wants you to block: ends are delivered to this session by themselves.",
         Effect::Marks,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&desk, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
-    let wanted = tool_context::duration("timeout", input.timeout.as_deref())?.unwrap_or(PATIENCE);
+fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
+    let wanted = tool_context::duration("timeout", input.timeout.as_deref())?.unwrap_or(DEFAULT_TIMEOUT);
     let typed = tool_context::jobs(input.jobs)?;
     let context = desk.context(call)?;
     let jobs = job_ref::jobs(&context, &typed)?;
-    let deadline = Instant::now() + wanted.min(LONGEST);
+    let deadline = Instant::now() + wanted.min(MAX_TIMEOUT);
     let watch = Watch::folder(context.registry.folder());
     loop {
         let (ended, running) = look(&context, &jobs)?;
@@ -75,10 +75,16 @@ fn look(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRec
 }
 
 /// Builds the reply, as `relay wait` prints it: summaries of ended jobs, health of the others, and the worst exit code.
-fn answer(context: &Context, call: &Call, ended: &[JobRecord], running: &[JobRecord], done: bool) -> Reply {
+fn answer(
+    context: &Context,
+    call: &CallContext,
+    ended: &[JobRecord],
+    running: &[JobRecord],
+    done: bool,
+) -> Reply {
     let mut text = Vec::new();
     for record in ended.iter().filter(|_| !call.is_over()) {
-        told(context, record, "mcp", || text.push(status::summary(record)));
+        show_claimed(context, record, "mcp", || text.push(status::summary(record)));
         text.extend((record.state == State::Failed).then(|| format!("next: {}", health::next(record))));
     }
     text.extend(running.iter().map(|record| standing(record, &view_context::view_of(context, record))));

@@ -14,24 +14,24 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::channels::{self, Ways};
-use super::plan::{self, Kind};
-use super::schedule::{Act, Book, Outcome};
+use super::channels::{self, Channels};
+use super::plan::{self, ChannelKind};
+use super::schedule::{Action, Outcome, Schedule};
 use super::{resume, session};
-use crate::daemon::latest_map::Board;
+use crate::daemon::latest_map::LatestMap;
 use crate::registry::Registry;
 use crate::registry::outbox;
 use crate::render::notice;
 use crate::time::Clock;
 
 /// Time limit for deliveries that still run when the daemon ends. A message to a session takes 0.1 s.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest sleep: the computer's clock may be set meanwhile.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 /// The core's handle of the delivery thread.
 pub(in crate::daemon) struct Deliveries {
-    ends: Board<JobId, JobRecord>,
+    ends: LatestMap<JobId, JobRecord>,
     stop: Arc<Notify>,
     thread: thread::JoinHandle<()>,
 }
@@ -46,11 +46,11 @@ impl Deliveries {
         config: &crate::config::Config,
         clock: Clock,
     ) -> io::Result<Self> {
-        let (ends, stop) = (Board::new(), Arc::new(Notify::new()));
+        let (ends, stop) = (LatestMap::new(), Arc::new(Notify::new()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut pump = Pump {
-            ways: Arc::new(Ways::new(registry.clone(), &config.root, config.notify.clone())),
-            book: Book::default(),
+        let mut pump = DeliveryLoop {
+            ways: Arc::new(Channels::new(registry.clone(), &config.root, config.notify.clone())),
+            book: Schedule::default(),
             running: JoinSet::new(),
             clock,
         };
@@ -74,47 +74,49 @@ impl Deliveries {
     pub(in crate::daemon) async fn close(self) {
         self.stop.notify_one();
         let joined = tokio::task::spawn_blocking(move || self.thread.join());
-        let _ = timeout(LAST_WORDS * 2, joined).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT * 2, joined).await;
     }
 }
 
-struct Pump {
-    ways: Arc<Ways>,
-    book: Book,
-    running: JoinSet<(JobId, Kind, Outcome)>,
+struct DeliveryLoop {
+    ways: Arc<Channels>,
+    book: Schedule,
+    running: JoinSet<(JobId, ChannelKind, Outcome)>,
     clock: Clock,
 }
 
 /// Event that the thread handles.
-enum News {
+enum Event {
     Ended(BTreeMap<JobId, JobRecord>),
-    Done((JobId, Kind, Outcome)),
+    Done((JobId, ChannelKind, Outcome)),
     Tick,
     Stop,
 }
 
-impl Pump {
-    async fn run(&mut self, ends: &Board<JobId, JobRecord>, stop: &Notify) {
+impl DeliveryLoop {
+    async fn run(&mut self, ends: &LatestMap<JobId, JobRecord>, stop: &Notify) {
         self.begin();
         loop {
             let registry = self.ways.registry().clone();
-            let configured = |kind: Kind| kind.is_configured(self.ways.config());
-            let acts = self.book.due(self.clock.now(), configured, |entry| session::sight(&registry, entry));
+            let configured = |kind: ChannelKind| kind.is_configured(self.ways.config());
+            let acts = self
+                .book
+                .due(self.clock.now(), configured, |entry| session::delivery_context(&registry, entry));
             self.act(acts);
             let now = self.clock.now();
-            let wait = self.book.next(now).map_or(LONGEST_SLEEP, |at| until(now, at).min(LONGEST_SLEEP));
+            let wait = self.book.next(now).map_or(MAX_SLEEP, |at| until(now, at).min(MAX_SLEEP));
             // Every branch is cancel-safe: a board, a set of tasks, a signal and a timer lose nothing when another wins.
             let news = tokio::select! {
-                records = ends.take() => News::Ended(records),
-                Some(Ok(done)) = self.running.join_next() => News::Done(done),
-                () = sleep(wait) => News::Tick,
-                () = stop.notified() => News::Stop,
+                records = ends.take() => Event::Ended(records),
+                Some(Ok(done)) = self.running.join_next() => Event::Done(done),
+                () = sleep(wait) => Event::Tick,
+                () = stop.notified() => Event::Stop,
             };
             match news {
-                News::Ended(records) => records.into_values().for_each(|record| self.ended(&record)),
-                News::Done((job, kind, outcome)) => self.done(&job, kind, outcome),
-                News::Tick => {}
-                News::Stop => break,
+                Event::Ended(records) => records.into_values().for_each(|record| self.ended(&record)),
+                Event::Done((job, kind, outcome)) => self.done(&job, kind, outcome),
+                Event::Tick => {}
+                Event::Stop => break,
             }
         }
         for record in ends.take().now_or_never().unwrap_or_default().into_values() {
@@ -126,7 +128,7 @@ impl Pump {
     /// Resumes what an earlier daemon left.
     fn begin(&mut self) {
         let registry = self.ways.registry().clone();
-        match resume::entries(&registry) {
+        match resume::open_entries(&registry) {
             Ok(entries) => entries.into_iter().for_each(|entry| self.book.resume(entry)),
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
@@ -144,14 +146,16 @@ impl Pump {
         if attended && outbox::shown(registry, &record.job).is_some() {
             return;
         }
-        if let Some(entry) = plan::of(record, self.ways.config(), session::takes_messages, self.clock.now()) {
+        if let Some(entry) =
+            plan::plan_entry(record, self.ways.config(), session::takes_messages, self.clock.now())
+        {
             tracing::info!("{}", notice::headline(record));
             let acts = self.book.add(entry, attended);
             self.act(acts);
         }
     }
 
-    fn done(&mut self, job: &JobId, kind: Kind, outcome: Outcome) {
+    fn done(&mut self, job: &JobId, kind: ChannelKind, outcome: Outcome) {
         match &outcome {
             Outcome::Taken => tracing::debug!("{job}: {kind} took its end"),
             Outcome::Failed(reason) => tracing::debug!("{job}: {kind} did not take its end: {reason}"),
@@ -161,23 +165,23 @@ impl Pump {
         self.act(acts);
     }
 
-    fn act(&mut self, acts: Vec<Act>) {
+    fn act(&mut self, acts: Vec<Action>) {
         for act in acts {
             match act {
-                Act::Save(entry) => {
+                Action::Save(entry) => {
                     if let Err(e) = outbox::write(self.ways.registry(), &entry) {
                         // It is delivered all the same; a relay that restarts may deliver it once more.
                         tracing::warn!("{}: the outbox can't be written: {e}", entry.job);
                     }
                 }
-                Act::Run(job, kind) => {
+                Action::Run(job, kind) => {
                     let ways = Arc::clone(&self.ways);
                     self.running.spawn(async move {
-                        let outcome = channels::carry_out(&ways, &job, kind).await;
+                        let outcome = channels::deliver(&ways, &job, kind).await;
                         (job, kind, outcome)
                     });
                 }
-                Act::Close(job) => resume::forget_archived(self.ways.registry(), &job),
+                Action::Close(job) => resume::forget_archived(self.ways.registry(), &job),
             }
         }
     }
@@ -188,16 +192,16 @@ impl Pump {
             while let Some(done) = self.running.join_next().await {
                 if let Ok((job, kind, outcome)) = done {
                     let acts = self.book.done(&job, kind, outcome, self.clock.now(), fastrand::f64());
-                    let saves = acts.into_iter().filter(|act| matches!(act, Act::Save(_)));
+                    let saves = acts.into_iter().filter(|act| matches!(act, Action::Save(_)));
                     for act in saves {
-                        if let Act::Save(entry) = act {
+                        if let Action::Save(entry) = act {
                             let _ = outbox::write(self.ways.registry(), &entry);
                         }
                     }
                 }
             }
         };
-        let _ = timeout(LAST_WORDS, all).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT, all).await;
         self.running.shutdown().await;
     }
 }

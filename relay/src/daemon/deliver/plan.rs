@@ -7,7 +7,7 @@ use common::record::JobRecord;
 use jiff::Timestamp;
 
 use crate::config::NotifyConfig;
-use crate::registry::outbox::{Entry, SCHEMA, Way, WayState};
+use crate::registry::outbox::{Channel, ChannelState, Entry, SCHEMA};
 use common::origin::Session;
 
 /// Delay of the message to the session: meanwhile a `relay wait` of that session may show the notification itself.
@@ -15,7 +15,7 @@ const DEBOUNCE: Duration = Duration::from_millis(300);
 
 /// Channel of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum ChannelKind {
     /// Message to the Codex session that launched the job.
     Codex,
     /// Desktop notification.
@@ -26,7 +26,7 @@ pub(super) enum Kind {
     Webhook,
 }
 
-impl Kind {
+impl ChannelKind {
     pub(super) const ALL: [Self; 4] = [Self::Codex, Self::Desktop, Self::Command, Self::Webhook];
 
     /// Name of the channel in an entry.
@@ -50,14 +50,14 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ChannelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
 /// Returns the entry of a job that has ended; `None` for one that has not.
-pub(super) fn of(
+pub(super) fn plan_entry(
     record: &JobRecord,
     config: &NotifyConfig,
     takes_messages: impl Fn(&Session) -> bool,
@@ -66,18 +66,18 @@ pub(super) fn of(
     let ended_at = record.finished_at?;
     let session = record.origin.session.clone();
     let people = config.on.contains(&record.state);
-    let wanted = |kind: &Kind| match kind {
-        Kind::Codex => session.as_ref().is_some_and(&takes_messages),
+    let wanted = |kind: &ChannelKind| match kind {
+        ChannelKind::Codex => session.as_ref().is_some_and(&takes_messages),
         kind => people && kind.is_configured(config),
     };
-    let way = |kind: Kind| {
-        let next_at = if kind == Kind::Codex { now + DEBOUNCE } else { now };
+    let way = |kind: ChannelKind| {
+        let next_at = if kind == ChannelKind::Codex { now + DEBOUNCE } else { now };
         (
             kind.as_str().to_owned(),
-            Way { state: WayState::Pending, attempts: 0, next_at: Some(next_at), last_error: None },
+            Channel { state: ChannelState::Pending, attempts: 0, next_at: Some(next_at), last_error: None },
         )
     };
-    let ways = Kind::ALL.into_iter().filter(wanted).map(way).collect();
+    let ways = ChannelKind::ALL.into_iter().filter(wanted).map(way).collect();
     Some(Entry { schema: SCHEMA, job: record.job.clone(), ended_at, session, ways })
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use crate::render::samples;
 
     fn ways(record: &JobRecord, config: &NotifyConfig) -> Vec<String> {
-        of(record, config, |_| true, samples::at(700)).unwrap().ways.into_keys().collect()
+        plan_entry(record, config, |_| true, samples::at(700)).unwrap().ways.into_keys().collect()
     }
 
     #[test]
@@ -112,12 +112,12 @@ mod tests {
     fn a_session_that_takes_no_messages_is_left_to_its_hooks() {
         let mut record = samples::completed();
         record.origin.session = Some(Session { agent: "claude".into(), id: "t-1".into(), home: None });
-        let entry = of(&record, &NotifyConfig::default(), |_| false, samples::at(700)).unwrap();
+        let entry = plan_entry(&record, &NotifyConfig::default(), |_| false, samples::at(700)).unwrap();
         assert_eq!((entry.session, entry.ways.len()), (record.origin.session, 0));
     }
 
     #[test]
     fn a_job_that_goes_on_has_no_entry() {
-        assert_eq!(of(&samples::running(), &NotifyConfig::default(), |_| true, samples::at(1)), None);
+        assert_eq!(plan_entry(&samples::running(), &NotifyConfig::default(), |_| true, samples::at(1)), None);
     }
 }

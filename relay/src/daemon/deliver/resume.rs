@@ -8,19 +8,19 @@ use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
 use super::channels::QUEUED;
-use super::plan::Kind;
-use crate::registry::outbox::{self, Entry, WayState};
+use super::plan::ChannelKind;
+use crate::registry::outbox::{self, ChannelState, Entry};
 use crate::registry::{Registry, read};
 
 /// Maximum age of an ended job without an entry: a relay that was killed between a job's end and its entry is restarted
 /// within this time, and an older notification is of no use.
-const RECENT: Duration = Duration::from_secs(24 * 3600);
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Returns the entries that are not done. Removes what belongs to jobs that are gone.
 ///
 /// # Errors
 /// Fails if the folder can't be read.
-pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
+pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<Entry>> {
     let mut pending = Vec::new();
     for name in registry.outbox().names()? {
         let entry = name.strip_suffix(".json").map(|stem| (stem, true));
@@ -32,7 +32,7 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
         match outbox::read(registry, &job) {
             // An entry with a newer schema is left to the newer program.
             Ok(Some(found)) if found.schema > outbox::SCHEMA => {}
-            Ok(Some(found)) if found.ways.values().any(|way| way.state == WayState::Pending) => {
+            Ok(Some(found)) if found.ways.values().any(|way| way.state == ChannelState::Pending) => {
                 if is_entry {
                     give_back_unsent(registry, &found);
                     pending.push(found);
@@ -55,8 +55,8 @@ pub(super) fn entries(registry: &Registry) -> io::Result<Vec<Entry>> {
 
 /// Releases the claim for a message that was never sent to its session because the daemon was killed.
 fn give_back_unsent(registry: &Registry, entry: &Entry) {
-    let way = entry.ways.get(Kind::Codex.as_str());
-    let unsent = way.is_some_and(|way| way.state != WayState::Taken)
+    let way = entry.ways.get(ChannelKind::Codex.as_str());
+    let unsent = way.is_some_and(|way| way.state != ChannelState::Taken)
         && outbox::shown(registry, &entry.job).is_some_and(|shown| shown.by == QUEUED);
     if unsent && let Err(e) = outbox::unclaim(registry, &entry.job) {
         tracing::warn!("{}: a message that was not sent counts as told: {e}", entry.job);
@@ -87,7 +87,7 @@ pub(super) fn without_entry(
     now: Timestamp,
     mut visit: impl FnMut(&JobRecord),
 ) -> io::Result<()> {
-    let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < RECENT;
+    let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < MAX_AGE;
     for job in read::jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists()) {
         let Ok(record) = read::load(registry, &job).map(|stored| stored.record) else { continue };
         if record.schema <= SCHEMA && record.finished_at.is_some_and(recent) {
@@ -101,7 +101,7 @@ pub(super) fn without_entry(
 mod tests {
     use std::collections::BTreeMap;
 
-    use crate::registry::outbox::{SCHEMA, Shown, Way};
+    use crate::registry::outbox::{Channel, SCHEMA, Shown};
 
     use super::*;
 
@@ -110,10 +110,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::of(dir.path());
         registry.ensure().unwrap();
-        let states = [WayState::Pending, WayState::GivenUp, WayState::Taken];
+        let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Taken];
         let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
         for (job, state) in jobs.iter().zip(states) {
-            let way = Way { state, attempts: 1, next_at: None, last_error: None };
+            let way = Channel { state, attempts: 1, next_at: None, last_error: None };
             let entry = Entry {
                 schema: SCHEMA,
                 job: job.clone(),
@@ -126,7 +126,7 @@ mod tests {
             let shown = Shown { at: Timestamp::UNIX_EPOCH, by: QUEUED.to_owned(), session: None };
             assert!(outbox::claim(&registry, job, &shown).unwrap());
         }
-        let pending = entries(&registry).unwrap();
+        let pending = open_entries(&registry).unwrap();
         assert_eq!(pending.iter().map(|entry| &entry.job).collect::<Vec<_>>(), [&jobs[0]]);
         assert_eq!(outbox::unshown(&registry).unwrap(), jobs[..2]);
     }

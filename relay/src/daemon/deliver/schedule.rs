@@ -15,23 +15,23 @@ use common::ids::JobId;
 use jiff::Timestamp;
 
 use super::backoff;
-use super::plan::Kind;
-use crate::registry::outbox::{Entry, Way, WayState};
+use super::plan::ChannelKind;
+use crate::registry::outbox::{Channel, ChannelState, Entry};
 
 /// Maximum number of deliveries that run at once.
-const MOST: usize = 4;
+const MAX_RUNNING: usize = 4;
 /// Maximum number of these that go to people: a receiver that hangs must not delay the message to a session.
-const MOST_TO_PEOPLE: usize = 3;
+const MAX_TO_PEOPLE: usize = 3;
 /// Time after which an unreachable receiver is given up.
-const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Maximum number of attempts for a desktop notification: one that comes much later is useless.
 const DESKTOP_TRIES: u32 = 3;
 /// Interval between two checks of a session whose hook may show the notification at any moment.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const RECHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Grace period for an attached `wait` to claim the notice.
-const ATTENDED: Duration = Duration::from_secs(10);
+const ATTENDED_GRACE: Duration = Duration::from_secs(10);
 /// Longest pause between attempts. A longer one results from a clock that was set back.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+const MAX_PAUSE: Duration = Duration::from_secs(600);
 
 /// Outcome of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,18 +46,18 @@ pub(super) enum Outcome {
 
 /// Action for the pump to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Act {
+pub(super) enum Action {
     /// Write an entry.
     Save(Entry),
     /// Deliver through a channel.
-    Run(JobId, Kind),
+    Run(JobId, ChannelKind),
     /// Every channel of this notification is done, or it needs none.
     Close(JobId),
 }
 
 /// Other deliveries of a notification, by commands and hooks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sight {
+pub(super) struct DeliveryContext {
     /// True if the notification was shown to any client.
     pub(super) shown: bool,
     /// True if it was shown to the session that launched the job.
@@ -68,52 +68,52 @@ pub(super) struct Sight {
 
 /// Notifications with unfinished deliveries.
 #[derive(Debug, Default)]
-pub(super) struct Book {
-    open: BTreeMap<JobId, Open>,
+pub(super) struct Schedule {
+    open: BTreeMap<JobId, OpenNotification>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenNotification {
     entry: Entry,
-    running: BTreeSet<Kind>,
+    running: BTreeSet<ChannelKind>,
     /// End of the grace period for an attached client. Nothing is delivered or written before; if the notification was
     /// shown until then, nothing is afterwards either.
     attended_until: Option<Timestamp>,
 }
 
-impl Open {
+impl OpenNotification {
     /// Returns a channel that is neither done nor running.
-    fn waiting(&self, kind: Kind) -> Option<&Way> {
-        let way = self.entry.ways.get(kind.as_str()).filter(|way| way.state == WayState::Pending)?;
+    fn waiting(&self, kind: ChannelKind) -> Option<&Channel> {
+        let way = self.entry.ways.get(kind.as_str()).filter(|way| way.state == ChannelState::Pending)?;
         (!self.running.contains(&kind)).then_some(way)
     }
 
     fn is_done(&self) -> bool {
-        self.running.is_empty() && Kind::ALL.into_iter().all(|kind| self.waiting(kind).is_none())
+        self.running.is_empty() && ChannelKind::ALL.into_iter().all(|kind| self.waiting(kind).is_none())
     }
 
-    fn way(&mut self, kind: Kind) -> Option<&mut Way> {
+    fn way(&mut self, kind: ChannelKind) -> Option<&mut Channel> {
         self.entry.ways.get_mut(kind.as_str())
     }
 }
 
-impl Book {
+impl Schedule {
     /// Adds an entry that was written before.
     pub(super) fn resume(&mut self, entry: Entry) {
-        let open = Open { entry, running: BTreeSet::new(), attended_until: None };
+        let open = OpenNotification { entry, running: BTreeSet::new(), attended_until: None };
         self.open.insert(open.entry.job.clone(), open);
     }
 
     /// Adds a new entry. If a client stayed attached to the job until its end, it is given time to claim the
     /// notification.
-    pub(super) fn add(&mut self, entry: Entry, attended: bool) -> Vec<Act> {
+    pub(super) fn add(&mut self, entry: Entry, attended: bool) -> Vec<Action> {
         let job = entry.job.clone();
         if self.open.contains_key(&job) {
             return Vec::new();
         }
-        let attended_until = attended.then(|| entry.ended_at + ATTENDED);
-        let acts = if attended { Vec::new() } else { vec![Act::Save(entry.clone())] };
-        self.open.insert(job.clone(), Open { entry, running: BTreeSet::new(), attended_until });
+        let attended_until = attended.then(|| entry.ended_at + ATTENDED_GRACE);
+        let acts = if attended { Vec::new() } else { vec![Action::Save(entry.clone())] };
+        self.open.insert(job.clone(), OpenNotification { entry, running: BTreeSet::new(), attended_until });
         self.with_close(acts, &job)
     }
 
@@ -121,9 +121,9 @@ impl Book {
     pub(super) fn due(
         &mut self,
         now: Timestamp,
-        is_configured: impl Fn(Kind) -> bool,
-        mut see: impl FnMut(&Entry) -> Sight,
-    ) -> Vec<Act> {
+        is_configured: impl Fn(ChannelKind) -> bool,
+        mut see: impl FnMut(&Entry) -> DeliveryContext,
+    ) -> Vec<Action> {
         let mut acts = Vec::new();
         let (mut to_people, mut all) = self.load();
         let jobs: Vec<JobId> = self.open.keys().cloned().collect();
@@ -138,33 +138,33 @@ impl Book {
                     continue;
                 }
                 open.attended_until = None;
-                acts.push(Act::Save(open.entry.clone()));
+                acts.push(Action::Save(open.entry.clone()));
             }
-            for kind in Kind::ALL {
+            for kind in ChannelKind::ALL {
                 let is_due =
                     open.waiting(kind).is_some_and(|way| way.next_at.is_none_or(|at| is_past(at, now)));
                 if !is_due {
                     continue;
                 }
-                let too_old = now.duration_since(open.entry.ended_at).unsigned_abs() > PATIENCE;
+                let too_old = now.duration_since(open.entry.ended_at).unsigned_abs() > GIVE_UP_AFTER;
                 if too_old || !is_configured(kind) {
                     let reason =
                         if too_old { "nobody took it within a day" } else { "it is no longer configured" };
                     open.give_up(kind, reason);
-                    acts.push(Act::Save(open.entry.clone()));
+                    acts.push(Action::Save(open.entry.clone()));
                     continue;
                 }
-                let to_session = kind == Kind::Codex;
+                let to_session = kind == ChannelKind::Codex;
                 // The session is checked only when a slot is free, because the check reads files.
-                if all >= MOST || (!to_session && to_people >= MOST_TO_PEOPLE) {
+                if all >= MAX_RUNNING || (!to_session && to_people >= MAX_TO_PEOPLE) {
                     continue;
                 }
                 if to_session {
                     match open.turn(&see(&open.entry), now) {
-                        Turn::Ours => {}
-                        Turn::Hooks => continue,
-                        Turn::Over => {
-                            acts.push(Act::Save(open.entry.clone()));
+                        SessionSender::Message => {}
+                        SessionSender::Hooks => continue,
+                        SessionSender::NotNeeded => {
+                            acts.push(Action::Save(open.entry.clone()));
                             continue;
                         }
                     }
@@ -172,7 +172,7 @@ impl Book {
                 all += 1;
                 to_people += usize::from(!to_session);
                 open.running.insert(kind);
-                acts.push(Act::Run(job.clone(), kind));
+                acts.push(Action::Run(job.clone(), kind));
             }
             acts = self.with_close(acts, &job);
         }
@@ -183,11 +183,11 @@ impl Book {
     pub(super) fn done(
         &mut self,
         job: &JobId,
-        kind: Kind,
+        kind: ChannelKind,
         outcome: Outcome,
         now: Timestamp,
         chance: f64,
-    ) -> Vec<Act> {
+    ) -> Vec<Action> {
         let Some(open) = self.open.get_mut(job) else { return Vec::new() };
         open.running.remove(&kind);
         let taken = outcome == Outcome::Taken;
@@ -196,7 +196,7 @@ impl Book {
         match outcome {
             Outcome::Taken => way.take(),
             Outcome::Refused(reason) => open.give_up(kind, &reason),
-            Outcome::Failed(reason) if kind == Kind::Desktop && way.attempts >= DESKTOP_TRIES => {
+            Outcome::Failed(reason) if kind == ChannelKind::Desktop && way.attempts >= DESKTOP_TRIES => {
                 open.give_up(kind, &reason);
             }
             Outcome::Failed(reason) => {
@@ -204,17 +204,17 @@ impl Book {
                 way.last_error = Some(reason);
             }
         }
-        let acts = vec![Act::Save(open.entry.clone())];
+        let acts = vec![Action::Save(open.entry.clone())];
         if taken {
             self.wake(kind, now);
         }
         self.with_close(acts, job)
     }
 
-    /// Returns the next time at which [`Book::due`] has new actions.
+    /// Returns the next time at which [`Schedule::due`] has new actions.
     pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let times = self.open.values().flat_map(|open| {
-            let ways = Kind::ALL.into_iter().filter_map(|kind| open.waiting(kind)?.next_at);
+            let ways = ChannelKind::ALL.into_iter().filter_map(|kind| open.waiting(kind)?.next_at);
             let ways = ways.filter(|_| open.attended_until.is_none());
             open.attended_until.into_iter().chain(ways)
         });
@@ -223,7 +223,7 @@ impl Book {
     }
 
     /// Makes all failed deliveries of a channel due: a receiver that has just taken one takes the others too.
-    fn wake(&mut self, kind: Kind, now: Timestamp) {
+    fn wake(&mut self, kind: ChannelKind, now: Timestamp) {
         for open in self.open.values_mut().filter(|open| open.waiting(kind).is_some()) {
             if let Some(way) = open.way(kind).filter(|way| way.attempts > 0) {
                 way.next_at = Some(now);
@@ -234,22 +234,22 @@ impl Book {
     /// Returns the number of running deliveries to people, and in all.
     fn load(&self) -> (usize, usize) {
         let running = || self.open.values().flat_map(|open| &open.running);
-        (running().filter(|kind| **kind != Kind::Codex).count(), running().count())
+        (running().filter(|kind| **kind != ChannelKind::Codex).count(), running().count())
     }
 
-    fn with_close(&mut self, mut acts: Vec<Act>, job: &JobId) -> Vec<Act> {
+    fn with_close(&mut self, mut acts: Vec<Action>, job: &JobId) -> Vec<Action> {
         if self.open.get(job).is_some_and(|open| open.attended_until.is_none() && open.is_done()) {
             self.open.remove(job);
-            acts.push(Act::Close(job.clone()));
+            acts.push(Action::Close(job.clone()));
         }
         acts
     }
 }
 
-impl Open {
-    fn give_up(&mut self, kind: Kind, reason: &str) {
+impl OpenNotification {
+    fn give_up(&mut self, kind: ChannelKind, reason: &str) {
         if let Some(way) = self.way(kind) {
-            way.state = WayState::GivenUp;
+            way.state = ChannelState::GivenUp;
             way.next_at = None;
             // The receiver's own error is more useful than the reason for giving up.
             way.last_error.get_or_insert_with(|| reason.to_owned());
@@ -258,33 +258,33 @@ impl Open {
 
     /// Decides who shows the notification to its session: none if it was already shown, the session's hooks during a
     /// turn, else the message.
-    fn turn(&mut self, sight: &Sight, now: Timestamp) -> Turn {
-        let Some(way) = self.way(Kind::Codex) else { return Turn::Over };
+    fn turn(&mut self, sight: &DeliveryContext, now: Timestamp) -> SessionSender {
+        let Some(way) = self.way(ChannelKind::Codex) else { return SessionSender::NotNeeded };
         if sight.shown_there {
             way.take();
-            return Turn::Over;
+            return SessionSender::NotNeeded;
         }
         if sight.busy_until.is_some_and(|until| until > now) {
-            way.next_at = Some(now + LOOK_AGAIN);
-            return Turn::Hooks;
+            way.next_at = Some(now + RECHECK_INTERVAL);
+            return SessionSender::Hooks;
         }
-        Turn::Ours
+        SessionSender::Message
     }
 }
 
 /// Sender of a notification to its session.
-enum Turn {
+enum SessionSender {
     /// The message.
-    Ours,
+    Message,
     /// The session's own hooks, for a while.
     Hooks,
     /// None: the notification was shown.
-    Over,
+    NotNeeded,
 }
 
-impl Way {
+impl Channel {
     fn take(&mut self) {
-        self.state = WayState::Taken;
+        self.state = ChannelState::Taken;
         self.next_at = None;
         self.last_error = None;
     }
@@ -292,7 +292,7 @@ impl Way {
 
 /// Returns true if a time has passed. A time further away than any pause results from a clock that was set back since.
 fn is_past(at: Timestamp, now: Timestamp) -> bool {
-    at <= now || at > now + LONGEST_PAUSE
+    at <= now || at > now + MAX_PAUSE
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //!
 //! * [`regular`]: periodic work.
 //!
-//! A [`Planted`] bug is a bug of this driver: one that the daemon once had. No program of the product contains it.
+//! A [`PlantedBug`] bug is a bug of this driver: one that the daemon once had. No program of the product contains it.
 
 mod regular;
 
@@ -24,12 +24,12 @@ use common::wire::{AgentFrame, Durable, Hello, RelayFrame};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::disconnects::Absent;
-use super::latest_map::Board;
-use super::liveness::Silence;
-use super::message::Caller;
-use super::scheduler::{Action, AgentId, Dispatch};
-use super::subscribe::Feed;
+use super::disconnects::DisconnectTracker;
+use super::latest_map::LatestMap;
+use super::liveness::IdleTimeout;
+use super::message::ConnectionId;
+use super::scheduler::{Action, AgentId, Scheduler};
+use super::subscribe::Broadcast;
 use super::writer::{Changes, Command, Receipt, Writer};
 use crate::registry::Registry;
 use crate::registry::create::{Created, Draft, create};
@@ -38,7 +38,7 @@ use crate::time::Clock;
 
 /// A bug that the simulation must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Planted {
+pub enum PlantedBug {
     /// An agent that has reported that it is full gets offers again only when the end of one of its jobs is recorded.
     FullUntilAnEnd,
     /// Any daemon that finds a request to end a daemon obeys it.
@@ -47,48 +47,48 @@ pub enum Planted {
     WholeHello,
 }
 
-/// A relay whose time advances only in [`RelaySide::pass`].
-pub struct RelaySide {
+/// A relay whose time advances only in [`SimRelay::pass`].
+pub struct SimRelay {
     registry: Registry,
     writer: Writer,
     clock: Clock,
     holder: Holder,
-    dispatch: Dispatch,
-    absent: Absent,
+    dispatch: Scheduler,
+    absent: DisconnectTracker,
     changes: Changes,
     queue: VecDeque<Command>,
     connections: BTreeMap<u64, Connection>,
     /// Current connection of each agent.
     newest: BTreeMap<AgentId, u64>,
-    /// Current time, which advances only in [`RelaySide::pass`].
+    /// Current time, which advances only in [`SimRelay::pass`].
     now: Instant,
     heartbeat: Instant,
     /// Jobs of the registry that are already known and need no further look.
     known: BTreeSet<JobId>,
     /// Set once a request has ended the relay.
     is_down: bool,
-    planted: Option<Planted>,
+    planted: Option<PlantedBug>,
 }
 
 struct Connection {
-    caller: Caller,
-    silence: Silence,
+    caller: ConnectionId,
+    silence: IdleTimeout,
     ping: Instant,
     hello: Hello,
-    receipts: Board<JobId, Receipt>,
+    receipts: LatestMap<JobId, Receipt>,
     durable: Option<oneshot::Receiver<Vec<Durable>>>,
 }
 
 /// Output of the relay to a connection.
 #[derive(Debug)]
-pub enum Said {
+pub enum Outgoing {
     /// A frame.
     Frame(RelayFrame),
     /// The connection is closed, with the reason.
     Closed(String),
 }
 
-impl RelaySide {
+impl SimRelay {
     /// Starts a relay on the registry of the project at `root`, which is created if it does not exist.
     ///
     /// # Errors
@@ -100,9 +100,9 @@ impl RelaySide {
     /// Starts a relay with this clock, which continues the scale of an earlier relay, and with an optional bug.
     ///
     /// # Errors
-    /// As for [`RelaySide::open`].
+    /// As for [`SimRelay::open`].
     #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
-    pub fn open_with(root: &Path, clock: Clock, planted: Option<Planted>) -> io::Result<Self> {
+    pub fn open_with(root: &Path, clock: Clock, planted: Option<PlantedBug>) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let registry = Registry::of(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
@@ -110,7 +110,7 @@ impl RelaySide {
         // Only its distance from later times matters.
         let now = Instant::now();
         let (writer, active) =
-            Writer::open(registry.clone(), clock.clone(), changes.clone(), Feed::new(), now)?;
+            Writer::open(registry.clone(), clock.clone(), changes.clone(), Broadcast::new(), now)?;
         if active.is_empty() {
             clock.set_by_wall_clock();
         }
@@ -119,8 +119,8 @@ impl RelaySide {
             writer,
             holder: Holder { pid: 1, started_at: clock.now() },
             clock,
-            dispatch: Dispatch::default(),
-            absent: Absent::default(),
+            dispatch: Scheduler::default(),
+            absent: DisconnectTracker::default(),
             changes,
             queue: VecDeque::new(),
             connections: BTreeMap::new(),
@@ -168,7 +168,7 @@ impl RelaySide {
     ///
     /// # Errors
     /// Fails if an agent may not send this frame now: the connection is over.
-    pub fn take(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Said)>, String> {
+    pub fn take(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Outgoing)>, String> {
         let mut said = Vec::new();
         if let AgentFrame::Hello(hello) = frame {
             self.greet(id, *hello);
@@ -176,7 +176,7 @@ impl RelaySide {
         }
         let now = self.time();
         let connection = self.connections.get_mut(&id).ok_or("the first frame was no hello")?;
-        connection.silence = Silence::since(now);
+        connection.silence = IdleTimeout::since(now);
         let (caller, receipts) = (connection.caller.clone(), connection.receipts.clone());
         let newest = self.newest.get(&caller.agent) == Some(&id);
         match frame {
@@ -203,13 +203,13 @@ impl RelaySide {
     }
 
     fn greet(&mut self, id: u64, hello: Hello) {
-        let caller = Caller { agent: hello.agent.as_str().into(), session: id };
+        let caller = ConnectionId { agent: hello.agent.as_str().into(), session: id };
         let (reply, durable) = oneshot::channel();
         let jobs = hello.jobs.clone();
         self.queue.push_back(Command::Durable { caller: caller.clone(), jobs, reply });
-        let (silence, ping) = (Silence::since(self.time()), self.now);
+        let (silence, ping) = (IdleTimeout::since(self.time()), self.now);
         let connection =
-            Connection { caller, silence, ping, hello, receipts: Board::new(), durable: Some(durable) };
+            Connection { caller, silence, ping, hello, receipts: LatestMap::new(), durable: Some(durable) };
         self.connections.insert(id, connection);
     }
 
@@ -233,7 +233,7 @@ impl RelaySide {
     }
 
     /// Commits at most `most` of the queued commands as one group, and returns what must be sent then.
-    pub fn commit(&mut self, most: usize) -> Vec<(u64, Said)> {
+    pub fn commit(&mut self, most: usize) -> Vec<(u64, Outgoing)> {
         let group = self.queue.len().min(most);
         self.writer.write(self.queue.drain(..group), self.now);
         let mut said = Vec::new();
@@ -251,32 +251,32 @@ impl RelaySide {
         said
     }
 
-    fn acknowledge(&mut self, id: u64, said: &mut Vec<(u64, Said)>) {
+    fn acknowledge(&mut self, id: u64, said: &mut Vec<(u64, Outgoing)>) {
         let Some(connection) = self.connections.get(&id) else { return };
         for (job, receipt) in connection.receipts.take().now_or_never().unwrap_or_default() {
             if let Some(problem) = receipt.problem {
-                said.push((id, Said::Closed(format!("{job}: {problem}"))));
+                said.push((id, Outgoing::Closed(format!("{job}: {problem}"))));
                 return;
             }
             let epoch = receipt.epoch;
-            said.push((id, Said::Frame(RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq })));
-            said.push((id, Said::Frame(RelayFrame::OutputAck { job, epoch, offset: receipt.output })));
+            said.push((id, Outgoing::Frame(RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq })));
+            said.push((id, Outgoing::Frame(RelayFrame::OutputAck { job, epoch, offset: receipt.output })));
         }
     }
 
-    fn welcome(&mut self, id: u64, said: &mut Vec<(u64, Said)>) {
+    fn welcome(&mut self, id: u64, said: &mut Vec<(u64, Outgoing)>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(reply) = &mut connection.durable else { return };
         let durable = match reply.try_recv() {
             Ok(durable) => durable,
             Err(oneshot::error::TryRecvError::Empty) => return,
             Err(oneshot::error::TryRecvError::Closed) => {
-                return said.push((id, Said::Closed("the registry can't be read".to_owned())));
+                return said.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
             }
         };
         connection.durable = None;
-        if self.planted == Some(Planted::WholeHello) && durable.len() < connection.hello.jobs.len() {
-            return said.push((id, Said::Closed("the registry can't be read".to_owned())));
+        if self.planted == Some(PlantedBug::WholeHello) && durable.len() < connection.hello.jobs.len() {
+            return said.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
         }
         let (hello, agent) = (connection.hello.clone(), connection.caller.agent.clone());
         let closed: BTreeSet<_> =
@@ -285,7 +285,7 @@ impl RelaySide {
         let held = held.map(|held| held.job.clone()).collect();
         said.push((
             id,
-            Said::Frame(RelayFrame::Welcome {
+            Outgoing::Frame(RelayFrame::Welcome {
                 protocol: hello.protocol_max,
                 durable,
                 fate: None,
@@ -297,7 +297,7 @@ impl RelaySide {
             return;
         }
         self.newest.insert(agent.clone(), id);
-        said.extend(older.map(|old| (old, Said::Closed("a newer connection took over".to_owned()))));
+        said.extend(older.map(|old| (old, Outgoing::Closed("a newer connection took over".to_owned()))));
         self.absent.back(&agent, None, self.now.into());
         let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
         let actions = self.dispatch.agent_up(&agent, capacity, &held);
@@ -306,7 +306,7 @@ impl RelaySide {
 
     /// Ends the jobs of all disconnected agents while the agent `living` is connected: there is one platform, so their
     /// state is lost. Does nothing while commands wait for a commit: these agents may have sent them.
-    pub fn bury_all_but(&mut self, living: &str) -> Vec<(u64, Said)> {
+    pub fn bury_all_but(&mut self, living: &str) -> Vec<(u64, Outgoing)> {
         let mut said = Vec::new();
         if !self.queue.is_empty() || !self.newest.contains_key(living) {
             return said;
@@ -321,7 +321,7 @@ impl RelaySide {
     }
 
     /// Handles the end of a connection.
-    pub fn gone(&mut self, id: u64) -> Vec<(u64, Said)> {
+    pub fn gone(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
         let mut said = Vec::new();
         let Some(connection) = self.connections.remove(&id) else { return said };
         let caller = connection.caller;
@@ -335,12 +335,15 @@ impl RelaySide {
         said
     }
 
-    fn act(&mut self, actions: Vec<Action>, said: &mut Vec<(u64, Said)>) {
+    fn act(&mut self, actions: Vec<Action>, said: &mut Vec<(u64, Outgoing)>) {
         for action in actions {
             match action {
                 Action::Start { agent, job, epoch } => {
-                    let spec =
-                        self.registry.spec(&job).read_text(crate::registry::read::MOST).unwrap_or_default();
+                    let spec = self
+                        .registry
+                        .spec(&job)
+                        .read_text(crate::registry::read::MAX_FILE_SIZE)
+                        .unwrap_or_default();
                     self.queue.push_back(Command::Offer { job: job.clone(), agent: agent.clone() });
                     self.tell(&agent, RelayFrame::Start { job, epoch, spec }, said);
                 }
@@ -348,7 +351,8 @@ impl RelaySide {
                     self.tell(&agent, RelayFrame::Cancel { job, grace_ms }, said);
                 }
                 Action::Reconnect { agent } => {
-                    let closed = Said::Closed("the files of one of its jobs can be read again".to_owned());
+                    let closed =
+                        Outgoing::Closed("the files of one of its jobs can be read again".to_owned());
                     said.extend(self.newest.get(&agent).map(|id| (*id, closed)));
                 }
                 Action::Record { job, body } => {
@@ -358,8 +362,8 @@ impl RelaySide {
         }
     }
 
-    fn tell(&self, agent: &AgentId, frame: RelayFrame, said: &mut Vec<(u64, Said)>) {
-        said.extend(self.newest.get(agent).map(|id| (*id, Said::Frame(frame))));
+    fn tell(&self, agent: &AgentId, frame: RelayFrame, said: &mut Vec<(u64, Outgoing)>) {
+        said.extend(self.newest.get(agent).map(|id| (*id, Outgoing::Frame(frame))));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::ids::JobId;
 use common::wire::RelayFrame;
 
-use super::{Planted, RelaySide, Said};
+use super::{Outgoing, PlantedBug, SimRelay};
 use crate::daemon::core::HEARTBEAT;
 use crate::daemon::disconnects::Due;
 use crate::daemon::scheduler::AgentId;
@@ -15,9 +15,9 @@ use crate::daemon::writer::Command;
 use crate::registry::read;
 use crate::registry::requests::{self, Request};
 
-impl RelaySide {
+impl SimRelay {
     /// Advances the time and does the work that becomes due.
-    pub fn pass(&mut self, time: Duration) -> Vec<(u64, Said)> {
+    pub fn pass(&mut self, time: Duration) -> Vec<(u64, Outgoing)> {
         self.now += time;
         let mut said = Vec::new();
         if self.writer.due().is_some_and(|due| due <= self.now) {
@@ -34,23 +34,25 @@ impl RelaySide {
     }
 
     /// Pings a connection, or closes a silent one.
-    fn look_at(&mut self, id: u64, said: &mut Vec<(u64, Said)>) {
+    fn look_at(&mut self, id: u64, said: &mut Vec<(u64, Outgoing)>) {
         let (now, time) = (self.now, self.time());
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.silence.is_over(time) {
-            return said.push((id, Said::Closed("nothing was heard of the agent".to_owned())));
+            return said.push((id, Outgoing::Closed("nothing was heard of the agent".to_owned())));
         }
         if connection.durable.is_none() && connection.ping <= now {
             connection.ping = now + common::wire::PING_INTERVAL;
-            said.push((id, Said::Frame(RelayFrame::Ping { nonce: id })));
+            said.push((id, Outgoing::Frame(RelayFrame::Ping { nonce: id })));
         }
     }
 
     /// Runs the periodic work, as the core does.
-    fn tick(&mut self, said: &mut Vec<(u64, Said)>) {
+    fn tick(&mut self, said: &mut Vec<(u64, Outgoing)>) {
         if self.queue.is_empty() && self.dispatch.is_empty() && self.clock.was_set().is_some() {
             self.clock.set_by_wall_clock();
-            said.extend(self.newest.values().map(|id| (*id, Said::Closed("the clock was set".to_owned()))));
+            said.extend(
+                self.newest.values().map(|id| (*id, Outgoing::Closed("the clock was set".to_owned()))),
+            );
         }
         // Sorted, so that the order does not depend on the file system.
         for job in BTreeSet::from_iter(read::jobs(&self.registry).unwrap_or_default()) {
@@ -65,14 +67,14 @@ impl RelaySide {
                 self.act(actions, said);
             }
         }
-        if self.planted != Some(Planted::FullUntilAnEnd) {
+        if self.planted != Some(PlantedBug::FullUntilAnEnd) {
             let actions = self.dispatch.retry();
             self.act(actions, said);
         }
     }
 
     /// Takes in a job of the registry that is not known yet.
-    fn take_in(&mut self, job: &JobId, said: &mut Vec<(u64, Said)>) {
+    fn take_in(&mut self, job: &JobId, said: &mut Vec<(u64, Outgoing)>) {
         if self.known.contains(job) {
             return;
         }
@@ -94,10 +96,10 @@ impl RelaySide {
     }
 
     /// Reads and handles the filed requests.
-    fn look(&mut self, said: &mut Vec<(u64, Said)>) {
+    fn look(&mut self, said: &mut Vec<(u64, Outgoing)>) {
         for filed in requests::pending(&self.registry).unwrap_or_default() {
             let obeys = |request: &Request| {
-                request.is_for(&self.holder) || self.planted == Some(Planted::AnyonesRequest)
+                request.is_for(&self.holder) || self.planted == Some(PlantedBug::AnyonesRequest)
             };
             let done = match filed.request.filter(obeys) {
                 Some(Request::Cancel { job, grace_ms }) => {

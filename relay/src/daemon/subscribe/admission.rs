@@ -13,13 +13,13 @@ use common::ids::JobId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::broadcast::Feed;
-use super::cursor_stream::Tail;
-use super::query::{Ask, Form, Refusal};
-use super::shutdown::Announcement;
+use super::broadcast::Broadcast;
+use super::cursor_stream::CursorStream;
+use super::query::{EventQuery, Format, Refusal};
+use super::shutdown::ShutdownSender;
 use super::{sse, token, websocket};
-use crate::daemon::token::Gate;
-use crate::daemon::upgrade::{Door, admit};
+use crate::daemon::token::TokenVerifier;
+use crate::daemon::upgrade::{AppState, admit};
 use crate::exit::Code;
 use crate::registry::{Registry, read};
 
@@ -28,16 +28,16 @@ pub(in crate::daemon) const PATH: &str = "/api/v1/events";
 /// Header with the id at which the stream begins, so that a program has a cursor before its first event.
 const CURSOR: HeaderName = HeaderName::from_static("relay-cursor");
 /// Maximum number of subscribers at once: a slow one costs some hundred KiB, and no user has so many programs.
-const PLACES: usize = 64;
+const MAX_SUBSCRIBERS: usize = 64;
 /// Maximum number of subscribers that read files at once. The daemon has other work for the disk.
-const READERS: usize = 2;
+const MAX_READERS: usize = 2;
 
 /// Time limit for closing all subscribers. A subscriber that reads is closed within milliseconds.
-const CLOSING: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Time limits of a subscriber.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     /// Limit for taking one chunk, of 64 KiB as a rule. A subscriber that needs longer is stopped or hangs.
     pub(super) stall: Duration,
     /// Limit for taking the reason why it is cut off.
@@ -46,7 +46,7 @@ pub(super) struct Patience {
     pub(super) quiet: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     /// Default limits. Proxies close an idle connection after 30 s at the earliest.
     const DEFAULT: Self = Self {
         stall: Duration::from_secs(10),
@@ -58,13 +58,13 @@ impl Patience {
 /// Shared state of all subscribers.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Subscribers {
-    gate: Gate,
-    feed: Feed,
+    gate: TokenVerifier,
+    feed: Broadcast,
     registry: Registry,
     places: Arc<Semaphore>,
     readers: Arc<Semaphore>,
-    patience: Patience,
-    ending: Announcement,
+    patience: Timeouts,
+    ending: ShutdownSender,
 }
 
 impl Subscribers {
@@ -72,37 +72,40 @@ impl Subscribers {
     ///
     /// # Errors
     /// Fails if there is no token and none can be made.
-    pub(in crate::daemon) fn new(registry: &Registry, feed: Feed) -> io::Result<Self> {
+    pub(in crate::daemon) fn new(registry: &Registry, feed: Broadcast) -> io::Result<Self> {
         Ok(Self {
-            gate: token::gate(registry)?,
+            gate: token::load_verifier(registry)?,
             feed,
             registry: registry.clone(),
-            places: Arc::new(Semaphore::new(PLACES)),
-            readers: Arc::new(Semaphore::new(READERS)),
-            patience: Patience::DEFAULT,
-            ending: Announcement::new(),
+            places: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
+            readers: Arc::new(Semaphore::new(MAX_READERS)),
+            patience: Timeouts::DEFAULT,
+            ending: ShutdownSender::new(),
         })
     }
 
     /// Notifies all subscribers that the relay ends, and gives them a moment to receive it.
     pub(in crate::daemon) async fn close(&self) {
         self.ending.begin();
-        let all = u32::try_from(PLACES).unwrap_or(u32::MAX);
-        let _ = timeout(CLOSING, self.places.acquire_many(all)).await;
+        let all = u32::try_from(MAX_SUBSCRIBERS).unwrap_or(u32::MAX);
+        let _ = timeout(CLOSE_TIMEOUT, self.places.acquire_many(all)).await;
     }
 
     /// Admits or refuses a request.
-    async fn open(&self, parts: &Parts) -> Result<(Form, Tail, OwnedSemaphorePermit), Refusal> {
+    async fn open(&self, parts: &Parts) -> Result<(Format, CursorStream, OwnedSemaphorePermit), Refusal> {
         admit(&parts.headers, &self.gate).map_err(|(status, text)| (status, text.trim_end().to_owned()))?;
-        let ask = Ask::of(&parts.uri, &parts.headers)?;
+        let ask = EventQuery::of(&parts.uri, &parts.headers)?;
         let job = match ask.job {
             Some(text) => Some(self.resolve(text).await?),
             None => None,
         };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("there are {PLACES} subscribers already: close one"))
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("there are {MAX_SUBSCRIBERS} subscribers already: close one"),
+            )
         })?;
-        let tail = Tail::new(&self.feed, &self.registry, Arc::clone(&self.readers), job, ask.since);
+        let tail = CursorStream::new(&self.feed, &self.registry, Arc::clone(&self.readers), job, ask.since);
         if tail.cursor() > tail.newest() {
             let text = format!(
                 "since={} is ahead of the newest event ({}): it is of another registry, begin with since=0",
@@ -129,7 +132,7 @@ impl Subscribers {
 }
 
 /// Handles one request.
-pub(in crate::daemon) async fn enter(State(door): State<Door>, request: Request) -> Response {
+pub(in crate::daemon) async fn serve_events(State(door): State<AppState>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let subscribers = door.subscribers;
     let (form, tail, place) = match subscribers.open(&parts).await {
@@ -139,8 +142,8 @@ pub(in crate::daemon) async fn enter(State(door): State<Door>, request: Request)
     let cursor = [(CURSOR, tail.cursor().to_string())];
     let (patience, ending) = (subscribers.patience, subscribers.ending.listen());
     match form {
-        Form::Sse => (cursor, sse::answer(tail, patience, place, ending)).into_response(),
-        Form::WebSocket => match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Format::Sse => (cursor, sse::answer(tail, patience, place, ending)).into_response(),
+        Format::WebSocket => match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
             Ok(upgrade) => {
                 (cursor, websocket::answer(upgrade, tail, patience, place, ending)).into_response()
             }

@@ -7,30 +7,30 @@ use common::event_line::LineHead;
 use common::ids::JobId;
 use tokio::sync::watch;
 
-use super::ring_buffer::{Line, Recent};
+use super::ring_buffer::{Line, RingBuffer};
 use crate::registry::chunk::Chunk;
 
 /// Both ends of the feed, shared by clones.
 #[derive(Debug, Clone)]
-pub(in crate::daemon) struct Feed {
+pub(in crate::daemon) struct Broadcast {
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    recent: Mutex<Recent>,
+    recent: Mutex<RingBuffer>,
     /// Every event up to this id is durable and can be read. Each subscriber holds a receiver.
     published: watch::Sender<u64>,
 }
 
 /// Lines that one commit of the writer has made durable.
 #[derive(Debug)]
-pub(in crate::daemon) struct News {
+pub(in crate::daemon) struct Batch {
     /// `None` while there are no subscribers, so that it costs nothing.
     pieces: Option<Vec<(Arc<JobId>, Bytes)>>,
 }
 
-impl News {
+impl Batch {
     /// Adds lines of a job, each with its line break.
     pub(in crate::daemon) fn add(&mut self, job: &JobId, lines: &[u8]) {
         if let Some(pieces) = self.pieces.as_mut().filter(|_| !lines.is_empty()) {
@@ -39,20 +39,20 @@ impl News {
     }
 }
 
-impl Feed {
+impl Broadcast {
     /// Makes a feed without events.
     pub(in crate::daemon) fn new() -> Self {
         let inner = Inner { recent: Mutex::default(), published: watch::Sender::new(0) };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Begins to gather lines for the next [`Feed::publish`].
-    pub(in crate::daemon) fn gather(&self) -> News {
-        News { pieces: (self.inner.published.receiver_count() > 0).then(Vec::new) }
+    /// Begins to gather lines for the next [`Broadcast::publish`].
+    pub(in crate::daemon) fn gather(&self) -> Batch {
+        Batch { pieces: (self.inner.published.receiver_count() > 0).then(Vec::new) }
     }
 
     /// Publishes events: everything up to the id `top` is durable, and `news` has the lines since the last call.
-    pub(in crate::daemon) fn publish(&self, news: News, top: u64) {
+    pub(in crate::daemon) fn publish(&self, news: Batch, top: u64) {
         match news.pieces {
             Some(pieces) => {
                 let mut lines: Vec<Line> = pieces.iter().flat_map(|(job, text)| split(job, text)).collect();
@@ -75,7 +75,7 @@ impl Feed {
         self.recent(|recent| recent.after(cursor, job))
     }
 
-    fn recent<T>(&self, act: impl FnOnce(&mut Recent) -> T) -> T {
+    fn recent<T>(&self, act: impl FnOnce(&mut RingBuffer) -> T) -> T {
         // Consistent after every call, so a panic elsewhere leaves nothing half-done in it.
         act(&mut self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner))
     }

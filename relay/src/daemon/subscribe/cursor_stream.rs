@@ -12,15 +12,15 @@ use std::sync::Arc;
 use common::ids::JobId;
 use tokio::sync::{Semaphore, watch};
 
-use super::broadcast::Feed;
+use super::broadcast::Broadcast;
 use crate::registry::Registry;
 use crate::registry::chunk::Chunk;
 use crate::registry::history::History;
 
 /// Stream of a subscriber's events.
 #[derive(Debug)]
-pub(super) struct Tail {
-    feed: Feed,
+pub(super) struct CursorStream {
+    feed: Broadcast,
     registry: Registry,
     published: watch::Receiver<u64>,
     /// Permits to read files, limited because the machine has other work.
@@ -30,10 +30,10 @@ pub(super) struct Tail {
     history: Option<History>,
 }
 
-impl Tail {
+impl CursorStream {
     /// Begins after the id `since`, or with the next event.
     pub(super) fn new(
-        feed: &Feed,
+        feed: &Broadcast,
         registry: &Registry,
         readers: Arc<Semaphore>,
         job: Option<JobId>,

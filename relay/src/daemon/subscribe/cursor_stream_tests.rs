@@ -12,7 +12,7 @@ use super::*;
 struct Publisher {
     _dir: tempfile::TempDir,
     registry: Registry,
-    feed: Feed,
+    feed: Broadcast,
     next: u64,
 }
 
@@ -21,7 +21,7 @@ impl Publisher {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::of(dir.path());
         registry.ensure().unwrap();
-        Self { _dir: dir, registry, feed: Feed::new(), next: 1 }
+        Self { _dir: dir, registry, feed: Broadcast::new(), next: 1 }
     }
 
     /// Writes events of these jobs to their logs, as a commit of the writer does, and publishes them.
@@ -48,14 +48,14 @@ impl Publisher {
         self.feed.publish(news, self.next - 1);
     }
 
-    fn tail(&self, job: Option<&str>, since: Option<u64>) -> Tail {
+    fn tail(&self, job: Option<&str>, since: Option<u64>) -> CursorStream {
         let job = job.map(|job| job.parse().unwrap());
-        Tail::new(&self.feed, &self.registry, Arc::new(Semaphore::new(1)), job, since)
+        CursorStream::new(&self.feed, &self.registry, Arc::new(Semaphore::new(1)), job, since)
     }
 }
 
 /// Reads until the event `last`.
-async fn read(tail: &mut Tail, last: u64) -> Vec<u64> {
+async fn read(tail: &mut CursorStream, last: u64) -> Vec<u64> {
     let mut ids = Vec::new();
     while ids.last().is_none_or(|id| *id < last) {
         ids.extend(tail.next().await.unwrap().lines().map(|(id, _)| id));

@@ -26,5 +26,5 @@ mod sse;
 mod token;
 mod websocket;
 
-pub(super) use admission::{PATH, Subscribers, enter};
-pub(super) use broadcast::Feed;
+pub(super) use admission::{PATH, Subscribers, serve_events};
+pub(super) use broadcast::Broadcast;

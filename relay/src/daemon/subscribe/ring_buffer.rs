@@ -14,7 +14,7 @@ use crate::registry::chunk::Chunk;
 
 /// Maximum size of the kept events, in bytes: 200 ms of the fastest agent (100,000 events a second of 200 bytes), which
 /// is longer than the system may delay a program that keeps up.
-const KEEP: usize = 4 * 1024 * 1024;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ impl Line {
 
 /// Buffer of the newest events.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(super) struct RingBuffer {
     lines: VecDeque<Line>,
     bytes: usize,
     /// Every published event above this id is in `lines`.
@@ -44,12 +44,12 @@ pub(super) struct Recent {
     top: u64,
 }
 
-impl Recent {
+impl RingBuffer {
     /// Adds the lines that were published up to `top`, sorted by id.
     pub(super) fn extend(&mut self, lines: Vec<Line>, top: u64) {
         self.bytes += lines.iter().map(Line::cost).sum::<usize>();
         self.lines.extend(lines);
-        while self.bytes > KEEP
+        while self.bytes > MAX_BYTES
             && let Some(oldest) = self.lines.pop_front()
         {
             self.bytes -= oldest.cost();
@@ -90,7 +90,7 @@ mod tests {
         Line { id, job: Arc::new(job.parse().unwrap()), text: vec![b'x'; len].into() }
     }
 
-    fn ids(recent: &Recent, cursor: u64, job: Option<&str>) -> Option<(Vec<u64>, u64)> {
+    fn ids(recent: &RingBuffer, cursor: u64, job: Option<&str>) -> Option<(Vec<u64>, u64)> {
         let job = job.map(|job| job.parse().unwrap());
         let chunk = recent.after(cursor, job.as_ref())?;
         Some((chunk.lines().map(|(id, _)| id).collect(), chunk.cursor))
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_keeps_up_gets_everything_from_memory() {
-        let mut recent = Recent::default();
+        let mut recent = RingBuffer::default();
         recent.forget(10);
         recent.extend(vec![line("a#1", 11, 1), line("b#1", 12, 1)], 12);
         recent.extend(vec![line("a#1", 15, 1)], 17);
@@ -113,14 +113,14 @@ mod tests {
 
     #[test]
     fn what_is_kept_and_what_is_handed_out_at_once_are_bounded() {
-        let mut recent = Recent::default();
+        let mut recent = RingBuffer::default();
         for id in 1..=100 {
             recent.extend(vec![line("a#1", id, 100_000)], id);
         }
-        assert!(recent.bytes <= KEEP && recent.lines.len() == KEEP / (100_000 + size_of::<Line>()));
+        assert!(recent.bytes <= MAX_BYTES && recent.lines.len() == MAX_BYTES / (100_000 + size_of::<Line>()));
         assert_eq!(ids(&recent, 50, None), None);
         assert_eq!(ids(&recent, 90, None), Some((vec![91], 91)));
-        recent.extend(vec![line("a#1", 101, KEEP + 1)], 101);
+        recent.extend(vec![line("a#1", 101, MAX_BYTES + 1)], 101);
         assert_eq!((recent.bytes, ids(&recent, 100, None)), (0, None));
         assert_eq!(ids(&recent, 101, None), Some((vec![], 101)));
     }

@@ -6,9 +6,9 @@ use tokio::sync::watch;
 
 /// Sender of the notification to every subscriber.
 #[derive(Debug, Clone)]
-pub(super) struct Announcement(Arc<watch::Sender<bool>>);
+pub(super) struct ShutdownSender(Arc<watch::Sender<bool>>);
 
-impl Announcement {
+impl ShutdownSender {
     /// Makes an announcement that has not begun.
     pub(super) fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
@@ -20,15 +20,15 @@ impl Announcement {
     }
 
     /// Returns the receiver for one subscriber.
-    pub(super) fn listen(&self) -> Ending {
-        Ending(self.0.subscribe())
+    pub(super) fn listen(&self) -> ShutdownReceiver {
+        ShutdownReceiver(self.0.subscribe())
     }
 }
 
 /// Receiver of one subscriber.
-pub(super) struct Ending(watch::Receiver<bool>);
+pub(super) struct ShutdownReceiver(watch::Receiver<bool>);
 
-impl Ending {
+impl ShutdownReceiver {
     /// Waits until the end is announced. Cancel-safe.
     pub(super) async fn begun(&mut self) {
         // A dropped sender counts too: the daemon has ended without an announcement.

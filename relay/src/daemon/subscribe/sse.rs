@@ -10,9 +10,9 @@ use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::admission::Patience;
-use super::cursor_stream::Tail;
-use super::shutdown::Ending;
+use super::admission::Timeouts;
+use super::cursor_stream::CursorStream;
+use super::shutdown::ShutdownReceiver;
 use crate::registry::chunk::Chunk;
 
 /// Reconnect delay of an `EventSource`, in milliseconds: a relay starts within a second.
@@ -20,10 +20,10 @@ const RETRY_MS: u64 = 1000;
 
 /// Responds with events until the subscriber disconnects or is cut off.
 pub(super) fn answer(
-    tail: Tail,
-    patience: Patience,
+    tail: CursorStream,
+    patience: Timeouts,
     place: OwnedSemaphorePermit,
-    ending: Ending,
+    ending: ShutdownReceiver,
 ) -> Response {
     // Capacity of one: a chunk that waits for the connection, beside the one that is being written.
     let (sender, mut chunks) = mpsc::channel(1);
@@ -38,7 +38,12 @@ pub(super) fn answer(
 }
 
 /// Sends chunks to the connection. A connection that accepts none has a subscriber that reads nothing.
-async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>, mut ending: Ending) {
+async fn run(
+    mut tail: CursorStream,
+    patience: Timeouts,
+    connection: mpsc::Sender<Bytes>,
+    mut ending: ShutdownReceiver,
+) {
     // The id comes first, so that a program has a cursor even if its first connection sees no event.
     let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", tail.cursor()).into_bytes();
     let mut sent = tail.cursor();

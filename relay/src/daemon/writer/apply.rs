@@ -14,7 +14,7 @@ use super::job::{OpenJob, is_urgent};
 use super::ownership;
 use super::spec;
 use super::writer_loop::Writer;
-use crate::daemon::message::Caller;
+use crate::daemon::message::ConnectionId;
 use crate::daemon::scheduler::AgentId;
 use crate::registry::read;
 
@@ -24,7 +24,8 @@ impl Writer {
             Command::Adopt(job) => self.job(&job).map(|_| ())?,
             Command::Events { caller, job, epoch, first_seq, batch, receipts } => {
                 let taken =
-                    match self.admit(&caller, &job).and_then(|()| ownership::own_name(&caller, &batch)) {
+                    match self.admit(&caller, &job).and_then(|()| ownership::check_own_name(&caller, &batch))
+                    {
                         Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts),
                         denied => Some(denied),
                     };
@@ -149,7 +150,7 @@ impl Writer {
     /// waits.
     fn promise(
         &mut self,
-        caller: &Caller,
+        caller: &ConnectionId,
         job: &JobId,
         epoch: u32,
         taken: io::Result<()>,
@@ -181,14 +182,14 @@ impl Writer {
     }
 
     /// Checks that this connection may send data of a job.
-    fn admit(&mut self, caller: &Caller, job: &JobId) -> io::Result<()> {
+    fn admit(&mut self, caller: &ConnectionId, job: &JobId) -> io::Result<()> {
         self.job(job)?;
         let recorded = self.open.get(job).and_then(|open| open.record().agent.as_deref());
         self.claims.admit(caller, job, recorded)
     }
 
     /// Returns the same as [`Self::durable`]; `None` if that can't be determined now.
-    fn held(&mut self, caller: &Caller, progress: &JobProgress) -> Option<Durable> {
+    fn held(&mut self, caller: &ConnectionId, progress: &JobProgress) -> Option<Durable> {
         let (durable, job) = (self.durable(&caller.agent, progress), &progress.job);
         match &durable {
             Ok(_) => self.claims.told(job),

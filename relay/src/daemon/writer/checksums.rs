@@ -4,23 +4,23 @@ use std::collections::VecDeque;
 
 /// Number of checksums kept: the maximum of events that an agent has in flight. Older ones were acknowledged and are
 /// never sent again.
-const WINDOW: usize = 1024;
+const MAX_CHECKSUMS: usize = 1024;
 
 /// Checksums of the newest events of one epoch.
 #[derive(Debug, Default)]
-pub(super) struct Sums {
+pub(super) struct Checksums {
     epoch: u32,
     /// Sequence number of the last event.
     last: u64,
     newest: VecDeque<u32>,
 }
 
-impl Sums {
+impl Checksums {
     /// Adds the checksum of the next event. Drops all earlier ones if the event does not follow the last one.
     pub(super) fn push(&mut self, epoch: u32, seq: u64, sum: u32) {
         if epoch != self.epoch || seq != self.last + 1 {
             self.newest.clear();
-        } else if self.newest.len() == WINDOW {
+        } else if self.newest.len() == MAX_CHECKSUMS {
             self.newest.pop_front();
         }
         (self.epoch, self.last) = (epoch, seq);
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn the_newest_of_one_epoch_are_known() {
-        let mut sums = Sums::default();
+        let mut sums = Checksums::default();
         for seq in 1..=2000_u32 {
             sums.push(1, seq.into(), seq * 3);
         }

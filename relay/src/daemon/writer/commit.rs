@@ -7,13 +7,13 @@ use std::time::Instant;
 use common::ids::JobId;
 
 use super::spec;
-use super::write_recovery::RETRY;
+use super::write_recovery::RETRY_PAUSE;
 use super::writer_loop::Writer;
 use crate::registry::reserve::is_lacking;
 
 /// Maximum number of open logs that keep their descriptor. With more jobs, each log is opened again for its next event,
 /// so that a thousand jobs do not need a thousand descriptors.
-const DESCRIPTORS: usize = 64;
+const MAX_OPEN_LOGS: usize = 64;
 
 impl Writer {
     /// Makes everything that was recorded durable, then sends receipts and changes.
@@ -115,7 +115,7 @@ impl Writer {
                     if !is_lacking(&e) {
                         tracing::warn!("{job}: its record could not be written, its log is right: {e}");
                     }
-                    self.due.insert(job.clone(), now + RETRY);
+                    self.due.insert(job.clone(), now + RETRY_PAUSE);
                 }
             }
         }
@@ -125,7 +125,7 @@ impl Writer {
     /// Refreshes every record.
     pub(super) fn refresh_all(&mut self, now: Instant) {
         let jobs: Vec<JobId> = self.due.keys().cloned().collect();
-        let ended = self.refresh(&jobs, now + RETRY);
+        let ended = self.refresh(&jobs, now + RETRY_PAUSE);
         self.put_away(&ended);
     }
 
@@ -141,7 +141,7 @@ impl Writer {
             open.settle();
         }
         self.feed.publish(news, self.ids.newest());
-        if self.open.len() > DESCRIPTORS {
+        if self.open.len() > MAX_OPEN_LOGS {
             for job in jobs {
                 if let Some(open) = self.open.get_mut(job) {
                     open.log().close();

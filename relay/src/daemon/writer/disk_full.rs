@@ -21,14 +21,14 @@ use crate::registry::{Registry, reserve};
 
 /// Interval between two checks for free space: together with an agent's reconnect, well below the 5 s that a person
 /// waits patiently.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reason sent to agents and shown in records.
 const FULL: &str = "the disk of the relay's registry is full";
 /// Reason if there are free bytes, but no free inodes.
 const NO_FILES: &str = "the disk of the relay's registry has no free inodes: it can hold no more files";
 
-pub(super) struct Room {
+pub(super) struct DiskSpace {
     registry: Registry,
     /// Time of the next check; `None` while there is free space.
     look: Option<Instant>,
@@ -38,19 +38,19 @@ pub(super) struct Room {
     ending: BTreeSet<JobId>,
 }
 
-impl Room {
+impl DiskSpace {
     /// Creates the reserve; marks the disk as full if there is no space for it.
     pub(super) fn new(registry: &Registry, now: Instant) -> Self {
-        let look = reserve::ensure(registry).is_err().then_some(now + LOOK);
+        let look = reserve::ensure(registry).is_err().then_some(now + CHECK_INTERVAL);
         if look.is_some() {
-            tracing::error!("{}: ends of jobs may be lost", lacking(registry));
+            tracing::error!("{}: ends of jobs may be lost", shortage(registry));
         }
         Self { registry: registry.clone(), look, waiting: BTreeMap::new(), ending: BTreeSet::new() }
     }
 
     /// Describes what the disk lacks, in a few words.
     pub(super) fn reason(&self) -> &'static str {
-        lacking(&self.registry)
+        shortage(&self.registry)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -59,7 +59,7 @@ impl Room {
 
     /// Marks the disk as full.
     pub(super) fn lack(&mut self, now: Instant) {
-        if self.look.replace(now + LOOK).is_none() {
+        if self.look.replace(now + CHECK_INTERVAL).is_none() {
             tracing::error!("{}: only the ends of jobs are recorded until there is room", self.reason());
         }
     }
@@ -92,7 +92,7 @@ impl Room {
     /// Checks for free space. If there is some again, notifies all waiting agents to send everything again.
     pub(super) fn look(&mut self, now: Instant) {
         if reserve::make(&self.registry).is_err() {
-            self.look = Some(now + LOOK);
+            self.look = Some(now + CHECK_INTERVAL);
             return;
         }
         tracing::info!("there is room on the disk of the registry again");
@@ -105,6 +105,6 @@ impl Room {
     }
 }
 
-fn lacking(registry: &Registry) -> &'static str {
+fn shortage(registry: &Registry) -> &'static str {
     if reserve::has_files(registry) { FULL } else { NO_FILES }
 }

@@ -12,7 +12,7 @@ use crate::registry::{Registry, event_log, layout};
 const BLOCK: u64 = 1 << 17;
 
 /// Maximum length of the bound's file, in bytes.
-const MOST: u64 = 4096;
+const MAX_FILE_SIZE: u64 = 4096;
 
 pub(super) struct EventIds {
     registry: Registry,
@@ -23,7 +23,7 @@ pub(super) struct EventIds {
 impl EventIds {
     /// Starts above every id in use. A lost bound is restored from the existing logs.
     pub(super) fn load(registry: &Registry) -> io::Result<Self> {
-        let stored = match registry.event_ids().read_text(MOST) {
+        let stored = match registry.event_ids().read_text(MAX_FILE_SIZE) {
             Ok(text) => text.trim().parse().ok(),
             Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => None,
             Err(e) => return Err(e),

@@ -9,7 +9,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
 use jiff::Timestamp;
 
-use super::checksums::Sums;
+use super::checksums::Checksums;
 use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
 use super::log::EventFile;
@@ -20,9 +20,9 @@ use crate::registry::log_file::LogWriter;
 
 /// Minimum interval between two writes of a record whose state has not changed: shorter than a reader notices, and long
 /// enough that a flood of events costs its record next to nothing.
-const REFRESH: Duration = Duration::from_millis(25);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(25);
 /// Maximum capacity that the line buffer keeps after a commit, in bytes: a job may be idle for hours after a flood.
-const KEPT_BUFFER: usize = 64 * 1024;
+const MAX_KEPT_BUFFER: usize = 64 * 1024;
 
 pub(super) struct OpenJob {
     record: JobRecord,
@@ -34,7 +34,7 @@ pub(super) struct OpenJob {
     /// Sequence number of the relay's own newest event.
     own_seq: u64,
     /// Checksums of the agent's newest events.
-    sums: Sums,
+    sums: Checksums,
     output: LogWriter,
     /// The relay's own events among these lines that must be recorded sooner or later.
     owed: Vec<EventBody>,
@@ -59,7 +59,7 @@ impl OpenJob {
         ids: &mut EventIds,
         now: Timestamp,
     ) -> io::Result<Self> {
-        let found = log_repair::open(registry, job, ids, now)?;
+        let found = log_repair::repair_job(registry, job, ids, now)?;
         if found.record.state.is_final() {
             if found.stale {
                 registry.record(job).replace(&found.record.to_bytes()?, Durability::Cached)?;
@@ -278,9 +278,9 @@ impl OpenJob {
         let (state, link) = (self.record.state, self.record.link);
         if let Some((shown_state, shown_link, at)) = self.shown
             && (shown_state, shown_link) == (state, link)
-            && now < at + REFRESH
+            && now < at + MIN_REFRESH_INTERVAL
         {
-            return Ok(Some(at + REFRESH));
+            return Ok(Some(at + MIN_REFRESH_INTERVAL));
         }
         let bytes = self.record.to_bytes()?;
         let file = registry.record(&self.record.job);
@@ -311,7 +311,7 @@ impl OpenJob {
     /// Drops the lines of this commit after they were published.
     pub(super) fn settle(&mut self) {
         self.lines.clear();
-        self.lines.shrink_to(KEPT_BUFFER);
+        self.lines.shrink_to(MAX_KEPT_BUFFER);
         self.owed.clear();
         (self.urgent, self.news) = (false, false);
     }

@@ -11,9 +11,9 @@ use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
-use super::checksums::Sums;
+use super::checksums::Checksums;
 use super::ids::EventIds;
-use crate::registry::event_log::{self, Found};
+use crate::registry::event_log::{self, ScanResult};
 use crate::registry::file_ref::FileRef;
 use crate::registry::read;
 use crate::registry::refused::Refused;
@@ -21,13 +21,13 @@ use crate::registry::staged::Staged;
 use crate::registry::{Registry, layout};
 
 /// State of a job from its files.
-pub(super) struct Opened {
+pub(super) struct RepairedJob {
     /// Record, folded from the log if there is one.
     pub(super) record: JobRecord,
     /// Sequence number of the relay's own newest event.
     pub(super) own_seq: u64,
     /// Checksums of the agent's newest events.
-    pub(super) sums: Sums,
+    pub(super) sums: Checksums,
     /// Length of the log in bytes, all of them good lines.
     pub(super) len: u64,
     /// True if the record on disk differs.
@@ -39,13 +39,13 @@ pub(super) struct Opened {
 /// # Errors
 /// `NotFound` for an unknown job; `Unsupported` for a record or a log of a newer program, which are left as they are;
 /// otherwise the failing call.
-pub(super) fn open(
+pub(super) fn repair_job(
     registry: &Registry,
     job: &JobId,
     ids: &mut EventIds,
     now: Timestamp,
-) -> io::Result<Opened> {
-    let on_disk = registry.record(job).read(read::MOST_OF_RECORD).ok();
+) -> io::Result<RepairedJob> {
+    let on_disk = registry.record(job).read(read::MAX_RECORD_SIZE).ok();
     let stored: Option<JobRecord> = on_disk.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
     if stored.as_ref().is_some_and(|record| record.schema > SCHEMA) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "its record was written by a newer relay"));
@@ -53,11 +53,11 @@ pub(super) fn open(
     let path = registry.events(job);
     let mut fold = Fold::new(stored);
     let found = match event_log::scan(&path, |_, line| fold.take(&line)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Found::default(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => ScanResult::default(),
         // Only the record is left of the job's events.
         Err(e) if Refused::of(&e).is_some() => {
             path.set_aside(&e)?;
-            Found::default()
+            ScanResult::default()
         }
         found => found?,
     };
@@ -75,14 +75,14 @@ pub(super) fn open(
     }
     let record = fold.record.ok_or(io::ErrorKind::NotFound)?;
     let stale = on_disk.as_deref() != Some(&record.to_bytes()?);
-    Ok(Opened { record, own_seq: fold.own_seq, sums: fold.sums, len, stale })
+    Ok(RepairedJob { record, own_seq: fold.own_seq, sums: fold.sums, len, stale })
 }
 
 /// State accumulated from the lines of a log.
 struct Fold {
     record: Option<JobRecord>,
     own_seq: u64,
-    sums: Sums,
+    sums: Checksums,
     begun: bool,
     /// Missing agent events, formatted for display.
     missing: Vec<String>,
@@ -95,7 +95,7 @@ impl Fold {
         Self {
             record: stored,
             own_seq: 0,
-            sums: Sums::default(),
+            sums: Checksums::default(),
             begun: false,
             missing: Vec::new(),
             scratch: Vec::new(),
@@ -123,7 +123,7 @@ impl Fold {
             self.own_seq = line.seq;
         } else {
             let last = if line.epoch == record.epoch { record.seq } else { 0 };
-            if line.seq > last + 1 && self.missing.len() < event_log::LISTED {
+            if line.seq > last + 1 && self.missing.len() < event_log::MAX_LISTED {
                 self.missing.push(format!("{} to {} of epoch {}", last + 1, line.seq - 1, line.epoch));
             }
             // Summed in today's event format, in which an agent would send it again.
@@ -140,12 +140,12 @@ impl Fold {
 fn set_aside(
     registry: &Registry,
     job: &JobId,
-    found: &Found,
+    found: &ScanResult,
     fold: &mut Fold,
     (ids, now): (&mut EventIds, Timestamp),
 ) -> io::Result<u64> {
     let path = registry.events(job);
-    let aside = keep(&path)?;
+    let aside = keep_copy(&path)?;
     let lines: Vec<String> = found.bad.iter().take(5).map(|(number, _)| number.to_string()).collect();
     let lost = match fold.missing.as_slice() {
         [] => String::new(),
@@ -182,7 +182,7 @@ fn set_aside(
 
 /// Copies a damaged log to the first free `.corrupt-N`, unless the last one is already that copy, after a crash in
 /// between.
-fn keep(log: &FileRef) -> io::Result<FileRef> {
+fn keep_copy(log: &FileRef) -> io::Result<FileRef> {
     let copy = |n: u32| log.sibling(format!("{}.corrupt-{n}", log.name().display()));
     let free = (1..u32::MAX).find(|n| !copy(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;
     if free > 1 && is_same(log, &copy(free - 1)).unwrap_or(false) {

@@ -12,22 +12,22 @@ use std::io;
 use common::event::{Event, EventBody};
 use common::ids::JobId;
 
-use crate::daemon::message::{Caller, SessionId};
+use crate::daemon::message::{ConnectionId, ConnectionNumber};
 use crate::daemon::scheduler::AgentId;
 
 /// Newest connections and offers.
 #[derive(Debug, Default)]
-pub(super) struct Claims {
-    newest: BTreeMap<AgentId, SessionId>,
+pub(super) struct JobOwnership {
+    newest: BTreeMap<AgentId, ConnectionNumber>,
     offers: BTreeMap<JobId, AgentId>,
     /// Queued jobs of an earlier relay, and jobs that could not be read at startup.
     inherited: BTreeSet<JobId>,
     /// Jobs for which a connection got no answer about what is durable, or of which something received on it was not
     /// recorded.
-    resend: BTreeMap<JobId, SessionId>,
+    resend: BTreeMap<JobId, ConnectionNumber>,
 }
 
-impl Claims {
+impl JobOwnership {
     /// Starts with the jobs that were found queued at startup, or could not be read.
     pub(super) fn new(inherited: impl IntoIterator<Item = JobId>) -> Self {
         Self { inherited: inherited.into_iter().collect(), ..Self::default() }
@@ -35,14 +35,14 @@ impl Claims {
 
     /// Registers a connection after its hello: nothing is accepted from its agent's older ones any more. Returns
     /// `false` if it is itself an older one.
-    pub(super) fn hello(&mut self, caller: &Caller) -> bool {
+    pub(super) fn hello(&mut self, caller: &ConnectionId) -> bool {
         let newest = self.newest.entry(caller.agent.clone()).or_insert(caller.session);
         *newest = caller.session.max(*newest);
         *newest == caller.session
     }
 
     /// Removes a connection that has ended.
-    pub(super) fn left(&mut self, caller: &Caller) {
+    pub(super) fn left(&mut self, caller: &ConnectionId) {
         if self.newest.get(&caller.agent) == Some(&caller.session) {
             self.newest.remove(&caller.agent);
         }
@@ -51,7 +51,7 @@ impl Claims {
 
     /// Blocks a job on this connection: its agent reconnects, receives what is durable, and sends the rest again. Data
     /// after something that was not recorded may include the job's end.
-    pub(super) fn demand_resend(&mut self, caller: &Caller, job: &JobId) {
+    pub(super) fn demand_resend(&mut self, caller: &ConnectionId, job: &JobId) {
         self.resend.insert(job.clone(), caller.session);
     }
 
@@ -85,7 +85,7 @@ impl Claims {
     ///
     /// # Errors
     /// `PermissionDenied` with the reason; `WouldBlock` for a job of which the agent must send everything again.
-    pub(super) fn admit(&self, caller: &Caller, job: &JobId, recorded: Option<&str>) -> io::Result<()> {
+    pub(super) fn admit(&self, caller: &ConnectionId, job: &JobId, recorded: Option<&str>) -> io::Result<()> {
         let denied = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         if self.newest.get(&caller.agent) != Some(&caller.session) {
             return denied("a newer connection of this agent took over");
@@ -108,7 +108,7 @@ impl Claims {
 ///
 /// # Errors
 /// `PermissionDenied` with the reason.
-pub(super) fn own_name(caller: &Caller, batch: &[Event]) -> io::Result<()> {
+pub(super) fn check_own_name(caller: &ConnectionId, batch: &[Event]) -> io::Result<()> {
     let foreign =
         |event: &Event| matches!(&event.body, EventBody::Accepted { agent, .. } if **agent != *caller.agent);
     if batch.iter().any(foreign) {
@@ -128,13 +128,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn caller(agent: &str, session: SessionId) -> Caller {
-        Caller { agent: agent.into(), session }
+    fn caller(agent: &str, session: ConnectionNumber) -> ConnectionId {
+        ConnectionId { agent: agent.into(), session }
     }
 
     #[test]
     fn nothing_is_taken_from_a_connection_once_a_newer_one_has_said_hello() {
-        let mut claims = Claims::default();
+        let mut claims = JobOwnership::default();
         let (old, new) = (caller("a", 1), caller("a", 2));
         assert!(claims.hello(&old));
         assert!(claims.admit(&old, &job("j#1"), Some("a")).is_ok());
@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn what_has_to_be_sent_anew_is_taken_on_another_connection_or_behind_a_new_answer() {
-        let mut claims = Claims::default();
+        let mut claims = JobOwnership::default();
         let (old, new) = (caller("a", 1), caller("a", 2));
-        let blocked = |claims: &Claims, caller, name| {
+        let blocked = |claims: &JobOwnership, caller, name| {
             claims.admit(caller, &job(name), Some("a")).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
         };
         assert!(claims.hello(&old));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_job_is_its_agent_s_by_record_or_by_offer_and_nobody_else_s() {
-        let mut claims = Claims::new([job("old#1")]);
+        let mut claims = JobOwnership::new([job("old#1")]);
         let (a, b) = (caller("a", 1), caller("b", 2));
         assert!(claims.hello(&a) && claims.hello(&b));
         claims.offer(job("j#1"), "a".into());

@@ -17,18 +17,18 @@ use common::ids::JobId;
 use super::command::{Receipt, Receipts};
 
 /// Shortest pause. Closing a connection costs each of its jobs some 100 ms.
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause: a file may stay broken for days.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Jobs that are set apart, or were since their files last worked.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
-    jobs: BTreeMap<JobId, Apart>,
+    jobs: BTreeMap<JobId, Quarantined>,
 }
 
 #[derive(Debug)]
-struct Apart {
+struct Quarantined {
     /// Board on which the agent waits; `None` once it was notified to send everything again.
     receipts: Option<Receipts>,
     pause: Duration,
@@ -39,13 +39,13 @@ impl Quarantine {
     /// Sets a job apart and lets its agent wait. Returns true if the job was not set apart before.
     pub(super) fn set_apart(&mut self, job: &JobId, receipts: Receipts, now: Instant) -> bool {
         let known = self.jobs.get_mut(job);
-        if let Some(Apart { receipts: Some(waiting), .. }) = known {
+        if let Some(Quarantined { receipts: Some(waiting), .. }) = known {
             // The agent may have reconnected: the notification must go to its current connection.
             *waiting = receipts;
             return false;
         }
-        let pause = known.map_or(SHORTEST, |apart| (apart.pause * 2).min(LONGEST));
-        self.jobs.insert(job.clone(), Apart { receipts: Some(receipts), pause, due: now + pause });
+        let pause = known.map_or(MIN_PAUSE, |apart| (apart.pause * 2).min(MAX_PAUSE));
+        self.jobs.insert(job.clone(), Quarantined { receipts: Some(receipts), pause, due: now + pause });
         true
     }
 
@@ -53,7 +53,7 @@ impl Quarantine {
     /// whichever event was committed.
     pub(super) fn heal(&mut self, job: &JobId) {
         if let Some(receipts) = self.jobs.remove(job).and_then(|apart| apart.receipts) {
-            send_anew(job, &receipts);
+            request_resend(job, &receipts);
         }
     }
 
@@ -72,15 +72,15 @@ impl Quarantine {
     pub(super) fn looked(&mut self, job: &JobId, is_readable: bool, now: Instant) {
         let Some(apart) = self.jobs.get_mut(job) else { return };
         if !is_readable {
-            apart.pause = (apart.pause * 2).min(LONGEST);
+            apart.pause = (apart.pause * 2).min(MAX_PAUSE);
             apart.due = now + apart.pause;
         } else if let Some(receipts) = apart.receipts.take() {
-            send_anew(job, &receipts);
+            request_resend(job, &receipts);
         }
     }
 }
 
-fn send_anew(job: &JobId, receipts: &Receipts) {
+fn request_resend(job: &JobId, receipts: &Receipts) {
     let problem = Some("its files can be read again".to_owned());
     receipts.post(job.clone(), Receipt { problem, ..Receipt::default() });
 }

@@ -11,7 +11,7 @@ use super::log_repair;
 use crate::registry::{Registry, read};
 
 /// Jobs of the registry.
-pub(super) struct Found {
+pub(super) struct ScanResult {
     /// Ended jobs that are not in the archive, with their end times.
     pub(super) ended: Vec<(Timestamp, JobId)>,
     /// Jobs whose record shows no end, or can't be read.
@@ -22,10 +22,10 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// Fails if the registry can't be read.
-pub(super) fn look(registry: &Registry) -> io::Result<Found> {
+pub(super) fn scan_registry(registry: &Registry) -> io::Result<ScanResult> {
     let mut jobs: BTreeSet<JobId> = read::jobs(registry)?.into_iter().collect();
     jobs.extend(log_repair::jobs_with_logs(registry)?);
-    let mut found = Found { ended: Vec::new(), others: Vec::new() };
+    let mut found = ScanResult { ended: Vec::new(), others: Vec::new() };
     for job in jobs {
         let record = read::load(registry, &job).ok().map(|stored| stored.record);
         match record.filter(|record| record.schema <= SCHEMA).and_then(|record| record.finished_at) {

@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 use super::command::Receipts;
 use super::writer_loop::Writer;
 use super::*;
-use crate::daemon::latest_map::Board;
-use crate::daemon::message::Caller;
-use crate::daemon::subscribe::Feed;
+use crate::daemon::latest_map::LatestMap;
+use crate::daemon::message::ConnectionId;
+use crate::daemon::subscribe::Broadcast;
 use crate::registry::atomic::Durability;
 use crate::registry::{Registry, dir, event_log, outbox, read};
 use crate::time::Clock;
@@ -48,14 +48,14 @@ fn launch(registry: &Registry, job: &str) -> JobId {
 }
 
 fn open(registry: &Registry) -> (Writer, Changes) {
-    let changes = Board::new();
-    let (clock, feed) = (Clock::new(None), Feed::new());
+    let changes = LatestMap::new();
+    let (clock, feed) = (Clock::new(None), Broadcast::new());
     (Writer::open(registry.clone(), clock, changes.clone(), feed, Instant::now()).unwrap().0, changes)
 }
 
 /// Returns the connection of the agent that a job was offered to.
-fn caller(writer: &mut Writer, job: &JobId) -> Caller {
-    let caller = Caller { agent: "agent".into(), session: 1 };
+fn caller(writer: &mut Writer, job: &JobId) -> ConnectionId {
+    let caller = ConnectionId { agent: "agent".into(), session: 1 };
     writer.claims.offer(job.clone(), caller.agent.clone());
     assert!(writer.claims.hello(&caller));
     caller
@@ -73,7 +73,7 @@ fn finished() -> Event {
 
 /// Sends a batch; returns the receipt.
 fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>) -> Option<Receipt> {
-    let receipts: Receipts = Board::new();
+    let receipts: Receipts = LatestMap::new();
     let caller = caller(writer, job);
     let (job_id, to) = (job.clone(), receipts.clone());
     let command = Command::Events { caller, job: job_id, epoch, first_seq, batch, receipts: to };
@@ -82,7 +82,7 @@ fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec
 }
 
 /// Takes the current values of a board.
-fn taken<V>(board: &Board<JobId, V>) -> BTreeMap<JobId, V> {
+fn taken<V>(board: &LatestMap<JobId, V>) -> BTreeMap<JobId, V> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(Duration::ZERO, board.take()).await.unwrap_or_default() })
 }
@@ -141,7 +141,7 @@ fn a_record_is_written_at_once_when_the_state_changes_and_otherwise_a_little_lat
     let told = |changes: &Changes| taken(changes).get(&job).map(|record| record.seq);
     let now = Instant::now() + Duration::from_secs(1);
     let events = |writer: &mut Writer, first_seq, event: Event| {
-        let receipts = Board::new();
+        let receipts = LatestMap::new();
         let batch = vec![event];
         let caller = caller(writer, &job);
         let command = Command::Events { caller, job: job.clone(), epoch: 1, first_seq, batch, receipts };
@@ -227,7 +227,7 @@ fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
     let (_dir, registry) = registry();
     let jobs: Vec<JobId> = (1..=200).map(|n| launch(&registry, &format!("a#{n}"))).collect();
     let (mut writer, _) = open(&registry);
-    let receipts: Receipts = Board::new();
+    let receipts: Receipts = LatestMap::new();
     let batch = |job: &JobId, writer: &mut Writer| Command::Events {
         caller: caller(writer, job),
         job: job.clone(),
@@ -294,7 +294,7 @@ fn held(writer: &mut Writer, jobs: &[&JobId]) -> Vec<Durable> {
     for job in jobs {
         caller(writer, job);
     }
-    let caller = Caller { agent: "agent".into(), session: 1 };
+    let caller = ConnectionId { agent: "agent".into(), session: 1 };
     let jobs = jobs.iter().map(|job| JobProgress { job: (*job).clone(), epoch: 1, last_seq: 9 }).collect();
     writer.write([Command::Durable { caller, jobs, reply }], Instant::now());
     durable.try_recv().unwrap()
@@ -328,7 +328,7 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
         };
         writer.write([command], now);
     };
-    let (lost, receipts): (Receipts, Receipts) = (Board::new(), Board::new());
+    let (lost, receipts): (Receipts, Receipts) = (LatestMap::new(), LatestMap::new());
     // Its agent reconnects meanwhile.
     for board in [&lost, &receipts] {
         sends_bad(&mut writer, board);
@@ -357,7 +357,7 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_anew_whatever_shows_that_
     let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
     fs::write(registry.record(&bad), newer).unwrap();
     let (mut writer, _) = open(&registry);
-    let receipts: Receipts = Board::new();
+    let receipts: Receipts = LatestMap::new();
     let command = Command::Events {
         caller: caller(&mut writer, &bad),
         job: bad.clone(),
@@ -374,7 +374,7 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_anew_whatever_shows_that_
     assert_eq!(problem, "its files can be read again");
 }
 
-fn events(caller: &Caller, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> Command {
+fn events(caller: &ConnectionId, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> Command {
     let (caller, job, receipts) = (caller.clone(), job.clone(), to.clone());
     Command::Events { caller, job, epoch: 1, first_seq, batch: vec![event], receipts }
 }
@@ -384,7 +384,7 @@ fn a_refusal_is_told_whatever_else_becomes_durable_with_it() {
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
-    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), LatestMap::new());
     let sent = [said("one"), said("another")].map(|event| events(&from, &job, 1, event, &receipts));
     writer.write(sent, Instant::now());
     let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
@@ -396,7 +396,7 @@ fn nothing_follows_an_end_that_the_relay_records_in_the_same_commit() {
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
-    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), LatestMap::new());
     let end = Command::Own { job: job.clone(), body: Box::new(finished().body) };
     writer.write([end, events(&from, &job, 1, said("late"), &receipts)], Instant::now());
     assert_eq!(texts(&registry, &job), ["queued", "finished"]);
@@ -412,7 +412,7 @@ fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back(
     let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
     fs::write(registry.record(&job), newer).unwrap();
     let (mut writer, _) = open(&registry);
-    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), LatestMap::new());
     let output = || {
         let (caller, job, receipts) = (from.clone(), job.clone(), receipts.clone());
         Command::Output { caller, job, epoch: 1, offset: 0, bytes: b"its cause\n".to_vec(), receipts }
@@ -442,7 +442,7 @@ fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
     fs::write(registry.record(&bad), record).unwrap();
     let (reply, mut durable) = oneshot::channel();
     let jobs = vec![JobProgress { job: bad.clone(), epoch: 1, last_seq: 9 }];
-    let caller = Caller { agent: "agent".into(), session: 1 };
+    let caller = ConnectionId { agent: "agent".into(), session: 1 };
     writer.write([Command::Durable { caller, jobs, reply }], Instant::now());
     let told: Vec<bool> = durable.try_recv().unwrap().iter().map(|held| held.closed).collect();
     assert_eq!(told, [false], "the relay that died had offered it");
@@ -460,8 +460,8 @@ fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInc
 fn take_place(place: &Path) {
     fs::create_dir_all(place.join("x")).unwrap();
     let name = place.file_name().unwrap().to_str().unwrap();
-    for n in 1..dir::MOST_ASIDE {
-        fs::write(place.with_file_name(format!("{}{name}-{n}", dir::ASIDE)), "").unwrap();
+    for n in 1..dir::MAX_ASIDE {
+        fs::write(place.with_file_name(format!("{}{name}-{n}", dir::ASIDE_SUFFIX)), "").unwrap();
     }
 }
 

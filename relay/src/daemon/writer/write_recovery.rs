@@ -12,9 +12,9 @@ use super::writer_loop::Writer;
 use crate::registry::reserve::is_lacking;
 
 /// Maximum number of own events in the retry queue: as many jobs as there may be, twice over.
-const OWED: usize = 2000;
+const MAX_QUEUED: usize = 2000;
 /// Pause before the next attempt to record or refresh what failed.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Writer {
     /// Recovers from a failed write: takes half-written lines back, and gives up the reserve for a final event.
@@ -90,9 +90,9 @@ impl Writer {
 
     /// Queues an event of the relay's own that must be recorded and could not be; it is retried a little later.
     pub(super) fn owe(&mut self, job: &JobId, body: EventBody, now: Instant) {
-        if self.owed.len() < OWED {
+        if self.owed.len() < MAX_QUEUED {
             self.owed.push((job.clone(), body));
-            self.owed_due = Some(now + RETRY);
+            self.owed_due = Some(now + RETRY_PAUSE);
         }
     }
 

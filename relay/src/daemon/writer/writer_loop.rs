@@ -15,32 +15,32 @@ use tokio::time::timeout_at;
 
 use super::archive::Archive;
 use super::command::{Changes, Command, WriterHandle};
-use super::disk_full::Room;
+use super::disk_full::DiskSpace;
 use super::ids::EventIds;
 use super::job::OpenJob;
-use super::ownership::Claims;
+use super::ownership::JobOwnership;
 use super::quarantine::Quarantine;
 use super::spec;
 use super::startup_scan;
-use crate::daemon::message::Caller;
-use crate::daemon::subscribe::Feed;
+use crate::daemon::message::ConnectionId;
+use crate::daemon::subscribe::Broadcast;
 use crate::registry::Registry;
 use crate::time::Clock;
 
 /// Capacity of the command queue: a full batch (256 events) from each of a few connections. Further senders wait.
-const QUEUE: usize = 64;
+const QUEUE_CAPACITY: usize = 64;
 /// Maximum number of commands in one commit, so that a flood can't delay the receipt of the first one.
-const GROUP: usize = 64;
+const MAX_GROUP: usize = 64;
 
 pub(in crate::daemon) struct Writer {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
     pub(super) ids: EventIds,
     pub(super) archive: Archive,
-    pub(super) room: Room,
+    pub(super) room: DiskSpace,
     pub(super) quarantine: Quarantine,
     pub(super) open: BTreeMap<JobId, OpenJob>,
-    pub(super) claims: Claims,
+    pub(super) claims: JobOwnership,
     /// Open jobs that the next commit must process.
     pub(super) touched: BTreeSet<JobId>,
     /// Open jobs whose record is refreshed later, with the time.
@@ -52,10 +52,10 @@ pub(in crate::daemon) struct Writer {
     /// Time of their next attempt.
     pub(super) owed_due: Option<Instant>,
     /// Answers that wait for the commit, with the jobs that they are about.
-    pub(super) answers: Vec<(Caller, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
+    pub(super) answers: Vec<(ConnectionId, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
     pub(super) flushes: Vec<oneshot::Sender<()>>,
     pub(super) changes: Changes,
-    pub(super) feed: Feed,
+    pub(super) feed: Broadcast,
 }
 
 /// Repairs the registry, then starts the writer's thread, which ends after the last handle is dropped. Also returns the
@@ -67,10 +67,10 @@ pub(in crate::daemon) fn start(
     registry: Registry,
     clock: Clock,
     changes: Changes,
-    feed: Feed,
+    feed: Broadcast,
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
     let (writer, active) = Writer::open(registry, clock, changes, feed, Instant::now())?;
-    let (commands, queue) = mpsc::channel(QUEUE);
+    let (commands, queue) = mpsc::channel(QUEUE_CAPACITY);
     // Used for its timer only. It is separate, because the daemon's runtime ends before this thread does.
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread =
@@ -79,13 +79,13 @@ pub(in crate::daemon) fn start(
 }
 
 fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, timer: &tokio::runtime::Runtime) {
-    let mut group = Vec::with_capacity(GROUP);
+    let mut group = Vec::with_capacity(MAX_GROUP);
     loop {
         let taken = match writer.due() {
-            None => queue.blocking_recv_many(&mut group, GROUP),
+            None => queue.blocking_recv_many(&mut group, MAX_GROUP),
             // Cancel-safe: nothing was taken if the timeout expires.
             Some(due) => {
-                let next = async { timeout_at(due.into(), queue.recv_many(&mut group, GROUP)).await };
+                let next = async { timeout_at(due.into(), queue.recv_many(&mut group, MAX_GROUP)).await };
                 let Ok(taken) = timer.block_on(next) else {
                     writer.tick(Instant::now());
                     continue;
@@ -109,17 +109,17 @@ impl Writer {
         registry: Registry,
         clock: Clock,
         changes: Changes,
-        feed: Feed,
+        feed: Broadcast,
         now: Instant,
     ) -> io::Result<(Self, Vec<JobRecord>)> {
-        let found = startup_scan::look(&registry)?;
+        let found = startup_scan::scan_registry(&registry)?;
         let mut writer = Self {
             ids: EventIds::load(&registry)?,
             archive: Archive::new(found.ended.clone()),
-            room: Room::new(&registry, now),
+            room: DiskSpace::new(&registry, now),
             quarantine: Quarantine::default(),
             open: BTreeMap::new(),
-            claims: Claims::default(),
+            claims: JobOwnership::default(),
             touched: BTreeSet::new(),
             due: BTreeMap::new(),
             poisoned: BTreeSet::new(),
@@ -158,7 +158,7 @@ impl Writer {
         let active: Vec<JobRecord> = writer.open.values().map(|open| open.record().clone()).collect();
         let queued = active.iter().filter(|record| record.state == State::Queued);
         // An agent may hold a job whose record, once it can be read, names no agent.
-        writer.claims = Claims::new(queued.map(|record| record.job.clone()).chain(unreadable));
+        writer.claims = JobOwnership::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, active))
     }
 

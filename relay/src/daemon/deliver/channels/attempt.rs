@@ -10,18 +10,18 @@ use tokio::time::timeout;
 
 use super::{codex, command, desktop, webhook};
 use crate::config::NotifyConfig;
-use crate::daemon::deliver::plan::Kind;
+use crate::daemon::deliver::plan::ChannelKind;
 use crate::daemon::deliver::schedule::Outcome;
 use crate::registry::{Registry, read};
 
 /// Time limit of an attempt.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Time limit of an attempt with its reading and recording: a channel that overlooks its own limit holds its slot no
 /// longer than this.
-const WHOLE: Duration = Duration::from_secs(60);
+const TOTAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Shared state of all channels.
-pub(in crate::daemon::deliver) struct Ways {
+pub(in crate::daemon::deliver) struct Channels {
     registry: Registry,
     root: PathBuf,
     config: NotifyConfig,
@@ -29,7 +29,7 @@ pub(in crate::daemon::deliver) struct Ways {
     http: OnceLock<ureq::Agent>,
 }
 
-impl Ways {
+impl Channels {
     pub(in crate::daemon::deliver) fn new(registry: Registry, root: &Path, config: NotifyConfig) -> Self {
         Self { registry, root: root.to_owned(), config, http: OnceLock::new() }
     }
@@ -48,12 +48,12 @@ impl Ways {
     }
 
     pub(super) fn http(&self) -> ureq::Agent {
-        self.http.get_or_init(webhook::agent).clone()
+        self.http.get_or_init(webhook::http_client).clone()
     }
 }
 
 /// Makes one attempt to deliver through a channel.
-pub(in crate::daemon::deliver) async fn carry_out(ways: &Ways, job: &JobId, kind: Kind) -> Outcome {
+pub(in crate::daemon::deliver) async fn deliver(ways: &Channels, job: &JobId, kind: ChannelKind) -> Outcome {
     let record = match read::load(ways.registry(), job) {
         Ok(stored) => stored.record,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -66,17 +66,17 @@ pub(in crate::daemon::deliver) async fn carry_out(ways: &Ways, job: &JobId, kind
     }
     let tried = async {
         match kind {
-            Kind::Codex => codex::tell(ways, &record).await,
-            Kind::Desktop => desktop::show(&record).await,
-            Kind::Command => command::run(ways, &record).await,
-            Kind::Webhook => webhook::post(ways, &record).await,
+            ChannelKind::Codex => codex::send_message(ways, &record).await,
+            ChannelKind::Desktop => desktop::show(&record).await,
+            ChannelKind::Command => command::run(ways, &record).await,
+            ChannelKind::Webhook => webhook::post(ways, &record).await,
         }
     };
-    let late = |_| Outcome::Failed(format!("{kind} was not done within {} s", WHOLE.as_secs()));
-    timeout(WHOLE, tried).await.unwrap_or_else(late)
+    let late = |_| Outcome::Failed(format!("{kind} was not done within {} s", TOTAL_LIMIT.as_secs()));
+    timeout(TOTAL_LIMIT, tried).await.unwrap_or_else(late)
 }
 
 /// Idempotency key of a notification: unique across projects, stable across retries.
-pub(super) fn id(record: &JobRecord) -> String {
+pub(super) fn idempotency_key(record: &JobRecord) -> String {
     format!("{}-{}", record.job.stem(), record.created_at.as_millisecond())
 }

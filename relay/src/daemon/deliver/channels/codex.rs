@@ -5,7 +5,7 @@ use common::origin::Session;
 use common::record::JobRecord;
 use tokio::process::Command;
 
-use super::attempt::{LIMIT, Ways};
+use super::attempt::{Channels, TIME_LIMIT};
 use super::program;
 use crate::daemon::deliver::schedule::Outcome;
 use crate::daemon::deliver::session;
@@ -17,7 +17,7 @@ use crate::time;
 pub(in crate::daemon::deliver) const QUEUED: &str = "queue";
 
 /// Delivers the message.
-pub(super) async fn tell(ways: &Ways, record: &JobRecord) -> Outcome {
+pub(super) async fn send_message(ways: &Channels, record: &JobRecord) -> Outcome {
     let Some(session) = &record.origin.session else {
         return Outcome::Refused("no session is known".to_owned());
     };
@@ -34,8 +34,8 @@ pub(super) async fn tell(ways: &Ways, record: &JobRecord) -> Outcome {
     command.arg("queue").arg("--thread").arg(&session.id).arg("--message").arg(notice::text(record));
     command.current_dir(ways.root());
     command.env("CODEX_HOME", home);
-    let unsent = (claim == Claim::Own).then_some(Unsent { ways, record });
-    match program::run(command, Vec::new(), LIMIT).await {
+    let unsent = (claim == Claim::Own).then_some(UnsentGuard { ways, record });
+    match program::run(command, Vec::new(), TIME_LIMIT).await {
         Ok(()) => {
             unsent.into_iter().for_each(std::mem::forget);
             Outcome::Taken
@@ -46,12 +46,12 @@ pub(super) async fn tell(ways: &Ways, record: &JobRecord) -> Outcome {
 
 /// Claim for a message that was not sent yet. Dropping it, for whatever reason, releases the claim, so that other
 /// clients show the notification.
-struct Unsent<'a> {
-    ways: &'a Ways,
+struct UnsentGuard<'a> {
+    ways: &'a Channels,
     record: &'a JobRecord,
 }
 
-impl Drop for Unsent<'_> {
+impl Drop for UnsentGuard<'_> {
     fn drop(&mut self) {
         // If this fails, the next daemon releases it.
         let _ = outbox::unclaim(self.ways.registry(), &self.record.job);
@@ -69,7 +69,7 @@ enum Claim {
     ShownThere,
 }
 
-fn claim(ways: &Ways, record: &JobRecord, session: &Session) -> Claim {
+fn claim(ways: &Channels, record: &JobRecord, session: &Session) -> Claim {
     let shown = Shown { at: time::now(), by: QUEUED.to_owned(), session: Some(session.clone()) };
     match outbox::claim(ways.registry(), &record.job, &shown) {
         Ok(true) => Claim::Own,

@@ -3,13 +3,13 @@
 use common::record::JobRecord;
 use tokio::process::Command;
 
-use super::attempt::{LIMIT, Ways, id};
+use super::attempt::{Channels, TIME_LIMIT, idempotency_key};
 use super::program;
 use crate::daemon::deliver::schedule::Outcome;
 use crate::render::{notice, status};
 
 /// Runs the program; exit code 0 means that it has taken the notification.
-pub(super) async fn run(ways: &Ways, record: &JobRecord) -> Outcome {
+pub(super) async fn run(ways: &Channels, record: &JobRecord) -> Outcome {
     let Some((program, arguments)) = ways.config().command.split_first() else {
         return Outcome::Refused("no command is configured".to_owned());
     };
@@ -23,8 +23,8 @@ pub(super) async fn run(ways: &Ways, record: &JobRecord) -> Outcome {
     command.env("RELAY_REASON", status::failure_kind(record));
     command.env("RELAY_SUMMARY", notice::text(record));
     command.env("RELAY_LOG", common::text::printable(&record.log_path));
-    command.env("RELAY_DELIVERY", id(record));
-    match program::run(command, input, LIMIT).await {
+    command.env("RELAY_DELIVERY", idempotency_key(record));
+    match program::run(command, input, TIME_LIMIT).await {
         Ok(()) => Outcome::Taken,
         Err(reason) => Outcome::Failed(reason),
     }

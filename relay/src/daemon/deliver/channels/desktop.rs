@@ -5,12 +5,12 @@ use common::text;
 use notify_rust::{Notification, Timeout};
 use tokio::time::timeout;
 
-use super::attempt::LIMIT;
+use super::attempt::TIME_LIMIT;
 use crate::daemon::deliver::schedule::Outcome;
 use crate::render::{notice, status};
 
 /// Maximum length of the text below the headline, in bytes: desktops show no more.
-const BODY: usize = 200;
+const MAX_BODY: usize = 200;
 
 /// Shows the notification. Fails with the reason on a machine without a desktop.
 pub(super) async fn show(record: &JobRecord) -> Outcome {
@@ -18,13 +18,13 @@ pub(super) async fn show(record: &JobRecord) -> Outcome {
     let shown = tokio::task::spawn_blocking(move || {
         let mut notification = Notification::new();
         notification.appname("relay").summary(&headline).body(&body).timeout(Timeout::Default);
-        notification.show().map(drop).map_err(|e| text::one_line(&e.to_string(), BODY))
+        notification.show().map(drop).map_err(|e| text::one_line(&e.to_string(), MAX_BODY))
     });
-    match timeout(LIMIT, shown).await {
+    match timeout(TIME_LIMIT, shown).await {
         Ok(Ok(Ok(()))) => Outcome::Taken,
         Ok(Ok(Err(reason))) => Outcome::Failed(format!("the desktop shows nothing: {reason}")),
         Ok(Err(_)) => Outcome::Failed("the desktop shows nothing".to_owned()),
-        Err(_) => Outcome::Failed(format!("the desktop did not answer within {} s", LIMIT.as_secs())),
+        Err(_) => Outcome::Failed(format!("the desktop did not answer within {} s", TIME_LIMIT.as_secs())),
     }
 }
 
@@ -34,7 +34,7 @@ fn body(record: &JobRecord) -> String {
         _ => record.message.clone().unwrap_or_else(|| record.prompt_summary.clone()),
     };
     // Some desktops interpret markup.
-    text::one_line(&said, BODY).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text::one_line(&said, MAX_BODY).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -12,5 +12,5 @@ mod program;
 mod signature;
 mod webhook;
 
-pub(super) use attempt::{Ways, carry_out};
+pub(super) use attempt::{Channels, deliver};
 pub(super) use codex::QUEUED;

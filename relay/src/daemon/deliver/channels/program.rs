@@ -10,14 +10,14 @@ use tokio::process::{ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
 
 /// Maximum number of bytes kept of its stderr.
-const SAID: usize = 4096;
+const MAX_STDERR: usize = 4096;
 /// Time limit for the rest of its stderr after it has ended: one of its children may hold the stream open.
 const DRAIN: Duration = Duration::from_millis(100);
 
 /// Process group that is killed unless its leader has ended by itself.
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // The group may have ended at this moment.
@@ -35,11 +35,11 @@ pub(super) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -
     let name = command.as_std().get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().map_err(|e| format!("{name} can't be started: {e}"))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-    let mut group = Group(pid);
+    let mut group = ProcessGroup(pid);
     let (stdin, mut stderr, mut said) = (child.stdin.take(), child.stderr.take(), Vec::new());
     let ended = timeout(limit, async {
         let talk = async {
-            tokio::join!(feed(stdin, &input), listen(stderr.as_mut(), &mut said));
+            tokio::join!(write_stdin(stdin, &input), read_stderr(stderr.as_mut(), &mut said));
             std::future::pending::<()>().await;
         };
         // Cancel-safe: what was read so far is in `said`.
@@ -58,14 +58,14 @@ pub(super) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -
     if status.success() {
         return Ok(());
     }
-    let _ = timeout(DRAIN, listen(stderr.as_mut(), &mut said)).await;
+    let _ = timeout(DRAIN, read_stderr(stderr.as_mut(), &mut said)).await;
     let said =
         String::from_utf8_lossy(&said).lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
     let said = said.map(|line| format!(": {}", text::one_line(&line, 200))).unwrap_or_default();
     Err(format!("{name} ended with {status}{said}"))
 }
 
-async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
+async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) {
     if let Some(mut stdin) = stdin {
         // A program that does not read its input is fine.
         let _ = stdin.write_all(input).await;
@@ -73,13 +73,13 @@ async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
 }
 
 /// Reads to the end of the stream and keeps its last bytes.
-async fn listen(stderr: Option<&mut ChildStderr>, said: &mut Vec<u8>) {
+async fn read_stderr(stderr: Option<&mut ChildStderr>, said: &mut Vec<u8>) {
     let Some(stderr) = stderr else { return };
     let mut piece = [0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut piece).await {
         said.extend_from_slice(&piece[..read]);
-        if said.len() > SAID {
-            said.drain(..said.len() - SAID);
+        if said.len() > MAX_STDERR {
+            said.drain(..said.len() - MAX_STDERR);
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::attempt::{LIMIT, Ways, id};
+use super::attempt::{Channels, TIME_LIMIT, idempotency_key};
 use super::signature;
 use crate::daemon::deliver::schedule::Outcome;
 use crate::render::notice;
@@ -19,7 +19,7 @@ const GONE: u16 = 410;
 
 /// Makes the HTTP client: the system's certificates, the environment's proxy, and no redirects, since a signed post may
 /// go to no other address.
-pub(super) fn agent() -> Agent {
+pub(super) fn http_client() -> Agent {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)
@@ -27,7 +27,7 @@ pub(super) fn agent() -> Agent {
         .build();
     Agent::config_builder()
         .tls_config(tls)
-        .timeout_global(Some(LIMIT))
+        .timeout_global(Some(TIME_LIMIT))
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("relay/", env!("CARGO_PKG_VERSION")))
@@ -36,7 +36,7 @@ pub(super) fn agent() -> Agent {
 }
 
 /// Sends the POST; any 2xx means that the receiver has taken the notification.
-pub(super) async fn post(ways: &Ways, record: &JobRecord) -> Outcome {
+pub(super) async fn post(ways: &Channels, record: &JobRecord) -> Outcome {
     let Some(webhook) = ways.config().webhook.clone() else {
         return Outcome::Refused("no webhook is configured".to_owned());
     };
@@ -44,7 +44,7 @@ pub(super) async fn post(ways: &Ways, record: &JobRecord) -> Outcome {
         Ok(secret) => secret,
         Err(reason) => return Outcome::Failed(reason),
     };
-    let (id, body) = (id(record), body(record));
+    let (id, body) = (idempotency_key(record), body(record));
     let at = time::now().as_second();
     let agent = ways.http();
     let sent = tokio::task::spawn_blocking(move || {
@@ -76,7 +76,7 @@ fn reason(error: &ureq::Error) -> String {
         ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
             "connection refused".to_owned()
         }
-        ureq::Error::Timeout(_) => format!("no answer within {} s", LIMIT.as_secs()),
+        ureq::Error::Timeout(_) => format!("no answer within {} s", TIME_LIMIT.as_secs()),
         other => other.to_string(),
     };
     text::one_line(&reason, 200)
@@ -88,7 +88,7 @@ fn body(record: &JobRecord) -> Vec<u8> {
     );
     let words = record.message.as_deref().map(text::printable_lines);
     let body = json!({
-        "id": id(record),
+        "id": idempotency_key(record),
         "type": "job.finished",
         "timestamp": record.finished_at,
         "summary": notice::text(record),

@@ -20,16 +20,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::handshake;
-use super::latest_map::Board;
-use super::liveness::Silence;
-use super::message::{Caller, Input, SessionHandle};
-use super::upgrade::Door;
+use super::latest_map::LatestMap;
+use super::liveness::IdleTimeout;
+use super::message::{ConnectionHandle, ConnectionId, Input};
+use super::upgrade::AppState;
 use super::writer::{Command, Receipt};
 use crate::state_dir::tokens::TokenId;
 
 /// Capacity of the queue of frames from the core: every job of an agent (at most 50) can be started and cancelled at
 /// once.
-const OUTBOUND: usize = 128;
+const OUTBOUND_CAPACITY: usize = 128;
 /// Time limit for sending one message. An agent that reads nothing for so long is gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
 /// Time limit for the core or the writer. Nothing is lost beyond it: the agent sends it again.
@@ -51,11 +51,11 @@ enum Step {
     Outbound(Option<RelayFrame>),
     Receipts(Vec<(JobId, Receipt)>),
     Ping,
-    Silence,
+    IdleTimeout,
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run(mut socket: WebSocket, door: Door, token: TokenId) {
+pub(super) async fn run(mut socket: WebSocket, door: AppState, token: TokenId) {
     let end = match serve(&mut socket, &door, &token).await {
         Ok(never) => match never {},
         Err(end) => end,
@@ -79,38 +79,38 @@ pub(super) async fn run(mut socket: WebSocket, door: Door, token: TokenId) {
 
 async fn serve(
     socket: &mut WebSocket,
-    door: &Door,
+    door: &AppState,
     token: &TokenId,
 ) -> Result<std::convert::Infallible, End> {
-    let (mut hello, protocol) = handshake::greet(socket).await?;
-    handshake::bind(door, token, &hello)?;
-    let (caller, fate) = handshake::knock(&hello, door).await?;
-    let durable = handshake::durable(&caller, &mut hello, door).await?;
+    let (mut hello, protocol) = handshake::receive_hello(socket).await?;
+    handshake::bind_token(door, token, &hello)?;
+    let (caller, fate) = handshake::register(&hello, door).await?;
+    let durable = handshake::query_durable(&caller, &mut hello, door).await?;
     let welcome = RelayFrame::Welcome { protocol, durable, fate, now: door.clock.now() };
-    let end = welcomed(socket, door, &caller, hello, welcome).await;
+    let end = serve_welcomed(socket, door, &caller, hello, welcome).await;
     let reason = match &end {
         Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),
         Ok(_) => String::new(),
     };
-    let _ = door.core.send(Input::Gone { caller, reason }).await;
+    let _ = door.core.send(Input::Disconnected { caller, reason }).await;
     end
 }
 
 /// Serves the connection from its welcome on.
-async fn welcomed(
+async fn serve_welcomed(
     socket: &mut WebSocket,
-    door: &Door,
-    caller: &Caller,
+    door: &AppState,
+    caller: &ConnectionId,
     hello: Hello,
     welcome: RelayFrame,
 ) -> Result<std::convert::Infallible, End> {
     send(socket, &welcome).await?;
-    let (outbound, frames) = mpsc::channel(OUTBOUND);
-    let handle = SessionHandle { id: caller.session, hello, outbound };
+    let (outbound, frames) = mpsc::channel(OUTBOUND_CAPACITY);
+    let handle = ConnectionHandle { id: caller.session, hello, outbound };
     if within("welcome", door.core.send(Input::Connected(handle))).await?.is_err() {
         return Err(End::Lost("the relay is stopping".to_owned()));
     }
-    pump(socket, door, caller, frames).await
+    serve_frames(socket, door, caller, frames).await
 }
 
 /// Waits for the core or the writer, within `REGISTRY_TIMEOUT`.
@@ -120,7 +120,7 @@ pub(super) async fn within<T>(what: &str, work: impl Future<Output = T>) -> Resu
 }
 
 /// Converts an error of the connection.
-pub(super) fn broken(error: axum::Error) -> End {
+pub(super) fn connection_error(error: axum::Error) -> End {
     let error = error.into_inner();
     match error.downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(e)) => End::Refused(CloseCode::Size.into(), e.to_string()),
@@ -132,16 +132,16 @@ pub(super) fn broken(error: axum::Error) -> End {
     }
 }
 
-async fn pump(
+async fn serve_frames(
     socket: &mut WebSocket,
-    door: &Door,
-    caller: &Caller,
+    door: &AppState,
+    caller: &ConnectionId,
     mut frames: mpsc::Receiver<RelayFrame>,
 ) -> Result<std::convert::Infallible, End> {
-    let receipts: Board<JobId, Receipt> = Board::new();
+    let receipts: LatestMap<JobId, Receipt> = LatestMap::new();
     let mut pings = interval(wire::PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut silence = Silence::since(Instant::now());
+    let mut silence = IdleTimeout::since(Instant::now());
     let mut nonce = 0;
     loop {
         // Every branch is cancel-safe: a WebSocket's `next`, a channel's `recv`, a board's `take` and a tick lose
@@ -151,17 +151,17 @@ async fn pump(
             frame = frames.recv() => Step::Outbound(frame),
             receipts = receipts.take() => Step::Receipts(receipts.into_iter().collect()),
             _ = pings.tick() => Step::Ping,
-            () = tokio::time::sleep_until(silence.until()) => Step::Silence,
+            () = tokio::time::sleep_until(silence.until()) => Step::IdleTimeout,
         };
         match step {
             Step::Message(Some(Ok(message))) => {
                 // Only a complete frame counts: WebSocket fragments and pings prove nothing, however many.
                 if matches!(message, Message::Binary(_)) {
-                    silence = Silence::since(Instant::now());
+                    silence = IdleTimeout::since(Instant::now());
                 }
                 receive(message, door, caller, &receipts).await?;
             }
-            Step::Message(Some(Err(e))) => return Err(broken(e)),
+            Step::Message(Some(Err(e))) => return Err(connection_error(e)),
             Step::Message(None) => return Err(End::Lost("the agent closed the connection".to_owned())),
             Step::Outbound(Some(frame)) => send(socket, &frame).await?,
             // The core has a newer connection of this agent.
@@ -173,8 +173,8 @@ async fn pump(
                 nonce += 1;
                 send(socket, &RelayFrame::Ping { nonce }).await?;
             }
-            Step::Silence if !silence.is_over(Instant::now()) => {}
-            Step::Silence => {
+            Step::IdleTimeout if !silence.is_over(Instant::now()) => {}
+            Step::IdleTimeout => {
                 let seconds = wire::DEAD_AFTER.as_secs();
                 return Err(End::Lost(format!("nothing was heard of the agent for {seconds} s")));
             }
@@ -184,9 +184,9 @@ async fn pump(
 
 async fn receive(
     message: Message,
-    door: &Door,
-    caller: &Caller,
-    receipts: &Board<JobId, Receipt>,
+    door: &AppState,
+    caller: &ConnectionId,
+    receipts: &LatestMap<JobId, Receipt>,
 ) -> Result<(), End> {
     let refused = |reason: String| End::Refused(wire::CLOSE_PROTOCOL, reason);
     let bytes = match message {
