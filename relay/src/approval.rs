@@ -74,7 +74,7 @@ pub enum ApprovalState {
 
 impl Settings {
     /// Returns the settings of a project on this engine.
-    pub fn of(engine: EngineKind, config: &Config) -> Self {
+    pub fn new(engine: EngineKind, config: &Config) -> Self {
         let mut table: toml::Table = config.text.parse().unwrap_or_default();
         for name in HARMLESS {
             table.remove(name);
@@ -142,7 +142,7 @@ fn shown(mut lines: Vec<(&str, &str)>) -> Vec<String> {
 }
 
 /// Compares these settings to the approved ones.
-pub fn standing(root: &Path, settings: &Settings) -> ApprovalState {
+pub fn state(root: &Path, settings: &Settings) -> ApprovalState {
     match agreed(root) {
         Some(agreed) if agreed.lines == settings.lines => ApprovalState::Agreed,
         Some(agreed) => ApprovalState::Changed(settings.changed_since(&agreed)),
@@ -185,23 +185,23 @@ pub fn record(root: &Path, settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Refuses settings that no person has approved.
-pub fn check(root: &Path, asker: Initiator, settings: &Settings) -> Result<(), Failure> {
-    match standing(root, settings) {
+pub fn check(root: &Path, initiator: Initiator, settings: &Settings) -> Result<(), Failure> {
+    match state(root, settings) {
         ApprovalState::Agreed => Ok(()),
-        ApprovalState::Changed(_) => Err(refusal(root, asker, true)),
-        ApprovalState::New(_) => Err(refusal(root, asker, false)),
+        ApprovalState::Changed(_) => Err(refusal(root, initiator, true)),
+        ApprovalState::New(_) => Err(refusal(root, initiator, false)),
     }
 }
 
 /// Builds the message for a party that can't approve.
-pub fn refusal(root: &Path, asker: Initiator, has_changed: bool) -> Failure {
+pub fn refusal(root: &Path, initiator: Initiator, has_changed: bool) -> Failure {
     let what = if has_changed {
         format!("{} or the engine has changed since the settings were approved", config::FILE)
     } else {
         "the settings of this project have not been approved yet".to_owned()
     };
     let root = shell_words::quote(&root.to_string_lossy()).into_owned();
-    Failure::unreachable(match asker {
+    Failure::unreachable(match initiator {
         Initiator::Session => {
             format!("{what}: ask the user to run `relay up --root {root}` in a terminal")
         }

@@ -4,7 +4,7 @@ fn settings(root: &Path, text: &str) -> Settings {
     fs::create_dir_all(root.join("platform")).unwrap();
     fs::write(root.join(config::FILE), text).unwrap();
     let config = Config::load(root).unwrap();
-    Settings::of(config.platform.engine.unwrap_or(EngineKind::Docker), &config)
+    Settings::new(config.platform.engine.unwrap_or(EngineKind::Docker), &config)
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn links_and_certificates_count_by_what_they_are() {
 }
 
 #[test]
-fn consent_is_kept_with_the_person_s_state_and_each_project_has_its_own() {
+fn approval_is_kept_with_the_person_s_state_and_each_project_has_its_own() {
     let of = |root: &str, set: &[(&str, &str)]| {
         place(Path::new(root), &|name| {
             let found = set.iter().find(|(key, _)| *key == name);

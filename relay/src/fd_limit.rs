@@ -27,12 +27,12 @@ pub fn raise() -> Inherited {
 impl Inherited {
     /// Gives a process the limit that the relay was started with.
     #[cfg(target_os = "linux")]
-    pub fn give(&self, pid: Pid) {
+    pub fn restore(&self, pid: Pid) {
         // The process may have ended; it also runs with the other limit.
         let _ = rustix::process::prlimit(Some(pid), Resource::Nofile, self.0);
     }
 
     /// Does nothing: only Linux can set the limit of another process.
     #[cfg(not(target_os = "linux"))]
-    pub fn give(&self, _pid: Pid) {}
+    pub fn restore(&self, _pid: Pid) {}
 }

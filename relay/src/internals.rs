@@ -14,7 +14,7 @@ pub use crate::time::{Clock, SimulatedTime};
 /// # Errors
 /// Returns an error if the file can't be read.
 pub fn read_log(path: &Path) -> io::Result<Log> {
-    crate::registry::event_log::read(&crate::registry::file_ref::FileRef::given(path))
+    crate::registry::event_log::read(&crate::registry::file_ref::FileRef::at_path(path))
 }
 
 /// Reads the configuration of the project at `root`.
@@ -30,7 +30,7 @@ pub fn load_config(root: &Path) -> Result<(), String> {
 /// # Errors
 /// Returns an error if the registry can't be written, or has a request of the same time.
 pub fn file_request(root: &Path, request: &Request, at: jiff::Timestamp) -> io::Result<()> {
-    crate::registry::requests::file_at(&crate::registry::Registry::of(root), request, at).map(drop)
+    crate::registry::requests::file_at(&crate::registry::Registry::for_project(root), request, at).map(drop)
 }
 
 /// Reads a request to the daemon.

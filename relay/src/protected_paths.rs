@@ -44,13 +44,13 @@ const NOBODY: u32 = 65534;
 
 impl ProtectedPaths {
     /// Returns the places of this machine and of this process's environment.
-    pub fn of(root: &Path) -> Self {
+    pub fn for_project(root: &Path) -> Self {
         let variable = |name: &str| std::env::var_os(name);
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        Self::with(root, &variable, &passwd)
+        Self::from_parts(root, &variable, &passwd)
     }
 
-    fn with(root: &Path, variable: &dyn Fn(&str) -> Option<OsString>, passwd: &str) -> Self {
+    fn from_parts(root: &Path, variable: &dyn Fn(&str) -> Option<OsString>, passwd: &str) -> Self {
         let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = absolute("HOME");
         let below_home = |below: &str| home.as_ref().map(|home| home.join(below));
@@ -202,7 +202,7 @@ mod tests {
             "CODEX_HOME" => Some("/srv/codex".into()),
             _ => None,
         };
-        ProtectedPaths::with(Path::new(root), &variable, passwd)
+        ProtectedPaths::from_parts(Path::new(root), &variable, passwd)
     }
 
     #[test]

@@ -50,17 +50,17 @@ pub fn daemon(
     root: &Path,
     registry: &Registry,
     settings: &Settings,
-    asker: Initiator,
+    initiator: Initiator,
 ) -> Result<(), Failure> {
     if lease::is_held(registry) {
         return Ok(());
     }
-    if let Some(sandbox) = sandbox::here() {
+    if let Some(sandbox) = sandbox::current_sandbox() {
         return Err(Failure::unreachable(sandbox.no_relay(root)));
     }
     // A problem with the location of the approval is reported before a missing approval.
-    StateDir::of(root)?;
-    approval::check(root, asker, settings)?;
+    StateDir::for_project(root)?;
+    approval::check(root, initiator, settings)?;
     registry.ensure()?;
     let watch = Watch::folder(registry.folder());
     let said_before = registry.daemon_log().size().unwrap_or(0);

@@ -102,7 +102,7 @@ impl Clock {
 
     /// Creates a clock of the given machine.
     #[cfg(any(test, feature = "internals"))]
-    pub fn given(machine: Arc<Mutex<SimulatedTime>>) -> Self {
+    pub fn simulated(machine: Arc<Mutex<SimulatedTime>>) -> Self {
         Self::by_wall_clock(Machine::Given(machine))
     }
 
@@ -193,7 +193,7 @@ mod tests {
     fn a_wall_clock_that_is_set_moves_no_time_until_it_is_taken_over() {
         for set_by in [3600, -3600] {
             let machine = machine();
-            let clock = Clock::given(Arc::clone(&machine));
+            let clock = Clock::simulated(Arc::clone(&machine));
             pass(&machine, 7, 0);
             assert_eq!((clock.now().as_second(), clock.was_set()), (7, None));
             pass(&machine, 1, set_by);

@@ -87,7 +87,7 @@ impl Relay {
         if frozen {
             return Ok(Vec::new());
         }
-        let said = side.pass(std::mem::take(&mut self.owed));
+        let said = side.advance(std::mem::take(&mut self.owed));
         if side.is_down() {
             return Err("the relay obeyed a request that was meant for another one".to_owned());
         }
@@ -121,13 +121,14 @@ impl Relay {
             Arrival::Nothing => Ok(0),
             Arrival::End => {
                 network.close(id);
-                let said = side.gone(id);
+                let said = side.disconnected(id);
                 self.send(said, network)?;
                 Ok(0)
             }
             Arrival::Frame(bytes) => {
                 let frame: AgentFrame = wire::decode(&bytes).map_err(|e| format!("a frame: {e}"))?;
-                let said = side.take(id, frame).unwrap_or_else(|reason| vec![(id, Outgoing::Closed(reason))]);
+                let said =
+                    side.receive(id, frame).unwrap_or_else(|reason| vec![(id, Outgoing::Closed(reason))]);
                 self.send(said, network)?;
                 Ok(1)
             }
@@ -145,7 +146,7 @@ impl Relay {
     ) -> Result<Vec<String>, String> {
         let Some(side) = &mut self.side else { return Ok(Vec::new()) };
         let mut said = side.commit(most);
-        said.extend(side.bury_all_but(living));
+        said.extend(side.end_absent_agents(living));
         self.looked(model)?;
         self.send(said, network)
     }
@@ -162,7 +163,7 @@ impl Relay {
     pub(crate) fn rest(&mut self) {
         if let Some(side) = &mut self.side {
             // Its messages are lost with its connection, or sent again.
-            drop(side.pass(Duration::from_secs(1)));
+            drop(side.advance(Duration::from_secs(1)));
         }
     }
 
@@ -197,7 +198,7 @@ impl Relay {
                 }
                 Outgoing::Closed(reason) => {
                     network.close(id);
-                    rest.extend(self.side.iter_mut().flat_map(|side| side.gone(id)));
+                    rest.extend(self.side.iter_mut().flat_map(|side| side.disconnected(id)));
                     closed.push(format!("{id}: {reason}"));
                 }
             }

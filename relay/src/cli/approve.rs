@@ -11,20 +11,20 @@ use crate::exit::Failure;
 /// # Errors
 /// Exit code 5 for settings without approval: in a session, without a terminal, or if the answer is no.
 pub(super) fn authorize(context: &Context, settings: &Settings, yes: bool) -> Result<(), Failure> {
-    let asker = context.asker();
-    if yes && asker == Initiator::Session {
+    let initiator = context.initiator();
+    if yes && initiator == Initiator::Session {
         return Err(Failure::unreachable(
             "--yes is not allowed in a coding agent's session: ask the user to run `relay up` in a terminal",
         ));
     }
-    let (has_changed, lines) = match approval::standing(&context.root, settings) {
+    let (has_changed, lines) = match approval::state(&context.root, settings) {
         ApprovalState::Agreed => return Ok(()),
         ApprovalState::Changed(lines) => (true, lines),
         ApprovalState::New(lines) => (false, lines),
     };
     let is_at_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if asker == Initiator::Session || !(yes || is_at_terminal) {
-        return Err(approval::refusal(&context.root, asker, has_changed));
+    if initiator == Initiator::Session || !(yes || is_at_terminal) {
+        return Err(approval::refusal(&context.root, initiator, has_changed));
     }
     if !yes && !is_agreed(context, has_changed, &lines) {
         return Err(Failure::unreachable("not approved: nothing was started"));

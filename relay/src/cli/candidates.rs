@@ -93,7 +93,7 @@ fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandida
 
 /// Returns the wanted jobs with the typed prefix, newest first.
 fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobRecord> {
-    let registry = Registry::of(root);
+    let registry = Registry::for_project(root);
     let typed = typed.replacen('#', ".", 1);
     let mut jobs = read::jobs(&registry).unwrap_or_default();
     jobs.retain(|job| job.stem().starts_with(&typed));
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn jobs_are_offered_by_what_was_typed_and_by_their_state() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
         {

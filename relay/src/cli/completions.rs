@@ -71,7 +71,7 @@ fn pages(dir: &Path) -> std::io::Result<usize> {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
         let file = format!("{name}.1");
         // A session may have write access to the folder.
-        Folder::of(&dir.join(&file), dir, true)?.stage(&file, &page(command)?)?.publish()?;
+        Folder::open(&dir.join(&file), dir, true)?.stage(&file, &page(command)?)?.publish()?;
         written += 1;
     }
     Ok(written)

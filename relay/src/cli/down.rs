@@ -121,7 +121,7 @@ fn running(context: &Context) -> Result<Vec<String>, Failure> {
 /// Stops a platform left running by a relay that died or could not stop it.
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
-    let state = StateDir::of(&context.root)?;
+    let state = StateDir::for_project(&context.root)?;
     // An agent on this machine is always looked for, however it was left behind.
     let agent = Some(state.agent()).filter(|agent| local::is_running(agent));
     // Containers are looked for on the engines in the state folder and on the approved one: the settings may have

@@ -62,7 +62,7 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
             None => job_ref::record(&context.registry, job)?,
         };
         let path = stored.home.events(job);
-        printer.look();
+        printer.print_health();
         let read = if context.output.json {
             follower.raw_lines(&path, |raw, _| printer.raw(raw))
         } else {
@@ -87,8 +87,8 @@ fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
     let mut printer = Printer::new(args, context, true);
     let mut logs = BTreeMap::new();
     loop {
-        printer.look();
-        let mut lines = news(context, &printer, &mut logs)?;
+        printer.print_health();
+        let mut lines = new_events(context, &printer, &mut logs)?;
         lines.sort_by_key(|line| line.id);
         for New { raw, line, .. } in &lines {
             match line {
@@ -119,7 +119,7 @@ struct New {
 }
 
 /// Returns the lines added to any log since the last call.
-fn news(
+fn new_events(
     context: &Context,
     printer: &Printer<'_>,
     logs: &mut BTreeMap<JobId, Log>,
@@ -144,7 +144,9 @@ fn news(
             };
             match read {
                 // The events of other jobs are not affected.
-                Err(e) if Refused::of(&e).is_some() => context.output.note(&format!("{job} left out: {e}")),
+                Err(e) if Refused::from_error(&e).is_some() => {
+                    context.output.note(&format!("{job} left out: {e}"))
+                }
                 read => read.map_err(|e| job_ref::unreadable(&job, "event log", &e))?,
             }
         }
@@ -172,7 +174,7 @@ struct Concern {
 }
 
 impl Steps {
-    fn take(&mut self, line: &EventLine) -> Concern {
+    fn add(&mut self, line: &EventLine) -> Concern {
         match line.event.as_ref().map(|event| &event.body) {
             Some(EventBody::StepStarted { n, kind, parent, .. }) => {
                 let wait = *kind == StepKind::Model;
@@ -210,7 +212,7 @@ impl<'a> Printer<'a> {
     }
 
     /// Refreshes the view: for example, the date may have changed since the last lines.
-    fn look(&mut self) {
+    fn print_health(&mut self) {
         if !self.context.output.json {
             self.view = view_context::view(self.context);
         }
@@ -219,7 +221,7 @@ impl<'a> Printer<'a> {
     /// Prints the health of a job that has not ended: its events alone do not show if something is wrong.
     fn health(&self, record: &JobRecord) {
         if !self.context.output.json && !record.state.is_final() {
-            let health = health::of(record, &view_context::view_of(self.context, record));
+            let health = health::health(record, &view_context::view_of(self.context, record));
             self.context.output.note(&format!("{} {health}", record.job));
         }
     }
@@ -237,7 +239,7 @@ impl<'a> Printer<'a> {
     }
 
     fn line(&mut self, raw: &[u8], line: &EventLine) {
-        let concern = self.steps.take(line);
+        let concern = self.steps.add(line);
         if line.id <= self.args.since || concern.wait {
             return;
         }

@@ -77,16 +77,16 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
     loop {
         let lines = news()?;
         if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| moved(line, args.step)) {
-            tell(context, &Moved { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
+            print_moved(context, &Moved { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
             if !context.output.json {
                 let record = job_ref::record(registry, &job)?.record;
                 let view = view_context::view_of(context, &record);
-                context.output.note(&format!("{job} {}", health::of(&record, &view)));
+                context.output.note(&format!("{job} {}", health::health(&record, &view)));
             }
             return Ok(Code::Done);
         }
         if !watch.wait(Some(deadline)) {
-            tell(context, &Moved { job: &job, step: None, by_ms, limit_ms: None });
+            print_moved(context, &Moved { job: &job, step: None, by_ms, limit_ms: None });
             return Ok(Code::Done);
         }
     }
@@ -119,7 +119,7 @@ fn moved(line: &EventLine, step: bool) -> Option<(Option<u32>, u64)> {
     }
 }
 
-fn tell(context: &Context, moved: &Moved<'_>) {
+fn print_moved(context: &Context, moved: &Moved<'_>) {
     if context.output.json {
         return context.output.json(moved);
     }

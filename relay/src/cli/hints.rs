@@ -22,7 +22,7 @@ const MAX_NAMED: usize = 3;
 /// are skipped: their `PATH` has folders of their own, which are of no use to workers.
 pub(super) fn path(context: &Context, target: &Target, config: &Config, env: &[String]) {
     let is_given = env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
-    if target.engine != EngineKind::Local || is_given || context.asker() != Initiator::Person {
+    if target.engine != EngineKind::Local || is_given || context.initiator() != Initiator::Person {
         return;
     }
     let Some(theirs) = target.lease.as_ref().and_then(|lease| path_of(lease.pid)) else { return };

@@ -65,7 +65,7 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
     }
     // Hooks are installed per person, and also called in folders without a relay project.
     let Ok(root) = project::find_root(global.project().as_deref(), &call.cwd) else { return Ok(()) };
-    let registry = Registry::of(&root);
+    let registry = Registry::for_project(&root);
     if !registry.folder().is_there().map_err(|e| e.to_string())? {
         return Ok(());
     }
@@ -73,7 +73,7 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
     let now = lease::now(&registry);
     // The notices are claimed before the phase is recorded: a reader that sees an idle session must not find a notice
     // that is just being given to it.
-    let given = give(&registry, &call, plan.give, now, output);
+    let given = deliver_notices(&registry, &call, plan.give, now, output);
     let phase = if given.as_ref().is_ok_and(|given| *given) && plan.give == Response::Reason {
         Some(Phase::Busy)
     } else {
@@ -90,7 +90,7 @@ fn stdin() -> io::Result<Vec<u8>> {
 }
 
 /// Delivers the notices for the session; returns true if there were any.
-fn give(
+fn deliver_notices(
     registry: &Registry,
     call: &Call,
     give: Response,
@@ -119,7 +119,7 @@ fn give(
 }
 
 fn answer_of(give: Response, taken: &Unseen) -> Option<serde_json::Value> {
-    answer::give(give, &notices::text(taken))
+    answer::response(give, &notices::text(taken))
 }
 
 /// Returns the notices for this session, oldest first.

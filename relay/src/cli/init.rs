@@ -68,14 +68,14 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
         found => found.unwrap_or_else(|_| cwd.clone()),
     };
     let root = root.canonicalize().unwrap_or(root);
-    let wish = if args.remove { Mode::Remove } else { Mode::Put { force: args.force } };
-    let request = Request { codex: args.codex, claude: args.claude, user: args.user, wish };
-    let homes = Homes::of(&|name| std::env::var(name), &cwd);
+    let mode = if args.remove { Mode::Remove } else { Mode::Put { force: args.force } };
+    let request = Request { codex: args.codex, claude: args.claude, user: args.user, mode };
+    let homes = Homes::from_env(&|name| std::env::var(name), &cwd);
     let plan = init::plan(request, &root, &homes)?;
     let mut approved = false;
     if !args.dry_run {
         init::execute(&plan).map_err(|failed| explained(&failed))?;
-        if wish == Mode::Remove {
+        if mode == Mode::Remove {
             approval::forget(&root);
         } else {
             approved = consent(&plan, &root)?;
@@ -88,11 +88,11 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
             output.json(&Line { path, outcome: file.outcome, kept, dry_run: args.dry_run });
         }
     } else {
-        output.print(&told(&plan, &root, args.dry_run));
+        output.print(&summary(&plan, &root, args.dry_run));
         if approved {
             output.print("approved   these settings: `relay up` asks again when they change");
         }
-        if wish != Mode::Remove && !args.dry_run {
+        if mode != Mode::Remove && !args.dry_run {
             output.print(&next(args, &homes));
         }
     }
@@ -108,7 +108,7 @@ fn consent(plan: &Plan, root: &Path) -> Result<bool, Failure> {
         return Ok(false);
     }
     let config = Config::load(root)?;
-    approval::record(root, &Settings::of(start_daemon::engine(None, &config), &config))?;
+    approval::record(root, &Settings::new(start_daemon::engine(None, &config), &config))?;
     Ok(true)
 }
 
@@ -125,7 +125,7 @@ fn explained(failed: &Failed) -> Failure {
     Failure::unreachable(format!("{} can't be written ({what}); {written}", path.display()))
 }
 
-fn told(plan: &Plan, root: &Path, dry_run: bool) -> String {
+fn summary(plan: &Plan, root: &Path, dry_run: bool) -> String {
     let mut text = format!("project    {}\n", root.display());
     for Planned { shown, outcome, kept, .. } in &plan.files {
         let done = match (outcome, dry_run) {

@@ -229,7 +229,7 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
         context.output.note("a launch with the same key made this job before: nothing new was started");
     }
     if !args.quiet || context.output.json {
-        tell(context, job, (runs && !args.quiet).then(|| context.began + POLL_INTERVAL))?;
+        print_launch(context, job, (runs && !args.quiet).then(|| context.began + POLL_INTERVAL))?;
     }
     // If the output fails, the error must still name the job.
     context.output.finish().map_err(|failure| failure.after(&format!("{job} is launched")))?;
@@ -250,7 +250,7 @@ fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure>
 
 /// Starts the relay and prints the result; returns true if a relay is running now. Without one the job stays queued.
 fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
-    match start_daemon::daemon(&context.root, &context.registry, &target.settings, context.asker()) {
+    match start_daemon::daemon(&context.root, &context.registry, &target.settings, context.initiator()) {
         Ok(()) => {
             if !quiet {
                 context.output.note("no relay was running: it has been started");
@@ -265,7 +265,7 @@ fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
 }
 
 /// Prints the job and its state: as soon as it leaves the queue, at the deadline, or at once without a deadline.
-fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
+fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
     let watch = deadline.map(|_| Watch::folder(context.registry.folder()));
     let record = loop {
         let record = job_ref::record(&context.registry, job)?.record;
@@ -286,7 +286,7 @@ fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(),
 
 /// Formats the line that the product guarantees, then the state with the job's health or next action.
 fn text(record: &JobRecord, view: &View) -> String {
-    let (state, health) = (record.state.as_str(), health::of(record, view));
+    let (state, health) = (record.state.as_str(), health::health(record, view));
     let more = match (record.state, &record.step) {
         (State::Queued, _) => format!(": {}", health.rest),
         (state, _) if state.is_final() => match &record.error {

@@ -52,7 +52,7 @@ pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
     }
     printer.end();
     if !args.follow && !stored.record.state.is_final() && !context.output.json {
-        let health = health::of(&stored.record, &view_context::view_of(context, &stored.record));
+        let health = health::health(&stored.record, &view_context::view_of(context, &stored.record));
         context.output.note(&format!("{job} {health}"));
     }
     Ok(Code::Done)

@@ -120,7 +120,7 @@ impl Launch {
                 "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
             )));
         }
-        Policy::new(around.engine, around.config).settle(spec).map_err(Failure::usage)?;
+        Policy::new(around.engine, around.config).authorize(spec).map_err(Failure::usage)?;
         Ok(self)
     }
 }

@@ -39,15 +39,15 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
     } else {
         start_daemon::engine(None, &config)
     };
-    let settings = Settings::of(engine, &config);
+    let settings = Settings::new(engine, &config);
     policy::check_settings(engine, &config)?;
-    let standing = approval::standing(&context.root, &settings);
+    let approval = approval::state(&context.root, &settings);
     approve::authorize(context, &settings, args.yes)?;
     let lives = lease::is_held(registry);
     down::end_daemon(registry, |relay| Request::Restart { relay }, TIMEOUT)?;
-    start_daemon::daemon(&context.root, registry, &settings, context.asker())?;
+    start_daemon::daemon(&context.root, registry, &settings, context.initiator())?;
     up::report(context, &start_daemon::platform(registry)?);
-    if let (true, ApprovalState::Changed(lines)) = (lives, &standing) {
+    if let (true, ApprovalState::Changed(lines)) = (lives, &approval) {
         up::tell_of_platform(context, &up::changed(lines).1);
     }
     Ok(Code::Done)

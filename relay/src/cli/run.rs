@@ -56,7 +56,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::command(args, &around)?;
     if !target.lives {
-        start_daemon::daemon(&context.root, &context.registry, &target.settings, context.asker())
+        start_daemon::daemon(&context.root, &context.registry, &target.settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
     start_daemon::platform(&context.registry)?;

@@ -40,15 +40,15 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
         .init();
     let config = context.config()?;
     let engine = start_daemon::engine(args.engine, &config);
-    StateDir::of(&context.root)?;
+    StateDir::for_project(&context.root)?;
     policy::check_settings(engine, &config)?;
-    let settings = Settings::of(engine, &config);
+    let settings = Settings::new(engine, &config);
     match &args.agreed {
         // The file may have changed since the command that started this process read it.
         Some(digest) if *digest != settings.digest() => {
-            return Err(approval::refusal(&context.root, context.asker(), true));
+            return Err(approval::refusal(&context.root, context.initiator(), true));
         }
-        Some(_) => approval::check(&context.root, context.asker(), &settings)?,
+        Some(_) => approval::check(&context.root, context.initiator(), &settings)?,
         None => approve::authorize(context, &settings, args.yes)?,
     }
     daemon::serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)

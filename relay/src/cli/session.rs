@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_of_claude_code_belongs_to_its_session_and_one_of_codex_below_it_to_codex() {
+    fn a_command_of_claude_code_belongs_to_its_session_one_of_codex_below_it_to_codex() {
         let expected = |id: &str| Some(Session { agent: "claude".to_owned(), id: id.to_owned(), home: None });
         let own = ("CLAUDE_CODE_SESSION_ID", "8c35adc1");
         let named = ("RELAY_SESSION", "claude:00893aaf");

@@ -52,7 +52,7 @@ pub struct StatusArgs {
 pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if args.latest && !args.history {
         // The record is read directly: no listing, no configuration.
-        return Ok(show(args, context, &[read::newest(&context.registry)?.record]));
+        return Ok(print_jobs(args, context, &[read::newest(&context.registry)?.record]));
     }
     if args.jobs.is_empty() {
         if args.history {
@@ -70,11 +70,11 @@ pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if args.history {
         return Ok(history(context, &records));
     }
-    Ok(show(args, context, &records))
+    Ok(print_jobs(args, context, &records))
 }
 
 /// Prints each job in detail.
-fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
+fn print_jobs(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
     for (i, record) in records.iter().enumerate() {
         if context.output.json {
             context.output.json(record);
@@ -94,7 +94,7 @@ fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
 /// Prints all jobs linked to the given ones, each job once.
 fn history(context: &Context, records: &[JobRecord]) -> Code {
     let mut linked: Vec<JobRecord> =
-        records.iter().flat_map(|record| lineage::whole(&context.registry, record)).collect();
+        records.iter().flat_map(|record| lineage::lineage(&context.registry, record)).collect();
     linked.sort_by(|a, b| a.job.cmp(&b.job));
     linked.dedup_by(|a, b| a.job == b.job);
     if context.output.json {
@@ -156,7 +156,7 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
 
 /// Prints advice that keeps a program from watching or cancelling jobs that need no attention.
 fn advise(context: &Context, records: &[JobRecord], view: &View) {
-    let mut words = records.iter().map(|record| health::of(record, view).word).peekable();
+    let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
     let fine = |word: Word| matches!(word, Word::Healthy | Word::Queued | Word::Ended);
     let goes_on = match &view.relay {
         Relay::Up(PlatformStatus::Ready { .. } | PlatformStatus::Starting { .. }) => true,

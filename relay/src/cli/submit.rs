@@ -31,7 +31,7 @@ pub fn target(context: &Context, config: &Config) -> Target {
     let lease = if lives { lease::read(&context.registry) } else { None };
     let engine =
         if lives { start_daemon::engine_of_living(config) } else { start_daemon::engine(None, config) };
-    Target { engine, settings: Settings::of(engine, config), lives, lease }
+    Target { engine, settings: Settings::new(engine, config), lives, lease }
 }
 
 /// Writes the job durably and notifies the relay.

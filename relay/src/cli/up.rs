@@ -51,10 +51,10 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
             "a relay with engine {running} is up: stop it with `relay down` first"
         )));
     }
-    let settings = Settings::of(engine, &config);
+    let settings = Settings::new(engine, &config);
     if args.build || args.no_start || !lives {
         outside_of_sandboxes(context, "up")?;
-        StateDir::of(&context.root)?;
+        StateDir::for_project(&context.root)?;
         policy::check_settings(engine, &config)?;
         approve::authorize(context, &settings, args.yes)?;
     }
@@ -70,7 +70,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     if lives {
         ask_again(context)?;
     }
-    start_daemon::daemon(&context.root, &context.registry, &settings, context.asker())?;
+    start_daemon::daemon(&context.root, &context.registry, &settings, context.initiator())?;
     let lease = start_daemon::platform(&context.registry).inspect_err(|_| {
         // A relay that this command has started does not stay: it would block a start with another engine.
         if !lives {
@@ -80,7 +80,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
         }
     })?;
     report(context, &lease);
-    if lives && let ApprovalState::Changed(lines) = approval::standing(&context.root, &settings) {
+    if lives && let ApprovalState::Changed(lines) = approval::state(&context.root, &settings) {
         let (of_relay, of_platform) = changed(&lines);
         if !of_relay.is_empty() {
             let names = of_relay.join(", ");
@@ -110,7 +110,7 @@ pub(super) fn tell_of_platform(context: &Context, names: &[&str]) {
 /// # Errors
 /// Exit code 5 inside a sandbox.
 pub(super) fn outside_of_sandboxes(context: &Context, command: &str) -> Result<(), Failure> {
-    match sandbox::here() {
+    match sandbox::current_sandbox() {
         Some(sandbox) => Err(Failure::unreachable(sandbox.refuses(command, &context.root))),
         None => Ok(()),
     }

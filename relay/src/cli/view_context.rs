@@ -13,7 +13,7 @@ use crate::render::{Relay, View, delivery};
 pub fn relay_and_time(registry: &Registry) -> (Relay, Timestamp) {
     let (is_held, lease) = (lease::is_held(registry), lease::read(registry));
     let now = lease::now_of(lease.as_ref());
-    (Relay::of(is_held, lease, now), now)
+    (Relay::from_lease(is_held, lease, now), now)
 }
 
 /// Returns the number of jobs that are ahead of this one in the queue.
@@ -48,7 +48,7 @@ pub fn view_of(context: &Context, record: &JobRecord) -> View {
     }
     if record.state.is_final() {
         let entry = outbox::read(&context.registry, &record.job).ok().flatten();
-        view.delivery = entry.and_then(|entry| delivery::trouble(&entry, view.now));
+        view.delivery = entry.and_then(|entry| delivery::failed_delivery(&entry, view.now));
     }
     view
 }

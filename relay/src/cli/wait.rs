@@ -45,10 +45,10 @@ pub fn run(args: &WaitArgs, context: &Context) -> Result<Code, Failure> {
 const MAX_NAMED: usize = 5;
 
 /// Prints the health of jobs that have not ended in time, so that the caller does not cancel one that is only slow.
-fn tell(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
+fn print_running(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
     for job in running.iter().take(MAX_NAMED) {
         let record = job_ref::record(&context.registry, job)?.record;
-        let health = health::of(&record, &view_context::view_of(context, &record));
+        let health = health::health(&record, &view_context::view_of(context, &record));
         context.output.note(&format!("{job} {health}"));
     }
     Ok(())
@@ -100,7 +100,7 @@ pub fn until_ended(
             context
                 .output
                 .note(&format!("{} still not ended after {waited}; work goes on", names.join(", ")));
-            tell(context, &running)?;
+            print_running(context, &running)?;
             return Ok(Code::StillRunning);
         }
         // The last round reads every job, so that none that has ended is reported as running.

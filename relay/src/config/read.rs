@@ -31,7 +31,7 @@ impl Config {
         let text = match Dir::of_settings(root).file(NAME).read_any_text(MAX_FILE_SIZE) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) if Refused::of(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge => {
+            Err(e) if Refused::from_error(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge => {
                 return Err(Failure::usage(e.to_string()));
             }
             Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),

@@ -93,7 +93,7 @@ fn thousandths(cpus: f64) -> Option<u64> {
 
 impl Resources {
     /// Formats the limits for people.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let cpus =
             self.millicpus.map_or("all CPUs".to_owned(), |millis| format!("{} CPUs", cpus_text(millis)));
         format!("{} MiB of memory, {cpus}, {} processes", self.memory / MIB, self.pids)

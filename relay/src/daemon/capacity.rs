@@ -17,7 +17,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn room(&self) -> usize {
+    fn free_slots(&self) -> usize {
         match self.capacity {
             Some(capacity) if !self.full => capacity.saturating_sub(self.jobs.len()),
             _ => 0,
@@ -30,7 +30,7 @@ impl Agent {
 pub(super) struct Agents {
     agents: BTreeMap<AgentId, Agent>,
     /// Agents with free slots, by slot count.
-    rooms: BTreeSet<(usize, AgentId)>,
+    by_free_slots: BTreeSet<(usize, AgentId)>,
 }
 
 impl Agents {
@@ -53,14 +53,14 @@ impl Agents {
     }
 
     /// Assigns a job to an agent.
-    pub(super) fn give(&mut self, id: &AgentId, job: &JobId) {
+    pub(super) fn assign(&mut self, id: &AgentId, job: &JobId) {
         self.change(id, |agent| {
             agent.jobs.insert(job.clone());
         });
     }
 
     /// Removes a job from an agent; if it `ended` there, an agent that was full has a free slot again.
-    pub(super) fn take(&mut self, id: &AgentId, job: &JobId, ended: bool) {
+    pub(super) fn release(&mut self, id: &AgentId, job: &JobId, ended: bool) {
         self.change(id, |agent| {
             agent.jobs.remove(job);
             agent.full &= !ended;
@@ -68,12 +68,12 @@ impl Agents {
     }
 
     /// Records that an agent is full.
-    pub(super) fn fill_up(&mut self, id: &AgentId) {
+    pub(super) fn set_full(&mut self, id: &AgentId) {
         self.change(id, |agent| agent.full = true);
     }
 
     /// Resets all agents that have reported that they are full: they may have free slots again.
-    pub(super) fn ask_again(&mut self) {
+    pub(super) fn reset_full(&mut self) {
         let full: Vec<AgentId> =
             self.agents.iter().filter(|(_, agent)| agent.full).map(|(id, _)| id.clone()).collect();
         for id in full {
@@ -87,29 +87,29 @@ impl Agents {
     }
 
     /// Returns every agent with jobs.
-    pub(super) fn holders(&self) -> Vec<AgentId> {
+    pub(super) fn agents_with_jobs(&self) -> Vec<AgentId> {
         let holding = self.agents.iter().filter(|(_, agent)| !agent.jobs.is_empty());
         holding.map(|(id, _)| id.clone()).collect()
     }
 
     /// Returns the connected agent with the most free slots, if there is one.
-    pub(super) fn roomiest(&self) -> Option<AgentId> {
-        self.rooms.last().map(|(_, id)| id.clone())
+    pub(super) fn least_loaded(&self) -> Option<AgentId> {
+        self.by_free_slots.last().map(|(_, id)| id.clone())
     }
 
     /// Changes an agent and updates the index. Every change goes through here, so that the index is always right.
     fn change(&mut self, id: &AgentId, change: impl FnOnce(&mut Agent)) {
         let agent = self.agents.entry(id.clone()).or_default();
-        let before = agent.room();
+        let before = agent.free_slots();
         change(agent);
-        let after = agent.room();
+        let after = agent.free_slots();
         if agent.capacity.is_none() && agent.jobs.is_empty() {
             self.agents.remove(id);
         }
         if before != after {
-            self.rooms.remove(&(before, id.clone()));
+            self.by_free_slots.remove(&(before, id.clone()));
             if after > 0 {
-                self.rooms.insert((after, id.clone()));
+                self.by_free_slots.insert((after, id.clone()));
             }
         }
     }

@@ -55,8 +55,8 @@ enum Step {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run(mut socket: WebSocket, door: AppState, token: TokenId) {
-    let end = match serve(&mut socket, &door, &token).await {
+pub(super) async fn run(mut socket: WebSocket, app: AppState, token: TokenId) {
+    let end = match serve(&mut socket, &app, &token).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
@@ -79,38 +79,38 @@ pub(super) async fn run(mut socket: WebSocket, door: AppState, token: TokenId) {
 
 async fn serve(
     socket: &mut WebSocket,
-    door: &AppState,
+    app: &AppState,
     token: &TokenId,
 ) -> Result<std::convert::Infallible, End> {
     let (mut hello, protocol) = handshake::receive_hello(socket).await?;
-    handshake::bind_token(door, token, &hello)?;
-    let (caller, fate) = handshake::register(&hello, door).await?;
-    let durable = handshake::query_durable(&caller, &mut hello, door).await?;
-    let welcome = RelayFrame::Welcome { protocol, durable, fate, now: door.clock.now() };
-    let end = serve_welcomed(socket, door, &caller, hello, welcome).await;
+    handshake::bind_token(app, token, &hello)?;
+    let (connection_id, fate) = handshake::register(&hello, app).await?;
+    let durable = handshake::query_durable(&connection_id, &mut hello, app).await?;
+    let welcome = RelayFrame::Welcome { protocol, durable, fate, now: app.clock.now() };
+    let end = serve_welcomed(socket, app, &connection_id, hello, welcome).await;
     let reason = match &end {
         Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),
         Ok(_) => String::new(),
     };
-    let _ = door.core.send(Input::Disconnected { caller, reason }).await;
+    let _ = app.core.send(Input::Disconnected { connection_id, reason }).await;
     end
 }
 
 /// Serves the connection from its welcome on.
 async fn serve_welcomed(
     socket: &mut WebSocket,
-    door: &AppState,
-    caller: &ConnectionId,
+    app: &AppState,
+    connection_id: &ConnectionId,
     hello: Hello,
     welcome: RelayFrame,
 ) -> Result<std::convert::Infallible, End> {
     send(socket, &welcome).await?;
     let (outbound, frames) = mpsc::channel(OUTBOUND_CAPACITY);
-    let handle = ConnectionHandle { id: caller.session, hello, outbound };
-    if within("welcome", door.core.send(Input::Connected(handle))).await?.is_err() {
+    let handle = ConnectionHandle { id: connection_id.number, hello, outbound };
+    if within("welcome", app.core.send(Input::Connected(handle))).await?.is_err() {
         return Err(End::Lost("the relay is stopping".to_owned()));
     }
-    serve_frames(socket, door, caller, frames).await
+    serve_frames(socket, app, connection_id, frames).await
 }
 
 /// Waits for the core or the writer, within `REGISTRY_TIMEOUT`.
@@ -134,32 +134,32 @@ pub(super) fn connection_error(error: axum::Error) -> End {
 
 async fn serve_frames(
     socket: &mut WebSocket,
-    door: &AppState,
-    caller: &ConnectionId,
+    app: &AppState,
+    connection_id: &ConnectionId,
     mut frames: mpsc::Receiver<RelayFrame>,
 ) -> Result<std::convert::Infallible, End> {
     let receipts: LatestMap<JobId, Receipt> = LatestMap::new();
     let mut pings = interval(wire::PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut silence = IdleTimeout::since(Instant::now());
+    let mut idle_timeout = IdleTimeout::restart(Instant::now());
     let mut nonce = 0;
     loop {
-        // Every branch is cancel-safe: a WebSocket's `next`, a channel's `recv`, a board's `take` and a tick lose
+        // Every branch is cancel-safe: a WebSocket's `next`, a channel's `recv`, a map's `take_all` and a tick lose
         // nothing when another branch wins. Sending happens outside of the select.
         let step = tokio::select! {
             message = socket.next() => Step::Message(message),
             frame = frames.recv() => Step::Outbound(frame),
-            receipts = receipts.take() => Step::Receipts(receipts.into_iter().collect()),
+            receipts = receipts.take_all() => Step::Receipts(receipts.into_iter().collect()),
             _ = pings.tick() => Step::Ping,
-            () = tokio::time::sleep_until(silence.until()) => Step::IdleTimeout,
+            () = tokio::time::sleep_until(idle_timeout.until()) => Step::IdleTimeout,
         };
         match step {
             Step::Message(Some(Ok(message))) => {
                 // Only a complete frame counts: WebSocket fragments and pings prove nothing, however many.
                 if matches!(message, Message::Binary(_)) {
-                    silence = IdleTimeout::since(Instant::now());
+                    idle_timeout = IdleTimeout::restart(Instant::now());
                 }
-                receive(message, door, caller, &receipts).await?;
+                receive(message, app, connection_id, &receipts).await?;
             }
             Step::Message(Some(Err(e))) => return Err(connection_error(e)),
             Step::Message(None) => return Err(End::Lost("the agent closed the connection".to_owned())),
@@ -173,7 +173,7 @@ async fn serve_frames(
                 nonce += 1;
                 send(socket, &RelayFrame::Ping { nonce }).await?;
             }
-            Step::IdleTimeout if !silence.is_over(Instant::now()) => {}
+            Step::IdleTimeout if !idle_timeout.is_over(Instant::now()) => {}
             Step::IdleTimeout => {
                 let seconds = wire::DEAD_AFTER.as_secs();
                 return Err(End::Lost(format!("nothing was heard of the agent for {seconds} s")));
@@ -184,8 +184,8 @@ async fn serve_frames(
 
 async fn receive(
     message: Message,
-    door: &AppState,
-    caller: &ConnectionId,
+    app: &AppState,
+    connection_id: &ConnectionId,
     receipts: &LatestMap<JobId, Receipt>,
 ) -> Result<(), End> {
     let refused = |reason: String| End::Refused(wire::CLOSE_PROTOCOL, reason);
@@ -202,24 +202,25 @@ async fn receive(
             if batch.len() > wire::MAX_BATCH || first_seq == 0 {
                 return Err(refused(format!("a batch of {} events from {first_seq}", batch.len())));
             }
-            let (caller, receipts) = (caller.clone(), receipts.clone());
-            let command = Command::Events { caller, job, epoch, first_seq, batch, receipts };
-            within("take events", door.writer.send(command)).await?;
+            let (connection_id, receipts) = (connection_id.clone(), receipts.clone());
+            let command = Command::Events { connection_id, job, epoch, first_seq, batch, receipts };
+            within("take events", app.writer.send(command)).await?;
         }
         AgentFrame::Output { job, epoch, offset, bytes } => {
-            let (caller, receipts) = (caller.clone(), receipts.clone());
-            let command = Command::Output { caller, job, epoch, offset, bytes, receipts };
-            within("take output", door.writer.send(command)).await?;
+            let (connection_id, receipts) = (connection_id.clone(), receipts.clone());
+            let command = Command::Output { connection_id, job, epoch, offset, bytes, receipts };
+            within("take output", app.writer.send(command)).await?;
         }
         AgentFrame::Accepted { job, epoch } => {
-            let caller = caller.clone();
-            let _ = within("take an answer", door.core.send(Input::Accepted { caller, job, epoch })).await?;
+            let connection_id = connection_id.clone();
+            let _ = within("take an answer", app.core.send(Input::Accepted { connection_id, job, epoch }))
+                .await?;
         }
         AgentFrame::Refused { job, epoch: _, reason, busy } => {
             let reason = common::text::one_line(&reason, common::event::MAX_TEXT);
-            let caller = caller.clone();
-            let input = Input::Refused { caller, job, reason, busy };
-            let _ = within("take an answer", door.core.send(input)).await?;
+            let connection_id = connection_id.clone();
+            let input = Input::Refused { connection_id, job, reason, busy };
+            let _ = within("take an answer", app.core.send(input)).await?;
         }
         AgentFrame::Pong { .. } => {}
     }

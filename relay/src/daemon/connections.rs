@@ -21,7 +21,7 @@ impl Connections {
     ///
     /// # Errors
     /// The reason, if too many agents are connected.
-    pub(super) fn knock(&mut self, agent: &AgentId) -> Result<ConnectionNumber, String> {
+    pub(super) fn register(&mut self, agent: &AgentId) -> Result<ConnectionNumber, String> {
         if self.by_agent.len() >= MAX_AGENTS && !self.by_agent.contains_key(agent) {
             return Err(format!("{MAX_AGENTS} agents are connected, and there can be no more"));
         }
@@ -31,26 +31,26 @@ impl Connections {
 
     /// Stores a connection in place of an older one of its agent; returns `false` if it is itself the older one.
     /// Dropping a handle ends its connection.
-    pub(super) fn connect(&mut self, agent: AgentId, session: ConnectionHandle) -> bool {
-        let newer = self.by_agent.get(&agent).is_none_or(|here| here.id < session.id);
+    pub(super) fn connect(&mut self, agent: AgentId, connection: ConnectionHandle) -> bool {
+        let newer = self.by_agent.get(&agent).is_none_or(|here| here.id < connection.id);
         if newer {
-            self.by_agent.insert(agent, session);
+            self.by_agent.insert(agent, connection);
         }
         newer
     }
 
     /// Removes a connection; returns `false` if it was not its agent's newest.
-    pub(super) fn disconnect(&mut self, caller: &ConnectionId) -> bool {
-        let current = self.is_current(caller);
+    pub(super) fn disconnect(&mut self, connection_id: &ConnectionId) -> bool {
+        let current = self.is_current(connection_id);
         if current {
-            self.by_agent.remove(&caller.agent);
+            self.by_agent.remove(&connection_id.agent);
         }
         current
     }
 
     /// Returns true if this is its agent's newest connection.
-    pub(super) fn is_current(&self, caller: &ConnectionId) -> bool {
-        self.by_agent.get(&caller.agent).is_some_and(|here| here.id == caller.session)
+    pub(super) fn is_current(&self, connection_id: &ConnectionId) -> bool {
+        self.by_agent.get(&connection_id.agent).is_some_and(|here| here.id == connection_id.number)
     }
 
     /// Returns an agent's connection.
@@ -59,7 +59,7 @@ impl Connections {
     }
 
     /// Returns the connection of any agent: the first by id.
-    pub(super) fn any(&self) -> Option<&ConnectionHandle> {
+    pub(super) fn first(&self) -> Option<&ConnectionHandle> {
         self.by_agent.values().next()
     }
 

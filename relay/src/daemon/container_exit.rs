@@ -10,7 +10,7 @@ use crate::registry::lease::Death;
 const EXIT_KILLED: i32 = 137;
 
 /// Describes what happened, without advice.
-pub(super) fn cause(name: &str, death: &Death) -> String {
+pub(super) fn describe_exit(name: &str, death: &Death) -> String {
     match death.exit_code {
         None => format!("the container '{name}' was removed"),
         Some(code) if death.oom_killed => {
@@ -23,17 +23,17 @@ pub(super) fn cause(name: &str, death: &Death) -> String {
 }
 
 /// Describes a container whose processes are frozen.
-pub(super) fn paused(engine: EngineKind, name: &str) -> String {
+pub(super) fn describe_pause(engine: EngineKind, name: &str) -> String {
     format!("the container '{name}' is paused: `{engine} unpause {name}`")
 }
 
 /// Describes a container that a person has stopped while no job was active.
-pub(super) fn stopped(name: &str) -> String {
+pub(super) fn describe_stop(name: &str) -> String {
     format!("the container '{name}' was stopped by hand: the next job starts it again, or `relay up`")
 }
 
 /// Returns the failure of the jobs that the death cut off.
-pub(super) fn fate(engine: EngineKind, name: &str, death: &Death) -> Fate {
+pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Death) -> Fate {
     let advice = match (death.exit_code, death.oom_killed, death.memory_limit) {
         (_, true, Some(limit)) => format!(
             "its limit is {} MiB: raise it (`{engine} update --memory`), or run fewer jobs at once ([platform] max_jobs)",
@@ -46,12 +46,12 @@ pub(super) fn fate(engine: EngineKind, name: &str, death: &Death) -> Fate {
         (Some(_), ..) => format!("see `{engine} logs {name}`, then launch the job again"),
     };
     let kind = if death.oom_killed { FailureKind::OomKilled } else { FailureKind::ContainerExited };
-    Fate { kind, message: format!("{}; {advice}", cause(name, death)), exit_code: death.exit_code }
+    Fate { kind, message: format!("{}; {advice}", describe_exit(name, death)), exit_code: death.exit_code }
 }
 
 /// Returns the final event of a job that the death cut off, recorded by the relay because no agent can; `why` gives the
 /// reason for that.
-pub(super) fn end(fate: &Fate, why: &str) -> EventBody {
+pub(super) fn final_event(fate: &Fate, why: &str) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,
         error: Some(JobError { kind: fate.kind, message: format!("{} ({why})", fate.message), step: None }),
@@ -65,8 +65,8 @@ mod tests {
     use super::*;
 
     fn told(exit_code: Option<i32>, oom_killed: bool, memory_limit: Option<u64>) -> (FailureKind, String) {
-        let death = Death { memory_limit, ..Death::unseen(exit_code, oom_killed) };
-        let fate = fate(EngineKind::Docker, "platform", &death);
+        let death = Death { memory_limit, ..Death::from_exit_code(exit_code, oom_killed) };
+        let fate = termination_cause(EngineKind::Docker, "platform", &death);
         assert_eq!(fate.exit_code, exit_code);
         (fate.kind, fate.message)
     }

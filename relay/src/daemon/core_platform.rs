@@ -34,7 +34,7 @@ pub(super) enum AttemptEvent {
 
 impl Attempt {
     /// Records that `relay up` requested the platform during this attempt.
-    pub(super) fn wanted(&mut self) {
+    pub(super) fn up_requested(&mut self) {
         self.news = Some(match self.news {
             None | Some(AttemptEvent::Wanted) => AttemptEvent::Wanted,
             Some(AttemptEvent::Died { .. } | AttemptEvent::Stopped) => {
@@ -48,7 +48,7 @@ impl Core {
     /// Starts an attempt to bring the platform up, unless one is under way or none is needed.
     pub(super) fn try_platform(&mut self) {
         self.next_try = None;
-        if self.attempt.is_some() || self.platform_is_there() || self.is_going_down() {
+        if self.attempt.is_some() || self.has_platform() || self.is_going_down() {
             return;
         }
         // The status stays as it is until there is a better one: retrying a failure changes nothing.
@@ -61,13 +61,13 @@ impl Core {
     }
 
     /// Handles the outcome of an attempt.
-    pub(super) fn ensured(&mut self, result: Result<(), String>) {
+    pub(super) fn platform_ensured(&mut self, result: Result<(), String>) {
         let news = self.attempt.take().and_then(|attempt| attempt.news);
         if self.is_going_down() {
             return self.stop_platform();
         }
         match (news, &result) {
-            (Some(AttemptEvent::Stopped), _) if self.dispatch.is_empty() => return self.stopped(),
+            (Some(AttemptEvent::Stopped), _) if self.scheduler.is_empty() => return self.container_stopped(),
             (Some(AttemptEvent::Stopped), _) => {
                 tracing::info!("a job came while the container was being stopped: it is started again");
                 return self.try_platform();
@@ -115,7 +115,7 @@ impl Core {
         if let Ok(address) = listener.local_addr() {
             self.lease.listen.push(address);
         }
-        listen::spawn(listener, self.door.clone());
+        listen::spawn(listener, self.app.clone());
         self.publish(Durability::Cached);
     }
 
@@ -143,13 +143,13 @@ impl Core {
 pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) -> Result<(), String> {
     // An engine that does not answer fails again below, with a better message.
     if platform.engine().is_container()
-        && let Ok(vitals) = platform.vitals().await
+        && let Ok(state) = platform.container_state().await
     {
-        let paused = vitals == ContainerState::Paused;
+        let paused = state == ContainerState::Paused;
         // The core lives as long as the process.
-        let _ = inputs.send(Input::Container(ContainerChange::Inspected(vitals))).await;
+        let _ = inputs.send(Input::Container(ContainerChange::Inspected(state))).await;
         if paused {
-            return Err(container_exit::paused(platform.engine(), platform.name()));
+            return Err(container_exit::describe_pause(platform.engine(), platform.name()));
         }
     }
     platform.ensure().await

@@ -1,8 +1,8 @@
 //! Timeouts of disconnected agents. Pure.
 //!
 //! ```text
-//!  disconnected ──PATIENCE──► its offered jobs go to other agents; its running jobs stay its own and wait for it
-//!  the platform's agent replaced by another one ──PATIENCE──► its state was lost, and its jobs with it
+//!  disconnected ──RECONNECT_TIMEOUT──► its offered jobs go to other agents; its running jobs stay its own and wait for it
+//!  the platform's agent replaced by another one ──RECONNECT_TIMEOUT──► its state was lost, and its jobs with it
 //! ```
 
 use std::collections::BTreeMap;
@@ -35,12 +35,12 @@ pub(super) struct DisconnectTracker {
 
 impl DisconnectTracker {
     /// Records that an agent has disconnected.
-    pub(super) fn gone(&mut self, agent: AgentId, now: Instant) {
+    pub(super) fn disconnected(&mut self, agent: AgentId, now: Instant) {
         self.since.insert(agent, now);
     }
 
     /// Records that an agent has connected; `platform` is the platform's agent as last known.
-    pub(super) fn back(&mut self, agent: &AgentId, platform: Option<&AgentId>, now: Instant) {
+    pub(super) fn connected(&mut self, agent: &AgentId, platform: Option<&AgentId>, now: Instant) {
         self.since.remove(agent);
         if platform == Some(agent) {
             self.replaced = None;
@@ -78,31 +78,31 @@ mod tests {
 
     #[test]
     fn only_what_was_offered_is_taken_from_an_agent_that_is_away() {
-        let (mut absent, now) = (DisconnectTracker::default(), Instant::now());
-        absent.gone("a".into(), now);
-        absent.gone("b".into(), now);
-        absent.back(&"b".into(), None, now);
-        assert_eq!(absent.due(|_| false, true, now), []);
-        assert_eq!(absent.due(|_| false, true, now + RECONNECT_TIMEOUT), [Due::GiveUp("a".into())]);
-        assert_eq!(absent.due(|_| false, true, now + RECONNECT_TIMEOUT), []);
+        let (mut tracker, now) = (DisconnectTracker::default(), Instant::now());
+        tracker.disconnected("a".into(), now);
+        tracker.disconnected("b".into(), now);
+        tracker.connected(&"b".into(), None, now);
+        assert_eq!(tracker.due(|_| false, true, now), []);
+        assert_eq!(tracker.due(|_| false, true, now + RECONNECT_TIMEOUT), [Due::GiveUp("a".into())]);
+        assert_eq!(tracker.due(|_| false, true, now + RECONNECT_TIMEOUT), []);
     }
 
     #[test]
     fn a_platform_s_agent_is_lost_once_another_has_been_in_its_place_for_long() {
-        let (mut absent, now) = (DisconnectTracker::default(), Instant::now());
+        let (mut tracker, now) = (DisconnectTracker::default(), Instant::now());
         let (old, new): (AgentId, AgentId) = ("old".into(), "new".into());
-        absent.back(&new, Some(&old), now);
-        assert_eq!(absent.due(|agent| agent == "new", true, now), []);
+        tracker.connected(&new, Some(&old), now);
+        assert_eq!(tracker.due(|agent| agent == "new", true, now), []);
         assert_eq!(
-            absent.due(|agent| agent == "new", true, now + RECONNECT_TIMEOUT),
+            tracker.due(|agent| agent == "new", true, now + RECONNECT_TIMEOUT),
             [Due::Lost(old.clone())]
         );
 
-        absent.back(&new, Some(&old), now);
-        absent.back(&old, Some(&old), now);
-        assert_eq!(absent.due(|_| true, true, now + RECONNECT_TIMEOUT), [], "it has come back");
+        tracker.connected(&new, Some(&old), now);
+        tracker.connected(&old, Some(&old), now);
+        assert_eq!(tracker.due(|_| true, true, now + RECONNECT_TIMEOUT), [], "it has come back");
 
-        absent.back(&new, Some(&old), now);
-        assert_eq!(absent.due(|_| false, false, now + RECONNECT_TIMEOUT), [], "nobody is there");
+        tracker.connected(&new, Some(&old), now);
+        assert_eq!(tracker.due(|_| false, false, now + RECONNECT_TIMEOUT), [], "nobody is there");
     }
 }

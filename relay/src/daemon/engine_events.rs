@@ -64,8 +64,8 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
         .process_group(0)
         .spawn()?;
     let Some(stdout) = child.stdout.take() else { return Ok(()) };
-    if let Ok(vitals) = platform.vitals().await {
-        tell(inputs, ContainerChange::Inspected(vitals)).await;
+    if let Ok(state) = platform.container_state().await {
+        send_change(inputs, ContainerChange::Inspected(state)).await;
     }
     let mut lines = BufReader::new(stdout);
     let mut oom: Option<Instant> = None;
@@ -86,7 +86,7 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
             Some(ContainerEvent::Unpaused) => ContainerChange::Unpaused,
             Some(ContainerEvent::Removed) => ContainerChange::Removed,
         };
-        tell(inputs, news).await;
+        send_change(inputs, news).await;
     }
     // The end of its stdin ends the shell.
     drop(child.stdin.take());
@@ -96,9 +96,9 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
 /// Combines the event with an inspection of the dead container.
 async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death {
     let oom_killed = oom && exit_code == Some(137);
-    match platform.vitals().await {
-        Ok(vitals @ ContainerState::Exited { .. }) => {
-            let seen = Death::of(&vitals);
+    match platform.container_state().await {
+        Ok(state @ ContainerState::Exited { .. }) => {
+            let seen = Death::from_state(&state);
             Death {
                 exit_code: exit_code.or(seen.exit_code),
                 oom_killed: oom_killed || seen.oom_killed,
@@ -106,11 +106,11 @@ async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death 
             }
         }
         // The container was already started again or removed.
-        _ => Death::unseen(exit_code, oom_killed),
+        _ => Death::from_exit_code(exit_code, oom_killed),
     }
 }
 
-async fn tell(inputs: &mpsc::Sender<Input>, news: ContainerChange) {
+async fn send_change(inputs: &mpsc::Sender<Input>, news: ContainerChange) {
     // The core lives as long as the process.
     let _ = inputs.send(Input::Container(news)).await;
 }

@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const FREEZE_THRESHOLD: Duration = Duration::from_secs(10);
 
 /// Returns how long nothing ran, from the clock before and after a sleep of [`INTERVAL`].
-fn frozen(before: Duration, after: Duration) -> Option<Duration> {
+fn freeze_length(before: Duration, after: Duration) -> Option<Duration> {
     let late = after.saturating_sub(before).saturating_sub(INTERVAL);
     (late >= FREEZE_THRESHOLD).then_some(late)
 }
@@ -24,7 +24,7 @@ pub(super) fn spawn(core: mpsc::Sender<Input>) {
         loop {
             let before = time::since_boot();
             tokio::time::sleep(INTERVAL).await;
-            if let Some(late) = frozen(before, time::since_boot())
+            if let Some(late) = freeze_length(before, time::since_boot())
                 && core.send(Input::Frozen(late)).await.is_err()
             {
                 return;
@@ -40,9 +40,9 @@ mod tests {
     #[test]
     fn only_a_beat_that_is_very_late_is_a_freeze() {
         let s = Duration::from_secs;
-        assert_eq!(frozen(s(100), s(101)), None);
-        assert_eq!(frozen(s(100), s(110)), None);
-        assert_eq!(frozen(s(100), s(163)), Some(s(62)));
-        assert_eq!(frozen(s(100), s(50)), None, "a wall clock that was set back");
+        assert_eq!(freeze_length(s(100), s(101)), None);
+        assert_eq!(freeze_length(s(100), s(110)), None);
+        assert_eq!(freeze_length(s(100), s(163)), Some(s(62)));
+        assert_eq!(freeze_length(s(100), s(50)), None, "a wall clock that was set back");
     }
 }

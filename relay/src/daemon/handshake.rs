@@ -21,8 +21,8 @@ const MAX_HELD: usize = 4096;
 const MAX_ID: usize = 64;
 
 /// Binds the token of a connection to the agent that uses it.
-pub(super) fn bind_token(door: &AppState, token: &TokenId, hello: &Hello) -> Result<(), End> {
-    door.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
+pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Result<(), End> {
+    app.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
         Denied::Foreign { first } => {
             if first {
                 tracing::warn!("agent {} came with the token of another agent: refused", hello.agent);
@@ -36,26 +36,26 @@ pub(super) fn bind_token(door: &AppState, token: &TokenId, hello: &Hello) -> Res
 }
 
 /// Registers the agent with the core and numbers its connection; also returns how its container died, if it did.
-pub(super) async fn register(hello: &Hello, door: &AppState) -> Result<(ConnectionId, Option<Fate>), End> {
+pub(super) async fn register(hello: &Hello, app: &AppState) -> Result<(ConnectionId, Option<Fate>), End> {
     let stopping = || End::Lost("the relay is stopping".to_owned());
-    let (reply, verdict) = oneshot::channel();
+    let (reply, admission) = oneshot::channel();
     let agent: AgentId = hello.agent.as_str().into();
-    let asked = door.core.send(Input::Register { agent: agent.clone(), reply });
+    let asked = app.core.send(Input::Register { agent: agent.clone(), reply });
     within("admit it", asked).await?.map_err(|_| stopping())?;
-    let session = within("admit it", verdict).await?.map_err(|_| stopping())?;
-    let (session, fate) = session.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
-    Ok((ConnectionId { agent, session }, fate))
+    let number = within("admit it", admission).await?.map_err(|_| stopping())?;
+    let (number, fate) = number.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
+    Ok((ConnectionId { agent, number }, fate))
 }
 
 /// Asks the writer what is durable of the agent's jobs; keeps in the hello those that the registry needs more of.
 pub(super) async fn query_durable(
-    caller: &ConnectionId,
+    connection_id: &ConnectionId,
     hello: &mut Hello,
-    door: &AppState,
+    app: &AppState,
 ) -> Result<Vec<Durable>, End> {
     let (reply, durable) = oneshot::channel();
-    let (caller, jobs) = (caller.clone(), hello.jobs.clone());
-    within("look", door.writer.send(Command::Durable { caller, jobs, reply })).await?;
+    let (connection_id, jobs) = (connection_id.clone(), hello.jobs.clone());
+    within("look", app.writer.send(Command::Durable { connection_id, jobs, reply })).await?;
     let durable = within("look", durable).await?.map_err(|_| {
         let reason = "the registry can't be read, or a newer connection took over";
         End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Both ends of a board, shared by clones.
+/// Both ends of a map, shared by clones.
 #[derive(Debug)]
 pub(super) struct LatestMap<K, V> {
     inner: Arc<Inner<K, V>>,
@@ -50,7 +50,7 @@ impl<K: Ord, V> LatestMap<K, V> {
     /// Waits until a value is posted and takes all values.
     ///
     /// Cancel-safe: nothing is taken before the last await.
-    pub(super) async fn take(&self) -> BTreeMap<K, V> {
+    pub(super) async fn take_all(&self) -> BTreeMap<K, V> {
         loop {
             let posted = self.inner.posted.notified();
             let values =

@@ -56,14 +56,14 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
 }
 
 /// Serves connections until the runtime ends.
-pub(super) fn spawn(listener: TcpListener, door: AppState) {
-    let acceptor = door.identity.acceptor.clone();
+pub(super) fn spawn(listener: TcpListener, app: AppState) {
+    let acceptor = app.identity.acceptor.clone();
     let shared = Router::new()
         .route("/healthz", get(upgrade::health))
         .route(subscribe::PATH, get(subscribe::serve_events));
     let routes = Routes {
-        tls: shared.clone().route(wire::AGENT_PATH, get(upgrade::serve_agent)).with_state(door.clone()),
-        plain: shared.route(wire::AGENT_PATH, get(upgrade::refuse_plain)).with_state(door),
+        tls: shared.clone().route(wire::AGENT_PATH, get(upgrade::serve_agent)).with_state(app.clone()),
+        plain: shared.route(wire::AGENT_PATH, get(upgrade::refuse_plain)).with_state(app),
     };
     tokio::spawn(pending_connections::accept(listener, routes, acceptor));
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  received ──DEAD_AFTER──► over
-//!               └─ checked late: this process was stopped ──SECOND_LOOK──► over
+//!               └─ checked late: this process was stopped ──RECHECK_DELAY──► over
 //! ```
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
 /// Extra time to read what waits in the sockets of a thousand agents.
 const RECHECK_DELAY: Duration = Duration::from_secs(1);
 
-/// Silence timeout of one connection.
+/// Idle timeout of one connection.
 #[derive(Debug)]
 pub(super) struct IdleTimeout {
     until: Instant,
@@ -23,7 +23,7 @@ pub(super) struct IdleTimeout {
 
 impl IdleTimeout {
     /// Restarts the timeout: something was received at `now`.
-    pub(super) fn since(now: Instant) -> Self {
+    pub(super) fn restart(now: Instant) -> Self {
         Self { until: now + wire::DEAD_AFTER }
     }
 
@@ -50,13 +50,13 @@ mod tests {
     #[test]
     fn a_look_that_comes_late_proves_nothing_and_is_taken_again() {
         let now = Instant::now();
-        let mut silence = IdleTimeout::since(now);
-        let due = silence.until();
+        let mut idle_timeout = IdleTimeout::restart(now);
+        let due = idle_timeout.until();
         assert_eq!(due - now, wire::DEAD_AFTER);
-        assert!(!silence.is_over(due - Duration::from_millis(1)));
+        assert!(!idle_timeout.is_over(due - Duration::from_millis(1)));
         let woken = due + Duration::from_secs(60);
-        assert!(!silence.is_over(woken), "it was stopped");
-        assert!(silence.is_over(silence.until()));
-        assert!(IdleTimeout::since(now).is_over(due));
+        assert!(!idle_timeout.is_over(woken), "it was stopped");
+        assert!(idle_timeout.is_over(idle_timeout.until()));
+        assert!(IdleTimeout::restart(now).is_over(due));
     }
 }

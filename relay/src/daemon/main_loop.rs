@@ -35,17 +35,17 @@ pub(super) async fn run(
     let no_signals = |e: io::Error| Failure::unreachable(format!("signals can't be caught: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut inbox = RequestWatcher::new(&core.registry.requests());
+    let mut requests = RequestWatcher::new(&core.registry.requests());
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let retry =
             core.next_try.into_iter().chain(core.down_deadline).chain(core.container.deadline()).min();
-        // Every branch is cancel-safe: channels, a board, signals and timers lose nothing when another branch wins.
+        // Every branch is cancel-safe: channels, a map, signals and timers lose nothing when another branch wins.
         let step = tokio::select! {
             Some(input) = inputs.recv() => Step::Input(input),
-            () = inbox.hint() => Step::Input(Input::RequestFiled),
-            records = changes.take() => Step::Changed(records),
+            () = requests.changed() => Step::Input(Input::RequestFiled),
+            records = changes.take_all() => Step::Changed(records),
             _ = heartbeat.tick() => Step::Tick,
             () = sleep_until(retry) => Step::Tick,
             _ = terminate.recv() => Step::Signal,

@@ -21,7 +21,7 @@ pub(super) struct ConnectionId {
     /// Agent's id.
     pub(super) agent: AgentId,
     /// Number of the connection.
-    pub(super) session: ConnectionNumber,
+    pub(super) number: ConnectionNumber,
 }
 
 /// The core's end of a connection.
@@ -37,8 +37,8 @@ pub(super) struct ConnectionHandle {
 
 impl ConnectionHandle {
     /// Returns the agent and its connection.
-    pub(super) fn caller(&self) -> ConnectionId {
-        ConnectionId { agent: self.hello.agent.as_str().into(), session: self.id }
+    pub(super) fn connection_id(&self) -> ConnectionId {
+        ConnectionId { agent: self.hello.agent.as_str().into(), number: self.id }
     }
 
     /// Returns true if the agent's hello named this job.
@@ -60,11 +60,11 @@ pub(super) enum Input {
     /// An agent was welcomed after its hello.
     Connected(ConnectionHandle),
     /// A connection has ended.
-    Disconnected { caller: ConnectionId, reason: String },
+    Disconnected { connection_id: ConnectionId, reason: String },
     /// An agent has accepted a job.
-    Accepted { caller: ConnectionId, job: JobId, epoch: u32 },
+    Accepted { connection_id: ConnectionId, job: JobId, epoch: u32 },
     /// An agent has refused a job.
-    Refused { caller: ConnectionId, job: JobId, reason: String, busy: bool },
+    Refused { connection_id: ConnectionId, job: JobId, reason: String, busy: bool },
     /// Nothing in this process ran for this time.
     Frozen(Duration),
     /// A request was filed in the registry.

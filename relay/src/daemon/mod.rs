@@ -1,17 +1,17 @@
 //! The daemon: records the agents' events in the registry, schedules jobs and keeps the platform up.
 //!
 //! ```text
-//!  agent ─ WebSocket ─► upgrade ─► session ──events, output──► writer ──► registry files
-//!                                    │  ▲ └────── acks ─────────┘  │
-//!                 hello, accepted, … │  │ start, cancel, extend     │ states
-//!                                    ▼  │                           ▼
+//!  agent ─ WebSocket ─► upgrade ─► connection ──events, output──► writer ──► registry files
+//!                                    │  ▲ └─────── acks ─────────┘  │
+//!                 hello, accepted, … │  │ start, cancel, extend      │ states
+//!                                    ▼  │                            ▼
 //!  registry/requests ─► request_watcher ─► core (owns queue, lease, platform)
 //! ```
 //!
 //! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the core's event loop.
-//! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]: admission of
-//!   agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one agent's connection;
-//!   [`handshake`]: its first frames, [`liveness`]: detection of a dead one (pure).
+//! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
+//!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
+//!   agent's connection; [`handshake`]: its first frames, [`liveness`]: detection of a dead one (pure).
 //! * [`subscribe`]: the event stream for subscribers.
 //! * [`freeze_detector`]: detects that this process or the machine was frozen.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
@@ -22,8 +22,8 @@
 //!   [`core_platform`]: brings the platform up. [`container_exit`]: describes how a container exited (pure).
 //! * [`extend`]: moves a limit exactly once (pure). [`core_extend`]: the core acts on it.
 //! * [`prune`]: removes archived jobs. [`deliver`]: delivers completion notices.
-//! * [`message`]: messages to the core. [`request_watcher`]: watches for new requests. [`latest_map`]: newest value per key, passed
-//!   between tasks.
+//! * [`message`]: messages to the core. [`request_watcher`]: watches for new requests. [`latest_map`]: newest value per
+//!   key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
 
 mod capacity;

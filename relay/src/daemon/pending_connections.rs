@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accepted ──TLS handshake, if its first byte begins one──► whole head of a request ──► the routes ──► upgraded, or
-//!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_STRANGERS after it      answered and closed
+//!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_PENDING after it        answered and closed
 //!     └──────────────────────────────────────────────────────────────────► dropped
 //! ```
 //!
@@ -59,7 +59,7 @@ struct PendingTasks {
 
 impl PendingConnections {
     /// Adds a connection; drops the oldest if there are too many.
-    fn enter(&self) -> PendingConnection {
+    fn add(&self) -> PendingConnection {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.last += 1;
         let number = waiting.last;
@@ -72,7 +72,7 @@ impl PendingConnections {
         PendingConnection { number, all: self.clone() }
     }
 
-    fn forget(&self, number: u64) {
+    fn remove(&self, number: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).tasks.remove(&number);
     }
 }
@@ -86,7 +86,7 @@ struct PendingConnection {
 
 impl PendingConnection {
     /// Stores the handle that aborts the connection's task. The connection may have sent its request already.
-    fn runs_as(number: u64, all: &PendingConnections, task: AbortHandle) {
+    fn set_task(number: u64, all: &PendingConnections, task: AbortHandle) {
         let mut waiting = all.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = waiting.tasks.get_mut(&number) {
             *place = Some(task);
@@ -96,7 +96,7 @@ impl PendingConnection {
 
 impl Drop for PendingConnection {
     fn drop(&mut self) {
-        self.all.forget(self.number);
+        self.all.remove(self.number);
     }
 }
 
@@ -111,16 +111,16 @@ pub(super) struct Routes {
 
 /// Accepts connections until the runtime ends.
 pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
-    let strangers = PendingConnections::default();
+    let pending = PendingConnections::default();
     let mut failing = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 failing = false;
-                let stranger = strangers.enter();
-                let number = stranger.number;
-                let task = tokio::spawn(serve(stream, routes.clone(), acceptor.clone(), stranger));
-                PendingConnection::runs_as(number, &strangers, task.abort_handle());
+                let connection = pending.add();
+                let number = connection.number;
+                let task = tokio::spawn(serve(stream, routes.clone(), acceptor.clone(), connection));
+                PendingConnection::set_task(number, &pending, task.abort_handle());
             }
             // The other side gave up before it was accepted.
             Err(e)
@@ -136,7 +136,7 @@ pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsA
     }
 }
 
-async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, stranger: PendingConnection) {
+async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, connection: PendingConnection) {
     let deadline = Instant::now() + HEAD_TIMEOUT;
     // Acknowledgements are small, and the other side waits for each of them. If the option can't be set, they are only
     // later.
@@ -146,23 +146,23 @@ async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, strange
     let mut stream = Box::pin(TimeoutStream::new(stream));
     stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
     if first[0] != tls::HANDSHAKE {
-        return speak(stream, routes.plain, deadline, stranger).await;
+        return speak(stream, routes.plain, deadline, connection).await;
     }
     match timeout_at(deadline, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => speak(stream, routes.tls, deadline, stranger).await,
+        Ok(Ok(stream)) => speak(stream, routes.tls, deadline, connection).await,
         Ok(Err(e)) => tracing::debug!("no TLS handshake: {}", tls::reason(&e)),
         Err(_) => tracing::debug!("no TLS handshake in time"),
     }
 }
 
 /// Serves one request, whose head must arrive before `deadline`.
-async fn speak<S>(stream: S, routes: Router, deadline: Instant, stranger: PendingConnection)
+async fn speak<S>(stream: S, routes: Router, deadline: Instant, connection: PendingConnection)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stranger = Mutex::new(Some(stranger));
+    let connection = Mutex::new(Some(connection));
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        drop(stranger.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
         answer(routes.clone(), request.map(axum::body::Body::new))
     });
     let served = http1::Builder::new()

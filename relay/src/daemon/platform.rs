@@ -69,9 +69,9 @@ impl Platform {
     ///
     /// # Errors
     /// The last line of the engine's error output.
-    pub(super) async fn vitals(&self) -> Result<ContainerState, String> {
+    pub(super) async fn container_state(&self) -> Result<ContainerState, String> {
         let platform = self.clone();
-        blocking(move || platform.container().vitals()).await
+        blocking(move || platform.container().container_state()).await
     }
 
     /// Returns the engine's command that streams the events of the container.

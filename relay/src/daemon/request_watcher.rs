@@ -37,7 +37,7 @@ impl RequestWatcher {
     }
 
     /// Waits for a hint. Cancel-safe, as a channel's `recv` is.
-    pub(super) async fn hint(&mut self) {
+    pub(super) async fn changed(&mut self) {
         // Never `None`: `_sender` keeps the channel open.
         let _ = self.hints.recv().await;
     }

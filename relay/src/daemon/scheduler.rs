@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            seen                dispatched             accepted (record says starting)
-//!  (record) ──────► Waiting ─────────────────► Offered ─────────────────────────────► Running ──► (ended: forgotten)
+//!  (record) ──────► Queued ──────────────────► Offered ─────────────────────────────► Running ──► (ended: forgotten)
 //!                     ▲  refused as busy, back without │                                  │ link lost: stays
 //!                     └──it, gone for long──────────────┘                                  ▼
 //! ```
@@ -38,7 +38,7 @@ pub(super) enum Action {
 /// Agent's id.
 pub(super) type AgentId = Arc<str>;
 
-/// Place of a job between the registry and an agent.
+/// Assignment of a job to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Assignment {
     /// In the queue.
@@ -60,7 +60,7 @@ impl Assignment {
 
 #[derive(Debug)]
 struct Job {
-    place: Assignment,
+    assignment: Assignment,
     created_at: Timestamp,
     epoch: u32,
     /// True if the newest state of its link is "lost". A requested record takes time to come back, and an agent may be
@@ -77,20 +77,20 @@ pub(super) struct Scheduler {
     queue: BTreeSet<(Timestamp, JobId)>,
     agents: Agents,
     /// The agent whose container died, if it did, and the failure of the jobs that it returns without.
-    fate: Option<(AgentId, Fate)>,
+    cause: Option<(AgentId, Fate)>,
 }
 
 impl Scheduler {
     /// Updates a job from its record in the registry: a new job, or a change of a known one.
-    pub(super) fn record(&mut self, record: &JobRecord) -> Vec<Action> {
+    pub(super) fn update(&mut self, record: &JobRecord) -> Vec<Action> {
         if record.state.is_final() {
             self.forget(&record.job);
-            return self.fill();
+            return self.offer_queued();
         }
         let job = self.jobs.entry(record.job.clone()).or_insert_with(|| {
             self.queue.insert((record.created_at, record.job.clone()));
             Job {
-                place: Assignment::Queued,
+                assignment: Assignment::Queued,
                 created_at: record.created_at,
                 epoch: record.epoch,
                 lost: record.link == Some(Link::Lost),
@@ -101,23 +101,27 @@ impl Scheduler {
         if record.state != State::Queued {
             // A record of another state names its agent: an `accepted` event made both.
             let agent: AgentId = record.agent.as_deref().unwrap_or_default().into();
-            if matches!(job.place, Assignment::Offered(_)) && !job.lost && !self.agents.is_connected(&agent) {
+            if matches!(job.assignment, Assignment::Offered(_))
+                && !job.lost
+                && !self.agents.is_connected(&agent)
+            {
                 job.lost = true;
                 let body = EventBody::LinkLost { reason: "the link was lost as the job began".to_owned() };
                 actions.push(Action::Record { job: record.job.clone(), body });
             }
-            self.put(&record.job, Assignment::Running(agent));
+            self.assign(&record.job, Assignment::Running(agent));
         }
-        actions.extend(self.fill());
+        actions.extend(self.offer_queued());
         actions
     }
 
     /// Adds a job whose record could not be read until now. `holds` returns true if the hello of an agent named the
     /// job.
-    pub(super) fn found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
+    pub(super) fn add_found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
         let is_new = !self.jobs.contains_key(&record.job);
-        let mut actions = self.record(record);
-        let Some(Assignment::Running(agent)) = self.place(&record.job).filter(|_| is_new).cloned() else {
+        let mut actions = self.update(record);
+        let Some(Assignment::Running(agent)) = self.assignment(&record.job).filter(|_| is_new).cloned()
+        else {
             return actions;
         };
         if self.agents.is_connected(&agent) {
@@ -125,7 +129,7 @@ impl Scheduler {
                 // What is durable of the job could not be reported: a new hello asks for it.
                 Action::Reconnect { agent }
             } else {
-                Action::Record { job: record.job.clone(), body: forgotten(self.fate_of(&agent)) }
+                Action::Record { job: record.job.clone(), body: lost_job(self.cause_of(&agent)) }
             });
         }
         actions
@@ -143,9 +147,9 @@ impl Scheduler {
         let known = self.agents.jobs(agent);
         for id in known.union(held) {
             let Some(job) = self.jobs.get_mut(id) else { continue };
-            match (&job.place, held.contains(id)) {
+            match (&job.assignment, held.contains(id)) {
                 (Assignment::Running(_), false) => {
-                    let body = forgotten(self.fate_of(agent));
+                    let body = lost_job(self.cause_of(agent));
                     actions.push(Action::Record { job: id.clone(), body });
                 }
                 (Assignment::Running(_), true) if job.lost => {
@@ -154,12 +158,12 @@ impl Scheduler {
                     actions.push(Action::Record { job: id.clone(), body });
                 }
                 (Assignment::Queued | Assignment::Offered(_), true) => {
-                    self.put(id, Assignment::Offered(agent.clone()))
+                    self.assign(id, Assignment::Offered(agent.clone()))
                 }
                 (Assignment::Offered(_), false) if self.cancels.contains_key(id) => {
                     actions.push(Action::Record { job: id.clone(), body: cancelled() });
                 }
-                (Assignment::Offered(_), false) => self.put(id, Assignment::Queued),
+                (Assignment::Offered(_), false) => self.assign(id, Assignment::Queued),
                 (Assignment::Running(_), true) | (Assignment::Queued, false) => {}
             }
         }
@@ -169,7 +173,7 @@ impl Scheduler {
                 actions.push(Action::Cancel { agent, job, grace_ms: *grace_ms });
             }
         }
-        actions.extend(self.fill());
+        actions.extend(self.offer_queued());
         actions
     }
 
@@ -180,7 +184,7 @@ impl Scheduler {
         let mut actions = Vec::new();
         for id in self.agents.jobs(agent) {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
-            match job.place {
+            match job.assignment {
                 Assignment::Running(_) if !job.lost => {
                     job.lost = true;
                     let body = EventBody::LinkLost { reason: reason.to_owned() };
@@ -199,19 +203,20 @@ impl Scheduler {
     pub(super) fn give_up(&mut self, agent: &AgentId) -> Vec<Action> {
         if !self.agents.is_connected(agent) {
             for id in self.agents.jobs(agent) {
-                if self.place(&id).is_some_and(|place| matches!(place, Assignment::Offered(_))) {
-                    self.put(&id, Assignment::Queued);
+                if self.assignment(&id).is_some_and(|assignment| matches!(assignment, Assignment::Offered(_)))
+                {
+                    self.assign(&id, Assignment::Queued);
                 }
             }
         }
-        self.fill()
+        self.offer_queued()
     }
 
     /// Ends the jobs of a disconnected agent that will never reconnect.
     pub(super) fn agent_lost(&mut self, agent: &AgentId) -> Vec<Action> {
         let mut actions = self.give_up(agent);
         if !self.agents.is_connected(agent) {
-            let body = forgotten(self.fate_of(agent));
+            let body = lost_job(self.cause_of(agent));
             let ends =
                 self.agents.jobs(agent).into_iter().map(|job| Action::Record { job, body: body.clone() });
             actions.extend(ends);
@@ -220,16 +225,16 @@ impl Scheduler {
     }
 
     /// Sets the failure of the jobs that an agent lost with its container.
-    pub(super) fn share_fate(&mut self, fate: Option<(AgentId, Fate)>) {
-        self.fate = fate;
+    pub(super) fn set_cause(&mut self, cause: Option<(AgentId, Fate)>) {
+        self.cause = cause;
     }
 
-    fn fate_of(&self, agent: &AgentId) -> Option<&Fate> {
-        self.fate.as_ref().filter(|(whose, _)| whose == agent).map(|(_, fate)| fate)
+    fn cause_of(&self, agent: &AgentId) -> Option<&Fate> {
+        self.cause.as_ref().filter(|(whose, _)| whose == agent).map(|(_, cause)| cause)
     }
 
     /// Returns the jobs of an agent, running and offered.
-    pub(super) fn with(&self, agent: &AgentId) -> BTreeSet<JobId> {
+    pub(super) fn jobs_of(&self, agent: &AgentId) -> BTreeSet<JobId> {
         self.agents.jobs(agent)
     }
 
@@ -240,23 +245,23 @@ impl Scheduler {
 
     /// Handles an agent's refusal of a job.
     pub(super) fn refused(&mut self, agent: &AgentId, id: &JobId, reason: String, busy: bool) -> Vec<Action> {
-        if self.place(id) != Some(&Assignment::Offered(agent.clone())) {
+        if self.assignment(id) != Some(&Assignment::Offered(agent.clone())) {
             return Vec::new();
         }
         if busy {
-            self.put(id, Assignment::Queued);
-            self.agents.fill_up(agent);
+            self.assign(id, Assignment::Queued);
+            self.agents.set_full(agent);
             let end = self.cancels.contains_key(id);
             let end = end.then(|| Action::Record { job: id.clone(), body: cancelled() });
-            return end.into_iter().chain(self.fill()).collect();
+            return end.into_iter().chain(self.offer_queued()).collect();
         }
         vec![Action::Record { job: id.clone(), body: refusal(reason) }]
     }
 
     /// Offers jobs again to agents that were full: one may have ended a job that this relay has no record of.
     pub(super) fn retry(&mut self) -> Vec<Action> {
-        self.agents.ask_again();
-        self.fill()
+        self.agents.reset_full();
+        self.offer_queued()
     }
 
     /// Cancels a job. Repeating it is harmless. Returns `None` if there is nothing to cancel.
@@ -265,7 +270,7 @@ impl Scheduler {
         if self.cancels.insert(id.clone(), grace_ms) == Some(grace_ms) {
             return Some(Vec::new());
         }
-        Some(match &job.place {
+        Some(match &job.assignment {
             Assignment::Queued => {
                 self.queue.remove(&(job.created_at, id.clone()));
                 vec![Action::Record { job: id.clone(), body: cancelled() }]
@@ -281,38 +286,38 @@ impl Scheduler {
     }
 
     /// Returns the place of a job; `None` for one that is unknown or has ended.
-    pub(super) fn place(&self, id: &JobId) -> Option<&Assignment> {
-        self.jobs.get(id).map(|job| &job.place)
+    pub(super) fn assignment(&self, id: &JobId) -> Option<&Assignment> {
+        self.jobs.get(id).map(|job| &job.assignment)
     }
 
     /// Returns the agent that has a job, or was offered it.
     pub(super) fn agent_of(&self, id: &JobId) -> Option<&AgentId> {
-        self.place(id).and_then(Assignment::agent)
+        self.assignment(id).and_then(Assignment::agent)
     }
 
     /// Returns the jobs that agents have accepted.
     pub(super) fn running(&self) -> impl Iterator<Item = &JobId> {
-        self.jobs.iter().filter(|(_, job)| matches!(job.place, Assignment::Running(_))).map(|(id, _)| id)
+        self.jobs.iter().filter(|(_, job)| matches!(job.assignment, Assignment::Running(_))).map(|(id, _)| id)
     }
 
     /// Returns every agent with jobs, connected or not.
-    pub(super) fn holders(&self) -> Vec<AgentId> {
-        self.agents.holders()
+    pub(super) fn agents_with_jobs(&self) -> Vec<AgentId> {
+        self.agents.agents_with_jobs()
     }
 
     /// Returns true if no agent may be running a job.
     pub(super) fn is_idle(&self) -> bool {
-        self.jobs.values().all(|job| job.place == Assignment::Queued)
+        self.jobs.values().all(|job| job.assignment == Assignment::Queued)
     }
 
     /// Offers queued jobs, oldest first, each to the agent with the most free slots.
-    fn fill(&mut self) -> Vec<Action> {
+    fn offer_queued(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         while !self.queue.is_empty()
-            && let Some(agent) = self.agents.roomiest()
+            && let Some(agent) = self.agents.least_loaded()
             && let Some((_, id)) = self.queue.first().cloned()
         {
-            self.put(&id, Assignment::Offered(agent.clone()));
+            self.assign(&id, Assignment::Offered(agent.clone()));
             let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
             actions.push(Action::Start { agent, job: id, epoch });
         }
@@ -320,32 +325,32 @@ impl Scheduler {
     }
 
     /// Moves a known job to a place.
-    fn put(&mut self, id: &JobId, place: Assignment) {
+    fn assign(&mut self, id: &JobId, assignment: Assignment) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        if job.place == place {
+        if job.assignment == assignment {
             return;
         }
-        if let Some(agent) = job.place.agent() {
-            self.agents.take(agent, id, false);
+        if let Some(agent) = job.assignment.agent() {
+            self.agents.release(agent, id, false);
         }
-        if let Some(agent) = place.agent() {
-            self.agents.give(agent, id);
+        if let Some(agent) = assignment.agent() {
+            self.agents.assign(agent, id);
         }
         let key = (job.created_at, id.clone());
-        if place == Assignment::Queued && !self.cancels.contains_key(id) {
+        if assignment == Assignment::Queued && !self.cancels.contains_key(id) {
             self.queue.insert(key);
         } else {
             self.queue.remove(&key);
         }
-        job.place = place;
+        job.assignment = assignment;
     }
 
     fn forget(&mut self, id: &JobId) {
         self.cancels.remove(id);
         let Some(job) = self.jobs.remove(id) else { return };
         self.queue.remove(&(job.created_at, id.clone()));
-        if let Some(agent) = job.place.agent() {
-            self.agents.take(agent, id, true);
+        if let Some(agent) = job.assignment.agent() {
+            self.agents.release(agent, id, true);
         }
     }
 }
@@ -361,9 +366,9 @@ pub(super) fn refusal(reason: String) -> EventBody {
 }
 
 /// Final event of a job whose agent has reconnected without it.
-fn forgotten(fate: Option<&Fate>) -> EventBody {
-    if let Some(fate) = fate {
-        return container_exit::end(fate, "and the agent's state is gone with it");
+fn lost_job(cause: Option<&Fate>) -> EventBody {
+    if let Some(cause) = cause {
+        return container_exit::final_event(cause, "and the agent's state is gone with it");
     }
     failed(
         FailureKind::AgentLost,

@@ -57,181 +57,181 @@ fn held(jobs: &[&str]) -> BTreeSet<JobId> {
 
 #[test]
 fn jobs_run_first_come_first_served_as_far_as_there_is_room() {
-    let mut dispatch = Scheduler::default();
+    let mut scheduler = Scheduler::default();
     for (job, second) in [("c#1", 3), ("a#1", 1), ("b#1", 2)] {
-        assert!(dispatch.record(&record(job, second, State::Queued)).is_empty());
+        assert!(scheduler.update(&record(job, second, State::Queued)).is_empty());
     }
-    assert_eq!(dispatch.agent_up(&"x".into(), 2, &held(&[])), [start("a#1"), start("b#1")]);
-    assert!(dispatch.record(&record("a#1", 1, State::Starting)).is_empty());
-    assert_eq!(dispatch.record(&record("a#1", 1, State::Completed)), [start("c#1")]);
+    assert_eq!(scheduler.agent_up(&"x".into(), 2, &held(&[])), [start("a#1"), start("b#1")]);
+    assert!(scheduler.update(&record("a#1", 1, State::Starting)).is_empty());
+    assert_eq!(scheduler.update(&record("a#1", 1, State::Completed)), [start("c#1")]);
 }
 
 #[test]
 fn a_busy_agent_is_asked_again_when_a_job_ends() {
-    let mut dispatch = Scheduler::default();
-    dispatch.record(&record("a#1", 1, State::Running));
-    dispatch.agent_up(&"x".into(), 2, &held(&["a#1"]));
-    assert_eq!(dispatch.record(&record("b#1", 2, State::Queued)), [start("b#1")]);
-    assert!(dispatch.refused(&"x".into(), &id("b#1"), "full".into(), true).is_empty());
-    assert!(dispatch.record(&record("b#1", 2, State::Queued)).is_empty());
-    assert_eq!(dispatch.record(&record("a#1", 1, State::Failed)), [start("b#1")]);
+    let mut scheduler = Scheduler::default();
+    scheduler.update(&record("a#1", 1, State::Running));
+    scheduler.agent_up(&"x".into(), 2, &held(&["a#1"]));
+    assert_eq!(scheduler.update(&record("b#1", 2, State::Queued)), [start("b#1")]);
+    assert!(scheduler.refused(&"x".into(), &id("b#1"), "full".into(), true).is_empty());
+    assert!(scheduler.update(&record("b#1", 2, State::Queued)).is_empty());
+    assert_eq!(scheduler.update(&record("a#1", 1, State::Failed)), [start("b#1")]);
 }
 
 #[test]
 fn a_job_that_begins_behind_a_lost_link_is_told_to_be_out_of_sight() {
-    let mut dispatch = Scheduler::default();
-    dispatch.agent_up(&"x".into(), 1, &held(&[]));
-    assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start("a#1")]);
+    let mut scheduler = Scheduler::default();
+    scheduler.agent_up(&"x".into(), 1, &held(&[]));
+    assert_eq!(scheduler.update(&record("a#1", 1, State::Queued)), [start("a#1")]);
     // Its first events wait for the disk while the connection that brought them ends.
-    assert!(dispatch.agent_down(&"x".into(), "closed").is_empty());
+    assert!(scheduler.agent_down(&"x".into(), "closed").is_empty());
     let reason = "the link was lost as the job began".to_owned();
     let lost = Action::Record { job: id("a#1"), body: EventBody::LinkLost { reason } };
-    assert_eq!(dispatch.record(&record("a#1", 1, State::Starting)), [lost]);
-    assert!(dispatch.record(&record("a#1", 1, State::Running)).is_empty(), "once is enough");
+    assert_eq!(scheduler.update(&record("a#1", 1, State::Starting)), [lost]);
+    assert!(scheduler.update(&record("a#1", 1, State::Running)).is_empty(), "once is enough");
     let restored = EventBody::LinkRestored { agent: "x".to_owned() };
     assert_eq!(
-        dispatch.agent_up(&"x".into(), 1, &held(&["a#1"])),
+        scheduler.agent_up(&"x".into(), 1, &held(&["a#1"])),
         [Action::Record { job: id("a#1"), body: restored }]
     );
 }
 
 #[test]
 fn a_refused_job_fails_with_the_reason() {
-    let mut dispatch = Scheduler::default();
-    dispatch.agent_up(&"x".into(), 1, &held(&[]));
-    dispatch.record(&record("a#1", 1, State::Queued));
-    let actions = dispatch.refused(&"x".into(), &id("a#1"), "no codex".into(), false);
+    let mut scheduler = Scheduler::default();
+    scheduler.agent_up(&"x".into(), 1, &held(&[]));
+    scheduler.update(&record("a#1", 1, State::Queued));
+    let actions = scheduler.refused(&"x".into(), &id("a#1"), "no codex".into(), false);
     assert_eq!(actions, [Action::Record { job: id("a#1"), body: refusal("no codex".into()) }]);
 }
 
 #[test]
 fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again() {
-    let mut dispatch = Scheduler::default();
-    dispatch.agent_up(&"x".into(), 4, &held(&[]));
-    dispatch.record(&record("a#1", 1, State::Queued));
-    dispatch.record(&record("b#1", 2, State::Queued));
-    dispatch.record(&record("a#1", 1, State::Running));
-    assert_eq!(dispatch.agent_down(&"x".into(), "closed"), [lost("a#1")]);
+    let mut scheduler = Scheduler::default();
+    scheduler.agent_up(&"x".into(), 4, &held(&[]));
+    scheduler.update(&record("a#1", 1, State::Queued));
+    scheduler.update(&record("b#1", 2, State::Queued));
+    scheduler.update(&record("a#1", 1, State::Running));
+    assert_eq!(scheduler.agent_down(&"x".into(), "closed"), [lost("a#1")]);
     // Events from before the loss arrive late, and the record of the loss has not arrived at all.
-    dispatch.record(&record("a#1", 1, State::Running));
-    assert!(dispatch.agent_down(&"x".into(), "again").is_empty());
-    let back = dispatch.agent_up(&"x".into(), 4, &held(&["a#1"]));
+    scheduler.update(&record("a#1", 1, State::Running));
+    assert!(scheduler.agent_down(&"x".into(), "again").is_empty());
+    let back = scheduler.agent_up(&"x".into(), 4, &held(&["a#1"]));
     let restored = Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
     assert_eq!(back, [restored, start("b#1")]);
 }
 
 #[test]
 fn a_job_that_the_agent_has_forgotten_ends_as_lost() {
-    let mut dispatch = Scheduler::default();
-    dispatch.record(&record("a#1", 1, State::Running));
-    let actions = dispatch.agent_up(&"x".into(), 4, &held(&[]));
-    assert_eq!(actions, [Action::Record { job: id("a#1"), body: forgotten(None) }]);
+    let mut scheduler = Scheduler::default();
+    scheduler.update(&record("a#1", 1, State::Running));
+    let actions = scheduler.agent_up(&"x".into(), 4, &held(&[]));
+    assert_eq!(actions, [Action::Record { job: id("a#1"), body: lost_job(None) }]);
 }
 
 #[test]
-fn a_job_that_is_gone_with_its_container_ends_with_the_containers_fate_and_no_other_agents_does() {
+fn a_job_lost_with_its_container_ends_with_its_cause_and_no_other_agents_job_does() {
     let fate = Fate { kind: FailureKind::ContainerExited, message: "removed".into(), exit_code: None };
     for (whose, told) in [("x", Some(&fate)), ("y", None)] {
-        let mut dispatch = Scheduler::default();
-        dispatch.record(&record("a#1", 1, State::Running));
-        dispatch.share_fate(Some((whose.into(), fate.clone())));
-        let ended = Action::Record { job: id("a#1"), body: forgotten(told) };
-        assert_eq!(dispatch.agent_up(&"x".into(), 4, &held(&[])), [ended]);
+        let mut scheduler = Scheduler::default();
+        scheduler.update(&record("a#1", 1, State::Running));
+        scheduler.set_cause(Some((whose.into(), fate.clone())));
+        let ended = Action::Record { job: id("a#1"), body: lost_job(told) };
+        assert_eq!(scheduler.agent_up(&"x".into(), 4, &held(&[])), [ended]);
     }
 }
 
 #[test]
 fn a_cancel_reaches_a_job_wherever_it_is() {
-    let mut dispatch = Scheduler::default();
-    assert_eq!(dispatch.cancel(&id("a#1"), 5), None);
-    dispatch.record(&record("a#1", 1, State::Queued));
+    let mut scheduler = Scheduler::default();
+    assert_eq!(scheduler.cancel(&id("a#1"), 5), None);
+    scheduler.update(&record("a#1", 1, State::Queued));
     let ended = Action::Record { job: id("a#1"), body: cancelled() };
-    assert_eq!(dispatch.cancel(&id("a#1"), 5), Some(vec![ended]));
-    assert_eq!(dispatch.cancel(&id("a#1"), 5), Some(vec![]), "a repeat is harmless");
+    assert_eq!(scheduler.cancel(&id("a#1"), 5), Some(vec![ended]));
+    assert_eq!(scheduler.cancel(&id("a#1"), 5), Some(vec![]), "a repeat is harmless");
 
-    dispatch.record(&record("b#1", 2, State::Running));
-    assert_eq!(dispatch.cancel(&id("b#1"), 5), Some(vec![]), "the agent is away");
+    scheduler.update(&record("b#1", 2, State::Running));
+    assert_eq!(scheduler.cancel(&id("b#1"), 5), Some(vec![]), "the agent is away");
     let told = cancel_on("x", "b#1", 5);
-    assert_eq!(dispatch.agent_up(&"x".into(), 4, &held(&["b#1"])), std::slice::from_ref(&told));
-    assert_eq!(dispatch.cancel(&id("b#1"), 9), Some(vec![cancel_on("x", "b#1", 9)]));
+    assert_eq!(scheduler.agent_up(&"x".into(), 4, &held(&["b#1"])), std::slice::from_ref(&told));
+    assert_eq!(scheduler.cancel(&id("b#1"), 9), Some(vec![cancel_on("x", "b#1", 9)]));
 }
 
 #[test]
 fn each_job_goes_to_the_agent_with_the_most_room() {
-    let mut dispatch = Scheduler::default();
-    dispatch.agent_up(&"x".into(), 1, &held(&[]));
-    dispatch.agent_up(&"y".into(), 3, &held(&[]));
+    let mut scheduler = Scheduler::default();
+    scheduler.agent_up(&"x".into(), 1, &held(&[]));
+    scheduler.agent_up(&"y".into(), 3, &held(&[]));
     let mut started = Vec::new();
     for (second, job) in ["a#1", "b#1", "c#1", "d#1", "e#1"].into_iter().enumerate() {
         let second = i64::try_from(second).unwrap();
-        started.extend(dispatch.record(&record(job, second, State::Queued)));
+        started.extend(scheduler.update(&record(job, second, State::Queued)));
     }
     let expected = [start_on("y", "a#1"), start_on("y", "b#1"), start_on("y", "c#1"), start_on("x", "d#1")];
     assert_eq!(started, expected, "and the last one waits");
-    dispatch.record(&of("y", record("a#1", 0, State::Running)));
-    assert_eq!(dispatch.record(&of("y", record("a#1", 0, State::Failed))), [start_on("y", "e#1")]);
+    scheduler.update(&of("y", record("a#1", 0, State::Running)));
+    assert_eq!(scheduler.update(&of("y", record("a#1", 0, State::Failed))), [start_on("y", "e#1")]);
 }
 
 #[test]
 fn one_agent_s_loss_is_no_news_of_another_s_jobs() {
-    let mut dispatch = Scheduler::default();
-    dispatch.record(&of("x", record("a#1", 1, State::Running)));
-    dispatch.record(&of("y", record("b#1", 2, State::Running)));
-    dispatch.agent_up(&"x".into(), 1, &held(&["a#1"]));
-    assert!(dispatch.agent_up(&"y".into(), 1, &held(&["b#1"])).is_empty());
-    assert_eq!(dispatch.agent_down(&"y".into(), "closed"), [lost("b#1")]);
-    assert!(dispatch.agent_up(&"x".into(), 1, &held(&["a#1"])).is_empty(), "the other's is not its to lose");
-    let forgotten = Action::Record { job: id("b#1"), body: forgotten(None) };
-    assert_eq!(dispatch.agent_up(&"y".into(), 1, &held(&[])), std::slice::from_ref(&forgotten));
-    dispatch.agent_down(&"y".into(), "closed");
-    assert_eq!(dispatch.agent_lost(&"y".into()), [forgotten]);
-    assert!(dispatch.agent_lost(&"x".into()).is_empty(), "it is there");
+    let mut scheduler = Scheduler::default();
+    scheduler.update(&of("x", record("a#1", 1, State::Running)));
+    scheduler.update(&of("y", record("b#1", 2, State::Running)));
+    scheduler.agent_up(&"x".into(), 1, &held(&["a#1"]));
+    assert!(scheduler.agent_up(&"y".into(), 1, &held(&["b#1"])).is_empty());
+    assert_eq!(scheduler.agent_down(&"y".into(), "closed"), [lost("b#1")]);
+    assert!(scheduler.agent_up(&"x".into(), 1, &held(&["a#1"])).is_empty(), "the other's is not its to lose");
+    let forgotten = Action::Record { job: id("b#1"), body: lost_job(None) };
+    assert_eq!(scheduler.agent_up(&"y".into(), 1, &held(&[])), std::slice::from_ref(&forgotten));
+    scheduler.agent_down(&"y".into(), "closed");
+    assert_eq!(scheduler.agent_lost(&"y".into()), [forgotten]);
+    assert!(scheduler.agent_lost(&"x".into()).is_empty(), "it is there");
 }
 
 #[test]
 fn what_was_offered_stays_with_its_agent_until_that_is_given_up() {
-    let mut dispatch = Scheduler::default();
-    dispatch.agent_up(&"y".into(), 1, &held(&[]));
-    assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start_on("y", "a#1")]);
-    assert!(dispatch.refused(&"x".into(), &id("a#1"), "no".into(), false).is_empty(), "it was not asked");
-    dispatch.agent_down(&"y".into(), "closed");
-    assert!(dispatch.agent_up(&"x".into(), 4, &held(&[])).is_empty(), "it may run there");
-    assert_eq!(dispatch.give_up(&"y".into()), [start("a#1")]);
+    let mut scheduler = Scheduler::default();
+    scheduler.agent_up(&"y".into(), 1, &held(&[]));
+    assert_eq!(scheduler.update(&record("a#1", 1, State::Queued)), [start_on("y", "a#1")]);
+    assert!(scheduler.refused(&"x".into(), &id("a#1"), "no".into(), false).is_empty(), "it was not asked");
+    scheduler.agent_down(&"y".into(), "closed");
+    assert!(scheduler.agent_up(&"x".into(), 4, &held(&[])).is_empty(), "it may run there");
+    assert_eq!(scheduler.give_up(&"y".into()), [start("a#1")]);
 }
 
 #[test]
 fn a_cancelled_offer_that_its_agent_never_took_ends() {
     let cancelled = Action::Record { job: id("a#1"), body: cancelled() };
-    let mut dispatch = Scheduler::default();
-    dispatch.agent_up(&"x".into(), 1, &held(&[]));
-    dispatch.record(&record("a#1", 1, State::Queued));
-    assert_eq!(dispatch.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
-    assert_eq!(dispatch.agent_down(&"x".into(), "closed"), std::slice::from_ref(&cancelled));
-    assert_eq!(dispatch.agent_up(&"x".into(), 1, &held(&[])), [cancelled]);
+    let mut scheduler = Scheduler::default();
+    scheduler.agent_up(&"x".into(), 1, &held(&[]));
+    scheduler.update(&record("a#1", 1, State::Queued));
+    assert_eq!(scheduler.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
+    assert_eq!(scheduler.agent_down(&"x".into(), "closed"), std::slice::from_ref(&cancelled));
+    assert_eq!(scheduler.agent_up(&"x".into(), 1, &held(&[])), [cancelled]);
 }
 
 #[test]
-fn an_agent_that_was_full_is_asked_again_and_what_it_refused_after_a_cancel_has_an_end() {
-    let mut dispatch = Scheduler::default();
-    dispatch.agent_up(&"x".into(), 1, &held(&[]));
-    assert_eq!(dispatch.record(&record("a#1", 1, State::Queued)), [start("a#1")]);
-    assert_eq!(dispatch.refused(&"x".into(), &id("a#1"), "full".into(), true), []);
-    assert_eq!(dispatch.record(&record("b#1", 2, State::Queued)), [], "it said that it is full");
-    assert_eq!(dispatch.retry(), [start("a#1")]);
-    assert_eq!(dispatch.retry(), [], "it has what it can hold");
+fn a_full_agent_is_asked_again_and_a_job_refused_after_a_cancel_ends() {
+    let mut scheduler = Scheduler::default();
+    scheduler.agent_up(&"x".into(), 1, &held(&[]));
+    assert_eq!(scheduler.update(&record("a#1", 1, State::Queued)), [start("a#1")]);
+    assert_eq!(scheduler.refused(&"x".into(), &id("a#1"), "full".into(), true), []);
+    assert_eq!(scheduler.update(&record("b#1", 2, State::Queued)), [], "it said that it is full");
+    assert_eq!(scheduler.retry(), [start("a#1")]);
+    assert_eq!(scheduler.retry(), [], "it has what it can hold");
 
-    assert_eq!(dispatch.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
+    assert_eq!(scheduler.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
     let end = Action::Record { job: id("a#1"), body: cancelled() };
-    assert_eq!(dispatch.refused(&"x".into(), &id("a#1"), "full".into(), true), [end]);
-    assert_eq!(dispatch.record(&record("a#1", 1, State::Cancelled)), []);
-    assert_eq!(dispatch.retry(), [start("b#1")]);
+    assert_eq!(scheduler.refused(&"x".into(), &id("a#1"), "full".into(), true), [end]);
+    assert_eq!(scheduler.update(&record("a#1", 1, State::Cancelled)), []);
+    assert_eq!(scheduler.retry(), [start("b#1")]);
 }
 
 #[test]
-fn a_job_that_could_not_be_read_until_now_is_gone_unless_its_agent_has_said_that_it_has_it() {
+fn a_job_that_was_unreadable_until_now_is_lost_unless_its_agent_named_it() {
     let agent: AgentId = "x".into();
     let running = |link| JobRecord { link: Some(link), ..record("a#1", 1, State::Running) };
-    let gone = Action::Record { job: id("a#1"), body: forgotten(None) };
+    let gone = Action::Record { job: id("a#1"), body: lost_job(None) };
     let asked = Action::Reconnect { agent: agent.clone() };
     // Link state in the record, whether the agent is connected and has the job, expected actions.
     let table = [
@@ -242,11 +242,11 @@ fn a_job_that_could_not_be_read_until_now_is_gone_unless_its_agent_has_said_that
         (Link::Connected, false, false, vec![]),
     ];
     for (link, there, holds, follows) in table {
-        let mut dispatch = Scheduler::default();
+        let mut scheduler = Scheduler::default();
         if there {
-            dispatch.agent_up(&agent, 1, &BTreeSet::new());
+            scheduler.agent_up(&agent, 1, &BTreeSet::new());
         }
-        assert_eq!(dispatch.found(&running(link), |_| holds), follows, "{link:?}, {there}, {holds}");
-        assert_eq!(dispatch.found(&running(link), |_| false), [], "it is known by now");
+        assert_eq!(scheduler.add_found(&running(link), |_| holds), follows, "{link:?}, {there}, {holds}");
+        assert_eq!(scheduler.add_found(&running(link), |_| false), [], "it is known by now");
     }
 }

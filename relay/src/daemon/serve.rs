@@ -59,7 +59,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     };
     let holder = Holder { pid: std::process::id(), started_at: time::now() };
     lease::take_over(registry, &holder).map_err(broken)?;
-    let state = StateDir::of(root)?;
+    let state = StateDir::for_project(root)?;
     state.ensure()?;
     leftovers::remove(registry, SystemTime::now());
     if local::retire_old(registry) {
@@ -89,7 +89,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
 fn take_lock(registry: &Registry) -> io::Result<Option<File>> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
-        match lease::take(registry)? {
+        match lease::try_lock(registry)? {
             Some(lock) => return Ok(Some(lock)),
             None if Instant::now() >= deadline => return Ok(None),
             // A file lock has no timed wait.
@@ -106,16 +106,16 @@ async fn run(
     (lock, holder): (File, Holder),
     writer_thread: &mut Option<JoinHandle<()>>,
 ) -> Result<(), Failure> {
-    let memory = SavedState::load(&state);
-    let clock = Clock::new(memory.clock.as_ref());
+    let saved = SavedState::load(&state);
+    let clock = Clock::new(saved.clock.as_ref());
     let identity = Identity::load(&state).map_err(Failure::unreachable)?;
-    let listener = listen::bind(config.port, memory.port).map_err(Failure::unreachable)?;
+    let listener = listen::bind(config.port, saved.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
     let changes = LatestMap::new();
-    let feed = Broadcast::new();
-    let subscribers = reserve::with(registry, || Subscribers::new(registry, feed.clone()))
+    let broadcast = Broadcast::new();
+    let subscribers = reserve::with_reserve(registry, || Subscribers::new(registry, broadcast.clone()))
         .map_err(|e| registry.not_writable(&e))?;
-    let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), feed)
+    let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), broadcast)
         .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
     let (sender, mut inputs) = mpsc::channel(INPUT_CAPACITY);
@@ -124,7 +124,7 @@ async fn run(
         clock.set_by_wall_clock();
     }
     let deliveries = Deliveries::start(registry, config, clock.clone());
-    let door = AppState {
+    let app = AppState {
         tokens: state.tokens(),
         identity,
         writer,
@@ -144,43 +144,43 @@ async fn run(
             started_at: holder.started_at,
             heartbeat_at: clock.now(),
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
-            agent: memory.agent.clone(),
-            death: memory.death.clone(),
+            agent: saved.agent.clone(),
+            death: saved.death.clone(),
             clock: clock.boot_scale(),
         },
         policy: Policy::new(engine, config),
         state,
-        memory,
+        saved,
         platform,
-        door: door.clone(),
-        dispatch: Scheduler::default(),
+        app: app.clone(),
+        scheduler: Scheduler::default(),
         agents: Connections::default(),
-        absent: DisconnectTracker::default(),
-        asks: Vec::new(),
+        disconnects: DisconnectTracker::default(),
+        limit_requests: Vec::new(),
         extensions: Extensions::default(),
         known: std::collections::BTreeSet::new(),
         next_try: None,
         attempt: None,
-        leaving: Shutdown::No,
+        shutdown: Shutdown::No,
         gateway: Gateway::Unknown,
         clock_was_set: false,
         down_deadline: None,
         container: ContainerTracker::default(),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
     };
-    core.remember(Durability::Synced);
-    reserve::with(registry, || lease::write(registry, &core.lease, Durability::Synced))
+    core.save_state(Durability::Synced);
+    reserve::with_reserve(registry, || lease::write(registry, &core.lease, Durability::Synced))
         .map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     core.adopt(&active).await;
-    freeze_detector::spawn(door.core.clone());
-    listen::spawn(listener, door);
-    engine_events::spawn(core.platform.clone(), core.door.core.clone());
+    freeze_detector::spawn(app.core.clone());
+    listen::spawn(listener, app);
+    engine_events::spawn(core.platform.clone(), core.app.core.clone());
     core.try_platform();
     main_loop::run(&mut core, &mut inputs, &changes).await?;
     core.close().await;
     // The core did not see the last completed jobs: their notices go into the outbox, and the next relay delivers them.
-    for record in changes.take().now_or_never().unwrap_or_default().into_values() {
+    for record in changes.take_all().now_or_never().unwrap_or_default().into_values() {
         core.deliveries.ended(record);
     }
     core.deliveries.close().await;

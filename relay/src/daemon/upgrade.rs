@@ -40,10 +40,10 @@ pub(super) struct AppState {
 }
 
 /// Handles one upgrade request.
-pub(super) async fn serve_agent(State(door): State<AppState>, request: Request) -> Response {
+pub(super) async fn serve_agent(State(app): State<AppState>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let token = match asked_properly(&parts.headers) {
-        Ok(()) => door.tokens.find(bearer(&parts.headers)),
+        Ok(()) => app.tokens.find(bearer(&parts.headers)),
         Err(refusal) => return refusal.into_response(),
     };
     let Some(token) = token else { return NO_TOKEN.into_response() };
@@ -58,7 +58,7 @@ pub(super) async fn serve_agent(State(door): State<AppState>, request: Request) 
         .read_buffer_size(SOCKET_BUFFER)
         .write_buffer_size(SOCKET_BUFFER)
         .max_write_buffer_size(wire::MAX_MESSAGE + SOCKET_BUFFER)
-        .on_upgrade(move |socket| connection::run(socket, door, token))
+        .on_upgrade(move |socket| connection::run(socket, app, token))
 }
 
 /// Refuses an agent that connects without TLS. Its token, if it sent one, is not checked.
@@ -79,7 +79,7 @@ const NO_TOKEN: Refusal = (StatusCode::UNAUTHORIZED, "a valid token is needed\n"
 /// Admits a program with the token; refuses every browser page, even one with the token.
 pub(super) fn admit(headers: &HeaderMap, gate: &TokenVerifier) -> Result<(), Refusal> {
     asked_properly(headers)?;
-    if gate.admits(bearer(headers)) { Ok(()) } else { Err(NO_TOKEN) }
+    if gate.verify(bearer(headers)) { Ok(()) } else { Err(NO_TOKEN) }
 }
 
 /// Refuses browser pages and requests for another host.

@@ -14,20 +14,20 @@ const CLOCK: &str = "clock";
 const TOLERANCE_MS: u128 = 2000;
 
 /// Compares this machine's clock with the container's and with that of the registry's file system.
-pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
-    let container = match (&scene.config, scene.platform()) {
-        (Ok(config), Some(PlatformStatus::Ready { .. })) if scene.engine.is_container() => {
-            Some(config.platform.name.clone()).filter(|_| scene.sandbox.is_none())
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let container = match (&context.config, context.platform()) {
+        (Ok(config), Some(PlatformStatus::Ready { .. })) if context.engine.is_container() => {
+            Some(config.platform.name.clone()).filter(|_| context.sandbox.is_none())
         }
         _ => None,
     };
     let (other, there) = match container {
-        Some(name) => ("the container", inside(scene.engine.as_str(), &name)),
-        None => ("the registry's disk", of_files(&scene.registry)),
+        Some(name) => ("the container", inside(context.engine.as_str(), &name)),
+        None => ("the registry's disk", of_files(&context.registry)),
     };
     vec![match there {
-        Some(ahead) => judge(other, ahead),
-        None if scene.registry.folder().is_there().unwrap_or(true) => {
+        Some(ahead) => assess_clock(other, ahead),
+        None if context.registry.folder().is_there().unwrap_or(true) => {
             Finding::skipped(CLOCK, format!("the time of {other} could not be read"))
         }
         None => Finding::skipped(CLOCK, "there is no registry yet to compare with"),
@@ -66,7 +66,7 @@ fn of_files(registry: &Registry) -> Option<ClockOffset> {
     Some(off(there, SystemTime::now()))
 }
 
-fn judge(other: &str, off: ClockOffset) -> Finding {
+fn assess_clock(other: &str, off: ClockOffset) -> Finding {
     if off.ms <= TOLERANCE_MS {
         return Finding::ok(CLOCK, format!("this machine and {other} agree"));
     }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn clocks_agree_within_two_seconds() {
         let now = SystemTime::now();
-        let judged = |there| judge("the container", off(there, now));
+        let judged = |there| assess_clock("the container", off(there, now));
         assert_eq!(judged(now).state, State::Ok);
         assert_eq!(judged(now + Duration::from_millis(1900)).state, State::Ok);
         assert!(judged(now + Duration::from_secs(7)).detail.contains("7 s ahead of this machine:"));

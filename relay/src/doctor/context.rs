@@ -25,9 +25,9 @@ pub struct CheckContext {
     /// Settings of `relay.toml`.
     pub config: Result<Config, Unusable>,
     /// Settings compared to the approved ones.
-    pub standing: Option<ApprovalState>,
+    pub approval: Option<ApprovalState>,
     /// Person or session that runs the checks.
-    pub asker: Initiator,
+    pub initiator: Initiator,
     /// Engine of the last relay, or the one that the next relay will use.
     pub engine: EngineKind,
     /// Lease of the last relay.
@@ -62,19 +62,19 @@ impl Unusable {
 
 impl CheckContext {
     /// Gathers the context from files and the environment only.
-    pub fn new(root: &Path, registry: &Registry, asker: Initiator) -> Self {
+    pub fn new(root: &Path, registry: &Registry, initiator: Initiator) -> Self {
         let read = Config::load(root);
         let lease = lease::read(registry);
         let lives = lease::is_held(registry);
         let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
             if lives { start_daemon::engine_of_living(config) } else { start_daemon::engine(None, config) }
         });
-        let settings = read.as_ref().ok().map(|config| Settings::of(engine, config));
-        let standing = settings.as_ref().map(|settings| approval::standing(root, settings));
+        let settings = read.as_ref().ok().map(|config| Settings::new(engine, config));
+        let approval = settings.as_ref().map(|settings| approval::state(root, settings));
         let config = match read {
             Err(failure) => Err(Unusable::Unreadable(failure)),
             // With unapproved settings, a session could see files that its sandbox hides.
-            Ok(_) if asker == Initiator::Session && standing != Some(ApprovalState::Agreed) => {
+            Ok(_) if initiator == Initiator::Session && approval != Some(ApprovalState::Agreed) => {
                 Err(Unusable::NotApproved)
             }
             Ok(config) => Ok(config),
@@ -82,14 +82,14 @@ impl CheckContext {
         Self {
             root: root.to_owned(),
             registry: registry.clone(),
-            asker,
+            initiator,
             config,
             engine,
             lives,
-            standing,
+            approval,
             now: lease::now_of(lease.as_ref()),
             lease,
-            sandbox: sandbox::here(),
+            sandbox: sandbox::current_sandbox(),
             env: std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
                 .collect(),
@@ -110,14 +110,14 @@ impl CheckContext {
     /// a file that the project could contain.
     pub(super) fn may_run(&self, program: &str, found: &Path) -> bool {
         let is_own = program == config::CODEX && !protected_paths::resolved(found).starts_with(&self.root);
-        self.standing == Some(ApprovalState::Agreed) || is_own
+        self.approval == Some(ApprovalState::Agreed) || is_own
     }
 
     /// Returns the command that approves the settings.
     pub(super) fn approve(&self) -> String {
         // A running relay keeps the settings that it was started with.
         let command = if self.lives { self.outside("restart") } else { self.up() };
-        match self.asker {
+        match self.initiator {
             Initiator::Session => format!("ask the user to run {command} in a terminal"),
             Initiator::Person => format!("{command} shows them and asks"),
         }

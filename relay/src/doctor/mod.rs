@@ -9,9 +9,9 @@
 //! * [`context`]: context shared by all checks.
 //! * [`probe`]: running programs that may hang.
 //! * [`mod@run`]: all checks at once, within a time limit.
-//! * The checks: [`settings`], [`storage`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its image),
-//!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`], [`deliveries`],
-//!   [`trust`] (approval, workspaces, limits, sandbox).
+//! * The checks: [`settings`], [`storage`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its
+//!   image), [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`],
+//!   [`deliveries`], [`trust`] (approval, workspaces, limits, sandbox).
 
 mod agent;
 mod clock;

@@ -45,7 +45,7 @@ impl ProbeOutput {
     }
 
     /// Describes the failure in one line.
-    pub(super) fn trouble(&self) -> String {
+    pub(super) fn error_text(&self) -> String {
         match self {
             Self::Ended { well: true, .. } => "it said nothing that can be understood".to_owned(),
             Self::Ended { stderr, stdout, .. } => {
@@ -130,9 +130,9 @@ mod tests {
     fn a_program_answers_complains_hangs_or_is_not_there() {
         let long = Duration::from_secs(20);
         assert_eq!(sh("echo yes", long).answer(), Some("yes"));
-        assert_eq!(sh("echo first >&2; echo no >&2; exit 1", long).trouble(), "no");
+        assert_eq!(sh("echo first >&2; echo no >&2; exit 1", long).error_text(), "no");
         assert_eq!(sh("sleep 60", Duration::from_millis(50)), ProbeOutput::Silent);
-        assert_eq!(run_probe("no-such-program", &[]).trouble(), "it is not installed");
+        assert_eq!(run_probe("no-such-program", &[]).error_text(), "it is not installed");
     }
 
     #[test]

@@ -12,14 +12,16 @@ pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in registry.folders() {
         match folder.names() {
-            Ok(names) => names.iter().for_each(|name| found.extend(look(registry, &folder, name))),
-            Err(e) => found.extend(Refused::of(&e).map(|refused| describe(&folder, None, refused.reason))),
+            Ok(names) => names.iter().for_each(|name| found.extend(find_in_folder(registry, &folder, name))),
+            Err(e) => {
+                found.extend(Refused::from_error(&e).map(|refused| describe(&folder, None, refused.reason)))
+            }
         }
     }
     found
 }
 
-fn look(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String)> {
+fn find_in_folder(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String)> {
     let is_top = folder == registry.folder();
     if is_top && (Registry::is_folder(name) || layout::is_others(name)) {
         // Each folder of the registry is searched separately.
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn what_is_set_aside_or_in_the_way_is_named_and_what_belongs_there_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         symlink("a.1.json", registry.latest()).unwrap();
         std::fs::write(registry.folder().file("a.1.json"), "{}").unwrap();

@@ -37,14 +37,14 @@ const CHECKS: [(&str, Check); 15] = [
 ];
 
 /// Runs all checks concurrently and returns their findings in a fixed order, after 6 s at the latest.
-pub fn run(scene: CheckContext) -> Vec<Finding> {
+pub fn run(context: CheckContext) -> Vec<Finding> {
     let deadline = Instant::now() + TIME_LIMIT;
-    let scene = Arc::new(scene);
+    let context = Arc::new(context);
     let (sender, answers) = channel();
     for (place, (_, check)) in CHECKS.into_iter().enumerate() {
-        let (scene, sender) = (Arc::clone(&scene), sender.clone());
+        let (context, sender) = (Arc::clone(&context), sender.clone());
         // A check that hangs, for example in an unreachable file system, ends with the process.
-        thread::spawn(move || sender.send((place, check(&scene))));
+        thread::spawn(move || sender.send((place, check(&context))));
     }
     drop(sender);
     let mut found: [Option<Vec<Finding>>; CHECKS.len()] = [const { None }; CHECKS.len()];

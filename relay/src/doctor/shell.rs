@@ -9,16 +9,22 @@ use super::probe::{ProbeOutput, run_probe};
 const SHELL: &str = "login-shell";
 
 /// Runs the person's shell.
-pub(super) fn check(scene: &CheckContext) -> Vec<Finding> {
-    let shell = scene.variable("SHELL").unwrap_or("/bin/sh");
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let shell = context.variable("SHELL").unwrap_or("/bin/sh");
     let said = run_probe(shell, &["-lc", "command -v relay"]);
     let own = std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default();
     let found = said.answer().and_then(|text| text.lines().last()).map(PathBuf::from);
     let same = found.as_ref().and_then(|found| found.canonicalize().ok()).map(|found| found == own);
-    vec![judge(shell, &said, found.as_deref(), same, &own)]
+    vec![assess_shell(shell, &said, found.as_deref(), same, &own)]
 }
 
-fn judge(shell: &str, said: &ProbeOutput, found: Option<&Path>, same: Option<bool>, own: &Path) -> Finding {
+fn assess_shell(
+    shell: &str,
+    said: &ProbeOutput,
+    found: Option<&Path>,
+    same: Option<bool>,
+    own: &Path,
+) -> Finding {
     let link = format!(
         "`sudo ln -sf {} /usr/local/bin/relay`, or put its folder on the PATH of your profile",
         own.display()
@@ -39,7 +45,7 @@ fn judge(shell: &str, said: &ProbeOutput, found: Option<&Path>, same: Option<boo
         ),
         _ => Finding::warn(
             SHELL,
-            format!("{shell} -l: {}", said.trouble()),
+            format!("{shell} -l: {}", said.error_text()),
             "look through the profile of your shell",
         ),
     }
@@ -67,7 +73,7 @@ mod tests {
             (ended(false), None, None, State::Warn, "/bin/bash -l does not find relay"),
             (ProbeOutput::Silent, None, None, State::Warn, "/bin/bash -l: no answer within 5 s"),
         ] {
-            let judged = judge("/bin/bash", &said, found, same, own);
+            let judged = assess_shell("/bin/bash", &said, found, same, own);
             assert!(judged.state == state && judged.detail.starts_with(words), "{judged:?}");
         }
     }

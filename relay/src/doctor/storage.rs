@@ -18,25 +18,25 @@ const LOW_SPACE: u64 = 1 << 30;
 const NO_SPACE: u64 = 16 << 20;
 
 /// Checks that this process can write to the registry.
-pub(super) fn registry(scene: &CheckContext) -> Vec<Finding> {
-    let dir = scene.registry.dir();
-    match scene.registry.folder().is_there() {
+pub(super) fn registry(context: &CheckContext) -> Vec<Finding> {
+    let dir = context.registry.dir();
+    match context.registry.folder().is_there() {
         Ok(true) => {}
-        Err(e) => return vec![unwritable(&scene.registry, &e)],
+        Err(e) => return vec![unwritable(&context.registry, &e)],
         Ok(false) => {
             let writable = nearest(dir).is_some_and(|dir| probe_new(dir).is_ok());
             return vec![if writable {
                 Finding::ok(REGISTRY, format!("{} is made by the first launch", dir.display()))
             } else {
-                unwritable(&scene.registry, &io::ErrorKind::PermissionDenied.into())
+                unwritable(&context.registry, &io::ErrorKind::PermissionDenied.into())
             }];
         }
     }
-    let writable = match probe(&scene.registry) {
+    let writable = match probe(&context.registry) {
         Ok(_) => Finding::ok(REGISTRY, format!("{} can be written", dir.display())),
-        Err(e) => unwritable(&scene.registry, &e),
+        Err(e) => unwritable(&context.registry, &e),
     };
-    let refused = refused_files::words(&refused_files::find(&scene.registry));
+    let refused = refused_files::words(&refused_files::find(&context.registry));
     let refused = refused.map(|(what, todo)| Finding::warn(REGISTRY, what, todo));
     [Some(writable), refused].into_iter().flatten().collect()
 }
@@ -68,8 +68,8 @@ fn nearest(dir: &Path) -> Option<&Path> {
 }
 
 /// Checks the free space for logs.
-pub(super) fn disk(scene: &CheckContext) -> Vec<Finding> {
-    let Some(dir) = nearest(scene.registry.dir()) else {
+pub(super) fn disk(context: &CheckContext) -> Vec<Finding> {
+    let Some(dir) = nearest(context.registry.dir()) else {
         return vec![Finding::skipped(DISK, "there is no folder to look at")];
     };
     vec![match rustix::fs::statvfs(dir) {

@@ -33,7 +33,7 @@ impl Container<'_> {
     ///
     /// # Errors
     /// The last line of the engine's output.
-    pub fn vitals(&self) -> Result<ContainerState, String> {
+    pub fn container_state(&self) -> Result<ContainerState, String> {
         match self.query(&["container", "inspect", "--format", FORMAT, &self.platform.name]) {
             Ok(answer) => parse(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),
             Err(reason) if reason.to_lowercase().contains("no such container") => Ok(ContainerState::Absent),

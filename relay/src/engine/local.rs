@@ -89,7 +89,7 @@ pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<()
     let (config, log) = (serde_json::to_vec(config).map_err(|e| e.to_string())?, state.join("agent.log"));
     let mut child = spawn(&program, state, &config, &log).map_err(failed)?;
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        files.give(pid);
+        files.restore(pid);
     }
     // An agent that has not locked its state yet could not be found by a later stop.
     let watch = Watch::new(state);

@@ -101,7 +101,7 @@ pub struct Sign {
 /// Explains a job from its record and its log. `until` is the time of the newest information.
 pub fn explain(record: &JobRecord, lines: &[EventLine], until: Timestamp) -> Explanation {
     let until = record.finished_at.unwrap_or(until);
-    let ledger = Ledger::of(record.created_at, lines, until);
+    let ledger = Ledger::build(record.created_at, lines, until);
     let cause = cause(record, &ledger);
     let mut explanation = Explanation {
         job: record.job.clone(),

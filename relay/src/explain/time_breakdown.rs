@@ -44,19 +44,19 @@ pub struct Ledger {
 
 impl Ledger {
     /// Reads a log, up to `until` for a job that is still running.
-    pub fn of(created_at: Timestamp, lines: &[EventLine], until: Timestamp) -> Self {
+    pub fn build(created_at: Timestamp, lines: &[EventLine], until: Timestamp) -> Self {
         let (mut ledger, mut last) = (Self::default(), created_at);
         for event in lines.iter().filter_map(|line| line.event.as_ref()) {
             // The clocks of relay and agent may differ: a negative interval counts as zero.
             ledger.put_down(between(last, event.at));
             last = last.max(event.at);
-            ledger.take(event.at, &event.body);
+            ledger.attribute(event.at, &event.body);
         }
         ledger.put_down(between(last, until));
         ledger
     }
 
-    fn take(&mut self, at: Timestamp, body: &EventBody) {
+    fn attribute(&mut self, at: Timestamp, body: &EventBody) {
         match body {
             EventBody::Accepted { .. } => self.accepted = true,
             EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_millisecond_is_put_down_once_and_sub_steps_are_not_their_parents() {
-        let ledger = Ledger::of(samples::at(0), &samples::stalled_story(), samples::at(152));
+        let ledger = Ledger::build(samples::at(0), &samples::stalled_story(), samples::at(152));
         let kinds: Vec<_> =
             ledger.kinds.iter().map(|(kind, (ms, steps))| (kind.as_str(), *ms, *steps)).collect();
         let expected = [
@@ -187,7 +187,7 @@ mod tests {
                 *parent = None;
             }
         }
-        let ledger = Ledger::of(samples::at(0), &story, samples::at(21));
+        let ledger = Ledger::build(samples::at(0), &story, samples::at(21));
         assert_eq!(ledger.steps[3].own_ms, 5000);
         assert_eq!(ledger.kinds[&StepKind::Fetch], (2500, 1));
         assert_eq!(ledger.kinds[&StepKind::Build], (1000 + 2500 + 3000, 1));

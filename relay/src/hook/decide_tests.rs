@@ -58,7 +58,7 @@ fn an_end_is_left_to_its_session_while_that_lives() {
         job: "a#1".parse().unwrap(),
         ended_at,
         session: session.map(|id| Session { agent: "codex".into(), id: id.into(), home: None }),
-        ways: BTreeMap::new(),
+        channels: BTreeMap::new(),
     };
     let state = |phase, heard: i64| {
         move |id: &str| {

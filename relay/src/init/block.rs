@@ -44,21 +44,21 @@ impl Marks {
 /// change.
 ///
 /// A text that ends without a line break still does when the block has been appended, so that a removal can restore it.
-pub(super) fn judge(marks: Marks, body: &str, there: Option<&str>, wish: Mode) -> Decision {
+pub(super) fn decide_block(marks: Marks, body: &str, there: Option<&str>, mode: Mode) -> Decision {
     let text = there.unwrap_or_default();
     let found = match find(marks, text) {
         Ok(found) => found,
         Err(why) => return Decision::kept(why),
     };
     let Some(at) = found else {
-        return match wish {
+        return match mode {
             Mode::Put { .. } if !body.is_empty() => Decision::write(appended(there, &marks.block(body))),
             Mode::Put { .. } | Mode::Remove => Decision::nothing(),
         };
     };
     let old = text.get(at.clone()).unwrap_or_default();
     let untouched = checksum::is_untouched(old);
-    match wish {
+    match mode {
         Mode::Put { force } if untouched || force => {
             let new = if body.is_empty() {
                 without(text, at)

@@ -41,7 +41,7 @@ pub struct Request {
     /// For all projects of the user, if the program supports that.
     pub user: bool,
     /// Put or remove.
-    pub wish: Mode,
+    pub mode: Mode,
 }
 
 /// A file managed by init.
@@ -77,23 +77,23 @@ impl Content {
     ///
     /// # Errors
     /// Returns an error if the existing text can't be parsed.
-    pub(super) fn judge(&self, there: Option<&str>, wish: Mode) -> Result<Decision, String> {
+    pub(super) fn decide(&self, there: Option<&str>, mode: Mode) -> Result<Decision, String> {
         match self {
-            Self::Whole(text) => Ok(owned_file::judge(text, there, wish)),
+            Self::Whole(text) => Ok(owned_file::decide_file(text, there, mode)),
             Self::BlockUnlessImported(..)
-                if wish != Mode::Remove && there.is_some_and(|text| text.contains(IMPORT)) =>
+                if mode != Mode::Remove && there.is_some_and(|text| text.contains(IMPORT)) =>
             {
                 Ok(Decision::nothing())
             }
             Self::Block(marks, body) | Self::BlockUnlessImported(marks, body) => {
-                Ok(block::judge(*marks, body, there, wish))
+                Ok(block::decide_block(*marks, body, there, mode))
             }
             Self::Ignored(folders) => {
                 let body = ignore::missing(folders, &block::outside(Marks::Hash, there.unwrap_or_default()));
-                Ok(block::judge(Marks::Hash, &body, there, wish))
+                Ok(block::decide_block(Marks::Hash, &body, there, mode))
             }
-            Self::McpServer => toml_entry::judge(there, wish),
-            Self::Entries(entries) => json_entry::judge(entries, there, wish),
+            Self::McpServer => toml_entry::decide_toml(there, mode),
+            Self::Entries(entries) => json_entry::decide_json(entries, there, mode),
         }
     }
 }
@@ -105,8 +105,13 @@ pub fn rules_files(root: &Path, codex_home: Option<&Path>) -> Vec<PathBuf> {
 }
 
 /// Returns all files of a request. A removal includes every file that init may have put into the project.
-pub(super) fn of(request: Request, root: &Path, homes: &Homes, ignored: Vec<String>) -> Vec<ManagedFile> {
-    let removes = request.wish == Mode::Remove;
+pub(super) fn managed_files(
+    request: Request,
+    root: &Path,
+    homes: &Homes,
+    ignored: Vec<String>,
+) -> Vec<ManagedFile> {
+    let removes = request.mode == Mode::Remove;
     let project = |path: &str, content| ManagedFile {
         path: root.join(path),
         base: root.to_owned(),
@@ -143,7 +148,7 @@ pub(super) fn of(request: Request, root: &Path, homes: &Homes, ignored: Vec<Stri
 
 /// Returns the files outside of the project.
 fn of_user(request: Request, homes: &Homes) -> Vec<ManagedFile> {
-    let removes = request.wish == Mode::Remove;
+    let removes = request.mode == Mode::Remove;
     let mut pieces = Vec::new();
     let mut add = |home: &PathBuf, path: &str, content| {
         pieces.push(ManagedFile { path: home.join(path), base: home.clone(), in_project: false, content });

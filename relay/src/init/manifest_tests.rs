@@ -153,9 +153,10 @@ fn the_rules_allow_what_needs_the_outside_and_nothing_else() {
 fn each_request_has_its_files_and_a_removal_has_all_of_them() {
     let homes = Homes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
     let put = Mode::Put { force: false };
-    let paths = |codex, claude, user, wish| -> Vec<String> {
-        let pieces = of(Request { codex, claude, user, wish }, Path::new("/p"), &homes, Vec::new());
-        pieces.iter().map(|piece| piece.path.display().to_string()).collect()
+    let paths = |codex, claude, user, mode| -> Vec<String> {
+        let managed_files =
+            managed_files(Request { codex, claude, user, mode }, Path::new("/p"), &homes, Vec::new());
+        managed_files.iter().map(|managed| managed.path.display().to_string()).collect()
     };
     let always = [
         "/p/platform/relay.toml",
@@ -189,6 +190,6 @@ fn each_request_has_its_files_and_a_removal_has_all_of_them() {
 fn a_claude_md_that_includes_agents_md_needs_no_section_of_its_own() {
     let section = Content::BlockUnlessImported(Marks::Html, "x\n".to_owned());
     let put = Mode::Put { force: false };
-    assert_eq!(section.judge(Some("See @AGENTS.md\n"), put), Ok(Decision::nothing()));
-    assert_ne!(section.judge(Some("See AGENTS\n"), put), Ok(Decision::nothing()));
+    assert_eq!(section.decide(Some("See @AGENTS.md\n"), put), Ok(Decision::nothing()));
+    assert_ne!(section.decide(Some("See AGENTS\n"), put), Ok(Decision::nothing()));
 }

@@ -17,7 +17,7 @@ pub struct Homes {
 impl Homes {
     /// Returns the folders named in the environment, else the usual ones in HOME. Relative paths are resolved against
     /// `cwd`.
-    pub fn of(variable: &dyn Fn(&str) -> Result<String, VarError>, cwd: &Path) -> Self {
+    pub fn from_env(variable: &dyn Fn(&str) -> Result<String, VarError>, cwd: &Path) -> Self {
         let set = |name| variable(name).ok().filter(|value| !value.is_empty()).map(|value| cwd.join(value));
         let usual = |dir| set("HOME").map(|home| home.join(dir));
         Self {
@@ -99,7 +99,7 @@ mod tests {
                     .map(|(_, value)| value.clone())
                     .ok_or(VarError::NotPresent)
             };
-            Homes::of(&variable, Path::new("/cwd"))
+            Homes::from_env(&variable, Path::new("/cwd"))
         };
         assert_eq!(homes(&[]), Homes::default());
         let usual = Homes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };

@@ -5,11 +5,12 @@
 //!        ◄─ stdout ───────────────────────── transport ◄────────────────────────────────────────────────────┘
 //! ```
 //!
-//! * [`stdin_lines`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`transport`]: both as rmcp's
-//!   transport.
+//! * [`stdin_lines`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`transport`]: both as
+//!   rmcp's transport.
 //! * [`server`]: listing and calling of tools, each call on a thread of its own. [`serve()`]: from the start to the end
 //!   of stdin.
-//! * [`tool`]: a tool and its schema. [`request_context`]: the caller and the cancellation of a call. [`reply`]: the answer.
+//! * [`tool`]: a tool and its schema. [`request_context`]: the caller and the cancellation of a call. [`reply`]: the
+//!   answer.
 
 mod frame;
 pub mod reply;

@@ -10,7 +10,7 @@ use super::*;
 
 fn registry() -> (tempfile::TempDir, Registry) {
     let dir = tempfile::tempdir().unwrap();
-    let registry = Registry::of(dir.path());
+    let registry = Registry::for_project(dir.path());
     registry.ensure().unwrap();
     (dir, registry)
 }

@@ -87,7 +87,7 @@ impl Dir {
 
     /// Returns any folder, for tests.
     #[cfg(any(test, feature = "internals"))]
-    pub fn given(path: &Path) -> Self {
+    pub fn at_path(path: &Path) -> Self {
         Self::new(path.to_owned(), DirLocation::Given)
     }
 
@@ -96,10 +96,10 @@ impl Dir {
     }
 
     /// Returns a handle on the same path that is opened again on first use.
-    pub fn anew(&self) -> Self {
+    pub fn reopen(&self) -> Self {
         let place = match &self.0.place {
             DirLocation::Project(root, names) => DirLocation::Project(root.clone(), *names),
-            DirLocation::Below(parent, name) => DirLocation::Below(parent.anew(), name.clone()),
+            DirLocation::Below(parent, name) => DirLocation::Below(parent.reopen(), name.clone()),
             #[cfg(any(test, feature = "internals"))]
             DirLocation::Given => DirLocation::Given,
         };
@@ -130,7 +130,7 @@ impl Dir {
             DirLocation::Project(root, names) => Open::way(root, &REGISTRY_PATH[..*names])?,
             DirLocation::Below(parent, name) => parent.open()?.folder(name, &self.0.path)?,
             #[cfg(any(test, feature = "internals"))]
-            DirLocation::Given => Open::given(&self.0.path)?,
+            DirLocation::Given => Open::at_path(&self.0.path)?,
         };
         // If another thread was faster, its descriptor is used.
         Ok(self.0.open.get_or_init(|| opened))
@@ -177,7 +177,7 @@ impl Dir {
         match self.open() {
             Ok(_) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) if Refused::of(&e).is_some() => parent.set_aside(name, &e)?,
+            Err(e) if Refused::from_error(&e).is_some() => parent.set_aside(name, &e)?,
             Err(e) => return Err(e),
         }
         match rustix::fs::mkdirat(above, name, Mode::RWXU) {
@@ -213,7 +213,7 @@ impl Dir {
         let open = match (self.open(), &self.0.place) {
             // A subfolder is recreated: it may have been replaced while a daemon uses it.
             (Err(e), DirLocation::Below(parent, name))
-                if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() =>
+                if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() =>
             {
                 self.ensure_below(parent, name)?;
                 self.open()?
@@ -292,7 +292,7 @@ impl Dir {
         self.fd_to_change()?;
         let open = self.open()?;
         match open.file(name, flags, &self.0.path) {
-            Err(e) if flags.contains(OFlags::CREATE) && Refused::of(&e).is_some() => {
+            Err(e) if flags.contains(OFlags::CREATE) && Refused::from_error(&e).is_some() => {
                 self.set_aside(name, &e)?;
                 open.file(name, flags, &self.0.path)
             }

@@ -5,7 +5,7 @@ use std::fs::File;
 /// Starts writing `len` bytes from `offset` on to the disk. Files that are synced one after the other then find most of
 /// their work done by the first: measured with 32 small appends on ext4, a quarter of the time. Only a hint: nothing
 /// depends on it, and it does nothing if the system has no such call.
-pub fn begin(file: &File, offset: u64, len: u64) {
+pub fn start_writeback(file: &File, offset: u64, len: u64) {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{Advice, fadvise};

@@ -101,7 +101,7 @@ impl History {
             chunk.push(place.id(), place.line());
             match place.advance() {
                 Ok(true) => {}
-                Err(e) if Refused::of(&e).is_none() => return Err(e),
+                Err(e) if Refused::from_error(&e).is_none() => return Err(e),
                 // After an invalid line there is nothing to read.
                 Ok(false) | Err(_) => return Ok(()),
             }
@@ -125,8 +125,8 @@ impl History {
     /// Opens a job's log at its first event after `since`. A refused log has no events.
     fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogCursor>> {
         for home in &self.homes {
-            match LogCursor::behind(&home.events(job), since) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => {}
+            match LogCursor::open_after(&home.events(job), since) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => {}
                 found => return found,
             }
         }
@@ -137,7 +137,7 @@ impl History {
 /// Returns the jobs with a log in this folder.
 fn logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
     let names = match home.folder().names() {
-        Err(e) if Refused::of(&e).is_some() => Vec::new(),
+        Err(e) if Refused::from_error(&e).is_some() => Vec::new(),
         names => names?,
     };
     Ok(names.iter().filter_map(|name| layout::job_of_events(name)).collect())

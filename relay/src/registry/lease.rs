@@ -101,13 +101,13 @@ pub struct Death {
 
 impl Death {
     /// Builds the exit of a container that can't be inspected any more.
-    pub fn unseen(exit_code: Option<i32>, oom_killed: bool) -> Self {
+    pub fn from_exit_code(exit_code: Option<i32>, oom_killed: bool) -> Self {
         Self { exit_code, oom_killed, memory_limit: None, finished_at: None, cut_off: BTreeSet::new() }
     }
 
     /// Builds the exit of a container from its state. A container that does not exist was removed.
-    pub fn of(vitals: &ContainerState) -> Self {
-        match vitals {
+    pub fn from_state(state: &ContainerState) -> Self {
+        match state {
             ContainerState::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
                 exit_code: Some(*exit_code),
                 oom_killed: *oom_killed,
@@ -116,7 +116,7 @@ impl Death {
                 cut_off: BTreeSet::new(),
             },
             ContainerState::Absent | ContainerState::Running | ContainerState::Paused => {
-                Self::unseen(None, false)
+                Self::from_exit_code(None, false)
             }
         }
     }
@@ -225,7 +225,7 @@ pub fn of_living(registry: &Registry) -> Option<Lease> {
 /// Returns true if `lock` is still the registry's lock file: false once the folder was removed or replaced.
 pub fn is_mine(registry: &Registry, lock: &File) -> bool {
     let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    let (mine, there) = (lock.metadata().map(place), registry.anew().lock().metadata().map(place));
+    let (mine, there) = (lock.metadata().map(place), registry.reopen().lock().metadata().map(place));
     matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
 }
 
@@ -234,7 +234,7 @@ pub fn is_mine(registry: &Registry, lock: &File) -> bool {
 ///
 /// # Errors
 /// Returns an error if the lock file can't be opened or locked.
-pub fn take(registry: &Registry) -> io::Result<Option<File>> {
+pub fn try_lock(registry: &Registry) -> io::Result<Option<File>> {
     let file = registry.lock().open_or_make()?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),

@@ -46,7 +46,7 @@ pub fn successors(registry: &Registry, job: &JobId) -> Vec<JobRecord> {
 }
 
 /// Every job linked to this one, itself included, by number.
-pub fn whole(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
+pub fn lineage(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
     let first = predecessors(registry, record).into_iter().next().unwrap_or_else(|| record.clone());
     let mut all = successors(registry, &first.job);
     all.insert(0, first);

@@ -30,7 +30,7 @@ impl Line {
     }
 
     fn registry(&self) -> Registry {
-        Registry::of(self.dir.path())
+        Registry::for_project(self.dir.path())
     }
 
     fn record(&self, number: u32) -> JobRecord {
@@ -47,13 +47,13 @@ fn numbers(records: &[JobRecord]) -> Vec<u32> {
 }
 
 #[test]
-fn a_history_holds_every_branch_and_no_stranger() {
+fn a_history_holds_every_branch_and_no_unrelated_job() {
     let line = Line::new(&[(1, None), (2, Some(1)), (3, None), (4, Some(2)), (5, Some(1)), (6, Some(3))]);
     let registry = line.registry();
     assert_eq!(numbers(&predecessors(&registry, &line.record(4))), [1, 2]);
     assert_eq!(numbers(&successors(&registry, &job(1))), [2, 4, 5]);
     assert_eq!(numbers(&successors(&registry, &job(6))), [0; 0]);
-    assert_eq!(numbers(&whole(&registry, &line.record(5))), [1, 2, 4, 5]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(5))), [1, 2, 4, 5]);
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn a_pruned_job_ends_the_line_and_a_circle_is_no_endless_one() {
     let line = Line::new(&[(2, Some(1)), (3, Some(2)), (4, Some(4)), (5, Some(6)), (6, Some(5))]);
     let registry = line.registry();
     assert_eq!(numbers(&predecessors(&registry, &line.record(3))), [2]);
-    assert_eq!(numbers(&whole(&registry, &line.record(3))), [2, 3]);
-    assert_eq!(numbers(&whole(&registry, &line.record(4))), [4]);
-    assert_eq!(numbers(&whole(&registry, &line.record(5))), [5, 6]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(3))), [2, 3]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(4))), [4]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(5))), [5, 6]);
 }
 
 #[test]
@@ -71,5 +71,5 @@ fn archived_jobs_belong_to_the_history() {
     let line = Line::new(&[(1, None), (2, Some(1))]);
     let registry = line.registry();
     std::fs::rename(registry.record(&job(1)), registry.archived().record(&job(1))).unwrap();
-    assert_eq!(numbers(&whole(&registry, &line.record(2))), [1, 2]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(2))), [1, 2]);
 }

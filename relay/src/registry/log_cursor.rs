@@ -29,7 +29,7 @@ impl LogCursor {
     ///
     /// # Errors
     /// Returns an error if the file can't be opened or read.
-    pub fn behind(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
+    pub fn open_after(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
         let mut file = event_log::open(path)?;
         let len = file.metadata()?.len();
         if last_id(&mut file, len)?.is_some_and(|last| last <= since) {

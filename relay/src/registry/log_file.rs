@@ -95,7 +95,7 @@ impl LogWriter {
     /// Returns an error if it can't be opened.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, left_out) = match path.open() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => (0, 0),
+            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => (0, 0),
             file => {
                 let file = file?;
                 let len = file.metadata()?.len();

@@ -13,7 +13,8 @@
 //! * [`create`]: creation of a job, durable before its number is visible.
 //! * [`requests`]: requests of the command line to the daemon.
 //! * [`read`]: records, references to jobs, listings. [`event_log`]: reading event logs. [`log_file`]: the bounded log.
-//! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_cursor`]: the position after a cursor in one of them.
+//! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_cursor`]: the position after a cursor in one of
+//!   them.
 //! * [`lineage`]: predecessors and successors of a job.
 //! * [`lease`]: identity and liveness of the daemon.
 //! * [`watch`]: waiting for a file to change. [`atomic`]: replacing a file that only its owner may write.

@@ -35,7 +35,8 @@ pub struct Entry {
     /// Session that launched the job.
     pub session: Option<Session>,
     /// Deliveries by channel: `codex`, `desktop`, `command`, `webhook`.
-    pub ways: BTreeMap<String, Channel>,
+    #[serde(rename = "ways")]
+    pub channels: BTreeMap<String, Channel>,
 }
 
 /// Delivery through one channel.
@@ -80,7 +81,7 @@ pub struct Shown {
 /// # Errors
 /// The first failing call.
 pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
-    let durability = if entry.ways.is_empty() { Durability::Cached } else { Durability::Synced };
+    let durability = if entry.channels.is_empty() { Durability::Cached } else { Durability::Synced };
     registry.outbox_entry(&entry.job).replace(&serde_json::to_vec(entry)?, durability)
 }
 
@@ -154,7 +155,8 @@ pub fn remove_told(registry: &Registry, job: &JobId) -> io::Result<()> {
 }
 
 fn is_pending(registry: &Registry, job: &JobId) -> bool {
-    let pending = |entry: Entry| entry.ways.values().any(|way| way.state == ChannelState::Pending);
+    let pending =
+        |entry: Entry| entry.channels.values().any(|channel| channel.state == ChannelState::Pending);
     read(registry, job).is_ok_and(|entry| entry.is_some_and(pending))
 }
 
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn an_end_is_shown_by_the_first_who_claims_it() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         assert_eq!(unshown(&registry).unwrap(), []);
         registry.ensure().unwrap();
         let jobs: [JobId; 2] = ["a#1".parse().unwrap(), "a#2".parse().unwrap()];
@@ -184,7 +186,7 @@ mod tests {
                 job: job.clone(),
                 ended_at: Timestamp::UNIX_EPOCH,
                 session: None,
-                ways: BTreeMap::new(),
+                channels: BTreeMap::new(),
             };
             write(&registry, &entry).unwrap();
             assert_eq!(read(&registry, job).unwrap(), Some(entry));

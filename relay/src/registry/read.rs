@@ -62,7 +62,7 @@ pub fn jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let mut all = jobs(registry)?;
     match jobs(&registry.archived()) {
-        Err(e) if Refused::of(&e).is_some() => {}
+        Err(e) if Refused::from_error(&e).is_some() => {}
         archived => all.extend(archived?),
     }
     Ok(all)

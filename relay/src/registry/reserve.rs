@@ -4,7 +4,7 @@
 //! ```text
 //!         no space for an outcome                space again
 //!   held ───────────────────────────► given up ──────────────► held
-//!   (SIZE bytes, SPARE_FILES empty files)   (an empty file)
+//!   (RESERVE_SIZE bytes, SPARE_FILES files) (an empty file)
 //! ```
 //!
 //! The file is emptied, not removed: that needs no space, and an empty file tells `relay launch` that the disk is full.
@@ -105,7 +105,7 @@ pub fn is_lacking(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// As the work.
-pub fn with<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub fn with_reserve<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(e) if is_lacking(&e) && give_up(registry) => work(),
         done => done,
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn it_is_held_given_up_once_and_made_again() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         let len = || registry.reserve().size().unwrap();
         ensure(&registry).unwrap();

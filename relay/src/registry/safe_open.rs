@@ -43,7 +43,7 @@ impl Open {
 
     /// Opens any folder, as given.
     #[cfg(any(test, feature = "internals"))]
-    pub(super) fn given(path: &Path) -> io::Result<Self> {
+    pub(super) fn at_path(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         // The system's temporary folders belong to root, and every user may write there.
         Ok(Self { fd, owner: rustix::process::geteuid().as_raw() })

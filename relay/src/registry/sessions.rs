@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn the_last_note_of_a_session_counts() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         assert_eq!(read(&registry, "s1"), None);
         registry.ensure().unwrap();
         for phase in [Phase::Busy, Phase::Idle, Phase::Over] {
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn what_could_be_a_flag_or_a_path_is_no_id() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         for id in ["", "--resume", "../x", "a b", "a/b", &"a".repeat(65)] {
             assert!(!is_id(id), "{id}");
             assert_eq!(
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_session_is_forgotten_after_a_week() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         forget_old(&registry, SystemTime::now());
         registry.ensure().unwrap();
         note(&registry, &state("s1", Phase::Idle)).unwrap();

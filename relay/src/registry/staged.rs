@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = Dir::given(folder.path());
+        let dir = Dir::at_path(folder.path());
         let written = Staged::write(&dir.file("a.1.spec"), b"secret").unwrap();
         std::fs::write(folder.path().join(".a.2.spec.77"), "secret").unwrap();
         std::fs::write(folder.path().join(".a.3.spec.77.1"), "secret").unwrap();

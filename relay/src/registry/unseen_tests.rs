@@ -12,13 +12,13 @@ fn at(second: i64) -> Timestamp {
 
 /// A registry with completion notices of these jobs, each with its end time in seconds.
 fn registry(dir: &std::path::Path, ends: &[(&str, i64)]) -> Registry {
-    let registry = Registry::of(dir);
+    let registry = Registry::for_project(dir);
     registry.ensure().unwrap();
     for (job, second) in ends {
         let record = samples::bare(job, State::Completed);
         std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
         let (schema, job, ended_at) = (outbox::SCHEMA, record.job, at(*second));
-        let entry = Entry { schema, job, ended_at, session: None, ways: BTreeMap::new() };
+        let entry = Entry { schema, job, ended_at, session: None, channels: BTreeMap::new() };
         outbox::write(&registry, &entry).unwrap();
     }
     registry

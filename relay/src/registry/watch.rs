@@ -27,7 +27,7 @@ pub enum Changed {
 }
 
 impl Changed {
-    fn take(&mut self, event: &notify::Event) {
+    fn add(&mut self, event: &notify::Event) {
         match self {
             Self::Names(_) if event.need_rescan() => *self = Self::All,
             Self::Names(names) if names.len() < MAX_NAMES => {
@@ -52,15 +52,15 @@ impl Watch {
     /// Watches a folder of the registry, without its subfolders. Falls back to polling.
     pub fn folder(dir: &Dir) -> Self {
         // The system watches by path, so the path is checked first: a link may lead to a folder of another user.
-        Self::of(dir.path(), dir.anew().is_there().unwrap_or(false))
+        Self::start(dir.path(), dir.reopen().is_there().unwrap_or(false))
     }
 
     /// Watches a folder that only its owner may write.
     pub fn new(dir: &Path) -> Self {
-        Self::of(dir, true)
+        Self::start(dir, true)
     }
 
-    fn of(dir: &Path, is_real: bool) -> Self {
+    fn start(dir: &Path, is_real: bool) -> Self {
         // A capacity of one is enough: a second wake-up adds nothing to a pending one.
         let (sender, changes) = sync_channel(1);
         let names = Arc::new(Mutex::new(Changed::Names(BTreeSet::new())));
@@ -69,7 +69,7 @@ impl Watch {
             if let Ok(event) = event
                 && !event.kind.is_access()
             {
-                noted.lock().unwrap_or_else(PoisonError::into_inner).take(&event);
+                noted.lock().unwrap_or_else(PoisonError::into_inner).add(&event);
                 let _ = sender.try_send(());
             }
         });

@@ -23,15 +23,15 @@ pub struct RenderOptions {
 }
 
 /// `12:00:01 step_started 3 clone git clone …`
-pub fn line(raw: &[u8], event: &EventLine, setting: RenderOptions, view: &View) -> String {
-    let job = if setting.name_job { format!("{} ", event.job) } else { String::new() };
+pub fn line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &View) -> String {
+    let job = if options.name_job { format!("{} ", event.job) } else { String::new() };
     let kind = text::one_line(&kind(raw), MAX_LINE);
     let Some(Event { at, body }) = &event.event else {
         return format!("{job}{kind} (a newer program's event)");
     };
     let time = clock(*at, view.now, &view.zone);
     let room = MAX_LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
-    let details = text::truncate(&text::printable(&details(body, setting.inside)), room);
+    let details = text::truncate(&text::printable(&details(body, options.inside)), room);
     // Color is applied to text that is sanitized and cut already.
     let (paint, tone) = (view.paint, tone(body));
     let details = if tone == Tone::Noise { paint.dim(&details) } else { details };

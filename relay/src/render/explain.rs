@@ -18,8 +18,8 @@ const MAX_SHARES: usize = 7;
 pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
     let mut rows = LabeledRows::new(view, headline(explanation, record, view));
     if !record.state.is_final() {
-        let health = health::of(record, view);
-        rows.put("health", &text::one_line(&health.to_string(), MAX_ROW), |part| {
+        let health = health::health(record, view);
+        rows.add_row("health", &text::one_line(&health.to_string(), MAX_ROW), |part| {
             view.paint.health(health.word, part)
         });
     }
@@ -91,7 +91,7 @@ impl LabeledRows<'_> {
         let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");
         let text = text::one_line(&format!("{kind}: {}", text::printable(&cause.message)), MAX_ROW);
         let paint = self.view.paint;
-        self.put("cause", &text, |part| paint.alarm(part));
+        self.add_row("cause", &text, |part| paint.alarm(part));
         for line in &cause.output {
             self.add("", &format!("| {}", text::one_line(line, MAX_ROW)));
         }

@@ -81,7 +81,7 @@ impl fmt::Display for Health {
 }
 
 /// Health of a job, as far as known at `view.now`.
-pub fn of(record: &JobRecord, view: &View) -> Health {
+pub fn health(record: &JobRecord, view: &View) -> Health {
     let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
     if record.state.is_final() {
         return say(Word::Ended, ended(record, view));

@@ -25,7 +25,7 @@ pub fn render(records: &[JobRecord], view: &View) -> String {
     let mut lines = vec![view.paint.dim(&line(&HEADER.map(str::to_owned), &widths, &|_, cell| cell))];
     for (row, record) in rows.iter().zip(records) {
         // Color is applied to the padded cell, so that it can't disturb the widths.
-        let word = health::of(record, view).word;
+        let word = health::health(record, view).word;
         let brush = |column, cell: String| match column {
             1 => view.paint.state(record.state, &cell),
             3 => view.paint.health(word, &cell),
@@ -62,7 +62,7 @@ fn row(record: &JobRecord, view: &View) -> [String; 6] {
 
 /// Health without its advice, which `relay status JOB` shows.
 fn brief(record: &JobRecord, view: &View) -> String {
-    let health = health::of(record, view);
+    let health = health::health(record, view);
     let first = health.rest.split("; ").next().unwrap_or_default();
     let (state, word) = (record.state.as_str(), health.word.as_str());
     // The state is in a column of its own.

@@ -74,7 +74,7 @@ pub fn mark(state: State) -> &'static str {
 }
 
 fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
-    let health = health::of(record, view);
+    let health = health::health(record, view);
     let near = gauge(record, view, health.word);
     let fixed = STATE_WIDTH + 2 + job + 2 + 2 + BAR_WIDTH + 1 + TIME_WIDTH + 2;
     let flexible = columns.saturating_sub(fixed);
@@ -109,7 +109,7 @@ fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
 }
 
 fn narrow(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
-    let health = health::of(record, view);
+    let health = health::health(record, view);
     let near = gauge(record, view, health.word);
     let (paint, state) = (view.paint, record.state);
     let elapsed = duration::short(status::elapsed(record, view));
@@ -159,7 +159,7 @@ pub fn doing_now(record: &JobRecord, view: &View, word: Word) -> String {
         (Word::Stale, _) => format!("stale: last heard of {}", when()),
         (Word::Queued, _) => match between(record.created_at, view.now) {
             0..1000 => "waits".to_owned(),
-            _ => health::of(record, view).rest,
+            _ => health::health(record, view).rest,
         },
         (Word::Quiet, Some(step)) => format!("quiet: {}: {}", step.kind, step.title),
         (_, Some(step)) => format!("{}: {}", step.kind, step.title),

@@ -30,11 +30,11 @@ impl<'a> LabeledRows<'a> {
     }
 
     pub(super) fn add(&mut self, label: &str, text: &str) {
-        self.put(label, text, str::to_owned);
+        self.add_row(label, text, str::to_owned);
     }
 
     /// Adds a row with colored text. On a terminal, long text is wrapped.
-    pub(super) fn put(&mut self, label: &str, text: &str, brush: impl Fn(&str) -> String) {
+    pub(super) fn add_row(&mut self, label: &str, text: &str, brush: impl Fn(&str) -> String) {
         let Some(columns) = self.room() else {
             return self.line(label, &brush(text));
         };
@@ -62,7 +62,7 @@ impl<'a> LabeledRows<'a> {
     /// Adds a highlighted row.
     pub(super) fn alarm(&mut self, label: &str, text: &str) {
         let paint = self.view.paint;
-        self.put(label, &text::one_line(text, MAX_ROW), |part| paint.alarm(part));
+        self.add_row(label, &text::one_line(text, MAX_ROW), |part| paint.alarm(part));
     }
 
     /// Adds rows of which the first carries the label. Their text may be untrusted.

@@ -41,14 +41,14 @@ impl Output {
         Self { paint, json, broken: Cell::new(None), kept: None }
     }
 
-    /// Captures text and facts for a caller that is neither a terminal nor a pipe; see [`Output::into_kept`].
-    pub fn kept() -> Self {
+    /// Captures text and facts for a caller that is neither a terminal nor a pipe; see [`Output::into_captured`].
+    pub fn captured() -> Self {
         let kept = Some(RefCell::default());
         Self { paint: Paint::new(false), json: false, broken: Cell::new(None), kept }
     }
 
     /// Returns the captured output; nothing if there were streams.
-    pub fn into_kept(self) -> Captured {
+    pub fn into_captured(self) -> Captured {
         self.kept.map(RefCell::into_inner).unwrap_or_default()
     }
 

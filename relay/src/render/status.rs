@@ -22,8 +22,8 @@ const MAX_HEALTH: usize = 320;
 /// Maximum width of the bar that shows a step's time and limit, in columns.
 const BAR_WIDTH: usize = 40;
 
-/// Builds the output of `relay status JOB`. Every kind of row appears at most once; [`MAX_STEPS`] and [`MAX_MESSAGE_LINES`] bound the
-/// two that take several lines: 30 lines if all were present.
+/// Builds the output of `relay status JOB`. Every kind of row appears at most once; [`MAX_STEPS`] and
+/// [`MAX_MESSAGE_LINES`] bound the two that take several lines: 30 lines if all were present.
 pub fn block(record: &JobRecord, view: &View) -> String {
     let mut rows = LabeledRows::new(view, headline(record, view));
     rows.worker_text("task", &record.prompt_summary);
@@ -104,7 +104,7 @@ fn times(record: &JobRecord, view: &View) -> String {
 impl LabeledRows<'_> {
     /// Adds the current activity: link, step, and health.
     fn present(&mut self, record: &JobRecord) {
-        let (view, health) = (self.view, health::of(record, self.view));
+        let (view, health) = (self.view, health::health(record, self.view));
         if record.state == State::Queued {
             return self.add("waits", &health.rest);
         }
@@ -119,7 +119,7 @@ impl LabeledRows<'_> {
         }
         self.step(record, down || record.link == Some(Link::Lost), health.word);
         let text = text::one_line(&health.to_string(), MAX_HEALTH);
-        self.put("health", &text, |part| view.paint.health(health.word, part));
+        self.add_row("health", &text, |part| view.paint.health(health.word, part));
     }
 
     /// Adds the innermost running step.

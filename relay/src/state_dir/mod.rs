@@ -44,7 +44,7 @@ impl StateDir {
     ///
     /// # Errors
     /// Exit code 5 when the environment names no location for it, and when another user could have changed it.
-    pub fn of(root: &Path) -> Result<Self, Failure> {
+    pub fn for_project(root: &Path) -> Result<Self, Failure> {
         let base = base(&|name| std::env::var(name)).ok_or_else(|| {
             Failure::unreachable(
                 "relay keeps its keys in your state folder: set HOME or XDG_STATE_HOME to an absolute path",

@@ -1,6 +1,6 @@
 //! Ownership check of the person's state.
 //!
-//! Its content is trusted: consent, tokens, keys. So everything from relay's own folder down must belong to the person
+//! Its content is trusted: approvals, tokens, keys. So everything from relay's own folder down must belong to the person
 //! (or to root), and no other user may write it.
 
 use std::fs::{self, Metadata};
@@ -22,14 +22,14 @@ pub(super) fn check(base: &Path, path: &Path) -> Result<(), Failure> {
     let me = rustix::process::geteuid().as_raw();
     let way: Vec<&Path> = path.ancestors().take_while(|place| place.starts_with(base)).collect();
     for place in way.into_iter().rev() {
-        if let Err(problem) = look(place, me) {
+        if let Err(problem) = check_owner(place, me) {
             return Err(Failure::unreachable(problem));
         }
     }
     Ok(())
 }
 
-fn look(place: &Path, me: u32) -> Result<(), String> {
+fn check_owner(place: &Path, me: u32) -> Result<(), String> {
     let shown = place.display();
     // A link is only as trustworthy as its owner and its target.
     for meta in [fs::symlink_metadata(place), fs::metadata(place)] {
@@ -112,6 +112,6 @@ mod tests {
             assert!(said.contains("belongs to user 12345"), "{is_link}: {said}");
             std::os::unix::fs::lchown(place, Some(0), Some(0)).unwrap();
         }
-        assert!(look(&base, 12345).is_ok());
+        assert!(check_owner(&base, 12345).is_ok());
     }
 }

@@ -42,7 +42,7 @@ fn details(
     rows: usize,
     look: Theme,
 ) -> Vec<Line<'static>> {
-    let view = View { columns: Some(columns), paint: Paint::new(false), ..model.news.view.clone() };
+    let view = View { columns: Some(columns), paint: Paint::new(false), ..model.update.view.clone() };
     let block = status::block(record, &view);
     let mut label = String::new();
     let mut lines: Vec<Line<'static>> = Vec::new();
@@ -59,7 +59,7 @@ fn details(
         }
         let style = match label.as_str() {
             "error" | "warning" | "link" if !text.starts_with("connected") => look.alarm(),
-            "health" | "step" => look.health(health::of(record, &view).word),
+            "health" | "step" => look.health(health::health(record, &view).word),
             _ => ratatui::style::Style::new(),
         };
         lines.push(Line::from(vec![
@@ -67,7 +67,7 @@ fn details(
             Span::styled(text.to_owned(), style),
         ]));
     }
-    for (i, tried) in model.news.tries.iter().enumerate() {
+    for (i, tried) in model.update.tries.iter().enumerate() {
         for (j, part) in
             width::wrap(tried, columns.saturating_sub(LABEL_WIDTH).max(8)).into_iter().enumerate()
         {
@@ -79,10 +79,10 @@ fn details(
         }
     }
     let room = rows.saturating_sub(lines.len() + 1);
-    if room > 0 && model.scroll == 0 && !model.news.tail.is_empty() {
+    if room > 0 && model.scroll == 0 && !model.update.tail.is_empty() {
         lines.push(Line::styled(width::fit_raw(&"─".repeat(columns.min(40)), columns), style::dim()));
-        let from = model.news.tail.len().saturating_sub(room);
-        lines.extend(model.news.tail[from..].iter().map(|line| Line::raw(width::fit_raw(line, columns))));
+        let from = model.update.tail.len().saturating_sub(room);
+        lines.extend(model.update.tail[from..].iter().map(|line| Line::raw(width::fit_raw(line, columns))));
     }
     let skipped = model.scroll.min(lines.len().saturating_sub(rows));
     lines.into_iter().skip(skipped).take(rows).collect()
@@ -90,7 +90,7 @@ fn details(
 
 /// Returns the end of the log or events, or the lines `scroll` above it.
 fn followed(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
-    let tail = &model.news.tail;
+    let tail = &model.update.tail;
     if tail.is_empty() {
         return vec![Line::styled(width::fit_raw("nothing yet", columns), style::dim())];
     }

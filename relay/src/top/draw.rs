@@ -39,7 +39,7 @@ const HELP: &[(&str, &str)] = &[
 
 /// Draws the screen.
 pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
-    let look = Theme { color: model.news.view.paint.is_on() };
+    let look = Theme { color: model.update.view.paint.is_on() };
     let area = frame.area();
     if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
         let text = format!("relay top needs {}x{}", MIN_SIZE.0, MIN_SIZE.1);
@@ -83,19 +83,19 @@ fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
 }
 
 fn header(model: &Model, columns: usize, look: Theme) -> Line<'static> {
-    let view = &model.news.view;
+    let view = &model.update.view;
     let now = clock(view.now, view.now, &view.zone);
     let room = columns.saturating_sub(now.len() + 1);
-    if let Some(trouble) = &model.news.trouble {
+    if let Some(trouble) = &model.update.trouble {
         return Line::styled(width::pad(trouble, columns), look.alarm());
     }
-    let text = width::pad(&jobs_tty::headline(&model.news.records, view), room);
+    let text = width::pad(&jobs_tty::headline(&model.update.records, view), room);
     Line::from(vec![Span::styled(text, style::bold()), Span::styled(format!(" {now}"), style::dim())])
 }
 
 fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
     let listed = model.listed();
-    let columns = Columns::of(&listed, usize::from(area.width));
+    let columns = Columns::fit(&listed, usize::from(area.width));
     let mut lines = vec![columns.header()];
     if listed.is_empty() {
         let why = if model.filter.is_empty() {
@@ -114,7 +114,7 @@ fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
     let from = (at + 1).saturating_sub(room);
     for record in listed.iter().skip(from).take(room) {
         let selected = Some(&record.job) == model.selected.as_ref();
-        lines.push(columns.row(record, &model.news.view, look, selected));
+        lines.push(columns.row(record, &model.update.view, look, selected));
     }
     if is_cut {
         let text = width::fit_raw(&hidden(from, listed.len() - from - room), usize::from(area.width));

@@ -51,14 +51,14 @@ enum Input {
 ///
 /// # Errors
 /// Returns an error if the terminal can't be used.
-pub fn run(setting: &Options) -> io::Result<()> {
+pub fn run(options: &Options) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Top::new(setting)?.run().await })
+    runtime.block_on(async { Top::new(options)?.run().await })
 }
 
 struct Top<'a> {
-    setting: &'a Options,
-    feed: Loader,
+    options: &'a Options,
+    loader: Loader,
     model: Model,
     screen: Screen,
     inputs: Inputs,
@@ -95,22 +95,22 @@ impl Inputs {
 }
 
 impl<'a> Top<'a> {
-    fn new(setting: &'a Options) -> io::Result<Self> {
+    fn new(options: &'a Options) -> io::Result<Self> {
         let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
         let [term, int, hang_up] = kinds.map(signal);
         let inputs = Inputs {
             terminal: EventStream::new(),
-            changes: watch(setting.registry.folder().clone()),
+            changes: watch(options.registry.folder().clone()),
             rested_at: Instant::now(),
             ends: [term?, int?, hang_up?],
             stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
             resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
         };
-        let mut feed = Loader::new(setting.registry.clone(), setting.paint);
-        let mut model = Model::new(feed.look(None));
-        let news = feed.look(Some(&model));
-        model.take(news);
-        Ok(Self { setting, feed, model, screen: Screen::take()?, inputs })
+        let mut loader = Loader::new(options.registry.clone(), options.paint);
+        let mut model = Model::new(loader.load(None));
+        let update = loader.load(Some(&model));
+        model.update(update);
+        Ok(Self { options, loader, model, screen: Screen::enter()?, inputs })
     }
 
     async fn run(mut self) -> io::Result<()> {
@@ -118,7 +118,7 @@ impl<'a> Top<'a> {
             self.screen.show(&self.model)?;
             let effect = match self.inputs.next().await {
                 Input::Terminal(Some(Ok(Event::Key(key)))) => {
-                    keys::action(key, &self.model.mode).and_then(|action| self.model.act(action))
+                    keys::action(key, &self.model.mode).and_then(|action| self.model.apply(action))
                 }
                 // A new size takes effect with the next frame.
                 Input::Terminal(Some(Ok(_))) => None,
@@ -142,10 +142,10 @@ impl<'a> Top<'a> {
     }
 
     fn carry_out(&mut self, effect: Effect) -> io::Result<()> {
-        let registry = &self.setting.registry;
+        let registry = &self.options.registry;
         match effect {
             Effect::Cancel(job) => {
-                self.model.note = Some(requests::cancel(registry, &job, self.setting.grace_ms));
+                self.model.note = Some(requests::cancel(registry, &job, self.options.grace_ms));
             }
             Effect::Extend { job, step } => self.model.note = Some(requests::extend(registry, &job, step)),
             Effect::Look | Effect::Quit => {}
@@ -155,8 +155,8 @@ impl<'a> Top<'a> {
                 self.screen.resume()?;
             }
         }
-        let news = self.feed.look(Some(&self.model));
-        self.model.take(news);
+        let update = self.loader.load(Some(&self.model));
+        self.model.update(update);
         Ok(())
     }
 }

@@ -35,8 +35,8 @@ impl Loader {
     }
 
     /// Reads the data for the screen; `model` provides the selection.
-    pub(super) fn look(&mut self, model: Option<&Model>) -> Update {
-        let (records, mut trouble) = match self.records.look(&self.registry, MAX_LISTED) {
+    pub(super) fn load(&mut self, model: Option<&Model>) -> Update {
+        let (records, mut trouble) = match self.records.load(&self.registry, MAX_LISTED) {
             Ok(records) => (records, None),
             Err(e) => (Vec::new(), Some(format!("{}: {e}", self.registry.dir().display()))),
         };
@@ -57,7 +57,7 @@ impl Loader {
     fn view(&self, records: &[JobRecord]) -> View {
         let (is_held, lease) = (lease::is_held(&self.registry), lease::read(&self.registry));
         let now = lease::now_of(lease.as_ref());
-        let relay = Relay::of(is_held, lease, now);
+        let relay = Relay::from_lease(is_held, lease, now);
         let queued = records.iter().filter(|record| record.state == State::Queued);
         View {
             now,

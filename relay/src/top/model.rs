@@ -83,7 +83,7 @@ pub(super) struct Update {
 #[derive(Debug)]
 pub(super) struct Model {
     /// Data read last.
-    pub(super) news: Update,
+    pub(super) update: Update,
     /// Selected job.
     pub(super) selected: Option<JobId>,
     /// Current meaning of the keys.
@@ -100,9 +100,9 @@ pub(super) struct Model {
 
 impl Model {
     /// Creates the first screen.
-    pub(super) fn new(news: Update) -> Self {
+    pub(super) fn new(update: Update) -> Self {
         let mut model = Self {
-            news,
+            update,
             selected: None,
             mode: Mode::Browse,
             pane: Pane::Status,
@@ -124,22 +124,22 @@ impl Model {
                 || has(&record.prompt_summary)
                 || record.step.as_ref().is_some_and(|step| has(&step.title) || has(step.kind.as_str()))
         };
-        self.news.records.iter().filter(passes).collect()
+        self.update.records.iter().filter(passes).collect()
     }
 
     /// Record of the selected job.
     pub(super) fn record(&self) -> Option<&JobRecord> {
-        self.news.records.iter().find(|record| Some(&record.job) == self.selected.as_ref())
+        self.update.records.iter().find(|record| Some(&record.job) == self.selected.as_ref())
     }
 
     /// Replaces the data.
-    pub(super) fn take(&mut self, news: Update) {
-        self.news = news;
+    pub(super) fn update(&mut self, update: Update) {
+        self.update = update;
         self.keep_selection();
     }
 
     /// Performs the action of a key.
-    pub(super) fn act(&mut self, action: Action) -> Option<Effect> {
+    pub(super) fn apply(&mut self, action: Action) -> Option<Effect> {
         self.note = None;
         match action {
             Action::Move(by) => self.select(|at, last| at.saturating_add_signed(by).min(last)),
@@ -154,7 +154,7 @@ impl Model {
             Action::Scroll(by) => {
                 // A log is read from its end.
                 let by = if matches!(self.pane, Pane::Log | Pane::Events) { -by } else { by };
-                self.scroll = self.scroll.saturating_add_signed(by).min(self.news.tail.len().max(100));
+                self.scroll = self.scroll.saturating_add_signed(by).min(self.update.tail.len().max(100));
                 None
             }
             Action::Back => self.back(),

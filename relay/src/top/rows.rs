@@ -35,7 +35,7 @@ pub(super) struct Columns {
 
 impl Columns {
     /// Distributes `width` among the columns, in order of importance.
-    pub(super) fn of(records: &[&JobRecord], width: usize) -> Self {
+    pub(super) fn fit(records: &[&JobRecord], width: usize) -> Self {
         let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(3);
         let job = job.clamp(3, JOB_WIDTH).min((width / 4).max(8));
         let (bar, used) = (width >= 60, width >= WIDE_WIDTH);
@@ -80,7 +80,7 @@ impl Columns {
 
     /// Formats a job.
     pub(super) fn row(self, record: &JobRecord, view: &View, look: Theme, selected: bool) -> Line<'static> {
-        let health = health::of(record, view);
+        let health = health::health(record, view);
         let near = jobs_tty::gauge(record, view, health.word);
         let state =
             width::pad(&format!("{} {}", jobs_tty::mark(record.state), record.state.as_str()), STATE_WIDTH);

@@ -56,7 +56,7 @@ impl Tail {
             Source::Log { reader, cleaner } => {
                 while let Some(piece) = reader.read(&registry.log(&self.job))? {
                     for line in cleaner.lines(&piece) {
-                        keep(lines, common::text::truncate(&line, MAX_LINE));
+                        push_line(lines, common::text::truncate(&line, MAX_LINE));
                     }
                 }
                 Ok(())
@@ -65,7 +65,7 @@ impl Tail {
                 let path = registry.events(&self.job);
                 let read = follower.lines(&path, |raw, line| {
                     if !is_wait(&line, waits) {
-                        keep(lines, event_text::line(raw, &line, RenderOptions::default(), view));
+                        push_line(lines, event_text::line(raw, &line, RenderOptions::default(), view));
                     }
                 });
                 match read {
@@ -82,7 +82,7 @@ impl Tail {
     }
 }
 
-fn keep(lines: &mut VecDeque<String>, line: String) {
+fn push_line(lines: &mut VecDeque<String>, line: String) {
     if lines.len() == MAX_KEPT_LINES {
         lines.pop_front();
     }

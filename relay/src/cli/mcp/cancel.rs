@@ -19,19 +19,19 @@ struct Input {
 }
 
 /// Builds the tool `cancel`.
-pub(super) fn tool(desk: ToolContext) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "cancel",
         "End workers",
         "Ends workers and everything they started, and returns when they have ended. Files they have changed stay as they \
          are.",
         Effect::Ends,
-        move |input: Input, call: &CallContext| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = CancelArgs { jobs: tool_context::jobs(input.jobs)?, grace: None };
-    let (reply, kept) = desk.run(call, |context| cancel::run(&args, context))?;
-    Ok(compact::with(reply, &kept.facts))
+    let (reply, captured) = tool_context.run(call, |context| cancel::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }

@@ -35,7 +35,7 @@ pub(super) fn record(record: &Value) -> Value {
 }
 
 /// Adds the short form of the records of a command to the reply: in the same field for every tool and any number.
-pub(super) fn with(reply: Reply, facts: &[Value]) -> Reply {
+pub(super) fn with_records(reply: Reply, facts: &[Value]) -> Reply {
     reply.with("records", records(facts))
 }
 

@@ -49,24 +49,25 @@ struct Input {
 }
 
 /// Builds the tool `launch`.
-pub(super) fn tool(desk: ToolContext) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "launch",
         "Launch a worker",
         "Hands a task to a worker and returns at once with its job, such as abe#1. Then return to your user: the end of \
          the job is delivered to this session by itself.",
         Effect::Adds,
-        move |input: Input, call: &CallContext| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = flags(input)?;
-    let (reply, kept) = desk.run(call, |context| launch::run(&args, context))?;
-    Ok(compact::with(reply, &kept.facts))
+    let (reply, captured) = tool_context.run(call, |context| launch::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }
 
-/// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`MAX_COMMANDS`] command lines.
+/// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`MAX_COMMANDS`] command
+/// lines.
 ///
 /// # Errors
 /// Exit code 2.

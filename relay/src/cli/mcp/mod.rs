@@ -64,18 +64,18 @@ pub fn run(_: &McpArgs, global: &Global) -> Result<Code, Failure> {
 }
 
 fn tools(global: &Global) -> Vec<mcp::Tool> {
-    let desk = || ToolContext::new(global);
+    let tool_context = || ToolContext::new(global);
     vec![
-        launch::tool(desk()),
-        status::tool(desk()),
-        logs::tool(desk()),
-        wait::tool(desk()),
-        notices::tool(desk()),
-        cancel::tool(desk()),
-        resume::tool(desk()),
-        retry::tool(desk()),
-        extend::tool(desk()),
-        explain::tool(desk()),
+        launch::tool(tool_context()),
+        status::tool(tool_context()),
+        logs::tool(tool_context()),
+        wait::tool(tool_context()),
+        notices::tool(tool_context()),
+        cancel::tool(tool_context()),
+        resume::tool(tool_context()),
+        retry::tool(tool_context()),
+        extend::tool(tool_context()),
+        explain::tool(tool_context()),
     ]
 }
 

@@ -34,17 +34,17 @@ struct Input {
 }
 
 /// Builds the tool `resume`.
-pub(super) fn tool(desk: ToolContext) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "resume",
         "Go on with a worker",
         "Hands a follow-up to a worker that has ended: a new job in the same Codex thread. Returns at once, as launch does.",
         Effect::Adds,
-        move |input: Input, call: &CallContext| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     launch::bounded(&input.prompt, &[&input.checks])?;
     let args = ResumeArgs {
         job: input.job,
@@ -55,6 +55,6 @@ fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Fa
         start: Start { key: input.key, ..Start::default() },
         ..ResumeArgs::default()
     };
-    let (reply, kept) = desk.run(call, |context| resume::run(&args, context))?;
-    Ok(compact::with(reply, &kept.facts))
+    let (reply, captured) = tool_context.run(call, |context| resume::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }

@@ -29,18 +29,18 @@ struct Input {
 }
 
 /// Builds the tool `retry`.
-pub(super) fn tool(desk: ToolContext) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "retry",
         "Run a task once more",
         "Runs the task of a worker that has ended once more, in a new thread: the new worker remembers nothing of the \
          earlier one. Returns at once, as launch does.",
         Effect::Adds,
-        move |input: Input, call: &CallContext| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = RetryArgs {
         job: input.job,
         limits: launch::limits(input.timeout.as_deref())?,
@@ -49,6 +49,6 @@ fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Fa
         start: Start { key: input.key, ..Start::default() },
         ..RetryArgs::default()
     };
-    let (reply, kept) = desk.run(call, |context| retry::run(&args, context))?;
-    Ok(compact::with(reply, &kept.facts))
+    let (reply, captured) = tool_context.run(call, |context| retry::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }

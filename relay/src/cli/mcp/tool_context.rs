@@ -30,7 +30,7 @@ impl ToolContext {
     /// Exit code 2 if there is no project here.
     pub(super) fn context(&self, call: &CallContext) -> Result<Context, Failure> {
         let thread = call.thread().map(|thread| (session::THREAD, thread.to_owned()));
-        Context::of_caller(&self.0, BTreeMap::from_iter(thread))
+        Context::for_tool(&self.0, BTreeMap::from_iter(thread))
     }
 
     /// Runs a command for a call.
@@ -44,8 +44,8 @@ impl ToolContext {
     ) -> Result<(Reply, Captured), Failure> {
         let context = self.context(call)?;
         let code = command(&context)?;
-        let kept = context.output.into_kept();
-        Ok((Reply::new(&kept.text, code), kept))
+        let captured = context.output.into_captured();
+        Ok((Reply::new(&captured.text, code), captured))
     }
 }
 

@@ -36,26 +36,26 @@ struct Input {
 }
 
 /// Builds the tool `wait`.
-pub(super) fn tool(desk: ToolContext) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "wait",
         "Wait for workers",
         "Blocks until workers have ended and returns their summaries, or says \"still running\" in good time. Only for a \
          user who wants you to block: ends are delivered to this session by themselves.",
         Effect::Marks,
-        move |input: Input, call: &CallContext| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let wanted = tool_context::duration("timeout", input.timeout.as_deref())?.unwrap_or(DEFAULT_TIMEOUT);
     let typed = tool_context::jobs(input.jobs)?;
-    let context = desk.context(call)?;
+    let context = tool_context.context(call)?;
     let jobs = job_ref::jobs(&context, &typed)?;
     let deadline = Instant::now() + wanted.min(MAX_TIMEOUT);
     let watch = Watch::folder(context.registry.folder());
     loop {
-        let (ended, running) = look(&context, &jobs)?;
+        let (ended, running) = read_jobs(&context, &jobs)?;
         let done = running.is_empty() || (input.any && !ended.is_empty());
         if done || !watch.wait(Some(deadline)) {
             return Ok(answer(&context, call, &ended, &running, done));
@@ -68,7 +68,7 @@ fn run(desk: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Fa
 }
 
 /// Reads the records; splits them into ended and unfinished jobs.
-fn look(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRecord>), Failure> {
+fn read_jobs(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRecord>), Failure> {
     let records = jobs.iter().map(|job| job_ref::record(&context.registry, job).map(|stored| stored.record));
     let records = records.collect::<Result<Vec<_>, _>>()?;
     Ok(records.into_iter().partition(|record| record.state.is_final()))
@@ -87,7 +87,7 @@ fn answer(
         show_claimed(context, record, "mcp", || text.push(status::summary(record)));
         text.extend((record.state == State::Failed).then(|| format!("next: {}", health::next(record))));
     }
-    text.extend(running.iter().map(|record| standing(record, &view_context::view_of(context, record))));
+    text.extend(running.iter().map(|record| approval(record, &view_context::view_of(context, record))));
     if !running.is_empty() {
         text.push(
             "Work goes on: return to your user (ends are delivered to this session), or call `wait` again."
@@ -105,8 +105,8 @@ fn answer(
 }
 
 /// Health of a job that has not ended, in one line.
-fn standing(record: &JobRecord, view: &View) -> String {
-    let health = health::of(record, view);
+fn approval(record: &JobRecord, view: &View) -> String {
+    let health = health::health(record, view);
     match record.state {
         State::Queued => format!("{} still queued: {}", record.job, health.rest),
         state => format!("{} still {}; {health}", record.job, state.as_str()),

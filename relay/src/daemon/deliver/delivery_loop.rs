@@ -48,15 +48,15 @@ impl Deliveries {
     ) -> io::Result<Self> {
         let (ends, stop) = (LatestMap::new(), Arc::new(Notify::new()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut pump = DeliveryLoop {
-            ways: Arc::new(Channels::new(registry.clone(), &config.root, config.notify.clone())),
-            book: Schedule::default(),
+        let mut deliveries = DeliveryLoop {
+            channels: Arc::new(Channels::new(registry.clone(), &config.root, config.notify.clone())),
+            schedule: Schedule::default(),
             running: JoinSet::new(),
             clock,
         };
-        let (board, stopped) = (ends.clone(), Arc::clone(&stop));
+        let (records, stopped) = (ends.clone(), Arc::clone(&stop));
         let thread = thread::Builder::new().name("deliveries".to_owned()).spawn(move || {
-            runtime.block_on(pump.run(&board, &stopped));
+            runtime.block_on(deliveries.run(&records, &stopped));
             // A call that hangs must not keep the process alive.
             runtime.shutdown_background();
         })?;
@@ -79,8 +79,8 @@ impl Deliveries {
 }
 
 struct DeliveryLoop {
-    ways: Arc<Channels>,
-    book: Schedule,
+    channels: Arc<Channels>,
+    schedule: Schedule,
     running: JoinSet<(JobId, ChannelKind, Outcome)>,
     clock: Clock,
 }
@@ -95,41 +95,41 @@ enum Event {
 
 impl DeliveryLoop {
     async fn run(&mut self, ends: &LatestMap<JobId, JobRecord>, stop: &Notify) {
-        self.begin();
+        self.start_due();
         loop {
-            let registry = self.ways.registry().clone();
-            let configured = |kind: ChannelKind| kind.is_configured(self.ways.config());
-            let acts = self
-                .book
+            let registry = self.channels.registry().clone();
+            let configured = |kind: ChannelKind| kind.is_configured(self.channels.config());
+            let actions = self
+                .schedule
                 .due(self.clock.now(), configured, |entry| session::delivery_context(&registry, entry));
-            self.act(acts);
+            self.perform(actions);
             let now = self.clock.now();
-            let wait = self.book.next(now).map_or(MAX_SLEEP, |at| until(now, at).min(MAX_SLEEP));
-            // Every branch is cancel-safe: a board, a set of tasks, a signal and a timer lose nothing when another wins.
+            let wait = self.schedule.next(now).map_or(MAX_SLEEP, |at| until(now, at).min(MAX_SLEEP));
+            // Every branch is cancel-safe: a map, a set of tasks, a signal and a timer lose nothing when another wins.
             let news = tokio::select! {
-                records = ends.take() => Event::Ended(records),
+                records = ends.take_all() => Event::Ended(records),
                 Some(Ok(done)) = self.running.join_next() => Event::Done(done),
                 () = sleep(wait) => Event::Tick,
                 () = stop.notified() => Event::Stop,
             };
             match news {
                 Event::Ended(records) => records.into_values().for_each(|record| self.ended(&record)),
-                Event::Done((job, kind, outcome)) => self.done(&job, kind, outcome),
+                Event::Done((job, kind, outcome)) => self.record_outcome(&job, kind, outcome),
                 Event::Tick => {}
                 Event::Stop => break,
             }
         }
-        for record in ends.take().now_or_never().unwrap_or_default().into_values() {
+        for record in ends.take_all().now_or_never().unwrap_or_default().into_values() {
             self.ended(&record);
         }
         self.end().await;
     }
 
     /// Resumes what an earlier daemon left.
-    fn begin(&mut self) {
-        let registry = self.ways.registry().clone();
+    fn start_due(&mut self) {
+        let registry = self.channels.registry().clone();
         match resume::open_entries(&registry) {
-            Ok(entries) => entries.into_iter().for_each(|entry| self.book.resume(entry)),
+            Ok(entries) => entries.into_iter().for_each(|entry| self.schedule.resume(entry)),
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
         if let Err(e) = resume::without_entry(&registry, self.clock.now(), |record| self.ended(record)) {
@@ -138,7 +138,7 @@ impl DeliveryLoop {
     }
 
     fn ended(&mut self, record: &JobRecord) {
-        let registry = self.ways.registry();
+        let registry = self.channels.registry();
         if registry.outbox_entry(&record.job).exists() {
             return;
         }
@@ -147,41 +147,41 @@ impl DeliveryLoop {
             return;
         }
         if let Some(entry) =
-            plan::plan_entry(record, self.ways.config(), session::takes_messages, self.clock.now())
+            plan::plan_entry(record, self.channels.config(), session::takes_messages, self.clock.now())
         {
             tracing::info!("{}", notice::headline(record));
-            let acts = self.book.add(entry, attended);
-            self.act(acts);
+            let actions = self.schedule.add(entry, attended);
+            self.perform(actions);
         }
     }
 
-    fn done(&mut self, job: &JobId, kind: ChannelKind, outcome: Outcome) {
+    fn record_outcome(&mut self, job: &JobId, kind: ChannelKind, outcome: Outcome) {
         match &outcome {
             Outcome::Taken => tracing::debug!("{job}: {kind} took its end"),
             Outcome::Failed(reason) => tracing::debug!("{job}: {kind} did not take its end: {reason}"),
             Outcome::Refused(reason) => tracing::warn!("{job}: {kind} will not take its end: {reason}"),
         }
-        let acts = self.book.done(job, kind, outcome, self.clock.now(), fastrand::f64());
-        self.act(acts);
+        let actions = self.schedule.done(job, kind, outcome, self.clock.now(), fastrand::f64());
+        self.perform(actions);
     }
 
-    fn act(&mut self, acts: Vec<Action>) {
-        for act in acts {
+    fn perform(&mut self, actions: Vec<Action>) {
+        for act in actions {
             match act {
                 Action::Save(entry) => {
-                    if let Err(e) = outbox::write(self.ways.registry(), &entry) {
+                    if let Err(e) = outbox::write(self.channels.registry(), &entry) {
                         // It is delivered all the same; a relay that restarts may deliver it once more.
                         tracing::warn!("{}: the outbox can't be written: {e}", entry.job);
                     }
                 }
                 Action::Run(job, kind) => {
-                    let ways = Arc::clone(&self.ways);
+                    let channels = Arc::clone(&self.channels);
                     self.running.spawn(async move {
-                        let outcome = channels::deliver(&ways, &job, kind).await;
+                        let outcome = channels::deliver(&channels, &job, kind).await;
                         (job, kind, outcome)
                     });
                 }
-                Action::Close(job) => resume::forget_archived(self.ways.registry(), &job),
+                Action::Close(job) => resume::forget_archived(self.channels.registry(), &job),
             }
         }
     }
@@ -191,11 +191,11 @@ impl DeliveryLoop {
         let all = async {
             while let Some(done) = self.running.join_next().await {
                 if let Ok((job, kind, outcome)) = done {
-                    let acts = self.book.done(&job, kind, outcome, self.clock.now(), fastrand::f64());
-                    let saves = acts.into_iter().filter(|act| matches!(act, Action::Save(_)));
+                    let actions = self.schedule.done(&job, kind, outcome, self.clock.now(), fastrand::f64());
+                    let saves = actions.into_iter().filter(|act| matches!(act, Action::Save(_)));
                     for act in saves {
                         if let Action::Save(entry) = act {
-                            let _ = outbox::write(self.ways.registry(), &entry);
+                            let _ = outbox::write(self.channels.registry(), &entry);
                         }
                     }
                 }

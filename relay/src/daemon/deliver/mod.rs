@@ -11,8 +11,8 @@
 //! once, and every attempt has the same id, so that a receiver can deduplicate. All of it runs on a thread of its own,
 //! so that no receiver ever delays events.
 //!
-//! * [`delivery_loop`]: the thread: accepts ended jobs, starts due deliveries, records their outcome. [`resume`]: resumes the
-//!   outbox at startup.
+//! * [`delivery_loop`]: the thread: accepts ended jobs, starts due deliveries, records their outcome. [`resume`]:
+//!   resumes the outbox at startup.
 //! * [`schedule`]: the schedule: which channels are due, retried or given up: pure. [`plan`]: the channels of a new
 //!   notification: pure. [`backoff`]: pauses between attempts: pure.
 //! * [`channels`]: the channels. [`session`]: state of the session that launched the job.

@@ -70,15 +70,15 @@ pub(super) fn plan_entry(
         ChannelKind::Codex => session.as_ref().is_some_and(&takes_messages),
         kind => people && kind.is_configured(config),
     };
-    let way = |kind: ChannelKind| {
+    let channel = |kind: ChannelKind| {
         let next_at = if kind == ChannelKind::Codex { now + DEBOUNCE } else { now };
         (
             kind.as_str().to_owned(),
             Channel { state: ChannelState::Pending, attempts: 0, next_at: Some(next_at), last_error: None },
         )
     };
-    let ways = ChannelKind::ALL.into_iter().filter(wanted).map(way).collect();
-    Some(Entry { schema: SCHEMA, job: record.job.clone(), ended_at, session, ways })
+    let channels = ChannelKind::ALL.into_iter().filter(wanted).map(channel).collect();
+    Some(Entry { schema: SCHEMA, job: record.job.clone(), ended_at, session, channels })
 }
 
 #[cfg(test)]
@@ -89,23 +89,23 @@ mod tests {
     use crate::config::Webhook;
     use crate::render::samples;
 
-    fn ways(record: &JobRecord, config: &NotifyConfig) -> Vec<String> {
-        plan_entry(record, config, |_| true, samples::at(700)).unwrap().ways.into_keys().collect()
+    fn channels(record: &JobRecord, config: &NotifyConfig) -> Vec<String> {
+        plan_entry(record, config, |_| true, samples::at(700)).unwrap().channels.into_keys().collect()
     }
 
     #[test]
     fn an_end_goes_to_its_session_and_to_whom_the_configuration_names() {
         let mut record = samples::completed();
         let mut config = NotifyConfig::default();
-        assert_eq!(ways(&record, &config), [""; 0]);
+        assert_eq!(channels(&record, &config), [""; 0]);
         record.origin.session = Some(Session { agent: "codex".into(), id: "t-1".into(), home: None });
-        assert_eq!(ways(&record, &config), ["codex"]);
+        assert_eq!(channels(&record, &config), ["codex"]);
         config.command = vec!["true".into()];
         config.desktop = true;
         config.webhook = Some(Webhook { url: "http://h/".into(), secret: None });
-        assert_eq!(ways(&record, &config), ["codex", "command", "desktop", "webhook"]);
+        assert_eq!(channels(&record, &config), ["codex", "command", "desktop", "webhook"]);
         config.on = vec![State::Failed];
-        assert_eq!(ways(&record, &config), ["codex"]);
+        assert_eq!(channels(&record, &config), ["codex"]);
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
         let mut record = samples::completed();
         record.origin.session = Some(Session { agent: "claude".into(), id: "t-1".into(), home: None });
         let entry = plan_entry(&record, &NotifyConfig::default(), |_| false, samples::at(700)).unwrap();
-        assert_eq!((entry.session, entry.ways.len()), (record.origin.session, 0));
+        assert_eq!((entry.session, entry.channels.len()), (record.origin.session, 0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Resumes deliveries when the pump starts.
+//! Resumes deliveries when the daemon starts.
 
 use std::io;
 use std::time::Duration;
@@ -32,7 +32,9 @@ pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<Entry>> {
         match outbox::read(registry, &job) {
             // An entry with a newer schema is left to the newer program.
             Ok(Some(found)) if found.schema > outbox::SCHEMA => {}
-            Ok(Some(found)) if found.ways.values().any(|way| way.state == ChannelState::Pending) => {
+            Ok(Some(found))
+                if found.channels.values().any(|channel| channel.state == ChannelState::Pending) =>
+            {
                 if is_entry {
                     give_back_unsent(registry, &found);
                     pending.push(found);
@@ -55,8 +57,8 @@ pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<Entry>> {
 
 /// Releases the claim for a message that was never sent to its session because the daemon was killed.
 fn give_back_unsent(registry: &Registry, entry: &Entry) {
-    let way = entry.ways.get(ChannelKind::Codex.as_str());
-    let unsent = way.is_some_and(|way| way.state != ChannelState::Taken)
+    let channel = entry.channels.get(ChannelKind::Codex.as_str());
+    let unsent = channel.is_some_and(|channel| channel.state != ChannelState::Taken)
         && outbox::shown(registry, &entry.job).is_some_and(|shown| shown.by == QUEUED);
     if unsent && let Err(e) = outbox::unclaim(registry, &entry.job) {
         tracing::warn!("{}: a message that was not sent counts as told: {e}", entry.job);
@@ -108,18 +110,18 @@ mod tests {
     #[test]
     fn an_end_whose_message_was_never_sent_is_to_be_told_again() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Taken];
         let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
         for (job, state) in jobs.iter().zip(states) {
-            let way = Channel { state, attempts: 1, next_at: None, last_error: None };
+            let channel = Channel { state, attempts: 1, next_at: None, last_error: None };
             let entry = Entry {
                 schema: SCHEMA,
                 job: job.clone(),
                 ended_at: Timestamp::UNIX_EPOCH,
                 session: None,
-                ways: BTreeMap::from([("codex".to_owned(), way)]),
+                channels: BTreeMap::from([("codex".to_owned(), channel)]),
             };
             outbox::write(&registry, &entry).unwrap();
             std::fs::write(registry.record(job), "{}").unwrap();

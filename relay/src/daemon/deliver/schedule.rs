@@ -44,7 +44,7 @@ pub(super) enum Outcome {
     Refused(String),
 }
 
-/// Action for the pump to carry out.
+/// Action for the delivery loop to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// Write an entry.
@@ -84,16 +84,20 @@ struct OpenNotification {
 impl OpenNotification {
     /// Returns a channel that is neither done nor running.
     fn waiting(&self, kind: ChannelKind) -> Option<&Channel> {
-        let way = self.entry.ways.get(kind.as_str()).filter(|way| way.state == ChannelState::Pending)?;
-        (!self.running.contains(&kind)).then_some(way)
+        let channel = self
+            .entry
+            .channels
+            .get(kind.as_str())
+            .filter(|channel| channel.state == ChannelState::Pending)?;
+        (!self.running.contains(&kind)).then_some(channel)
     }
 
     fn is_done(&self) -> bool {
         self.running.is_empty() && ChannelKind::ALL.into_iter().all(|kind| self.waiting(kind).is_none())
     }
 
-    fn way(&mut self, kind: ChannelKind) -> Option<&mut Channel> {
-        self.entry.ways.get_mut(kind.as_str())
+    fn channel(&mut self, kind: ChannelKind) -> Option<&mut Channel> {
+        self.entry.channels.get_mut(kind.as_str())
     }
 }
 
@@ -112,9 +116,9 @@ impl Schedule {
             return Vec::new();
         }
         let attended_until = attended.then(|| entry.ended_at + ATTENDED_GRACE);
-        let acts = if attended { Vec::new() } else { vec![Action::Save(entry.clone())] };
+        let actions = if attended { Vec::new() } else { vec![Action::Save(entry.clone())] };
         self.open.insert(job.clone(), OpenNotification { entry, running: BTreeSet::new(), attended_until });
-        self.with_close(acts, &job)
+        self.with_close(actions, &job)
     }
 
     /// Returns the actions that are due now. `see` returns the other deliveries of a notification.
@@ -124,8 +128,8 @@ impl Schedule {
         is_configured: impl Fn(ChannelKind) -> bool,
         mut see: impl FnMut(&Entry) -> DeliveryContext,
     ) -> Vec<Action> {
-        let mut acts = Vec::new();
-        let (mut to_people, mut all) = self.load();
+        let mut actions = Vec::new();
+        let (mut to_people, mut all) = self.running_count();
         let jobs: Vec<JobId> = self.open.keys().cloned().collect();
         for job in jobs {
             let Some(open) = self.open.get_mut(&job) else { continue };
@@ -138,11 +142,12 @@ impl Schedule {
                     continue;
                 }
                 open.attended_until = None;
-                acts.push(Action::Save(open.entry.clone()));
+                actions.push(Action::Save(open.entry.clone()));
             }
             for kind in ChannelKind::ALL {
-                let is_due =
-                    open.waiting(kind).is_some_and(|way| way.next_at.is_none_or(|at| is_past(at, now)));
+                let is_due = open
+                    .waiting(kind)
+                    .is_some_and(|channel| channel.next_at.is_none_or(|at| is_past(at, now)));
                 if !is_due {
                     continue;
                 }
@@ -151,7 +156,7 @@ impl Schedule {
                     let reason =
                         if too_old { "nobody took it within a day" } else { "it is no longer configured" };
                     open.give_up(kind, reason);
-                    acts.push(Action::Save(open.entry.clone()));
+                    actions.push(Action::Save(open.entry.clone()));
                     continue;
                 }
                 let to_session = kind == ChannelKind::Codex;
@@ -160,11 +165,11 @@ impl Schedule {
                     continue;
                 }
                 if to_session {
-                    match open.turn(&see(&open.entry), now) {
+                    match open.choose_sender(&see(&open.entry), now) {
                         SessionSender::Message => {}
                         SessionSender::Hooks => continue,
                         SessionSender::NotNeeded => {
-                            acts.push(Action::Save(open.entry.clone()));
+                            actions.push(Action::Save(open.entry.clone()));
                             continue;
                         }
                     }
@@ -172,11 +177,11 @@ impl Schedule {
                 all += 1;
                 to_people += usize::from(!to_session);
                 open.running.insert(kind);
-                acts.push(Action::Run(job.clone(), kind));
+                actions.push(Action::Run(job.clone(), kind));
             }
-            acts = self.with_close(acts, &job);
+            actions = self.with_close(actions, &job);
         }
-        acts
+        actions
     }
 
     /// Handles the outcome of a delivery. `chance` (0 to 1) spreads the next attempts.
@@ -191,81 +196,81 @@ impl Schedule {
         let Some(open) = self.open.get_mut(job) else { return Vec::new() };
         open.running.remove(&kind);
         let taken = outcome == Outcome::Taken;
-        let Some(way) = open.way(kind) else { return Vec::new() };
-        way.attempts = way.attempts.saturating_add(1);
+        let Some(channel) = open.channel(kind) else { return Vec::new() };
+        channel.attempts = channel.attempts.saturating_add(1);
         match outcome {
-            Outcome::Taken => way.take(),
+            Outcome::Taken => channel.mark_taken(),
             Outcome::Refused(reason) => open.give_up(kind, &reason),
-            Outcome::Failed(reason) if kind == ChannelKind::Desktop && way.attempts >= DESKTOP_TRIES => {
+            Outcome::Failed(reason) if kind == ChannelKind::Desktop && channel.attempts >= DESKTOP_TRIES => {
                 open.give_up(kind, &reason);
             }
             Outcome::Failed(reason) => {
-                way.next_at = Some(now + backoff::pause(way.attempts, chance));
-                way.last_error = Some(reason);
+                channel.next_at = Some(now + backoff::pause(channel.attempts, chance));
+                channel.last_error = Some(reason);
             }
         }
-        let acts = vec![Action::Save(open.entry.clone())];
+        let actions = vec![Action::Save(open.entry.clone())];
         if taken {
-            self.wake(kind, now);
+            self.retry_now(kind, now);
         }
-        self.with_close(acts, job)
+        self.with_close(actions, job)
     }
 
     /// Returns the next time at which [`Schedule::due`] has new actions.
     pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let times = self.open.values().flat_map(|open| {
-            let ways = ChannelKind::ALL.into_iter().filter_map(|kind| open.waiting(kind)?.next_at);
-            let ways = ways.filter(|_| open.attended_until.is_none());
-            open.attended_until.into_iter().chain(ways)
+            let channels = ChannelKind::ALL.into_iter().filter_map(|kind| open.waiting(kind)?.next_at);
+            let channels = channels.filter(|_| open.attended_until.is_none());
+            open.attended_until.into_iter().chain(channels)
         });
         // Deliveries that are already due wait for a slot and are checked when one is free.
         times.filter(|at| *at > now).min()
     }
 
     /// Makes all failed deliveries of a channel due: a receiver that has just taken one takes the others too.
-    fn wake(&mut self, kind: ChannelKind, now: Timestamp) {
+    fn retry_now(&mut self, kind: ChannelKind, now: Timestamp) {
         for open in self.open.values_mut().filter(|open| open.waiting(kind).is_some()) {
-            if let Some(way) = open.way(kind).filter(|way| way.attempts > 0) {
-                way.next_at = Some(now);
+            if let Some(channel) = open.channel(kind).filter(|channel| channel.attempts > 0) {
+                channel.next_at = Some(now);
             }
         }
     }
 
     /// Returns the number of running deliveries to people, and in all.
-    fn load(&self) -> (usize, usize) {
+    fn running_count(&self) -> (usize, usize) {
         let running = || self.open.values().flat_map(|open| &open.running);
         (running().filter(|kind| **kind != ChannelKind::Codex).count(), running().count())
     }
 
-    fn with_close(&mut self, mut acts: Vec<Action>, job: &JobId) -> Vec<Action> {
+    fn with_close(&mut self, mut actions: Vec<Action>, job: &JobId) -> Vec<Action> {
         if self.open.get(job).is_some_and(|open| open.attended_until.is_none() && open.is_done()) {
             self.open.remove(job);
-            acts.push(Action::Close(job.clone()));
+            actions.push(Action::Close(job.clone()));
         }
-        acts
+        actions
     }
 }
 
 impl OpenNotification {
     fn give_up(&mut self, kind: ChannelKind, reason: &str) {
-        if let Some(way) = self.way(kind) {
-            way.state = ChannelState::GivenUp;
-            way.next_at = None;
+        if let Some(channel) = self.channel(kind) {
+            channel.state = ChannelState::GivenUp;
+            channel.next_at = None;
             // The receiver's own error is more useful than the reason for giving up.
-            way.last_error.get_or_insert_with(|| reason.to_owned());
+            channel.last_error.get_or_insert_with(|| reason.to_owned());
         }
     }
 
     /// Decides who shows the notification to its session: none if it was already shown, the session's hooks during a
     /// turn, else the message.
-    fn turn(&mut self, sight: &DeliveryContext, now: Timestamp) -> SessionSender {
-        let Some(way) = self.way(ChannelKind::Codex) else { return SessionSender::NotNeeded };
-        if sight.shown_there {
-            way.take();
+    fn choose_sender(&mut self, context: &DeliveryContext, now: Timestamp) -> SessionSender {
+        let Some(channel) = self.channel(ChannelKind::Codex) else { return SessionSender::NotNeeded };
+        if context.shown_there {
+            channel.mark_taken();
             return SessionSender::NotNeeded;
         }
-        if sight.busy_until.is_some_and(|until| until > now) {
-            way.next_at = Some(now + RECHECK_INTERVAL);
+        if context.busy_until.is_some_and(|until| until > now) {
+            channel.next_at = Some(now + RECHECK_INTERVAL);
             return SessionSender::Hooks;
         }
         SessionSender::Message
@@ -283,7 +288,7 @@ enum SessionSender {
 }
 
 impl Channel {
-    fn take(&mut self) {
+    fn mark_taken(&mut self) {
         self.state = ChannelState::Taken;
         self.next_at = None;
         self.last_error = None;

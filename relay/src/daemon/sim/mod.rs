@@ -47,20 +47,20 @@ pub enum PlantedBug {
     WholeHello,
 }
 
-/// A relay whose time advances only in [`SimRelay::pass`].
+/// A relay whose time advances only in [`SimRelay::advance`].
 pub struct SimRelay {
     registry: Registry,
     writer: Writer,
     clock: Clock,
     holder: Holder,
-    dispatch: Scheduler,
-    absent: DisconnectTracker,
+    scheduler: Scheduler,
+    disconnects: DisconnectTracker,
     changes: Changes,
     queue: VecDeque<Command>,
     connections: BTreeMap<u64, Connection>,
     /// Current connection of each agent.
     newest: BTreeMap<AgentId, u64>,
-    /// Current time, which advances only in [`SimRelay::pass`].
+    /// Current time, which advances only in [`SimRelay::advance`].
     now: Instant,
     heartbeat: Instant,
     /// Jobs of the registry that are already known and need no further look.
@@ -71,8 +71,8 @@ pub struct SimRelay {
 }
 
 struct Connection {
-    caller: ConnectionId,
-    silence: IdleTimeout,
+    connection_id: ConnectionId,
+    idle_timeout: IdleTimeout,
     ping: Instant,
     hello: Hello,
     receipts: LatestMap<JobId, Receipt>,
@@ -104,7 +104,7 @@ impl SimRelay {
     #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
     pub fn open_with(root: &Path, clock: Clock, planted: Option<PlantedBug>) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
-        let registry = Registry::of(root);
+        let registry = Registry::for_project(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
         let changes = Changes::new();
         // Only its distance from later times matters.
@@ -119,8 +119,8 @@ impl SimRelay {
             writer,
             holder: Holder { pid: 1, started_at: clock.now() },
             clock,
-            dispatch: Scheduler::default(),
-            absent: DisconnectTracker::default(),
+            scheduler: Scheduler::default(),
+            disconnects: DisconnectTracker::default(),
             changes,
             queue: VecDeque::new(),
             connections: BTreeMap::new(),
@@ -131,15 +131,15 @@ impl SimRelay {
             is_down: false,
             planted,
         };
-        let mut said = Vec::new();
+        let mut outgoing = Vec::new();
         for record in &active {
-            let actions = side.dispatch.record(record);
-            side.act(actions, &mut said);
+            let actions = side.scheduler.update(record);
+            side.perform(actions, &mut outgoing);
         }
-        for agent in side.dispatch.holders() {
-            let actions = side.dispatch.agent_down(&agent, "the relay was started anew");
-            side.absent.gone(agent, side.time());
-            side.act(actions, &mut said);
+        for agent in side.scheduler.agents_with_jobs() {
+            let actions = side.scheduler.agent_down(&agent, "the relay was started anew");
+            side.disconnects.disconnected(agent, side.time());
+            side.perform(actions, &mut outgoing);
         }
         Ok(side)
     }
@@ -168,48 +168,61 @@ impl SimRelay {
     ///
     /// # Errors
     /// Fails if an agent may not send this frame now: the connection is over.
-    pub fn take(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Outgoing)>, String> {
-        let mut said = Vec::new();
+    pub fn receive(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Outgoing)>, String> {
+        let mut outgoing = Vec::new();
         if let AgentFrame::Hello(hello) = frame {
-            self.greet(id, *hello);
-            return Ok(said);
+            self.receive_hello(id, *hello);
+            return Ok(outgoing);
         }
         let now = self.time();
         let connection = self.connections.get_mut(&id).ok_or("the first frame was no hello")?;
-        connection.silence = IdleTimeout::since(now);
-        let (caller, receipts) = (connection.caller.clone(), connection.receipts.clone());
-        let newest = self.newest.get(&caller.agent) == Some(&id);
+        connection.idle_timeout = IdleTimeout::restart(now);
+        let (connection_id, receipts) = (connection.connection_id.clone(), connection.receipts.clone());
+        let newest = self.newest.get(&connection_id.agent) == Some(&id);
         match frame {
             AgentFrame::Events { job, epoch, first_seq, batch } => {
-                self.queue.push_back(Command::Events { caller, job, epoch, first_seq, batch, receipts });
+                self.queue.push_back(Command::Events {
+                    connection_id,
+                    job,
+                    epoch,
+                    first_seq,
+                    batch,
+                    receipts,
+                });
             }
             AgentFrame::Output { job, epoch, offset, bytes } => {
-                self.queue.push_back(Command::Output { caller, job, epoch, offset, bytes, receipts });
+                self.queue.push_back(Command::Output { connection_id, job, epoch, offset, bytes, receipts });
             }
             AgentFrame::Accepted { job, .. } => {
-                if newest && self.dispatch.agent_of(&job) == Some(&caller.agent) {
+                if newest && self.scheduler.agent_of(&job) == Some(&connection_id.agent) {
                     self.queue.push_back(Command::DropEnv(job));
                 }
             }
             AgentFrame::Refused { job, reason, busy, .. } => {
                 if newest {
-                    let actions = self.dispatch.refused(&caller.agent, &job, reason, busy);
-                    self.act(actions, &mut said);
+                    let actions = self.scheduler.refused(&connection_id.agent, &job, reason, busy);
+                    self.perform(actions, &mut outgoing);
                 }
             }
             AgentFrame::Pong { .. } | AgentFrame::Hello(_) => {}
         }
-        Ok(said)
+        Ok(outgoing)
     }
 
-    fn greet(&mut self, id: u64, hello: Hello) {
-        let caller = ConnectionId { agent: hello.agent.as_str().into(), session: id };
+    fn receive_hello(&mut self, id: u64, hello: Hello) {
+        let connection_id = ConnectionId { agent: hello.agent.as_str().into(), number: id };
         let (reply, durable) = oneshot::channel();
         let jobs = hello.jobs.clone();
-        self.queue.push_back(Command::Durable { caller: caller.clone(), jobs, reply });
-        let (silence, ping) = (IdleTimeout::since(self.time()), self.now);
-        let connection =
-            Connection { caller, silence, ping, hello, receipts: LatestMap::new(), durable: Some(durable) };
+        self.queue.push_back(Command::Durable { connection_id: connection_id.clone(), jobs, reply });
+        let (idle_timeout, ping) = (IdleTimeout::restart(self.time()), self.now);
+        let connection = Connection {
+            connection_id,
+            idle_timeout,
+            ping,
+            hello,
+            receipts: LatestMap::new(),
+            durable: Some(durable),
+        };
         self.connections.insert(id, connection);
     }
 
@@ -236,54 +249,56 @@ impl SimRelay {
     pub fn commit(&mut self, most: usize) -> Vec<(u64, Outgoing)> {
         let group = self.queue.len().min(most);
         self.writer.write(self.queue.drain(..group), self.now);
-        let mut said = Vec::new();
+        let mut outgoing = Vec::new();
         let ids: Vec<u64> = self.connections.keys().copied().collect();
         for id in &ids {
-            self.acknowledge(*id, &mut said);
+            self.acknowledge(*id, &mut outgoing);
         }
-        for record in self.changes.take().now_or_never().unwrap_or_default().values() {
-            let actions = self.dispatch.record(record);
-            self.act(actions, &mut said);
+        for record in self.changes.take_all().now_or_never().unwrap_or_default().values() {
+            let actions = self.scheduler.update(record);
+            self.perform(actions, &mut outgoing);
         }
         for id in ids {
-            self.welcome(id, &mut said);
+            self.welcome(id, &mut outgoing);
         }
-        said
+        outgoing
     }
 
-    fn acknowledge(&mut self, id: u64, said: &mut Vec<(u64, Outgoing)>) {
+    fn acknowledge(&mut self, id: u64, outgoing: &mut Vec<(u64, Outgoing)>) {
         let Some(connection) = self.connections.get(&id) else { return };
-        for (job, receipt) in connection.receipts.take().now_or_never().unwrap_or_default() {
+        for (job, receipt) in connection.receipts.take_all().now_or_never().unwrap_or_default() {
             if let Some(problem) = receipt.problem {
-                said.push((id, Outgoing::Closed(format!("{job}: {problem}"))));
+                outgoing.push((id, Outgoing::Closed(format!("{job}: {problem}"))));
                 return;
             }
             let epoch = receipt.epoch;
-            said.push((id, Outgoing::Frame(RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq })));
-            said.push((id, Outgoing::Frame(RelayFrame::OutputAck { job, epoch, offset: receipt.output })));
+            outgoing
+                .push((id, Outgoing::Frame(RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq })));
+            outgoing
+                .push((id, Outgoing::Frame(RelayFrame::OutputAck { job, epoch, offset: receipt.output })));
         }
     }
 
-    fn welcome(&mut self, id: u64, said: &mut Vec<(u64, Outgoing)>) {
+    fn welcome(&mut self, id: u64, outgoing: &mut Vec<(u64, Outgoing)>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(reply) = &mut connection.durable else { return };
         let durable = match reply.try_recv() {
             Ok(durable) => durable,
             Err(oneshot::error::TryRecvError::Empty) => return,
             Err(oneshot::error::TryRecvError::Closed) => {
-                return said.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
+                return outgoing.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
             }
         };
         connection.durable = None;
         if self.planted == Some(PlantedBug::WholeHello) && durable.len() < connection.hello.jobs.len() {
-            return said.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
+            return outgoing.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
         }
-        let (hello, agent) = (connection.hello.clone(), connection.caller.agent.clone());
+        let (hello, agent) = (connection.hello.clone(), connection.connection_id.agent.clone());
         let closed: BTreeSet<_> =
             durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
         let held = hello.jobs.iter().filter(|held| !closed.contains(&(&held.job, held.epoch)));
         let held = held.map(|held| held.job.clone()).collect();
-        said.push((
+        outgoing.push((
             id,
             Outgoing::Frame(RelayFrame::Welcome {
                 protocol: hello.protocol_max,
@@ -297,45 +312,45 @@ impl SimRelay {
             return;
         }
         self.newest.insert(agent.clone(), id);
-        said.extend(older.map(|old| (old, Outgoing::Closed("a newer connection took over".to_owned()))));
-        self.absent.back(&agent, None, self.now.into());
+        outgoing.extend(older.map(|old| (old, Outgoing::Closed("a newer connection took over".to_owned()))));
+        self.disconnects.connected(&agent, None, self.now.into());
         let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
-        let actions = self.dispatch.agent_up(&agent, capacity, &held);
-        self.act(actions, said);
+        let actions = self.scheduler.agent_up(&agent, capacity, &held);
+        self.perform(actions, outgoing);
     }
 
     /// Ends the jobs of all disconnected agents while the agent `living` is connected: there is one platform, so their
     /// state is lost. Does nothing while commands wait for a commit: these agents may have sent them.
-    pub fn bury_all_but(&mut self, living: &str) -> Vec<(u64, Outgoing)> {
-        let mut said = Vec::new();
+    pub fn end_absent_agents(&mut self, living: &str) -> Vec<(u64, Outgoing)> {
+        let mut outgoing = Vec::new();
         if !self.queue.is_empty() || !self.newest.contains_key(living) {
-            return said;
+            return outgoing;
         }
-        for other in self.dispatch.holders() {
+        for other in self.scheduler.agents_with_jobs() {
             if !self.newest.contains_key(&other) {
-                let actions = self.dispatch.agent_lost(&other);
-                self.act(actions, &mut said);
+                let actions = self.scheduler.agent_lost(&other);
+                self.perform(actions, &mut outgoing);
             }
         }
-        said
+        outgoing
     }
 
     /// Handles the end of a connection.
-    pub fn gone(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
-        let mut said = Vec::new();
-        let Some(connection) = self.connections.remove(&id) else { return said };
-        let caller = connection.caller;
-        if self.newest.get(&caller.agent) == Some(&id) {
-            self.newest.remove(&caller.agent);
-            self.absent.gone(caller.agent.clone(), self.now.into());
-            let actions = self.dispatch.agent_down(&caller.agent, "it was cut");
-            self.act(actions, &mut said);
+    pub fn disconnected(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
+        let mut outgoing = Vec::new();
+        let Some(connection) = self.connections.remove(&id) else { return outgoing };
+        let connection_id = connection.connection_id;
+        if self.newest.get(&connection_id.agent) == Some(&id) {
+            self.newest.remove(&connection_id.agent);
+            self.disconnects.disconnected(connection_id.agent.clone(), self.now.into());
+            let actions = self.scheduler.agent_down(&connection_id.agent, "it was cut");
+            self.perform(actions, &mut outgoing);
         }
-        self.queue.push_back(Command::Left(caller));
-        said
+        self.queue.push_back(Command::Left(connection_id));
+        outgoing
     }
 
-    fn act(&mut self, actions: Vec<Action>, said: &mut Vec<(u64, Outgoing)>) {
+    fn perform(&mut self, actions: Vec<Action>, outgoing: &mut Vec<(u64, Outgoing)>) {
         for action in actions {
             match action {
                 Action::Start { agent, job, epoch } => {
@@ -345,15 +360,15 @@ impl SimRelay {
                         .read_text(crate::registry::read::MAX_FILE_SIZE)
                         .unwrap_or_default();
                     self.queue.push_back(Command::Offer { job: job.clone(), agent: agent.clone() });
-                    self.tell(&agent, RelayFrame::Start { job, epoch, spec }, said);
+                    self.send_to(&agent, RelayFrame::Start { job, epoch, spec }, outgoing);
                 }
                 Action::Cancel { agent, job, grace_ms } => {
-                    self.tell(&agent, RelayFrame::Cancel { job, grace_ms }, said);
+                    self.send_to(&agent, RelayFrame::Cancel { job, grace_ms }, outgoing);
                 }
                 Action::Reconnect { agent } => {
                     let closed =
                         Outgoing::Closed("the files of one of its jobs can be read again".to_owned());
-                    said.extend(self.newest.get(&agent).map(|id| (*id, closed)));
+                    outgoing.extend(self.newest.get(&agent).map(|id| (*id, closed)));
                 }
                 Action::Record { job, body } => {
                     self.queue.push_back(Command::Own { job, body: Box::new(body) });
@@ -362,8 +377,8 @@ impl SimRelay {
         }
     }
 
-    fn tell(&self, agent: &AgentId, frame: RelayFrame, said: &mut Vec<(u64, Outgoing)>) {
-        said.extend(self.newest.get(agent).map(|id| (*id, Outgoing::Frame(frame))));
+    fn send_to(&self, agent: &AgentId, frame: RelayFrame, outgoing: &mut Vec<(u64, Outgoing)>) {
+        outgoing.extend(self.newest.get(agent).map(|id| (*id, Outgoing::Frame(frame))));
     }
 }
 

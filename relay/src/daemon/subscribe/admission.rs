@@ -58,63 +58,65 @@ impl Timeouts {
 /// Shared state of all subscribers.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Subscribers {
-    gate: TokenVerifier,
-    feed: Broadcast,
+    verifier: TokenVerifier,
+    broadcast: Broadcast,
     registry: Registry,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     readers: Arc<Semaphore>,
-    patience: Timeouts,
-    ending: ShutdownSender,
+    timeouts: Timeouts,
+    shutdown: ShutdownSender,
 }
 
 impl Subscribers {
-    /// Makes the endpoint for subscribers to the events that `feed` publishes.
+    /// Makes the endpoint for subscribers to the events that `broadcast` publishes.
     ///
     /// # Errors
     /// Fails if there is no token and none can be made.
-    pub(in crate::daemon) fn new(registry: &Registry, feed: Broadcast) -> io::Result<Self> {
+    pub(in crate::daemon) fn new(registry: &Registry, broadcast: Broadcast) -> io::Result<Self> {
         Ok(Self {
-            gate: token::load_verifier(registry)?,
-            feed,
+            verifier: token::load_verifier(registry)?,
+            broadcast,
             registry: registry.clone(),
-            places: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
+            permits: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
             readers: Arc::new(Semaphore::new(MAX_READERS)),
-            patience: Timeouts::DEFAULT,
-            ending: ShutdownSender::new(),
+            timeouts: Timeouts::DEFAULT,
+            shutdown: ShutdownSender::new(),
         })
     }
 
     /// Notifies all subscribers that the relay ends, and gives them a moment to receive it.
     pub(in crate::daemon) async fn close(&self) {
-        self.ending.begin();
+        self.shutdown.announce();
         let all = u32::try_from(MAX_SUBSCRIBERS).unwrap_or(u32::MAX);
-        let _ = timeout(CLOSE_TIMEOUT, self.places.acquire_many(all)).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.permits.acquire_many(all)).await;
     }
 
     /// Admits or refuses a request.
     async fn open(&self, parts: &Parts) -> Result<(Format, CursorStream, OwnedSemaphorePermit), Refusal> {
-        admit(&parts.headers, &self.gate).map_err(|(status, text)| (status, text.trim_end().to_owned()))?;
-        let ask = EventQuery::of(&parts.uri, &parts.headers)?;
-        let job = match ask.job {
+        admit(&parts.headers, &self.verifier)
+            .map_err(|(status, text)| (status, text.trim_end().to_owned()))?;
+        let query = EventQuery::parse(&parts.uri, &parts.headers)?;
+        let job = match query.job {
             Some(text) => Some(self.resolve(text).await?),
             None => None,
         };
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             (
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("there are {MAX_SUBSCRIBERS} subscribers already: close one"),
             )
         })?;
-        let tail = CursorStream::new(&self.feed, &self.registry, Arc::clone(&self.readers), job, ask.since);
-        if tail.cursor() > tail.newest() {
+        let stream =
+            CursorStream::new(&self.broadcast, &self.registry, Arc::clone(&self.readers), job, query.since);
+        if stream.cursor() > stream.newest() {
             let text = format!(
                 "since={} is ahead of the newest event ({}): it is of another registry, begin with since=0",
-                tail.cursor(),
-                tail.newest()
+                stream.cursor(),
+                stream.newest()
             );
             return Err((StatusCode::BAD_REQUEST, text));
         }
-        Ok((ask.form, tail, place))
+        Ok((query.format, stream, permit))
     }
 
     async fn resolve(&self, text: String) -> Result<JobId, Refusal> {
@@ -132,20 +134,20 @@ impl Subscribers {
 }
 
 /// Handles one request.
-pub(in crate::daemon) async fn serve_events(State(door): State<AppState>, request: Request) -> Response {
+pub(in crate::daemon) async fn serve_events(State(app): State<AppState>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let subscribers = door.subscribers;
-    let (form, tail, place) = match subscribers.open(&parts).await {
+    let subscribers = app.subscribers;
+    let (format, stream, permit) = match subscribers.open(&parts).await {
         Ok(opened) => opened,
         Err((status, text)) => return (status, format!("{text}\n")).into_response(),
     };
-    let cursor = [(CURSOR, tail.cursor().to_string())];
-    let (patience, ending) = (subscribers.patience, subscribers.ending.listen());
-    match form {
-        Format::Sse => (cursor, sse::answer(tail, patience, place, ending)).into_response(),
+    let cursor = [(CURSOR, stream.cursor().to_string())];
+    let (timeouts, shutdown) = (subscribers.timeouts, subscribers.shutdown.subscribe());
+    match format {
+        Format::Sse => (cursor, sse::answer(stream, timeouts, permit, shutdown)).into_response(),
         Format::WebSocket => match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
             Ok(upgrade) => {
-                (cursor, websocket::answer(upgrade, tail, patience, place, ending)).into_response()
+                (cursor, websocket::answer(upgrade, stream, timeouts, permit, shutdown)).into_response()
             }
             Err(rejection) => rejection.into_response(),
         },

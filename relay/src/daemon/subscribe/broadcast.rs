@@ -18,7 +18,7 @@ pub(in crate::daemon) struct Broadcast {
 
 #[derive(Debug)]
 struct Inner {
-    recent: Mutex<RingBuffer>,
+    buffer: Mutex<RingBuffer>,
     /// Every event up to this id is durable and can be read. Each subscriber holds a receiver.
     published: watch::Sender<u64>,
 }
@@ -42,24 +42,24 @@ impl Batch {
 impl Broadcast {
     /// Makes a feed without events.
     pub(in crate::daemon) fn new() -> Self {
-        let inner = Inner { recent: Mutex::default(), published: watch::Sender::new(0) };
+        let inner = Inner { buffer: Mutex::default(), published: watch::Sender::new(0) };
         Self { inner: Arc::new(inner) }
     }
 
     /// Begins to gather lines for the next [`Broadcast::publish`].
-    pub(in crate::daemon) fn gather(&self) -> Batch {
+    pub(in crate::daemon) fn begin_batch(&self) -> Batch {
         Batch { pieces: (self.inner.published.receiver_count() > 0).then(Vec::new) }
     }
 
-    /// Publishes events: everything up to the id `top` is durable, and `news` has the lines since the last call.
-    pub(in crate::daemon) fn publish(&self, news: Batch, top: u64) {
-        match news.pieces {
+    /// Publishes events: everything up to the id `top` is durable, and `batch` has the lines since the last call.
+    pub(in crate::daemon) fn publish(&self, batch: Batch, top: u64) {
+        match batch.pieces {
             Some(pieces) => {
                 let mut lines: Vec<Line> = pieces.iter().flat_map(|(job, text)| split(job, text)).collect();
                 lines.sort_unstable_by_key(|line| line.id);
-                self.recent(|recent| recent.extend(lines, top));
+                self.buffer(|buffer| buffer.extend(lines, top));
             }
-            None => self.recent(|recent| recent.forget(top)),
+            None => self.buffer(|buffer| buffer.clear(top)),
         }
         // After the lines, so that a subscriber that wakes finds them.
         self.inner.published.send_if_modified(|published| std::mem::replace(published, top) != top);
@@ -72,12 +72,12 @@ impl Broadcast {
 
     /// Returns the next lines after a cursor; `None` if they must be read from the files.
     pub(super) fn after(&self, cursor: u64, job: Option<&JobId>) -> Option<Chunk> {
-        self.recent(|recent| recent.after(cursor, job))
+        self.buffer(|buffer| buffer.after(cursor, job))
     }
 
-    fn recent<T>(&self, act: impl FnOnce(&mut RingBuffer) -> T) -> T {
+    fn buffer<T>(&self, act: impl FnOnce(&mut RingBuffer) -> T) -> T {
         // Consistent after every call, so a panic elsewhere leaves nothing half-done in it.
-        act(&mut self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.inner.buffer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::registry::history::History;
 /// Stream of a subscriber's events.
 #[derive(Debug)]
 pub(super) struct CursorStream {
-    feed: Broadcast,
+    broadcast: Broadcast,
     registry: Registry,
     published: watch::Receiver<u64>,
     /// Permits to read files, limited because the machine has other work.
@@ -33,16 +33,16 @@ pub(super) struct CursorStream {
 impl CursorStream {
     /// Begins after the id `since`, or with the next event.
     pub(super) fn new(
-        feed: &Broadcast,
+        broadcast: &Broadcast,
         registry: &Registry,
         readers: Arc<Semaphore>,
         job: Option<JobId>,
         since: Option<u64>,
     ) -> Self {
-        let published = feed.listen();
+        let published = broadcast.listen();
         let cursor = since.unwrap_or(*published.borrow());
         Self {
-            feed: feed.clone(),
+            broadcast: broadcast.clone(),
             registry: registry.clone(),
             published,
             readers,
@@ -70,7 +70,7 @@ impl CursorStream {
     /// Fails if a log can't be read, or the writer has ended.
     pub(super) async fn next(&mut self) -> io::Result<Chunk> {
         loop {
-            let chunk = self.step().await?;
+            let chunk = self.next_chunk().await?;
             self.cursor = chunk.cursor;
             if !chunk.is_empty() {
                 return Ok(chunk);
@@ -78,7 +78,7 @@ impl CursorStream {
         }
     }
 
-    async fn step(&mut self) -> io::Result<Chunk> {
+    async fn next_chunk(&mut self) -> io::Result<Chunk> {
         if let Some(history) = self.history.take() {
             return self.read(move || Ok(history)).await;
         }
@@ -86,7 +86,7 @@ impl CursorStream {
         if self.cursor >= until {
             self.published.changed().await.map_err(|_| io::Error::other("the writer has ended"))?;
         }
-        if let Some(chunk) = self.feed.after(self.cursor, self.job.as_ref()) {
+        if let Some(chunk) = self.broadcast.after(self.cursor, self.job.as_ref()) {
             return Ok(chunk);
         }
         let (registry, job, since) = (self.registry.clone(), self.job.clone(), self.cursor);

@@ -12,8 +12,8 @@
 //! with its cursor. The writer waits for no subscriber.
 //!
 //! * [`admission`]: admission. [`query`]: the query. [`token`]: the token of subscribers.
-//! * [`ring_buffer`]: the newest events: pure. [`broadcast`]: the writer publishes them there. [`cursor_stream`]: all events after a
-//!   cursor.
+//! * [`ring_buffer`]: the newest events: pure. [`broadcast`]: the writer publishes them there. [`cursor_stream`]: all
+//!   events after a cursor.
 //! * [`websocket`], [`sse`]: one subscriber each. [`shutdown`]: notifies them of the relay's end.
 
 mod admission;

@@ -23,7 +23,7 @@ pub(super) enum Format {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EventQuery {
     /// Format of the stream.
-    pub(super) form: Format,
+    pub(super) format: Format,
     /// Job as written in the query; `None` for all jobs.
     pub(super) job: Option<String>,
     /// Id after which the stream begins; `None` to begin with the next event.
@@ -35,7 +35,7 @@ pub(super) type Refusal = (StatusCode, String);
 
 impl EventQuery {
     /// Parses a request.
-    pub(super) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
+    pub(super) fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
         let bad = |text: String| (StatusCode::BAD_REQUEST, text);
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|e| bad(format!("the query can't be read: {}", one_line(&e.to_string(), MAX_SHOWN))))?;
@@ -62,7 +62,7 @@ impl EventQuery {
             None => since.map(|since| ("since", since)),
         };
         let since = since.map(|(name, id)| parse_cursor(name, &id)).transpose().map_err(bad)?;
-        Ok(Self { form: parse_format(headers, format.as_deref())?, job, since })
+        Ok(Self { format: parse_format(headers, format.as_deref())?, job, since })
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
         let headers =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
         let uri = format!("/api/v1/events{query}").parse().unwrap();
-        EventQuery::of(&uri, &headers.collect()).map_err(|(status, _)| status.as_u16())
+        EventQuery::parse(&uri, &headers.collect()).map_err(|(status, _)| status.as_u16())
     }
 
     const SSE: (&str, &str) = ("accept", "text/html, text/event-stream;q=0.9");
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn address_and_headers_say_what_is_wanted() {
-        let all = |form, since| Ok(EventQuery { form, job: None, since });
+        let all = |format, since| Ok(EventQuery { format, job: None, since });
         assert_eq!(ask("", &[UPGRADE]), all(Format::WebSocket, None));
         assert_eq!(ask("", &[SSE]), all(Format::Sse, None));
         assert_eq!(ask("?format=sse&since=0", &[]), all(Format::Sse, Some(0)));
@@ -124,7 +124,7 @@ mod tests {
         let job = Some("a#1".to_owned());
         assert_eq!(
             ask("?job=a%231&since=18446744073709551615", &[UPGRADE]),
-            Ok(EventQuery { form: Format::WebSocket, job, since: Some(u64::MAX) })
+            Ok(EventQuery { format: Format::WebSocket, job, since: Some(u64::MAX) })
         );
     }
 

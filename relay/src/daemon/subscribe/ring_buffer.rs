@@ -59,7 +59,7 @@ impl RingBuffer {
     }
 
     /// Drops all lines: events published up to `top` are in the files only.
-    pub(super) fn forget(&mut self, top: u64) {
+    pub(super) fn clear(&mut self, top: u64) {
         // Frees the buffer too: the next query may come much later.
         *self = Self { floor: top, top, ..Self::default() };
     }
@@ -90,38 +90,38 @@ mod tests {
         Line { id, job: Arc::new(job.parse().unwrap()), text: vec![b'x'; len].into() }
     }
 
-    fn ids(recent: &RingBuffer, cursor: u64, job: Option<&str>) -> Option<(Vec<u64>, u64)> {
+    fn ids(buffer: &RingBuffer, cursor: u64, job: Option<&str>) -> Option<(Vec<u64>, u64)> {
         let job = job.map(|job| job.parse().unwrap());
-        let chunk = recent.after(cursor, job.as_ref())?;
+        let chunk = buffer.after(cursor, job.as_ref())?;
         Some((chunk.lines().map(|(id, _)| id).collect(), chunk.cursor))
     }
 
     #[test]
     fn a_reader_that_keeps_up_gets_everything_from_memory() {
-        let mut recent = RingBuffer::default();
-        recent.forget(10);
-        recent.extend(vec![line("a#1", 11, 1), line("b#1", 12, 1)], 12);
-        recent.extend(vec![line("a#1", 15, 1)], 17);
-        assert_eq!(ids(&recent, 9, None), None);
-        assert_eq!(ids(&recent, 10, None), Some((vec![11, 12, 15], 17)));
-        assert_eq!(ids(&recent, 11, None), Some((vec![12, 15], 17)));
-        assert_eq!(ids(&recent, 10, Some("b#1")), Some((vec![12], 17)));
-        assert_eq!(ids(&recent, 17, None), Some((vec![], 17)));
-        recent.forget(20);
-        assert_eq!((ids(&recent, 17, None), ids(&recent, 20, None)), (None, Some((vec![], 20))));
+        let mut buffer = RingBuffer::default();
+        buffer.clear(10);
+        buffer.extend(vec![line("a#1", 11, 1), line("b#1", 12, 1)], 12);
+        buffer.extend(vec![line("a#1", 15, 1)], 17);
+        assert_eq!(ids(&buffer, 9, None), None);
+        assert_eq!(ids(&buffer, 10, None), Some((vec![11, 12, 15], 17)));
+        assert_eq!(ids(&buffer, 11, None), Some((vec![12, 15], 17)));
+        assert_eq!(ids(&buffer, 10, Some("b#1")), Some((vec![12], 17)));
+        assert_eq!(ids(&buffer, 17, None), Some((vec![], 17)));
+        buffer.clear(20);
+        assert_eq!((ids(&buffer, 17, None), ids(&buffer, 20, None)), (None, Some((vec![], 20))));
     }
 
     #[test]
     fn what_is_kept_and_what_is_handed_out_at_once_are_bounded() {
-        let mut recent = RingBuffer::default();
+        let mut buffer = RingBuffer::default();
         for id in 1..=100 {
-            recent.extend(vec![line("a#1", id, 100_000)], id);
+            buffer.extend(vec![line("a#1", id, 100_000)], id);
         }
-        assert!(recent.bytes <= MAX_BYTES && recent.lines.len() == MAX_BYTES / (100_000 + size_of::<Line>()));
-        assert_eq!(ids(&recent, 50, None), None);
-        assert_eq!(ids(&recent, 90, None), Some((vec![91], 91)));
-        recent.extend(vec![line("a#1", 101, MAX_BYTES + 1)], 101);
-        assert_eq!((recent.bytes, ids(&recent, 100, None)), (0, None));
-        assert_eq!(ids(&recent, 101, None), Some((vec![], 101)));
+        assert!(buffer.bytes <= MAX_BYTES && buffer.lines.len() == MAX_BYTES / (100_000 + size_of::<Line>()));
+        assert_eq!(ids(&buffer, 50, None), None);
+        assert_eq!(ids(&buffer, 90, None), Some((vec![91], 91)));
+        buffer.extend(vec![line("a#1", 101, MAX_BYTES + 1)], 101);
+        assert_eq!((buffer.bytes, ids(&buffer, 100, None)), (0, None));
+        assert_eq!(ids(&buffer, 101, None), Some((vec![], 101)));
     }
 }

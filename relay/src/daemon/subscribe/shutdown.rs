@@ -15,12 +15,12 @@ impl ShutdownSender {
     }
 
     /// Announces the relay's end.
-    pub(super) fn begin(&self) {
+    pub(super) fn announce(&self) {
         self.0.send_replace(true);
     }
 
     /// Returns the receiver for one subscriber.
-    pub(super) fn listen(&self) -> ShutdownReceiver {
+    pub(super) fn subscribe(&self) -> ShutdownReceiver {
         ShutdownReceiver(self.0.subscribe())
     }
 }
@@ -30,7 +30,7 @@ pub(super) struct ShutdownReceiver(watch::Receiver<bool>);
 
 impl ShutdownReceiver {
     /// Waits until the end is announced. Cancel-safe.
-    pub(super) async fn begun(&mut self) {
+    pub(super) async fn wait(&mut self) {
         // A dropped sender counts too: the daemon has ended without an announcement.
         let _ = self.0.wait_for(|begun| *begun).await;
     }

@@ -24,11 +24,11 @@ pub(super) fn load_verifier(registry: &Registry) -> io::Result<TokenVerifier> {
     let stored = stored.trim();
     if stored.len() == TOKEN_LEN && stored.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         file.open()?.set_permissions(Permissions::from_mode(0o600))?;
-        return Ok(TokenVerifier::of(stored));
+        return Ok(TokenVerifier::from_token(stored));
     }
-    let gate = TokenVerifier::new().map_err(|e| io::Error::other(e.to_string()))?;
-    file.replace(format!("{}\n", gate.token()).as_bytes(), Durability::Synced)?;
-    Ok(gate)
+    let verifier = TokenVerifier::new().map_err(|e| io::Error::other(e.to_string()))?;
+    file.replace(format!("{}\n", verifier.token()).as_bytes(), Durability::Synced)?;
+    Ok(verifier)
 }
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn a_token_is_made_once_and_only_its_owner_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         let made = load_verifier(&registry).unwrap();
         let token = fs::read_to_string(registry.api_token()).unwrap();
@@ -48,9 +48,9 @@ mod tests {
         let again = load_verifier(&registry).unwrap();
         assert_eq!(fs::read_to_string(registry.api_token()).unwrap(), token);
         assert_eq!(fs::metadata(registry.api_token()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(made.admits(token.trim()) && again.admits(token.trim()) && !again.admits(""));
+        assert!(made.verify(token.trim()) && again.verify(token.trim()) && !again.verify(""));
         fs::write(registry.api_token(), "short").unwrap();
         let new = load_verifier(&registry).unwrap();
-        assert!(!new.admits(token.trim()) && !new.admits("short"));
+        assert!(!new.verify(token.trim()) && !new.verify("short"));
     }
 }

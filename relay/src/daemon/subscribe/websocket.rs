@@ -47,32 +47,37 @@ enum Step {
 /// Accepts the upgrade and serves the subscriber until its connection ends.
 pub(super) fn answer(
     upgrade: WebSocketUpgrade,
-    tail: CursorStream,
-    patience: Timeouts,
-    place: OwnedSemaphorePermit,
-    ending: ShutdownReceiver,
+    stream: CursorStream,
+    timeouts: Timeouts,
+    permit: OwnedSemaphorePermit,
+    shutdown: ShutdownReceiver,
 ) -> Response {
     upgrade
         .read_buffer_size(READ_BUFFER)
         .max_message_size(MAX_INCOMING)
         .max_frame_size(MAX_INCOMING)
         .on_upgrade(async move |socket| {
-            let _place = place;
-            run(socket, tail, patience, ending).await;
+            let _place = permit;
+            run(socket, stream, timeouts, shutdown).await;
         })
 }
 
-async fn run(mut socket: WebSocket, mut tail: CursorStream, patience: Timeouts, ending: ShutdownReceiver) {
-    let (code, reason) = match serve(&mut socket, &mut tail, patience, ending).await {
+async fn run(
+    mut socket: WebSocket,
+    mut stream: CursorStream,
+    timeouts: Timeouts,
+    shutdown: ShutdownReceiver,
+) {
+    let (code, reason) = match serve(&mut socket, &mut stream, timeouts, shutdown).await {
         End::Gone => return,
         End::Closed => {
             // The answer to a close frame waits in the socket until something is sent.
-            let _ = timeout(patience.farewell, socket.flush()).await;
+            let _ = timeout(timeouts.farewell, socket.flush()).await;
             return;
         }
         End::Refused(code, reason) => (code, reason),
         End::Slow(cursor) => {
-            let seconds = patience.stall.as_secs();
+            let seconds = timeouts.stall.as_secs();
             tracing::warn!("a subscriber took nothing for {seconds} s and is cut off behind event {cursor}");
             (CLOSE_SLOW, format!("{{\"cursor\":{cursor}}}"))
         }
@@ -80,16 +85,16 @@ async fn run(mut socket: WebSocket, mut tail: CursorStream, patience: Timeouts, 
     let reason = common::text::truncate(&reason, 120);
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
     // Best effort: the close frame follows everything that was sent, which the other side may never read.
-    let _ = timeout(patience.farewell, socket.send(close)).await;
+    let _ = timeout(timeouts.farewell, socket.send(close)).await;
 }
 
 async fn serve(
     socket: &mut WebSocket,
-    tail: &mut CursorStream,
-    patience: Timeouts,
-    mut ending: ShutdownReceiver,
+    stream: &mut CursorStream,
+    timeouts: Timeouts,
+    mut shutdown: ShutdownReceiver,
 ) -> End {
-    let mut pings = interval_at(Instant::now() + patience.quiet, patience.quiet);
+    let mut pings = interval_at(Instant::now() + timeouts.quiet, timeouts.quiet);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     loop {
@@ -98,11 +103,11 @@ async fn serve(
         let step = tokio::select! {
             biased;
             message = socket.next() => Step::Received(message),
-            () = sleep_until(heard + patience.quiet * MAX_MISSED_PINGS) => Step::IdleTimeout,
+            () = sleep_until(heard + timeouts.quiet * MAX_MISSED_PINGS) => Step::IdleTimeout,
             _ = pings.tick() => Step::Ping,
-            chunk = tail.next() => Step::Events(chunk),
+            chunk = stream.next() => Step::Events(chunk),
             // After the events: published events are sent first.
-            () = ending.begun() => Step::Shutdown,
+            () = shutdown.wait() => Step::Shutdown,
         };
         let sent = match step {
             Step::Received(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
@@ -115,8 +120,8 @@ async fn serve(
             Step::Received(Some(Ok(Message::Close(_)))) => Err(End::Closed),
             Step::Received(Some(Err(_)) | None) | Step::IdleTimeout => Err(End::Gone),
             Step::Shutdown => Err(End::Refused(close_code::AWAY, "the relay is going down".to_owned())),
-            Step::Ping => send(socket, patience, tail.cursor(), ping()).await,
-            Step::Events(Ok(chunk)) => send(socket, patience, chunk.cursor, messages(&chunk)).await,
+            Step::Ping => send(socket, timeouts, stream.cursor(), ping()).await,
+            Step::Events(Ok(chunk)) => send(socket, timeouts, chunk.cursor, messages(&chunk)).await,
             Step::Events(Err(e)) => Err(End::Refused(close_code::ERROR, format!("a log can't be read: {e}"))),
         };
         if let Err(end) = sent {
@@ -140,7 +145,7 @@ fn messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)> {
 /// Sends messages with one flush. `cursor` is the subscriber's cursor once all are sent.
 async fn send(
     socket: &mut WebSocket,
-    patience: Timeouts,
+    timeouts: Timeouts,
     cursor: u64,
     messages: impl Iterator<Item = (Option<u64>, Message)>,
 ) -> Result<(), End> {
@@ -152,7 +157,7 @@ async fn send(
         }
         socket.flush().await
     };
-    match timeout(patience.stall, all).await {
+    match timeout(timeouts.stall, all).await {
         Ok(sent) => sent.map_err(|_| End::Gone),
         Err(_) => Err(End::Slow(fed.unwrap_or(cursor))),
     }

@@ -41,13 +41,16 @@ mod tests {
 
     #[test]
     fn the_newest_of_one_epoch_are_known() {
-        let mut sums = Checksums::default();
+        let mut checksums = Checksums::default();
         for seq in 1..=2000_u32 {
-            sums.push(1, seq.into(), seq * 3);
+            checksums.push(1, seq.into(), seq * 3);
         }
-        assert_eq!((sums.get(1, 2000), sums.get(1, 977)), (Some(6000), Some(2931)));
-        assert_eq!((sums.get(1, 976), sums.get(1, 2001), sums.get(2, 2000)), (None, None, None));
-        sums.push(2, 1, 7);
-        assert_eq!((sums.get(2, 1), sums.get(1, 1999)), (Some(7), None));
+        assert_eq!((checksums.get(1, 2000), checksums.get(1, 977)), (Some(6000), Some(2931)));
+        assert_eq!(
+            (checksums.get(1, 976), checksums.get(1, 2001), checksums.get(2, 2000)),
+            (None, None, None)
+        );
+        checksums.push(2, 1, 7);
+        assert_eq!((checksums.get(2, 1), checksums.get(1, 1999)), (Some(7), None));
     }
 }

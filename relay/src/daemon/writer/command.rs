@@ -23,7 +23,7 @@ pub(in crate::daemon) struct Receipt {
     pub(in crate::daemon) problem: Option<String>,
 }
 
-/// Board on which a connection waits for its receipts.
+/// Map on which a connection waits for its receipts.
 pub(in crate::daemon) type Receipts = LatestMap<JobId, Receipt>;
 
 /// Command to the writer.
@@ -32,7 +32,7 @@ pub(in crate::daemon) enum Command {
     Adopt(JobId),
     /// Record events of an agent.
     Events {
-        caller: ConnectionId,
+        connection_id: ConnectionId,
         job: JobId,
         epoch: u32,
         first_seq: u64,
@@ -40,7 +40,14 @@ pub(in crate::daemon) enum Command {
         receipts: Receipts,
     },
     /// Record output of a worker.
-    Output { caller: ConnectionId, job: JobId, epoch: u32, offset: u64, bytes: Vec<u8>, receipts: Receipts },
+    Output {
+        connection_id: ConnectionId,
+        job: JobId,
+        epoch: u32,
+        offset: u64,
+        bytes: Vec<u8>,
+        receipts: Receipts,
+    },
     /// Record an event of the relay's own.
     Own { job: JobId, body: Box<EventBody> },
     /// Remove the job's environment values from its spec: the agent has them.
@@ -51,7 +58,7 @@ pub(in crate::daemon) enum Command {
     Offer { job: JobId, agent: AgentId },
     /// Report what is durable of these jobs to a connection after its hello. Nothing is accepted from older connections
     /// any more. Without an answer the connection must end.
-    Durable { caller: ConnectionId, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
+    Durable { connection_id: ConnectionId, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
     /// Remove a connection that has ended.
     Left(ConnectionId),
     /// Reply once everything sent before is on disk, records too.

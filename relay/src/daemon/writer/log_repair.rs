@@ -27,7 +27,7 @@ pub(super) struct RepairedJob {
     /// Sequence number of the relay's own newest event.
     pub(super) own_seq: u64,
     /// Checksums of the agent's newest events.
-    pub(super) sums: Checksums,
+    pub(super) checksums: Checksums,
     /// Length of the log in bytes, all of them good lines.
     pub(super) len: u64,
     /// True if the record on disk differs.
@@ -52,10 +52,10 @@ pub(super) fn repair_job(
     }
     let path = registry.events(job);
     let mut fold = Fold::new(stored);
-    let found = match event_log::scan(&path, |_, line| fold.take(&line)) {
+    let found = match event_log::scan(&path, |_, line| fold.apply(&line)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => ScanResult::default(),
         // Only the record is left of the job's events.
-        Err(e) if Refused::of(&e).is_some() => {
+        Err(e) if Refused::from_error(&e).is_some() => {
             path.set_aside(&e)?;
             ScanResult::default()
         }
@@ -75,14 +75,14 @@ pub(super) fn repair_job(
     }
     let record = fold.record.ok_or(io::ErrorKind::NotFound)?;
     let stale = on_disk.as_deref() != Some(&record.to_bytes()?);
-    Ok(RepairedJob { record, own_seq: fold.own_seq, sums: fold.sums, len, stale })
+    Ok(RepairedJob { record, own_seq: fold.own_seq, checksums: fold.checksums, len, stale })
 }
 
 /// State accumulated from the lines of a log.
 struct Fold {
     record: Option<JobRecord>,
     own_seq: u64,
-    sums: Checksums,
+    checksums: Checksums,
     begun: bool,
     /// Missing agent events, formatted for display.
     missing: Vec<String>,
@@ -95,14 +95,14 @@ impl Fold {
         Self {
             record: stored,
             own_seq: 0,
-            sums: Checksums::default(),
+            checksums: Checksums::default(),
             begun: false,
             missing: Vec::new(),
             scratch: Vec::new(),
         }
     }
 
-    fn take(&mut self, line: &EventLine) {
+    fn apply(&mut self, line: &EventLine) {
         if !self.begun {
             self.begun = true;
             // Without the log's first line, the launch data in the record must do.
@@ -129,7 +129,7 @@ impl Fold {
             // Summed in today's event format, in which an agent would send it again.
             self.scratch.clear();
             let sum = line.append_to(&mut self.scratch).unwrap_or_default();
-            self.sums.push(line.epoch, line.seq, sum);
+            self.checksums.push(line.epoch, line.seq, sum);
         }
         record.apply_line(line);
     }
@@ -174,7 +174,7 @@ fn set_aside(
     let mut bytes = Vec::new();
     if let Some(line) = &warning {
         line.append_to(&mut bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        fold.take(line);
+        fold.apply(line);
     }
     let len = replace_with_good_lines(&path, &bytes)?;
     Ok(len)

@@ -13,12 +13,13 @@
 //! ```
 //!
 //! * [`command`]: commands and receipts. [`writer_loop`]: the writer's state and loop.
-//! * [`apply`]: commands → open jobs. [`commit`]: open jobs → disk → receipts and changes. [`write_recovery`]: recovery when that
-//!   fails.
-//! * [`ownership`]: ownership of jobs. [`job`]: an open job. [`log`]: its event log. [`checksums`]: checksums of the agent's
-//!   newest events.
+//! * [`apply`]: commands → open jobs. [`commit`]: open jobs → disk → receipts and changes. [`write_recovery`]: recovery
+//!   when that fails.
+//! * [`ownership`]: ownership of jobs. [`job`]: an open job. [`log`]: its event log. [`checksums`]: checksums of the
+//!   agent's newest events.
 //! * [`quarantine`]: jobs whose files fail. [`disk_full`]: handling of a full disk. [`ids`]: event ids.
-//! * [`log_repair`]: repairs one job's files. [`startup_scan`]: scans the registry at startup. [`archive`]: archives ended jobs.
+//! * [`log_repair`]: repairs one job's files. [`startup_scan`]: scans the registry at startup. [`archive`]: archives
+//!   ended jobs.
 //! * [`spec`]: changes to a job's spec.
 
 mod apply;

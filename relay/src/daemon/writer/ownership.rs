@@ -35,28 +35,28 @@ impl JobOwnership {
 
     /// Registers a connection after its hello: nothing is accepted from its agent's older ones any more. Returns
     /// `false` if it is itself an older one.
-    pub(super) fn hello(&mut self, caller: &ConnectionId) -> bool {
-        let newest = self.newest.entry(caller.agent.clone()).or_insert(caller.session);
-        *newest = caller.session.max(*newest);
-        *newest == caller.session
+    pub(super) fn connected(&mut self, connection_id: &ConnectionId) -> bool {
+        let newest = self.newest.entry(connection_id.agent.clone()).or_insert(connection_id.number);
+        *newest = connection_id.number.max(*newest);
+        *newest == connection_id.number
     }
 
     /// Removes a connection that has ended.
-    pub(super) fn left(&mut self, caller: &ConnectionId) {
-        if self.newest.get(&caller.agent) == Some(&caller.session) {
-            self.newest.remove(&caller.agent);
+    pub(super) fn disconnected(&mut self, connection_id: &ConnectionId) {
+        if self.newest.get(&connection_id.agent) == Some(&connection_id.number) {
+            self.newest.remove(&connection_id.agent);
         }
-        self.resend.retain(|_, session| *session != caller.session);
+        self.resend.retain(|_, number| *number != connection_id.number);
     }
 
     /// Blocks a job on this connection: its agent reconnects, receives what is durable, and sends the rest again. Data
     /// after something that was not recorded may include the job's end.
-    pub(super) fn demand_resend(&mut self, caller: &ConnectionId, job: &JobId) {
-        self.resend.insert(job.clone(), caller.session);
+    pub(super) fn demand_resend(&mut self, connection_id: &ConnectionId, job: &JobId) {
+        self.resend.insert(job.clone(), connection_id.number);
     }
 
     /// Unblocks a job: a connection receives what is durable of it.
-    pub(super) fn told(&mut self, job: &JobId) {
+    pub(super) fn unblock(&mut self, job: &JobId) {
         self.resend.remove(job);
     }
 
@@ -85,15 +85,20 @@ impl JobOwnership {
     ///
     /// # Errors
     /// `PermissionDenied` with the reason; `WouldBlock` for a job of which the agent must send everything again.
-    pub(super) fn admit(&self, caller: &ConnectionId, job: &JobId, recorded: Option<&str>) -> io::Result<()> {
+    pub(super) fn admit(
+        &self,
+        connection_id: &ConnectionId,
+        job: &JobId,
+        recorded: Option<&str>,
+    ) -> io::Result<()> {
         let denied = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-        if self.newest.get(&caller.agent) != Some(&caller.session) {
+        if self.newest.get(&connection_id.agent) != Some(&connection_id.number) {
             return denied("a newer connection of this agent took over");
         }
-        if self.owner(job, recorded) != Some(&*caller.agent) {
+        if self.owner(job, recorded) != Some(&*connection_id.agent) {
             return denied("it is not this agent's");
         }
-        if self.resend.get(job) == Some(&caller.session) {
+        if self.resend.get(job) == Some(&connection_id.number) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(())
@@ -108,9 +113,8 @@ impl JobOwnership {
 ///
 /// # Errors
 /// `PermissionDenied` with the reason.
-pub(super) fn check_own_name(caller: &ConnectionId, batch: &[Event]) -> io::Result<()> {
-    let foreign =
-        |event: &Event| matches!(&event.body, EventBody::Accepted { agent, .. } if **agent != *caller.agent);
+pub(super) fn check_own_name(connection_id: &ConnectionId, batch: &[Event]) -> io::Result<()> {
+    let foreign = |event: &Event| matches!(&event.body, EventBody::Accepted { agent, .. } if **agent != *connection_id.agent);
     if batch.iter().any(foreign) {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
@@ -128,59 +132,64 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn caller(agent: &str, session: ConnectionNumber) -> ConnectionId {
-        ConnectionId { agent: agent.into(), session }
+    fn connection_id(agent: &str, number: ConnectionNumber) -> ConnectionId {
+        ConnectionId { agent: agent.into(), number }
     }
 
     #[test]
     fn nothing_is_taken_from_a_connection_once_a_newer_one_has_said_hello() {
-        let mut claims = JobOwnership::default();
-        let (old, new) = (caller("a", 1), caller("a", 2));
-        assert!(claims.hello(&old));
-        assert!(claims.admit(&old, &job("j#1"), Some("a")).is_ok());
-        assert!(claims.hello(&new) && !claims.hello(&old));
-        assert!(claims.admit(&old, &job("j#1"), Some("a")).is_err());
-        claims.left(&old);
-        assert!(claims.admit(&new, &job("j#1"), Some("a")).is_ok());
-        claims.left(&new);
-        assert!(claims.admit(&new, &job("j#1"), Some("a")).is_err(), "nor from one that has ended");
+        let mut ownership = JobOwnership::default();
+        let (old, new) = (connection_id("a", 1), connection_id("a", 2));
+        assert!(ownership.connected(&old));
+        assert!(ownership.admit(&old, &job("j#1"), Some("a")).is_ok());
+        assert!(ownership.connected(&new) && !ownership.connected(&old));
+        assert!(ownership.admit(&old, &job("j#1"), Some("a")).is_err());
+        ownership.disconnected(&old);
+        assert!(ownership.admit(&new, &job("j#1"), Some("a")).is_ok());
+        ownership.disconnected(&new);
+        assert!(ownership.admit(&new, &job("j#1"), Some("a")).is_err(), "nor from one that has ended");
     }
 
     #[test]
     fn what_has_to_be_sent_anew_is_taken_on_another_connection_or_behind_a_new_answer() {
-        let mut claims = JobOwnership::default();
-        let (old, new) = (caller("a", 1), caller("a", 2));
-        let blocked = |claims: &JobOwnership, caller, name| {
-            claims.admit(caller, &job(name), Some("a")).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        let mut ownership = JobOwnership::default();
+        let (old, new) = (connection_id("a", 1), connection_id("a", 2));
+        let blocked = |ownership: &JobOwnership, connection_id, name| {
+            ownership
+                .admit(connection_id, &job(name), Some("a"))
+                .is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
         };
-        assert!(claims.hello(&old));
-        claims.demand_resend(&old, &job("j#1"));
-        assert_eq!([blocked(&claims, &old, "j#1"), blocked(&claims, &old, "j#2")], [true, false]);
-        assert!(claims.hello(&new));
-        assert!(claims.admit(&new, &job("j#1"), Some("a")).is_ok());
-        claims.demand_resend(&new, &job("j#1"));
-        claims.left(&old);
-        assert!(blocked(&claims, &new, "j#1"));
-        claims.told(&job("j#1"));
-        assert!(claims.admit(&new, &job("j#1"), Some("a")).is_ok());
+        assert!(ownership.connected(&old));
+        ownership.demand_resend(&old, &job("j#1"));
+        assert_eq!([blocked(&ownership, &old, "j#1"), blocked(&ownership, &old, "j#2")], [true, false]);
+        assert!(ownership.connected(&new));
+        assert!(ownership.admit(&new, &job("j#1"), Some("a")).is_ok());
+        ownership.demand_resend(&new, &job("j#1"));
+        ownership.disconnected(&old);
+        assert!(blocked(&ownership, &new, "j#1"));
+        ownership.unblock(&job("j#1"));
+        assert!(ownership.admit(&new, &job("j#1"), Some("a")).is_ok());
     }
 
     #[test]
     fn a_job_is_its_agent_s_by_record_or_by_offer_and_nobody_else_s() {
-        let mut claims = JobOwnership::new([job("old#1")]);
-        let (a, b) = (caller("a", 1), caller("b", 2));
-        assert!(claims.hello(&a) && claims.hello(&b));
-        claims.offer(job("j#1"), "a".into());
+        let mut ownership = JobOwnership::new([job("old#1")]);
+        let (a, b) = (connection_id("a", 1), connection_id("b", 2));
+        assert!(ownership.connected(&a) && ownership.connected(&b));
+        ownership.offer(job("j#1"), "a".into());
         for (job, recorded) in [(job("j#1"), None), (job("j#2"), Some("a"))] {
-            assert!(claims.admit(&a, &job, recorded).is_ok() && claims.holds(&a.agent, &job, recorded));
-            assert!(claims.admit(&b, &job, recorded).is_err() && !claims.holds(&b.agent, &job, recorded));
+            assert!(ownership.admit(&a, &job, recorded).is_ok() && ownership.holds(&a.agent, &job, recorded));
+            assert!(
+                ownership.admit(&b, &job, recorded).is_err() && !ownership.holds(&b.agent, &job, recorded)
+            );
         }
-        assert!(!claims.holds(&a.agent, &job("j#3"), None), "it was offered to nobody");
-        assert!(claims.holds(&b.agent, &job("old#1"), None), "the relay before may have offered it");
+        assert!(!ownership.holds(&a.agent, &job("j#3"), None), "it was offered to nobody");
+        assert!(ownership.holds(&b.agent, &job("old#1"), None), "the relay before may have offered it");
         assert!(
-            !claims.holds(&a.agent, &job("old#1"), None) && claims.admit(&b, &job("old#1"), None).is_ok()
+            !ownership.holds(&a.agent, &job("old#1"), None)
+                && ownership.admit(&b, &job("old#1"), None).is_ok()
         );
-        claims.forget(&job("j#1"));
-        assert!(claims.admit(&a, &job("j#1"), None).is_err());
+        ownership.forget(&job("j#1"));
+        assert!(ownership.admit(&a, &job("j#1"), None).is_err());
     }
 }

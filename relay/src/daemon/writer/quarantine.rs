@@ -6,7 +6,7 @@
 //!                                         no receipt, no refusal              the agent sends everything again
 //! ```
 //!
-//! The connection stays open meanwhile: it carries the other jobs of the agent. Pure except for the boards that it
+//! The connection stays open meanwhile: it carries the other jobs of the agent. Pure except for the maps that it
 //! posts to.
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub(super) struct Quarantine {
 
 #[derive(Debug)]
 struct Quarantined {
-    /// Board on which the agent waits; `None` once it was notified to send everything again.
+    /// Map on which the agent waits; `None` once it was notified to send everything again.
     receipts: Option<Receipts>,
     pause: Duration,
     due: Instant,
@@ -51,7 +51,7 @@ impl Quarantine {
 
     /// Releases a job whose files work, as a commit has shown. An agent that still waits sends everything again,
     /// whichever event was committed.
-    pub(super) fn heal(&mut self, job: &JobId) {
+    pub(super) fn release(&mut self, job: &JobId) {
         if let Some(receipts) = self.jobs.remove(job).and_then(|apart| apart.receipts) {
             request_resend(job, &receipts);
         }
@@ -63,13 +63,13 @@ impl Quarantine {
     }
 
     /// Returns the jobs to check now.
-    pub(super) fn to_look_at(&self, now: Instant) -> Vec<JobId> {
+    pub(super) fn due_jobs(&self, now: Instant) -> Vec<JobId> {
         let due = self.jobs.iter().filter(|(_, apart)| apart.receipts.is_some() && apart.due <= now);
         due.map(|(job, _)| job.clone()).collect()
     }
 
     /// Handles the result of a check: the agent sends everything again, or waits longer.
-    pub(super) fn looked(&mut self, job: &JobId, is_readable: bool, now: Instant) {
+    pub(super) fn checked(&mut self, job: &JobId, is_readable: bool, now: Instant) {
         let Some(apart) = self.jobs.get_mut(job) else { return };
         if !is_readable {
             apart.pause = (apart.pause * 2).min(MAX_PAUSE);

@@ -18,23 +18,23 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Writer {
     /// Recovers from a failed write: takes half-written lines back, and gives up the reserve for a final event.
-    pub(super) fn mend_write(&mut self, job: &JobId, error: io::Error, now: Instant) -> io::Result<()> {
+    pub(super) fn recover_write(&mut self, job: &JobId, error: io::Error, now: Instant) -> io::Result<()> {
         if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) {
             return self.write_with_fewer_descriptors(job);
         }
         let Some(open) = self.open.get_mut(job) else { return Ok(()) };
-        if !is_lacking(&error) || open.log().take_back().is_err() {
-            return self.mend_sync(job, &error, now);
+        if !is_lacking(&error) || open.log().truncate_unsynced().is_err() {
+            return self.recover_sync(job, &error, now);
         }
         let urgent = open.is_urgent();
-        self.room.lack(now);
-        if !(urgent && self.room.give_up_reserve(now)) {
+        self.disk.set_full(now);
+        if !(urgent && self.disk.give_up_reserve(now)) {
             return Err(error);
         }
         match open.write() {
             Err(e) => {
                 // If cutting fails, the file stays poisoned, which `disappoint` checks.
-                let _ = open.log().take_back();
+                let _ = open.log().truncate_unsynced();
                 Err(e)
             }
             Ok(()) => Ok(()),
@@ -42,13 +42,15 @@ impl Writer {
     }
 
     /// Recovers from a failure that leaves the disk's content in doubt: rewrites the log.
-    pub(super) fn mend_sync(&mut self, job: &JobId, error: &io::Error, now: Instant) -> io::Result<()> {
+    pub(super) fn recover_sync(&mut self, job: &JobId, error: &io::Error, now: Instant) -> io::Result<()> {
         tracing::error!("{job}: its log can't be trusted any more and is written anew: {error}");
         let Some(open) = self.open.get_mut(job) else { return Ok(()) };
         // Lines that are not durable should not be visible either; the file is replaced in any case.
-        let _ = open.log().take_back();
-        let renewed = match open.renew() {
-            Err(e) if is_lacking(&e) && open.is_urgent() && self.room.give_up_reserve(now) => open.renew(),
+        let _ = open.log().truncate_unsynced();
+        let renewed = match open.rewrite_log() {
+            Err(e) if is_lacking(&e) && open.is_urgent() && self.disk.give_up_reserve(now) => {
+                open.rewrite_log()
+            }
             renewed => renewed,
         };
         if renewed.is_err() {
@@ -64,23 +66,23 @@ impl Writer {
 
     /// Closes jobs whose commit failed. The next command opens them again, from what is durable. Connections that wait
     /// for a receipt get none: their events wait for free space, or until the job's files work again.
-    pub(super) fn disappoint(&mut self, failed: BTreeMap<JobId, io::Error>, now: Instant) {
+    pub(super) fn fail_pending(&mut self, failed: BTreeMap<JobId, io::Error>, now: Instant) {
         for (job, error) in failed {
             let Some(mut open) = self.open.remove(&job) else { continue };
             self.due.remove(&job);
             if open.log().is_poisoned() {
                 self.poisoned.insert(job.clone());
             }
-            for body in open.unrecorded() {
-                self.owe(&job, body, now);
+            for body in open.take_unrecorded() {
+                self.queue_retry(&job, body, now);
             }
             let lacking = is_lacking(&error);
             if lacking {
-                self.room.lack(now);
+                self.disk.set_full(now);
             }
-            for receipts in open.disappointed() {
+            for receipts in open.take_receipts() {
                 if lacking {
-                    self.let_wait(&job, receipts);
+                    self.defer(&job, receipts);
                 } else {
                     self.set_apart(&job, &error, receipts, now);
                 }
@@ -89,18 +91,18 @@ impl Writer {
     }
 
     /// Queues an event of the relay's own that must be recorded and could not be; it is retried a little later.
-    pub(super) fn owe(&mut self, job: &JobId, body: EventBody, now: Instant) {
-        if self.owed.len() < MAX_QUEUED {
-            self.owed.push((job.clone(), body));
-            self.owed_due = Some(now + RETRY_PAUSE);
+    pub(super) fn queue_retry(&mut self, job: &JobId, body: EventBody, now: Instant) {
+        if self.retry_queue.len() < MAX_QUEUED {
+            self.retry_queue.push((job.clone(), body));
+            self.retry_due = Some(now + RETRY_PAUSE);
         }
     }
 
     /// Retries the queued events.
-    pub(super) fn pay_owed(&mut self, now: Instant) {
-        self.owed_due = None;
-        for (job, body) in std::mem::take(&mut self.owed) {
-            self.own(&job, body, now);
+    pub(super) fn retry_queued(&mut self, now: Instant) {
+        self.retry_due = None;
+        for (job, body) in std::mem::take(&mut self.retry_queue) {
+            self.record_own(&job, body, now);
         }
         self.commit(now);
     }

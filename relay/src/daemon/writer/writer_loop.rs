@@ -37,10 +37,10 @@ pub(in crate::daemon) struct Writer {
     pub(super) clock: Clock,
     pub(super) ids: EventIds,
     pub(super) archive: Archive,
-    pub(super) room: DiskSpace,
+    pub(super) disk: DiskSpace,
     pub(super) quarantine: Quarantine,
     pub(super) open: BTreeMap<JobId, OpenJob>,
-    pub(super) claims: JobOwnership,
+    pub(super) ownership: JobOwnership,
     /// Open jobs that the next commit must process.
     pub(super) touched: BTreeSet<JobId>,
     /// Open jobs whose record is refreshed later, with the time.
@@ -48,14 +48,14 @@ pub(in crate::daemon) struct Writer {
     /// Jobs whose log must be rewritten before anything in it is trusted.
     pub(super) poisoned: BTreeSet<JobId>,
     /// The relay's own events that must be recorded and could not be yet.
-    pub(super) owed: Vec<(JobId, EventBody)>,
+    pub(super) retry_queue: Vec<(JobId, EventBody)>,
     /// Time of their next attempt.
-    pub(super) owed_due: Option<Instant>,
+    pub(super) retry_due: Option<Instant>,
     /// Answers that wait for the commit, with the jobs that they are about.
     pub(super) answers: Vec<(ConnectionId, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
     pub(super) flushes: Vec<oneshot::Sender<()>>,
     pub(super) changes: Changes,
-    pub(super) feed: Broadcast,
+    pub(super) broadcast: Broadcast,
 }
 
 /// Repairs the registry, then starts the writer's thread, which ends after the last handle is dropped. Also returns the
@@ -67,9 +67,9 @@ pub(in crate::daemon) fn start(
     registry: Registry,
     clock: Clock,
     changes: Changes,
-    feed: Broadcast,
+    broadcast: Broadcast,
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
-    let (writer, active) = Writer::open(registry, clock, changes, feed, Instant::now())?;
+    let (writer, active) = Writer::open(registry, clock, changes, broadcast, Instant::now())?;
     let (commands, queue) = mpsc::channel(QUEUE_CAPACITY);
     // Used for its timer only. It is separate, because the daemon's runtime ends before this thread does.
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -109,34 +109,34 @@ impl Writer {
         registry: Registry,
         clock: Clock,
         changes: Changes,
-        feed: Broadcast,
+        broadcast: Broadcast,
         now: Instant,
     ) -> io::Result<(Self, Vec<JobRecord>)> {
         let found = startup_scan::scan_registry(&registry)?;
         let mut writer = Self {
             ids: EventIds::load(&registry)?,
             archive: Archive::new(found.ended.clone()),
-            room: DiskSpace::new(&registry, now),
+            disk: DiskSpace::new(&registry, now),
             quarantine: Quarantine::default(),
             open: BTreeMap::new(),
-            claims: JobOwnership::default(),
+            ownership: JobOwnership::default(),
             touched: BTreeSet::new(),
             due: BTreeMap::new(),
             poisoned: BTreeSet::new(),
-            owed: Vec::new(),
-            owed_due: None,
+            retry_queue: Vec::new(),
+            retry_due: None,
             answers: Vec::new(),
             flushes: Vec::new(),
             changes,
-            feed,
+            broadcast,
             registry,
             clock,
         };
         let (mut ended, mut unreadable) = (found.ended, Vec::new());
         for job in found.others {
-            match writer.job(&job) {
+            match writer.open_job(&job) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    writer.found_ended(&job);
+                    writer.add_ended(&job);
                     ended.push((Timestamp::UNIX_EPOCH, job));
                 }
                 Err(e) => {
@@ -158,7 +158,7 @@ impl Writer {
         let active: Vec<JobRecord> = writer.open.values().map(|open| open.record().clone()).collect();
         let queued = active.iter().filter(|record| record.state == State::Queued);
         // An agent may hold a job whose record, once it can be read, names no agent.
-        writer.claims = JobOwnership::new(queued.map(|record| record.job.clone()).chain(unreadable));
+        writer.ownership = JobOwnership::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, active))
     }
 
@@ -181,8 +181,8 @@ impl Writer {
 
     /// Returns the time at which [`Writer::tick`] has work to do.
     pub(in crate::daemon) fn due(&self) -> Option<Instant> {
-        let due = self.due.values().copied().chain(self.room.due()).chain(self.quarantine.due());
-        due.chain(self.owed_due).min()
+        let due = self.due.values().copied().chain(self.disk.due()).chain(self.quarantine.due());
+        due.chain(self.retry_due).min()
     }
 
     /// Does the work that has become due.
@@ -190,18 +190,18 @@ impl Writer {
         let due: Vec<JobId> =
             self.due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
         let ended = self.refresh(&due, now);
-        self.put_away(&ended);
-        if self.room.due().is_some_and(|due| due <= now) {
-            self.room.look(now);
+        self.archive_ended(&ended);
+        if self.disk.due().is_some_and(|due| due <= now) {
+            self.disk.check(now);
         }
-        for job in self.quarantine.to_look_at(now) {
-            let opened = self.job(&job).map(|_| ());
+        for job in self.quarantine.due_jobs(now) {
+            let opened = self.open_job(&job).map(|_| ());
             // An agent whose job has ended meanwhile is notified when it reconnects.
             let is_readable = opened.is_ok() || is_gone(&opened);
-            self.quarantine.looked(&job, is_readable, now);
+            self.quarantine.checked(&job, is_readable, now);
         }
-        if self.owed_due.is_some_and(|due| due <= now) {
-            self.pay_owed(now);
+        if self.retry_due.is_some_and(|due| due <= now) {
+            self.retry_queued(now);
         }
     }
 

@@ -53,8 +53,12 @@ impl Channels {
 }
 
 /// Makes one attempt to deliver through a channel.
-pub(in crate::daemon::deliver) async fn deliver(ways: &Channels, job: &JobId, kind: ChannelKind) -> Outcome {
-    let record = match read::load(ways.registry(), job) {
+pub(in crate::daemon::deliver) async fn deliver(
+    channels: &Channels,
+    job: &JobId,
+    kind: ChannelKind,
+) -> Outcome {
+    let record = match read::load(channels.registry(), job) {
         Ok(stored) => stored.record,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Outcome::Refused("its job was removed".to_owned());
@@ -66,10 +70,10 @@ pub(in crate::daemon::deliver) async fn deliver(ways: &Channels, job: &JobId, ki
     }
     let tried = async {
         match kind {
-            ChannelKind::Codex => codex::send_message(ways, &record).await,
-            ChannelKind::Desktop => desktop::show(&record).await,
-            ChannelKind::Command => command::run(ways, &record).await,
-            ChannelKind::Webhook => webhook::post(ways, &record).await,
+            ChannelKind::Codex => codex::send_message(channels, &record).await,
+            ChannelKind::Desktop => desktop::show_notification(&record).await,
+            ChannelKind::Command => command::run(channels, &record).await,
+            ChannelKind::Webhook => webhook::post(channels, &record).await,
         }
     };
     let late = |_| Outcome::Failed(format!("{kind} was not done within {} s", TOTAL_LIMIT.as_secs()));

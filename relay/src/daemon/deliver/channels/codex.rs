@@ -17,7 +17,7 @@ use crate::time;
 pub(in crate::daemon::deliver) const QUEUED: &str = "queue";
 
 /// Delivers the message.
-pub(super) async fn send_message(ways: &Channels, record: &JobRecord) -> Outcome {
+pub(super) async fn send_message(channels: &Channels, record: &JobRecord) -> Outcome {
     let Some(session) = &record.origin.session else {
         return Outcome::Refused("no session is known".to_owned());
     };
@@ -26,15 +26,15 @@ pub(super) async fn send_message(ways: &Channels, record: &JobRecord) -> Outcome
         Err(reason) => return Outcome::Refused(reason),
     };
     // Claimed first, so that no hook of the session shows it a second time.
-    let claim = claim(ways, record, session);
+    let claim = claim(channels, record, session);
     if claim == Claim::ShownThere {
         return Outcome::Taken;
     }
-    let mut command = Command::new(&ways.config().codex);
+    let mut command = Command::new(&channels.config().codex);
     command.arg("queue").arg("--thread").arg(&session.id).arg("--message").arg(notice::text(record));
-    command.current_dir(ways.root());
+    command.current_dir(channels.root());
     command.env("CODEX_HOME", home);
-    let unsent = (claim == Claim::Own).then_some(UnsentGuard { ways, record });
+    let unsent = (claim == Claim::Own).then_some(UnsentGuard { channels, record });
     match program::run(command, Vec::new(), TIME_LIMIT).await {
         Ok(()) => {
             unsent.into_iter().for_each(std::mem::forget);
@@ -47,14 +47,14 @@ pub(super) async fn send_message(ways: &Channels, record: &JobRecord) -> Outcome
 /// Claim for a message that was not sent yet. Dropping it, for whatever reason, releases the claim, so that other
 /// clients show the notification.
 struct UnsentGuard<'a> {
-    ways: &'a Channels,
+    channels: &'a Channels,
     record: &'a JobRecord,
 }
 
 impl Drop for UnsentGuard<'_> {
     fn drop(&mut self) {
         // If this fails, the next daemon releases it.
-        let _ = outbox::unclaim(self.ways.registry(), &self.record.job);
+        let _ = outbox::unclaim(self.channels.registry(), &self.record.job);
     }
 }
 
@@ -69,11 +69,11 @@ enum Claim {
     ShownThere,
 }
 
-fn claim(ways: &Channels, record: &JobRecord, session: &Session) -> Claim {
+fn claim(channels: &Channels, record: &JobRecord, session: &Session) -> Claim {
     let shown = Shown { at: time::now(), by: QUEUED.to_owned(), session: Some(session.clone()) };
-    match outbox::claim(ways.registry(), &record.job, &shown) {
+    match outbox::claim(channels.registry(), &record.job, &shown) {
         Ok(true) => Claim::Own,
-        Ok(false) => match outbox::shown(ways.registry(), &record.job) {
+        Ok(false) => match outbox::shown(channels.registry(), &record.job) {
             // Claimed by an earlier attempt of this message, which may have been cut off.
             Some(shown) if shown.by == QUEUED => Claim::Own,
             Some(Shown { session: Some(other), .. }) if other.id == session.id => Claim::ShownThere,

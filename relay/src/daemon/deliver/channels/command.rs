@@ -9,15 +9,15 @@ use crate::daemon::deliver::schedule::Outcome;
 use crate::render::{notice, status};
 
 /// Runs the program; exit code 0 means that it has taken the notification.
-pub(super) async fn run(ways: &Channels, record: &JobRecord) -> Outcome {
-    let Some((program, arguments)) = ways.config().command.split_first() else {
+pub(super) async fn run(channels: &Channels, record: &JobRecord) -> Outcome {
+    let Some((program, arguments)) = channels.config().command.split_first() else {
         return Outcome::Refused("no command is configured".to_owned());
     };
     let Ok(input) = record.to_bytes() else {
         return Outcome::Refused("its record can't be written as JSON".to_owned());
     };
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(ways.root());
+    command.args(arguments).current_dir(channels.root());
     command.env("RELAY_JOB", record.job.to_string());
     command.env("RELAY_STATE", record.state.as_str());
     command.env("RELAY_REASON", status::failure_kind(record));

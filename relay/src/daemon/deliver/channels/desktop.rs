@@ -13,7 +13,7 @@ use crate::render::{notice, status};
 const MAX_BODY: usize = 200;
 
 /// Shows the notification. Fails with the reason on a machine without a desktop.
-pub(super) async fn show(record: &JobRecord) -> Outcome {
+pub(super) async fn show_notification(record: &JobRecord) -> Outcome {
     let (headline, body) = (notice::headline(record), body(record));
     let shown = tokio::task::spawn_blocking(move || {
         let mut notification = Notification::new();

@@ -36,8 +36,8 @@ pub(super) fn http_client() -> Agent {
 }
 
 /// Sends the POST; any 2xx means that the receiver has taken the notification.
-pub(super) async fn post(ways: &Channels, record: &JobRecord) -> Outcome {
-    let Some(webhook) = ways.config().webhook.clone() else {
+pub(super) async fn post(channels: &Channels, record: &JobRecord) -> Outcome {
+    let Some(webhook) = channels.config().webhook.clone() else {
         return Outcome::Refused("no webhook is configured".to_owned());
     };
     let secret = match webhook.secret.as_ref().map(signature::secret).transpose() {
@@ -46,7 +46,7 @@ pub(super) async fn post(ways: &Channels, record: &JobRecord) -> Outcome {
     };
     let (id, body) = (idempotency_key(record), body(record));
     let at = time::now().as_second();
-    let agent = ways.http();
+    let agent = channels.http();
     let sent = tokio::task::spawn_blocking(move || {
         let mut request = agent
             .post(&webhook.url)
