@@ -145,7 +145,7 @@ fn new_events(
             match read {
                 // The events of other jobs are not affected.
                 Err(e) if Refused::from_error(&e).is_some() => {
-                    context.output.note(&format!("{job} left out: {e}"))
+                    context.output.note(&format!("{job} left out: {e}"));
                 }
                 read => read.map_err(|e| job_ref::unreadable(&job, "event log", &e))?,
             }

@@ -141,7 +141,7 @@ async fn serve_frames(
     let receipts: LatestMap<JobId, Receipt> = LatestMap::new();
     let mut pings = interval(wire::PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut idle_timeout = IdleTimeout::restart(Instant::now());
+    let mut idle_timeout = IdleTimeout::starting_at(Instant::now());
     let mut nonce = 0;
     loop {
         // Every branch is cancel-safe: a WebSocket's `next`, a channel's `recv`, a map's `take_all` and a tick lose
@@ -157,7 +157,7 @@ async fn serve_frames(
             Step::Message(Some(Ok(message))) => {
                 // Only a complete frame counts: WebSocket fragments and pings prove nothing, however many.
                 if matches!(message, Message::Binary(_)) {
-                    idle_timeout = IdleTimeout::restart(Instant::now());
+                    idle_timeout = IdleTimeout::starting_at(Instant::now());
                 }
                 receive(message, app, connection_id, &receipts).await?;
             }

@@ -148,7 +148,7 @@ impl Core {
             }
             Input::Connected(connection) => self.connected(connection).await,
             Input::Disconnected { connection_id, reason } => {
-                self.connection_closed(connection_id, &reason).await
+                self.connection_closed(connection_id, &reason).await;
             }
             Input::Accepted { connection_id, job, epoch } => self.accepted(&connection_id, job, epoch).await,
             Input::Refused { connection_id, job, reason, busy } => {

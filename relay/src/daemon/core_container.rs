@@ -171,16 +171,16 @@ impl Core {
                 }
             }
             ContainerChange::Inspected(state @ ContainerState::Exited { .. }) => {
-                self.container_died(Death::from_state(&state)).await
+                self.container_died(Death::from_state(&state)).await;
             }
             ContainerChange::Inspected(ContainerState::Absent) | ContainerChange::Removed => {
-                self.container_removed().await
+                self.container_removed().await;
             }
             ContainerChange::Inspected(ContainerState::Paused) | ContainerChange::Paused => {
-                self.container_paused().await
+                self.container_paused().await;
             }
             ContainerChange::Inspected(ContainerState::Running) | ContainerChange::Unpaused => {
-                self.container_resumed().await
+                self.container_resumed().await;
             }
             ContainerChange::Started => self.container.stopped = false,
             ContainerChange::Stopped => self.container_stopped(),

@@ -23,7 +23,7 @@ pub(super) struct IdleTimeout {
 
 impl IdleTimeout {
     /// Restarts the timeout: something was received at `now`.
-    pub(super) fn restart(now: Instant) -> Self {
+    pub(super) fn starting_at(now: Instant) -> Self {
         Self { until: now + wire::DEAD_AFTER }
     }
 
@@ -50,13 +50,13 @@ mod tests {
     #[test]
     fn a_look_that_comes_late_proves_nothing_and_is_taken_again() {
         let now = Instant::now();
-        let mut idle_timeout = IdleTimeout::restart(now);
+        let mut idle_timeout = IdleTimeout::starting_at(now);
         let due = idle_timeout.until();
         assert_eq!(due - now, wire::DEAD_AFTER);
         assert!(!idle_timeout.is_over(due - Duration::from_millis(1)));
         let woken = due + Duration::from_secs(60);
         assert!(!idle_timeout.is_over(woken), "it was stopped");
         assert!(idle_timeout.is_over(idle_timeout.until()));
-        assert!(IdleTimeout::restart(now).is_over(due));
+        assert!(IdleTimeout::starting_at(now).is_over(due));
     }
 }

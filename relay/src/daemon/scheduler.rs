@@ -158,7 +158,7 @@ impl Scheduler {
                     actions.push(Action::Record { job: id.clone(), body });
                 }
                 (Assignment::Queued | Assignment::Offered(_), true) => {
-                    self.assign(id, Assignment::Offered(agent.clone()))
+                    self.assign(id, Assignment::Offered(agent.clone()));
                 }
                 (Assignment::Offered(_), false) if self.cancels.contains_key(id) => {
                     actions.push(Action::Record { job: id.clone(), body: cancelled() });

@@ -14,7 +14,7 @@ pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
         match folder.names() {
             Ok(names) => names.iter().for_each(|name| found.extend(find_in_folder(registry, &folder, name))),
             Err(e) => {
-                found.extend(Refused::from_error(&e).map(|refused| describe(&folder, None, refused.reason)))
+                found.extend(Refused::from_error(&e).map(|refused| describe(&folder, None, refused.reason)));
             }
         }
     }

@@ -159,7 +159,7 @@ impl Dir {
             DirLocation::Project(root, names) => {
                 match self.open() {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                        safe_open::make_way(root, &REGISTRY_PATH[..*names])?
+                        safe_open::make_way(root, &REGISTRY_PATH[..*names])?;
                     }
                     opened => {
                         opened?;

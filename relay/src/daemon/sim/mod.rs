@@ -71,7 +71,7 @@ pub struct SimRelay {
 }
 
 struct Connection {
-    connection_id: ConnectionId,
+    id: ConnectionId,
     idle_timeout: IdleTimeout,
     ping: Instant,
     hello: Hello,
@@ -176,8 +176,8 @@ impl SimRelay {
         }
         let now = self.time();
         let connection = self.connections.get_mut(&id).ok_or("the first frame was no hello")?;
-        connection.idle_timeout = IdleTimeout::restart(now);
-        let (connection_id, receipts) = (connection.connection_id.clone(), connection.receipts.clone());
+        connection.idle_timeout = IdleTimeout::starting_at(now);
+        let (connection_id, receipts) = (connection.id.clone(), connection.receipts.clone());
         let newest = self.newest.get(&connection_id.agent) == Some(&id);
         match frame {
             AgentFrame::Events { job, epoch, first_seq, batch } => {
@@ -214,9 +214,9 @@ impl SimRelay {
         let (reply, durable) = oneshot::channel();
         let jobs = hello.jobs.clone();
         self.queue.push_back(Command::Durable { connection_id: connection_id.clone(), jobs, reply });
-        let (idle_timeout, ping) = (IdleTimeout::restart(self.time()), self.now);
+        let (idle_timeout, ping) = (IdleTimeout::starting_at(self.time()), self.now);
         let connection = Connection {
-            connection_id,
+            id: connection_id,
             idle_timeout,
             ping,
             hello,
@@ -293,7 +293,7 @@ impl SimRelay {
         if self.planted == Some(PlantedBug::WholeHello) && durable.len() < connection.hello.jobs.len() {
             return outgoing.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
         }
-        let (hello, agent) = (connection.hello.clone(), connection.connection_id.agent.clone());
+        let (hello, agent) = (connection.hello.clone(), connection.id.agent.clone());
         let closed: BTreeSet<_> =
             durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
         let held = hello.jobs.iter().filter(|held| !closed.contains(&(&held.job, held.epoch)));
@@ -339,7 +339,7 @@ impl SimRelay {
     pub fn disconnected(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
         let mut outgoing = Vec::new();
         let Some(connection) = self.connections.remove(&id) else { return outgoing };
-        let connection_id = connection.connection_id;
+        let connection_id = connection.id;
         if self.newest.get(&connection_id.agent) == Some(&id) {
             self.newest.remove(&connection_id.agent);
             self.disconnects.disconnected(connection_id.agent.clone(), self.now.into());
