@@ -36,7 +36,7 @@ fn length(value: u64) -> Vec<u8> {
 }
 
 #[test]
-fn c02_a_length_bomb_in_twelve_bytes_is_refused_and_takes_no_more_than_two_frames_of_memory() {
+fn c02_a_length_bomb_in_twelve_bytes_is_refused_and_takes_at_most_two_frames() {
     let (mut peak, mut cases) = (0, 0);
     for kind in 0..=255 {
         for claimed in [1 << 16, 1 << 20, 1 << 24, 1 << 31, 1 << 40, u64::MAX] {

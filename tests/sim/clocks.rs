@@ -17,7 +17,7 @@ pub(crate) struct Clocks {
     /// Time that has really passed.
     pub(crate) now: Duration,
     pub(crate) agent: Arc<Mutex<worker_agent::internals::Given>>,
-    pub(crate) relay: Arc<Mutex<relay::internals::Given>>,
+    pub(crate) relay: Arc<Mutex<relay::internals::SimulatedTime>>,
 }
 
 /// One of the two sides.
@@ -34,7 +34,7 @@ impl Clocks {
         let off = HOUR * rng.i32(-1..=1);
         let agent =
             worker_agent::internals::Given { monotonic: Duration::from_secs(7_000), wall: wall + off };
-        let relay = relay::internals::Given { monotonic: Duration::from_secs(90), wall };
+        let relay = relay::internals::SimulatedTime { monotonic: Duration::from_secs(90), wall };
         Self { now: Duration::ZERO, agent: Arc::new(Mutex::new(agent)), relay: Arc::new(Mutex::new(relay)) }
     }
 

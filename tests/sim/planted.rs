@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use relay_tests::harness::figures::figure;
 use worker_agent::internals::Planted as OfAgent;
 
-use relay::internals::Planted as OfRelay;
+use relay::internals::PlantedBug as OfRelay;
 
 use crate::seed;
 

@@ -91,7 +91,7 @@ pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, trace: Trace) -> 
     let mut rng = Rng::with_seed(seed);
     let mix = Mix::drawn(&mut rng);
     let clocks = Clocks::drawn(&mut rng);
-    let clock = Clock::given(std::sync::Arc::clone(&clocks.relay));
+    let clock = Clock::simulated(std::sync::Arc::clone(&clocks.relay));
     let mut world = World {
         rng,
         trace,

@@ -14,20 +14,20 @@ use serde::Deserialize;
 
 use super::follow_up::{self, Earlier};
 use super::limits::LimitFlags;
-use super::resolve::{self, Launch, Surroundings};
+use super::resolve::{self, Launch, ResolveContext};
 use super::submit::{self, Daemon, Target};
-use super::{Context, facts, find, hints, wait};
-use crate::consent::Settings;
+use super::{Context, hints, job_ref, view_context, wait};
+use crate::approval::Settings;
 use crate::exit::{Code, Failure};
 use crate::registry::create::{self, Created};
 use crate::registry::lease::PlatformStatus;
 use crate::registry::watch::Watch;
 use crate::render::{View, health, status};
-use crate::start;
+use crate::start_daemon;
 
 /// Time from the start of the command in which it waits for the start of the job, before it prints the state. The
 /// caller has its prompt back within 300 ms, on a loaded machine too.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
 #[derive(Debug, Args)]
@@ -136,7 +136,7 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let target = submit::target(context, &config);
     let variable = |key: &str| context.variable(key);
     let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::launch(args, &around, std::io::stdin())?;
     if !args.start.quiet {
         hints::path(context, &target, &config, &args.env);
@@ -172,12 +172,12 @@ fn start(context: &Context, launch: &Launch, target: &Target, start: &Start) -> 
 /// Launches a follow-up of an earlier job, unless a launch with the same key has done so before.
 ///
 /// # Errors
-/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and as [`start()`].
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and as [`start_daemon()`].
 pub(super) fn follow(
     context: &Context,
     job: &str,
     how: &Start,
-    resolve: impl FnOnce(&Earlier, &Surroundings<'_>) -> Result<Launch, Failure>,
+    resolve: impl FnOnce(&Earlier, &ResolveContext<'_>) -> Result<Launch, Failure>,
 ) -> Result<Code, Failure> {
     let config = context.config()?;
     let target = submit::target(context, &config);
@@ -186,7 +186,7 @@ pub(super) fn follow(
     }
     let variable = |key: &str| context.variable(key);
     let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let earlier = Earlier::find(&context.registry, job)?;
     let launch = resolve(&earlier, &around)?;
     if launch.thread.is_none() {
@@ -219,7 +219,7 @@ fn go_on_alone(
 /// Prints a job that was launched, now or before with the same key. Starts a relay if none is running.
 ///
 /// # Errors
-/// As [`start()`].
+/// As [`start_daemon()`].
 fn report(context: &Context, created: &Created, target: &Target, args: &Start) -> Result<Code, Failure> {
     let (Created::New(job) | Created::Existing(job)) = created;
     if args.quiet && !context.output.json {
@@ -234,7 +234,7 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
         context.output.note("a launch with the same key made this job before: nothing new was started");
     }
     if !args.quiet || context.output.json {
-        tell(context, job, (runs && !args.quiet).then(|| context.began + LOOK))?;
+        print_launch(context, job, (runs && !args.quiet).then(|| context.began + POLL_INTERVAL))?;
     }
     // If the output fails, the error must still name the job.
     context.output.finish().map_err(|failure| failure.after(&format!("{job} is launched")))?;
@@ -255,7 +255,7 @@ fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure>
 
 /// Starts the relay and prints the result; returns true if a relay is running now. Without one the job stays queued.
 fn start_relay(context: &Context, settings: &Settings, quiet: bool) -> bool {
-    match start::daemon(&context.root, &context.registry, settings, context.asker()) {
+    match start_daemon::daemon(&context.root, &context.registry, settings, context.initiator()) {
         Ok(()) => {
             if !quiet {
                 context.output.note("no relay was running: it has been started");
@@ -270,10 +270,10 @@ fn start_relay(context: &Context, settings: &Settings, quiet: bool) -> bool {
 }
 
 /// Prints the job and its state: as soon as it leaves the queue, at the deadline, or at once without a deadline.
-fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
+fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
     let watch = deadline.map(|_| Watch::folder(context.registry.folder()));
     let record = loop {
-        let record = find::record(&context.registry, job)?.record;
+        let record = job_ref::record(&context.registry, job)?.record;
         let over = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
         if record.state != State::Queued || over {
             break record;
@@ -283,7 +283,7 @@ fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(),
         context.output.json(&record);
         return Ok(());
     }
-    let view = facts::view_of(context, &record);
+    let view = view_context::view_of(context, &record);
     context.output.fact(&record);
     context.output.print(&text(&record, &view));
     Ok(())
@@ -291,7 +291,7 @@ fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(),
 
 /// Formats the line that the product guarantees, then the state with the job's health or next action.
 fn text(record: &JobRecord, view: &View) -> String {
-    let (state, health) = (record.state.as_str(), health::of(record, view));
+    let (state, health) = (record.state.as_str(), health::health(record, view));
     let more = match (record.state, &record.step) {
         (State::Queued, _) => format!(": {}", health.rest),
         (state, _) if state.is_final() => match &record.error {

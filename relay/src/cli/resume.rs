@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
-use super::{Context, complete, follow_up};
+use super::{Context, candidates, follow_up};
 use crate::exit::{Code, Failure};
 
 /// Flags of `relay resume`.
@@ -18,7 +18,7 @@ use crate::exit::{Code, Failure};
 )]
 pub struct ResumeArgs {
     /// NAME#N, NAME.N, or NAME for its newest job; it must have ended, no matter how
-    #[arg(value_name = "JOB", add = complete::resumable())]
+    #[arg(value_name = "JOB", add = candidates::resumable())]
     pub(super) job: String,
     /// What the worker is to do next; - reads it from stdin
     #[arg(value_name = "PROMPT", conflicts_with = "file")]

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
-use super::{Context, complete, follow_up};
+use super::{Context, candidates, follow_up};
 use crate::exit::{Code, Failure};
 
 /// Flags of `relay retry`.
@@ -15,7 +15,7 @@ use crate::exit::{Code, Failure};
 )]
 pub struct RetryArgs {
     /// NAME#N, NAME.N, or NAME for its newest job; it must have ended, no matter how
-    #[arg(value_name = "JOB", add = complete::ended())]
+    #[arg(value_name = "JOB", add = candidates::ended())]
     pub(super) job: String,
     /// Its limits.
     #[command(flatten)]

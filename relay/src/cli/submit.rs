@@ -5,15 +5,15 @@ use jiff::Timestamp;
 
 use super::Context;
 use super::resolve::Launch;
+use crate::approval::Settings;
 use crate::config::Config;
-use crate::consent::Settings;
 use crate::engine::EngineKind;
 use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::create::{self, Created, Draft};
 use crate::registry::lease::{self, Lease};
 use crate::registry::requests::{self, Request};
-use crate::start;
+use crate::start_daemon;
 
 /// Relay that will run the job.
 pub struct Target {
@@ -50,10 +50,10 @@ impl Target {
 pub fn target(context: &Context, config: &Config) -> Target {
     if lease::is_held(&context.registry) {
         let daemon = Daemon::Running(lease::read(&context.registry).map(Box::new));
-        return Target { engine: start::engine_of_living(config), daemon };
+        return Target { engine: start_daemon::engine_of_living(config), daemon };
     }
-    let engine = start::engine(None, config);
-    Target { engine, daemon: Daemon::Absent(Settings::of(engine, config)) }
+    let engine = start_daemon::engine(None, config);
+    Target { engine, daemon: Daemon::Absent(Settings::new(engine, config)) }
 }
 
 /// Writes the job durably and notifies the relay.

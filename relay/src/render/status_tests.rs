@@ -264,7 +264,7 @@ fn a_hostile_record_takes_thirty_short_lines_and_no_control_characters() {
             }
             let text = block(&record, &view);
             assert!(text.lines().count() <= 30, "{text}");
-            assert!(text.lines().all(|line| line.len() <= ROW + 40), "{text}");
+            assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
             assert!(!text.contains('\u{202e}'));
         }
