@@ -22,21 +22,27 @@ fn first_commands() -> Vec<String> {
     block.lines().map(str::to_owned).collect()
 }
 
-/// Returns every `relay` command of the README's `sh` and `console` blocks, without comments.
+/// Returns every `relay` command of the README, without comments: lines of `sh` blocks, and those lines of `console`
+/// blocks that begin with a prompt.
 fn printed_commands() -> Vec<String> {
     let mut block = None;
     let mut commands = Vec::new();
     for line in readme().lines() {
-        match (line.strip_prefix("```"), block) {
-            (Some(language), None) => block = Some(["sh", "console"].contains(&language)),
-            (Some(_), Some(_)) => block = None,
-            (None, Some(true)) => {
-                let command = line.strip_prefix("$ ").unwrap_or(line);
-                if command.starts_with("relay ") {
-                    commands.push(command.split(" #").next().unwrap_or_default().trim_end().to_owned());
-                }
+        let command = match (line.strip_prefix("```"), block.as_deref()) {
+            (Some(language), None) => {
+                block = Some(language.to_owned());
+                None
             }
-            _ => {}
+            (Some(_), Some(_)) => {
+                block = None;
+                None
+            }
+            (None, Some("sh")) => Some(line),
+            (None, Some("console")) => line.strip_prefix("$ "),
+            _ => None,
+        };
+        if let Some(command) = command.filter(|command| command.starts_with("relay ")) {
+            commands.push(command.split(" #").next().unwrap_or_default().trim_end().to_owned());
         }
     }
     commands
