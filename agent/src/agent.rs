@@ -17,7 +17,7 @@ use crate::environment;
 use crate::job::{Jobs, Place, recover};
 use crate::signals::Signals;
 use crate::spool::Spool;
-use crate::state::State;
+use crate::state_dir::State;
 use crate::uplink::Uplink;
 
 /// Grace for jobs when the agent stops. With the sweep, the last delivery and a margin this stays below 9 s, and so

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, ConfigFile, MAX_CONFIG};
 use crate::config_source::Source;
-use crate::{agent, exit, shim, state};
+use crate::{agent, exit, shim, state_dir};
 
 /// Runs workers, supervises them, and reports their milestones to a relay.
 #[derive(Debug, Parser)]
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
-    crate::inheritance::set();
+    crate::inherited_state::set();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -80,7 +80,7 @@ fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
         Some(Ok(config)) => Source::memory(config, dir),
         Some(Err(line)) => return exit::with_line(exit::USAGE, &line),
     };
-    let state = match state::take(dir) {
+    let state = match state_dir::take(dir) {
         Ok(state) => state,
         Err(line) => return exit::with_line(exit::FAILED, &line),
     };
@@ -97,7 +97,7 @@ fn configure(dir: &std::path::Path) -> ExitCode {
         Ok(config) => config,
         Err(line) => return exit::with_line(exit::USAGE, &line),
     };
-    if let Err(line) = state::create(dir) {
+    if let Err(line) = state_dir::create(dir) {
         return exit::with_line(exit::FAILED, &line);
     }
     match config::write(dir, &config) {

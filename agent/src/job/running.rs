@@ -8,8 +8,8 @@ use common::event::JobError;
 use super::masked::Masked;
 use super::stage::Stage;
 use super::worker::Worker;
-use crate::memory::MemoryWatch;
 use crate::observe::Snapshot;
+use crate::oom::MemoryWatch;
 use crate::process::{Exit, Process};
 
 /// Reason that the job is being ended early.

@@ -17,16 +17,16 @@ use super::running::{Ending, Running};
 use super::stage::Stage;
 use super::verdict::{Seen, judge};
 use super::worker::Worker;
-use crate::changes::{self, Before, Git};
-use crate::clock::{TICK, WorkTime};
 use crate::codex::mcp::Servers;
 use crate::codex::pulse::Pulse;
 use crate::confine::place::Folder;
 use crate::confine::sandbox::Sandboxed;
+use crate::deadline::{TICK, WorkTime};
 use crate::environment::Variables;
+use crate::git_diff::{self, Before, Git};
 use crate::mask::Masker;
-use crate::memory::MemoryWatch;
 use crate::observe::{Observer, Snapshot};
+use crate::oom::MemoryWatch;
 use crate::process::{Event, Exit, Process, Source};
 use crate::shim::protocol::Ids;
 use crate::spool::JobSpool;
@@ -130,7 +130,7 @@ impl Supervisor {
         let Equipment { workers, user, folder, sandbox, .. } = &self.equipment;
         let git = Git::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
         // In parallel with the first command: it takes some milliseconds that nothing has to wait for.
-        let before = tokio::spawn(changes::before(git.clone()));
+        let before = tokio::spawn(git_diff::before(git.clone()));
         let result = self.stages().await;
         let changes = self.changes(&git, before).await;
         self.tell_replaced();
@@ -164,7 +164,7 @@ impl Supervisor {
             return None;
         }
         let counted = match before.await {
-            Ok(Ok(Some(before))) => changes::since(git, &before).await,
+            Ok(Ok(Some(before))) => git_diff::since(git, &before).await,
             Ok(Err(reason)) => Err(reason),
             // No repository, or the agent is shutting down.
             Ok(Ok(None)) | Err(_) => return None,

@@ -9,7 +9,7 @@ use jiff::Zoned;
 
 use super::stage::Stage;
 use crate::codex::{Turn, thread, trouble};
-use crate::memory::Shortage;
+use crate::oom::Shortage;
 use crate::process::Exit;
 
 /// Observations of a command.

@@ -18,7 +18,7 @@ use super::order::{Below, Place, below};
 use super::snapshot::{Process, Snapshot};
 use super::traffic::Traffic;
 use super::words;
-use crate::stat::{Proc, Stat};
+use crate::proc_stat::{Proc, Stat};
 
 /// Most processes in a snapshot. Beyond it, there can only be a fork bomb.
 const PROCESSES: usize = 20_000;

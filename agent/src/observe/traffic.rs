@@ -11,7 +11,7 @@ use rustix::fs::{Dir, OFlags, readlinkat};
 use tokio::time::Instant;
 
 use super::diag::{self, Bytes};
-use crate::stat::Proc;
+use crate::proc_stat::Proc;
 
 /// Longest time that a socket passed to another process goes uncounted there.
 const RELIST: Duration = Duration::from_secs(10);

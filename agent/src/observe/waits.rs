@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::traffic::sockets;
-use crate::stat::Proc;
+use crate::proc_stat::Proc;
 
 /// Most bytes of a table of sockets that are read: some 25,000 lines.
 const TABLE: u64 = 4 * 1024 * 1024;

@@ -76,7 +76,7 @@ fn leave_folder() {
 
 /// Isolates this process and its children: own session, all orphans adopted, no new privileges, memory unreadable.
 fn isolate() -> io::Result<()> {
-    crate::inheritance::set();
+    crate::inherited_state::set();
     // Inside a sandbox the shim has a session of its own already.
     let _ = rustix::process::setsid();
     // Any process id turns it on; the call always applies to the caller.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, Signal};
 
-use crate::stat::Proc;
+use crate::proc_stat::Proc;
 
 /// TERM in a set of signals, as the kernel writes it.
 const TERM: u64 = 1 << (Signal::TERM.as_raw() - 1);

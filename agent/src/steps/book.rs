@@ -17,7 +17,7 @@ use super::open::{Known, Open, Tree};
 use super::rules::{self, Rules, Work};
 use super::silence::Silence;
 use super::verdict::Verdict;
-use crate::clock::{Action, Alarm, Clock};
+use crate::deadline::{Action, Alarm, Clock};
 
 /// Title of the step that waits for the model.
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";

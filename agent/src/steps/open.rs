@@ -14,7 +14,7 @@ use super::rules::Work;
 use super::silence::Silence;
 use super::stall::StallWatch;
 use super::verdict::Verdict;
-use crate::clock::{Action, Clock};
+use crate::deadline::{Action, Clock};
 
 /// Location of a step's processes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use common::ids::JobId;
 use common::wire::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame};
 
 use super::session::{Session, progress};
-use crate::clock::{Action, Alarm, Clock, WorkTime};
+use crate::deadline::{Action, Alarm, Clock, WorkTime};
 use crate::job::{Jobs, Place};
 use crate::relay_time::{Given, Machine};
 use crate::spool::{JobSpool, RunId, Spool};

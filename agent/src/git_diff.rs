@@ -20,7 +20,7 @@ use crate::shim::protocol::{Command, Ids};
 /// Timeout of each count: a huge or slow workspace gets no count rather than a late end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Script that counts the changes; its header documents its arguments.
-const SCRIPT: &str = include_str!("changes.sh");
+const SCRIPT: &str = include_str!("git_diff.sh");
 /// Exit code of the script without a repository.
 const NONE: i32 = 3;
 /// Exit code if the repository around the workspace ignores it, so that nothing in it is the repository's.
