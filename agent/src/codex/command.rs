@@ -2,7 +2,7 @@
 
 use common::job::JobSpec;
 
-use super::{install, pulse};
+use super::{discovery, model_activity};
 use crate::confine::profile::quoted;
 use crate::confine::sandbox::Sandboxed;
 use crate::environment::{Variables, looks_secret};
@@ -23,7 +23,7 @@ const KNOWS_THEM: (u32, u32, u32) = (0, 169, 0);
 /// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
 /// updates. They precede the user's own arguments, which take precedence.
 pub(crate) fn at_home(version: Option<&str>) -> Vec<String> {
-    let knows = version.and_then(install::parse).is_some_and(|version| version >= KNOWS_THEM);
+    let knows = version.and_then(discovery::parse).is_some_and(|version| version >= KNOWS_THEM);
     let settings = AT_HOME.iter().filter(|_| knows);
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
@@ -47,9 +47,9 @@ pub(crate) fn argv(
         Some(sandbox) => argv.extend(sandbox.codex_arguments()),
     }
     let mut hidden: Vec<String> = secrets(spec, env).iter().map(|name| pattern(name)).collect();
-    if !env.contains_key(pulse::VARIABLE) {
+    if !env.contains_key(model_activity::VARIABLE) {
         // Only Codex gets the trace filter, not every Rust program that the model runs.
-        hidden.push(pulse::VARIABLE.to_owned());
+        hidden.push(model_activity::VARIABLE.to_owned());
     }
     argv.extend(["-c".to_owned(), format!("shell_environment_policy.exclude={}", toml_list(&hidden))]);
     argv.extend(spec.codex.args.iter().cloned());

@@ -7,8 +7,8 @@ use common::event::{ChangedFile, MAX_LIST, MAX_TEXT, PlanItem, Usage};
 use common::text;
 use serde_json_borrow::{ObjectAsVec, Value};
 
-use super::cut;
 use super::lines::Line;
+use super::truncated;
 
 /// An event of Codex.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub(crate) fn parse(line: &Line) -> Option<CodexEvent> {
             value.ok().map(|value| event(&value, 0))
         }
         Line::Cut { head, tail, dropped } => {
-            cut::repair(head, tail).map(|value| event(&Value::from(&value), *dropped))
+            truncated::repair(head, tail).map(|value| event(&Value::from(&value), *dropped))
         }
     };
     Some(found.unwrap_or_else(|| CodexEvent::Unknown { what: "a line that is no JSON".to_owned() }))
@@ -166,7 +166,7 @@ fn item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
 
 /// Returns the gap in the output of a command. A line that was not truncated has none, whatever its fields are.
 fn gap(value: &Value<'_>, dropped: u64) -> Option<(usize, u64)> {
-    let at = field(value, cut::HEAD).as_u64().and_then(|at| usize::try_from(at).ok())?;
+    let at = field(value, truncated::HEAD).as_u64().and_then(|at| usize::try_from(at).ok())?;
     let whole = str_of(value, "aggregated_output").is_char_boundary(at);
     (dropped > 0 && whole).then_some((at, dropped))
 }

@@ -9,7 +9,7 @@ use super::helpers::Helpers;
 use super::sandbox::Ground;
 use super::sockets;
 use super::temporary;
-use crate::codex::install::Found;
+use crate::codex::discovery::Found;
 use crate::config::Config;
 use crate::environment::Variables;
 

@@ -16,7 +16,7 @@ use super::order::{Order, Told, extend, give};
 use super::secrets;
 use super::supervisor::{Equipment, Supervisor};
 use crate::codex::command;
-use crate::codex::install::{self, Finder, Found};
+use crate::codex::discovery::{self, Finder, Found};
 use crate::codex::mcp::Servers;
 use crate::config::Config;
 use crate::confine::place::Folder;
@@ -290,7 +290,7 @@ impl Jobs {
         if spec.runner == Runner::Codex {
             let found = self.codex.find(&spec.codex.program, &env, user.as_ref().map(|user| user.ids)).await;
             (codex, version) = (found.program, found.version);
-            servers = Servers::expected(install::mcp_servers(&env));
+            servers = Servers::expected(discovery::mcp_servers(&env));
             spec.codex.args.splice(0..0, command::at_home(version.as_deref()));
             if let Some(problem) = found.problem {
                 return Err(bad(problem));

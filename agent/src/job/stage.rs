@@ -3,7 +3,7 @@
 use common::job::{JobSpec, Runner, StepKind};
 use common::text;
 
-use crate::codex::pulse::Pulse;
+use crate::codex::model_activity::Pulse;
 use crate::confine::sandbox::Sandboxed;
 use crate::environment::{Variables, without_secrets};
 use crate::process::Streams;

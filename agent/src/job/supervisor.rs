@@ -18,7 +18,7 @@ use super::stage::Stage;
 use super::verdict::{Seen, judge};
 use super::worker::Worker;
 use crate::codex::mcp::Servers;
-use crate::codex::pulse::Pulse;
+use crate::codex::model_activity::Pulse;
 use crate::confine::place::Folder;
 use crate::confine::sandbox::Sandboxed;
 use crate::deadline::{TICK, WorkTime};

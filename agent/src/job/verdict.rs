@@ -8,7 +8,7 @@ use common::text;
 use jiff::Zoned;
 
 use super::stage::Stage;
-use crate::codex::{Turn, thread, trouble};
+use crate::codex::{Turn, error_messages, thread_error};
 use crate::oom::Shortage;
 use crate::process::Exit;
 
@@ -64,11 +64,11 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
         Stage::Worker => match &seen.turn {
             Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
             Some(Turn::Failed(message)) => {
-                let trouble = trouble::read(message, &seen.now);
+                let trouble = error_messages::read(message, &seen.now);
                 fail(trouble.kind(), trouble.end())
             }
             turn => {
-                let refused = turn.is_none().then(|| thread::refused(&seen.tail)).flatten();
+                let refused = turn.is_none().then(|| thread_error::refused(&seen.tail)).flatten();
                 let message = refused.map(str::to_owned);
                 let message =
                     message.unwrap_or_else(|| format!("codex {ended} before its turn was over{told}"));

@@ -9,7 +9,7 @@ use super::log::Log;
 use super::tail::Tail;
 use crate::codex::lines::{Line, Splitter};
 use crate::codex::mcp::Servers;
-use crate::codex::pulse::{Heard, Pulse};
+use crate::codex::model_activity::{Heard, Pulse};
 use crate::codex::{Turn, event};
 use crate::process::Source;
 use crate::steps::book::Steps;

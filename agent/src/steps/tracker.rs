@@ -24,7 +24,7 @@ use super::book::{MODEL_TITLE, Steps};
 use super::loops::Loops;
 use super::notices::Notices;
 use crate::codex::event::{CodexEvent, Item, Phase};
-use crate::codex::{Turn, trouble};
+use crate::codex::{Turn, error_messages};
 
 /// Maximum number of open items. Codex opens a handful; only forged output has more.
 const MAX_OPEN: usize = 256;
@@ -127,7 +127,7 @@ impl Tracker {
     /// Processes a message of Codex itself, a retry or a warning. The model has sent nothing, so its deadline stays.
     fn trouble(&mut self, now: Duration, message: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
         // Notices contain no time of day, so any time will do.
-        let trouble = trouble::read(message, &Zoned::default());
+        let trouble = error_messages::read(message, &Zoned::default());
         if let Some(n) = self.model.filter(|_| trouble.is_known()) {
             steps.trouble(n, trouble.notice());
         }

@@ -287,5 +287,5 @@ fn by_status(status: u16) -> Option<Meaning> {
 }
 
 #[cfg(test)]
-#[path = "trouble_tests.rs"]
+#[path = "error_messages_tests.rs"]
 mod tests;
