@@ -10,9 +10,9 @@ use common::event::Changes;
 use common::job::JobSpec;
 use tokio::time::timeout;
 
-use crate::confine::place::Folder;
 use crate::confine::repository;
 use crate::confine::sandbox::Sandboxed;
+use crate::confine::workspace::Folder;
 use crate::environment::{Variables, without_secrets};
 use crate::process::{Exit, Source, Streams, capture};
 use crate::shim::protocol::{Command, Ids};

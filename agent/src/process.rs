@@ -22,7 +22,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until};
 
-use crate::confine::place::Folder;
+use crate::confine::workspace::Folder;
 use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
 
 /// Limit for reading output after the leader's exit: a process left behind may hold the pipes open for ever.

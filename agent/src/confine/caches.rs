@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::cage::open_without_links;
+use super::sandbox_check::open_without_links;
 use crate::environment::Variables;
 
 /// Variables of tools that don't follow `XDG_CACHE_HOME`, and their folders.

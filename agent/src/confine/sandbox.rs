@@ -9,12 +9,12 @@ use common::job::JobSpec;
 use common::text::one_line;
 
 use super::caches::Caches;
-use super::cage::{Cage, process_namespace};
-use super::covers::Covers;
-use super::helpers::Helpers;
-use super::place::Folder;
+use super::codex_programs::Helpers;
+use super::placeholders::Covers;
 use super::profile::{Profile, quoted};
-use super::{repository, temporary};
+use super::sandbox_check::{Cage, process_namespace};
+use super::workspace::Folder;
+use super::{repository, temp_dir};
 use crate::environment::Variables;
 use crate::shim::protocol::{Command, Confine};
 
@@ -118,7 +118,7 @@ impl Ground {
         for folder in repository.iter().filter_map(|folder| folder.to_str()) {
             profile.write(folder, false);
         }
-        for folder in [temporary::USUAL, &self.temporary] {
+        for folder in [temp_dir::USUAL, &self.temporary] {
             profile.write(folder, true);
         }
         profile.write(&self.caches.folder().to_string_lossy(), true);

@@ -19,10 +19,10 @@ use crate::codex::command;
 use crate::codex::discovery::{self, Finder, Found};
 use crate::codex::mcp::Servers;
 use crate::config::Config;
-use crate::confine::place::Folder;
-use crate::confine::proof::Proven;
 use crate::confine::sandbox::{Ground, Sandboxed};
-use crate::confine::{admission, ground};
+use crate::confine::self_test::Proven;
+use crate::confine::workspace::Folder;
+use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
 use crate::observe::Observer;
@@ -312,7 +312,7 @@ impl Jobs {
         let (workers, user) = self.environment(&Variables::new())?;
         let env = Ground::launcher_env(&workers);
         let found = self.codex.program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
-        ground::ground(config, &self.place.state, &self.place.env, &workers, &found)
+        shared_settings::ground(config, &self.place.state, &self.place.env, &workers, &found)
     }
 
     /// Returns true for the home directory of the agent's or the workers' user.

@@ -10,7 +10,7 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::confine::cage::Cage;
+use crate::confine::sandbox_check::Cage;
 
 /// Longest message, in bytes: a spec of 1 MiB, of which JSON may write each byte as six, and the agent's own
 /// environment with it.

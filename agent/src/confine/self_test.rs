@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::place::Folder;
 use super::sandbox::Ground;
-use super::temporary;
+use super::temp_dir;
+use super::workspace::Folder;
 use crate::process::{Event, Exit, Source, Streams, capture};
 use crate::shim::protocol::Command;
 
@@ -79,7 +79,7 @@ async fn attempt(ground: &Ground) -> Result<(), String> {
     let mut ground = ground.clone();
     // The state directory is hidden from jobs; only here a part of it is the workspace.
     ground.hidden = vec![hidden];
-    temporary::USUAL.clone_into(&mut ground.temporary);
+    temp_dir::USUAL.clone_into(&mut ground.temporary);
     let folder = Folder::open(&workspace.to_string_lossy(), &[])?;
     let own = std::fs::read("/proc/self/cmdline").map_err(broken)?;
     let own = String::from_utf8_lossy(own.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();

@@ -5,10 +5,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::caches::Caches;
-use super::helpers::Helpers;
+use super::codex_programs::Helpers;
 use super::sandbox::Ground;
 use super::sockets;
-use super::temporary;
+use super::temp_dir;
 use crate::codex::discovery::Found;
 use crate::config::Config;
 use crate::environment::Variables;
@@ -44,7 +44,7 @@ pub(crate) fn ground(
     // Codex keeps no helpers in a home below the temporary folder, where all of the user's may be.
     env.insert("TMPDIR".to_owned(), caches.launcher_temporary().display().to_string());
     let temporary =
-        temporary::choose(own.get("TMPDIR").map(String::as_str), &others(config, state, own, workers));
+        temp_dir::choose(own.get("TMPDIR").map(String::as_str), &others(config, state, own, workers));
     Ok(Ground {
         codex: found.program.clone(),
         env,

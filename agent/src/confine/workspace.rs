@@ -9,7 +9,7 @@ use common::text::one_line;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, lstat, openat, stat};
 use rustix::io::Errno;
 
-use super::cage::Identity;
+use super::sandbox_check::Identity;
 
 /// A folder that stays the same one.
 #[derive(Debug, Clone)]
