@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::control::{Order, Told};
 use super::log::Log;
-use super::masked::Masked;
-use super::order::{Order, Told};
-use super::running::{Ending, Running};
+use super::masked_output::Masked;
+use super::outcome::{Seen, judge};
+use super::output_handler::Worker;
+use super::running_command::{Ending, Running};
 use super::stage::Stage;
-use super::verdict::{Seen, judge};
-use super::worker::Worker;
 use crate::codex::mcp::Servers;
 use crate::codex::model_activity::Pulse;
 use crate::confine::sandbox::Sandboxed;

@@ -11,8 +11,8 @@ use common::job::{JobSpec, NO_SANDBOX, Runner, SPEC_SCHEMA, Sandbox, is_thread};
 use common::wire::{AgentFrame, Platform};
 use tokio::sync::{Notify, watch};
 
+use super::control::{Order, Told, extend, give};
 use super::log::Log;
-use super::order::{Order, Told, extend, give};
 use super::secrets;
 use super::supervisor::{Equipment, Supervisor};
 use crate::codex::command;

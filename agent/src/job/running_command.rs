@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use common::event::JobError;
 
-use super::masked::Masked;
+use super::masked_output::Masked;
+use super::output_handler::Worker;
 use super::stage::Stage;
-use super::worker::Worker;
 use crate::observe::Snapshot;
 use crate::oom::MemoryWatch;
 use crate::process::{Exit, Process};
