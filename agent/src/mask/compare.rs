@@ -1,6 +1,6 @@
 //! Comparison of a text with a value in some encoding.
 
-use super::spelling::{self, Form};
+use super::escapes::{self, Form};
 
 /// An encoding of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +39,7 @@ pub(super) const PERCENT: [&[u8]; 2] = [b"%", b"%25"];
 /// Compares the beginning of a text with a value.
 pub(super) fn compare(encoding: Encoding, value: &str, text: &[u8]) -> Seen {
     match encoding {
-        Encoding::Text(form, depth) => spelling::compare(value, form, depth, text),
+        Encoding::Text(form, depth) => escapes::compare(value, form, depth, text),
         Encoding::Percent(times) => percent(value.as_bytes(), times, text),
         Encoding::Base64(shift) => base64(value.len(), |at| value.as_bytes()[at], shift, text),
         Encoding::Wide(shift) if value.is_ascii() => {

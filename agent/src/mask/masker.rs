@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::beginnings::{bare, beginnings};
 use super::compare::{Encoding, Seen, compare};
 use super::index::Index;
+use super::prefixes::{bare, beginnings};
 use super::secrets::{Secret, Secrets};
 
 /// Bytes of a secret at the end of a text that are masked, too, though the rest of it is missing.

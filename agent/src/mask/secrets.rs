@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::parts::{in_addresses, parts};
+use super::secret_parts::{in_addresses, parts};
 use crate::environment::{Variables, is_common, looks_secret};
 
 /// Shortest value that is masked, in bytes: shorter ones occur in any text.

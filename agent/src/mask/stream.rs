@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Masker;
-use super::colour::shows_at_most;
+use super::ansi::shows_at_most;
 
 /// Most bytes, colours not counted, at the end of the output that are shown though a secret may begin with them: a
 /// prompt that ends like the beginning of a secret is more likely than a secret.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::compare::{Encoding, PERCENT, nibble, sextet, skipped_bits, wide};
+use super::escapes::{FORMS, Form, spellings};
 use super::index::{Beginning, WINDOW};
-use super::spelling::{FORMS, Form, spellings};
 
 /// Levels of JSON in JSON: a tool's answer in a command's output in Codex's own lines.
 const JSON_DEPTH: u8 = 3;

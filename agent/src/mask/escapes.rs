@@ -1,6 +1,6 @@
 //! Spellings of a value's characters in the output of programs.
 
-use super::colour;
+use super::ansi;
 use super::compare::Seen;
 
 /// Treatment of the characters that are special in the context of the value.
@@ -191,10 +191,10 @@ pub(super) fn compare(value: &str, form: Form, depth: u8, text: &[u8]) -> Seen {
                     break;
                 }
                 Seen::Part => return Seen::Part,
-                Seen::Other if at == 0 || colours == colour::MOST => return Seen::Other,
+                Seen::Other if at == 0 || colours == ansi::MOST => return Seen::Other,
                 Seen::Other => {}
             }
-            match colour::sequence(depth, &text[at..]) {
+            match ansi::sequence(depth, &text[at..]) {
                 Seen::Whole(length) => (at, colours) = (at + length, colours + 1),
                 seen => return seen,
             }
@@ -253,10 +253,10 @@ fn bare(value: &[u8], text: &[u8]) -> Seen {
         if known == value.len() {
             return Seen::Whole(at);
         }
-        if known == 0 || colours == colour::MOST {
+        if known == 0 || colours == ansi::MOST {
             return if at == text.len() { Seen::Part } else { Seen::Other };
         }
-        match colour::sequence(0, &text[at..]) {
+        match ansi::sequence(0, &text[at..]) {
             Seen::Whole(length) => (at, colours) = (at + length, colours + 1),
             seen => return seen,
         }
