@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
-use super::eyes::Eyes;
+use super::blocked_on;
+use super::inspector_credentials::Eyes;
 use super::scan::Scanner;
 use super::snapshot::Snapshot;
-use super::waits;
 use crate::shim::protocol::Ids;
 
 /// Time between two scans of a tree that costs little: a quarter of the shortest limit in use.
@@ -86,7 +86,7 @@ impl Observer {
     /// Returns what a process waits for at this moment, for the reason of an error: `waiting on TCP 10.0.0.1:443
     /// ESTABLISHED`, `sleeping in hrtimer_nanosleep`. `None` if that can't be read. Takes about a millisecond.
     pub(crate) fn waits_for(&self, pid: u32) -> Option<String> {
-        self.shared.eyes.look(|| waits::waits_for(pid))
+        self.shared.eyes.look(|| blocked_on::waits_for(pid))
     }
 }
 

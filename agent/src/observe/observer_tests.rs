@@ -1,7 +1,7 @@
 use super::Subscription;
 use super::*;
 use crate::observe::Observer;
-use crate::observe::support::{Running, until};
+use crate::observe::test_support::{Running, until};
 
 /// Longer than any scan takes.
 const SOON: Duration = Duration::from_secs(20);

@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use rustix::param::{clock_ticks_per_second, page_size};
 use tokio::time::Instant;
 
-use super::diag::Bytes;
-use super::order::{Below, Place, below};
+use super::cmdline;
 use super::snapshot::{Process, Snapshot};
+use super::sock_diag::Bytes;
+use super::topology::{Below, Place, below};
 use super::traffic::Traffic;
-use super::words;
 use crate::proc_stat::{Proc, Stat};
 
 /// Most processes in a snapshot. Beyond it, there can only be a fork bomb.
@@ -204,7 +204,8 @@ impl Scanner {
             return known.clone();
         }
         let settled = known.filter(|_| !changed).map_or(now + UNSETTLED, |known| known.settled);
-        let argv = self.proc.read(pid, "cmdline", words::ARGUMENTS).map(words::arguments).unwrap_or_default();
+        let argv =
+            self.proc.read(pid, "cmdline", cmdline::ARGUMENTS).map(cmdline::arguments).unwrap_or_default();
         if let Some(known) = known.filter(|_| argv.is_empty()) {
             // The process, or its first thread, is ending. The earlier arguments are kept.
             return known.clone();
@@ -212,8 +213,8 @@ impl Scanner {
         // Most are forks of their parents: a thousand of them share one list.
         let same = [known, self.known.get(&parent)].into_iter().flatten().find(|other| *other.argv == *argv);
         let argv = same.map_or_else(|| Arc::from(argv), |same| Arc::clone(&same.argv));
-        let environ = self.proc.read(pid, "environ", words::ENVIRONMENT);
-        let call_id = environ.and_then(words::call_id).map(Arc::from);
+        let environ = self.proc.read(pid, "environ", cmdline::ENVIRONMENT);
+        let call_id = environ.and_then(cmdline::call_id).map(Arc::from);
         let name = String::from_utf8_lossy(&seen.comm).as_ref().into();
         let comm = seen.comm.clone();
         let known = Known { started, arguments: seen.arguments, comm, settled, name, argv, call_id };

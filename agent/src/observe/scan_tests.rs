@@ -4,9 +4,9 @@ use std::process::Command;
 
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use super::super::eyes::Eyes;
+use super::super::inspector_credentials::Eyes;
 use super::super::observer::{cpu_time, pause};
-use super::super::support::{Running, seen, until};
+use super::super::test_support::{Running, seen, until};
 use super::*;
 use crate::observe::Snapshot;
 use crate::shim::protocol::Ids;

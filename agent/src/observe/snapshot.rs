@@ -52,7 +52,7 @@ pub(crate) struct Process {
 }
 
 impl Snapshot {
-    /// Creates a snapshot of `processes` with their sizes, in the order of [`super::order`].
+    /// Creates a snapshot of `processes` with their sizes, in the order of [`super::topology`].
     pub(super) fn new(
         at: Instant,
         root: u32,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Dir, OFlags, readlinkat};
 use tokio::time::Instant;
 
-use super::diag::{self, Bytes};
+use super::sock_diag::{self, Bytes};
 use crate::proc_stat::Proc;
 
 /// Longest time that a socket passed to another process goes uncounted there.
@@ -41,7 +41,7 @@ impl Traffic {
         if watched.is_empty() {
             return;
         }
-        let Some(connections) = diag::tcp() else { return };
+        let Some(connections) = sock_diag::tcp() else { return };
         let all = self.is_stale(now, &connections, watched);
         if all {
             self.listed_all(now, &connections, watched);

@@ -3,7 +3,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use super::super::scan::Scanner;
-use super::super::support::{Running, seen};
+use super::super::test_support::{Running, seen};
 use super::*;
 use crate::observe::Process;
 
@@ -66,7 +66,7 @@ fn counters_stay_when_connections_go_and_grow_with_the_next() {
         last = seen(&mut scanner, &[pid], pid, |now| now.received == last + 4).received;
         running.go_on();
         let mut proc = Proc::open().unwrap();
-        super::super::support::until("the end", || sockets(&mut proc, pid).is_empty().then_some(()));
+        super::super::test_support::until("the end", || sockets(&mut proc, pid).is_empty().then_some(()));
         assert_eq!(scanner.look(&[pid]).process(pid).map(|now| now.received), Some(last));
     }
     assert_eq!(last, 8);

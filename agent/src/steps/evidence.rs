@@ -69,7 +69,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::observe::samples::process;
+    use crate::observe::fixtures::process;
 
     fn look(pid: u32) -> Option<String> {
         match pid {

@@ -8,7 +8,7 @@ use common::rule::{MAX_INTERRUPTS, OnLimit};
 
 use super::super::rules::{Rules, Work};
 use super::*;
-use crate::observe::samples::{cut_snapshot, process, snapshot};
+use crate::observe::fixtures::{cut_snapshot, process, snapshot};
 
 const fn s(s: u64) -> Duration {
     Duration::from_secs(s)

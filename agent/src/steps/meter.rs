@@ -71,7 +71,7 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::samples::process;
+    use crate::observe::fixtures::process;
 
     #[test]
     fn what_the_dead_have_used_stays_counted_and_is_counted_once() {

@@ -3,7 +3,7 @@ use std::process::Command;
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 
-use super::super::support::{Running, until};
+use super::super::test_support::{Running, until};
 use super::*;
 
 fn curl(port: u16) -> Running {

@@ -113,5 +113,5 @@ fn in_kernel(proc: &mut Proc, pid: u32, state: u8) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "waits_tests.rs"]
+#[path = "blocked_on_tests.rs"]
 mod tests;

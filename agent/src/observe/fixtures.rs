@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::order::{Place, below};
+use super::topology::{Place, below};
 use super::{Process, Snapshot};
 
 /// Returns a process that has used nothing yet. Its command line is split at blanks.
