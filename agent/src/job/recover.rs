@@ -14,7 +14,7 @@ use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::wire::Fate;
 use tokio::sync::watch;
 
-use crate::shim::testament;
+use crate::shim::exit_report;
 use crate::spool::{JobSpool, Spool};
 
 /// State of the information about the agent's last process.
@@ -66,7 +66,7 @@ pub(crate) fn recover(spool: &Spool) -> Obituary {
 }
 
 async fn end(run: Arc<JobSpool>, mut word: watch::Receiver<Word>) {
-    let cleanup = testament::read(&run.testament()).await;
+    let cleanup = exit_report::read(&run.testament()).await;
     // An agent that has to stop before its first welcome leaves the run to the next process.
     let Ok(fate) = word.wait_for(|word| matches!(word, Word::Told(_))).await.map(|word| word.fate()) else {
         return;

@@ -15,22 +15,22 @@
 //!
 //! * [`protocol`]: messages between agent and shim.
 //! * [`run`]: the main loop.
-//! * [`ladder`]: INT, TERM, KILL by time (pure).
+//! * [`escalation`]: INT, TERM, KILL by time (pure).
 //! * [`tree`]: the processes below the shim.
 //! * [`kill`]: signalling and reaping.
 //! * [`spawn`]: starting the command.
-//! * [`testament`]: the report left to the next agent.
-//! * [`outer`]: a command in a sandbox.
-//! * [`outputs`]: its output, which bypasses the sandbox's own programs.
+//! * [`exit_report`]: the report left to the next agent.
+//! * [`outer_shim`]: a command in a sandbox.
+//! * [`output_fds`]: its output, which bypasses the sandbox's own programs.
 
+pub(crate) mod escalation;
+pub(crate) mod exit_report;
 mod kill;
-pub(crate) mod ladder;
-mod outer;
-mod outputs;
+mod outer_shim;
+mod output_fds;
 pub(crate) mod protocol;
 pub(crate) mod run;
 mod spawn;
-pub(crate) mod testament;
 mod tree;
 
 pub(crate) use kill::{pause, sweep_left};

@@ -41,7 +41,7 @@ pub(crate) struct Command {
     /// Begin with INT to the leader when the command ends because the agent is gone.
     pub(crate) interrupt_first: bool,
     /// File with the report for the next agent, in case this one is gone when the command has ended; see
-    /// [`super::testament`].
+    /// [`super::exit_report`].
     pub(crate) testament: Option<String>,
     /// Sandbox around the command.
     #[serde(default)]

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitStatus, pidfd_send_signal};
 
+use super::escalation::{Action, Ladder};
+use super::exit_report::Testament;
 use super::kill::{self, Toll};
-use super::ladder::{Action, Ladder};
 use super::protocol::{Command, Decoder, Report, Request, encode};
-use super::testament::Testament;
 use super::tree::{self, Leader, Name};
 
 /// Grace when the agent has died: its successor does not wait.
@@ -33,7 +33,7 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
     isolate()?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     if inside {
-        super::outputs::receive(&control)?;
+        super::output_fds::receive(&control)?;
     }
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     let mut shim = Shim { control, decoder: Decoder::default(), gone: false, testament: None };
@@ -52,7 +52,7 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
     shim.testament = command.testament.as_deref().and_then(|path| Testament::open(path).ok());
     if let Some(confine) = command.confine.take() {
         leave_folder();
-        super::outer::run(shim.control, shim.decoder, shim.testament, &command, &confine);
+        super::outer_shim::run(shim.control, shim.decoder, shim.testament, &command, &confine);
         return Ok(());
     }
     match super::spawn::spawn(&command) {

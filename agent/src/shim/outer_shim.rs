@@ -22,10 +22,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
+use super::exit_report::Testament;
 use super::kill::{self, Toll};
-use super::outputs::Outputs;
+use super::output_fds::Outputs;
 use super::protocol::{Command, Confine, Decoder, Report, Request, encode};
-use super::testament::Testament;
 use super::tree::{self, Leader};
 
 /// Time beyond the grace that the inner shim may take: its own limit for what can't be killed, and a margin.
