@@ -6,7 +6,7 @@ use crate::codex::event::parse;
 use crate::codex::lines::{Line, Splitter};
 
 pub use crate::relay_time::Given;
-pub use crate::spool::probe;
+pub use crate::spool::test_support;
 pub use crate::uplink::side::{AgentSide, JobLimit, Link, Planted, Run};
 
 /// Parses Codex's output, cut into pieces of this size; returns the number of events.

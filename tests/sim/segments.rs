@@ -3,7 +3,7 @@
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
 use relay_tests::harness::figures::figure;
-use worker_agent::internals::probe::{Piece, Scanned, event_bytes, scanned, segment};
+use worker_agent::internals::test_support::{Piece, Scanned, event_bytes, scanned, segment};
 
 use crate::cases::every;
 

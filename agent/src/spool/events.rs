@@ -17,14 +17,14 @@ use std::path::{Path, PathBuf};
 use common::event::Event;
 
 use super::header::Header;
-use super::reading::{Batch, Reader};
+use super::limits::Sizes;
+use super::pending::Waiting;
+use super::preallocate::is_full;
+use super::reader::{Batch, Reader};
 use super::record;
 use super::recovery::{Found, recover};
-use super::room::is_full;
 use super::run_id::RunId;
 use super::segment::{self, Segment, Span};
-use super::sizes::Sizes;
-use super::waiting::Waiting;
 
 /// Result of a write.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
-use super::room;
+use super::preallocate;
 
 /// Most bytes that wait for the relay. During a minute without the relay nothing of a worker's usual output is lost,
 /// and 50 jobs can't fill a disk.
@@ -129,7 +129,7 @@ impl Output {
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let needed = self.end + bytes + NOTE;
         if needed > self.room {
-            room::take(&self.file, self.room, needed + STEP)?;
+            preallocate::take(&self.file, self.room, needed + STEP)?;
             self.room = needed + STEP;
         }
         Ok(())

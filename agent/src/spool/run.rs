@@ -12,11 +12,11 @@ use common::time_scale::TimeScale;
 use tokio::sync::Notify;
 
 use super::events::{EventLog, Written};
+use super::limits::Sizes;
 use super::output::Output;
-use super::reading::Batch;
+use super::reader::Batch;
 use super::recovery::Found;
 use super::run_id::RunId;
-use super::sizes::Sizes;
 use crate::mask::Masker;
 use crate::relay_time::RelayTime;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::header::Header;
-use super::room;
+use super::preallocate;
 
 /// Prefix of the serial in the name.
 const PREFIX: &str = "events.";
@@ -58,7 +58,7 @@ impl Segment {
         let result = options.and_then(|file| {
             let bytes = header.bytes();
             let end = bytes.len() as u64;
-            room::reserve(&file, 0, end + keep)?;
+            preallocate::reserve(&file, 0, end + keep)?;
             file.write_all_at(&bytes, 0)?;
             let Header { first, salt, .. } = *header;
             let span = Span { serial, salt, first, next: first, begin: end, end };
@@ -80,7 +80,8 @@ impl Segment {
         if file.metadata()?.len() != span.end {
             file.set_len(span.end)?;
         }
-        let room = room::reserve(&file, span.end, span.end + keep).map_or(span.end, |()| span.end + keep);
+        let room =
+            preallocate::reserve(&file, span.end, span.end + keep).map_or(span.end, |()| span.end + keep);
         Ok(Self { span, file, room })
     }
 
@@ -92,7 +93,7 @@ impl Segment {
     pub(super) fn write(&mut self, bytes: &[u8], next: u64, keep: u64, step: u64) -> io::Result<()> {
         let end = self.span.end + bytes.len() as u64;
         if end + keep > self.room {
-            room::reserve(&self.file, self.room, end + keep + step)?;
+            preallocate::reserve(&self.file, self.room, end + keep + step)?;
             self.room = end + keep + step;
         }
         self.file.write_all_at(bytes, self.span.end)?;

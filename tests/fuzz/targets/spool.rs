@@ -11,7 +11,7 @@ use common::event::{Event, EventBody};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use relay_fuzz::folder;
-use worker_agent::internals::probe::{FIRST, Piece, event_bytes, scanned, segment};
+use worker_agent::internals::test_support::{FIRST, Piece, event_bytes, scanned, segment};
 use worker_agent::internals::{AgentSide, Given, spool_folder};
 
 /// Splits the input into pieces: a kind, a length, and as many bytes.
