@@ -30,8 +30,8 @@ use crate::oom::MemoryWatch;
 use crate::process::{Event, Exit, Process, Source};
 use crate::shim::protocol::Ids;
 use crate::spool::JobSpool;
-use crate::steps::book::{Due, Steps};
 use crate::steps::rules::Rules;
+use crate::steps::step_table::{Due, Steps};
 
 /// Time after the grace that a shim may take: 3 s for what can't be killed, and the last output.
 const OVERTIME: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::meter::Used;
+use super::resource_usage::Used;
 
 /// Divisor of the CPU noise floor: less than one part in this many of a core is noise. Twice what a waiting `npm`
 /// needs.

@@ -20,9 +20,9 @@ use common::job::StepKind;
 use common::text;
 use jiff::Zoned;
 
-use super::book::{MODEL_TITLE, Steps};
-use super::loops::Loops;
-use super::notices::Notices;
+use super::loop_detector::Loops;
+use super::step_table::{MODEL_TITLE, Steps};
+use super::warning_dedup::Notices;
 use crate::codex::event::{CodexEvent, Item, Phase};
 use crate::codex::{Turn, error_messages};
 

@@ -4,8 +4,8 @@ use common::event::{ChangedFile, FailureKind};
 use common::job::Limits;
 use common::rule::{OnLimit, OnLoop};
 
-use super::super::book::Due;
 use super::super::rules::Rules;
+use super::super::step_table::Due;
 use super::*;
 use crate::codex::event::parse;
 use crate::codex::lines::Line;

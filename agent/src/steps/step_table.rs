@@ -12,11 +12,11 @@ use common::rule::{MAX_INTERRUPTS, OnLimit, OnLoop};
 use common::text;
 use common::warnings::HALF_USED;
 
-use super::evidence::Look;
-use super::open::{Known, Open, Tree};
+use super::active_step::{Known, Open, Tree};
+use super::diagnosis::Look;
+use super::model_wait::Silence;
 use super::rules::{self, Rules, Work};
-use super::silence::Silence;
-use super::verdict::Verdict;
+use super::timeout_error::Verdict;
 use crate::deadline::{Action, Alarm, Clock};
 
 /// Title of the step that waits for the model.
@@ -357,5 +357,5 @@ fn warning(message: String) -> Due {
 }
 
 #[cfg(test)]
-#[path = "book_tests.rs"]
+#[path = "step_table_tests.rs"]
 mod tests;

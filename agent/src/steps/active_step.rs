@@ -8,12 +8,12 @@ use common::job::{Limits, StepKind};
 use common::rule::OnLimit;
 use common::{duration, text};
 
-use super::evidence::Brief;
-use super::meter::Meter;
+use super::diagnosis::Brief;
+use super::model_wait::Silence;
+use super::resource_usage::Meter;
 use super::rules::Work;
-use super::silence::Silence;
 use super::stall::StallWatch;
-use super::verdict::Verdict;
+use super::timeout_error::Verdict;
 use crate::deadline::{Action, Clock};
 
 /// Location of a step's processes.

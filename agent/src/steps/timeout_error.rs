@@ -4,8 +4,8 @@ use common::duration;
 use common::event::{FailureKind, JobError};
 use common::job::StepKind;
 
-use super::evidence::{self, Look};
-use super::open::Open;
+use super::active_step::Open;
+use super::diagnosis::{self, Look};
 use super::stall::Quiet;
 
 /// Description of a step that timed out.
@@ -33,7 +33,7 @@ impl Verdict {
                 (FailureKind::ModelSilent, format!("was silent for {limit}"), step.silence.why().to_owned())
             }
             _ => {
-                let seen = evidence::of_timeout(&step.processes, look);
+                let seen = diagnosis::of_timeout(&step.processes, look);
                 (FailureKind::StepTimeout, format!("ran over its limit of {limit}"), seen)
             }
         };
@@ -60,7 +60,7 @@ impl Verdict {
     /// Returns the verdict for a step without progress.
     pub(super) fn stalled(step: &Open, quiet: Quiet, look: Look<'_>) -> Self {
         let window = duration::limit(step.stall.window_ms());
-        let seen = evidence::of_stall(&step.processes, quiet, look);
+        let seen = diagnosis::of_stall(&step.processes, quiet, look);
         Self {
             kind: FailureKind::Stalled,
             what: format!("made no progress for {window}"),

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use common::event::{EventBody, StepOutcome};
 
-use super::book::{Due, Steps};
-use super::evidence::{self, Look};
-use super::open::{Known, Open, Tree};
+use super::active_step::{Known, Open, Tree};
+use super::diagnosis::{self, Look};
 use super::rules::{Work, level, runs_a_program};
-use super::verdict::Verdict;
+use super::step_table::{Due, Steps};
+use super::timeout_error::Verdict;
 use crate::observe::{Process, Snapshot};
 
 /// Maximum number of steps that one job may open for processes. If a worker starts thousands of `npm` processes, those
@@ -197,7 +197,7 @@ impl Steps {
             }
             let step = &mut self.open[at];
             step.meter.take(processes);
-            step.processes = evidence::briefs(processes);
+            step.processes = diagnosis::briefs(processes);
             // Processes omitted because the tree was too large may be the ones that make progress.
             if !whole || processes.is_empty() || tree.is_cut(root) {
                 continue;
@@ -237,5 +237,5 @@ fn commands(tree: &Snapshot, leader: u32) -> Vec<&Process> {
 }
 
 #[cfg(test)]
-#[path = "join_tests.rs"]
+#[path = "process_steps_tests.rs"]
 mod tests;
