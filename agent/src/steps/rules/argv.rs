@@ -2,11 +2,11 @@
 
 use common::job::StepKind;
 
+use super::command_line::{MAX_LINE, beginning};
 use super::interpreter::off;
-use super::line::{MAX_LINE, beginning};
-use super::lookup::look_up;
+use super::matcher::look_up;
 use super::programs::{base, is_shell, is_wrapper};
-use super::split::Word;
+use super::shell_lexer::Word;
 use super::title;
 
 /// Maximum number of arguments examined. The first ones determine what a process does.

@@ -1,7 +1,7 @@
 //! The program that an interpreter runs: `node …/npm-cli.js ci` is `npm ci`. Pure.
 
 use super::programs::{ShellCall, among, base, behind_options, shell_call};
-use super::split::Word;
+use super::shell_lexer::Word;
 
 /// Interpreters, their options that take the next word as their value, and their options that run a text instead of a
 /// program.

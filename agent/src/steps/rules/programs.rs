@@ -1,7 +1,7 @@
 //! Programs and shell words that do no work of their own: shells, wrappers, filters, and commands that take no time.
 //! Pure.
 
-use super::split::Word;
+use super::shell_lexer::Word;
 
 /// Returns true for the name of a shell.
 fn names_shell(name: &str) -> bool {

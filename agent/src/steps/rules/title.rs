@@ -3,7 +3,7 @@
 use common::text;
 
 use super::programs::base;
-use super::split::Word;
+use super::shell_lexer::Word;
 
 /// Maximum length of a title, in characters: with its kind, number and time it fits on one line of a terminal.
 pub(super) const MAX: usize = 60;

@@ -3,7 +3,7 @@
 use common::job::StepKind::{Build, Install, Test};
 
 use super::super::programs::unwrapped;
-use super::super::split::parts;
+use super::super::shell_lexer::parts;
 use super::*;
 
 fn found(line: &str) -> Option<&'static Row> {

@@ -10,9 +10,9 @@ use common::text;
 use regex_lite::Regex;
 
 use super::argv::Process;
-use super::line::{MAX_LINE, beginning, inner, of_line, script, words};
+use super::classification::Work;
+use super::command_line::{MAX_LINE, beginning, inner, of_line, script, words};
 use super::title;
-use super::work::Work;
 use crate::mask::Masker;
 
 /// Classifies command lines and processes.
@@ -119,5 +119,5 @@ fn by_rule(rule: &StepRule, title: String) -> Work {
 }
 
 #[cfg(test)]
-#[path = "own_tests.rs"]
+#[path = "user_rules_tests.rs"]
 mod tests;

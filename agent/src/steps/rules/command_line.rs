@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 use common::job::StepKind;
 
-use super::lookup::look_up;
+use super::classification::Work;
+use super::matcher::look_up;
 use super::programs::{ShellCall, is_trivial, shell_call, unwrapped};
-use super::split::{Part, parts};
+use super::shell_lexer::{Part, parts};
 use super::title;
-use super::work::Work;
 
 /// Part of a command line that is examined, in bytes. Longer lines carry data, and their commands precede it.
 pub(super) const MAX_LINE: usize = 16 * 1024;
@@ -100,5 +100,5 @@ fn judge(part: &Part, piped: bool, depth: usize, out: &mut Vec<Doing>) {
 }
 
 #[cfg(test)]
-#[path = "line_tests.rs"]
+#[path = "command_line_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@
 //! and the bodies of here-documents are dropped. The commands inside `$(…)`, backticks and `<(…)` become parts of their
 //! own, before the part that contains them. Nothing is expanded. Unclosed constructs end with the line.
 
-use super::nesting::{close, past};
+use super::delimiters::{close, past};
 
 /// Maximum depth of nested substitutions.
 const DEPTH: usize = 4;
@@ -287,5 +287,5 @@ impl Splitter {
 }
 
 #[cfg(test)]
-#[path = "split_tests.rs"]
+#[path = "shell_lexer_tests.rs"]
 mod tests;

@@ -7,7 +7,7 @@ use common::job::StepKind;
 
 use super::interpreter::{off, without_version};
 use super::programs::{among, base, behind_options, is_assignment, unwrapped};
-use super::split::Word;
+use super::shell_lexer::Word;
 use super::table::{Row, TABLE};
 
 /// Programs that run another program and may have to fetch something for it, with the words that make them do so. If
@@ -191,5 +191,5 @@ fn matches(wanted: &str, word: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "lookup_tests.rs"]
+#[path = "matcher_tests.rs"]
 mod tests;
