@@ -7,7 +7,7 @@ use crate::codex::lines::{Line, Splitter};
 
 pub use crate::relay_time::Given;
 pub use crate::spool::test_support;
-pub use crate::uplink::side::{AgentSide, JobLimit, Link, Planted, Run};
+pub use crate::uplink::sim::{AgentSide, JobLimit, Link, Planted, Run};
 
 /// Parses Codex's output, cut into pieces of this size; returns the number of events.
 pub fn codex_events(bytes: &[u8], piece: usize) -> usize {

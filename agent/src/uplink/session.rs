@@ -9,7 +9,7 @@ use common::wire::{self, AgentFrame, BATCH_BYTES, CodecError, Durable, JobProgre
 use tokio::task::JoinSet;
 
 use super::LinkError;
-use super::flow::{Extent, Flow, Piece};
+use super::send_window::{Extent, Flow, Piece};
 use crate::job::Jobs;
 use crate::spool::{Batch, JobSpool, MAX_SEQ, RunId, Spool};
 
@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
     fn acked(
         &mut self,
         id: &RunId,
-        apply: impl FnOnce(&mut Flow, &JobSpool) -> Result<(), super::flow::Impossible>,
+        apply: impl FnOnce(&mut Flow, &JobSpool) -> Result<(), super::send_window::Impossible>,
     ) -> Result<(), LinkError> {
         let (Some(flow), Some(run)) = (self.flows.get_mut(id), self.spool.get(id)) else { return Ok(()) };
         apply(flow, &run).map_err(|error| LinkError::Protocol(error.to_string()))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{LinkError, dial, serve};
+use super::{LinkError, connect, connection};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::config_source::Source;
@@ -63,7 +63,7 @@ impl Uplink {
     async fn connect_and_serve(&mut self, config: &Config, backoff: &mut Backoff) -> LinkError {
         // Before the connection, whose first frame is due soon: a check of Codex can take long.
         let platform = self.jobs.platform().await;
-        let socket = match dial::dial(config).await {
+        let socket = match connect::dial(config).await {
             Ok(socket) => socket,
             Err(error) => return error,
         };
@@ -84,7 +84,7 @@ impl Uplink {
                 |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
             current.as_ref().is_some_and(|new| link(new) != link(config))
         };
-        serve::serve(socket, &spool, &jobs, platform, &mut look, welcomed, reconfigured).await
+        connection::serve(socket, &spool, &jobs, platform, &mut look, welcomed, reconfigured).await
     }
 
     /// Waits; a new configuration ends the wait.

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::LinkError;
-use super::dial::Socket;
+use super::connect::Socket;
 use super::session::{Session, progress};
 use crate::job::Jobs;
 use crate::spool::Spool;
