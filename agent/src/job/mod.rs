@@ -1,19 +1,19 @@
 //! Jobs: admission and execution.
 //!
 //! ```text
-//!  accepted ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► changes ──► cleanup ──► finished
+//!  accepted ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► git diff ──► cleanup ──► finished
 //!                  │                  │           │
 //!                  └── failed, past a deadline, cancelled: escalation ──► cleanup ──► finished
 //! ```
 //!
-//! * [`manager`]: admission of jobs, and the table of those that run.
+//! * [`manager`]: admission of jobs, and the table of running jobs.
 //! * [`supervisor`]: executes one job; the only loop.
-//! * [`running_command`]: its command while it runs.
+//! * [`running_command`]: the current command.
 //! * [`stage`]: its commands, in order.
-//! * [`outcome`]: the meaning of a command's end (pure).
+//! * [`outcome`]: the outcome of a command (pure).
 //! * [`output_handler`]: the differences between Codex and a shell.
 //! * [`log`]: its output; [`log_copy`]: the workspace's copy of it.
-//! * [`control`]: orders to a running job.
+//! * [`control`]: requests to a running job.
 //! * [`secrets`]: its secret values; [`masked_output`]: its output without them.
 //! * [`tail`]: the last lines of a command.
 //! * [`recover()`]: jobs of an earlier agent process.

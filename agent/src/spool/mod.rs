@@ -21,7 +21,7 @@
 //! * [`scan`]: content of a segment's bytes (pure).
 //! * [`recovery`]: files of an earlier process.
 //! * [`repair`]: damage found while the run goes on.
-//! * `probe`: hand-made segments, for tests of every damage.
+//! * `test_support`: hand-made segments, for tests of every damage.
 
 mod events;
 mod header;

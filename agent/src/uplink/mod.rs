@@ -15,7 +15,7 @@
 //! * [`connection`]: one connection's loop.
 //! * [`session`]: frames to send, and the handling of received ones.
 //! * [`send_window`]: the send window of one run (pure).
-//! * `side`: the agent's side of the wire for the simulation.
+//! * `sim`: the agent's side of the wire for the simulation.
 
 mod connect;
 mod connection;

@@ -1,16 +1,18 @@
 //! Classification of a command line or a process: its kind, its title, and the limits that a rule sets for it. Pure.
 //!
 //! ```text
-//!  command line ─► split: parts, words ─┐                                   ┌─► lookup (reads table) ─► kind
-//!                                       ├─► programs: wrappers, shells off ─┤
-//!  argv of a process ───────────────────┘    interpreter: node, python off  └─► title
+//!  command line ─► shell_lexer: words ─┐                                   ┌─► matcher (reads table) ─► kind
+//!                                      ├─► programs: wrappers, shells off ─┤
+//!  argv of a process ──────────────────┘    interpreter: node, python off  └─► title
 //! ```
 //!
-//! * [`classification`]: the result, and which results may be nested. * [`user_rules`]: [`Rules`], with the rules of `relay.toml`, which
-//!   take precedence. * [`mod@command_line`]: a command line, from Codex or a person. * [`argv`]: a process.
-//! * [`table`]: the built-in rules, as data only. [`matcher`]: the search in them.
-//! * [`shell_lexer`]: the parts and words of a command line; [`delimiters`]: the search for closing brackets. * [`programs`]:
-//!   shells, wrappers, filters and commands that do no work. * [`interpreter`]: the program that an interpreter runs.
+//! * [`classification`]: the result, and which results may be nested. * [`user_rules`]: [`Rules`], with the rules of
+//!   `relay.toml`, which take precedence. * [`command_line`]: a command line, from Codex or a person. * [`argv`]: a
+//!   process.
+//! * [`table`]: the built-in rules, as data only. * [`matcher`]: the search in them.
+//! * [`shell_lexer`]: the commands and words of a command line; [`delimiters`]: the search for closing brackets.
+//! * [`programs`]: shells, wrappers, filters and commands that do no work. * [`interpreter`]: the program that an
+//!   interpreter runs.
 //! * [`title`]: short titles, secrets masked.
 
 mod argv;
