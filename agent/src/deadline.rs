@@ -11,7 +11,7 @@ use common::rule::OnLimit;
 /// Longest time between two checks of the supervisor. A longer gap means that nothing at all ran.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// Delay of a check on a busy machine that does not count as a pause.
-const LATE: Duration = Duration::from_secs(1);
+const BUSY_DELAY: Duration = Duration::from_secs(1);
 
 /// Time in which the job could have worked.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl WorkTime {
         let gap = real.saturating_sub(self.seen);
         if self.held {
             self.paused += gap;
-        } else if gap > TICK + LATE {
+        } else if gap > TICK + BUSY_DELAY {
             self.paused += gap.saturating_sub(TICK);
         }
         self.seen = self.seen.max(real);
@@ -36,7 +36,7 @@ impl WorkTime {
     }
 
     /// Holds the time from `real` on, or lets it run.
-    pub(crate) fn hold(&mut self, real: Duration, held: bool) {
+    pub(crate) fn set_held(&mut self, real: Duration, held: bool) {
         self.at(real);
         self.held = held;
     }
@@ -62,28 +62,28 @@ impl From<OnLimit> for Action {
     }
 }
 
-/// Report of a clock.
+/// Event of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Alarm {
+pub(crate) enum TimerEvent {
     /// Half of the limit is used. Reported once for each limit.
     Half,
     /// The whole limit is used.
-    Over,
+    Expired,
 }
 
-/// A time limit that runs, or is held while a step inside has a limit of its own.
+/// A time limit that runs, or is paused while a step inside has a limit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Clock {
+pub(crate) struct Timer {
     limit: Duration,
     used: Duration,
-    /// Time since which it runs; `None` while it is held.
+    /// Time since which it runs; `None` while it is paused.
     since: Option<Duration>,
     warned: bool,
     action: Action,
 }
 
-impl Clock {
-    /// Starts a clock that runs from `now` on.
+impl Timer {
+    /// Starts a timer that runs from `now` on.
     pub(crate) fn new(now: Duration, limit_ms: u64, action: Action) -> Self {
         let limit = Duration::from_millis(limit_ms);
         Self { limit, used: Duration::ZERO, since: Some(now), warned: false, action }
@@ -104,18 +104,18 @@ impl Clock {
         self.used.saturating_add(self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
     }
 
-    /// Holds the clock until [`Clock::go_on`].
-    pub(crate) fn hold(&mut self, now: Duration) {
+    /// Pauses the timer until [`Timer::resume`].
+    pub(crate) fn pause(&mut self, now: Duration) {
         self.used = self.used(now);
         self.since = None;
     }
 
-    /// Lets the clock run again.
-    pub(crate) fn go_on(&mut self, now: Duration) {
+    /// Resumes the timer.
+    pub(crate) fn resume(&mut self, now: Duration) {
         self.since.get_or_insert(now);
     }
 
-    /// Starts the clock again from zero.
+    /// Restarts the timer from zero.
     pub(crate) fn restart(&mut self, now: Duration) {
         *self = Self::new(now, self.limit_ms(), self.action);
     }
@@ -126,23 +126,23 @@ impl Clock {
         self.warned = false;
     }
 
-    /// Returns the time of the next report, or `None` while the clock is held.
-    pub(crate) fn next(self) -> Option<Duration> {
+    /// Returns the time of the next event, or `None` while the timer is paused.
+    pub(crate) fn next_event(self) -> Option<Duration> {
         let at = if self.warned { self.limit } else { self.limit / 2 };
         Some(self.since?.saturating_add(at.saturating_sub(self.used)))
     }
 
-    /// Returns the report that is due at `now`.
-    pub(crate) fn check(&mut self, now: Duration) -> Option<Alarm> {
+    /// Returns the event that is due at `now`.
+    pub(crate) fn check(&mut self, now: Duration) -> Option<TimerEvent> {
         self.since?;
         let used = self.used(now);
         if used >= self.limit {
             self.warned = true;
-            return Some(Alarm::Over);
+            return Some(TimerEvent::Expired);
         }
         if !self.warned && used >= self.limit / 2 {
             self.warned = true;
-            return Some(Alarm::Half);
+            return Some(TimerEvent::Half);
         }
         None
     }
@@ -157,51 +157,51 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_warns_once_at_half_and_then_is_over() {
-        let mut clock = Clock::new(s(5), 10_000, Action::Fail);
-        assert_eq!((clock.check(s(9)), clock.next()), (None, Some(s(10))));
-        assert_eq!((clock.check(s(10)), clock.next()), (Some(Alarm::Half), Some(s(15))));
-        assert_eq!(clock.check(s(12)), None);
-        assert_eq!(clock.check(s(15)), Some(Alarm::Over));
+    fn a_timer_warns_once_at_half_and_then_expires() {
+        let mut timer = Timer::new(s(5), 10_000, Action::Fail);
+        assert_eq!((timer.check(s(9)), timer.next_event()), (None, Some(s(10))));
+        assert_eq!((timer.check(s(10)), timer.next_event()), (Some(TimerEvent::Half), Some(s(15))));
+        assert_eq!(timer.check(s(12)), None);
+        assert_eq!(timer.check(s(15)), Some(TimerEvent::Expired));
     }
 
     #[test]
-    fn a_held_clock_uses_nothing_and_says_nothing() {
-        let mut clock = Clock::new(s(0), 10_000, Action::Fail);
-        clock.hold(s(4));
-        assert_eq!((clock.check(s(100)), clock.next(), clock.used(s(100))), (None, None, s(4)));
-        clock.go_on(s(100));
-        assert_eq!((clock.next(), clock.used(s(102))), (Some(s(101)), s(6)));
-        clock.go_on(s(105));
-        assert_eq!(clock.check(s(106)), Some(Alarm::Over));
+    fn a_paused_timer_uses_nothing_and_reports_nothing() {
+        let mut timer = Timer::new(s(0), 10_000, Action::Fail);
+        timer.pause(s(4));
+        assert_eq!((timer.check(s(100)), timer.next_event(), timer.used(s(100))), (None, None, s(4)));
+        timer.resume(s(100));
+        assert_eq!((timer.next_event(), timer.used(s(102))), (Some(s(101)), s(6)));
+        timer.resume(s(105));
+        assert_eq!(timer.check(s(106)), Some(TimerEvent::Expired));
     }
 
     #[test]
     fn a_moved_limit_warns_at_its_own_half() {
-        let mut clock = Clock::new(s(0), 10_000, Action::Fail);
-        assert_eq!(clock.check(s(5)), Some(Alarm::Half));
-        clock.extend(10_000);
+        let mut timer = Timer::new(s(0), 10_000, Action::Fail);
+        assert_eq!(timer.check(s(5)), Some(TimerEvent::Half));
+        timer.extend(10_000);
         assert_eq!(
-            (clock.check(s(9)), clock.check(s(10)), clock.next()),
-            (None, Some(Alarm::Half), Some(s(20)))
+            (timer.check(s(9)), timer.check(s(10)), timer.next_event()),
+            (None, Some(TimerEvent::Half), Some(s(20)))
         );
     }
 
     #[test]
     fn limits_of_nothing_and_of_everything_neither_panic_nor_wrap() {
-        assert_eq!(Clock::new(s(5), 0, Action::Warn).check(s(5)), Some(Alarm::Over));
-        let mut endless = Clock::new(s(5), u64::MAX, Action::Warn);
+        assert_eq!(Timer::new(s(5), 0, Action::Warn).check(s(5)), Some(TimerEvent::Expired));
+        let mut endless = Timer::new(s(5), u64::MAX, Action::Warn);
         endless.extend(u64::MAX);
         assert_eq!(endless.check(s(1_000_000)), None);
-        assert!(endless.next() > Some(s(1_000_000)));
+        assert!(endless.next_event() > Some(s(1_000_000)));
     }
 
     #[test]
     fn held_time_counts_for_nothing() {
         let mut time = WorkTime::default();
-        time.hold(s(1), true);
+        time.set_held(s(1), true);
         assert_eq!((time.at(s(2)), time.at(s(60))), (s(1), s(1)));
-        time.hold(s(100), false);
+        time.set_held(s(100), false);
         assert_eq!(time.at(s(101)), s(2));
     }
 

@@ -11,35 +11,35 @@ use common::job::JobSpec;
 use tokio::time::timeout;
 
 use crate::confine::repository;
-use crate::confine::sandbox::Sandboxed;
-use crate::confine::workspace::Folder;
+use crate::confine::sandbox::JobSandbox;
+use crate::confine::workspace::WorkspaceDir;
 use crate::environment::{Variables, without_secrets};
-use crate::process::{Exit, Source, Streams, capture};
+use crate::process::{Exit, OutputSource, Streams, capture};
 use crate::shim::protocol::{Command, Ids};
 
 /// Timeout of each count: a huge or slow workspace gets no count rather than a late end.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Script that counts the changes; its header documents its arguments.
 const SCRIPT: &str = include_str!("git_diff.sh");
 /// Exit code of the script without a repository.
-const NONE: i32 = 3;
+const NO_REPOSITORY: i32 = 3;
 /// Exit code if the repository around the workspace ignores it, so that nothing in it is the repository's.
-const IGNORED: i32 = 4;
+const IGNORED_WORKSPACE: i32 = 4;
 /// Separator of the two lists; none of their entries looks like it.
-const BETWEEN: &[u8] = b"\x01";
+const LIST_SEPARATOR: &[u8] = b"\x01";
 
 /// Call of git for one job.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     env: Variables,
     user: Option<Ids>,
-    folder: Folder,
-    sandbox: Option<Sandboxed>,
+    folder: WorkspaceDir,
+    sandbox: Option<JobSandbox>,
 }
 
 /// State at the start of the job: a commit, or the empty tree of a repository without one.
 #[derive(Debug)]
-pub(crate) struct Before {
+pub(crate) struct Baseline {
     tree: String,
 }
 
@@ -50,8 +50,8 @@ impl Git {
         workers: &Variables,
         spec: &JobSpec,
         user: Option<Ids>,
-        folder: Folder,
-        sandbox: Option<Sandboxed>,
+        folder: WorkspaceDir,
+        sandbox: Option<JobSandbox>,
     ) -> Self {
         let mut env = without_secrets(workers, &Variables::new());
         env.insert("RELAY_JOB".to_owned(), spec.job.to_string());
@@ -62,11 +62,11 @@ impl Git {
     ///
     /// # Errors
     /// The reason why it did not finish.
-    async fn call(&self, arguments: &[&str]) -> Result<(i32, Vec<u8>), String> {
+    async fn run(&self, arguments: &[&str]) -> Result<(i32, Vec<u8>), String> {
         let argv =
             ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
         let mut command = Command {
-            testament: None,
+            exit_report: None,
             confine: None,
             argv,
             env: self.env.clone(),
@@ -78,10 +78,10 @@ impl Git {
         if let Some(sandbox) = &self.sandbox {
             sandbox.wrap(&mut command);
         }
-        let call = capture(command, Streams::Split, Source::Stdout, Some(&self.folder));
-        match timeout(PATIENCE, call).await {
+        let call = capture(command, Streams::Split, OutputSource::Stdout, Some(&self.folder));
+        match timeout(TIMEOUT, call).await {
             // Ended because the process was dropped.
-            Err(_) => Err(format!("git took longer than {} s", PATIENCE.as_secs())),
+            Err(_) => Err(format!("git took longer than {} s", TIMEOUT.as_secs())),
             Ok(Ok((Some(Exit::Code(code)), output))) => Ok((code, output)),
             Ok(Ok(_)) => Err("git was killed".to_owned()),
             Ok(Err(event)) => Err(format!("git could not be run ({event:?})")),
@@ -93,18 +93,18 @@ impl Git {
 ///
 /// # Errors
 /// The reason why it can't be determined.
-pub(crate) async fn before(git: Git) -> Result<Option<Before>, String> {
+pub(crate) async fn baseline(git: Git) -> Result<Option<Baseline>, String> {
     if !repository::is_inside(Path::new(git.folder.path())) {
         return Ok(None);
     }
-    match git.call(&["begin"]).await? {
+    match git.run(&["begin"]).await? {
         (0, output) => {
             let tree = String::from_utf8_lossy(&output).trim().to_owned();
             let whole = tree.len() >= 40 && tree.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if whole { Ok(Some(Before { tree })) } else { Err("git names no commit".to_owned()) }
+            if whole { Ok(Some(Baseline { tree })) } else { Err("git names no commit".to_owned()) }
         }
         // A machine without git has no repositories to count in.
-        (NONE | IGNORED | 127, _) => Ok(None),
+        (NO_REPOSITORY | IGNORED_WORKSPACE | 127, _) => Ok(None),
         (code, _) => Err(format!("git ended with exit code {code}")),
     }
 }
@@ -113,18 +113,18 @@ pub(crate) async fn before(git: Git) -> Result<Option<Before>, String> {
 ///
 /// # Errors
 /// The reason why they can't be determined.
-pub(crate) async fn since(git: &Git, before: &Before) -> Result<Changes, String> {
-    match git.call(&["count", &before.tree]).await? {
-        (0, output) => Ok(count(&output)),
+pub(crate) async fn changes_since(git: &Git, before: &Baseline) -> Result<Changes, String> {
+    match git.run(&["count", &before.tree]).await? {
+        (0, output) => Ok(parse_counts(&output)),
         (code, _) => Err(format!("git ended with exit code {code}")),
     }
 }
 
-/// Counts the output of `diff --numstat -z --no-renames`, and after [`BETWEEN`] that of `ls-files -z`. Pure.
-fn count(output: &[u8]) -> Changes {
+/// Counts the output of `diff --numstat -z --no-renames`, and after [`LIST_SEPARATOR`] that of `ls-files -z`. Pure.
+fn parse_counts(output: &[u8]) -> Changes {
     let mut changes = Changes::default();
     let mut entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
-    for entry in entries.by_ref().take_while(|entry| *entry != BETWEEN) {
+    for entry in entries.by_ref().take_while(|entry| *entry != LIST_SEPARATOR) {
         let mut fields = entry.split(|byte| *byte == b'\t');
         // Binary files have a dash in place of a number.
         let mut number = || {
@@ -147,7 +147,7 @@ mod tests {
     fn tracked_binary_and_new_files_are_counted() {
         let diff = b"3\t1\ta b\x00-\t-\tpic.png\x000\t7\tgone\x00";
         let output = [&diff[..], b"\x01\x00new\x00new2\x00"].concat();
-        assert_eq!(count(&output), Changes { files: 5, insertions: 3, deletions: 8 });
-        assert_eq!(count(b"\x01\x00"), Changes::default());
+        assert_eq!(parse_counts(&output), Changes { files: 5, insertions: 3, deletions: 8 });
+        assert_eq!(parse_counts(b"\x01\x00"), Changes::default());
     }
 }

@@ -17,7 +17,7 @@ const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
 ///
 /// Must be called before this process has threads or opens descriptors. With `SIGCHLD` ignored, no child could be
 /// waited for; with `SIGTERM` blocked, no process could be stopped.
-pub(crate) fn set() {
+pub(crate) fn reset() {
     for signal in SIGNALS.filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE].contains(signal)) {
         // SAFETY: the default disposition runs no code of this program. An unknown signal is an error without effect.
         unsafe { libc::signal(signal, libc::SIG_DFL) };

@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 /// Mount point of the cgroups.
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Threshold for "no limit", in bytes: version 1 gives it as a number near the largest one that it can hold.
-const ENDLESS: u64 = 1 << 60;
+const UNLIMITED: u64 = 1 << 60;
 
 /// The memory controller of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Memory {
+struct MemoryController {
     /// File with a line `oom_kill N`.
     events: PathBuf,
     /// File with the limit.
     limit: PathBuf,
 }
 
-impl Memory {
+impl MemoryController {
     /// Returns the controller of this process, if it has one.
     fn own() -> Option<Self> {
         Self::find(Path::new(MOUNT), &fs::read_to_string("/proc/self/cgroup").ok()?)
@@ -39,51 +39,51 @@ impl Memory {
         };
         // In a container the path is the host's, while the mount shows the container's own cgroup.
         let places = [mount.join(path.trim_start_matches('/')), mount];
-        let dir = places.into_iter().find(|dir| kills(&dir.join(events)).is_some())?;
+        let dir = places.into_iter().find(|dir| parse_kills(&dir.join(events)).is_some())?;
         Some(Self { events: dir.join(events), limit: dir.join(limit) })
     }
 
     /// Returns the number of processes that the kernel has killed for lack of memory.
     fn kills(&self) -> u64 {
-        kills(&self.events).unwrap_or(0)
+        parse_kills(&self.events).unwrap_or(0)
     }
 
     /// Returns the memory limit in bytes, or `None` without a limit.
     fn limit(&self) -> Option<u64> {
         let limit = fs::read_to_string(&self.limit).ok()?.trim().parse().ok()?;
-        (limit < ENDLESS).then_some(limit)
+        (limit < UNLIMITED).then_some(limit)
     }
 }
 
 /// Watches for processes that the kernel kills for lack of memory while a command runs.
 #[derive(Debug)]
-pub(crate) struct MemoryWatch {
-    memory: Option<Memory>,
+pub(crate) struct OomWatch {
+    memory: Option<MemoryController>,
     before: u64,
 }
 
 /// The kernel had to kill a process for lack of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shortage {
+pub(crate) struct OomKill {
     /// Memory limit in bytes; `None` where the machine itself ran out.
     pub(crate) limit: Option<u64>,
 }
 
-impl MemoryWatch {
+impl OomWatch {
     /// Starts watching.
-    pub(crate) fn begin() -> Self {
-        let memory = Memory::own();
-        Self { before: memory.as_ref().map_or(0, Memory::kills), memory }
+    pub(crate) fn start() -> Self {
+        let memory = MemoryController::own();
+        Self { before: memory.as_ref().map_or(0, MemoryController::kills), memory }
     }
 
-    /// Returns the shortage if the kernel has killed a process since [`begin`](Self::begin).
-    pub(crate) fn shortage(&self) -> Option<Shortage> {
+    /// Returns the shortage if the kernel has killed a process since [`start`](Self::start).
+    pub(crate) fn oom_kill(&self) -> Option<OomKill> {
         let memory = self.memory.as_ref().filter(|memory| memory.kills() > self.before)?;
-        Some(Shortage { limit: memory.limit() })
+        Some(OomKill { limit: memory.limit() })
     }
 }
 
-fn kills(events: &Path) -> Option<u64> {
+fn parse_kills(events: &Path) -> Option<u64> {
     let text = fs::read_to_string(events).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn seen(dir: &tempfile::TempDir, cgroup: &str) -> Option<(u64, Option<u64>)> {
-        Memory::find(dir.path(), cgroup).map(|memory| (memory.kills(), memory.limit()))
+        MemoryController::find(dir.path(), cgroup).map(|memory| (memory.kills(), memory.limit()))
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod field {
 }
 
 /// Longest line, in bytes: 50 numbers of 20 digits and the name.
-const LINE: usize = 2048;
+const MAX_LINE: usize = 2048;
 
 /// A process as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Proc {
 
     /// Returns the state of a process; `None` if it is gone.
     pub(crate) fn stat(&mut self, pid: u32) -> Option<Stat<'_>> {
-        self.read(pid, "stat", LINE).and_then(parse)
+        self.read(pid, "stat", MAX_LINE).and_then(parse)
     }
 
     /// Reads at most `limit` bytes of one file of a process; returns `None` if it can't be read. One call to the

@@ -197,7 +197,7 @@ fn s05_zeroes_behind_a_log_are_cut_off_as_a_torn_tail() {
 }
 
 #[test]
-fn s04_a_start_repairs_what_is_damaged_keeps_the_rest_and_sets_the_damage_aside_once() {
+fn s04_a_start_repairs_damage_keeps_the_rest_and_sets_the_damage_aside_once() {
     let sample = Sample::new();
     let cases = times(300, 20_000);
     let wrong = every(

@@ -12,29 +12,29 @@ use tokio::time::timeout;
 
 use super::mcp;
 use crate::environment::{DEFAULT_PATH, Variables};
-use crate::process::{Event, Exit, Source, Streams};
+use crate::process::{Event, Exit, OutputSource, Streams};
 use crate::shim::protocol::{Command, Ids};
 
 /// Oldest supported version: the first series with `thread.started` and `item.*` lines as they are parsed here.
-const OLDEST: (u32, u32, u32) = (0, 100, 0);
+const MIN_VERSION: (u32, u32, u32) = (0, 100, 0);
 /// Timeout of `codex --version`, which takes 20 ms. Reading the program from a cold disk takes longer. That is not
 /// waited for: a Codex that exists is tried.
-const PATIENCE: Duration = Duration::from_secs(5);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time during which a program that did not answer is not asked again: otherwise each job would wait for it once
 /// more.
-const LATE: Duration = Duration::from_secs(60);
+const RETRY_PAUSE: Duration = Duration::from_secs(60);
 /// Most answers that are remembered, one for each program that jobs name.
-const MOST: usize = 64;
+const MAX_ANSWERS: usize = 64;
 
 /// Most of Codex's configuration that is read, in bytes: the key that is searched for is near its top.
 const MAX_CONFIG: u64 = 256 * 1024;
 
-const INSTALL: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";
-const LOGIN: &str = "set CODEX_API_KEY before relay up, or log in with codex login --device-auth";
+const INSTALL_HINT: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";
+const LOGIN_HINT: &str = "set CODEX_API_KEY before relay up, or log in with codex login --device-auth";
 
 /// Result of the search for Codex.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct CodexInstallation {
     /// Path of the program.
     pub(crate) program: String,
     /// Version; also `None` if the program takes too long to answer.
@@ -44,12 +44,12 @@ pub(crate) struct Found {
 }
 
 /// A file, by its path and the time of its last change.
-type File = (PathBuf, i64, i64);
+type FileVersion = (PathBuf, i64, i64);
 
 /// Finds Codex, and remembers the version it reported until the file changes.
 #[derive(Debug, Default)]
-pub(crate) struct Finder {
-    known: Mutex<HashMap<File, Answer>>,
+pub(crate) struct CodexFinder {
+    cache: Mutex<HashMap<FileVersion, Answer>>,
 }
 
 /// Answer of a program that was asked for its version.
@@ -57,45 +57,59 @@ pub(crate) struct Finder {
 enum Answer {
     Version(String),
     /// No answer in time; the program is not asked again before this time.
-    Late(Instant),
+    TimedOut(Instant),
 }
 
 impl Answer {
     /// Returns true if the answer is still valid, false if the program has to be asked again.
-    fn holds(&self) -> bool {
-        !matches!(self, Self::Late(until) if Instant::now() >= *until)
+    fn is_valid(&self) -> bool {
+        !matches!(self, Self::TimedOut(until) if Instant::now() >= *until)
     }
 
     fn version(&self) -> Option<String> {
         match self {
             Self::Version(version) => Some(version.clone()),
-            Self::Late(_) => None,
+            Self::TimedOut(_) => None,
         }
     }
 }
 
-impl Finder {
+impl CodexFinder {
     /// Looks for `program` (a name on the worker's PATH, or a path) as the worker would find it.
-    pub(crate) async fn find(&self, program: &str, env: &Variables, user: Option<Ids>) -> Found {
-        let mut found = self.program(program, env, user).await;
+    pub(crate) async fn find_usable(
+        &self,
+        program: &str,
+        env: &Variables,
+        user: Option<Ids>,
+    ) -> CodexInstallation {
+        let mut found = self.find_program(program, env, user).await;
         if found.problem.is_none() {
-            found.problem = (!has_credentials(env)).then(|| format!("codex has no credentials: {LOGIN}"));
+            found.problem =
+                (!has_credentials(env)).then(|| format!("codex has no credentials: {LOGIN_HINT}"));
         }
         found
     }
 
-    /// Like [`find`](Self::find), where the model is not needed: credentials are not checked.
-    pub(crate) async fn program(&self, program: &str, env: &Variables, user: Option<Ids>) -> Found {
-        let Some(path) = look_up(program, env) else {
+    /// Like [`find_usable`](Self::find_usable), where the model is not needed: credentials are not checked.
+    pub(crate) async fn find_program(
+        &self,
+        program: &str,
+        env: &Variables,
+        user: Option<Ids>,
+    ) -> CodexInstallation {
+        let Some(path) = find_in_path(program, env) else {
             let shown = common::text::one_line(program, 200);
-            let problem = format!("{shown} was not found on the platform: {INSTALL}");
-            return Found { problem: Some(problem), ..Found::default() };
+            let problem = format!("{shown} was not found on the platform: {INSTALL_HINT}");
+            return CodexInstallation { problem: Some(problem), ..CodexInstallation::default() };
         };
-        let mut found = Found { program: path.to_string_lossy().into_owned(), ..Found::default() };
+        let mut found = CodexInstallation {
+            program: path.to_string_lossy().into_owned(),
+            ..CodexInstallation::default()
+        };
         match self.version(&path, env, user).await {
-            Ok(Some(version)) if parse(&version).is_some_and(|version| version < OLDEST) => {
-                let oldest = format!("{}.{}.{}", OLDEST.0, OLDEST.1, OLDEST.2);
-                found.problem = Some(format!("codex {version} is older than {oldest}: {INSTALL}"));
+            Ok(Some(version)) if parse_version(&version).is_some_and(|version| version < MIN_VERSION) => {
+                let oldest = format!("{}.{}.{}", MIN_VERSION.0, MIN_VERSION.1, MIN_VERSION.2);
+                found.problem = Some(format!("codex {version} is older than {oldest}: {INSTALL_HINT}"));
                 found.version = Some(version);
             }
             Ok(version) => found.version = version,
@@ -115,17 +129,17 @@ impl Finder {
         let meta =
             fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
         let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
-        if let Some(answer) = self.known().get(&key).filter(|answer| answer.holds()) {
+        if let Some(answer) = self.cached().get(&key).filter(|answer| answer.is_valid()) {
             return Ok(answer.version());
         }
         // A failed answer may succeed the next time, so only good ones are remembered for ever.
-        let Ok(answer) = timeout(PATIENCE, ask(path, env, user)).await else {
-            tracing::warn!("{} --version gives no answer within {PATIENCE:?}", path.display());
-            self.remember(key, Answer::Late(Instant::now() + LATE));
+        let Ok(answer) = timeout(VERSION_TIMEOUT, query_version(path, env, user)).await else {
+            tracing::warn!("{} --version gives no answer within {VERSION_TIMEOUT:?}", path.display());
+            self.remember(key, Answer::TimedOut(Instant::now() + RETRY_PAUSE));
             return Ok(None);
         };
         let answer = answer?;
-        if !host_beside(&real) {
+        if !has_code_mode_host(&real) {
             tracing::warn!(
                 "codex-code-mode-host is not beside {}: newer models can't use tools",
                 real.display()
@@ -135,13 +149,13 @@ impl Finder {
         Ok(Some(answer))
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<File, Answer>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached(&self) -> MutexGuard<'_, HashMap<FileVersion, Answer>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, file: File, answer: Answer) {
-        let mut known = self.known();
-        if known.len() >= MOST {
+    fn remember(&self, file: FileVersion, answer: Answer) {
+        let mut known = self.cached();
+        if known.len() >= MAX_ANSWERS {
             known.clear();
         }
         known.insert(file, answer);
@@ -150,11 +164,11 @@ impl Finder {
 
 /// Runs `codex --version` as the worker's user and below a shim, like every program that the worker's user could
 /// replace.
-async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
+async fn query_version(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
     let shown = path.display();
     let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
     let command = Command {
-        testament: None,
+        exit_report: None,
         confine: None,
         argv,
         env: env.clone(),
@@ -163,21 +177,21 @@ async fn ask(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, 
         stdin: String::new(),
         interrupt_first: false,
     };
-    match crate::process::capture(command, Streams::Split, Source::Stdout, None).await {
+    match crate::process::capture(command, Streams::Split, OutputSource::Stdout, None).await {
         Ok((Some(Exit::Code(0)), output)) => {
             let text = String::from_utf8_lossy(&output).into_owned();
-            let version = text.split_whitespace().find(|word| parse(word).is_some());
-            version.map(str::to_owned).ok_or_else(|| format!("{shown} is no codex: {INSTALL}"))
+            let version = text.split_whitespace().find(|word| parse_version(word).is_some());
+            version.map(str::to_owned).ok_or_else(|| format!("{shown} is no codex: {INSTALL_HINT}"))
         }
-        Ok((exit, _)) => Err(format!("{shown} --version fails ({exit:?}): {INSTALL}")),
-        Err(Event::SpawnFailed { message }) => Err(format!("{message}: {INSTALL}")),
-        Err(_) => Err(format!("{shown} --version gives no answer: {INSTALL}")),
+        Ok((exit, _)) => Err(format!("{shown} --version fails ({exit:?}): {INSTALL_HINT}")),
+        Err(Event::SpawnFailed { message }) => Err(format!("{message}: {INSTALL_HINT}")),
+        Err(_) => Err(format!("{shown} --version gives no answer: {INSTALL_HINT}")),
     }
 }
 
 /// Returns true if the code-mode host is beside the binary. The script of the npm package has none beside it, but the
 /// folder of the binary that it wraps has.
-fn host_beside(real: &Path) -> bool {
+fn has_code_mode_host(real: &Path) -> bool {
     let script = real.extension().is_some_and(|extension| extension == "js");
     script || real.parent().is_some_and(|folder| folder.join("codex-code-mode-host").exists())
 }
@@ -185,7 +199,7 @@ fn host_beside(real: &Path) -> bool {
 /// Returns the MCP servers in the configuration of the worker's Codex.
 pub(crate) fn mcp_servers(env: &Variables) -> BTreeSet<String> {
     let config = codex_home(env).and_then(|home| read_config(&home.join("config.toml")).ok());
-    config.map(|config| mcp::configured(&config)).unwrap_or_default()
+    config.map(|config| mcp::configured_servers(&config)).unwrap_or_default()
 }
 
 fn codex_home(env: &Variables) -> Option<PathBuf> {
@@ -193,18 +207,18 @@ fn codex_home(env: &Variables) -> Option<PathBuf> {
     home.or_else(|| env.get("HOME").map(|home| Path::new(home).join(".codex")))
 }
 
-fn look_up(program: &str, env: &Variables) -> Option<PathBuf> {
+fn find_in_path(program: &str, env: &Variables) -> Option<PathBuf> {
     if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|path| executable(path));
+        return Some(PathBuf::from(program)).filter(|path| is_executable(path));
     }
     let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     path.split(':')
         .filter(|folder| folder.starts_with('/'))
         .map(|folder| Path::new(folder).join(program))
-        .find(|path| executable(path))
+        .find(|path| is_executable(path))
 }
 
-fn executable(path: &Path) -> bool {
+fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
@@ -233,7 +247,7 @@ fn read_config(path: &Path) -> std::io::Result<String> {
 }
 
 /// Parses the numbers of a version.
-pub(crate) fn parse(version: &str) -> Option<(u32, u32, u32)> {
+pub(crate) fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
     let core = version.split(['-', '+']).next()?;
     let mut parts = core.split('.').map(str::parse);
     let version = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
@@ -246,10 +260,10 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        assert_eq!(parse("0.169.0"), Some((0, 169, 0)));
-        assert_eq!(parse("1.2.3-alpha.4"), Some((1, 2, 3)));
-        assert!(parse("codex-cli").is_none() && parse("1.2").is_none());
-        assert!(parse("0.99.9") < Some(OLDEST));
+        assert_eq!(parse_version("0.169.0"), Some((0, 169, 0)));
+        assert_eq!(parse_version("1.2.3-alpha.4"), Some((1, 2, 3)));
+        assert!(parse_version("codex-cli").is_none() && parse_version("1.2").is_none());
+        assert!(parse_version("0.99.9") < Some(MIN_VERSION));
     }
 
     #[test]
@@ -270,9 +284,9 @@ mod tests {
         let file = dir.path().join("codex");
         let env = Variables::from([("PATH".to_owned(), format!("relative:{}", dir.path().display()))]);
         fs::write(&file, "").unwrap();
-        assert_eq!(look_up("codex", &env), None);
+        assert_eq!(find_in_path("codex", &env), None);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(look_up("codex", &env), Some(file.clone()));
-        assert_eq!(look_up(&file.display().to_string(), &env), Some(file));
+        assert_eq!(find_in_path("codex", &env), Some(file.clone()));
+        assert_eq!(find_in_path(&file.display().to_string(), &env), Some(file));
     }
 }

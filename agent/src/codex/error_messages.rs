@@ -18,9 +18,9 @@ use jiff::civil::{DateTime, Time};
 use serde_json::Value;
 
 /// Most bytes of Codex's own words.
-const WORDS: usize = 300;
+const MAX_MESSAGE: usize = 300;
 /// Most bytes of a name or time that is extracted from them.
-const DETAIL: usize = 60;
+const MAX_DETAIL: usize = 60;
 
 /// Codex's reaction to the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) enum Retry {
 
 /// An error of the model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct ModelError {
     /// Retry in progress; `None` if Codex has given up.
     pub(crate) retry: Option<Retry>,
     /// Codex's own words, shortened.
@@ -130,18 +130,20 @@ const RATE: &str =
 const BODY: &str = "the model's server refused the request as it stands";
 
 /// Reads the text of an `error` or `turn.failed` event that arrived `now`, in Codex's time zone.
-pub(crate) fn read(message: &str, now: &Zoned) -> Trouble {
-    let (retry, message) = retry(message.trim());
-    let body = body(message);
-    let words = text::one_line(body.as_ref().map_or(message, |body| &body.words), WORDS);
+pub(crate) fn parse(message: &str, now: &Zoned) -> ModelError {
+    let (retry, message) = strip_retry(message.trim());
+    let body = parse_body(message);
+    let words = text::one_line(body.as_ref().map_or(message, |body| &body.words), MAX_MESSAGE);
     let advice = match &body {
-        Some(body) => Some(meaning(&body.all, now).unwrap_or_else(|| (Kind::CodexError, BODY.to_owned()))),
-        None => meaning(message, now),
+        Some(body) => {
+            Some(find_meaning(&body.all, now).unwrap_or_else(|| (Kind::CodexError, BODY.to_owned())))
+        }
+        None => find_meaning(message, now),
     };
-    Trouble { retry, words, advice }
+    ModelError { retry, words, advice }
 }
 
-impl Trouble {
+impl ModelError {
     /// Returns true if the text is about the model server at all: Codex warns of other things too.
     pub(crate) fn is_known(&self) -> bool {
         self.retry.is_some() || self.advice.is_some()
@@ -153,7 +155,7 @@ impl Trouble {
     }
 
     /// Returns the reason why a turn failed.
-    pub(crate) fn end(&self) -> String {
+    pub(crate) fn failure_reason(&self) -> String {
         match &self.advice {
             Some((_, advice)) => format!("{advice} (codex: {})", self.words),
             None if self.words.is_empty() => "codex gave up its turn and did not say why".to_owned(),
@@ -176,7 +178,7 @@ impl Trouble {
 }
 
 /// Strips the notice of a retry.
-fn retry(message: &str) -> (Option<Retry>, &str) {
+fn strip_retry(message: &str) -> (Option<Retry>, &str) {
     let Some(rest) = message.strip_prefix("Reconnecting... ") else { return (None, message) };
     let (what, inner) = match rest.split_once(" (") {
         Some((what, inner)) => (what, inner.strip_suffix(')').unwrap_or(inner)),
@@ -184,7 +186,7 @@ fn retry(message: &str) -> (Option<Retry>, &str) {
     };
     let retry = match what {
         "waiting for network" => Retry::Network,
-        count => Retry::Counted(text::one_line(count, DETAIL)),
+        count => Retry::Counted(text::one_line(count, MAX_DETAIL)),
     };
     (Some(retry), inner)
 }
@@ -198,7 +200,7 @@ struct Body {
 
 /// Parses a refused request's body, which Codex passes on unchanged: in JSON, with the server's words somewhere in
 /// it.
-fn body(message: &str) -> Option<Body> {
+fn parse_body(message: &str) -> Option<Body> {
     let value: Value = message.starts_with('{').then(|| serde_json::from_str(message).ok())??;
     let error = if value["error"].is_object() { &value["error"] } else { &value };
     let field = |name: &str| error[name].as_str().unwrap_or_default();
@@ -207,9 +209,9 @@ fn body(message: &str) -> Option<Body> {
     Some(Body { all: format!("{} {} {words}", field("code"), field("type")), words })
 }
 
-fn meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
+fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     let lower = message.to_lowercase();
-    let status = status(&lower).and_then(by_status);
+    let status = http_status(&lower).and_then(meaning_of_status);
     let row = MEANINGS.iter().find(|(marks, _)| marks.iter().any(|mark| lower.contains(mark)));
     let known = row.map(|(_, meaning)| *meaning);
     if let Some((kind, USAGE_LIMIT)) = known {
@@ -217,16 +219,16 @@ fn meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     }
     // The status is the server's own, the rest of the line may be any text. A status that only refuses is used last.
     let (kind, advice) = status.filter(|(_, advice)| *advice != BODY).or(known).or(status)?;
-    Some((kind, named(advice, message)))
+    Some((kind, with_variable_name(advice, message)))
 }
 
 /// Returns the advice for a usage limit. The reset time is at the end of a long text, and must not be lost.
 fn usage_limit(message: &str, now: &Zoned) -> String {
     for (mark, until) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
         if let Some((_, rest)) = message.split_once(mark) {
-            let rest = text::one_line(rest, DETAIL);
+            let rest = text::one_line(rest, MAX_DETAIL);
             let when = rest.trim_end_matches('.');
-            let when = instant(when, now).unwrap_or_else(|| when.to_owned());
+            let when = reset_time(when, now).unwrap_or_else(|| when.to_owned());
             return format!("{USAGE_LIMIT}: {until} {when}, or add credits");
         }
     }
@@ -235,7 +237,7 @@ fn usage_limit(message: &str, now: &Zoned) -> String {
 
 /// Returns a time of day with its zone. Codex prints it in the zone of its machine (`5:53 PM`, with the date unless
 /// it is today's: `Jan 1st, 2100 5:53 AM`), but it is read elsewhere.
-fn instant(when: &str, now: &Zoned) -> Option<String> {
+fn reset_time(when: &str, now: &Zoned) -> Option<String> {
     let at = match when.split_once(", ") {
         Some((day, rest)) => {
             let day = day.trim_end_matches(|c: char| c.is_ascii_lowercase());
@@ -248,12 +250,12 @@ fn instant(when: &str, now: &Zoned) -> Option<String> {
 }
 
 /// Inserts the name of a missing variable into its advice.
-fn named(advice: &str, message: &str) -> String {
+fn with_variable_name(advice: &str, message: &str) -> String {
     let name =
         message.split_once("issing environment variable: `").and_then(|(_, rest)| rest.split_once('`'));
     match name {
         Some((name, _)) => {
-            let name = text::one_line(name, DETAIL);
+            let name = text::one_line(name, MAX_DETAIL);
             format!("the model's key is not set: give {name} to the worker with --env {name}")
         }
         None => advice.to_owned(),
@@ -261,13 +263,13 @@ fn named(advice: &str, message: &str) -> String {
 }
 
 /// Returns the status of `unexpected status 503 …` and `last status: 429 …`.
-fn status(lower: &str) -> Option<u16> {
+fn http_status(lower: &str) -> Option<u16> {
     let marks = ["unexpected status ", "last status: "];
     let rest = marks.iter().find_map(|mark| lower.split_once(mark).map(|(_, rest)| rest))?;
     rest.get(..3)?.parse().ok()
 }
 
-fn by_status(status: u16) -> Option<Meaning> {
+fn meaning_of_status(status: u16) -> Option<Meaning> {
     Some(match status {
         401 => (
             Kind::Auth,

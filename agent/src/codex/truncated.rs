@@ -8,12 +8,12 @@
 use serde_json::{Map, Value};
 
 /// Field of a repaired item: length of the output before the gap, in bytes.
-pub(super) const HEAD: &str = "relay_head";
+pub(super) const OUTPUT_HEAD: &str = "relay_head";
 
 /// Returns the object of a truncated line, with the fields that can be recovered.
-pub(super) fn repair(head: &[u8], tail: &[u8]) -> Option<Value> {
+pub(super) fn recover_fields(head: &[u8], tail: &[u8]) -> Option<Value> {
     let head = String::from_utf8_lossy(head);
-    let mut fields = complete(&head)?;
+    let mut fields = complete_fields(&head)?;
     let tail = String::from_utf8_lossy(tail);
     if let Some(Value::Object(item)) = fields.get_mut("item") {
         for name in ["exit_code", "status"] {
@@ -32,29 +32,29 @@ fn join_output(item: &mut Map<String, Value>, tail: &str) {
     let Some(Value::String(begin)) = item.get("aggregated_output") else {
         // The line was truncated before its output, which may be complete.
         let mark = ",\"aggregated_output\":";
-        let whole = tail[..end].rfind(mark).and_then(|at| string(&tail[at + mark.len()..]));
-        let output = whole.map(|(output, _)| output).or_else(|| closed(&tail[..end]));
+        let whole = tail[..end].rfind(mark).and_then(|at| split_string(&tail[at + mark.len()..]));
+        let output = whole.map(|(output, _)| output).or_else(|| string_end(&tail[..end]));
         if let Some(output) = output {
             item.insert("aggregated_output".to_owned(), Value::String(output));
         }
         return;
     };
-    if let Some(last) = closed(&tail[..end]) {
+    if let Some(last) = string_end(&tail[..end]) {
         let (at, joined) = (begin.len(), format!("{begin}{last}"));
-        item.insert(HEAD.to_owned(), Value::from(at));
+        item.insert(OUTPUT_HEAD.to_owned(), Value::from(at));
         item.insert("aggregated_output".to_owned(), Value::String(joined));
     }
 }
 
 /// Returns the end of a string, whose beginning may be inside an escape.
-fn closed(text: &str) -> Option<String> {
+fn string_end(text: &str) -> Option<String> {
     let begins = text.char_indices().map(|(at, _)| at).take(12);
     begins.chain([text.len()]).find_map(|begin| serde_json::from_str(&format!("\"{}\"", &text[begin..])).ok())
 }
 
 /// Returns the fields of the outermost object and of the objects directly inside it whose values are complete
 /// scalars. A string that breaks off counts, as far as it goes.
-fn complete(text: &str) -> Option<Map<String, Value>> {
+fn complete_fields(text: &str) -> Option<Map<String, Value>> {
     let mut fields = Map::new();
     let mut rest = text.trim_start().strip_prefix('{')?;
     let mut inside: Option<String> = None;
@@ -67,7 +67,7 @@ fn complete(text: &str) -> Option<Map<String, Value>> {
             }
             continue;
         }
-        let Some((name, after)) = string(rest).filter(|(_, after)| !after.is_empty()) else {
+        let Some((name, after)) = split_string(rest).filter(|(_, after)| !after.is_empty()) else {
             return Some(fields);
         };
         let Some(value) = after.trim_start().strip_prefix(':').map(str::trim_start) else {
@@ -79,7 +79,7 @@ fn complete(text: &str) -> Option<Map<String, Value>> {
             rest = &value[1..];
             continue;
         }
-        let Some((value, after)) = scalar(value) else { return Some(fields) };
+        let Some((value, after)) = split_scalar(value) else { return Some(fields) };
         match inside.as_ref().and_then(|outer| fields.get_mut(outer)) {
             Some(Value::Object(inner)) => inner.insert(name, value),
             _ => fields.insert(name, value),
@@ -89,7 +89,7 @@ fn complete(text: &str) -> Option<Map<String, Value>> {
 }
 
 /// Splits a string off the front of `text`; returns it and the rest. A string without an end is closed.
-fn string(text: &str) -> Option<(String, &str)> {
+fn split_string(text: &str) -> Option<(String, &str)> {
     let body = text.strip_prefix('"')?;
     let mut escaped = false;
     for (at, c) in body.char_indices() {
@@ -114,9 +114,9 @@ fn string(text: &str) -> Option<(String, &str)> {
 }
 
 /// Splits a value off the front of `text` that is neither an object nor a list.
-fn scalar(text: &str) -> Option<(Value, &str)> {
+fn split_scalar(text: &str) -> Option<(Value, &str)> {
     if text.starts_with('"') {
-        return string(text).map(|(value, rest)| (Value::String(value), rest));
+        return split_string(text).map(|(value, rest)| (Value::String(value), rest));
     }
     let end = text.find([',', '}'])?;
     let value = serde_json::from_str(text[..end].trim()).ok()?;
@@ -127,7 +127,7 @@ fn scalar(text: &str) -> Option<(Value, &str)> {
 fn last_field(tail: &str, name: &str) -> Option<Value> {
     let mark = format!(",\"{name}\":");
     let at = tail.rfind(&mark)? + mark.len();
-    scalar(&tail[at..]).map(|(value, _)| value)
+    split_scalar(&tail[at..]).map(|(value, _)| value)
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const HEAD: &str = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'","aggregated_output":"one\ntwo"#;
+    const OUTPUT_HEAD: &str = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'","aggregated_output":"one\ntwo"#;
 
     #[test]
     fn a_command_with_a_huge_output_still_ends_its_step() {
@@ -145,26 +145,26 @@ mod tests {
             "id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'",
             "aggregated_output":"one\ntwofake \",\"exit_code\":0,\"status\":\"completed\" more",
             "relay_head":7,"exit_code":7,"status":"failed"}});
-        similar_asserts::assert_eq!(repair(HEAD.as_bytes(), tail.as_bytes()), Some(expected));
+        similar_asserts::assert_eq!(recover_fields(OUTPUT_HEAD.as_bytes(), tail.as_bytes()), Some(expected));
     }
 
     #[test]
     fn a_head_cut_anywhere_is_read_as_far_as_it_goes() {
-        for len in 0..HEAD.len() {
-            let repaired = repair(&HEAD.as_bytes()[..len], b"");
+        for len in 0..OUTPUT_HEAD.len() {
+            let repaired = recover_fields(&OUTPUT_HEAD.as_bytes()[..len], b"");
             if len > 90 {
                 let value = repaired.unwrap();
                 assert_eq!(value["item"]["type"], "command_execution", "length {len}");
             }
         }
-        assert_eq!(repair(b"[1,2", b""), None);
+        assert_eq!(recover_fields(b"[1,2", b""), None);
     }
 
     #[test]
     fn the_last_line_of_a_huge_output_is_kept_wherever_the_tail_begins() {
         let tail = r#"\u00e4\\ \"x\" error: the cause\n","exit_code":1,"status":"failed"}}"#;
         for begin in 0..15 {
-            let value = repair(HEAD.as_bytes(), &tail.as_bytes()[begin..]).unwrap();
+            let value = recover_fields(OUTPUT_HEAD.as_bytes(), &tail.as_bytes()[begin..]).unwrap();
             let output = value["item"]["aggregated_output"].as_str().unwrap();
             assert!(
                 output.starts_with("one\ntwo") && output.ends_with("error: the cause\n"),
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_escape_that_is_cut_through_costs_only_itself() {
-        let value = repair(br#"{"type":"item.completed","item":{"text":"ab\u00"#, b"").unwrap();
+        let value = recover_fields(br#"{"type":"item.completed","item":{"text":"ab\u00"#, b"").unwrap();
         assert_eq!(value["item"]["text"], "ab");
     }
 }

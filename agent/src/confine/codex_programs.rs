@@ -17,18 +17,18 @@ use super::profile::Profile;
 const ALIASES: [&str; 2] = ["arg0", "arg0-linux"];
 /// Most entries of one folder that each profile names. If there are more, the newest are left out: a job may have
 /// created them, to get later jobs refused.
-const MOST: usize = 64;
+const MAX_ENTRIES: usize = 64;
 
 /// Folders in a hidden one that the sandbox needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Helpers {
+pub(crate) struct CodexPrograms {
     /// Codex's home, for the commands of its model.
     home: Option<PathBuf>,
     /// Folder tree that contains Codex's program.
     program: Option<PathBuf>,
 }
 
-impl Helpers {
+impl CodexPrograms {
     /// Returns the helpers of a Codex with this home and this program.
     pub(crate) fn new(home: Option<PathBuf>, program: &Path) -> Self {
         let real = program.canonicalize().ok();
@@ -44,14 +44,14 @@ impl Helpers {
     ///
     /// # Errors
     /// One line that names the folder that can't be used.
-    pub(crate) fn give_program(&self, profile: &mut Profile) -> Result<(), String> {
+    pub(crate) fn expose_program(&self, profile: &mut Profile) -> Result<(), String> {
         let hidden = |tree: &Path| profile.hidden.iter().any(|hidden| tree.starts_with(hidden));
         match self.program.as_deref().filter(|tree| hidden(tree)) {
             Some(tree) if profile.hidden.iter().any(|hidden| Path::new(hidden) == tree) => Err(format!(
                 "Codex's program lies in {}, which no job may see: install it elsewhere",
                 tree.display()
             )),
-            Some(tree) => give_back(profile, tree),
+            Some(tree) => expose(profile, tree),
             None => Ok(()),
         }
     }
@@ -60,20 +60,20 @@ impl Helpers {
     ///
     /// # Errors
     /// One line that names the folder that can't be used.
-    pub(crate) fn give_aliases(&self, profile: &mut Profile) -> Result<(), String> {
+    pub(crate) fn expose_aliases(&self, profile: &mut Profile) -> Result<(), String> {
         let Some(home) = &self.home else { return Ok(()) };
         let folder = home.join("tmp");
         for folder in [folder.clone()].into_iter().chain(ALIASES.map(|name| folder.join(name))) {
-            make(&folder).map_err(|error| {
+            create_folder(&folder).map_err(|error| {
                 format!("Codex's helpers can't be kept in {}: {error}: remove it", folder.display())
             })?;
         }
-        give_back(profile, &folder)
+        expose(profile, &folder)
     }
 }
 
 /// Creates a folder, unless it exists.
-fn make(folder: &Path) -> io::Result<()> {
+fn create_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
@@ -83,7 +83,7 @@ fn make(folder: &Path) -> io::Result<()> {
 }
 
 /// Opens a folder in a hidden one, with all of its entries read-only.
-fn give_back(profile: &mut Profile, folder: &Path) -> Result<(), String> {
+fn expose(profile: &mut Profile, folder: &Path) -> Result<(), String> {
     let broken = |error: io::Error| format!("Codex's helpers in {} can't be read: {error}", folder.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(broken)?.flatten() {
@@ -94,9 +94,12 @@ fn give_back(profile: &mut Profile, folder: &Path) -> Result<(), String> {
         }
     }
     found.sort();
-    let entries: Vec<String> =
-        found.into_iter().take(MOST).filter_map(|(_, path)| path.to_str().map(str::to_owned)).collect();
-    profile.give_back(&folder.to_string_lossy(), &entries);
+    let entries: Vec<String> = found
+        .into_iter()
+        .take(MAX_ENTRIES)
+        .filter_map(|(_, path)| path.to_str().map(str::to_owned))
+        .collect();
+    profile.expose(&folder.to_string_lossy(), &entries);
     Ok(())
 }
 
@@ -108,18 +111,18 @@ mod tests {
     fn codex_s_aliases_are_given_back_and_what_is_there_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().canonicalize().unwrap();
-        let helpers = Helpers::new(Some(home.clone()), Path::new("/nowhere/bin/codex"));
+        let codex_programs = CodexPrograms::new(Some(home.clone()), Path::new("/nowhere/bin/codex"));
         let mut profile = Profile::default();
         profile.hide(&home.display().to_string());
-        helpers.give_program(&mut profile).unwrap();
-        helpers.give_aliases(&mut profile).unwrap();
+        codex_programs.expose_program(&mut profile).unwrap();
+        codex_programs.expose_aliases(&mut profile).unwrap();
         let path = |name: &str| home.join(name).display().to_string();
         assert!(profile.writable.contains(&path("tmp")), "{profile:?}");
         assert!(profile.readable.contains(&path("tmp/arg0")), "{profile:?}");
         assert!(profile.readable.contains(&path("tmp/arg0-linux")), "{profile:?}");
         fs::remove_dir(home.join("tmp/arg0")).unwrap();
         std::os::unix::fs::symlink("/tmp", home.join("tmp/arg0")).unwrap();
-        let refused = helpers.give_aliases(&mut profile).unwrap_err();
+        let refused = codex_programs.expose_aliases(&mut profile).unwrap_err();
         assert!(refused.contains("tmp/arg0: it is no folder: remove it"), "{refused}");
     }
 
@@ -130,16 +133,16 @@ mod tests {
         let tree = home.join("packages/1");
         fs::create_dir_all(tree.join("bin")).unwrap();
         fs::write(tree.join("bin/codex"), "").unwrap();
-        let helpers = Helpers::new(None, &tree.join("bin/codex"));
+        let codex_programs = CodexPrograms::new(None, &tree.join("bin/codex"));
         let mut profile = Profile::default();
-        helpers.give_program(&mut profile).unwrap();
+        codex_programs.expose_program(&mut profile).unwrap();
         assert_eq!(profile, Profile::default());
         profile.hide(&home.display().to_string());
-        helpers.give_program(&mut profile).unwrap();
+        codex_programs.expose_program(&mut profile).unwrap();
         assert!(profile.writable.contains(&tree.display().to_string()), "{profile:?}");
         assert!(profile.readable.contains(&tree.join("bin").display().to_string()), "{profile:?}");
         let mut profile = Profile::default();
         profile.hide(&tree.display().to_string());
-        assert!(helpers.give_program(&mut profile).unwrap_err().contains("install it elsewhere"));
+        assert!(codex_programs.expose_program(&mut profile).unwrap_err().contains("install it elsewhere"));
     }
 }

@@ -1,8 +1,8 @@
 //! Placeholders for missing settings, so that no job can create them.
 //!
 //! Codex puts an empty file in the place of a missing path that must be read-only, and removes it when its command
-//! ends. That removes the cover from any other sandbox that was made meanwhile and took the file for the user's own.
-//! Codex does not touch a file that exists before all sandboxes and is not empty.
+//! ends. That removes the placeholder from any other sandbox that was made meanwhile and took the file for the user's
+//! own. Codex does not touch a file that exists before all sandboxes and is not empty.
 //!
 //! ```text
 //!  first job:  make ─ hold shared ──────────────── alone? ─ no: leave it
@@ -31,53 +31,53 @@ const OWN_REPOSITORY: &str = "./\n";
 const IGNORED: &str = "# Made by relay, which removes this folder when no job runs here.\n*\n";
 const IGNORE: &str = ".gitignore";
 /// Most attempts to open a placeholder that disappears meanwhile.
-const TRIES: usize = 20;
+const MAX_ATTEMPTS: usize = 20;
 
 /// Settings that the jobs of a sandbox may only read.
 #[derive(Debug, Default)]
-pub(crate) struct Covers {
+pub(crate) struct Placeholders {
     held: Vec<Placeholder>,
     /// Every path, with the identity of the file there once the placeholders were made.
-    seen: Vec<(PathBuf, Option<Identity>)>,
+    seen: Vec<(PathBuf, Option<FileVersion>)>,
 }
 
 /// Identity of a file, for its lifetime.
 #[derive(Debug, PartialEq, Eq)]
-struct Identity(u64, u64, Option<SystemTime>);
+struct FileVersion(u64, u64, Option<SystemTime>);
 
-impl Identity {
-    fn of(path: &Path) -> Option<Self> {
+impl FileVersion {
+    fn of_path(path: &Path) -> Option<Self> {
         let meta = path.symlink_metadata().ok()?;
         Some(Self(meta.dev(), meta.ino(), meta.created().ok()))
     }
 }
 
-impl Covers {
+impl Placeholders {
     /// Creates a placeholder for each of these paths that is missing. Paths that can't be created for lack of
     /// permission no job can create.
     ///
     /// # Errors
     /// One line that names the path.
-    pub(crate) fn make(paths: &[impl AsRef<Path>]) -> Result<Self, String> {
-        let mut covers = Self::default();
+    pub(crate) fn create(paths: &[impl AsRef<Path>]) -> Result<Self, String> {
+        let mut placeholders = Self::default();
         let paths = paths.iter().map(AsRef::as_ref);
         for path in paths.clone() {
-            match Placeholder::make(path) {
-                Ok(placeholder) => covers.held.extend(placeholder),
+            match Placeholder::create(path) {
+                Ok(placeholder) => placeholders.held.extend(placeholder),
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
                     _ => return Err(format!("{} can't be kept from jobs: {error}", path.display())),
                 },
             }
         }
-        covers.seen = paths.map(|path| (path.to_owned(), Identity::of(path))).collect();
-        Ok(covers)
+        placeholders.seen = paths.map(|path| (path.to_owned(), FileVersion::of_path(path))).collect();
+        Ok(placeholders)
     }
 
     /// Returns the paths where there is another file now. A sandbox covers the file that existed when it was made, so
     /// jobs could write there since. From a path that is gone, as with a removed worktree, git takes nothing.
     pub(crate) fn replaced(&self) -> Vec<&Path> {
-        let is_other = |path: &Path, seen| Identity::of(path).is_some_and(|now| Some(&now) != seen);
+        let is_other = |path: &Path, seen| FileVersion::of_path(path).is_some_and(|now| Some(&now) != seen);
         let replaced = self.seen.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));
         replaced.map(|(path, _)| path.as_path()).collect()
     }
@@ -93,7 +93,7 @@ struct Placeholder {
 
 impl Placeholder {
     /// Creates a placeholder, or returns `None` where the user has a file.
-    fn make(path: &Path) -> io::Result<Option<Self>> {
+    fn create(path: &Path) -> io::Result<Option<Self>> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
         let name = PathBuf::from(name);
         // If the folder is missing too, no program takes settings from there.
@@ -105,7 +105,7 @@ impl Placeholder {
             }
             folder => folder?,
         };
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let file = match open(&folder, &name, OFlags::empty()) {
                 Err(Errno::NOENT) => {
                     create(&folder, &name)?;
@@ -115,7 +115,7 @@ impl Placeholder {
                 Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
                 opened => File::from(opened?),
             };
-            take_over(&name, &file)?;
+            adopt(&name, &file)?;
             if !is_placeholder(&name, &file) {
                 return Ok(None);
             }
@@ -152,7 +152,7 @@ impl Drop for Placeholder {
 }
 
 /// Returns the text of a placeholder that is a file; `None` for a folder.
-fn text(name: &Path) -> Option<&'static str> {
+fn content(name: &Path) -> Option<&'static str> {
     match name.to_str() {
         Some("config" | "config.worktree") => Some(NO_SETTINGS),
         Some("commondir") => Some(OWN_REPOSITORY),
@@ -165,7 +165,7 @@ fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
     // No name that a job could have taken before.
     let random = getrandom::u64().map_err(|_| Errno::IO)?;
     let new = PathBuf::from(format!(".relay-new-{random:016x}"));
-    let made = match text(name) {
+    let made = match content(name) {
         Some(text) => write_new(folder, &new, text),
         None => mkdirat(folder, &new, Mode::from_raw_mode(0o755))
             .and_then(|()| open(folder, &new, OFlags::DIRECTORY))
@@ -176,7 +176,7 @@ fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
         Err(error) => {
             let inside = open(folder, &new, OFlags::DIRECTORY);
             let _ = inside.map(|inside| unlinkat(inside, IGNORE, AtFlags::empty()));
-            let flags = if text(name).is_some() { AtFlags::empty() } else { AtFlags::REMOVEDIR };
+            let flags = if content(name).is_some() { AtFlags::empty() } else { AtFlags::REMOVEDIR };
             let _ = unlinkat(folder, &new, flags);
             if error == Errno::EXIST { Ok(()) } else { Err(error) }
         }
@@ -191,7 +191,7 @@ fn write_new(folder: &OwnedFd, name: &Path, text: &str) -> Result<(), Errno> {
 
 /// Turns a file that another Codex has just put there into a placeholder, so that it stays when the command of that
 /// Codex ends.
-fn take_over(name: &Path, file: &File) -> io::Result<()> {
+fn adopt(name: &Path, file: &File) -> io::Result<()> {
     let meta = file.metadata()?;
     if !meta.is_file() || meta.len() > 0 || meta.mode() & 0o222 != 0 {
         return Ok(());
@@ -199,19 +199,20 @@ fn take_over(name: &Path, file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o644))?;
     // This very file, in place: it is the one that the other sandbox has covered.
     let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-    File::options().write(true).open(again)?.write_all(text(name).unwrap_or(NO_SETTINGS).as_bytes())
+    File::options().write(true).open(again)?.write_all(content(name).unwrap_or(NO_SETTINGS).as_bytes())
 }
 
 /// Returns true for a placeholder of this agent or another one.
 fn is_placeholder(name: &Path, file: &File) -> bool {
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
         let ignore = open(file, Path::new(IGNORE), OFlags::empty());
-        return text(name).is_none() && ignore.is_ok_and(|ignore| holds(&File::from(ignore), IGNORED));
+        return content(name).is_none()
+            && ignore.is_ok_and(|ignore| has_content(&File::from(ignore), IGNORED));
     }
-    holds(file, text(name).unwrap_or(NO_SETTINGS))
+    has_content(file, content(name).unwrap_or(NO_SETTINGS))
 }
 
-fn holds(file: &File, text: &str) -> bool {
+fn has_content(file: &File, text: &str) -> bool {
     let mut bytes = vec![0; text.len()];
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == text.len() as u64)
         && file.read_exact_at(&mut bytes, 0).is_ok()
@@ -253,8 +254,8 @@ mod tests {
         let paths =
             [".claude", ".vscode", "commondir", "config", "config.worktree"].map(|name| dir.join(name));
         let before = names(&dir);
-        let first = Covers::make(&paths).unwrap();
-        let second = Covers::make(&paths).unwrap();
+        let first = Placeholders::create(&paths).unwrap();
+        let second = Placeholders::create(&paths).unwrap();
         assert_eq!(names(&dir), [".claude", ".vscode", "commondir", "config", "config.worktree"]);
         assert_eq!(fs::read_to_string(dir.join("commondir")).unwrap(), "./\n");
         assert_eq!(
@@ -275,9 +276,9 @@ mod tests {
         let path = dir.join(".codex");
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
-        let covers = Covers::make(std::slice::from_ref(&path)).unwrap();
+        let placeholders = Placeholders::create(std::slice::from_ref(&path)).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), NO_SETTINGS);
-        drop(covers);
+        drop(placeholders);
         assert!(!path.exists());
     }
 
@@ -287,16 +288,16 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         let paths = ["config", "config.worktree", ".claude"].map(|name| dir.join(name));
         fs::write(&paths[0], "[core]\n").unwrap();
-        let covers = Covers::make(&paths).unwrap();
+        let placeholders = Placeholders::create(&paths).unwrap();
         fs::write(dir.join("new"), "[user]\n").unwrap();
         fs::rename(dir.join("new"), &paths[0]).unwrap();
         fs::write(dir.join("new"), "[a]\n").unwrap();
         fs::rename(dir.join("new"), &paths[1]).unwrap();
         fs::write(dir.join(".claude/settings.json"), "{}").unwrap();
-        assert_eq!(covers.replaced(), [&paths[0], &paths[1]]);
+        assert_eq!(placeholders.replaced(), [&paths[0], &paths[1]]);
         fs::remove_file(&paths[1]).unwrap();
-        assert_eq!(covers.replaced(), [&paths[0]]);
-        drop(covers);
+        assert_eq!(placeholders.replaced(), [&paths[0]]);
+        drop(placeholders);
         assert_eq!(names(&dir), [".claude", "config"]);
         assert_eq!(names(&dir.join(".claude")), ["settings.json"]);
     }
@@ -309,7 +310,10 @@ mod tests {
         let fifo = Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, dir.join("commondir"), rustix::fs::FileType::Fifo, fifo, 0)
             .unwrap();
-        drop(Covers::make(&["config", "commondir", "missing/config"].map(|name| dir.join(name))).unwrap());
+        drop(
+            Placeholders::create(&["config", "commondir", "missing/config"].map(|name| dir.join(name)))
+                .unwrap(),
+        );
         assert_eq!(names(&dir), ["commondir", "config"]);
     }
 }

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::profile::Profile;
 
 /// Mounts that every sandbox has of its own, without anything of the machine in them.
-const OWN: [&str; 2] = ["/dev", "/proc"];
+const PRIVATE_MOUNTS: [&str; 2] = ["/dev", "/proc"];
 
 /// Identity of a file, whatever its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub(crate) struct FileIdentity {
     /// Device.
     pub(crate) dev: u64,
     /// Inode on that device.
@@ -27,9 +27,9 @@ pub(crate) struct Identity {
 
 /// Required properties of a sandbox's inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Cage {
+pub(crate) struct SandboxCheck {
     /// Path of the working directory, and the identity it has to have.
-    pub(crate) workspace: (String, Identity),
+    pub(crate) workspace: (String, FileIdentity),
     /// Paths that can be written and read.
     pub(crate) profile: Profile,
     /// Process namespace of the agent, as its link in `/proc` names it.
@@ -41,21 +41,22 @@ pub(crate) fn process_namespace() -> io::Result<String> {
     Ok(fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned())
 }
 
-impl Cage {
+impl SandboxCheck {
     /// Verifies the sandbox, and enters the working directory.
     ///
     /// # Errors
     /// One line that names the property that does not hold.
-    pub(crate) fn enter(&self) -> Result<(), String> {
+    pub(crate) fn verify_and_enter(&self) -> Result<(), String> {
         let broken = |what: String| format!("the sandbox does not hold what was asked of it: {what}");
         if process_namespace().map_err(|error| broken(error.to_string()))? == self.processes {
             return Err(broken("processes outside of it can be seen".to_owned()));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| broken(error.to_string()))?;
-        if let Some(path) = writable(&mounts, reachable).into_iter().find(|path| !self.allows(path)) {
+        if let Some(path) = writable_mounts(&mounts, is_reachable).into_iter().find(|path| !self.allows(path))
+        {
             return Err(broken(format!("{} can be written", common::text::one_line(&path, 300))));
         }
-        if let Some(path) = self.profile.hidden.iter().find(|path| visible(Path::new(path))) {
+        if let Some(path) = self.profile.hidden.iter().find(|path| is_visible(Path::new(path))) {
             return Err(broken(format!("{} can be read", common::text::one_line(path, 300))));
         }
         let (path, identity) = &self.workspace;
@@ -72,7 +73,7 @@ impl Cage {
 
     fn allows(&self, path: &str) -> bool {
         let path = Path::new(path);
-        let roots = self.profile.writable.iter().map(String::as_str).chain(OWN);
+        let roots = self.profile.writable.iter().map(String::as_str).chain(PRIVATE_MOUNTS);
         roots.into_iter().any(|root| path.starts_with(root))
     }
 }
@@ -91,20 +92,20 @@ pub(crate) fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Returns the mount points that can be written, out of those that `reachable` reports as not covered by another.
-fn writable(mountinfo: &str, reachable: impl Fn(&str, u64) -> bool) -> Vec<String> {
+/// Returns the mount points that can be written, out of those that `is_reachable` reports as not covered by another.
+fn writable_mounts(mountinfo: &str, is_reachable: impl Fn(&str, u64) -> bool) -> Vec<String> {
     let mount = |line: &str| {
         let mut fields = line.split(' ');
         let id = fields.next()?.parse().ok()?;
         let point = unescape(fields.nth(3)?);
         let read_only = fields.next()?.split(',').any(|option| option == "ro");
-        (!read_only && reachable(&point, id)).then_some(point)
+        (!read_only && is_reachable(&point, id)).then_some(point)
     };
     mountinfo.lines().filter_map(mount).collect()
 }
 
 /// Returns true if the topmost mount there has this id, or if the kernel doesn't report it.
-fn reachable(point: &str, id: u64) -> bool {
+fn is_reachable(point: &str, id: u64) -> bool {
     match statx(CWD, point, AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID) {
         Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => found.stx_mnt_id == id,
         Ok(_) => true,
@@ -129,12 +130,13 @@ fn unescape(field: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn visible(path: &Path) -> bool {
-    fs::read_dir(path).is_ok() || File::options().read(true).open(path).is_ok_and(|file| !empty(&file))
+fn is_visible(path: &Path) -> bool {
+    fs::read_dir(path).is_ok()
+        || File::options().read(true).open(path).is_ok_and(|file| !is_empty_file(&file))
 }
 
 /// Returns true for an empty file: in the place of a hidden one it hides that as well.
-fn empty(file: &File) -> bool {
+fn is_empty_file(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
 }
 
@@ -148,7 +150,7 @@ mod tests {
                          129 128 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
                          143 109 254:0 /tmp /tmp rw,nosuid shared:1 - ext4 /dev/vda rw\n\
                          150 109 254:0 /w /w\\040s rw - ext4 /dev/vda rw\nbroken\n";
-        assert_eq!(writable(mountinfo, |_, id| id != 129), ["/tmp", "/w s"]);
+        assert_eq!(writable_mounts(mountinfo, |_, id| id != 129), ["/tmp", "/w s"]);
     }
 
     #[test]

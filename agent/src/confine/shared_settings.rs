@@ -5,32 +5,31 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::caches::Caches;
-use super::codex_programs::Helpers;
-use super::sandbox::Ground;
+use super::codex_programs::CodexPrograms;
+use super::sandbox::SharedSettings;
 use super::sockets;
 use super::temp_dir;
-use crate::codex::discovery::Found;
+use crate::codex::discovery::CodexInstallation;
 use crate::config::Config;
 use crate::environment::Variables;
 
 /// Advice for a machine without a usable Codex.
-const WAY_ON: &str =
-    "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with relay up";
+const HINT: &str = "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with relay up";
 
 /// Assembles the settings that all sandboxes share. `own` is the agent's environment, `workers` that of its workers
 /// without any job's values.
 ///
 /// # Errors
 /// One line that says what is missing.
-pub(crate) fn ground(
+pub(crate) fn assemble(
     config: &Config,
     state: &Path,
     own: &Variables,
     workers: &Variables,
-    found: &Found,
-) -> Result<Ground, String> {
+    found: &CodexInstallation,
+) -> Result<SharedSettings, String> {
     if let Some(problem) = &found.problem {
-        return Err(format!("no sandbox for the job's commands without Codex: {problem}; {WAY_ON}"));
+        return Err(format!("no sandbox for the job's commands without Codex: {problem}; {HINT}"));
     }
     let homes = codex_homes(own, workers);
     for home in &homes {
@@ -39,18 +38,18 @@ pub(crate) fn ground(
     }
     let caches = Caches::open(workers, state)
         .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
-    let mut env = Ground::launcher_env(workers);
-    env.insert("CODEX_HOME".to_owned(), caches.launcher().display().to_string());
+    let mut env = SharedSettings::launcher_env(workers);
+    env.insert("CODEX_HOME".to_owned(), caches.launcher_home().display().to_string());
     // Codex keeps no helpers in a home below the temporary folder, where all of the user's may be.
-    env.insert("TMPDIR".to_owned(), caches.launcher_temporary().display().to_string());
+    env.insert("TMPDIR".to_owned(), caches.launcher_temp_dir().display().to_string());
     let temporary =
-        temp_dir::choose(own.get("TMPDIR").map(String::as_str), &others(config, state, own, workers));
-    Ok(Ground {
+        temp_dir::choose(own.get("TMPDIR").map(String::as_str), &never_writable(config, state, own, workers));
+    Ok(SharedSettings {
         codex: found.program.clone(),
         env,
-        kept: vec![caches.launcher().to_owned()],
-        hidden: hidden(config, state, own, workers, &homes)?,
-        helpers: Helpers::new(codex_home(workers), Path::new(&found.program)),
+        protected: vec![caches.launcher_home().to_owned()],
+        hidden: hidden_paths(config, state, own, workers, &homes)?,
+        codex_programs: CodexPrograms::new(codex_home(workers), Path::new(&found.program)),
         // The hidden folder of a project is its `platform/`.
         projects: config
             .hidden
@@ -58,7 +57,7 @@ pub(crate) fn ground(
             .filter_map(|hidden| Path::new(hidden).parent())
             .map(|project| project.canonicalize().unwrap_or_else(|_| project.to_owned()))
             .collect(),
-        temporary,
+        temp_dir: temporary,
         roots: config.roots.clone(),
         state: state.to_owned(),
         caches,
@@ -66,7 +65,7 @@ pub(crate) fn ground(
 }
 
 /// Returns the folders that must not become writable with the temporary one.
-fn others(config: &Config, state: &Path, own: &Variables, workers: &Variables) -> Vec<PathBuf> {
+fn never_writable(config: &Config, state: &Path, own: &Variables, workers: &Variables) -> Vec<PathBuf> {
     let homes = [own, workers].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
     let named = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
     let fixed = [PathBuf::from("/root"), state.to_owned()];
@@ -80,7 +79,7 @@ fn codex_home(env: &Variables) -> Option<PathBuf> {
 }
 
 /// Returns the folders in which Codex keeps its login and the history of each thread, of workers and of the user.
-/// Whole folders, since a cover does not apply to a file that is replaced, or created later.
+/// Whole folders, since a file that is replaced is no longer hidden, or created later.
 fn codex_homes(own: &Variables, workers: &Variables) -> Vec<PathBuf> {
     let mut homes = Vec::new();
     for env in [own, workers] {
@@ -94,7 +93,7 @@ fn codex_homes(own: &Variables, workers: &Variables) -> Vec<PathBuf> {
 
 /// Returns the paths hidden from every job: those of the configuration, relay's state, Codex's homes, and sockets
 /// that lead out.
-fn hidden(
+fn hidden_paths(
     config: &Config,
     state: &Path,
     own: &Variables,
@@ -109,7 +108,7 @@ fn hidden(
         hidden.extend(states.or_else(|| Some(home?.join(".local/state"))).map(|state| state.join("relay")));
     }
     hidden.extend_from_slice(homes);
-    hidden.extend(sockets::doors(own)?);
+    hidden.extend(sockets::service_sockets(own)?);
     let real = hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path));
     let mut paths: Vec<PathBuf> = real.filter(|path| path.is_absolute()).collect();
     paths.sort();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Folder for temporary files of every job.
-pub(crate) const USUAL: &str = "/tmp";
+pub(crate) const DEFAULT: &str = "/tmp";
 /// Folders whose children are homes.
 const HOMES: [&str; 2] = ["/home", "/Users"];
 
@@ -22,7 +22,7 @@ pub(crate) fn choose(wanted: Option<&str>, others: &[PathBuf]) -> String {
         folder.parent().is_some() && !is_home && !others.into_iter().any(holds)
     };
     let chosen = real.filter(alone).and_then(|folder| folder.to_str().map(str::to_owned));
-    chosen.filter(|folder| !folder.chars().any(char::is_control)).unwrap_or_else(|| USUAL.to_owned())
+    chosen.filter(|folder| !folder.chars().any(char::is_control)).unwrap_or_else(|| DEFAULT.to_owned())
 }
 
 #[cfg(test)]

@@ -9,17 +9,17 @@ use common::text::one_line;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, lstat, openat, stat};
 use rustix::io::Errno;
 
-use super::sandbox_check::Identity;
+use super::sandbox_check::FileIdentity;
 
 /// A folder that stays the same one.
 #[derive(Debug, Clone)]
-pub(crate) struct Folder {
+pub(crate) struct WorkspaceDir {
     path: String,
     fd: Arc<OwnedFd>,
-    identity: Identity,
+    identity: FileIdentity,
 }
 
-impl Folder {
+impl WorkspaceDir {
     /// Opens a workspace, component by component, following no link.
     ///
     /// # Errors
@@ -36,18 +36,18 @@ impl Folder {
         if Path::new(path).components().count() < 2 {
             return Err("the workspace is the root of the file system: choose a folder with -w".to_owned());
         }
-        let fd = walk(Path::new(path)).map_err(|broken| match broken {
-            Broken::Link(link) => {
+        let fd = open_path(Path::new(path)).map_err(|broken| match broken {
+            OpenError::Link(link) => {
                 format!(
                     "the workspace {shown} leads through the link {}: use the real path with -w",
                     one_line(&link, 300)
                 )
             }
-            Broken::Missing => format!("the workspace {shown} does not exist on the platform"),
-            Broken::Other(error) => format!("the workspace {shown} can't be opened: {error}"),
+            OpenError::Missing => format!("the workspace {shown} does not exist on the platform"),
+            OpenError::Other(error) => format!("the workspace {shown} can't be opened: {error}"),
         })?;
         let stat = fstat(&fd).map_err(|error| format!("the workspace {shown} can't be opened: {error}"))?;
-        let identity = Identity { dev: stat.st_dev, ino: stat.st_ino };
+        let identity = FileIdentity { dev: stat.st_dev, ino: stat.st_ino };
         Ok(Self { path: path.to_owned(), fd: Arc::new(fd), identity })
     }
 
@@ -57,34 +57,34 @@ impl Folder {
     }
 
     /// Returns the identity of the folder.
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> FileIdentity {
         self.identity
     }
 
     /// Returns true if a path leads to it.
-    pub(crate) fn is(&self, path: &Path) -> bool {
-        stat(path).is_ok_and(|stat| Identity { dev: stat.st_dev, ino: stat.st_ino } == self.identity)
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        stat(path).is_ok_and(|stat| FileIdentity { dev: stat.st_dev, ino: stat.st_ino } == self.identity)
     }
 
     /// Returns a path by which a child of this process reaches it until it runs another program.
-    pub(crate) fn inherited(&self) -> String {
+    pub(crate) fn inherited_path(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
 }
 
-impl AsFd for Folder {
+impl AsFd for WorkspaceDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-enum Broken {
+enum OpenError {
     Link(String),
     Missing,
     Other(io::Error),
 }
 
-fn walk(path: &Path) -> Result<OwnedFd, Broken> {
+fn open_path(path: &Path) -> Result<OwnedFd, OpenError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // The parent folders need not be readable.
     let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -92,20 +92,20 @@ fn walk(path: &Path) -> Result<OwnedFd, Broken> {
         .components()
         .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
     if !plain || !path.is_absolute() {
-        return Err(Broken::Other(io::Error::other("it is no plain absolute path")));
+        return Err(OpenError::Other(io::Error::other("it is no plain absolute path")));
     }
-    let mut folder = openat(CWD, "/", way, Mode::empty()).map_err(|error| Broken::Other(error.into()))?;
+    let mut folder = openat(CWD, "/", way, Mode::empty()).map_err(|error| OpenError::Other(error.into()))?;
     let mut done = std::path::PathBuf::from("/");
     let mut parts = path.components().skip(1).peekable();
     while let Some(part) = parts.next() {
         done.push(part);
         let flags = if parts.peek().is_some() { way } else { flags };
         folder = openat(&folder, part.as_os_str(), flags, Mode::empty()).map_err(|error| match error {
-            Errno::NOENT => Broken::Missing,
+            Errno::NOENT => OpenError::Missing,
             // A link is no folder either; which of the two errors is reported depends on the kernel.
-            Errno::NOTDIR | Errno::LOOP if is_link(&done) => Broken::Link(done.display().to_string()),
-            Errno::NOTDIR => Broken::Other(io::Error::other("it is no folder")),
-            error => Broken::Other(error.into()),
+            Errno::NOTDIR | Errno::LOOP if is_link(&done) => OpenError::Link(done.display().to_string()),
+            Errno::NOTDIR => OpenError::Other(io::Error::other("it is no folder")),
+            error => OpenError::Other(error.into()),
         })?;
     }
     Ok(folder)
@@ -130,7 +130,7 @@ mod tests {
         std::os::unix::fs::symlink("ws", dir.join("in/link")).unwrap();
         std::os::unix::fs::symlink("in", dir.join("up")).unwrap();
         let roots = [dir.join("in").display().to_string()];
-        let open = |path: &str| Folder::open(&dir.join(path).display().to_string(), &roots);
+        let open = |path: &str| WorkspaceDir::open(&dir.join(path).display().to_string(), &roots);
         assert!(open("in/ws").is_ok() && open("in").is_ok());
         let refused = |path: &str| open(path).unwrap_err();
         assert!(refused("in/link").contains("through the link"), "{}", refused("in/link"));
@@ -139,7 +139,7 @@ mod tests {
         assert!(refused("in/../in/ws").contains("no plain"));
         assert!(refused("").contains("not in a folder"));
         let up = dir.join("up/ws").display().to_string();
-        assert!(Folder::open(&up, &[]).unwrap_err().contains(&dir.join("up").display().to_string()));
-        assert!(Folder::open("/", &[]).is_err());
+        assert!(WorkspaceDir::open(&up, &[]).unwrap_err().contains(&dir.join("up").display().to_string()));
+        assert!(WorkspaceDir::open("/", &[]).is_err());
     }
 }

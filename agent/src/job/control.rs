@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 /// An order. A later one may hasten an earlier one; none revokes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Order {
+pub(crate) enum Control {
     /// Go on.
     #[default]
     Run,
@@ -20,9 +20,9 @@ pub(crate) enum Order {
     },
 }
 
-impl Order {
+impl Control {
     /// Returns the order in force when `new` follows this one: the first reason stays, the shorter grace wins.
-    fn then(self, new: Self) -> Self {
+    fn merge(self, new: Self) -> Self {
         match (self, new) {
             (Self::Run, new) => new,
             (old, Self::Run) => old,
@@ -38,9 +38,9 @@ impl Order {
 
 /// Control state of a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Told {
+pub(crate) struct ControlState {
     /// Order in force.
-    pub(crate) order: Order,
+    pub(crate) control: Control,
     /// Total extension of the job's limit so far, in milliseconds.
     pub(crate) job_ms: u64,
     /// Total extension of step limits so far, in milliseconds.
@@ -48,17 +48,17 @@ pub(crate) struct Told {
 }
 
 /// Sends an order; repeating one changes nothing.
-pub(super) fn give(sender: &watch::Sender<Told>, new: Order) {
-    sender.send_if_modified(|told| {
-        let then = told.order.then(new);
-        std::mem::replace(&mut told.order, then) != then
+pub(super) fn send(sender: &watch::Sender<ControlState>, new: Control) {
+    sender.send_if_modified(|state| {
+        let then = state.control.merge(new);
+        std::mem::replace(&mut state.control, then) != then
     });
 }
 
 /// Extends a limit: that of the step that runs when the job handles it, or that of the job.
-pub(super) fn extend(sender: &watch::Sender<Told>, step: bool, by_ms: u64) {
-    sender.send_modify(|told| {
-        let sum = if step { &mut told.step_ms } else { &mut told.job_ms };
+pub(super) fn extend(sender: &watch::Sender<ControlState>, step: bool, by_ms: u64) {
+    sender.send_modify(|state| {
+        let sum = if step { &mut state.step_ms } else { &mut state.job_ms };
         *sum = sum.saturating_add(by_ms);
     });
 }
@@ -69,9 +69,9 @@ mod tests {
 
     #[test]
     fn the_first_reason_stays_and_the_shorter_grace_wins() {
-        let cancel = Order::Run.then(Order::Cancel { grace_ms: 5000 });
-        assert_eq!(cancel.then(Order::Cancel { grace_ms: 9000 }), cancel);
-        assert_eq!(cancel.then(Order::Stop { grace_ms: 0 }), Order::Cancel { grace_ms: 0 });
-        assert_eq!(cancel.then(Order::Run), cancel);
+        let cancel = Control::Run.merge(Control::Cancel { grace_ms: 5000 });
+        assert_eq!(cancel.merge(Control::Cancel { grace_ms: 9000 }), cancel);
+        assert_eq!(cancel.merge(Control::Stop { grace_ms: 0 }), Control::Cancel { grace_ms: 0 });
+        assert_eq!(cancel.merge(Control::Run), cancel);
     }
 }

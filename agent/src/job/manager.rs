@@ -11,17 +11,17 @@ use common::job::{JobSpec, NO_SANDBOX, Runner, SPEC_SCHEMA, Sandbox, is_thread};
 use common::wire::{AgentFrame, Platform};
 use tokio::sync::{Notify, watch};
 
-use super::control::{Order, Told, extend, give};
+use super::control::{Control, ControlState, extend, send};
 use super::log::Log;
 use super::secrets;
-use super::supervisor::{Equipment, Supervisor};
+use super::supervisor::{JobResources, Supervisor};
 use crate::codex::command;
-use crate::codex::discovery::{self, Finder, Found};
+use crate::codex::discovery::{self, CodexFinder, CodexInstallation};
 use crate::codex::mcp::Servers;
 use crate::config::Config;
-use crate::confine::sandbox::{Ground, Sandboxed};
-use crate::confine::self_test::Proven;
-use crate::confine::workspace::Folder;
+use crate::confine::sandbox::{JobSandbox, SharedSettings};
+use crate::confine::self_test::VerifiedPrograms;
+use crate::confine::workspace::WorkspaceDir;
 use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
@@ -32,7 +32,7 @@ use crate::user::{self, User};
 use crate::workspace_log::WorkspaceLog;
 
 /// Properties of the agent that do not change while it runs.
-pub(crate) struct Place {
+pub(crate) struct AgentContext {
     /// Id of the agent.
     pub(crate) agent: String,
     /// State directory of the agent.
@@ -46,7 +46,7 @@ pub(crate) struct Place {
 }
 
 // Written by hand, so that no environment value can get into a log.
-impl fmt::Debug for Place {
+impl fmt::Debug for AgentContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place").field("agent", &self.agent).finish_non_exhaustive()
     }
@@ -54,42 +54,42 @@ impl fmt::Debug for Place {
 
 /// The jobs of this agent.
 #[derive(Debug)]
-pub(crate) struct Jobs {
-    place: Place,
+pub(crate) struct JobManager {
+    context: AgentContext,
     spool: Arc<Spool>,
-    codex: Finder,
-    proven: Proven,
+    codex: CodexFinder,
+    verified: VerifiedPrograms,
     /// Serialises the starts: each may have to wait for Codex, and frames are handled meanwhile.
-    starts: tokio::sync::Mutex<()>,
+    start_lock: tokio::sync::Mutex<()>,
     /// Observer with the credentials of the workers' user, who is known with the first job.
     observer: OnceLock<Observer>,
-    state: Mutex<State>,
+    state: Mutex<ManagerState>,
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ManagerState {
     config: Option<Arc<Config>>,
-    running: HashMap<RunId, watch::Sender<Told>>,
+    running: HashMap<RunId, watch::Sender<ControlState>>,
     /// Runs that are being started, with the grace in milliseconds if they were cancelled meanwhile.
     starting: HashMap<RunId, Option<u64>>,
     stopping: bool,
 }
 
-/// A run that is being started. Dropping it removes the run from `State::starting`.
-struct Starting {
-    jobs: Arc<Jobs>,
+/// A run that is being started. Dropping it removes the run from `ManagerState::starting`.
+struct StartGuard {
+    jobs: Arc<JobManager>,
     run: RunId,
 }
 
-impl Starting {
-    fn new(jobs: &Arc<Jobs>, run: &RunId) -> Self {
+impl StartGuard {
+    fn new(jobs: &Arc<JobManager>, run: &RunId) -> Self {
         jobs.state().starting.entry(run.clone()).or_default();
         Self { jobs: Arc::clone(jobs), run: run.clone() }
     }
 }
 
-impl Drop for Starting {
+impl Drop for StartGuard {
     fn drop(&mut self) {
         self.jobs.state().starting.remove(&self.run);
     }
@@ -101,7 +101,7 @@ enum Refusal {
     /// No capacity now: the job stays queued.
     Busy(String),
     /// The job can't run here.
-    Bad(String),
+    Invalid(String),
 }
 
 /// Resources of a job beside its spec. No `Debug`: environments hold secrets.
@@ -114,32 +114,32 @@ struct Prepared {
     version: Option<String>,
     servers: Servers,
     rules: Rules,
-    folder: Folder,
-    sandbox: Option<Sandboxed>,
+    folder: WorkspaceDir,
+    sandbox: Option<JobSandbox>,
 }
 
-impl Jobs {
+impl JobManager {
     /// Creates an empty set of jobs.
-    pub(crate) fn new(place: Place, spool: Arc<Spool>) -> Self {
+    pub(crate) fn new(context: AgentContext, spool: Arc<Spool>) -> Self {
         Self {
-            place,
+            context,
             spool,
-            codex: Finder::default(),
-            proven: Proven::default(),
-            starts: tokio::sync::Mutex::default(),
+            codex: CodexFinder::default(),
+            verified: VerifiedPrograms::default(),
+            start_lock: tokio::sync::Mutex::default(),
             observer: OnceLock::new(),
             state: Mutex::default(),
             ended: Notify::new(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ManagerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the agent's id.
     pub(crate) fn agent(&self) -> &str {
-        &self.place.agent
+        &self.context.agent
     }
 
     /// Returns the number of slots.
@@ -159,30 +159,32 @@ impl Jobs {
             Ok((env, user)) => {
                 let program =
                     self.state().config.as_ref().map_or("codex".to_owned(), |config| config.codex.clone());
-                self.codex.find(&program, env, user.as_ref().map(|user| user.ids)).await
+                self.codex.find_usable(&program, env, user.as_ref().map(|user| user.ids)).await
             }
-            Err(problem) => Found { problem: Some(problem.clone()), ..Found::default() },
+            Err(problem) => {
+                CodexInstallation { problem: Some(problem.clone()), ..CodexInstallation::default() }
+            }
         };
         // A missing sandbox affects every job, a problem of Codex only Codex jobs.
-        let problem = self.no_sandbox().await.or(found.problem);
+        let problem = self.sandbox_problem().await.or(found.problem);
         let user = env.ok().and_then(|(_, user)| user);
         Platform {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             isolation: self.isolation(user.as_ref()),
             codex: found.version,
-            codex_problem: problem.map(|problem| self.masker("").text(&problem).into_owned()),
+            codex_problem: problem.map(|problem| self.build_masker("").text(&problem).into_owned()),
         }
     }
 
     /// Tries out a configured sandbox in a container, where it mostly can't work. On a machine the first job does
     /// that.
-    async fn no_sandbox(&self) -> Option<String> {
+    async fn sandbox_problem(&self) -> Option<String> {
         let config = self.state().config.clone();
         let config = config.filter(|config| config.sandbox == Some(Sandbox::WorkspaceWrite))?;
-        if !self.place.container {
+        if !self.context.container {
             return None;
         }
-        let problem = self.proven.prove(&self.ground(&config).await.ok()?).await.err()?;
+        let problem = self.verified.verify(&self.shared_settings(&config).await.ok()?).await.err()?;
         tracing::warn!("{problem}");
         Some(format!("{NO_SANDBOX}: remove sandbox from [codex] in relay.toml, the container is one"))
     }
@@ -190,14 +192,14 @@ impl Jobs {
     fn isolation(&self, user: Option<&User>) -> Isolation {
         // A worker with the agent's own privileges (both root) is not isolated by another user name.
         let apart = user.is_some_and(|user| user.ids.uid != 0);
-        if self.place.container && apart { Isolation::Container } else { Isolation::None }
+        if self.context.container && apart { Isolation::Container } else { Isolation::None }
     }
 
     fn environment(&self, job: &Variables) -> Result<(Variables, Option<User>), String> {
         let config = self.state().config.clone();
         let name = config.as_ref().and_then(|config| config.user.clone());
         let user = match name {
-            Some(_) if !self.place.root => {
+            Some(_) if !self.context.root => {
                 return Err("workers can run as another user only if the agent runs as root".to_owned());
             }
             Some(name) => Some(user::find(&name)?),
@@ -205,7 +207,7 @@ impl Jobs {
         };
         let none = Variables::new();
         let configured = config.as_ref().map_or(&none, |config| &config.env);
-        Ok((environment::build(&self.place.env, user.as_ref(), configured, job), user))
+        Ok((environment::build(&self.context.env, user.as_ref(), configured, job), user))
     }
 
     /// Accepts a job or refuses it. A run that exists already is accepted again.
@@ -217,17 +219,17 @@ impl Jobs {
         run: RunId,
         spec: String,
     ) -> impl Future<Output = AgentFrame> + Send + use<> {
-        let starting = Starting::new(self, &run);
-        async move { starting.jobs.start_in_turn(run, spec).await }
+        let starting = StartGuard::new(self, &run);
+        async move { starting.jobs.start_one(run, spec).await }
     }
 
-    async fn start_in_turn(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
+    async fn start_one(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
         let RunId { job, epoch } = run.clone();
-        let _turn = self.starts.lock().await;
+        let _turn = self.start_lock.lock().await;
         if self.spool.get(&run).is_some() {
             return AgentFrame::Accepted { job, epoch };
         }
-        let mask = Arc::new(self.masker(&spec));
+        let mask = Arc::new(self.build_masker(&spec));
         let taken = match self.admit(&run) {
             Ok(()) => self.prepare(&run, &spec).await,
             Err(refusal) => Err(refusal),
@@ -237,7 +239,7 @@ impl Jobs {
         match taken.and_then(|prepared| self.launch(run, prepared, &mask)) {
             Ok(()) => AgentFrame::Accepted { job, epoch },
             Err(Refusal::Busy(reason)) => AgentFrame::Refused { job, epoch, reason, busy: true },
-            Err(Refusal::Bad(reason)) => {
+            Err(Refusal::Invalid(reason)) => {
                 let reason = mask.text(&reason).into_owned();
                 tracing::info!("{job} is refused: {reason}");
                 AgentFrame::Refused { job, epoch, reason, busy: false }
@@ -246,9 +248,9 @@ impl Jobs {
     }
 
     /// Finds the secrets of a job that would run here.
-    fn masker(&self, spec: &str) -> Masker {
+    fn build_masker(&self, spec: &str) -> Masker {
         let config = self.state().config.clone();
-        secrets::masker(config.as_deref(), &self.place.env, spec)
+        secrets::build_masker(config.as_deref(), &self.context.env, spec)
     }
 
     fn admit(&self, run: &RunId) -> Result<(), Refusal> {
@@ -266,32 +268,33 @@ impl Jobs {
     }
 
     async fn prepare(&self, run: &RunId, spec: &str) -> Result<Prepared, Refusal> {
-        let bad = |reason: String| Refusal::Bad(reason);
+        let bad = |reason: String| Refusal::Invalid(reason);
         let mut spec: JobSpec =
-            serde_json::from_str(spec).map_err(|error| bad(secrets::unreadable(&error)))?;
-        check(run, &spec).map_err(bad)?;
+            serde_json::from_str(spec).map_err(|error| bad(secrets::spec_error(&error)))?;
+        validate(run, &spec).map_err(bad)?;
         let (mut env, user) = self.environment(&spec.env).map_err(bad)?;
         let (workers, _) = self.environment(&Variables::new()).map_err(bad)?;
         env.insert("RELAY_JOB".to_owned(), run.job.to_string());
         let config = self.state().config.clone();
         let config = config.ok_or_else(|| bad("the agent is not configured yet".to_owned()))?;
         let confined = admission::admit(&spec, &config).map_err(bad)?;
-        let folder = Folder::open(&spec.workspace, &config.roots).map_err(bad)?;
+        let folder = WorkspaceDir::open(&spec.workspace, &config.roots).map_err(bad)?;
         if self.is_home(&folder, user.as_ref()) {
             return Err(bad("the workspace is a home folder: choose a folder in it with -w".to_owned()));
         }
         let sandbox = if confined {
             Some(self.sandbox(&config, &folder).await.map_err(bad)?)
         } else {
-            admission::without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
+            admission::check_without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
             None
         };
         let (mut codex, mut version, mut servers) = (String::new(), None, Servers::default());
         if spec.runner == Runner::Codex {
-            let found = self.codex.find(&spec.codex.program, &env, user.as_ref().map(|user| user.ids)).await;
+            let found =
+                self.codex.find_usable(&spec.codex.program, &env, user.as_ref().map(|user| user.ids)).await;
             (codex, version) = (found.program, found.version);
             servers = Servers::expected(discovery::mcp_servers(&env));
-            spec.codex.args.splice(0..0, command::at_home(version.as_deref()));
+            spec.codex.args.splice(0..0, command::model_only_args(version.as_deref()));
             if let Some(problem) = found.problem {
                 return Err(bad(problem));
             }
@@ -301,24 +304,24 @@ impl Jobs {
     }
 
     /// Returns the sandbox of a job in this folder.
-    async fn sandbox(&self, config: &Config, folder: &Folder) -> Result<Sandboxed, String> {
-        let ground = self.ground(config).await?;
-        self.proven.prove(&ground).await?;
-        ground.sandbox(folder)
+    async fn sandbox(&self, config: &Config, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
+        let shared = self.shared_settings(config).await?;
+        self.verified.verify(&shared).await?;
+        shared.job_sandbox(folder)
     }
 
     /// Returns the settings that all sandboxes share.
-    async fn ground(&self, config: &Config) -> Result<Ground, String> {
+    async fn shared_settings(&self, config: &Config) -> Result<SharedSettings, String> {
         let (workers, user) = self.environment(&Variables::new())?;
-        let env = Ground::launcher_env(&workers);
-        let found = self.codex.program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
-        shared_settings::ground(config, &self.place.state, &self.place.env, &workers, &found)
+        let env = SharedSettings::launcher_env(&workers);
+        let found = self.codex.find_program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
+        shared_settings::assemble(config, &self.context.state, &self.context.env, &workers, &found)
     }
 
     /// Returns true for the home directory of the agent's or the workers' user.
-    fn is_home(&self, folder: &Folder, user: Option<&User>) -> bool {
-        let homes = [self.place.env.get("HOME"), user.map(|user| &user.home)];
-        homes.into_iter().flatten().any(|home| folder.is(Path::new(home)))
+    fn is_home(&self, folder: &WorkspaceDir, user: Option<&User>) -> bool {
+        let homes = [self.context.env.get("HOME"), user.map(|user| &user.home)];
+        homes.into_iter().flatten().any(|home| folder.is_at(Path::new(home)))
     }
 
     /// Launches a job. Its spool is written first: once this returns, the job survives a lost connection.
@@ -326,30 +329,30 @@ impl Jobs {
         let Prepared { spec: job, env, workers, user, codex, version, servers, rules, folder, sandbox } =
             prepared;
         let spool = self.spool.create(run.clone(), &secrets::without_values(&job), Arc::clone(mask));
-        let spool = spool.map_err(|error| self.unwritable(&error))?;
+        let spool = spool.map_err(|error| self.spool_refusal(&error))?;
         let ids = user.as_ref().map(|user| user.ids);
         let (copy, problem) = match WorkspaceLog::open(&folder, &run.job, ids) {
             Ok(copy) => (Some(copy), None),
             Err(error) => (None, Some(format!("the workspace gets no copy of the log: {error}"))),
         };
         spool.append(EventBody::Accepted {
-            agent: self.place.agent.clone(),
+            agent: self.context.agent.clone(),
             isolation: if sandbox.is_some() { Isolation::Sandbox } else { self.isolation(user.as_ref()) },
             workspace_log: copy.as_ref().map(WorkspaceLog::path),
         });
         if !spool.is_durable() {
             self.spool.remove(&run);
-            return Err(Refusal::Bad("the agent's spool can't be synchronised to its disk".to_owned()));
+            return Err(Refusal::Invalid("the agent's spool can't be synchronised to its disk".to_owned()));
         }
         if let Some(message) = problem {
             spool.append(EventBody::Warning { message });
         }
         tracing::info!("{} begins", run.job);
-        let (sender, orders) = watch::channel(Told::default());
+        let (sender, control) = watch::channel(ControlState::default());
         {
             let mut state = self.state();
             if let Some(grace_ms) = state.starting.get(&run).copied().flatten() {
-                give(&sender, Order::Cancel { grace_ms });
+                send(&sender, Control::Cancel { grace_ms });
             }
             state.running.insert(run.clone(), sender);
         }
@@ -357,7 +360,7 @@ impl Jobs {
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
         let rules = rules.with_mask(Arc::clone(mask));
         let mask = Arc::clone(mask);
-        let equipment = Equipment {
+        let resources = JobResources {
             env,
             workers,
             user: ids,
@@ -370,7 +373,7 @@ impl Jobs {
             folder,
             sandbox,
         };
-        let supervisor = Supervisor::new(job, spool, log, orders, equipment);
+        let supervisor = Supervisor::new(job, spool, log, control, resources);
         let jobs = Arc::clone(self);
         tokio::spawn(async move {
             supervisor.run().await;
@@ -383,12 +386,12 @@ impl Jobs {
 
     /// Returns the refusal for a spool that can't be written. While jobs run that will free space, a full disk is
     /// worth waiting for; otherwise a user has to act.
-    fn unwritable(&self, error: &io::Error) -> Refusal {
+    fn spool_refusal(&self, error: &io::Error) -> Refusal {
         if is_full(error) {
             let reason = format!("the agent's disk has no room for the job's events: {error}");
-            if self.state().running.is_empty() { Refusal::Bad(reason) } else { Refusal::Busy(reason) }
+            if self.state().running.is_empty() { Refusal::Invalid(reason) } else { Refusal::Busy(reason) }
         } else {
-            Refusal::Bad(format!("the agent's spool can't be written: {error}"))
+            Refusal::Invalid(format!("the agent's spool can't be written: {error}"))
         }
     }
 
@@ -397,7 +400,7 @@ impl Jobs {
         let mut state = self.state();
         for (run, sender) in &state.running {
             if run.job == *job {
-                give(sender, Order::Cancel { grace_ms });
+                send(sender, Control::Cancel { grace_ms });
             }
         }
         for (_, cancelled) in state.starting.iter_mut().filter(|(run, _)| run.job == *job) {
@@ -418,7 +421,7 @@ impl Jobs {
     pub(crate) fn abandon(&self, run: &RunId) {
         if let Some(sender) = self.state().running.get(run) {
             tracing::warn!("{run} is over for the relay: it is ended");
-            give(sender, Order::Cancel { grace_ms: common::job::Limits::GRACE_MS });
+            send(sender, Control::Cancel { grace_ms: common::job::Limits::GRACE_MS });
         }
         self.spool.remove(run);
     }
@@ -428,12 +431,12 @@ impl Jobs {
         let mut state = self.state();
         state.stopping = true;
         for sender in state.running.values() {
-            give(sender, Order::Stop { grace_ms });
+            send(sender, Control::Stop { grace_ms });
         }
     }
 
     /// Waits until no job runs.
-    pub(crate) async fn idle(&self) {
+    pub(crate) async fn wait_idle(&self) {
         loop {
             // Registered before the check, so that an end in between is not missed.
             let ended = self.ended.notified();
@@ -446,7 +449,7 @@ impl Jobs {
 }
 
 /// Validates a spec, as far as that does not depend on the platform.
-fn check(run: &RunId, spec: &JobSpec) -> Result<(), String> {
+fn validate(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     if spec.schema > SPEC_SCHEMA {
         return Err(format!(
             "the job's spec has schema {}, newer than {SPEC_SCHEMA}: update the agent",

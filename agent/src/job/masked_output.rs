@@ -6,50 +6,50 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::mask::{Masker, Stream};
-use crate::process::Source;
+use crate::process::OutputSource;
 
 /// Time for which a possible beginning of a secret is held back when nothing follows: a prompt waits for its reader,
 /// and two writes of one program come much closer together.
-const PATIENCE: Duration = Duration::from_millis(200);
+const HOLD_TIME: Duration = Duration::from_millis(200);
 
 /// Output of one command.
 #[derive(Debug)]
-pub(super) struct Masked {
+pub(super) struct MaskedOutput {
     stdout: Stream,
     stderr: Stream,
     /// Time of the newest output.
-    newest: Instant,
+    last_output: Instant,
 }
 
-impl Masked {
+impl MaskedOutput {
     /// Creates streams without any output yet.
     pub(super) fn new(mask: &Arc<Masker>) -> Self {
         let stream = || Stream::new(Arc::clone(mask));
-        Self { stdout: stream(), stderr: stream(), newest: Instant::now() }
+        Self { stdout: stream(), stderr: stream(), last_output: Instant::now() }
     }
 
     /// Takes output; returns the part that can be shown by now.
-    pub(super) fn push(&mut self, source: Source, bytes: Vec<u8>) -> Vec<u8> {
-        self.newest = Instant::now();
+    pub(super) fn push(&mut self, source: OutputSource, bytes: Vec<u8>) -> Vec<u8> {
+        self.last_output = Instant::now();
         match source {
-            Source::Stdout => self.stdout.push(bytes),
-            Source::Stderr => self.stderr.push(bytes),
+            OutputSource::Stdout => self.stdout.push(bytes),
+            OutputSource::Stderr => self.stderr.push(bytes),
         }
     }
 
     /// Returns the time at which held-back output is released though nothing follows.
-    pub(super) fn due(&self) -> Option<Instant> {
-        (self.stdout.waits() || self.stderr.waits()).then(|| self.newest + PATIENCE)
+    pub(super) fn release_at(&self) -> Option<Instant> {
+        (self.stdout.is_holding() || self.stderr.is_holding()).then(|| self.last_output + HOLD_TIME)
     }
 
     /// Releases output that need not be held back any longer; all of it if `end` is set.
-    pub(super) fn release(&mut self, end: bool) -> [(Source, Vec<u8>); 2] {
-        let due = self.due().is_some_and(|due| due <= Instant::now());
+    pub(super) fn release(&mut self, end: bool) -> [(OutputSource, Vec<u8>); 2] {
+        let due = self.release_at().is_some_and(|due| due <= Instant::now());
         let rest = |stream: &mut Stream| match (end, due) {
             (true, _) => stream.finish(),
-            (false, true) => stream.idle(),
+            (false, true) => stream.release(),
             (false, false) => Vec::new(),
         };
-        [(Source::Stdout, rest(&mut self.stdout)), (Source::Stderr, rest(&mut self.stderr))]
+        [(OutputSource::Stdout, rest(&mut self.stdout)), (OutputSource::Stderr, rest(&mut self.stderr))]
     }
 }

@@ -32,5 +32,5 @@ mod stage;
 mod supervisor;
 mod tail;
 
-pub(crate) use manager::{Jobs, Place};
-pub(crate) use recover::{Obituary, recover};
+pub(crate) use manager::{AgentContext, JobManager};
+pub(crate) use recover::{RecoveryNotice, recover};

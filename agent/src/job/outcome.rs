@@ -9,12 +9,12 @@ use jiff::Zoned;
 
 use super::stage::Stage;
 use crate::codex::{Turn, error_messages, thread_error};
-use crate::oom::Shortage;
+use crate::oom::OomKill;
 use crate::process::Exit;
 
 /// Observations of a command.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct CommandResult {
     /// Exit status of its leader.
     pub(crate) exit: Option<Exit>,
     /// Reason why it never ran.
@@ -30,14 +30,14 @@ pub(crate) struct Seen {
     /// True if the agent ended it because it lingered after its turn.
     pub(crate) lingered: bool,
     /// Shortage of memory, if the kernel killed a process of this platform meanwhile.
-    pub(crate) shortage: Option<Shortage>,
+    pub(crate) oom_kill: Option<OomKill>,
 }
 
 /// Classifies a command that ended by itself.
 ///
 /// # Errors
 /// The reason that the job has failed.
-pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobError> {
+pub(crate) fn classify_exit(stage: &Stage, codex: bool, seen: &CommandResult) -> Result<(), JobError> {
     let fail = |kind, message: String| {
         Err(JobError { kind, message: text::truncate(&message, MAX_TEXT), step: seen.step })
     };
@@ -47,31 +47,31 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
     let Some(exit) = seen.exit else {
         return fail(FailureKind::SpawnFailed, "its supervisor was killed from outside".to_owned());
     };
-    if let Some(shortage) = seen.shortage.filter(|_| killed(exit, codex) && !seen.lingered) {
-        return fail(FailureKind::OomKilled, starved(&stage.named(codex), shortage));
+    if let Some(oom_kill) = seen.oom_kill.filter(|_| was_killed(exit, codex) && !seen.lingered) {
+        return fail(FailureKind::OomKilled, oom_message(&stage.display_name(codex), oom_kill));
     }
-    let ended = explain(exit);
-    let told = if seen.tail.is_empty() { String::new() } else { format!(": {}", seen.tail) };
+    let ended = describe_exit(exit);
+    let detail = if seen.tail.is_empty() { String::new() } else { format!(": {}", seen.tail) };
     match stage {
         Stage::Setup(_) | Stage::Check(_) | Stage::Worker if exit == Exit::Code(0) && !codex => Ok(()),
         Stage::Setup(line) => {
-            fail(FailureKind::SetupFailed, format!("setup '{}' {ended}{told}", text::one_line(line, 200)))
+            fail(FailureKind::SetupFailed, format!("setup '{}' {ended}{detail}", text::one_line(line, 200)))
         }
         Stage::Check(line) => {
-            fail(FailureKind::CheckFailed, format!("check '{}' {ended}{told}", text::one_line(line, 200)))
+            fail(FailureKind::CheckFailed, format!("check '{}' {ended}{detail}", text::one_line(line, 200)))
         }
         Stage::Worker if !codex => fail(FailureKind::Exited, format!("the command {ended}")),
         Stage::Worker => match &seen.turn {
             Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
             Some(Turn::Failed(message)) => {
-                let trouble = error_messages::read(message, &seen.now);
-                fail(trouble.kind(), trouble.end())
+                let error = error_messages::parse(message, &seen.now);
+                fail(error.kind(), error.failure_reason())
             }
             turn => {
-                let refused = turn.is_none().then(|| thread_error::refused(&seen.tail)).flatten();
+                let refused = turn.is_none().then(|| thread_error::resume_error(&seen.tail)).flatten();
                 let message = refused.map(str::to_owned);
                 let message =
-                    message.unwrap_or_else(|| format!("codex {ended} before its turn was over{told}"));
+                    message.unwrap_or_else(|| format!("codex {ended} before its turn was over{detail}"));
                 fail(FailureKind::CodexExit, message)
             }
         },
@@ -80,12 +80,12 @@ pub(crate) fn judge(stage: &Stage, codex: bool, seen: &Seen) -> Result<(), JobEr
 
 /// Returns true if the command was killed, or reports like a shell that its own command was killed. Codex goes on
 /// without the commands it ran.
-fn killed(exit: Exit, codex: bool) -> bool {
+fn was_killed(exit: Exit, codex: bool) -> bool {
     exit == Exit::Signal(9) || (exit == Exit::Code(137) && !codex)
 }
 
-fn starved(who: &str, shortage: Shortage) -> String {
-    let why = match shortage.limit {
+fn oom_message(who: &str, oom_kill: OomKill) -> String {
+    let why = match oom_kill.limit {
         Some(limit) => format!("the platform may use {} MiB: raise that limit", limit >> 20),
         None => "the machine had none left: free some".to_owned(),
     };
@@ -94,16 +94,16 @@ fn starved(who: &str, shortage: Shortage) -> String {
     )
 }
 
-fn explain(exit: Exit) -> String {
+fn describe_exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("ended with exit code {code}"),
         Exit::Signal(9) => "was killed (signal 9), perhaps by the system for its memory".to_owned(),
-        Exit::Signal(signal) => format!("was ended by signal {signal}{}", name(signal)),
+        Exit::Signal(signal) => format!("was ended by signal {signal}{}", signal_name(signal)),
     }
 }
 
 /// Returns the names of the common signals.
-fn name(signal: i32) -> &'static str {
+fn signal_name(signal: i32) -> &'static str {
     match signal {
         1 => " (HUP)",
         2 => " (INT)",
@@ -122,8 +122,14 @@ mod tests {
     use super::*;
 
     fn codex(exit: Exit, turn: Option<Turn>, lingered: bool) -> Result<(), (FailureKind, String)> {
-        let seen = Seen { exit: Some(exit), turn, lingered, tail: "last words".into(), ..Seen::default() };
-        judge(&Stage::Worker, true, &seen).map_err(|error| (error.kind, error.message))
+        let seen = CommandResult {
+            exit: Some(exit),
+            turn,
+            lingered,
+            tail: "last words".into(),
+            ..CommandResult::default()
+        };
+        classify_exit(&Stage::Worker, true, &seen).map_err(|error| (error.kind, error.message))
     }
 
     #[test]
@@ -148,9 +154,13 @@ mod tests {
 
     #[test]
     fn a_thread_that_codex_no_longer_knows_is_named_as_such() {
-        let seen = |tail: &str| Seen { exit: Some(Exit::Code(1)), tail: tail.into(), ..Seen::default() };
-        let error =
-            judge(&Stage::Worker, true, &seen("Error: no rollout found for thread id x")).unwrap_err();
+        let seen = |tail: &str| CommandResult {
+            exit: Some(Exit::Code(1)),
+            tail: tail.into(),
+            ..CommandResult::default()
+        };
+        let error = classify_exit(&Stage::Worker, true, &seen("Error: no rollout found for thread id x"))
+            .unwrap_err();
         assert_eq!(error.kind, FailureKind::CodexExit);
         assert_eq!(error.message, "the Codex thread is gone: launch a new job");
     }
@@ -158,9 +168,9 @@ mod tests {
     #[test]
     fn a_kill_is_the_memorys_only_where_the_kernel_counts_one() {
         let judged = |stage: &Stage, codex, exit, lingered, limit| {
-            let shortage = Some(Shortage { limit });
-            let seen = Seen { exit: Some(exit), lingered, shortage, ..Seen::default() };
-            judge(stage, codex, &seen).map_err(|error| (error.kind, error.message))
+            let oom_kill = Some(OomKill { limit });
+            let seen = CommandResult { exit: Some(exit), lingered, oom_kill, ..CommandResult::default() };
+            classify_exit(stage, codex, &seen).map_err(|error| (error.kind, error.message))
         };
         let limit = Some(300 << 20);
         let (kind, message) = judged(&Stage::Worker, true, Exit::Signal(9), false, limit).unwrap_err();
@@ -185,15 +195,19 @@ mod tests {
 
     #[test]
     fn other_commands_are_judged_by_their_exit_alone() {
-        let ended = |code| Seen { exit: Some(Exit::Code(code)), tail: "boom".into(), ..Seen::default() };
+        let ended = |code| CommandResult {
+            exit: Some(Exit::Code(code)),
+            tail: "boom".into(),
+            ..CommandResult::default()
+        };
         let check = Stage::Check("cargo test".into());
-        assert_eq!(judge(&check, false, &ended(0)), Ok(()));
-        let error = judge(&check, false, &ended(101)).unwrap_err();
+        assert_eq!(classify_exit(&check, false, &ended(0)), Ok(()));
+        let error = classify_exit(&check, false, &ended(101)).unwrap_err();
         assert_eq!(error.kind, FailureKind::CheckFailed);
         assert_eq!(error.message, "check 'cargo test' ended with exit code 101: boom");
-        let setup = judge(&Stage::Setup("x".into()), false, &ended(1)).unwrap_err();
+        let setup = classify_exit(&Stage::Setup("x".into()), false, &ended(1)).unwrap_err();
         assert_eq!(setup.kind, FailureKind::SetupFailed);
-        let shell = judge(&Stage::Worker, false, &ended(7)).unwrap_err();
+        let shell = classify_exit(&Stage::Worker, false, &ended(7)).unwrap_err();
         assert_eq!(
             (shell.kind, shell.message.as_str()),
             (FailureKind::Exited, "the command ended with exit code 7")

@@ -16,7 +16,7 @@ fn masker(value: &str) -> Arc<Masker> {
     Arc::new(Masker::new(secrets))
 }
 
-/// Asserts that a spelling of a value is masked whole, in one piece and in every two.
+/// Asserts that a escape of a value is masked whole, in one piece and in every two.
 #[track_caller]
 fn is_masked(value: &str, spelling: &str) {
     let masker = masker(value);
@@ -136,9 +136,9 @@ fn colours_within_a_value_do_not_show_it() {
 fn a_prompt_that_ends_in_a_colour_is_shown_soon() {
     let mut stream = Stream::new(masker("secret-value-1"));
     assert_eq!(stream.push(b"names\x1b[0m".to_vec()), b"name");
-    assert!(stream.waits());
-    assert_eq!(stream.idle(), b"s\x1b[0m");
-    assert!(!stream.waits());
+    assert!(stream.is_holding());
+    assert_eq!(stream.release(), b"s\x1b[0m");
+    assert!(!stream.is_holding());
     assert_eq!(stream.push(b" next".to_vec()), b" next");
 }
 

@@ -6,11 +6,11 @@ use super::secrets::is_plain_word;
 use crate::environment::looks_secret;
 
 /// Shortest line of a multi-line value that is masked by itself, in bytes.
-const SHORTEST_LINE: usize = 8;
+const MIN_LINE: usize = 8;
 /// Longest value that is parsed as JSON, in bytes. A service account's takes 3 KiB, and a cluster's configuration 20.
-const LONGEST_DOCUMENT: usize = 256 * 1024;
+const MAX_DOCUMENT: usize = 256 * 1024;
 /// Shortest user of an address without a password that is taken for a token, in bytes.
-const SHORTEST_TOKEN: usize = 16;
+const MIN_TOKEN: usize = 16;
 /// Fields of documents that name places and users, in lower case without `_` and `-`; addresses are recognised by
 /// themselves.
 const HARMLESS: &[&str] = &[
@@ -43,9 +43,9 @@ const HARMLESS: &[&str] = &[
 
 /// Returns the secret parts of a value: those in its addresses, the strings of a JSON document, decoded, and lines.
 /// The first ones matter most.
-pub(super) fn parts(value: &str) -> Vec<String> {
-    let mut found = in_addresses(value);
-    if value.len() <= LONGEST_DOCUMENT
+pub(super) fn secret_parts(value: &str) -> Vec<String> {
+    let mut found = address_secrets(value);
+    if value.len() <= MAX_DOCUMENT
         && value.trim_start().starts_with(['{', '['])
         && let Ok(document) = serde_json::from_str(value)
     {
@@ -57,14 +57,14 @@ pub(super) fn parts(value: &str) -> Vec<String> {
 
 fn add_lines(value: &str, found: &mut Vec<String>) {
     let lines = value.lines().map(str::trim);
-    found.extend(lines.filter(|line| line.len() >= SHORTEST_LINE && *line != value).map(str::to_owned));
+    found.extend(lines.filter(|line| line.len() >= MIN_LINE && *line != value).map(str::to_owned));
 }
 
 /// Adds the secret strings of a JSON value. Recursion is bounded: the parser has limited the document's depth.
 fn add_strings(field: &str, value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => {
-            let addresses = in_addresses(text);
+            let addresses = address_secrets(text);
             if !addresses.is_empty() || is_secret(field, text) {
                 let text = text.trim_matches(['\r', '\n']);
                 found.push(text.to_owned());
@@ -87,7 +87,7 @@ fn is_secret(field: &str, text: &str) -> bool {
 }
 
 /// Returns the passwords in `scheme://user:password@host` and the tokens in place of a user, as they are and decoded.
-pub(super) fn in_addresses(value: &str) -> Vec<String> {
+pub(super) fn address_secrets(value: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, mark) in value.match_indices("://") {
         let rest = &value[at + mark.len()..];
@@ -96,7 +96,7 @@ pub(super) fn in_addresses(value: &str) -> Vec<String> {
         let (user, password) = who.split_once(':').unwrap_or((who, ""));
         let user = Some(user).filter(|user| is_token(user, password));
         for secret in user.into_iter().chain([password]).filter(|secret| !secret.is_empty()) {
-            found.extend(decoded(secret));
+            found.extend(percent_decoded(secret));
             found.push(secret.to_owned());
         }
     }
@@ -108,15 +108,13 @@ fn is_token(user: &str, password: &str) -> bool {
     let has = |is: fn(&u8) -> bool| user.as_bytes().iter().any(is);
     let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
     match password {
-        "" | "x" | "x-oauth-basic" => {
-            user.len() >= SHORTEST_TOKEN || user.len() >= SHORTEST_TOKEN / 2 && mixed
-        }
-        _ => user.len() > SHORTEST_TOKEN && mixed,
+        "" | "x" | "x-oauth-basic" => user.len() >= MIN_TOKEN || user.len() >= MIN_TOKEN / 2 && mixed,
+        _ => user.len() > MIN_TOKEN && mixed,
     }
 }
 
 /// Decodes a percent-encoded text, if that changes it.
-fn decoded(text: &str) -> Option<String> {
+fn percent_decoded(text: &str) -> Option<String> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
     for piece in pieces {

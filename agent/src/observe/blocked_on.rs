@@ -8,9 +8,9 @@ use super::traffic::sockets;
 use crate::proc_stat::Proc;
 
 /// Most bytes of a table of sockets that are read: some 25,000 lines.
-const TABLE: u64 = 4 * 1024 * 1024;
+const MAX_TABLE: u64 = 4 * 1024 * 1024;
 /// Most bytes shown of a kernel function's name.
-const FUNCTION: usize = 64;
+const MAX_FUNCTION: usize = 64;
 
 /// A connection to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ struct Connection {
 /// can be read.
 ///
 /// `waiting on TCP 10.0.0.1:443 ESTABLISHED`, `sleeping in hrtimer_nanosleep`, `waiting in anon_pipe_read`.
-pub(super) fn waits_for(pid: u32) -> Option<String> {
+pub(super) fn blocked_on(pid: u32) -> Option<String> {
     let mut proc = Proc::open().ok()?;
     let stat = proc.stat(pid)?;
     let (state, zombie) = (stat.state, stat.zombie);
@@ -34,7 +34,7 @@ pub(super) fn waits_for(pid: u32) -> Option<String> {
     if matches!(state, b'T' | b't') {
         return Some("stopped by a signal".to_owned());
     }
-    connection(&mut proc, pid).or_else(|| in_kernel(&mut proc, pid, state))
+    connection(&mut proc, pid).or_else(|| kernel_wait(&mut proc, pid, state))
 }
 
 /// Returns the newest connection that is still being opened, or else the newest.
@@ -48,9 +48,9 @@ fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
         let mut table = String::new();
         // The process's own table: it may be in another network namespace.
         let read = File::open(format!("/proc/{pid}/net/{file}"))
-            .and_then(|file| file.take(TABLE).read_to_string(&mut table));
+            .and_then(|file| file.take(MAX_TABLE).read_to_string(&mut table));
         if read.is_ok() {
-            found.extend(table.lines().filter_map(|line| row(line, protocol)));
+            found.extend(table.lines().filter_map(|line| parse_row(line, protocol)));
         }
     }
     let rank = |inode: u64, connection: &Connection| {
@@ -72,9 +72,9 @@ fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
 const SYN_SENT: &str = "SYN_SENT";
 
 /// Parses a line of `/proc/net/tcp` and its like, with the socket's inode; `None` if it has no peer.
-fn row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
+fn parse_row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
     let mut fields = line.split_ascii_whitespace().skip(2);
-    let to = address(fields.next()?)?;
+    let to = parse_address(fields.next()?)?;
     let state = match fields.next()? {
         "01" => "ESTABLISHED",
         "02" => SYN_SENT,
@@ -85,7 +85,7 @@ fn row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
 }
 
 /// Parses words of four bytes in the machine's order, then the port.
-fn address(text: &str) -> Option<SocketAddr> {
+fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
@@ -100,8 +100,8 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-fn in_kernel(proc: &mut Proc, pid: u32, state: u8) -> Option<String> {
-    let function = proc.read(pid, "wchan", FUNCTION).and_then(|name| std::str::from_utf8(name).ok());
+fn kernel_wait(proc: &mut Proc, pid: u32, state: u8) -> Option<String> {
+    let function = proc.read(pid, "wchan", MAX_FUNCTION).and_then(|name| std::str::from_utf8(name).ok());
     let function = function.map(str::trim).filter(|name| !name.is_empty() && *name != "0");
     match (state, function) {
         (b'R', _) => Some("running".to_owned()),

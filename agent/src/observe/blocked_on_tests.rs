@@ -3,11 +3,16 @@ use std::process::Command;
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 
-use super::super::test_support::{Running, until};
+use super::super::test_support::{TestProcess, wait_until};
 use super::*;
 
-fn curl(port: u16) -> Running {
-    Running::new(Command::new("curl").args(["-s", "--noproxy", "*", &format!("http://127.0.0.1:{port}/")]))
+fn curl(port: u16) -> TestProcess {
+    TestProcess::new(Command::new("curl").args([
+        "-s",
+        "--noproxy",
+        "*",
+        &format!("http://127.0.0.1:{port}/"),
+    ]))
 }
 
 #[test]
@@ -17,7 +22,7 @@ fn a_client_of_a_server_that_never_answers_waits_on_its_address() {
     let running = curl(port);
     let (_silent, _) = server.accept().unwrap();
     let wanted = format!("waiting on TCP 127.0.0.1:{port} ESTABLISHED");
-    until(&wanted, || waits_for(running.pid()).filter(|words| *words == wanted));
+    wait_until(&wanted, || blocked_on(running.pid()).filter(|words| *words == wanted));
 }
 
 #[test]
@@ -29,22 +34,24 @@ fn a_client_of_a_server_that_never_accepts_waits_for_the_connection() {
     // The kernel takes one or two connections for it; the others get no answer.
     let running: Vec<_> = (0..4).map(|_| curl(port)).collect();
     let wanted = format!("waiting on TCP 127.0.0.1:{port} SYN_SENT");
-    until(&wanted, || running.iter().find(|running| waits_for(running.pid()).as_ref() == Some(&wanted)));
+    wait_until(&wanted, || {
+        running.iter().find(|running| blocked_on(running.pid()).as_ref() == Some(&wanted))
+    });
 }
 
 #[test]
 fn without_a_connection_the_kernel_tells_what_a_process_does() {
-    let sleep = Running::new(Command::new("sleep").arg("3009"));
-    until("sleep", || waits_for(sleep.pid()).filter(|words| words == "sleeping in hrtimer_nanosleep"));
-    let shell = Running::shell("read x");
-    until("pipe", || {
-        waits_for(shell.pid()).filter(|words| words.contains("waiting in ") && words.contains("pipe_read"))
+    let sleep = TestProcess::new(Command::new("sleep").arg("3009"));
+    wait_until("sleep", || blocked_on(sleep.pid()).filter(|words| words == "sleeping in hrtimer_nanosleep"));
+    let shell = TestProcess::shell("read x");
+    wait_until("pipe", || {
+        blocked_on(shell.pid()).filter(|words| words.contains("waiting in ") && words.contains("pipe_read"))
     });
-    let busy = Running::shell("while :; do :; done");
-    until("busy", || waits_for(busy.pid()).filter(|words| words == "running"));
-    let stopped = Running::shell("kill -STOP $$; read x");
-    until("stopped", || waits_for(stopped.pid()).filter(|words| words == "stopped by a signal"));
-    assert_eq!(waits_for(u32::MAX), None);
+    let busy = TestProcess::shell("while :; do :; done");
+    wait_until("busy", || blocked_on(busy.pid()).filter(|words| words == "running"));
+    let stopped = TestProcess::shell("kill -STOP $$; read x");
+    wait_until("stopped", || blocked_on(stopped.pid()).filter(|words| words == "stopped by a signal"));
+    assert_eq!(blocked_on(u32::MAX), None);
 }
 
 #[test]
@@ -55,10 +62,13 @@ fn rows_of_both_families_are_understood_and_those_without_another_end_are_not() 
     let mapped = "  0: 0000000000000000FFFF00000100007F:E76A 0000000000000000FFFF00000100007F:01BB 01 00000000:00000000 00:00000000 00000000 0 0 79 1 0";
     let listening = "  0: 00000000:07E8 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1681 1 0";
     let connection = |to: &str, state| Connection { protocol: "TCP", to: to.parse().unwrap(), state };
-    assert_eq!(row(v4, "TCP"), Some((77, connection("10.255.255.1:80", "SYN_SENT"))));
-    assert_eq!(row(v6, "TCP"), Some((78, connection("[::1]:443", "ESTABLISHED"))));
-    assert_eq!(row(mapped, "TCP"), Some((79, connection("127.0.0.1:443", "ESTABLISHED"))));
-    assert_eq!(row(listening, "TCP"), None);
-    assert_eq!(row("  sl  local_address rem_address   st tx_queue", "TCP"), None);
-    assert_eq!((address("é000000:0050"), address("01FFFF0A"), address("01:0050")), (None, None, None));
+    assert_eq!(parse_row(v4, "TCP"), Some((77, connection("10.255.255.1:80", "SYN_SENT"))));
+    assert_eq!(parse_row(v6, "TCP"), Some((78, connection("[::1]:443", "ESTABLISHED"))));
+    assert_eq!(parse_row(mapped, "TCP"), Some((79, connection("127.0.0.1:443", "ESTABLISHED"))));
+    assert_eq!(parse_row(listening, "TCP"), None);
+    assert_eq!(parse_row("  sl  local_address rem_address   st tx_queue", "TCP"), None);
+    assert_eq!(
+        (parse_address("é000000:0050"), parse_address("01FFFF0A"), parse_address("01:0050")),
+        (None, None, None)
+    );
 }

@@ -3,24 +3,24 @@
 use common::text;
 
 /// Most bytes of arguments that are kept.
-pub(super) const ARGUMENTS: usize = 4096;
+pub(super) const MAX_ARGUMENTS: usize = 4096;
 /// Most arguments that are kept.
-const WORDS: usize = 64;
+const MAX_WORDS: usize = 64;
 /// Most bytes of an environment that are searched: twice what one variable may hold.
-pub(super) const ENVIRONMENT: usize = 256 * 1024;
+pub(super) const MAX_ENVIRONMENT: usize = 256 * 1024;
 /// Most bytes of a valid call id: Codex's own have 41.
-const CALL_ID: usize = 128;
+const MAX_CALL_ID: usize = 128;
 
 /// Returns the arguments in `/proc/PID/cmdline`. Empty ones at its end are left out: a program that wrote itself a
 /// shorter title leaves them behind.
 pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
     let end = cmdline.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let mut room = ARGUMENTS;
+    let mut room = MAX_ARGUMENTS;
     let mut words = Vec::new();
     if end == 0 {
         return words;
     }
-    for word in cmdline[..end].split(|byte| *byte == 0).take(WORDS) {
+    for word in cmdline[..end].split(|byte| *byte == 0).take(MAX_WORDS) {
         let word = String::from_utf8_lossy(word);
         if word.len() > room {
             words.push(text::truncate(&word, room));
@@ -36,7 +36,7 @@ pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
 pub(super) fn call_id(environ: &[u8]) -> Option<&str> {
     let value =
         environ.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"CODEX_TOOL_CALL_ID="))?;
-    std::str::from_utf8(value).ok().filter(|id| !id.is_empty() && id.len() <= CALL_ID)
+    std::str::from_utf8(value).ok().filter(|id| !id.is_empty() && id.len() <= MAX_CALL_ID)
 }
 
 #[cfg(test)]
@@ -54,10 +54,10 @@ mod tests {
 
     #[test]
     fn arguments_are_bounded_in_number_and_bytes() {
-        assert_eq!(arguments(&b"x\0".repeat(1000)).len(), WORDS);
+        assert_eq!(arguments(&b"x\0".repeat(1000)).len(), MAX_WORDS);
         let bytes = |words: Vec<String>| words.iter().map(String::len).sum::<usize>();
-        assert_eq!(bytes(arguments(&vec![b'x'; 10_000])), ARGUMENTS);
-        assert!(bytes(arguments(&vec![0xff; 4096])) <= ARGUMENTS);
+        assert_eq!(bytes(arguments(&vec![b'x'; 10_000])), MAX_ARGUMENTS);
+        assert!(bytes(arguments(&vec![0xff; 4096])) <= MAX_ARGUMENTS);
     }
 
     #[test]

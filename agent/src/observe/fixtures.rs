@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::topology::{Place, below};
+use super::topology::{Node, descendants};
 use super::{Process, Snapshot};
 
 /// Returns a process that has used nothing yet. Its command line is split at blanks.
@@ -31,21 +31,21 @@ pub(crate) fn process(pid: u32, parent: u32, command: &str) -> Process {
 /// Returns the snapshot of a scan that finds these processes; those whose parent is not among them are below the
 /// agent.
 pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
-    cut_snapshot(processes, &[])
+    truncated_snapshot(processes, &[])
 }
 
 /// Returns such a snapshot where too many processes were below some of them (`cut`) for all to be kept.
-pub(crate) fn cut_snapshot(processes: &[Process], cut: &[u32]) -> Snapshot {
-    let places: Vec<Place> = processes
+pub(crate) fn truncated_snapshot(processes: &[Process], cut: &[u32]) -> Snapshot {
+    let nodes: Vec<Node> = processes
         .iter()
-        .map(|process| Place { pid: process.pid, parent: process.parent, started: process.started })
+        .map(|process| Node { pid: process.pid, parent: process.parent, started: process.started })
         .collect();
     let tops = processes.iter().map(|process| process.parent);
     let mut tops: Vec<u32> =
         tops.filter(|top| !processes.iter().any(|process| process.pid == *top)).collect();
     tops.sort_unstable();
     tops.dedup();
-    let order = below(tops, &places);
+    let order = descendants(tops, &nodes);
     let sizes = order.iter().map(|below| below.size).collect();
     let ordered = order.iter().map(|below| processes[below.entry].clone()).collect();
     Snapshot::new(Instant::now(), 0, ordered, sizes, cut.iter().copied().collect())

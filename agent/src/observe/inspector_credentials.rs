@@ -11,13 +11,13 @@ use crate::shim::protocol::Ids;
 
 /// Credentials of an inspecting thread; `None` for those of the agent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Eyes(pub(super) Option<Ids>);
+pub(super) struct InspectorIds(pub(super) Option<Ids>);
 
-impl Eyes {
+impl InspectorIds {
     /// Takes on these credentials, for this thread and for good, if that reveals more. If that fails, less is
     /// visible.
-    pub(super) fn open(self) {
-        if let Some(ids) = self.0.filter(|_| blind()) {
+    pub(super) fn adopt(self) {
+        if let Some(ids) = self.0.filter(|_| lacks_ptrace()) {
             // The group first: only root may change it.
             let _ = set_thread_res_gid(None, Gid::from_raw(ids.gid), None);
             let _ = set_thread_res_uid(None, Uid::from_raw(ids.uid), None);
@@ -25,12 +25,12 @@ impl Eyes {
     }
 
     /// Calls `look` with these credentials, and leaves those of the calling thread alone.
-    pub(super) fn look<T: Send>(self, look: impl FnOnce() -> Option<T> + Send) -> Option<T> {
-        if self.0.is_none() || !blind() {
+    pub(super) fn run_as<T: Send>(self, look: impl FnOnce() -> Option<T> + Send) -> Option<T> {
+        if self.0.is_none() || !lacks_ptrace() {
             return look();
         }
         let opened = move || {
-            self.open();
+            self.adopt();
             look()
         };
         std::thread::scope(|scope| {
@@ -40,7 +40,7 @@ impl Eyes {
 }
 
 /// Returns true if this thread is root's and yet may not inspect other users' processes.
-fn blind() -> bool {
+fn lacks_ptrace() -> bool {
     let may = |sets: rustix::thread::CapabilitySets| sets.effective.contains(CapabilitySet::SYS_PTRACE);
     geteuid().is_root() && !capabilities(None).is_ok_and(may)
 }

@@ -10,11 +10,11 @@ use rustix::net::{
 };
 
 /// Timeout of the kernel's answer, which normally comes at once.
-const PATIENCE: Duration = Duration::from_millis(500);
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Size of the receive buffer: the kernel never writes more into one message of a dump.
-const MESSAGE: usize = 32 * 1024;
+const MAX_MESSAGE: usize = 32 * 1024;
 /// Most sockets that are kept: far more than one machine's build tools have open.
-const SOCKETS: usize = 65_536;
+const MAX_SOCKETS: usize = 65_536;
 
 #[cfg(test)]
 const DONE: u16 = 3;
@@ -42,7 +42,7 @@ pub(super) struct Bytes {
 }
 
 /// Returns the counters of every connection by its socket's inode, or `None` if the kernel does not report them.
-pub(super) fn tcp() -> Option<HashMap<u64, Bytes>> {
+pub(super) fn tcp_bytes() -> Option<HashMap<u64, Bytes>> {
     let mut found = HashMap::new();
     let families = [AddressFamily::INET, AddressFamily::INET6];
     let told = families.map(|family| dump(family, &mut found).is_ok());
@@ -56,14 +56,14 @@ fn dump(family: AddressFamily, found: &mut HashMap<u64, Bytes>) -> Result<()> {
         SocketFlags::CLOEXEC,
         Some(netlink::SOCK_DIAG),
     )?;
-    set_socket_timeout(&kernel, Timeout::Recv, Some(PATIENCE))?;
+    set_socket_timeout(&kernel, Timeout::Recv, Some(REPLY_TIMEOUT))?;
     // A netlink socket that is not connected sends to the kernel.
     send(&kernel, &request(family), SendFlags::empty())?;
-    let mut buffer = vec![0; MESSAGE];
+    let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let (length, _) = recv(&kernel, &mut buffer[..], RecvFlags::empty())?;
-        let more = take(buffer.get(..length).unwrap_or_default(), found);
-        if !more || found.len() > SOCKETS {
+        let more = parse_messages(buffer.get(..length).unwrap_or_default(), found);
+        if !more || found.len() > MAX_SOCKETS {
             return Ok(());
         }
     }
@@ -85,14 +85,14 @@ fn request(family: AddressFamily) -> Vec<u8> {
 }
 
 /// Parses the sockets in one read. Returns true if more will come.
-fn take(mut messages: &[u8], found: &mut HashMap<u64, Bytes>) -> bool {
+fn parse_messages(mut messages: &[u8], found: &mut HashMap<u64, Bytes>) -> bool {
     while let (Some(length), Some(kind)) = (u32_at(messages, 0), u16_at(messages, 4)) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if kind != SOCK_DIAG_BY_FAMILY || length < HEADER || length > messages.len() {
             // The end, or an error; both are the last message.
             return false;
         }
-        if let Some((inode, bytes)) = socket(&messages[HEADER..length]) {
+        if let Some((inode, bytes)) = parse_socket(&messages[HEADER..length]) {
             found.insert(inode, bytes);
         }
         messages = messages.get(aligned(length)..).unwrap_or_default();
@@ -101,7 +101,7 @@ fn take(mut messages: &[u8], found: &mut HashMap<u64, Bytes>) -> bool {
 }
 
 /// Parses one socket; `None` if no process holds it any more.
-fn socket(message: &[u8]) -> Option<(u64, Bytes)> {
+fn parse_socket(message: &[u8]) -> Option<(u64, Bytes)> {
     let inode = u32_at(message, INODE).filter(|inode| *inode != 0)?;
     let mut attributes = message.get(DIAG_MESSAGE..)?;
     loop {
@@ -161,9 +161,9 @@ mod tests {
         dump.extend(message(SOCK_DIAG_BY_FAMILY, 0, &[(INET_DIAG_INFO, &info)]));
         dump.extend(message(SOCK_DIAG_BY_FAMILY, 43, &[(INET_DIAG_INFO, b"too short")]));
         let mut found = HashMap::new();
-        assert!(take(&dump, &mut found));
+        assert!(parse_messages(&dump, &mut found));
         assert_eq!(found, HashMap::from([(42, Bytes { sent: 7, received: 9 })]));
-        assert!(!take(&message(DONE, 1, &[]), &mut found));
+        assert!(!parse_messages(&message(DONE, 1, &[]), &mut found));
     }
 
     #[test]
@@ -173,11 +173,11 @@ mod tests {
         let whole = message(SOCK_DIAG_BY_FAMILY, 42, &[(0, b""), (INET_DIAG_INFO, &info)]);
         for end in 0..whole.len() {
             let mut found = HashMap::new();
-            take(&whole[..end], &mut found);
+            parse_messages(&whole[..end], &mut found);
             assert_eq!(found.len(), 0, "{end}");
         }
         let mut endless = whole;
         endless[HEADER + DIAG_MESSAGE] = 0;
-        assert!(take(&endless, &mut HashMap::new()));
+        assert!(parse_messages(&endless, &mut HashMap::new()));
     }
 }

@@ -14,9 +14,9 @@ use super::snapshot::Process;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A command. Dropping this kills it and everything below it.
-pub(super) struct Running(Child);
+pub(super) struct TestProcess(Child);
 
-impl Running {
+impl TestProcess {
     pub(super) fn new(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.process_group(0).spawn().unwrap())
@@ -31,15 +31,15 @@ impl Running {
     }
 
     /// Continues a `read` in the command.
-    pub(super) fn go_on(&mut self) {
+    pub(super) fn resume(&mut self) {
         self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 }
 
-impl Drop for Running {
+impl Drop for TestProcess {
     fn drop(&mut self) {
         let mut scanner = Scanner::new(std::process::id()).unwrap();
-        for process in scanner.look(&[]).subtree(self.pid()) {
+        for process in scanner.scan(&[]).subtree(self.pid()) {
             let pid = Pid::from_raw(process.pid.cast_signed()).unwrap();
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -48,7 +48,7 @@ impl Drop for Running {
 }
 
 /// Calls `ask` repeatedly until it returns an answer.
-pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(super) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -60,15 +60,15 @@ pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Scans until one process is as wanted.
-pub(super) fn seen(
+pub(super) fn scan_until(
     scanner: &mut Scanner,
     watched: &[u32],
     pid: u32,
     wanted: impl Fn(&Process) -> bool,
 ) -> Process {
     let mut last = None;
-    until(&format!("process {pid}"), || {
-        last = scanner.look(watched).process(pid).cloned();
+    wait_until(&format!("process {pid}"), || {
+        last = scanner.scan(watched).process(pid).cloned();
         last.clone().filter(&wanted)
     })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// Position of a process in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Node {
     pub(super) pid: u32,
     pub(super) parent: u32,
     pub(super) started: u64,
@@ -12,7 +12,7 @@ pub(super) struct Place {
 
 /// A process below the tops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Below {
+pub(super) struct Descendant {
     /// Index in the list of places.
     pub(super) entry: usize,
     /// Number of processes in its subtree, itself included.
@@ -24,18 +24,18 @@ pub(super) struct Below {
 ///
 /// A chain of parents is read while it changes, so it may be broken or circular. Its processes are then not below the
 /// tops.
-pub(super) fn below(tops: impl IntoIterator<Item = u32>, places: &[Place]) -> Vec<Below> {
+pub(super) fn descendants(tops: impl IntoIterator<Item = u32>, nodes: &[Node]) -> Vec<Descendant> {
     let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
-    for (entry, place) in places.iter().enumerate() {
-        children.entry(place.parent).or_default().push(entry);
+    for (entry, node) in nodes.iter().enumerate() {
+        children.entry(node.parent).or_default().push(entry);
     }
     let mut adopt = |pid: u32| {
         let mut entries = children.remove(&pid).unwrap_or_default();
         // A stack returns the last one first.
-        entries.sort_unstable_by_key(|entry| std::cmp::Reverse((places[*entry].started, places[*entry].pid)));
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse((nodes[*entry].started, nodes[*entry].pid)));
         entries
     };
-    let mut order: Vec<Below> = Vec::new();
+    let mut order: Vec<Descendant> = Vec::new();
     // Each is taken out of `children` once, so a circle ends.
     let mut parents: Vec<Option<usize>> = Vec::new();
     let mut next = Vec::new();
@@ -43,9 +43,9 @@ pub(super) fn below(tops: impl IntoIterator<Item = u32>, places: &[Place]) -> Ve
         next.extend(adopt(top).into_iter().map(|entry| (entry, None)));
         while let Some((entry, parent)) = next.pop() {
             let at = order.len();
-            order.push(Below { entry, size: 1 });
+            order.push(Descendant { entry, size: 1 });
             parents.push(parent);
-            next.extend(adopt(places[entry].pid).into_iter().map(|child| (child, Some(at))));
+            next.extend(adopt(nodes[entry].pid).into_iter().map(|child| (child, Some(at))));
         }
     }
     for at in (0..order.len()).rev() {
@@ -60,12 +60,12 @@ pub(super) fn below(tops: impl IntoIterator<Item = u32>, places: &[Place]) -> Ve
 mod tests {
     use super::*;
 
-    fn places(rows: &[(u32, u32, u64)]) -> Vec<Place> {
-        rows.iter().map(|&(pid, parent, started)| Place { pid, parent, started }).collect()
+    fn nodes(rows: &[(u32, u32, u64)]) -> Vec<Node> {
+        rows.iter().map(|&(pid, parent, started)| Node { pid, parent, started }).collect()
     }
 
     fn found(tops: &[u32], rows: &[(u32, u32, u64)]) -> Vec<(u32, usize)> {
-        let below = below(tops.iter().copied(), &places(rows));
+        let below = descendants(tops.iter().copied(), &nodes(rows));
         below.into_iter().map(|below| (rows[below.entry].0, below.size)).collect()
     }
 

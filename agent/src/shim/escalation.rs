@@ -1,8 +1,8 @@
 //! Escalation that ends a command: INT, TERM, KILL, by time. Pure: the caller passes the time and what still lives.
 //!
 //! ```text
-//!  Quiet ──nothing below the leader, or 2 s──► Interrupt ──leader gone, or 2 s──► Terminate ──nothing left──► Sweep
-//!    └──────────────────────────────────────────┴──grace over─────────────────────┴────────────────────────────┘
+//!  TerminateCommands ──none left, or 2 s──► Interrupt ──leader gone, or 2 s──► Terminate ──nothing left──► Sweep
+//!    └───────────────────────────────────────┴──grace over─────────────────────┴────────────────────────────┘
 //! ```
 //!
 //! A leader that is interrupted (Codex) kills what it has started, at once. So its commands receive TERM before that,
@@ -11,18 +11,18 @@
 use std::time::Duration;
 
 /// Time for the leader to obey INT. Codex needs 0.06 s to interrupt its turn and end its own commands.
-const INTERRUPT: Duration = Duration::from_secs(2);
+const INTERRUPT_TIME: Duration = Duration::from_secs(2);
 /// Time for the leader's commands to obey TERM before it is interrupted: enough to remove a lock.
-const QUIET: Duration = Duration::from_secs(2);
+const COMMANDS_TIME: Duration = Duration::from_secs(2);
 /// Longest time a tree may be stopped while TERM is sent to all of it: two scans of thousands of processes on a
 /// machine that is busy starting them. A dozen takes 5 ms.
-const STAND_STILL: Duration = Duration::from_secs(2);
+const MAX_STOPPED: Duration = Duration::from_secs(2);
 
 /// Next action of the escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Send STOP to the leader, TERM and CONT to what it started; all of those may be stopped for at most this long.
-    Quiet(Duration),
+    TerminateCommands(Duration),
     /// Send INT and CONT to the leader.
     Interrupt,
     /// Send TERM, then CONT, to everything, which may be stopped for at most this long.
@@ -34,31 +34,31 @@ pub(crate) enum Action {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rung {
+enum Stage {
     /// TERM to the leader's commands is due.
-    ToQuiet,
+    TerminateCommands,
     /// TERM was sent to the commands; INT follows at `until`.
-    Quieted { until: Duration },
+    CommandsTerminated { until: Duration },
     /// INT was sent; TERM follows at `until`.
     Interrupted { until: Duration },
     /// TERM is due.
-    ToTerminate,
+    TerminateAll,
     /// TERM was sent.
-    Terminated,
+    AllTerminated,
 }
 
 /// Progress of an escalation. Times are measured from any fixed instant.
 #[derive(Debug)]
-pub(crate) struct Ladder {
-    rung: Rung,
+pub(crate) struct Escalation {
+    stage: Stage,
     kill_at: Duration,
 }
 
-impl Ladder {
+impl Escalation {
     /// Starts to end a command, with `grace` until KILL.
     pub(crate) fn new(now: Duration, interrupt_first: bool, grace: Duration) -> Self {
-        let rung = if interrupt_first { Rung::ToQuiet } else { Rung::ToTerminate };
-        Self { rung, kill_at: now.saturating_add(grace) }
+        let stage = if interrupt_first { Stage::TerminateCommands } else { Stage::TerminateAll };
+        Self { stage, kill_at: now.saturating_add(grace) }
     }
 
     /// Handles a second request: it can shorten the grace, never lengthen it.
@@ -67,7 +67,7 @@ impl Ladder {
     }
 
     /// Returns the next action. `commands` reports whether any process lives that the leader started.
-    pub(crate) fn step(
+    pub(crate) fn next_action(
         &mut self,
         now: Duration,
         leader_lives: bool,
@@ -78,29 +78,32 @@ impl Ladder {
             return Action::Sweep;
         }
         let left = self.kill_at.saturating_sub(now);
-        match self.rung {
-            Rung::ToQuiet if leader_lives && commands() => {
+        match self.stage {
+            Stage::TerminateCommands if leader_lives && commands() => {
                 // A short grace is divided: two fifths of the rest for each stage, as in the usual 2 of 5 seconds.
-                let share = QUIET.min(left * 2 / 5);
-                self.rung = Rung::Quieted { until: now + share };
-                Action::Quiet(STAND_STILL.min(share / 2))
+                let share = COMMANDS_TIME.min(left * 2 / 5);
+                self.stage = Stage::CommandsTerminated { until: now + share };
+                Action::TerminateCommands(MAX_STOPPED.min(share / 2))
             }
-            Rung::Quieted { until } if leader_lives && now < until && commands() => {
+            Stage::CommandsTerminated { until } if leader_lives && now < until && commands() => {
                 Action::Wait(until.saturating_sub(now).min(left))
             }
-            Rung::ToQuiet | Rung::Quieted { .. } if leader_lives => {
-                self.rung = Rung::Interrupted { until: now + INTERRUPT.min(left * 2 / 5) };
+            Stage::TerminateCommands | Stage::CommandsTerminated { .. } if leader_lives => {
+                self.stage = Stage::Interrupted { until: now + INTERRUPT_TIME.min(left * 2 / 5) };
                 Action::Interrupt
             }
-            Rung::Interrupted { until } if leader_lives && now < until => {
+            Stage::Interrupted { until } if leader_lives && now < until => {
                 Action::Wait(until.saturating_sub(now).min(left))
             }
-            Rung::ToQuiet | Rung::Quieted { .. } | Rung::Interrupted { .. } | Rung::ToTerminate => {
-                self.rung = Rung::Terminated;
+            Stage::TerminateCommands
+            | Stage::CommandsTerminated { .. }
+            | Stage::Interrupted { .. }
+            | Stage::TerminateAll => {
+                self.stage = Stage::AllTerminated;
                 // Half of the rest remains for the processes that handle TERM.
-                Action::Terminate(STAND_STILL.min(left / 2))
+                Action::Terminate(MAX_STOPPED.min(left / 2))
             }
-            Rung::Terminated => Action::Wait(left),
+            Stage::AllTerminated => Action::Wait(left),
         }
     }
 }
@@ -114,49 +117,52 @@ mod tests {
     }
 
     #[test]
-    fn a_stubborn_command_meets_every_rung_in_time() {
-        let mut ladder = Ladder::new(ms(100), true, ms(5000));
-        assert_eq!(ladder.step(ms(100), true, true, || false), Action::Interrupt);
-        assert_eq!(ladder.step(ms(110), true, true, || false), Action::Wait(ms(1990)));
-        assert_eq!(ladder.step(ms(2100), true, true, || false), Action::Terminate(ms(1500)));
-        assert_eq!(ladder.step(ms(2110), true, true, || false), Action::Wait(ms(2990)));
-        assert_eq!(ladder.step(ms(5100), true, true, || false), Action::Sweep);
+    fn a_stubborn_command_meets_every_stage_in_time() {
+        let mut escalation = Escalation::new(ms(100), true, ms(5000));
+        assert_eq!(escalation.next_action(ms(100), true, true, || false), Action::Interrupt);
+        assert_eq!(escalation.next_action(ms(110), true, true, || false), Action::Wait(ms(1990)));
+        assert_eq!(escalation.next_action(ms(2100), true, true, || false), Action::Terminate(ms(1500)));
+        assert_eq!(escalation.next_action(ms(2110), true, true, || false), Action::Wait(ms(2990)));
+        assert_eq!(escalation.next_action(ms(5100), true, true, || false), Action::Sweep);
     }
 
     #[test]
     fn whatever_an_obedient_leader_leaves_is_terminated_at_once() {
-        let mut ladder = Ladder::new(ms(0), true, ms(5000));
-        assert_eq!(ladder.step(ms(0), true, true, || false), Action::Interrupt);
-        assert_eq!(ladder.step(ms(60), false, true, || false), Action::Terminate(ms(2000)));
-        assert_eq!(ladder.step(ms(80), false, false, || false), Action::Sweep);
+        let mut escalation = Escalation::new(ms(0), true, ms(5000));
+        assert_eq!(escalation.next_action(ms(0), true, true, || false), Action::Interrupt);
+        assert_eq!(escalation.next_action(ms(60), false, true, || false), Action::Terminate(ms(2000)));
+        assert_eq!(escalation.next_action(ms(80), false, false, || false), Action::Sweep);
     }
 
     #[test]
     fn what_a_leader_started_hears_of_the_end_before_the_leader_does() {
-        let mut ladder = Ladder::new(ms(0), true, ms(5000));
-        assert_eq!(ladder.step(ms(0), true, true, || true), Action::Quiet(ms(1000)));
-        assert_eq!(ladder.step(ms(20), true, true, || true), Action::Wait(ms(1980)));
-        assert_eq!(ladder.step(ms(100), true, true, || false), Action::Interrupt);
-        let mut ladder = Ladder::new(ms(0), true, ms(5000));
-        ladder.step(ms(0), true, true, || true);
-        assert_eq!(ladder.step(ms(2000), true, true, || true), Action::Interrupt);
-        assert_eq!(ladder.step(ms(2010), true, true, || true), Action::Wait(ms(1190)));
+        let mut escalation = Escalation::new(ms(0), true, ms(5000));
+        assert_eq!(escalation.next_action(ms(0), true, true, || true), Action::TerminateCommands(ms(1000)));
+        assert_eq!(escalation.next_action(ms(20), true, true, || true), Action::Wait(ms(1980)));
+        assert_eq!(escalation.next_action(ms(100), true, true, || false), Action::Interrupt);
+        let mut escalation = Escalation::new(ms(0), true, ms(5000));
+        escalation.next_action(ms(0), true, true, || true);
+        assert_eq!(escalation.next_action(ms(2000), true, true, || true), Action::Interrupt);
+        assert_eq!(escalation.next_action(ms(2010), true, true, || true), Action::Wait(ms(1190)));
     }
 
     #[test]
     fn no_grace_means_kill_and_a_second_request_hastens() {
-        assert_eq!(Ladder::new(ms(7), true, ms(0)).step(ms(7), true, true, || false), Action::Sweep);
-        let mut ladder = Ladder::new(ms(0), false, ms(300));
-        assert_eq!(ladder.step(ms(0), true, true, || false), Action::Terminate(ms(150)));
-        ladder.hasten(ms(10), ms(0));
-        assert_eq!(ladder.step(ms(10), true, true, || false), Action::Sweep);
-        ladder.hasten(ms(20), ms(9000));
-        assert_eq!(ladder.step(ms(20), true, true, || false), Action::Sweep);
+        assert_eq!(
+            Escalation::new(ms(7), true, ms(0)).next_action(ms(7), true, true, || false),
+            Action::Sweep
+        );
+        let mut escalation = Escalation::new(ms(0), false, ms(300));
+        assert_eq!(escalation.next_action(ms(0), true, true, || false), Action::Terminate(ms(150)));
+        escalation.hasten(ms(10), ms(0));
+        assert_eq!(escalation.next_action(ms(10), true, true, || false), Action::Sweep);
+        escalation.hasten(ms(20), ms(9000));
+        assert_eq!(escalation.next_action(ms(20), true, true, || false), Action::Sweep);
     }
 
     #[test]
     fn an_endless_grace_does_not_overflow() {
-        let mut ladder = Ladder::new(ms(1), false, Duration::MAX);
-        assert_eq!(ladder.step(ms(1), true, true, || false), Action::Terminate(ms(2000)));
+        let mut escalation = Escalation::new(ms(1), false, Duration::MAX);
+        assert_eq!(escalation.next_action(ms(1), true, true, || false), Action::Terminate(ms(2000)));
     }
 }

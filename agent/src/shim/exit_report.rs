@@ -12,17 +12,17 @@ use tokio::time::{Instant, sleep};
 
 /// Longest time that a shim may run without its agent: 2 s of grace, 3 s for what is hard to kill, and a busy
 /// machine.
-const PATIENCE: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(8);
 /// Time between two checks of the lock; its release is not signalled.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The shim's end of the file.
 #[derive(Debug)]
-pub(super) struct Testament {
+pub(super) struct ShimReport {
     file: File,
 }
 
-impl Testament {
+impl ShimReport {
     /// Creates the file and locks it until this is dropped.
     ///
     /// # Errors
@@ -44,9 +44,9 @@ impl Testament {
 /// no shim outlived its agent.
 pub(crate) async fn read(path: &Path) -> Option<(u32, u32)> {
     let mut file = File::open(path).ok()?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while flock(&file, FlockOperation::NonBlockingLockShared).is_err() && Instant::now() < deadline {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
@@ -63,16 +63,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shim");
         assert_eq!(read(&path).await, None);
-        let mut testament = Testament::open(path.to_str().unwrap()).unwrap();
-        assert!(Testament::open(path.to_str().unwrap()).is_err(), "there is one shim at a time");
+        let mut exit_report = ShimReport::open(path.to_str().unwrap()).unwrap();
+        assert!(ShimReport::open(path.to_str().unwrap()).is_err(), "there is one shim at a time");
         let reader = tokio::spawn({
             let path = path.clone();
             async move { read(&path).await }
         });
-        testament.write(3, 1);
-        drop(testament);
+        exit_report.write(3, 1);
+        drop(exit_report);
         assert_eq!(reader.await.unwrap(), Some((3, 1)));
-        drop(Testament::open(path.to_str().unwrap()).unwrap());
+        drop(ShimReport::open(path.to_str().unwrap()).unwrap());
         assert_eq!(read(&path).await, None, "its agent was there to be told");
     }
 }

@@ -8,8 +8,8 @@
 //!             Run                      leader's exit                   Sweep (0.3 s)
 //!  Waiting ─────────► Running ───────────────────────► Exited ──────────────────────────┐
 //!     │                │  ▲ │ End, or the agent is gone   │ End, or the agent is gone   ▼
-//!     │ spawn fails    └──┘ └─────────────────────────────┴──────────────────────────► Ladder ──► Ended, exit
-//!     ▼               Kill: a part                                  nothing left, or the grace is over
+//!     │ spawn fails    └──┘ └─────────────────────────────┴──────────────────────────► Escalation ──► Ended, exit
+//!     ▼               Kill: a subtree                                  nothing left, or the grace is over
 //!  SpawnFailed, exit
 //! ```
 //!
@@ -33,22 +33,22 @@ pub(crate) mod run;
 mod spawn;
 mod tree;
 
-pub(crate) use kill::{pause, sweep_left};
+pub(crate) use kill::{pause, sweep_leftover};
 
 /// The kernel's OOM score adjustment of this process.
-const OOM: &str = "/proc/self/oom_score_adj";
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 /// Score added for a command: as if it used half of all memory more than its agent.
-const EASIER: i32 = 500;
+const SCORE_OFFSET: i32 = 500;
 
 /// Makes the kernel end this process and all that it starts before its agent when memory runs out. Of a shim and its
 /// command the larger one is ended first, which is the command.
 ///
 /// Must be called before the process is made unreadable: that takes its own `/proc` away from a process that is not
 /// root.
-pub(crate) fn go_first() {
-    let own = std::fs::read_to_string(OOM).ok().and_then(|text| text.trim().parse::<i32>().ok());
+pub(crate) fn raise_oom_score() {
+    let own = std::fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok());
     if let Some(own) = own {
         // Where it can't be set, size alone decides.
-        let _ = std::fs::write(OOM, (own + EASIER).min(1000).to_string());
+        let _ = std::fs::write(OOM_SCORE, (own + SCORE_OFFSET).min(1000).to_string());
     }
 }

@@ -22,62 +22,62 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use super::exit_report::Testament;
-use super::kill::{self, Toll};
-use super::output_fds::Outputs;
+use super::exit_report::ShimReport;
+use super::kill::{self, SignalledProcesses};
+use super::output_fds::OutputFds;
 use super::protocol::{Command, Confine, Decoder, Report, Request, encode};
 use super::tree::{self, Leader};
 
 /// Time beyond the grace that the inner shim may take: its own limit for what can't be killed, and a margin.
-const OVERTIME: Duration = Duration::from_millis(3500);
+const INNER_OVERTIME: Duration = Duration::from_millis(3500);
 /// Grace that the inner shim gives when the agent is gone, and the grace of a sweep.
-const ORPHANED: Duration = Duration::from_secs(2);
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// Time for the sandbox's own programs to end after the command. They need 20 ms.
-const UNPACKED: Duration = Duration::from_secs(2);
+const TEARDOWN_TIME: Duration = Duration::from_secs(2);
 /// Most sandboxes that are made for one command. A mount that appears on the machine while a sandbox is made is
 /// writable in it, and a mount that goes breaks it: the next sandbox is right. Docker mounts something with each
 /// container it starts.
-const ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 /// Longest wait for an event; dead orphans are reaped in between.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Most bytes read of what the sandbox's programs printed.
-const WORDS: u64 = 4096;
+const MAX_STDERR: u64 = 4096;
 
 /// Starts the sandbox and relays messages until nothing is left.
 pub(super) fn run(
     control: UnixStream,
     decoder: Decoder,
-    testament: Option<Testament>,
+    exit_report: Option<ShimReport>,
     command: &Command,
     confine: &Confine,
 ) {
-    let mut outer = Outer {
+    let mut outer = OuterShim {
         control,
         requests: decoder,
-        gone: false,
-        testament,
+        agent_gone: false,
+        exit_report,
         outputs: None,
-        heard: Heard::default(),
+        inner: InnerReports::default(),
         deadline: None,
-        toll: Toll::default(),
+        signalled: SignalledProcesses::default(),
     };
-    for attempt in 1..=ATTEMPTS {
-        if let Err(error) = outer.attempt(command, confine) {
+    for attempt in 1..=MAX_ATTEMPTS {
+        if let Err(error) = outer.run_sandbox(command, confine) {
             let message = format!("the sandbox can't be started: {error}");
             return outer.report(&Report::SpawnFailed { message });
         }
-        let Some(message) = outer.heard.given_up.take() else { return };
-        if attempt == ATTEMPTS || outer.gone || outer.deadline.is_some() {
+        let Some(message) = outer.inner.given_up.take() else { return };
+        if attempt == MAX_ATTEMPTS || outer.agent_gone || outer.deadline.is_some() {
             return outer.report(&Report::SpawnFailed { message });
         }
-        outer.heard = Heard::default();
+        outer.inner = InnerReports::default();
     }
 }
 
 /// Reports received from the inner shim.
 #[derive(Debug, Default)]
-struct Heard {
+struct InnerReports {
     spawned: bool,
     exited: bool,
     /// Numbers of killed processes and of survivors.
@@ -87,32 +87,32 @@ struct Heard {
     given_up: Option<String>,
 }
 
-struct Outer {
+struct OuterShim {
     control: UnixStream,
     requests: Decoder,
     /// The agent has died or closed the socket.
-    gone: bool,
-    testament: Option<Testament>,
+    agent_gone: bool,
+    exit_report: Option<ShimReport>,
     /// Kept until the command has them.
-    outputs: Option<Outputs>,
-    heard: Heard,
+    outputs: Option<OutputFds>,
+    inner: InnerReports,
     /// Time at which everything is killed, in whatever state the inner shim is.
     deadline: Option<Instant>,
-    toll: Toll,
+    signalled: SignalledProcesses,
 }
 
 /// The sandbox's first program, and the socket to the inner shim.
-struct Link {
+struct SandboxLink {
     socket: Option<UnixStream>,
     reports: Decoder,
     /// Error output of the sandbox's own programs.
-    words: File,
+    stderr: File,
 }
 
-fn start(command: &Command, confine: &Confine, outputs: &Outputs) -> io::Result<(Leader, Link)> {
+fn start(command: &Command, confine: &Confine, outputs: &OutputFds) -> io::Result<(Leader, SandboxLink)> {
     let (ours, theirs) = UnixStream::pair()?;
     // Output of the sandbox's programs is no output of the command, and they do not hold its pipes either.
-    let words = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
+    let stderr = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
     let [program, arguments @ ..] = confine.argv.as_slice() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
     };
@@ -124,7 +124,7 @@ fn start(command: &Command, confine: &Confine, outputs: &Outputs) -> io::Result<
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
-        .stderr(words.try_clone()?)
+        .stderr(stderr.try_clone()?)
         .process_group(0);
     if let Some(ids) = command.user {
         builder.gid(ids.gid).uid(ids.uid);
@@ -134,29 +134,29 @@ fn start(command: &Command, confine: &Confine, outputs: &Outputs) -> io::Result<
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
     let leader = Leader { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
-    let inner = Command { user: None, testament: None, ..command.clone() };
-    let order = Request::Enter(Box::new(inner), confine.cage.clone());
+    let inner = Command { user: None, exit_report: None, ..command.clone() };
+    let order = Request::Enter(Box::new(inner), confine.check.clone());
     let mut socket = ours;
     // The reader may be gone by then; the end of the socket shows that.
     let _ = outputs.send(&socket);
     let _ = socket.write_all(&encode(&order)?);
-    Ok((leader, Link { socket: Some(socket), reports: Decoder::default(), words }))
+    Ok((leader, SandboxLink { socket: Some(socket), reports: Decoder::default(), stderr }))
 }
 
-impl Outer {
+impl OuterShim {
     /// Makes one sandbox, and relays messages until nothing of it is left.
-    fn attempt(&mut self, command: &Command, confine: &Confine) -> io::Result<()> {
+    fn run_sandbox(&mut self, command: &Command, confine: &Confine) -> io::Result<()> {
         let outputs = match self.outputs.take() {
             Some(outputs) => outputs,
-            None => Outputs::take()?,
+            None => OutputFds::take_stdio()?,
         };
         let (leader, link) = start(command, confine, &outputs)?;
         self.outputs = Some(outputs);
-        self.stand(&leader, link);
+        self.relay_messages(&leader, link);
         Ok(())
     }
 
-    fn stand(&mut self, leader: &Leader, mut link: Link) {
+    fn relay_messages(&mut self, leader: &Leader, mut link: SandboxLink) {
         let mut lives = true;
         let mut unpacked = None;
         let mut code = None;
@@ -166,15 +166,15 @@ impl Outer {
                 lives = false;
                 code = status.exit_status();
             }
-            self.obey(&mut link);
-            self.listen(&mut link);
-            let over = self.heard.ended.is_some() || self.heard.failed;
+            self.forward_requests(&mut link);
+            self.forward_reports(&mut link);
+            let over = self.inner.ended.is_some() || self.inner.failed;
             if !reaped.left {
                 break;
             }
             let now = Instant::now();
             if over || !lives {
-                let until = *unpacked.get_or_insert(now + UNPACKED);
+                let until = *unpacked.get_or_insert(now + TEARDOWN_TIME);
                 if now >= until {
                     break;
                 }
@@ -185,31 +185,31 @@ impl Outer {
             self.wait(leader, lives, &mut link);
         }
         let pid = lives.then_some(leader.pid);
-        let over = self.heard.ended.is_some() || self.heard.failed;
-        let survivors = kill::sweep(|status| code = status.exit_status(), pid, &mut self.toll);
-        self.listen(&mut link);
-        let killed = if over { 0 } else { self.toll.count() };
-        self.close(&mut link, code, killed, survivors);
+        let over = self.inner.ended.is_some() || self.inner.failed;
+        let survivors = kill::sweep(|status| code = status.exit_status(), pid, &mut self.signalled);
+        self.forward_reports(&mut link);
+        let killed = if over { 0 } else { self.signalled.count() };
+        self.report_end(&mut link, code, killed, survivors);
     }
 
     /// Sends the agent the reports that the inner shim could not send.
-    fn close(&mut self, link: &mut Link, code: Option<i32>, killed: u32, survivors: u32) {
-        if self.heard.failed {
+    fn report_end(&mut self, link: &mut SandboxLink, code: Option<i32>, killed: u32, survivors: u32) {
+        if self.inner.failed {
             return;
         }
-        if !self.heard.spawned {
+        if !self.inner.spawned {
             let how = code.map_or("it was killed".to_owned(), |code| format!("exit code {code}"));
-            self.heard.given_up =
-                Some(format!("the sandbox can't be started ({how}): {}", link.last_words()));
+            self.inner.given_up =
+                Some(format!("the sandbox can't be started ({how}): {}", link.error_text()));
             return;
         }
-        if !self.heard.exited {
+        if !self.inner.exited {
             self.report(&Report::Exited { code: None, signal: Some(Signal::KILL.as_raw()) });
         }
-        let (inner_killed, inner_survivors) = self.heard.ended.unwrap_or_default();
+        let (inner_killed, inner_survivors) = self.inner.ended.unwrap_or_default();
         let (killed, survivors) = (inner_killed + killed, inner_survivors.max(survivors));
-        if let Some(testament) = self.testament.as_mut().filter(|_| self.gone) {
-            testament.write(killed, survivors);
+        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
+            exit_report.write(killed, survivors);
         }
         self.report(&Report::Ended { killed, survivors });
     }
@@ -217,18 +217,18 @@ impl Outer {
     fn report(&mut self, report: &Report) {
         let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
         if sent.is_err() {
-            self.gone = true;
+            self.agent_gone = true;
         }
     }
 
     /// Passes the agent's requests on.
-    fn obey(&mut self, link: &mut Link) {
+    fn forward_requests(&mut self, link: &mut SandboxLink) {
         loop {
             let request = match self.requests.next() {
                 Ok(None) => break,
                 Ok(Some(request)) => request,
                 Err(_) => {
-                    self.gone = true;
+                    self.agent_gone = true;
                     break;
                 }
             };
@@ -238,11 +238,11 @@ impl Outer {
                     Some(request)
                 }
                 Request::Sweep => {
-                    self.hasten(ORPHANED);
+                    self.hasten(ORPHAN_GRACE);
                     Some(request)
                 }
                 Request::Kill { pid, started, grace_ms } => {
-                    inner_number(pid).map(|pid| Request::Kill { pid, started, grace_ms })
+                    inner_pid(pid).map(|pid| Request::Kill { pid, started, grace_ms })
                 }
                 Request::Run(_) | Request::Enter(..) => None,
             };
@@ -250,8 +250,8 @@ impl Outer {
                 link.send(&request);
             }
         }
-        if self.gone {
-            self.hasten(ORPHANED);
+        if self.agent_gone {
+            self.hasten(ORPHAN_GRACE);
             // The inner shim takes this as its agent's death, and ends everything.
             if let Some(socket) = &link.socket {
                 let _ = socket.shutdown(std::net::Shutdown::Write);
@@ -260,45 +260,47 @@ impl Outer {
     }
 
     fn hasten(&mut self, grace: Duration) {
-        let deadline = Instant::now() + grace + OVERTIME;
+        let deadline = Instant::now() + grace + INNER_OVERTIME;
         self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
     }
 
     /// Passes the inner shim's reports on.
-    fn listen(&mut self, link: &mut Link) {
+    fn forward_reports(&mut self, link: &mut SandboxLink) {
         while let Some(report) = link.next() {
             match report {
                 Report::Spawned { pid } => {
-                    self.heard.spawned = true;
+                    self.inner.spawned = true;
                     // Closed here, so that only the command holds its output.
                     self.outputs = None;
-                    let pid = outer_number(pid).unwrap_or(pid);
+                    let pid = outer_pid(pid).unwrap_or(pid);
                     self.report(&Report::Spawned { pid });
                 }
                 Report::SpawnFailed { .. } => {
-                    self.heard.failed = true;
+                    self.inner.failed = true;
                     self.report(&report);
                 }
                 Report::NotConfined { message } => {
-                    self.heard.failed = true;
-                    self.heard.given_up = Some(message);
+                    self.inner.failed = true;
+                    self.inner.given_up = Some(message);
                 }
                 Report::Exited { .. } => {
-                    self.heard.exited = true;
+                    self.inner.exited = true;
                     self.report(&report);
                 }
-                Report::Ended { killed, survivors } => self.heard.ended = Some((killed, survivors)),
+                Report::Ended { killed, survivors } => self.inner.ended = Some((killed, survivors)),
             }
         }
     }
 
-    fn wait(&mut self, leader: &Leader, lives: bool, link: &mut Link) {
+    fn wait(&mut self, leader: &Leader, lives: bool, link: &mut SandboxLink) {
         let now = Instant::now();
-        let left = self.deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(now).min(LOOK));
+        let left = self
+            .deadline
+            .map_or(POLL_INTERVAL, |deadline| deadline.saturating_duration_since(now).min(POLL_INTERVAL));
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
         let (mut control, mut socket) = (None, None);
         let mut fds = Vec::with_capacity(3);
-        if !self.gone {
+        if !self.agent_gone {
             control = Some(fds.len());
             fds.push(PollFd::new(&self.control, PollFlags::IN));
         }
@@ -315,7 +317,7 @@ impl Outer {
         let (control, socket) = (ready(control), ready(socket));
         drop(fds);
         if control && !receive(&mut self.control, &mut self.requests) {
-            self.gone = true;
+            self.agent_gone = true;
         }
         if socket && link.socket.as_mut().is_some_and(|inner| !receive(inner, &mut link.reports)) {
             link.socket = None;
@@ -323,7 +325,7 @@ impl Outer {
     }
 }
 
-impl Link {
+impl SandboxLink {
     fn send(&mut self, request: &Request) {
         let Some(socket) = &mut self.socket else { return };
         // The end of the socket shows that its reader is gone.
@@ -333,12 +335,12 @@ impl Link {
     }
 
     /// Returns the last two lines that the sandbox's programs printed: the reason is often in the last but one.
-    fn last_words(&mut self) -> String {
+    fn error_text(&mut self) -> String {
         let mut text = Vec::new();
         // Only the end matters; and a worker can write there, too.
-        let from = self.words.metadata().map_or(0, |meta| meta.len().saturating_sub(WORDS));
-        let _ = self.words.seek(SeekFrom::Start(from));
-        let _ = (&self.words).take(WORDS).read_to_end(&mut text);
+        let from = self.stderr.metadata().map_or(0, |meta| meta.len().saturating_sub(MAX_STDERR));
+        let _ = self.stderr.seek(SeekFrom::Start(from));
+        let _ = (&self.stderr).take(MAX_STDERR).read_to_end(&mut text);
         let text = String::from_utf8_lossy(&text).into_owned();
         let mut lines: Vec<&str> =
             text.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
@@ -370,19 +372,19 @@ fn receive(socket: &mut UnixStream, decoder: &mut Decoder) -> bool {
 }
 
 /// Returns the process id outside of the sandbox of a process in it.
-fn outer_number(inner: u32) -> Option<u32> {
-    let mut living = tree::living().into_iter().map(|entry| entry.name.pid);
-    living.find(|pid| inner_number(*pid) == Some(inner))
+fn outer_pid(inner: u32) -> Option<u32> {
+    let mut living = tree::descendants().into_iter().map(|entry| entry.key.pid);
+    living.find(|pid| inner_pid(*pid) == Some(inner))
 }
 
 /// Returns the process id in the sandbox; `None` for a process that is not in it.
-fn inner_number(outer: u32) -> Option<u32> {
+fn inner_pid(outer: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{outer}/status")).ok()?;
-    nested(&status)
+    innermost_pid(&status)
 }
 
 /// Parses the `NSpid:` line, which lists the ids from the outermost visible namespace to the innermost.
-fn nested(status: &str) -> Option<u32> {
+fn innermost_pid(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
@@ -393,8 +395,8 @@ mod tests {
 
     #[test]
     fn a_process_of_the_sandbox_has_a_second_number() {
-        assert_eq!(nested("Name:\tsh\nNSpid:\t28665\t2\nVmPeak:\n"), Some(2));
-        assert_eq!(nested("Name:\tsh\nNSpid:\t28665\t2\t1\n"), Some(2));
-        assert_eq!(nested("Name:\tsh\nNSpid:\t28665\n"), None);
+        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\t2\nVmPeak:\n"), Some(2));
+        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\t2\t1\n"), Some(2));
+        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\n"), None);
     }
 }

@@ -14,17 +14,17 @@ use rustix::net::{
 
 /// Stdout and stderr of a command that has not been started yet.
 #[derive(Debug)]
-pub(super) struct Outputs {
+pub(super) struct OutputFds {
     stdout: OwnedFd,
     stderr: OwnedFd,
 }
 
-impl Outputs {
+impl OutputFds {
     /// Takes this process's own stdout and stderr; `/dev/null` replaces them from then on.
     ///
     /// # Errors
     /// The failing call.
-    pub(super) fn take() -> io::Result<Self> {
+    pub(super) fn take_stdio() -> io::Result<Self> {
         let stdout = io::stdout().as_fd().try_clone_to_owned()?;
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         let null = File::options().write(true).open("/dev/null")?;

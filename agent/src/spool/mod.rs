@@ -14,7 +14,7 @@
 //! * [`store`]: the folder of all runs.
 //! * [`run`]: one run; [`run_id`]: its id.
 //! * [`output`]: its log.
-//! * [`events`]: its events; [`pending`]: those waiting to be written; [`reader`]: reading them back; [`limits`]:
+//! * [`events`]: its events; [`pending`]: those not written yet; [`reader`]: reading them back; [`limits`]:
 //!   their limits; [`resequence`]: new sequences, where the relay holds more or less than the files.
 //! * [`segment`]: one file of events, with a [`header`] and one [`record`] an event.
 //! * [`preallocate`]: reserved disk space.

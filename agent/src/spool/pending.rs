@@ -6,18 +6,18 @@ use std::collections::VecDeque;
 use common::event::Event;
 use common::wire::{self, CodecError};
 
-use super::record::HEAD;
+use super::record::HEADER_SIZE;
 
 /// Encoded events with consecutive sequences.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct PendingEvents {
     /// Sequence of the first event.
     first: u64,
     events: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
-impl Waiting {
+impl PendingEvents {
     /// Creates an empty queue, whose first event will have this sequence.
     pub(super) fn new(first: u64) -> Self {
         Self { first, ..Self::default() }
@@ -34,9 +34,9 @@ impl Waiting {
     }
 
     /// Removes the last event.
-    pub(super) fn pop(&mut self) {
+    pub(super) fn remove_last(&mut self) {
         if let Some(gone) = self.events.pop_back() {
-            self.bytes -= HEAD + gone.len();
+            self.bytes -= HEADER_SIZE + gone.len();
         }
     }
 
@@ -64,22 +64,22 @@ impl Waiting {
 
     /// Adds an encoded event.
     pub(super) fn push_bytes(&mut self, bytes: Vec<u8>) {
-        self.bytes += HEAD + bytes.len();
+        self.bytes += HEADER_SIZE + bytes.len();
         self.events.push_back(bytes);
     }
 
     /// Returns the encoded events from `first` on.
-    pub(super) fn from(&self, first: u64) -> impl Iterator<Item = &Vec<u8>> {
+    pub(super) fn iter_from(&self, first: u64) -> impl Iterator<Item = &Vec<u8>> {
         let skip = usize::try_from(first.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.events.iter().skip(skip)
     }
 
     /// Drops the events up to `seq`, which are not needed any more.
-    pub(super) fn forget(&mut self, seq: u64) {
+    pub(super) fn drop_until(&mut self, seq: u64) {
         while self.first <= seq
             && let Some(gone) = self.events.pop_front()
         {
-            self.bytes -= HEAD + gone.len();
+            self.bytes -= HEADER_SIZE + gone.len();
             self.first += 1;
         }
     }

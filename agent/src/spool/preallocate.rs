@@ -13,8 +13,8 @@ use rustix::io::{Errno, retry_on_intr};
 /// # Errors
 /// The file system failed; see [`is_full`].
 pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
-    if !keeps(file, from, to)? {
-        zeroes(file, from, to)?;
+    if !try_reserve(file, from, to)? {
+        write_zeroes(file, from, to)?;
     }
     Ok(())
 }
@@ -23,12 +23,12 @@ pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// Same as [`reserve`].
-pub(super) fn take(file: &File, from: u64, to: u64) -> io::Result<()> {
-    keeps(file, from, to).map(|_| ())
+pub(super) fn reserve_exact(file: &File, from: u64, to: u64) -> io::Result<()> {
+    try_reserve(file, from, to).map(|_| ())
 }
 
 /// Reserves space; returns true if the file system supports that.
-fn keeps(file: &File, from: u64, to: u64) -> io::Result<bool> {
+fn try_reserve(file: &File, from: u64, to: u64) -> io::Result<bool> {
     if to <= from {
         return Ok(true);
     }
@@ -39,7 +39,7 @@ fn keeps(file: &File, from: u64, to: u64) -> io::Result<bool> {
     }
 }
 
-fn zeroes(file: &File, from: u64, to: u64) -> io::Result<()> {
+fn write_zeroes(file: &File, from: u64, to: u64) -> io::Result<()> {
     let block = [0; 4096];
     let mut at = from;
     while at < to {

@@ -9,7 +9,7 @@ use super::record;
 use super::segment::{self, Span};
 
 /// Bytes of one read of a file: as many as are sent to the relay at once.
-const WINDOW: u64 = 64 * 1024;
+const READ_SIZE: u64 = 64 * 1024;
 
 /// Events in their stored form.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Batch {
 
     /// Adds an event, unless there are `most` already or it would exceed `bytes`; the first one always fits. Returns
     /// true if it was added.
-    pub(super) fn take(&mut self, event: &[u8], most: usize, bytes: usize) -> bool {
+    pub(super) fn push_within(&mut self, event: &[u8], most: usize, bytes: usize) -> bool {
         let fits = self.len() < most && (self.len() == 0 || self.bytes.len() + event.len() <= bytes);
         if fits {
             self.bytes.extend_from_slice(event);
@@ -50,17 +50,17 @@ impl Batch {
 
 /// A position in a segment.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Position {
     serial: u32,
     /// Sequence of the record that begins there.
     seq: u64,
-    at: u64,
+    offset: u64,
 }
 
 /// Reader that remembers the end of its last read.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    place: Option<Place>,
+    position: Option<Position>,
     older: Option<(u32, File)>,
 }
 
@@ -77,24 +77,28 @@ impl Reader {
         most: usize,
         bytes: usize,
     ) -> io::Result<Batch> {
-        let usable = |place: &Place| place.serial == span.serial && (span.first..=first).contains(&place.seq);
-        let begin = Place { serial: span.serial, seq: span.first, at: span.begin };
-        let mut place = self.place.filter(usable).unwrap_or(begin);
+        let usable = |position: &Position| {
+            position.serial == span.serial && (span.first..=first).contains(&position.seq)
+        };
+        let begin = Position { serial: span.serial, seq: span.first, offset: span.begin };
+        let mut position = self.position.filter(usable).unwrap_or(begin);
         let mut batch = Batch::default();
-        let mut window = WINDOW;
-        while place.seq < span.next {
-            let left = span.end - place.at;
+        let mut window = READ_SIZE;
+        while position.seq < span.next {
+            let left = span.end - position.offset;
             let mut buffer = vec![0; usize::try_from(window.min(left)).unwrap_or(usize::MAX)];
-            file.read_exact_at(&mut buffer, place.at)?;
+            file.read_exact_at(&mut buffer, position.offset)?;
             let mut rest = buffer.as_slice();
             let mut stepped = false;
-            while let Some(record) = record::take(rest, span.salt).filter(|record| record.seq == place.seq) {
-                if record.seq >= first && !batch.take(record.payload, most, bytes) {
-                    self.place = Some(place);
+            while let Some(record) =
+                record::decode(rest, span.salt).filter(|record| record.seq == position.seq)
+            {
+                if record.seq >= first && !batch.push_within(record.payload, most, bytes) {
+                    self.position = Some(position);
                     return Ok(batch);
                 }
-                place.seq += 1;
-                place.at += record.size() as u64;
+                position.seq += 1;
+                position.offset += record.size() as u64;
                 rest = &rest[record.size()..];
                 stepped = true;
             }
@@ -103,7 +107,8 @@ impl Reader {
             }
             if !stepped {
                 // The record is longer than the window, or is not what was written.
-                window = record::peek(&buffer).map_or(0, |(len, _)| (record::HEAD + len) as u64);
+                window =
+                    record::peek_header(&buffer).map_or(0, |(len, _)| (record::HEADER_SIZE + len) as u64);
                 if window <= buffer.len() as u64 || window > left {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
@@ -112,7 +117,7 @@ impl Reader {
                 }
             }
         }
-        self.place = Some(place);
+        self.position = Some(position);
         Ok(batch)
     }
 
@@ -139,11 +144,11 @@ impl Reader {
 
     /// Forgets the position: sequences have moved.
     pub(super) fn restart(&mut self) {
-        self.place = None;
+        self.position = None;
     }
 
     /// Closes a segment that was deleted.
-    pub(super) fn forget(&mut self, serial: u32) {
+    pub(super) fn close_segment(&mut self, serial: u32) {
         self.older.take_if(|(open, _)| *open == serial);
     }
 }

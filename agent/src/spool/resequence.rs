@@ -7,26 +7,26 @@ use std::os::unix::fs::DirBuilderExt;
 use common::event::Event;
 
 use super::events::EventLog;
-use super::recovery::Found;
+use super::recovery::Recovered;
 
 impl EventLog {
-    /// Sets aside what is damaged in the files while the run goes on. The waiting events follow the good part. A
+    /// Sets aside what is damaged in the files while the run goes on. The pending events follow the good part. A
     /// folder that is gone is created again.
     ///
     /// # Errors
     /// The file system failed; nothing has changed.
-    pub(super) fn repair(&mut self) -> io::Result<Found> {
+    pub(super) fn repair(&mut self) -> io::Result<Recovered> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let before = self.waiting.first();
-        let (mut log, mut found) = Self::open(&self.dir, &self.run, self.sizes)?;
-        let lost = before.saturating_sub(log.waiting.first());
+        let before = self.pending.first();
+        let (mut log, mut found) = Self::open(&self.dir, &self.run, self.limits)?;
+        let lost = before.saturating_sub(log.pending.first());
         if lost > 0 && found.damage.is_none() {
             // At the very end damage looks like a torn write, but this was none.
             found.damage =
                 Some(format!("the agent's spool was damaged: its last {lost} events are missing here"));
         }
-        for event in self.waiting.from(0) {
-            log.waiting.push_bytes(event.clone());
+        for event in self.pending.iter_from(0) {
+            log.pending.push_bytes(event.clone());
         }
         log.acked = self.acked;
         *self = log;
@@ -72,13 +72,13 @@ impl EventLog {
                 seq += batch.len() as u64;
                 moved.extend(batch.events().map(<[u8]>::to_vec));
             }
-            self.waiting.restart(durable + 1);
+            self.pending.restart(durable + 1);
             self.jump = true;
             if let Some(lost) = lost {
-                self.waiting.push(lost).map_err(io::Error::other)?;
+                self.pending.push(lost).map_err(io::Error::other)?;
             }
             for event in moved {
-                self.waiting.push_bytes(event);
+                self.pending.push_bytes(event);
             }
         }
         self.inherited = None;

@@ -43,12 +43,12 @@ fn run() -> Option<RunId> {
 }
 
 /// Returns a segment of the run `a.1.1`, whose first record has this sequence.
-pub fn segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
-    let mut bytes = run().map(|run| Header { run, first, salt }.bytes()).unwrap_or_default();
+pub fn build_segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
+    let mut bytes = run().map(|run| Header { run, first, salt }.encode()).unwrap_or_default();
     for piece in pieces {
         match piece {
-            Piece::Record(seq, payload) => record::push(&mut bytes, salt, *seq, payload),
-            Piece::Jump(seq) => record::push(&mut bytes, salt, *seq, &[]),
+            Piece::Record(seq, payload) => record::append(&mut bytes, salt, *seq, payload),
+            Piece::Jump(seq) => record::append(&mut bytes, salt, *seq, &[]),
             Piece::Junk(junk) => bytes.extend_from_slice(junk),
         }
     }
@@ -56,7 +56,7 @@ pub fn segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
 }
 
 /// Reads a segment as recovery does; `None` without a good header.
-pub fn scanned(bytes: &[u8]) -> Option<Scanned> {
+pub fn scan_segment(bytes: &[u8]) -> Option<Scanned> {
     let (scan, behind) = read_segment(bytes)?;
     Some(Scanned {
         first: scan.first,

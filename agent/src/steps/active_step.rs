@@ -8,26 +8,26 @@ use common::job::{Limits, StepKind};
 use common::rule::OnLimit;
 use common::{duration, text};
 
-use super::diagnosis::Brief;
-use super::model_wait::Silence;
-use super::resource_usage::Meter;
-use super::rules::Work;
+use super::diagnosis::ProcessSummary;
+use super::model_wait::ModelWait;
+use super::resource_usage::UsageMeter;
+use super::rules::Classification;
 use super::stall::StallWatch;
-use super::timeout_error::Verdict;
-use crate::deadline::{Action, Clock};
+use super::timeout_error::TimeoutError;
+use crate::deadline::{Action, Timer};
 
 /// Location of a step's processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Tree {
+pub(super) enum StepProcesses {
     /// No processes: the model, an edit, a search.
     None,
-    /// One of the commands below Codex, not yet matched to a process; looks at the process tree find it.
-    Wanted { argv: Vec<String> },
-    /// The tree below this process, whose start time is set once a look has seen it.
+    /// One of the commands below Codex, not yet matched to a process; snapshots of the process tree find it.
+    Unmatched { argv: Vec<String> },
+    /// The tree below this process, whose start time is set once a snapshot has shown it.
     Root { pid: u32, started: Option<u64> },
 }
 
-impl Tree {
+impl StepProcesses {
     /// Returns the root process and its start time, once both are known.
     pub(super) fn root(&self) -> Option<(u32, u64)> {
         match self {
@@ -37,108 +37,113 @@ impl Tree {
     }
 }
 
-/// Classification of a process, and the number of looks that have seen it.
+/// Classification of a process, and the number of snapshots that have shown it.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct ClassifiedProcess {
     pub(super) argv: Arc<[String]>,
-    pub(super) work: Option<Work>,
-    pub(super) looks: u32,
+    pub(super) classification: Option<Classification>,
+    pub(super) snapshots: u32,
 }
 
-impl Known {
+impl ClassifiedProcess {
     /// Returns true if the process fetches a program and then runs it.
     pub(super) fn fetches(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| work.fetches)
+        self.classification.as_ref().is_some_and(|classification| classification.fetches)
     }
 }
 
 /// An active step.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct ActiveStep {
     pub(super) n: u32,
     pub(super) kind: StepKind,
     pub(super) title: String,
     pub(super) parent: Option<u32>,
     pub(super) started: Duration,
-    pub(super) clock: Clock,
+    pub(super) timer: Timer,
     /// True for a command that counts as an install until the program that it fetches runs.
     pub(super) fetches: bool,
-    pub(super) tree: Tree,
+    pub(super) tree: StepProcesses,
     pub(super) stall: StallWatch,
     /// Action on a stall; `Warn` is carried out once.
     pub(super) on_stall: Action,
-    pub(super) stall_told: bool,
+    pub(super) stall_reported: bool,
     /// True for a command of the job itself.
-    pub(super) whole: bool,
-    /// The verdict that interrupted the step while the job goes on.
-    pub(super) interrupted: Option<Verdict>,
-    pub(super) meter: Meter,
+    pub(super) is_job_command: bool,
+    /// The timeout that interrupted the step while the job goes on.
+    pub(super) interrupted: Option<TimeoutError>,
+    pub(super) usage: UsageMeter,
     /// Evidence about a model that sends nothing.
-    pub(super) silence: Silence,
-    /// Processes at the last look, for the evidence.
-    pub(super) processes: Vec<Brief>,
+    pub(super) model_wait: ModelWait,
+    /// Processes at the last snapshot, for the evidence.
+    pub(super) processes: Vec<ProcessSummary>,
 }
 
-impl Open {
+impl ActiveStep {
     /// Begins a step.
     pub(super) fn new(
         now: Duration,
         n: u32,
-        work: &Work,
-        tree: Tree,
+        classification: &Classification,
+        tree: StepProcesses,
         limits: &Limits,
         on_limit: OnLimit,
     ) -> Self {
-        let action = Action::from(work.on_limit.unwrap_or(on_limit));
-        let limit_ms = work.limit_ms.unwrap_or_else(|| limits.step_ms(work.kind));
-        let own = work.stall_ms.or_else(|| limits.stalls.get(&work.kind).copied());
+        let action = Action::from(classification.on_limit.unwrap_or(on_limit));
+        let limit_ms = classification.limit_ms.unwrap_or_else(|| limits.step_ms(classification.kind));
+        let own = classification.stall_ms.or_else(|| limits.stalls.get(&classification.kind).copied());
         // A stall is a hang where the step waits only for the network; elsewhere it may be intended.
-        let on_stall = if own.is_some() || work.kind.is_network() { action } else { Action::Warn };
+        let on_stall = if own.is_some() || classification.kind.is_network() { action } else { Action::Warn };
         Self {
             n,
-            kind: work.kind,
-            title: text::one_line(&work.title, MAX_TITLE),
+            kind: classification.kind,
+            title: text::one_line(&classification.title, MAX_TITLE),
             parent: None,
             started: now,
-            clock: Clock::new(now, limit_ms, action),
-            fetches: work.fetches,
+            timer: Timer::new(now, limit_ms, action),
+            fetches: classification.fetches,
             tree,
             stall: StallWatch::new(own.unwrap_or(limits.stall_ms)),
             on_stall,
-            stall_told: false,
-            whole: false,
+            stall_reported: false,
+            is_job_command: false,
             interrupted: None,
-            meter: Meter::default(),
-            silence: Silence::default(),
+            usage: UsageMeter::default(),
+            model_wait: ModelWait::default(),
             processes: Vec::new(),
         }
     }
 
     /// Returns the event that starts the step.
-    pub(super) fn began(&self) -> EventBody {
+    pub(super) fn started_event(&self) -> EventBody {
         EventBody::StepStarted {
             n: self.n,
             kind: self.kind,
             title: self.title.clone(),
-            limit_ms: Some(self.clock.limit_ms()),
+            limit_ms: Some(self.timer.limit_ms()),
             parent: self.parent,
         }
     }
 
     /// Returns the event that ends the step.
-    pub(super) fn ended(&self, now: Duration, outcome: StepOutcome, exit_code: Option<i32>) -> EventBody {
+    pub(super) fn finished_event(
+        &self,
+        now: Duration,
+        outcome: StepOutcome,
+        exit_code: Option<i32>,
+    ) -> EventBody {
         let elapsed_ms = duration::millis(now.saturating_sub(self.started));
         EventBody::StepFinished {
             n: self.n,
             outcome,
             exit_code,
             elapsed_ms,
-            resources: self.meter.resources(),
+            resources: self.usage.resources(),
         }
     }
 
     /// Describes the step for messages.
-    pub(super) fn described(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self.kind {
             StepKind::Model => format!("step {} ({})", self.n, self.title),
             kind => format!("step {} ({kind}: {})", self.n, self.title),
@@ -148,12 +153,12 @@ impl Open {
     /// Returns true if received bytes must be counted: the step waits only for the network, or nothing else makes
     /// progress.
     pub(super) fn needs_traffic(&self) -> bool {
-        self.kind.is_network() || self.stall.is_calm()
+        self.kind.is_network() || self.stall.is_idle()
     }
 
     /// Pauses the step's deadline while a part of it has a deadline of its own.
-    pub(super) fn hold(&mut self, now: Duration) {
-        self.clock.hold(now);
+    pub(super) fn pause(&mut self, now: Duration) {
+        self.timer.pause(now);
         self.stall.restart();
     }
 }

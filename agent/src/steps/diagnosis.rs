@@ -2,35 +2,38 @@
 
 use common::{duration, text};
 
-use super::stall::Quiet;
+use super::stall::IdleUsage;
 use crate::observe::Process;
 
-/// Maximum number of processes examined for a verdict: the newest, which do the work of the others.
-const LOOKED_AT: usize = 16;
+/// Maximum number of processes examined for an error: the newest, which do the work of the others.
+const MAX_INSPECTED: usize = 16;
 /// Maximum length of a process name, in bytes; the kernel keeps 15.
-const NAME: usize = 40;
+const MAX_NAME: usize = 40;
 
-/// The part of a process that a verdict needs.
+/// The part of a process that an error message needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Brief {
+pub(crate) struct ProcessSummary {
     pid: u32,
     name: String,
 }
 
 /// Describes what a process waits for.
-pub(crate) type Look<'a> = &'a dyn Fn(u32) -> Option<String>;
+pub(crate) type Inspect<'a> = &'a dyn Fn(u32) -> Option<String>;
 
 /// Returns the newest processes of a step, oldest first.
-pub(super) fn briefs(processes: &[Process]) -> Vec<Brief> {
+pub(super) fn summaries(processes: &[Process]) -> Vec<ProcessSummary> {
     let living: Vec<&Process> = processes.iter().filter(|process| !process.zombie).collect();
-    let newest = &living[living.len().saturating_sub(LOOKED_AT)..];
-    let brief = |process: &&Process| Brief { pid: process.pid, name: text::one_line(&process.name, NAME) };
-    newest.iter().map(brief).collect()
+    let newest = &living[living.len().saturating_sub(MAX_INSPECTED)..];
+    let summary = |process: &&Process| ProcessSummary {
+        pid: process.pid,
+        name: text::one_line(&process.name, MAX_NAME),
+    };
+    newest.iter().map(summary).collect()
 }
 
 /// Formats a stall: `node (pid 312): 0.0 % CPU, 0 bytes in 2m, waiting on TCP 10.0.0.1:443 ESTABLISHED`.
-pub(super) fn of_stall(processes: &[Brief], quiet: Quiet, look: Look<'_>) -> String {
-    let (who, waits) = speaker(processes, look);
+pub(super) fn describe_stall(processes: &[ProcessSummary], quiet: IdleUsage, inspect: Inspect<'_>) -> String {
+    let (who, waits) = most_telling(processes, inspect);
     let per_mille = quiet.cpu.as_millis() * 1000 / quiet.time.as_millis().max(1);
     let rounded = quiet.time.as_millis().next_multiple_of(100);
     format!(
@@ -43,17 +46,17 @@ pub(super) fn of_stall(processes: &[Brief], quiet: Quiet, look: Look<'_>) -> Str
 }
 
 /// Formats a timeout: `node (pid 312) was waiting on TCP 10.0.0.1:443 ESTABLISHED`; empty if nothing is known.
-pub(super) fn of_timeout(processes: &[Brief], look: Look<'_>) -> String {
+pub(super) fn describe_timeout(processes: &[ProcessSummary], inspect: Inspect<'_>) -> String {
     if processes.is_empty() {
         return String::new();
     }
-    let (who, waits) = speaker(processes, look);
+    let (who, waits) = most_telling(processes, inspect);
     format!("{who} was {}", waits.strip_prefix(", ").unwrap_or("running"))
 }
 
 /// Returns the most telling process: the newest one that waits on the network, or else the newest of all.
-fn speaker(processes: &[Brief], look: Look<'_>) -> (String, String) {
-    let seen: Vec<_> = processes.iter().rev().map(|process| (process, look(process.pid))).collect();
+fn most_telling(processes: &[ProcessSummary], inspect: Inspect<'_>) -> (String, String) {
+    let seen: Vec<_> = processes.iter().rev().map(|process| (process, inspect(process.pid))).collect();
     let on_network = seen.iter().find(|(_, waits)| waits.as_ref().is_some_and(|waits| waits.contains("TCP")));
     match on_network.or(seen.first()) {
         None => ("no process".to_owned(), String::new()),
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
     use crate::observe::fixtures::process;
 
-    fn look(pid: u32) -> Option<String> {
+    fn inspect(pid: u32) -> Option<String> {
         match pid {
             2 => Some("waiting on TCP 127.0.0.1:4873 ESTABLISHED".to_owned()),
             3 => Some("sleeping in do_epoll_wait".to_owned()),
@@ -79,28 +82,29 @@ mod tests {
         }
     }
 
-    fn tree() -> Vec<Brief> {
+    fn tree() -> Vec<ProcessSummary> {
         let processes = [process(1, 0, "sh"), process(2, 1, "npm install"), process(3, 2, "node")];
-        briefs(&processes)
+        summaries(&processes)
     }
 
     #[test]
     fn a_stall_names_the_process_that_waits_on_the_network_and_what_it_did() {
-        let quiet = Quiet { time: Duration::from_millis(10_020), cpu: Duration::from_millis(54), bytes: 120 };
+        let quiet =
+            IdleUsage { time: Duration::from_millis(10_020), cpu: Duration::from_millis(54), bytes: 120 };
         assert_eq!(
-            of_stall(&tree(), quiet, &look),
+            describe_stall(&tree(), quiet, &inspect),
             "npm install (pid 2): 0.5 % CPU, 120 bytes in 10.1s, waiting on TCP 127.0.0.1:4873 ESTABLISHED"
         );
-        assert_eq!(of_stall(&[], quiet, &look), "no process: 0.5 % CPU, 120 bytes in 10.1s");
+        assert_eq!(describe_stall(&[], quiet, &inspect), "no process: 0.5 % CPU, 120 bytes in 10.1s");
     }
 
     #[test]
     fn a_timeout_says_what_was_waited_for_as_far_as_it_is_known() {
         assert_eq!(
-            of_timeout(&tree(), &look),
+            describe_timeout(&tree(), &inspect),
             "npm install (pid 2) was waiting on TCP 127.0.0.1:4873 ESTABLISHED"
         );
-        assert_eq!(of_timeout(&tree()[..1], &look), "sh (pid 1) was running");
-        assert_eq!(of_timeout(&[], &look), "");
+        assert_eq!(describe_timeout(&tree()[..1], &inspect), "sh (pid 1) was running");
+        assert_eq!(describe_timeout(&[], &inspect), "");
     }
 }

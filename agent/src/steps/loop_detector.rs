@@ -4,20 +4,20 @@
 use common::warnings::NO_PROGRESS;
 
 /// Number of rounds before the first report; each further report takes twice as many.
-const ROUNDS: u32 = 5;
+const FIRST_REPORT: u32 = 5;
 
 /// A command that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Ended {
+struct EndedCommand {
     command: String,
     failed: bool,
 }
 
 /// The last commands of a worker.
 #[derive(Debug)]
-pub(crate) struct Loops {
-    last: Option<Ended>,
-    before: Option<Ended>,
+pub(crate) struct LoopDetector {
+    last: Option<EndedCommand>,
+    before: Option<EndedCommand>,
     /// Number of consecutive failures of the last command.
     same: u32,
     /// Number of consecutive commands that each equal the one before the last.
@@ -26,22 +26,22 @@ pub(crate) struct Loops {
     next: u32,
 }
 
-impl Default for Loops {
+impl Default for LoopDetector {
     fn default() -> Self {
-        Self { last: None, before: None, same: 0, turns: 0, next: ROUNDS }
+        Self { last: None, before: None, same: 0, turns: 0, next: FIRST_REPORT }
     }
 }
 
-impl Loops {
+impl LoopDetector {
     /// Processes the end of a command; returns the text of a report if one is due. `title` is the command as people see
     /// it.
-    pub(crate) fn ended(
+    pub(crate) fn on_command_end(
         &mut self,
         command: &str,
         title: impl FnOnce() -> String,
         failed: bool,
     ) -> Option<String> {
-        let ended = Ended { command: command.to_owned(), failed };
+        let ended = EndedCommand { command: command.to_owned(), failed };
         let again = self.last.as_ref() == Some(&ended);
         self.same = if failed { if again { self.same + 1 } else { 1 } } else { 0 };
         self.turns = if !again && self.before.as_ref() == Some(&ended) { self.turns + 1 } else { 0 };
@@ -50,7 +50,7 @@ impl Loops {
         // The first round of a pair passed before the alternation could be detected.
         let rounds = if fails && self.turns > 0 { self.turns.div_ceil(2) + 1 } else { 0 };
         if self.same <= 1 && self.turns == 0 {
-            self.next = ROUNDS;
+            self.next = FIRST_REPORT;
         }
         let what = if self.same >= self.next {
             format!("the same step failed {} times: {}", self.same, title())
@@ -67,7 +67,7 @@ impl Loops {
     }
 
     /// Resets the detection after a file was changed: a failed command may succeed now.
-    pub(crate) fn changed(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }
@@ -78,14 +78,14 @@ mod tests {
 
     /// Ends commands (a capital letter fails); returns the reports and when they were made.
     fn told(course: &str) -> Vec<(usize, String)> {
-        let mut loops = Loops::default();
+        let mut detector = LoopDetector::default();
         let mut told = Vec::new();
         for (n, c) in (1..).zip(course.chars()) {
             if c == '*' {
-                loops.changed();
+                detector.reset();
                 continue;
             }
-            let said = loops.ended(&c.to_string(), || c.to_string(), c.is_ascii_uppercase());
+            let said = detector.on_command_end(&c.to_string(), || c.to_string(), c.is_ascii_uppercase());
             told.extend(said.map(|said| (n, said)));
         }
         told
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn two_steps_that_take_turns_are_told_and_what_succeeds_is_no_circle() {
+    fn two_alternating_steps_are_reported_and_what_succeeds_is_no_loop() {
         assert_eq!(at("AbAbAbAbAb"), [10]);
         assert_eq!(at("ABABABABAB"), [10]);
         assert_eq!(at(&"ab".repeat(20)), [] as [usize; 0]);

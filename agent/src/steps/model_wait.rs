@@ -2,17 +2,17 @@
 
 /// Observations since Codex began to wait for the model.
 #[derive(Debug, Default)]
-pub(crate) struct Silence {
+pub(crate) struct ModelWait {
     /// True once the model has begun to answer.
-    pub(crate) heard: bool,
+    pub(crate) answered: bool,
     /// The last error notice since the model last answered.
-    pub(crate) trouble: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
-impl Silence {
+impl ModelWait {
     /// Returns the reason for the silence, for the message of a job that fails because of it.
-    pub(crate) fn why(&self) -> &str {
-        match (&self.trouble, self.heard) {
+    pub(crate) fn reason(&self) -> &str {
+        match (&self.error, self.answered) {
             (Some(trouble), _) => trouble,
             (None, true) => "it had begun to answer and then said nothing more",
             // Codex's first notice takes up to a minute, so the cause is not certain.
@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn the_last_notice_says_more_than_anything_else() {
         let why = |heard, trouble: Option<&str>| {
-            Silence { heard, trouble: trouble.map(str::to_owned) }.why().to_owned()
+            ModelWait { answered: heard, error: trouble.map(str::to_owned) }.reason().to_owned()
         };
         assert_eq!(why(true, Some("codex retries (3/5: 503)")), "codex retries (3/5: 503)");
         assert!(why(true, None).contains("begun to answer"));

@@ -1,4 +1,4 @@
-//! Resource usage of a step's processes, accumulated over looks between which processes start and exit. Pure.
+//! Resource usage of a step's processes, accumulated over snapshots between which processes start and exit. Pure.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::observe::Process;
 
 /// Total usage so far; never decreases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Used {
+pub(crate) struct UsageTotals {
     /// CPU time, in milliseconds.
     pub(crate) cpu_ms: u64,
     /// Bytes read and written, and bytes sent over TCP.
@@ -19,36 +19,36 @@ pub(crate) struct Used {
 
 /// Accumulates the usage of a set of processes.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
-    used: Used,
-    /// CPU and I/O bytes of the processes of the last look. A parent inherits the usage of its dead children, so only
-    /// the sum counts.
+pub(crate) struct UsageMeter {
+    totals: UsageTotals,
+    /// CPU and I/O bytes of the processes of the last snapshot. A parent inherits the usage of its dead children, so
+    /// only the sum counts.
     cpu_sum: u64,
     io_sum: u64,
-    /// Bytes sent and received by each process until the last look. The counters end with their process, so each
+    /// Bytes sent and received by each process until the last snapshot. The counters end with their process, so each
     /// process is tracked separately.
     network: HashMap<(u32, u64), (u64, u64)>,
     peak_memory: u64,
-    looked: bool,
+    sampled: bool,
 }
 
-impl Meter {
-    /// Processes a look at all processes of the step.
-    pub(crate) fn take(&mut self, processes: &[Process]) {
-        self.looked |= !processes.is_empty();
+impl UsageMeter {
+    /// Adds a snapshot of all processes of the step.
+    pub(crate) fn add_snapshot(&mut self, processes: &[Process]) {
+        self.sampled |= !processes.is_empty();
         let cpu_sum: u64 = processes.iter().map(|process| process.cpu_ms).sum();
         let io_sum: u64 = processes.iter().filter_map(|process| process.io).sum();
         // The sums decrease when an orphan exits, because the shim inherits its usage.
-        self.used.cpu_ms += cpu_sum.saturating_sub(self.cpu_sum);
-        self.used.moved = self.used.moved.saturating_add(io_sum.saturating_sub(self.io_sum));
+        self.totals.cpu_ms += cpu_sum.saturating_sub(self.cpu_sum);
+        self.totals.moved = self.totals.moved.saturating_add(io_sum.saturating_sub(self.io_sum));
         (self.cpu_sum, self.io_sum) = (cpu_sum, io_sum);
         let mut network = HashMap::with_capacity(processes.len());
         for process in processes {
             let key = (process.pid, process.started);
             let now = (process.sent, process.received);
             let before = self.network.get(&key).copied().unwrap_or_default();
-            self.used.moved = self.used.moved.saturating_add(now.0.saturating_sub(before.0));
-            self.used.received = self.used.received.saturating_add(now.1.saturating_sub(before.1));
+            self.totals.moved = self.totals.moved.saturating_add(now.0.saturating_sub(before.0));
+            self.totals.received = self.totals.received.saturating_add(now.1.saturating_sub(before.1));
             network.insert(key, now);
         }
         self.network = network;
@@ -57,14 +57,14 @@ impl Meter {
     }
 
     /// Returns the total usage so far.
-    pub(crate) fn used(&self) -> Used {
-        self.used
+    pub(crate) fn totals(&self) -> UsageTotals {
+        self.totals
     }
 
     /// Returns the usage for the record; none if no process was ever seen.
     pub(crate) fn resources(&self) -> Option<Resources> {
-        let resources = Resources { cpu_ms: self.used.cpu_ms, peak_memory: self.peak_memory };
-        self.looked.then_some(resources)
+        let resources = Resources { cpu_ms: self.totals.cpu_ms, peak_memory: self.peak_memory };
+        self.sampled.then_some(resources)
     }
 }
 
@@ -75,30 +75,30 @@ mod tests {
 
     #[test]
     fn what_the_dead_have_used_stays_counted_and_is_counted_once() {
-        let mut meter = Meter::default();
-        assert_eq!(meter.resources(), None);
+        let mut usage = UsageMeter::default();
+        assert_eq!(usage.resources(), None);
         let (mut parent, mut child) = (process(1, 0, "make"), process(2, 1, "cc"));
         (parent.cpu_ms, child.cpu_ms) = (100, 50);
         (parent.io, child.io) = (Some(10), Some(1000));
         (parent.memory, child.memory) = (4096, 8192);
-        meter.take(&[parent.clone(), child.clone()]);
-        assert_eq!(meter.used(), Used { cpu_ms: 150, moved: 1010, received: 0 });
+        usage.add_snapshot(&[parent.clone(), child.clone()]);
+        assert_eq!(usage.totals(), UsageTotals { cpu_ms: 150, moved: 1010, received: 0 });
         // The child has exited: the parent inherits its usage.
         (parent.cpu_ms, parent.io, parent.received) = (160, Some(1030), 5);
-        meter.take(&[parent]);
-        assert_eq!(meter.used(), Used { cpu_ms: 160, moved: 1030, received: 5 });
-        assert_eq!(meter.resources(), Some(Resources { cpu_ms: 160, peak_memory: 12_288 }));
+        usage.add_snapshot(&[parent]);
+        assert_eq!(usage.totals(), UsageTotals { cpu_ms: 160, moved: 1030, received: 5 });
+        assert_eq!(usage.resources(), Some(Resources { cpu_ms: 160, peak_memory: 12_288 }));
     }
 
     #[test]
     fn an_orphan_that_dies_takes_nothing_back() {
-        let mut meter = Meter::default();
+        let mut usage = UsageMeter::default();
         let (mut shell, mut orphan) = (process(1, 0, "sh"), process(2, 1, "x"));
         (shell.cpu_ms, orphan.cpu_ms) = (10, 90);
-        meter.take(&[shell.clone(), orphan]);
-        meter.take(&[shell.clone()]);
+        usage.add_snapshot(&[shell.clone(), orphan]);
+        usage.add_snapshot(&[shell.clone()]);
         shell.cpu_ms = 30;
-        meter.take(&[shell]);
-        assert_eq!(meter.used().cpu_ms, 120);
+        usage.add_snapshot(&[shell]);
+        assert_eq!(usage.totals().cpu_ms, 120);
     }
 }

@@ -12,19 +12,19 @@ use common::rule::{MAX_INTERRUPTS, OnLimit, OnLoop};
 use common::text;
 use common::warnings::HALF_USED;
 
-use super::active_step::{Known, Open, Tree};
-use super::diagnosis::Look;
-use super::model_wait::Silence;
-use super::rules::{self, Rules, Work};
-use super::timeout_error::Verdict;
-use crate::deadline::{Action, Alarm, Clock};
+use super::active_step::{ActiveStep, ClassifiedProcess, StepProcesses};
+use super::diagnosis::Inspect;
+use super::model_wait::ModelWait;
+use super::rules::{self, Classification, Rules};
+use super::timeout_error::TimeoutError;
+use crate::deadline::{Action, Timer, TimerEvent};
 
 /// Title of the step that waits for the model.
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";
 
 /// Time after its grace period in which an interrupted step must be gone, in milliseconds. Covers processes that can't
-/// be killed at once, and the look that notices their end.
-const KILLING: u64 = 2500;
+/// be killed at once, and the snapshot that shows their end.
+const KILL_MARGIN_MS: u64 = 2500;
 
 /// The steps of a job.
 #[derive(Debug)]
@@ -33,15 +33,15 @@ pub(crate) struct Steps {
     pub(super) on_limit: OnLimit,
     on_loop: OnLoop,
     /// Error of a job that must fail because its worker repeats failing commands.
-    circle: Option<JobError>,
+    loop_error: Option<JobError>,
     pub(super) rules: Rules,
-    job: Clock,
-    pub(super) last: u32,
-    pub(super) open: Vec<Open>,
-    /// Classification of each process of the last look.
-    pub(super) known: HashMap<(u32, u64), Known>,
+    job_timer: Timer,
+    pub(super) last_number: u32,
+    pub(super) active: Vec<ActiveStep>,
+    /// Classification of each process of the last snapshot.
+    pub(super) processes: HashMap<(u32, u64), ClassifiedProcess>,
     /// Number of steps opened for processes.
-    pub(super) parts: u32,
+    pub(super) process_steps: u32,
     interrupts: u32,
     /// Set once the job is being ended: a step that has not succeeded by then ends with the job.
     ending: bool,
@@ -68,18 +68,18 @@ pub(crate) enum Due {
 impl Steps {
     /// Creates the steps of a job that begins at `now`.
     pub(crate) fn new(now: Duration, limits: Limits, on_limit: OnLimit, rules: Rules) -> Self {
-        let job = Clock::new(now, limits.job_ms, Action::Fail);
+        let job = Timer::new(now, limits.job_ms, Action::Fail);
         Self {
             limits,
             on_limit,
             on_loop: OnLoop::Warn,
-            circle: None,
+            loop_error: None,
             rules,
-            job,
-            last: 0,
-            open: Vec::new(),
-            known: HashMap::new(),
-            parts: 0,
+            job_timer: job,
+            last_number: 0,
+            active: Vec::new(),
+            processes: HashMap::new(),
+            process_steps: 0,
             interrupts: 0,
             ending: false,
         }
@@ -92,7 +92,7 @@ impl Steps {
     }
 
     /// Marks the job as being ended.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn mark_ending(&mut self) {
         self.ending = true;
     }
 
@@ -103,45 +103,51 @@ impl Steps {
 
     /// Begins a step without processes of its own; returns its number and its event.
     pub(crate) fn start(&mut self, now: Duration, kind: StepKind, title: &str) -> (u32, EventBody) {
-        self.begin(now, &Work::plain(kind, title.to_owned()), Tree::None, None)
+        self.begin(now, &Classification::plain(kind, title.to_owned()), StepProcesses::None, None)
     }
 
     /// Begins the step of the process `pid`.
-    pub(crate) fn start_process(&mut self, now: Duration, work: &Work, pid: u32) -> (u32, EventBody) {
-        let begun = self.begin(now, work, Tree::Root { pid, started: None }, None);
-        if let Some(step) = self.open.last_mut() {
-            step.whole = true;
+    pub(crate) fn start_process(
+        &mut self,
+        now: Duration,
+        classification: &Classification,
+        pid: u32,
+    ) -> (u32, EventBody) {
+        let begun = self.begin(now, classification, StepProcesses::Root { pid, started: None }, None);
+        if let Some(step) = self.active.last_mut() {
+            step.is_job_command = true;
         }
         begun
     }
 
-    /// Begins the step of a command that Codex runs; a look at the process tree finds its process.
+    /// Begins the step of a command that Codex runs; a snapshot of the process tree finds its process.
     pub(crate) fn start_command(&mut self, now: Duration, command: &str) -> (u32, EventBody) {
         let argv = rules::words(command);
-        let work = self.rules.of_words(command, &argv);
-        self.begin(now, &work, Tree::Wanted { argv }, None)
+        let classification = self.rules.classify_words(command, &argv);
+        self.begin(now, &classification, StepProcesses::Unmatched { argv }, None)
     }
 
     /// Begins a step, optionally as a part of another step, which is paused meanwhile.
     pub(super) fn begin(
         &mut self,
         now: Duration,
-        work: &Work,
-        tree: Tree,
+        classification: &Classification,
+        tree: StepProcesses,
         parent: Option<u32>,
     ) -> (u32, EventBody) {
-        self.last = self.last.saturating_add(1);
-        let mut step = Open::new(now, self.last, work, tree, &self.limits, self.on_limit);
+        self.last_number = self.last_number.saturating_add(1);
+        let mut step =
+            ActiveStep::new(now, self.last_number, classification, tree, &self.limits, self.on_limit);
         step.parent = parent;
-        let event = step.began();
-        if let Some(parent) = self.open.iter_mut().find(|step| Some(step.n) == parent) {
-            parent.hold(now);
+        let event = step.started_event();
+        if let Some(parent) = self.active.iter_mut().find(|step| Some(step.n) == parent) {
+            parent.pause(now);
         }
-        self.open.push(step);
-        (self.last, event)
+        self.active.push(step);
+        (self.last_number, event)
     }
 
-    /// Ends a step and its parts; does nothing if the step is not active.
+    /// Ends a step and the steps in it; does nothing if the step is not active.
     pub(crate) fn finish(
         &mut self,
         now: Duration,
@@ -149,27 +155,27 @@ impl Steps {
         outcome: StepOutcome,
         exit_code: Option<i32>,
     ) -> Vec<EventBody> {
-        if !self.open.iter().any(|step| step.n == n) {
+        if !self.active.iter().any(|step| step.n == n) {
             return Vec::new();
         }
         let outcome = if self.ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
         let parts: Vec<u32> =
-            self.open.iter().rev().filter(|step| step.parent == Some(n)).map(|step| step.n).collect();
+            self.active.iter().rev().filter(|step| step.parent == Some(n)).map(|step| step.n).collect();
         // The outcome of a part was not observed, unless the whole step was killed.
         let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
         let mut events: Vec<_> =
             parts.into_iter().flat_map(|part| self.finish(now, part, unseen, None)).collect();
-        if let Some(at) = self.open.iter().position(|step| step.n == n) {
-            let step = self.open.remove(at);
+        if let Some(at) = self.active.iter().position(|step| step.n == n) {
+            let step = self.active.remove(at);
             let ended = if step.interrupted.is_some() && outcome == StepOutcome::Failed {
                 StepOutcome::Killed
             } else {
                 outcome
             };
-            events.push(step.ended(now, ended, exit_code));
-            let parent = step.parent.filter(|n| !self.open.iter().any(|other| other.parent == Some(*n)));
-            if let Some(parent) = self.open.iter_mut().find(|step| Some(step.n) == parent) {
-                parent.clock.go_on(now);
+            events.push(step.finished_event(now, ended, exit_code));
+            let parent = step.parent.filter(|n| !self.active.iter().any(|other| other.parent == Some(*n)));
+            if let Some(parent) = self.active.iter_mut().find(|step| Some(step.n) == parent) {
+                parent.timer.resume(now);
             }
         }
         events
@@ -177,29 +183,33 @@ impl Steps {
 
     /// Ends every active step.
     pub(crate) fn finish_all(&mut self, now: Duration, outcome: StepOutcome) -> Vec<EventBody> {
-        let open: Vec<u32> = self.open.iter().rev().map(|step| step.n).collect();
+        let open: Vec<u32> = self.active.iter().rev().map(|step| step.n).collect();
         open.into_iter().flat_map(|n| self.finish(now, n, outcome, None)).collect()
     }
 
     /// Restarts the deadline of step `n`: the model sent something that does not end the wait for it.
-    pub(crate) fn alive(&mut self, now: Duration, n: u32) {
-        if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
-            step.clock.restart(now);
-            step.silence = Silence { heard: true, trouble: None };
+    pub(crate) fn restart_timer(&mut self, now: Duration, n: u32) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
+            step.timer.restart(now);
+            step.model_wait = ModelWait { answered: true, error: None };
         }
     }
 
     /// Resets the evidence of step `n`: Codex now asks the model, and earlier observations explain nothing any more.
-    pub(crate) fn in_turn(&mut self, n: u32) {
-        if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
-            step.silence = Silence::default();
+    pub(crate) fn reset_model_wait(&mut self, n: u32) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
+            step.model_wait = ModelWait::default();
         }
     }
 
     /// Returns a warning that these steps were still running when the worker's turn ended.
-    pub(crate) fn left_running(&self, steps: &[u32]) -> Option<EventBody> {
-        let titles: Vec<&str> =
-            self.open.iter().filter(|step| steps.contains(&step.n)).map(|step| step.title.as_str()).collect();
+    pub(crate) fn unfinished_warning(&self, steps: &[u32]) -> Option<EventBody> {
+        let titles: Vec<&str> = self
+            .active
+            .iter()
+            .filter(|step| steps.contains(&step.n))
+            .map(|step| step.title.as_str())
+            .collect();
         let (first, more) = titles.split_first()?;
         let more = match more.len() {
             0 => String::new(),
@@ -210,80 +220,80 @@ impl Steps {
     }
 
     /// Records Codex's notice of an error of the model that step `n` waits for. A notice does not restart the deadline.
-    pub(crate) fn trouble(&mut self, n: u32, notice: String) {
-        if let Some(step) = self.open.iter_mut().find(|step| step.n == n) {
-            step.silence.trouble = Some(notice);
+    pub(crate) fn set_model_error(&mut self, n: u32, notice: String) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
+            step.model_wait.error = Some(notice);
         }
     }
 
     /// Extends the limit of the newest active step, or of the job; returns none if there is no active step.
     pub(crate) fn extend(&mut self, step: bool, by_ms: u64) -> Option<EventBody> {
-        let (n, clock) = if step {
+        let (n, timer) = if step {
             let newest = self.newest()?;
-            let step = self.open.iter_mut().find(|step| step.n == newest)?;
-            (Some(newest), &mut step.clock)
+            let step = self.active.iter_mut().find(|step| step.n == newest)?;
+            (Some(newest), &mut step.timer)
         } else {
-            (None, &mut self.job)
+            (None, &mut self.job_timer)
         };
-        clock.extend(by_ms);
-        Some(EventBody::Extended { n, limit_ms: clock.limit_ms() })
+        timer.extend(by_ms);
+        Some(EventBody::Extended { n, limit_ms: timer.limit_ms() })
     }
 
     /// Reports that the worker repeats failing commands, now at step `n`. Returns a warning, unless the job must fail.
-    pub(crate) fn circle(&mut self, n: Option<u32>, message: String) -> Option<EventBody> {
+    pub(crate) fn report_loop(&mut self, n: Option<u32>, message: String) -> Option<EventBody> {
         match self.on_loop {
             OnLoop::Warn => Some(EventBody::Warning { message }),
             OnLoop::Fail => {
                 let message = text::truncate(&message, MAX_TEXT);
-                self.circle = Some(JobError { kind: FailureKind::NoProgress, message, step: n });
+                self.loop_error = Some(JobError { kind: FailureKind::NoProgress, message, step: n });
                 None
             }
         }
     }
 
     /// Returns the time of the next action.
-    pub(crate) fn next(&self) -> Duration {
-        if self.circle.is_some() {
+    pub(crate) fn next_deadline(&self) -> Duration {
+        if self.loop_error.is_some() {
             return Duration::ZERO;
         }
-        let clocks = self.open.iter().map(|step| step.clock).chain([self.job]);
-        clocks.filter_map(Clock::next).fold(Duration::MAX, Duration::min)
+        let timers = self.active.iter().map(|step| step.timer).chain([self.job_timer]);
+        timers.filter_map(Timer::next_event).fold(Duration::MAX, Duration::min)
     }
 
     /// Returns the actions due at `now`; a failure is always the last one.
-    pub(crate) fn due(&mut self, now: Duration, look: Look<'_>) -> Vec<Due> {
-        if let Some(error) = self.circle.take() {
+    pub(crate) fn due(&mut self, now: Duration, inspect: Inspect<'_>) -> Vec<Due> {
+        if let Some(error) = self.loop_error.take() {
             return vec![Due::Failure(error)];
         }
         let mut due = Vec::new();
-        for at in 0..self.open.len() {
-            let step = &mut self.open[at];
-            match step.clock.check(now) {
+        for at in 0..self.active.len() {
+            let step = &mut self.active[at];
+            match step.timer.check(now) {
                 None => {}
-                Some(Alarm::Half) => {
-                    let limit = duration::limit(step.clock.limit_ms());
-                    due.push(warning(format!("{}{HALF_USED}{limit}", step.described())));
+                Some(TimerEvent::Half) => {
+                    let limit = duration::limit(step.timer.limit_ms());
+                    due.push(warning(format!("{}{HALF_USED}{limit}", step.describe())));
                 }
-                Some(Alarm::Over) => {
-                    let action = step.clock.action();
-                    let verdict = match &step.interrupted {
+                Some(TimerEvent::Expired) => {
+                    let action = step.timer.action();
+                    let timeout = match &step.interrupted {
                         Some(interrupted) => interrupted.clone(),
-                        None => Verdict::out_of_time(step, look),
+                        None => TimeoutError::deadline_passed(step, inspect),
                     };
-                    due.extend(self.act(now, at, action, verdict));
+                    due.extend(self.on_timeout(now, at, action, timeout));
                 }
             }
             if matches!(due.last(), Some(Due::Failure(_))) {
                 return due;
             }
         }
-        let limit = duration::limit(self.job.limit_ms());
-        match self.job.check(now) {
+        let limit = duration::limit(self.job_timer.limit_ms());
+        match self.job_timer.check(now) {
             None => {}
-            Some(Alarm::Half) => due.push(warning(format!("the job{HALF_USED}{limit}"))),
-            Some(Alarm::Over) => {
-                let step = self.newest().and_then(|n| self.open.iter().find(|step| step.n == n));
-                let doing = step.map(|step| format!("; it was at {}", step.described())).unwrap_or_default();
+            Some(TimerEvent::Half) => due.push(warning(format!("the job{HALF_USED}{limit}"))),
+            Some(TimerEvent::Expired) => {
+                let step = self.newest().and_then(|n| self.active.iter().find(|step| step.n == n));
+                let doing = step.map(|step| format!("; it was at {}", step.describe())).unwrap_or_default();
                 due.push(Due::Failure(JobError {
                     kind: FailureKind::JobTimeout,
                     message: format!("the job ran over its limit of {limit}{doing}"),
@@ -295,60 +305,68 @@ impl Steps {
     }
 
     /// Returns the actions that follow when a step times out.
-    pub(super) fn act(&mut self, now: Duration, at: usize, action: Action, verdict: Verdict) -> Vec<Due> {
-        let part = self.is_part(at);
-        let step = &mut self.open[at];
+    pub(super) fn on_timeout(
+        &mut self,
+        now: Duration,
+        at: usize,
+        action: Action,
+        timeout: TimeoutError,
+    ) -> Vec<Due> {
+        let part = self.is_interruptible(at);
+        let step = &mut self.active[at];
         let n = step.n;
         // The job can't go on without one of its own commands.
         let action = if part || action == Action::Warn { action } else { Action::Fail };
         match (action, step.tree.root()) {
-            (Action::Warn, _) => vec![Due::Event(EventBody::Stalled { n, evidence: verdict.seen })],
+            (Action::Warn, _) => vec![Due::Event(EventBody::Stalled { n, evidence: timeout.evidence })],
             (Action::Interrupt, Some((pid, started))) if self.interrupts < MAX_INTERRUPTS => {
                 self.interrupts += 1;
                 let count = self.interrupts;
-                let reason = format!("{}; the worker goes on ({count} of {MAX_INTERRUPTS})", verdict.short());
+                let reason =
+                    format!("{}; the worker goes on ({count} of {MAX_INTERRUPTS})", timeout.describe());
                 // A step that has not ended within the grace period fails the job.
                 let grace = self.limits.grace_ms;
-                step.clock = Clock::new(now, grace.saturating_add(KILLING), Action::Fail);
+                step.timer = Timer::new(now, grace.saturating_add(KILL_MARGIN_MS), Action::Fail);
                 step.stall.restart();
-                step.interrupted = Some(
-                    verdict
-                        .ended(&format!("it was ended, and is still there {} later", duration::limit(grace))),
-                );
+                step.interrupted = Some(timeout.after_interrupt(&format!(
+                    "it was ended, and is still there {} later",
+                    duration::limit(grace)
+                )));
                 vec![
                     Due::Event(EventBody::Interrupted { n, reason }),
                     Due::Interrupt { pid, started, grace_ms: grace },
                 ]
             }
             (Action::Interrupt, Some(_)) => {
-                let mut error = verdict.error(step);
+                let mut error = timeout.error(step);
                 error.message.push_str("; no more steps of this job are interrupted");
                 vec![Due::Failure(error)]
             }
-            (Action::Fail | Action::Interrupt, _) => vec![Due::Failure(verdict.error(step))],
+            (Action::Fail | Action::Interrupt, _) => vec![Due::Failure(timeout.error(step))],
         }
     }
 
     /// Returns true if the job can go on without this step: a command of Codex, or a part with a process of its own.
-    fn is_part(&self, at: usize) -> bool {
-        let step = &self.open[at];
+    fn is_interruptible(&self, at: usize) -> bool {
+        let step = &self.active[at];
         let root = step.tree.root();
-        !step.whole && !self.open.iter().any(|other| other.whole && other.tree.root() == root)
+        !step.is_job_command
+            && !self.active.iter().any(|other| other.is_job_command && other.tree.root() == root)
     }
 
     /// Records that an interrupted step has no processes left; Codex must now report the end of the command.
-    pub(super) fn gone(&mut self, now: Duration, at: usize) {
+    pub(super) fn on_processes_gone(&mut self, now: Duration, at: usize) {
         let limit = self.limits.step_ms(StepKind::Model);
-        let step = &mut self.open[at];
+        let step = &mut self.active[at];
         if let Some(interrupted) = step.interrupted.as_mut().filter(|interrupted| !interrupted.is_gone()) {
-            interrupted.gone(limit);
-            step.clock = Clock::new(now, limit, Action::Fail);
+            interrupted.set_gone(limit);
+            step.timer = Timer::new(now, limit, Action::Fail);
         }
     }
 
     /// Returns the newest active step.
     pub(crate) fn newest(&self) -> Option<u32> {
-        self.open.iter().map(|step| step.n).max()
+        self.active.iter().map(|step| step.n).max()
     }
 }
 

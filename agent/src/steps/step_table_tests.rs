@@ -53,12 +53,12 @@ fn a_step_is_numbered_timed_and_finished_once() {
 fn a_limit_warns_at_half_and_then_fails_naming_the_step() {
     let mut steps = steps(10, 100);
     steps.start(s(0), StepKind::Install, "npm ci");
-    assert_eq!(steps.next(), s(5));
+    assert_eq!(steps.next_deadline(), s(5));
     assert_eq!(
         told(&steps.due(s(5), &no_look)),
         ["step 1 (install: npm ci) has used half of its limit of 10s"]
     );
-    assert_eq!((steps.due(s(6), &no_look), steps.next()), (vec![], s(10)));
+    assert_eq!((steps.due(s(6), &no_look), steps.next_deadline()), (vec![], s(10)));
     assert_eq!(
         steps.due(s(10), &no_look),
         [Due::Failure(JobError {
@@ -103,10 +103,10 @@ fn moved_limits_are_told_and_kept() {
 }
 
 #[test]
-fn a_sign_of_life_lets_the_clock_begin_anew() {
+fn a_sign_of_life_restarts_the_deadline() {
     let mut steps = steps(10, 100);
     let (n, _) = steps.start(s(0), StepKind::Install, "npm ci");
-    steps.alive(s(8), n);
+    steps.restart_timer(s(8), n);
     assert_eq!(steps.due(s(12), &no_look), []);
-    assert_eq!(steps.next(), s(13));
+    assert_eq!(steps.next_deadline(), s(13));
 }

@@ -23,7 +23,7 @@ use crate::config::Config;
 
 /// Timeout of the connection, again of TLS, and again of the upgrade: a relay on this machine or the next needs
 /// milliseconds, and a slower attempt is repeated anyway.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of the WebSocket's own buffers, in bytes: the relay's messages are small, and the agent's are bounded by the
 /// flow.
 const BUFFER: usize = 32 * 1024;
@@ -35,49 +35,49 @@ pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 ///
 /// # Errors
 /// [`LinkError`] shows how far the attempt got.
-pub(super) async fn dial(config: &Config) -> Result<Socket, LinkError> {
+pub(super) async fn connect(config: &Config) -> Result<Socket, LinkError> {
     let (host, port) = address(&config.url)?;
     let shown = format!("{host}:{port}");
     let unreachable = |reason: String| LinkError::Unreachable { address: shown.clone(), reason };
-    let stream = match timeout(PATIENCE, TcpStream::connect((host.as_str(), port))).await {
+    let stream = match timeout(TIMEOUT, TcpStream::connect((host.as_str(), port))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(unreachable(format!("no answer within {PATIENCE:?}"))),
+        Err(_) => return Err(unreachable(format!("no answer within {TIMEOUT:?}"))),
     };
     // Events are small, and each may be waited for. Without the option they are only later.
     let _ = stream.set_nodelay(true);
-    let stream = secure(config, stream).await?;
+    let stream = tls_handshake(config, stream).await?;
     let request = request(config)?;
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER);
-    match timeout(PATIENCE, client_async_with_config(request, stream, Some(limits))).await {
+    match timeout(TIMEOUT, client_async_with_config(request, stream, Some(limits))).await {
         Ok(Ok((socket, _))) => Ok(socket),
         Ok(Err(tungstenite::Error::Http(response))) => Err(LinkError::Refused(response.status().as_u16())),
         Ok(Err(error)) => Err(LinkError::Handshake(error.to_string())),
-        Err(_) => Err(LinkError::Handshake(format!("no answer within {PATIENCE:?}"))),
+        Err(_) => Err(LinkError::Handshake(format!("no answer within {TIMEOUT:?}"))),
     }
 }
 
 /// Performs the TLS handshake. It fails with a peer that does not hold the key of the pinned certificate, and nothing
 /// but the handshake is sent before.
-async fn secure(config: &Config, stream: TcpStream) -> Result<TlsStream<TcpStream>, LinkError> {
-    let tls = tls(config).map_err(LinkError::Handshake)?;
+async fn tls_handshake(config: &Config, stream: TcpStream) -> Result<TlsStream<TcpStream>, LinkError> {
+    let tls = tls_config(config).map_err(LinkError::Handshake)?;
     let name = ServerName::try_from(TLS_NAME).map_err(|error| LinkError::Handshake(error.to_string()))?;
-    match timeout(PATIENCE, TlsConnector::from(Arc::new(tls)).connect(name, stream)).await {
+    match timeout(TIMEOUT, TlsConnector::from(Arc::new(tls)).connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(LinkError::Handshake(reason(&error))),
-        Err(_) => Err(LinkError::Handshake(format!("no answer within {PATIENCE:?}"))),
+        Err(_) => Err(LinkError::Handshake(format!("no answer within {TIMEOUT:?}"))),
     }
 }
 
 /// Returns a TLS configuration that trusts one relay only, and no public authority.
-fn tls(config: &Config) -> Result<ClientConfig, String> {
+fn tls_config(config: &Config) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     roots
-        .add(config.pinned()?)
+        .add(config.pinned_certificate()?)
         .map_err(|error| format!("the configuration's certificate can't be used: {error}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use common::wire::{
-    self, AgentFrame, CLOSE_PROTOCOL, CLOSE_VERSION, DEAD_AFTER, Fate, HELLO_TIMEOUT, Hello, PROTOCOL,
-    PROTOCOL_MIN, Platform, RelayFrame,
+    self, AgentFrame, CLOSE_PROTOCOL, CLOSE_VERSION, DEAD_AFTER, HELLO_TIMEOUT, Hello, PROTOCOL,
+    PROTOCOL_MIN, Platform, RelayFrame, TerminationCause,
 };
 use futures_util::{SinkExt, StreamExt};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::LinkError;
 use super::connect::Socket;
 use super::session::{Session, progress};
-use crate::job::Jobs;
+use crate::job::JobManager;
 use crate::spool::Spool;
 
 /// Input that the loop waited for.
@@ -25,9 +25,9 @@ enum Input {
     /// Nothing was received for too long.
     Silent,
     /// The configuration has to be checked.
-    Look,
+    ConfigCheck,
     /// There may be data to send, and nothing was received.
-    Room,
+    Writable,
     /// Data was appended to the spool.
     Appended,
     /// A job was accepted or refused.
@@ -39,13 +39,13 @@ enum Input {
 ///
 /// # Errors
 /// Always: the reason for the end.
-pub(super) async fn serve(
+pub(super) async fn serve_connection(
     mut socket: Socket,
     spool: &Spool,
-    jobs: &Arc<Jobs>,
+    jobs: &Arc<JobManager>,
     platform: Platform,
     look: &mut Interval,
-    welcomed: impl FnOnce(Option<Fate>),
+    welcomed: impl FnOnce(Option<TerminationCause>),
     mut reconfigured: impl FnMut() -> bool,
 ) -> LinkError {
     let served = async {
@@ -54,12 +54,12 @@ pub(super) async fn serve(
         let hello = wire::encode(&hello).map_err(|error| LinkError::Protocol(error.to_string()))?;
         send(&mut socket, hello).await?;
         flush(&mut socket).await?;
-        let (durable, fate, now) = match timeout(HELLO_TIMEOUT, welcome(&mut socket)).await {
+        let (durable, cause, now) = match timeout(HELLO_TIMEOUT, receive_welcome(&mut socket)).await {
             Ok(welcome) => welcome?,
             Err(_) => return Err(LinkError::Silent),
         };
-        spool.time().welcomed(asked, now);
-        welcomed(fate);
+        spool.time().synchronize(asked, now);
+        welcomed(cause);
         let mut session = Session::new(spool, jobs, durable);
         let mut dead = Instant::now() + DEAD_AFTER;
         let mut more = true;
@@ -70,24 +70,24 @@ pub(super) async fn serve(
                 biased;
                 message = socket.next() => Input::Message(message),
                 () = sleep_until(dead) => Input::Silent,
-                _ = look.tick() => Input::Look,
-                started = session.started() => Input::Started(started),
-                () = std::future::ready(()), if more => Input::Room,
-                () = spool.changed(), if !more => Input::Appended,
+                _ = look.tick() => Input::ConfigCheck,
+                started = session.next_started() => Input::Started(started),
+                () = std::future::ready(()), if more => Input::Writable,
+                () = spool.wait_appended(), if !more => Input::Appended,
             };
             match input {
                 Input::Message(message) => {
                     dead = Instant::now() + DEAD_AFTER;
-                    if let Some(frame) = frame(message)? {
-                        session.take(frame)?;
+                    if let Some(frame) = parse_frame(message)? {
+                        session.take_frame(frame)?;
                         more = true;
                     }
                 }
                 Input::Silent => return Err(LinkError::Silent),
-                Input::Look if reconfigured() => return Err(LinkError::Reconfigured),
-                Input::Look => {}
-                Input::Room => {
-                    let frame = session.next()?;
+                Input::ConfigCheck if reconfigured() => return Err(LinkError::Reconfigured),
+                Input::ConfigCheck => {}
+                Input::Writable => {
+                    let frame = session.next_frame()?;
                     more = frame.is_some();
                     match frame {
                         Some(frame) => send(&mut socket, frame).await?,
@@ -116,7 +116,7 @@ pub(super) async fn serve(
     error
 }
 
-fn hello(spool: &Spool, jobs: &Jobs, platform: Platform) -> Hello {
+fn hello(spool: &Spool, jobs: &JobManager, platform: Platform) -> Hello {
     Hello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL,
@@ -128,14 +128,16 @@ fn hello(spool: &Spool, jobs: &Jobs, platform: Platform) -> Hello {
     }
 }
 
-async fn welcome(socket: &mut Socket) -> Result<(Vec<wire::Durable>, Option<Fate>, Timestamp), LinkError> {
+async fn receive_welcome(
+    socket: &mut Socket,
+) -> Result<(Vec<wire::Durable>, Option<TerminationCause>, Timestamp), LinkError> {
     loop {
-        match frame(socket.next().await)? {
+        match parse_frame(socket.next().await)? {
             None => {}
-            Some(RelayFrame::Welcome { protocol, durable, fate, now })
+            Some(RelayFrame::Welcome { protocol, durable, cause, now })
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
-                return Ok((durable, fate, now));
+                return Ok((durable, cause, now));
             }
             Some(RelayFrame::Welcome { protocol, .. }) => {
                 return Err(LinkError::Protocol(format!(
@@ -148,7 +150,9 @@ async fn welcome(socket: &mut Socket) -> Result<(Vec<wire::Durable>, Option<Fate
 }
 
 /// Returns the frame of a message; `None` for the WebSocket's own messages.
-fn frame(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<RelayFrame>, LinkError> {
+fn parse_frame(
+    message: Option<Result<Message, tungstenite::Error>>,
+) -> Result<Option<RelayFrame>, LinkError> {
     match message {
         Some(Ok(Message::Binary(bytes))) => {
             wire::decode(&bytes).map(Some).map_err(|error| LinkError::Protocol(error.to_string()))

@@ -8,14 +8,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{LinkError, connect, connection};
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::config_source::Source;
-use crate::job::{Jobs, Obituary};
+use crate::config_source::ConfigSource;
+use crate::job::{JobManager, RecoveryNotice};
 use crate::spool::Spool;
 
 /// Time between two checks for a new configuration while there is no connection: `relay up` waits for it.
-const LOOK_WAITING: Duration = Duration::from_millis(200);
+const CHECK_DISCONNECTED: Duration = Duration::from_millis(200);
 /// Time between two checks for a new configuration while there is a connection: it hardly ever changes.
-const LOOK_CONNECTED: Duration = Duration::from_secs(2);
+const CHECK_CONNECTED: Duration = Duration::from_secs(2);
 
 /// Pause before the next attempt to connect to a relay of another version.
 const VERSION_PAUSE: Duration = Duration::from_secs(60);
@@ -24,32 +24,37 @@ const VERSION_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Uplink {
     spool: Arc<Spool>,
-    jobs: Arc<Jobs>,
-    source: Source,
+    jobs: Arc<JobManager>,
+    source: ConfigSource,
     config: Option<Arc<Config>>,
     /// Sender for the relay's information about the end of the agent's last process.
-    obituary: Obituary,
+    recovery_notice: RecoveryNotice,
     /// Last reason that was logged: the same one is not logged again.
-    reason: String,
+    logged_reason: String,
 }
 
 impl Uplink {
     /// Creates an uplink without a connection.
-    pub(crate) fn new(spool: Arc<Spool>, jobs: Arc<Jobs>, source: Source, obituary: Obituary) -> Self {
-        Self { spool, jobs, source, config: None, obituary, reason: String::new() }
+    pub(crate) fn new(
+        spool: Arc<Spool>,
+        jobs: Arc<JobManager>,
+        source: ConfigSource,
+        recovery_notice: RecoveryNotice,
+    ) -> Self {
+        Self { spool, jobs, source, config: None, recovery_notice, logged_reason: String::new() }
     }
 
     /// Connects and serves, for ever.
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::default();
         loop {
-            self.look();
+            self.check_config();
             let Some(config) = self.config.clone() else {
-                tokio::time::sleep(LOOK_WAITING).await;
+                tokio::time::sleep(CHECK_DISCONNECTED).await;
                 continue;
             };
             let error = self.connect_and_serve(&config, &mut backoff).await;
-            self.explain(&error);
+            self.log_error(&error);
             match error {
                 LinkError::Reconfigured => {}
                 // Only an upgrade fixes this. An upgrade of the relay brings a new configuration, which ends the
@@ -63,19 +68,19 @@ impl Uplink {
     async fn connect_and_serve(&mut self, config: &Config, backoff: &mut Backoff) -> LinkError {
         // Before the connection, whose first frame is due soon: a check of Codex can take long.
         let platform = self.jobs.platform().await;
-        let socket = match connect::dial(config).await {
+        let socket = match connect::connect(config).await {
             Ok(socket) => socket,
             Err(error) => return error,
         };
-        let mut look = interval_at(Instant::now() + LOOK_CONNECTED, LOOK_CONNECTED);
+        let mut look = interval_at(Instant::now() + CHECK_CONNECTED, CHECK_CONNECTED);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (spool, jobs) = (Arc::clone(&self.spool), Arc::clone(&self.jobs));
-        let (reason, obituary) = (&mut self.reason, &self.obituary);
-        let welcomed = |fate| {
+        let (reason, recovery_notice) = (&mut self.logged_reason, &self.recovery_notice);
+        let welcomed = |cause| {
             tracing::info!("connected to {}", config.url);
             reason.clear();
             backoff.reset();
-            obituary.tell(fate);
+            recovery_notice.set_cause(cause);
         };
         let (source, current) = (&mut self.source, &mut self.config);
         let reconfigured = || {
@@ -84,36 +89,36 @@ impl Uplink {
                 |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
             current.as_ref().is_some_and(|new| link(new) != link(config))
         };
-        connection::serve(socket, &spool, &jobs, platform, &mut look, welcomed, reconfigured).await
+        connection::serve_connection(socket, &spool, &jobs, platform, &mut look, welcomed, reconfigured).await
     }
 
     /// Waits; a new configuration ends the wait.
     async fn wait(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            tokio::time::sleep_until(until.min(Instant::now() + LOOK_WAITING)).await;
-            if self.look() {
+            tokio::time::sleep_until(until.min(Instant::now() + CHECK_DISCONNECTED)).await;
+            if self.check_config() {
                 return;
             }
         }
     }
 
     /// Adopts a changed configuration.
-    fn look(&mut self) -> bool {
+    fn check_config(&mut self) -> bool {
         adopt(&mut self.source, &mut self.config, &self.jobs)
     }
 
-    fn explain(&mut self, error: &LinkError) {
+    fn log_error(&mut self, error: &LinkError) {
         let reason = error.to_string();
-        if reason != self.reason {
+        if reason != self.logged_reason {
             tracing::warn!("{reason}");
-            self.reason = reason;
+            self.logged_reason = reason;
         }
     }
 }
 
-fn adopt(source: &mut Source, current: &mut Option<Arc<Config>>, jobs: &Jobs) -> bool {
-    match source.changed() {
+fn adopt(source: &mut ConfigSource, current: &mut Option<Arc<Config>>, jobs: &JobManager) -> bool {
+    match source.take_changed() {
         Ok(None) => false,
         Ok(Some(config)) => {
             let config = Arc::new(config);

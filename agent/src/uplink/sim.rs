@@ -1,7 +1,7 @@
 //! The agent's side of the wire without sockets, workers and clocks: the real spool and the real session, for a test
 //! that simulates the network in between.
 //!
-//! A [`Planted`] bug belongs to this driver. No program of the product has it.
+//! A [`PlantedBug`] belongs to this driver. No program of the product has it.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -15,14 +15,14 @@ use common::ids::JobId;
 use common::wire::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame};
 
 use super::session::{Session, progress};
-use crate::deadline::{Action, Alarm, Clock, WorkTime};
-use crate::job::{Jobs, Place};
-use crate::relay_time::{Given, Machine};
+use crate::deadline::{Action, Timer, TimerEvent, WorkTime};
+use crate::job::{AgentContext, JobManager};
+use crate::relay_time::{Clocks, SimulatedClocks};
 use crate::spool::{JobSpool, RunId, Spool};
 
 /// A bug that the simulation has to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Planted {
+pub enum PlantedBug {
     /// Events are stamped with the agent's own wall clock.
     OwnWallClock,
     /// Time in which the agent did not run counts for limits.
@@ -34,10 +34,10 @@ pub enum Planted {
 pub struct AgentSide {
     name: String,
     spool: Arc<Spool>,
-    jobs: Arc<Jobs>,
+    jobs: Arc<JobManager>,
     /// Monotonic time of the last hello.
     asked: Cell<Duration>,
-    planted: Option<Planted>,
+    planted: Option<PlantedBug>,
 }
 
 /// The time limit of a job, measured as its supervisor does it.
@@ -45,8 +45,8 @@ pub struct AgentSide {
 pub struct JobLimit {
     begun: Duration,
     time: WorkTime,
-    clock: Clock,
-    planted: Option<Planted>,
+    timer: Timer,
+    planted: Option<PlantedBug>,
 }
 
 impl JobLimit {
@@ -54,16 +54,16 @@ impl JobLimit {
     pub fn is_over(&mut self, now: Duration) -> bool {
         let real = now.saturating_sub(self.begun);
         let worked = match self.planted {
-            Some(Planted::FrozenTimeCounts) => real,
+            Some(PlantedBug::FrozenTimeCounts) => real,
             _ => self.time.at(real),
         };
-        self.clock.check(worked) == Some(Alarm::Over)
+        self.timer.check(worked) == Some(TimerEvent::Expired)
     }
 }
 
 /// One run as the spool holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct RunState {
     /// Job of the run.
     pub job: JobId,
     /// Number of the run.
@@ -84,14 +84,19 @@ impl AgentSide {
     pub fn open(
         state: &Path,
         name: &str,
-        machine: Arc<Mutex<Given>>,
-        planted: Option<Planted>,
+        machine: Arc<Mutex<SimulatedClocks>>,
+        planted: Option<PlantedBug>,
     ) -> io::Result<Self> {
-        let spool = Arc::new(Spool::open_on(state, Machine::Given(machine))?);
+        let spool = Arc::new(Spool::open_with_clocks(state, Clocks::Simulated(machine))?);
         let state = std::path::PathBuf::from("/");
-        let place =
-            Place { agent: name.to_owned(), state, env: BTreeMap::default(), container: false, root: false };
-        let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
+        let context = AgentContext {
+            agent: name.to_owned(),
+            state,
+            env: BTreeMap::default(),
+            container: false,
+            root: false,
+        };
+        let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
         Ok(Self { name: name.to_owned(), spool, jobs, asked: Cell::default(), planted })
     }
 
@@ -118,13 +123,13 @@ impl AgentSide {
     ///
     /// # Errors
     /// The frame is no welcome.
-    pub fn welcomed(&self, frame: RelayFrame) -> Result<Link<'_>, String> {
+    pub fn take_welcome(&self, frame: RelayFrame) -> Result<SimConnection<'_>, String> {
         match frame {
             RelayFrame::Welcome { durable, now, .. } => {
-                if self.planted != Some(Planted::OwnWallClock) {
-                    self.spool.time().welcomed(self.asked.get(), now);
+                if self.planted != Some(PlantedBug::OwnWallClock) {
+                    self.spool.time().synchronize(self.asked.get(), now);
                 }
-                Ok(Link(Session::new(&self.spool, &self.jobs, durable)))
+                Ok(SimConnection(Session::new(&self.spool, &self.jobs, durable)))
             }
             other => Err(format!("{other:?} is no welcome")),
         }
@@ -132,16 +137,16 @@ impl AgentSide {
 
     /// Returns the limit of a job that begins now.
     pub fn limit(&self, limit_ms: u64) -> JobLimit {
-        let clock = Clock::new(Duration::ZERO, limit_ms, Action::Fail);
+        let timer = Timer::new(Duration::ZERO, limit_ms, Action::Fail);
         let begun = self.spool.time().monotonic();
-        JobLimit { begun, time: WorkTime::default(), clock, planted: self.planted }
+        JobLimit { begun, time: WorkTime::default(), timer, planted: self.planted }
     }
 
     /// Accepts a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
     ///
     /// # Errors
     /// The spool can't be written.
-    pub fn take_job(&self, job: &JobId, epoch: u32, spec: &str) -> io::Result<AgentFrame> {
+    pub fn accept_job(&self, job: &JobId, epoch: u32, spec: &str) -> io::Result<AgentFrame> {
         let run = RunId { job: job.clone(), epoch };
         if self.spool.get(&run).is_none() {
             let spool = self.spool.create(run, spec, Arc::default())?;
@@ -173,15 +178,15 @@ impl AgentSide {
     }
 
     /// Returns every run in the spool, in order.
-    pub fn runs(&self) -> Vec<Run> {
+    pub fn runs(&self) -> Vec<RunState> {
         let runs = self.spool.all();
         runs.iter()
-            .map(|run| Run {
+            .map(|run| RunState {
                 job: run.run().job.clone(),
                 epoch: run.run().epoch,
                 last_seq: run.last_seq(),
                 output: run.output_end(),
-                finished: run.finished(),
+                finished: run.is_finished(),
             })
             .collect()
     }
@@ -206,15 +211,15 @@ impl AgentSide {
 
 /// A connection, from `Welcome` on.
 #[derive(Debug)]
-pub struct Link<'a>(Session<'a>);
+pub struct SimConnection<'a>(Session<'a>);
 
-impl Link<'_> {
+impl SimConnection<'_> {
     /// Handles a frame; the caller handles a `Start`.
     ///
     /// # Errors
     /// The relay broke the protocol: the connection is over.
     pub fn take(&mut self, frame: RelayFrame) -> Result<(), String> {
-        self.0.take(frame).map_err(|error| error.to_string())
+        self.0.take_frame(frame).map_err(|error| error.to_string())
     }
 
     /// Returns the bytes of the next frame to send.
@@ -222,6 +227,6 @@ impl Link<'_> {
     /// # Errors
     /// The spool can't be read: the connection is over.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, String> {
-        self.0.next().map_err(|error| error.to_string())
+        self.0.next_frame().map_err(|error| error.to_string())
     }
 }

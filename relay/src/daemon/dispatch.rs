@@ -16,7 +16,7 @@ use std::sync::Arc;
 use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
-use common::wire::Fate;
+use common::wire::TerminationCause;
 use jiff::Timestamp;
 
 use super::fate;
@@ -77,7 +77,7 @@ pub(super) struct Dispatch {
     queue: BTreeSet<(Timestamp, JobId)>,
     agents: Agents,
     /// The agent whose container died, if it did, and the failure of the jobs that it returns without.
-    fate: Option<(AgentId, Fate)>,
+    fate: Option<(AgentId, TerminationCause)>,
 }
 
 impl Dispatch {
@@ -218,11 +218,11 @@ impl Dispatch {
     }
 
     /// Sets the failure of the jobs that an agent lost with its container.
-    pub(super) fn share_fate(&mut self, fate: Option<(AgentId, Fate)>) {
+    pub(super) fn share_fate(&mut self, fate: Option<(AgentId, TerminationCause)>) {
         self.fate = fate;
     }
 
-    fn fate_of(&self, agent: &AgentId) -> Option<&Fate> {
+    fn fate_of(&self, agent: &AgentId) -> Option<&TerminationCause> {
         self.fate.as_ref().filter(|(whose, _)| whose == agent).map(|(_, fate)| fate)
     }
 
@@ -359,7 +359,7 @@ pub(super) fn refusal(reason: String) -> EventBody {
 }
 
 /// Final event of a job whose agent has reconnected without it.
-fn forgotten(fate: Option<&Fate>) -> EventBody {
+fn forgotten(fate: Option<&TerminationCause>) -> EventBody {
     if let Some(fate) = fate {
         return fate::end(fate, "and the agent's state is gone with it");
     }

@@ -86,7 +86,7 @@ async fn serve(
     greet::bind(door, token, &hello)?;
     let (caller, fate) = greet::knock(&hello, door).await?;
     let durable = greet::durable(&caller, &mut hello, door).await?;
-    let welcome = RelayFrame::Welcome { protocol, durable, fate, now: door.clock.now() };
+    let welcome = RelayFrame::Welcome { protocol, durable, cause: fate, now: door.clock.now() };
     let end = welcomed(socket, door, &caller, hello, welcome).await;
     let reason = match &end {
         Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),

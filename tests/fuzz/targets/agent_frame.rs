@@ -13,8 +13,8 @@ static MEMORY: Memory = Memory;
 fuzz_target!(|bytes: &[u8]| {
     frame::<AgentFrame>(&MEMORY, bytes);
     // The part of a hello that is understood in every version.
-    if let Ok(greeting) = wire::greeting(bytes) {
-        let whole = wire::hello(bytes, &greeting);
+    if let Ok(greeting) = wire::decode_hello_prefix(bytes) {
+        let whole = wire::decode_hello(bytes, &greeting);
         if let Ok(Some(hello)) = whole {
             assert_eq!((hello.protocol_max, hello.version), (greeting.protocol_max, greeting.version));
         }

@@ -5,7 +5,7 @@ use common::rule::OnLimit;
 
 /// The classification of a command or process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Work {
+pub(crate) struct Classification {
     /// Kind of the step.
     pub(crate) kind: StepKind,
     /// Title: one short line without control characters and without the secrets of addresses.
@@ -20,7 +20,7 @@ pub(crate) struct Work {
     pub(crate) fetches: bool,
 }
 
-impl Work {
+impl Classification {
     /// Creates a classification without settings of a rule of `relay.toml`.
     pub(crate) fn plain(kind: StepKind, title: String) -> Self {
         Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None, fetches: false }

@@ -8,20 +8,20 @@ use std::borrow::Cow;
 
 use common::job::StepKind;
 
-use super::classification::Work;
-use super::matcher::look_up;
-use super::programs::{ShellCall, is_trivial, shell_call, unwrapped};
-use super::shell_lexer::{Part, parts};
+use super::classification::Classification;
+use super::matcher::find_rule;
+use super::programs::{ShellCall, is_trivial, shell_call, without_wrappers};
+use super::shell_lexer::{SimpleCommand, simple_commands};
 use super::title;
 
 /// Part of a command line that is examined, in bytes. Longer lines carry data, and their commands precede it.
 pub(super) const MAX_LINE: usize = 16 * 1024;
 
 /// Maximum depth of nested `sh -c`.
-const DEPTH: usize = 4;
+const MAX_DEPTH: usize = 4;
 
 /// Returns the command line inside `/bin/bash -lc '…'`, or the line itself.
-pub(crate) fn inner(command: &str) -> Cow<'_, str> {
+pub(crate) fn without_shell(command: &str) -> Cow<'_, str> {
     match script(&words(command)) {
         Some(script) => Cow::Owned(script.to_owned()),
         None => Cow::Borrowed(command),
@@ -44,7 +44,7 @@ pub(super) fn script(words: &[String]) -> Option<&str> {
 }
 
 /// Returns the first `max` bytes of a text, or slightly fewer, so that characters stay whole.
-pub(super) fn beginning(text: &str, max: usize) -> &str {
+pub(super) fn prefix(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -53,34 +53,34 @@ pub(super) fn beginning(text: &str, max: usize) -> &str {
 }
 
 /// Classifies a line by the table alone. The line is already bounded and without its shell.
-pub(super) fn of_line(line: &str) -> Work {
+pub(super) fn classify_line(line: &str) -> Classification {
     let mut doings = Vec::new();
-    collect(line, false, DEPTH, &mut doings);
-    match <[Doing; 1]>::try_from(doings) {
-        Ok([doing]) => Work::plain(doing.kind, doing.title),
-        Err(_) => Work::plain(StepKind::Command, title::of_line(line)),
+    collect(line, false, MAX_DEPTH, &mut doings);
+    match <[Candidate; 1]>::try_from(doings) {
+        Ok([candidate]) => Classification::plain(candidate.kind, candidate.title),
+        Err(_) => Classification::plain(StepKind::Command, title::from_line(line)),
     }
 }
 
 /// A part of a line that does work of its own.
-struct Doing {
+struct Candidate {
     kind: StepKind,
     title: String,
 }
 
-fn collect(line: &str, piped: bool, depth: usize, out: &mut Vec<Doing>) {
-    for part in parts(line) {
+fn collect(line: &str, piped: bool, depth: usize, out: &mut Vec<Candidate>) {
+    for command in simple_commands(line) {
         // Two are enough to conclude that the line is no single piece of work.
         if out.len() > 1 {
             return;
         }
-        judge(&part, piped, depth, out);
+        classify_command(&command, piped, depth, out);
     }
 }
 
-fn judge(part: &Part, piped: bool, depth: usize, out: &mut Vec<Doing>) {
-    let piped = piped || part.piped;
-    let words = unwrapped(&part.words);
+fn classify_command(command: &SimpleCommand, piped: bool, depth: usize, out: &mut Vec<Candidate>) {
+    let piped = piped || command.piped;
+    let words = without_wrappers(&command.words);
     let Some(first) = words.first() else { return };
     // Without arguments, `cat` only copies a here-document into a file.
     if is_trivial(&first.text, piped || words.len() == 1) {
@@ -89,13 +89,13 @@ fn judge(part: &Part, piped: bool, depth: usize, out: &mut Vec<Doing>) {
     if let Some(ShellCall::Text(script)) = shell_call(words).filter(|_| depth > 0) {
         return collect(&script.text, piped, depth - 1, out);
     }
-    out.push(match look_up(words) {
+    out.push(match find_rule(words) {
         // The fetched program may make no progress for as long as it needs; the process tree shows the fetch itself.
         Some(found) if found.fetches => {
-            Doing { kind: StepKind::Command, title: title::of_words(&found.words) }
+            Candidate { kind: StepKind::Command, title: title::from_words(&found.words) }
         }
-        Some(found) => Doing { kind: found.row.0, title: title::of_words(&found.words) },
-        None => Doing { kind: StepKind::Command, title: title::of_words(words) },
+        Some(found) => Candidate { kind: found.row.0, title: title::from_words(&found.words) },
+        None => Candidate { kind: StepKind::Command, title: title::from_words(words) },
     });
 }
 

@@ -8,8 +8,8 @@ use super::*;
 #[track_caller]
 fn check(cases: &[(StepKind, &str, &str)]) {
     for (kind, title, line) in cases {
-        let expected = Work::plain(*kind, (*title).to_owned());
-        assert_eq!(Rules::default().of_line(line), expected, "{line}");
+        let expected = Classification::plain(*kind, (*title).to_owned());
+        assert_eq!(Rules::default().classify_line(line), expected, "{line}");
     }
 }
 
@@ -81,7 +81,7 @@ fn the_line_of_a_job_is_its_title_where_it_is_no_known_work() {
         ("cd x && npm ci", "npm ci"),
         ("./deploy\n./check", "./deploy …"),
     ] {
-        assert_eq!(Rules::default().of_job_line(line).title, title);
+        assert_eq!(Rules::default().classify_job_line(line).title, title);
     }
 }
 
@@ -121,7 +121,7 @@ fn the_line_inside_a_shell_is_what_people_see() {
         ("bash -c 'echo $0' name", "bash -c 'echo $0' name"),
         ("bash -lc 'unclosed", "bash -lc 'unclosed"),
     ] {
-        assert_eq!(inner(command), line);
+        assert_eq!(without_shell(command), line);
     }
 }
 
@@ -143,9 +143,9 @@ fn only_the_beginning_of_an_endless_line_is_looked_at() {
     ] {
         let line = piece.repeat(1024 * 1024 / piece.len());
         let begin = std::time::Instant::now();
-        let work = Rules::default().of_line(&line);
-        assert_eq!(work.kind, Command, "{piece}");
-        assert!(work.title.chars().count() <= title::MAX, "{piece}");
+        let classification = Rules::default().classify_line(&line);
+        assert_eq!(classification.kind, Command, "{piece}");
+        assert!(classification.title.chars().count() <= title::MAX_TITLE, "{piece}");
         // Takes some 10 ms without optimization; anything quadratic in a megabyte would take minutes.
         assert!(begin.elapsed().as_secs() < 2, "{piece}: {:?}", begin.elapsed());
     }

@@ -2,7 +2,7 @@
 
 /// Returns the index after the bracket that closes the one before `at`, skipping quotes and nested substitutions; the
 /// end of the text if nothing closes it.
-pub(super) fn close(chars: &[char], at: usize, closer: char) -> usize {
+pub(super) fn after_bracket(chars: &[char], at: usize, closer: char) -> usize {
     let mut open = vec![closer];
     let mut at = at;
     while let Some(&c) = chars.get(at) {
@@ -16,7 +16,7 @@ pub(super) fn close(chars: &[char], at: usize, closer: char) -> usize {
                     return at;
                 }
             }
-            '\'' if !quoted => at = past(chars, at, '\''),
+            '\'' if !quoted => at = after_next(chars, at, '\''),
             '"' => open.push('"'),
             '(' if !quoted || chars.get(at.wrapping_sub(2)) == Some(&'$') => open.push(')'),
             '{' if chars.get(at.wrapping_sub(2)) == Some(&'$') => open.push('}'),
@@ -27,7 +27,7 @@ pub(super) fn close(chars: &[char], at: usize, closer: char) -> usize {
 }
 
 /// Returns the index after the next `end`; the end of the text if there is none.
-pub(super) fn past(chars: &[char], at: usize, end: char) -> usize {
+pub(super) fn after_next(chars: &[char], at: usize, end: char) -> usize {
     let rest = chars.get(at..).unwrap_or_default();
     rest.iter().position(|&c| c == end).map_or(chars.len(), |found| at + found + 1)
 }
@@ -47,7 +47,7 @@ mod tests {
             ("at the end \\", "at the end \\"),
         ] {
             let chars: Vec<char> = text.chars().collect();
-            let end = close(&chars, 0, ')');
+            let end = after_bracket(&chars, 0, ')');
             assert_eq!(chars[..end].iter().collect::<String>(), inside, "{text}");
         }
     }

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use common::job::StepKind;
 
-use super::interpreter::{off, without_version};
-use super::programs::{among, base, behind_options, is_assignment, unwrapped};
+use super::interpreter::{without_interpreter, without_version};
+use super::programs::{after_options, base_name, is_assignment, is_one_of, without_wrappers};
 use super::shell_lexer::Word;
 use super::table::{Row, TABLE};
 
@@ -30,7 +30,7 @@ const FETCHERS: &[(&str, &str)] = &[
 ];
 
 /// Options that take the next word as their value and may precede the words that the table matches.
-const VALUED: &[(&str, &str)] = &[
+const OPTIONS_WITH_VALUE: &[(&str, &str)] = &[
     ("git", "-C|-c|--git-dir|--work-tree|--namespace"),
     (
         "npm|npx",
@@ -58,7 +58,7 @@ const VALUED: &[(&str, &str)] = &[
 ];
 
 /// Maximum number of nested runners.
-const DEPTH: usize = 4;
+const MAX_DEPTH: usize = 4;
 
 /// The rows of the table for each program, in the order of the table.
 static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
@@ -73,7 +73,7 @@ static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
 
 /// A command that the table describes.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Match {
     /// The row that describes the command.
     pub(super) row: &'static Row,
     /// The command without its interpreter.
@@ -83,12 +83,12 @@ pub(super) struct Found {
 }
 
 /// Looks up a command as it stands, or without its interpreter. Its wrappers are already removed.
-pub(super) fn look_up(words: &[Word]) -> Option<Found> {
-    if let Some(row) = row(words, DEPTH) {
-        return Some(Found { row, words: words.to_vec(), fetches: fetches(row, words) });
+pub(super) fn find_rule(words: &[Word]) -> Option<Match> {
+    if let Some(row) = find_row(words, MAX_DEPTH) {
+        return Some(Match { row, words: words.to_vec(), fetches: fetches(row, words) });
     }
-    let words = plugin(&off(words)?);
-    row(&words, DEPTH).map(|row| Found { row, fetches: fetches(row, &words), words })
+    let words = cargo_plugin(&without_interpreter(words)?);
+    find_row(&words, MAX_DEPTH).map(|row| Match { row, fetches: fetches(row, &words), words })
 }
 
 /// Returns true if a command of this row fetches a program and then runs it.
@@ -96,44 +96,47 @@ fn fetches(row: &Row, words: &[Word]) -> bool {
     let Some((first, rest)) = words.split_first().filter(|_| row.0 == StepKind::Install) else {
         return false;
     };
-    let name = without_version(base(&first.text));
-    let pattern = FETCHERS.iter().find(|(programs, _)| among(name, programs)).map(|(_, pattern)| *pattern);
-    pattern
-        .is_some_and(|pattern| behind(name, pattern, rest).is_some_and(|inner| next(name, inner).is_some()))
+    let name = without_version(base_name(&first.text));
+    let pattern =
+        FETCHERS.iter().find(|(programs, _)| is_one_of(name, programs)).map(|(_, pattern)| *pattern);
+    pattern.is_some_and(|pattern| {
+        after_pattern(name, pattern, rest).is_some_and(|inner| next_word(name, inner).is_some())
+    })
 }
 
-fn row(words: &[Word], depth: usize) -> Option<&'static Row> {
-    let words = plugin(words);
+fn find_row(words: &[Word], depth: usize) -> Option<&'static Row> {
+    let words = cargo_plugin(words);
     let (first, rest) = words.split_first()?;
-    let name = base(&first.text);
+    let name = base_name(&first.text);
     let name = if is_known(name) { name } else { without_version(name) };
-    runs(name, rest, depth).or_else(|| {
+    runner_row(name, rest, depth).or_else(|| {
         let rows = ROWS.get(name)?;
-        rows.iter().find(|(_, _, pattern, _)| fits(name, pattern, rest)).copied()
+        rows.iter().find(|(_, _, pattern, _)| matches_pattern(name, pattern, rest)).copied()
     })
 }
 
 fn is_known(name: &str) -> bool {
-    ROWS.contains_key(name) || RUNNERS.iter().any(|(programs, _)| among(name, programs))
+    ROWS.contains_key(name) || RUNNERS.iter().any(|(programs, _)| is_one_of(name, programs))
 }
 
 /// Returns the row of the program that a runner runs, if the table has it.
-fn runs(name: &str, words: &[Word], depth: usize) -> Option<&'static Row> {
+fn runner_row(name: &str, words: &[Word], depth: usize) -> Option<&'static Row> {
     let depth = depth.checked_sub(1)?;
-    RUNNERS.iter().filter(|(programs, _)| among(name, programs)).find_map(|(_, pattern)| {
-        let rest = behind(name, pattern, words)?;
-        let inner = unwrapped(behind_options(rest, valued(name)));
+    RUNNERS.iter().filter(|(programs, _)| is_one_of(name, programs)).find_map(|(_, pattern)| {
+        let rest = after_pattern(name, pattern, words)?;
+        let inner = without_wrappers(after_options(rest, options_with_value(name)));
         // `npm exec npm`, `yarn install`: a package manager that runs itself is no program of the project.
-        let program = base(&inner.first()?.text);
-        let found = row(inner, depth).or_else(|| row(&off(inner)?, depth));
+        let program = base_name(&inner.first()?.text);
+        let found = find_row(inner, depth).or_else(|| find_row(&without_interpreter(inner)?, depth));
         found.filter(|_| program != name)
     })
 }
 
 /// Rewrites a call of a cargo plugin: Cargo runs the plugin as a program of its own, `cargo-nextest nextest run`.
-fn plugin(words: &[Word]) -> Vec<Word> {
+fn cargo_plugin(words: &[Word]) -> Vec<Word> {
     let mut words = words.to_vec();
-    let command = words.first().and_then(|word| base(&word.text).strip_prefix("cargo-")).map(Word::plain);
+    let command =
+        words.first().and_then(|word| base_name(&word.text).strip_prefix("cargo-")).map(Word::plain);
     if let Some(command) = command {
         words[0] = Word::plain("cargo");
         if words.get(1).is_none_or(|word| word.text != command.text) {
@@ -144,20 +147,20 @@ fn plugin(words: &[Word]) -> Vec<Word> {
 }
 
 /// Returns true if the words of a program match the pattern of a row.
-pub(super) fn fits(name: &str, pattern: &str, words: &[Word]) -> bool {
+pub(super) fn matches_pattern(name: &str, pattern: &str, words: &[Word]) -> bool {
     match pattern {
-        "(none)" => next(name, words).is_none(),
+        "(none)" => next_word(name, words).is_none(),
         option if option.starts_with('-') => words.iter().any(|word| word.text == option),
-        _ => behind(name, pattern, words).is_some(),
+        _ => after_pattern(name, pattern, words).is_some(),
     }
 }
 
 /// Returns the words after those of the pattern, if the words begin with the pattern.
-fn behind<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option<&'a [Word]> {
+fn after_pattern<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option<&'a [Word]> {
     for alternatives in pattern.split_whitespace() {
-        let (word, rest) = next(name, words)?;
+        let (word, rest) = next_word(name, words)?;
         words = rest;
-        if !alternatives.split('|').any(|wanted| matches(wanted, &word.text)) {
+        if !alternatives.split('|').any(|wanted| matches_word(wanted, &word.text)) {
             return None;
         }
     }
@@ -165,9 +168,9 @@ fn behind<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option<&'a [W
 }
 
 /// Returns the next significant word: no option, number, setting or toolchain, and no `clean` followed by other words.
-fn next<'a>(name: &str, mut words: &'a [Word]) -> Option<(&'a Word, &'a [Word])> {
+fn next_word<'a>(name: &str, mut words: &'a [Word]) -> Option<(&'a Word, &'a [Word])> {
     loop {
-        let (first, rest) = behind_options(words, valued(name)).split_first()?;
+        let (first, rest) = after_options(words, options_with_value(name)).split_first()?;
         let text = first.text.as_str();
         let is_number = text.chars().all(|c| c.is_ascii_digit());
         let is_aside = is_number || text.starts_with('+') || is_assignment(text);
@@ -178,11 +181,14 @@ fn next<'a>(name: &str, mut words: &'a [Word]) -> Option<(&'a Word, &'a [Word])>
     }
 }
 
-fn valued(name: &str) -> &'static str {
-    VALUED.iter().find(|(programs, _)| among(name, programs)).map_or("", |(_, options)| options)
+fn options_with_value(name: &str) -> &'static str {
+    OPTIONS_WITH_VALUE
+        .iter()
+        .find(|(programs, _)| is_one_of(name, programs))
+        .map_or("", |(_, options)| options)
 }
 
-fn matches(wanted: &str, word: &str) -> bool {
+fn matches_word(wanted: &str, word: &str) -> bool {
     match (wanted.strip_prefix('*'), wanted.strip_suffix('*')) {
         (Some(end), _) => word.ends_with(end),
         (_, Some(beginning)) => word.starts_with(beginning),

@@ -2,12 +2,12 @@
 
 use common::job::StepKind::{Build, Install, Test};
 
-use super::super::programs::unwrapped;
-use super::super::shell_lexer::parts;
+use super::super::programs::without_wrappers;
+use super::super::shell_lexer::simple_commands;
 use super::*;
 
 fn found(line: &str) -> Option<&'static Row> {
-    look_up(unwrapped(&parts(line)[0].words)).map(|found| found.row)
+    find_rule(without_wrappers(&simple_commands(line)[0].words)).map(|found| found.row)
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn every_line_of_the_table_describes_its_example() {
 fn every_program_of_the_table_is_written_as_it_is_looked_up() {
     for (_, programs, pattern, _) in TABLE {
         for name in programs.split('|') {
-            assert!(!name.is_empty() && base(name) == name, "{programs}");
+            assert!(!name.is_empty() && base_name(name) == name, "{programs}");
             assert!(
                 !pattern.split([' ', '|']).any(|word| !pattern.is_empty() && word.is_empty()),
                 "{pattern}"

@@ -27,7 +27,7 @@ mod table;
 mod title;
 mod user_rules;
 
-pub(crate) use argv::runs_a_program;
-pub(crate) use classification::{Work, level};
-pub(crate) use command_line::{inner, words};
+pub(crate) use argv::is_program;
+pub(crate) use classification::{Classification, level};
+pub(crate) use command_line::{without_shell, words};
 pub(crate) use user_rules::Rules;

@@ -4,10 +4,10 @@
 //! and the bodies of here-documents are dropped. The commands inside `$(…)`, backticks and `<(…)` become parts of their
 //! own, before the part that contains them. Nothing is expanded. Unclosed constructs end with the line.
 
-use super::delimiters::{close, past};
+use super::delimiters::{after_bracket, after_next};
 
 /// Maximum depth of nested substitutions.
-const DEPTH: usize = 4;
+const MAX_DEPTH: usize = 4;
 
 /// One word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Word {
 
 /// A simple command.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct SimpleCommand {
     /// Words of the command, without redirections.
     pub(super) words: Vec<Word>,
     /// True for a command in a pipeline or a substitution, which passes its output on or reads that of another.
@@ -44,25 +44,25 @@ pub(super) struct Part {
 }
 
 /// Returns the simple commands of a command line.
-pub(super) fn parts(line: &str) -> Vec<Part> {
-    split(line.chars().collect(), DEPTH, false)
+pub(super) fn simple_commands(line: &str) -> Vec<SimpleCommand> {
+    lex(line.chars().collect(), MAX_DEPTH, false)
 }
 
-fn split(chars: Vec<char>, depth: usize, piped: bool) -> Vec<Part> {
-    let mut splitter = Splitter {
+fn lex(chars: Vec<char>, depth: usize, piped: bool) -> Vec<SimpleCommand> {
+    let mut splitter = Lexer {
         chars,
         depth,
-        inside: piped,
+        in_substitution: piped,
         at: 0,
-        parts: Vec::new(),
-        part: Part { words: Vec::new(), piped },
+        commands: Vec::new(),
+        command: SimpleCommand { words: Vec::new(), piped },
         word: None,
         target: None,
         documents: Vec::new(),
         condition: false,
     };
     splitter.run();
-    splitter.parts
+    splitter.commands
 }
 
 /// Kind of the word after a redirection.
@@ -72,14 +72,14 @@ enum Target {
     Document,
 }
 
-struct Splitter {
+struct Lexer {
     chars: Vec<char>,
     depth: usize,
     /// True if the whole text is inside a substitution.
-    inside: bool,
+    in_substitution: bool,
     at: usize,
-    parts: Vec<Part>,
-    part: Part,
+    commands: Vec<SimpleCommand>,
+    command: SimpleCommand,
     word: Option<Word>,
     target: Option<Target>,
     /// End markers of the here-documents that follow this line.
@@ -88,7 +88,7 @@ struct Splitter {
     condition: bool,
 }
 
-impl Splitter {
+impl Lexer {
     fn run(&mut self) {
         while let Some(c) = self.peek(0) {
             match c {
@@ -110,7 +110,7 @@ impl Splitter {
                 _ => self.push(c),
             }
         }
-        self.end_part(false);
+        self.end_command(false);
     }
 
     fn peek(&self, ahead: usize) -> Option<char> {
@@ -161,7 +161,7 @@ impl Splitter {
     }
 
     fn single_quotes(&mut self) {
-        let end = past(&self.chars, self.at + 1, '\'');
+        let end = after_next(&self.chars, self.at + 1, '\'');
         let text: String = self.chars[self.at..end].iter().collect();
         let word = self.word.get_or_insert_default();
         word.raw.push_str(&text);
@@ -189,9 +189,9 @@ impl Splitter {
     /// Handles substitutions: `$(…)` and backticks run something; `$((…))`, `${…}` and `$x` don't.
     fn substitution(&mut self) {
         let (open, end, runs) = match (self.peek(0), self.peek(1), self.peek(2)) {
-            (Some('`'), ..) => (1, past(&self.chars, self.at + 1, '`'), true),
-            (_, Some('('), third) => (2, close(&self.chars, self.at + 2, ')'), third != Some('(')),
-            (_, Some('{'), _) => (2, close(&self.chars, self.at + 2, '}'), false),
+            (Some('`'), ..) => (1, after_next(&self.chars, self.at + 1, '`'), true),
+            (_, Some('('), third) => (2, after_bracket(&self.chars, self.at + 2, ')'), third != Some('(')),
+            (_, Some('{'), _) => (2, after_bracket(&self.chars, self.at + 2, '}'), false),
             _ => (0, self.at + 1, false),
         };
         if runs {
@@ -204,7 +204,7 @@ impl Splitter {
     fn descend(&mut self, from: usize, end: usize) {
         if self.depth > 0 {
             let inner = self.chars.get(from..end.saturating_sub(1)).unwrap_or_default().to_vec();
-            self.parts.extend(split(inner, self.depth - 1, true));
+            self.commands.extend(lex(inner, self.depth - 1, true));
         }
     }
 
@@ -212,7 +212,7 @@ impl Splitter {
         let array = self.word.as_ref().is_some_and(|word| word.raw.ends_with('='));
         let sum = self.word.is_none() && self.peek(1) == Some('(');
         if array || sum {
-            self.push_to(close(&self.chars, self.at + 1, ')'));
+            self.push_to(after_bracket(&self.chars, self.at + 1, ')'));
         } else {
             self.operator(1, false);
         }
@@ -221,7 +221,7 @@ impl Splitter {
     /// Handles `> x`, `2>&1`, `<<EOF`, `<<< word` and `&> x`, whose next word is no argument, and `<(…)`, which is one.
     fn redirection(&mut self) {
         if self.peek(1) == Some('(') {
-            let end = close(&self.chars, self.at + 2, ')');
+            let end = after_bracket(&self.chars, self.at + 2, ')');
             self.descend(self.at + 2, end);
             return self.push_to(end);
         }
@@ -247,35 +247,35 @@ impl Splitter {
             Some(Target::File) => {}
             None => {
                 self.condition = word.raw == "[[" || (self.condition && word.raw != "]]");
-                self.part.words.push(word);
+                self.command.words.push(word);
             }
         }
     }
 
     fn operator(&mut self, length: usize, pipe: bool) {
-        self.end_part(pipe);
+        self.end_command(pipe);
         self.at += length;
     }
 
-    fn end_part(&mut self, pipe: bool) {
+    fn end_command(&mut self, pipe: bool) {
         self.end_word();
         self.target = None;
         self.condition = false;
-        self.part.piped |= pipe;
-        let next = Part { words: Vec::new(), piped: self.inside || pipe };
-        let part = std::mem::replace(&mut self.part, next);
-        if !part.words.is_empty() {
-            self.parts.push(part);
+        self.command.piped |= pipe;
+        let next = SimpleCommand { words: Vec::new(), piped: self.in_substitution || pipe };
+        let command = std::mem::replace(&mut self.command, next);
+        if !command.words.is_empty() {
+            self.commands.push(command);
         }
     }
 
     /// Ends the line and skips the here-documents that it announced.
     fn line_break(&mut self) {
-        self.end_part(false);
+        self.end_command(false);
         self.at += 1;
         for end in std::mem::take(&mut self.documents) {
             while self.at < self.chars.len() {
-                let next = past(&self.chars, self.at, '\n');
+                let next = after_next(&self.chars, self.at, '\n');
                 let line: String = self.chars[self.at..next].iter().collect();
                 self.at = next;
                 if line.trim() == end {

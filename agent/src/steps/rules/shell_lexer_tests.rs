@@ -4,8 +4,12 @@ use super::*;
 
 /// Returns the parts, their words joined by blanks, with `|` in front of those of pipelines.
 fn shown(line: &str) -> Vec<String> {
-    let raw = |part: &Part| part.words.iter().map(|word| word.raw.clone()).collect::<Vec<_>>().join(" ");
-    parts(line).iter().map(|part| format!("{}{}", if part.piped { "|" } else { "" }, raw(part))).collect()
+    let raw =
+        |part: &SimpleCommand| part.words.iter().map(|word| word.raw.clone()).collect::<Vec<_>>().join(" ");
+    simple_commands(line)
+        .iter()
+        .map(|part| format!("{}{}", if part.piped { "|" } else { "" }, raw(part)))
+        .collect()
 }
 
 #[test]
@@ -42,7 +46,7 @@ fn a_line_is_split_where_a_shell_splits_it() {
 
 #[test]
 fn quotes_belong_to_how_a_word_is_written_and_not_to_what_it_says() {
-    let words = &parts("git commit -m 'it is' \"a b\"c\\ d")[0].words;
+    let words = &simple_commands("git commit -m 'it is' \"a b\"c\\ d")[0].words;
     let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
     assert_eq!(texts, ["git", "commit", "-m", "it is", "a bc d"]);
     assert_eq!(words[4].raw, "\"a b\"c\\ d");
@@ -57,6 +61,6 @@ fn a_word_of_a_process_is_quoted_only_where_it_must_be() {
 proptest::proptest! {
     #[test]
     fn no_line_is_too_odd(line in "[a-c \\n'\"`$(){}\\[\\]<>|&;#=\\\\]{0,60}") {
-        parts(&line);
+        simple_commands(&line);
     }
 }

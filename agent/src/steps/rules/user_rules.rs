@@ -10,15 +10,15 @@ use common::text;
 use regex_lite::Regex;
 
 use super::argv::Process;
-use super::classification::Work;
-use super::command_line::{MAX_LINE, beginning, inner, of_line, script, words};
+use super::classification::Classification;
+use super::command_line::{MAX_LINE, classify_line, prefix, script, without_shell, words};
 use super::title;
 use crate::mask::Masker;
 
 /// Classifies command lines and processes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rules {
-    own: Vec<(Regex, StepRule)>,
+    user_rules: Vec<(Regex, StepRule)>,
     mask: Arc<Masker>,
 }
 
@@ -33,7 +33,7 @@ impl Rules {
             let regex = rule::compile(&rule.pattern).map_err(|wrong| format!("step rule {n} {wrong}"))?;
             Ok((regex, rule.clone()))
         });
-        Ok(Self { own: compiled.collect::<Result<_, String>>()?, mask: Arc::default() })
+        Ok(Self { user_rules: compiled.collect::<Result<_, String>>()?, mask: Arc::default() })
     }
 
     /// Sets the masker that removes secrets from titles.
@@ -44,78 +44,83 @@ impl Rules {
 
     /// Classifies a command line by its unmasked text. The title comes from the masked line: a title is cut, and the
     /// masker would not find half of a secret in it.
-    pub(crate) fn of_line(&self, command: &str) -> Work {
-        self.of_words(command, &words(command))
+    pub(crate) fn classify_line(&self, command: &str) -> Classification {
+        self.classify_words(command, &words(command))
     }
 
     /// Classifies a command line that is already split into words.
-    pub(crate) fn of_words(&self, command: &str, argv: &[String]) -> Work {
-        let work = self.line_work(command, argv);
+    pub(crate) fn classify_words(&self, command: &str, argv: &[String]) -> Classification {
+        let classification = self.line_classification(command, argv);
         match self.mask.text(command) {
-            Cow::Borrowed(_) => work,
-            Cow::Owned(masked) => Work { title: self.line_work(&masked, &words(&masked)).title, ..work },
+            Cow::Borrowed(_) => classification,
+            Cow::Owned(masked) => Classification {
+                title: self.line_classification(&masked, &words(&masked)).title,
+                ..classification
+            },
         }
     }
 
     /// Classifies a command line that a person gave the job. If its kind is not known, the title is the whole line
     /// rather than the one part that takes time.
-    pub(crate) fn of_job_line(&self, command: &str) -> Work {
-        let work = self.of_line(command);
-        if work.kind != StepKind::Command {
-            return work;
+    pub(crate) fn classify_job_line(&self, command: &str) -> Classification {
+        let classification = self.classify_line(command);
+        if classification.kind != StepKind::Command {
+            return classification;
         }
-        Work { title: title::of_line(&inner(&self.mask.text(command))), ..work }
+        Classification { title: title::from_line(&without_shell(&self.mask.text(command))), ..classification }
     }
 
     /// Classifies a process. Returns none for shells, for wrappers (`sudo`, `timeout`, `xargs`: their program is a
     /// process too), for filters, and for everything that neither the table nor a rule of `relay.toml` matches.
-    pub(crate) fn of_process(&self, argv: &[String]) -> Option<Work> {
-        let work = self.process_work(argv)?;
+    pub(crate) fn classify_process(&self, argv: &[String]) -> Option<Classification> {
+        let classification = self.process_classification(argv)?;
         let masked: Vec<Cow<'_, str>> = argv.iter().map(|word| self.mask.text(word)).collect();
         if masked.iter().all(|word| matches!(word, Cow::Borrowed(_))) {
-            return Some(work);
+            return Some(classification);
         }
         let masked: Vec<String> = masked.into_iter().map(Cow::into_owned).collect();
-        let title = self.process_work(&masked).map_or_else(|| masked.join(" "), |masked| masked.title);
-        Some(Work { title: text::one_line(&title, MAX_TITLE), ..work })
+        let title =
+            self.process_classification(&masked).map_or_else(|| masked.join(" "), |masked| masked.title);
+        Some(Classification { title: text::one_line(&title, MAX_TITLE), ..classification })
     }
 
     /// Returns true if these arguments are those of a command line whose secrets were masked before it was split.
-    pub(crate) fn shows_as(&self, argv: &[String], masked: &[String]) -> bool {
+    pub(crate) fn is_masked_line(&self, argv: &[String], masked: &[String]) -> bool {
         argv.len() == masked.len()
             && argv.iter().zip(masked).all(|(word, shown)| self.mask.text(word) == *shown)
     }
 
     /// Classifies a line; a rule of `relay.toml` applies to the whole line, whatever its parts are.
-    fn line_work(&self, command: &str, argv: &[String]) -> Work {
-        let line = beginning(script(argv).unwrap_or(command), MAX_LINE);
-        let work = of_line(line);
-        match self.own_rule(&[line]) {
-            Some(rule) => by_rule(rule, work.title),
-            None => work,
+    fn line_classification(&self, command: &str, argv: &[String]) -> Classification {
+        let line = prefix(script(argv).unwrap_or(command), MAX_LINE);
+        let classification = classify_line(line);
+        match self.user_rule(&[line]) {
+            Some(rule) => by_rule(rule, classification.title),
+            None => classification,
         }
     }
 
-    fn process_work(&self, argv: &[String]) -> Option<Work> {
+    fn process_classification(&self, argv: &[String]) -> Option<Classification> {
         let process = Process::new(argv)?;
         let known = process.known();
-        match self.own_rule(&process.lines()) {
+        match self.user_rule(&process.lines()) {
             Some(rule) => Some(by_rule(rule, known.map_or_else(|| process.title(), |(_, title)| title))),
-            None => {
-                known.map(|(kind, title)| Work { fetches: process.fetches(), ..Work::plain(kind, title) })
-            }
+            None => known.map(|(kind, title)| Classification {
+                fetches: process.fetches(),
+                ..Classification::plain(kind, title)
+            }),
         }
     }
 
-    fn own_rule(&self, lines: &[impl AsRef<str>]) -> Option<&StepRule> {
+    fn user_rule(&self, lines: &[impl AsRef<str>]) -> Option<&StepRule> {
         let fits = |regex: &Regex| lines.iter().any(|line| regex.is_match(line.as_ref()));
-        self.own.iter().find(|(regex, _)| fits(regex)).map(|(_, rule)| rule)
+        self.user_rules.iter().find(|(regex, _)| fits(regex)).map(|(_, rule)| rule)
     }
 }
 
-fn by_rule(rule: &StepRule, title: String) -> Work {
+fn by_rule(rule: &StepRule, title: String) -> Classification {
     let StepRule { kind, limit_ms, stall_ms, on_limit, .. } = *rule;
-    Work { kind, title, limit_ms, stall_ms, on_limit, fetches: false }
+    Classification { kind, title, limit_ms, stall_ms, on_limit, fetches: false }
 }
 
 #[cfg(test)]

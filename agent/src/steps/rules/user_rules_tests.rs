@@ -16,7 +16,7 @@ fn rules(own: &[StepRule]) -> Rules {
 
 fn process(rules: &Rules, argv: &[&str]) -> Option<(StepKind, String)> {
     let argv: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
-    rules.of_process(&argv).map(|work| (work.kind, work.title))
+    rules.classify_process(&argv).map(|classification| (classification.kind, classification.title))
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_rule_gives_kind_and_limits_and_leaves_the_title() {
         on_limit: Some(OnLimit::Interrupt),
         ..rule("^cd app && npm ci", StepKind::Test)
     };
-    let expected = Work {
+    let expected = Classification {
         fetches: false,
         kind: StepKind::Test,
         title: "npm ci".into(),
@@ -35,7 +35,7 @@ fn a_rule_gives_kind_and_limits_and_leaves_the_title() {
         stall_ms: Some(500),
         on_limit: Some(OnLimit::Interrupt),
     };
-    assert_eq!(rules(&[own]).of_line("/bin/bash -lc 'cd app && npm ci | tail'"), expected);
+    assert_eq!(rules(&[own]).classify_line("/bin/bash -lc 'cd app && npm ci | tail'"), expected);
 }
 
 #[test]
@@ -45,9 +45,9 @@ fn the_first_rule_that_matches_decides_and_then_the_table() {
         rule("^npm", StepKind::Test),
         rule("npm-cli|deploy", StepKind::Build),
     ]);
-    assert_eq!(rules.of_line("./deploy && npm ci").kind, StepKind::Fetch);
-    assert_eq!(rules.of_line("npm ci").kind, StepKind::Test);
-    assert_eq!(rules.of_line("pip install x").kind, StepKind::Install);
+    assert_eq!(rules.classify_line("./deploy && npm ci").kind, StepKind::Fetch);
+    assert_eq!(rules.classify_line("npm ci").kind, StepKind::Test);
+    assert_eq!(rules.classify_line("pip install x").kind, StepKind::Install);
     // The second rule is matched against `npm ci`, the third against the whole path; the earlier rule wins, not the
     // longer line.
     let argv = ["node", "/usr/lib/node_modules/npm/bin/npm-cli.js", "ci"];
@@ -92,9 +92,9 @@ fn a_hundred_rules_are_tried_and_one_more_is_refused() {
     let mut own = vec![never; MAX_RULES - 1];
     own.push(rule("x$", StepKind::Fetch));
     let rules = rules(&own);
-    assert_eq!(rules.of_line("x").kind, StepKind::Fetch);
+    assert_eq!(rules.classify_line("x").kind, StepKind::Fetch);
     assert_eq!(process(&rules, &["x"]), Some((StepKind::Fetch, "x".into())));
-    assert_eq!(rules.of_line("npm ci").kind, StepKind::Install);
+    assert_eq!(rules.classify_line("npm ci").kind, StepKind::Install);
     own.push(rule("y", StepKind::Fetch));
     assert_eq!(Rules::new(&own).unwrap_err(), "101 step rules; at most 100 are possible");
 }
@@ -104,6 +104,6 @@ fn a_hostile_line_against_a_large_pattern_ends_in_time() {
     let rules = rules(&[rule("(a?){200}b{200}[^a]$", StepKind::Test)]);
     // Takes some 0.1 s when optimized; backtracking would never finish.
     let begin = std::time::Instant::now();
-    assert_eq!(rules.of_line(&"a".repeat(1024 * 1024)).kind, StepKind::Command);
+    assert_eq!(rules.classify_line(&"a".repeat(1024 * 1024)).kind, StepKind::Command);
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
 }

@@ -288,7 +288,7 @@ impl RelaySide {
             Said::Frame(RelayFrame::Welcome {
                 protocol: hello.protocol_max,
                 durable,
-                fate: None,
+                cause: None,
                 now: self.clock.now(),
             }),
         ));

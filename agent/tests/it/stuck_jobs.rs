@@ -39,7 +39,7 @@ fn failure(relay: &Relay) -> JobError {
 }
 
 #[tokio::test]
-async fn a_codex_that_does_not_exit_after_a_failed_turn_is_ended_and_the_turn_is_the_reason() {
+async fn a_codex_that_stays_after_a_failed_turn_is_ended_and_the_turn_is_the_reason() {
     let failed = r#"echo '{"type":"turn.failed","error":{"message":"boom"}}'"#;
     let mark = mark();
     let (relay, _agent) = run(|agent| {
@@ -73,7 +73,7 @@ async fn a_command_that_never_gets_as_far_as_running_fails_at_the_limit_of_a_sta
 }
 
 #[tokio::test]
-async fn a_job_whose_shim_was_killed_by_its_own_command_leaves_nothing_running_and_says_so() {
+async fn a_job_whose_command_killed_its_shim_leaves_nothing_running_and_says_so() {
     let mark = mark();
     let (relay, _agent) =
         run(|agent| agent.shell("demo#1", &format!("kill -9 $PPID; sleep {mark}; :"))).await;
@@ -96,7 +96,7 @@ async fn a_job_whose_shim_is_stopped_ends_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_setup_that_runs_over_its_limit_fails_with_the_limit_though_steps_are_to_be_interrupted() {
+async fn a_setup_over_its_limit_fails_with_the_limit_though_steps_are_to_be_interrupted() {
     let mark = mark();
     let (relay, _agent) = run(|agent| {
         let mut spec = agent.shell("demo#1", "true");

@@ -14,19 +14,19 @@ use super::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN};
 
 /// Protocol versions that a program supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct VersionRange {
     /// Oldest version.
     pub min: u32,
     /// Newest version.
     pub max: u32,
 }
 
-impl Range {
+impl VersionRange {
     /// Versions that this program supports.
     pub const OWN: Self = Self { min: PROTOCOL_MIN, max: PROTOCOL };
 
     /// Returns the newest version that both support.
-    pub fn meet(self, other: Self) -> Option<u32> {
+    pub fn newest_common(self, other: Self) -> Option<u32> {
         let (min, max) = (self.min.max(other.min), self.max.min(other.max));
         let real = |range: Self| range.min <= range.max;
         (min <= max && real(self) && real(other)).then_some(max)
@@ -35,7 +35,7 @@ impl Range {
 
 /// The part of `Hello` that every version can read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Greeting {
+pub struct HelloPrefix {
     /// Oldest protocol version that the agent supports.
     pub protocol_min: u32,
     /// Newest protocol version that the agent supports.
@@ -48,25 +48,25 @@ pub struct Greeting {
 
 /// The first variant of the agent's frames, as far as it is frozen.
 #[derive(Deserialize)]
-enum First {
-    Hello(Greeting),
+enum FirstFrame {
+    Hello(HelloPrefix),
 }
 
 /// Decodes the beginning of a `Hello` of any version and ignores the rest.
 ///
 /// # Errors
 /// Returns a [`CodecError`] if the bytes begin differently.
-pub fn greeting(bytes: &[u8]) -> Result<Greeting, CodecError> {
-    let First::Hello(greeting) = codec::decode_beginning(bytes)?;
-    Ok(greeting)
+pub fn decode_hello_prefix(bytes: &[u8]) -> Result<HelloPrefix, CodecError> {
+    let FirstFrame::Hello(prefix) = codec::decode_beginning(bytes)?;
+    Ok(prefix)
 }
 
 /// Decodes a whole `Hello`: exactly from an agent of this version or an older one, and its known part from a newer one.
 ///
 /// # Errors
 /// Returns a [`CodecError`] if the bytes are no frame of the agent. Returns `None` for a frame other than `Hello`.
-pub fn hello(bytes: &[u8], greeting: &Greeting) -> Result<Option<Hello>, CodecError> {
-    let newer = greeting.protocol_max > PROTOCOL;
+pub fn decode_hello(bytes: &[u8], prefix: &HelloPrefix) -> Result<Option<Hello>, CodecError> {
+    let newer = prefix.protocol_max > PROTOCOL;
     let frame = if newer { codec::decode_beginning(bytes)? } else { codec::decode(bytes)? };
     Ok(match frame {
         AgentFrame::Hello(hello) => Some(*hello),
@@ -78,9 +78,9 @@ pub fn hello(bytes: &[u8], greeting: &Greeting) -> Result<Option<Hello>, CodecEr
 ///
 /// # Errors
 /// Returns one line that names both programs' versions and ranges if there is no common version.
-pub fn negotiate(greeting: &Greeting) -> Result<u32, String> {
-    let Greeting { protocol_min: min, protocol_max: max, version, .. } = greeting;
-    Range::OWN.meet(Range { min: *min, max: *max }).ok_or_else(|| {
+pub fn negotiate(prefix: &HelloPrefix) -> Result<u32, String> {
+    let HelloPrefix { protocol_min: min, protocol_max: max, version, .. } = prefix;
+    VersionRange::OWN.newest_common(VersionRange { min: *min, max: *max }).ok_or_else(|| {
         let (agent, relay) = (crate::text::one_line(version, 20), env!("CARGO_PKG_VERSION"));
         // The reason of a close frame has at most 123 bytes.
         format!("agent {agent} speaks protocol {min} to {max}, relay {relay} {PROTOCOL_MIN} to {PROTOCOL}: use one version")
@@ -97,32 +97,32 @@ mod tests {
     #[test]
     fn the_beginning_of_a_hello_is_read_whatever_follows() {
         let expected =
-            Greeting { protocol_min: 3, protocol_max: 300, agent: "a1".into(), version: "0.1.0".into() };
+            HelloPrefix { protocol_min: 3, protocol_max: 300, agent: "a1".into(), version: "0.1.0".into() };
         let mut bytes = hex::decode(FROZEN).unwrap();
-        assert_eq!(greeting(&bytes).unwrap(), expected);
+        assert_eq!(decode_hello_prefix(&bytes).unwrap(), expected);
         bytes.extend([0xff; 100]);
-        assert_eq!(greeting(&bytes).unwrap(), expected);
+        assert_eq!(decode_hello_prefix(&bytes).unwrap(), expected);
     }
 
     #[test]
     fn anything_else_is_no_hello() {
         let bytes = hex::decode(FROZEN).unwrap();
         for len in 0..bytes.len() {
-            assert!(greeting(&bytes[..len]).is_err(), "length {len}");
+            assert!(decode_hello_prefix(&bytes[..len]).is_err(), "length {len}");
         }
-        assert!(greeting(&[&[1], &bytes[1..]].concat()).is_err());
+        assert!(decode_hello_prefix(&[&[1], &bytes[1..]].concat()).is_err());
     }
 
     #[test]
     fn n16_every_combination_of_versions_meets_in_the_newest_of_both_or_not_at_all() {
-        let ranges = || (1..=4).flat_map(|min| (1..=4).map(move |max| Range { min, max }));
+        let ranges = || (1..=4).flat_map(|min| (1..=4).map(move |max| VersionRange { min, max }));
         let (mut met, mut refused) = (0, 0);
         for agent in ranges() {
             for relay in ranges() {
-                let speaks = |range: Range, version: u32| range.min <= version && version <= range.max;
+                let speaks = |range: VersionRange, version: u32| range.min <= version && version <= range.max;
                 let expected =
                     (1..=4).rev().find(|version| speaks(agent, *version) && speaks(relay, *version));
-                assert_eq!(agent.meet(relay), expected, "{agent:?} and {relay:?}");
+                assert_eq!(agent.newest_common(relay), expected, "{agent:?} and {relay:?}");
                 *if expected.is_some() { &mut met } else { &mut refused } += 1;
             }
         }
@@ -131,14 +131,14 @@ mod tests {
 
     #[test]
     fn a_refusal_names_both_versions_and_fits_into_a_close_frame() {
-        let greeting = |min, max| Greeting {
+        let prefix = |min, max| HelloPrefix {
             protocol_min: min,
             protocol_max: max,
             agent: "a".into(),
             version: "9.0.0".repeat(9),
         };
-        assert_eq!(negotiate(&greeting(0, 99)), Ok(PROTOCOL));
-        let refusal = negotiate(&greeting(u32::MAX, u32::MAX)).unwrap_err();
+        assert_eq!(negotiate(&prefix(0, 99)), Ok(PROTOCOL));
+        let refusal = negotiate(&prefix(u32::MAX, u32::MAX)).unwrap_err();
         assert!(refusal.contains("agent 9.0.0") && refusal.contains(env!("CARGO_PKG_VERSION")), "{refusal}");
         assert!(refusal.len() <= 123, "{refusal}");
     }
@@ -163,7 +163,7 @@ mod tests {
             let own = Hello { protocol_max: newest, ..own.clone() };
             let mut bytes = codec::encode(&AgentFrame::Hello(Box::new(own.clone()))).unwrap();
             bytes.extend(b"more");
-            let read = hello(&bytes, &greeting(&bytes).unwrap());
+            let read = decode_hello(&bytes, &decode_hello_prefix(&bytes).unwrap());
             assert_eq!(read.ok(), taken.then_some(Some(own)));
         }
     }

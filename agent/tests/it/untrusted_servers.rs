@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 /// Behaviour of such a server towards a connection.
 #[derive(Debug, Clone, Copy)]
-enum Stranger {
+enum UntrustedServer {
     /// Closes the connection at once.
     Closes,
     /// Reads everything and sends nothing, as `nc -l` does.
@@ -30,8 +30,8 @@ enum Stranger {
     Impostor,
 }
 
-impl Stranger {
-    async fn meet(self, mut stream: TcpStream) {
+impl UntrustedServer {
+    async fn serve(self, mut stream: TcpStream) {
         let words: &[u8] = match self {
             Self::Closes => return,
             Self::Silent => b"",
@@ -44,7 +44,7 @@ impl Stranger {
             }
             Self::Impostor => {
                 let shaken = tls::Identity::new().accept(stream).await;
-                assert!(shaken.is_err(), "it came in to somebody else");
+                assert!(shaken.is_err(), "the agent accepted another certificate");
                 return;
             }
         };
@@ -60,9 +60,9 @@ async fn drain(mut stream: impl tokio::io::AsyncRead + Unpin) {
     while matches!(stream.read(&mut taken).await, Ok(1..)) {}
 }
 
-/// Counts the connections that an agent makes to a stranger in that time, then lets the relay take the stranger's
+/// Counts the connections that an agent makes to a server in that time, then lets the relay take the server's
 /// place; returns the count, the agent's stderr, and the time until the agent found the relay.
-async fn visits(stranger: Stranger, time: Duration) -> (u32, String, Duration) {
+async fn visits(server: UntrustedServer, time: Duration) -> (u32, String, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -77,7 +77,7 @@ async fn visits(stranger: Stranger, time: Duration) -> (u32, String, Duration) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             count += 1;
-            tokio::spawn(stranger.meet(stream));
+            tokio::spawn(server.serve(stream));
         }
     })
     .await;
@@ -96,26 +96,27 @@ async fn visits(stranger: Stranger, time: Duration) -> (u32, String, Duration) {
 async fn n15_a_port_without_a_relay_behind_it_is_a_typed_error_and_is_not_hammered() {
     let time = Duration::from_secs(times(12, 60));
     let all = [
-        Stranger::Closes,
-        Stranger::Silent,
-        Stranger::Greets,
-        Stranger::Web,
-        Stranger::Lost,
-        Stranger::Impostor,
+        UntrustedServer::Closes,
+        UntrustedServer::Silent,
+        UntrustedServer::Greets,
+        UntrustedServer::Web,
+        UntrustedServer::Lost,
+        UntrustedServer::Impostor,
     ];
-    let met = futures_util::future::join_all(all.map(|stranger| visits(stranger, time))).await;
+    let met = futures_util::future::join_all(all.map(|server| visits(server, time))).await;
     let (mut most, mut slowest) = (0.0_f64, Duration::ZERO);
-    for (stranger, (count, log, took)) in all.into_iter().zip(met) {
+    for (server, (count, log, took)) in all.into_iter().zip(met) {
         let rate = f64::from(count) / time.as_secs_f64();
-        assert!(count > 0 && rate < 2.0, "{stranger:?}: {rate} connections a second");
-        let reason = match stranger {
-            Stranger::Lost => "refused the connection with status 404",
-            Stranger::Impostor => "it shows another certificate than this agent's relay",
-            Stranger::Closes | Stranger::Silent | Stranger::Greets | Stranger::Web => {
-                "no relay answers there"
-            }
+        assert!(count > 0 && rate < 2.0, "{server:?}: {rate} connections a second");
+        let reason = match server {
+            UntrustedServer::Lost => "refused the connection with status 404",
+            UntrustedServer::Impostor => "it shows another certificate than this agent's relay",
+            UntrustedServer::Closes
+            | UntrustedServer::Silent
+            | UntrustedServer::Greets
+            | UntrustedServer::Web => "no relay answers there",
         };
-        assert!(log.contains(reason), "{stranger:?}: {log}");
+        assert!(log.contains(reason), "{server:?}: {log}");
         (most, slowest) = (most.max(rate), slowest.max(took));
     }
     figure(&format!(
