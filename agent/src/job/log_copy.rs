@@ -89,7 +89,7 @@ impl LogCopy {
         queue.bytes += bytes.len();
         match queue.pieces.back_mut() {
             Some((last, piece)) if *last == part && piece.len() < MAX_JOINED => {
-                piece.extend_from_slice(bytes)
+                piece.extend_from_slice(bytes);
             }
             _ => queue.pieces.push_back((part, bytes.to_vec())),
         }

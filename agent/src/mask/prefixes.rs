@@ -36,7 +36,7 @@ fn add(found: &mut PrefixMap, beginning: &[u8], encoding: Encoding) {
 pub(super) fn plain_prefixes(value: &str) -> PrefixMap {
     let mut found = PrefixMap::new();
     add_text(value, EscapeStyle::Bare, 0, &[], &mut |start| {
-        add(&mut found, start, Encoding::Text(EscapeStyle::Bare, 0))
+        add(&mut found, start, Encoding::Text(EscapeStyle::Bare, 0));
     });
     found
 }

@@ -182,7 +182,7 @@ impl Shim {
             match action {
                 Some(Action::Sweep) => break,
                 Some(Action::TerminateCommands(limit)) => {
-                    kill::terminate_commands(leader, limit, &mut state.signalled)
+                    kill::terminate_commands(leader, limit, &mut state.signalled);
                 }
                 Some(Action::Interrupt) => {
                     // ESRCH: the leader exited by itself, which the next check sees.

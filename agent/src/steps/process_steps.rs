@@ -151,7 +151,7 @@ impl Steps {
         for part in self.new_steps(tree) {
             let root = StepProcesses::Root { pid: part.pid, started: Some(part.started) };
             let (_, event) = self.begin(now, &part.classification, root, Some(part.parent));
-            self.process_steps += 1;
+            self.from_processes += 1;
             events.push(event);
         }
         events
@@ -168,7 +168,7 @@ impl Steps {
             .filter_map(|((pid, _), (n, level))| Some((tree.process(pid)?, n, level)))
             .collect();
         let mut new: Vec<NewStep> = Vec::new();
-        let room = MAX_STEPS.saturating_sub(self.process_steps) as usize;
+        let room = MAX_STEPS.saturating_sub(self.from_processes) as usize;
         while let Some((process, mut n, mut above)) = next.pop() {
             let key = (process.pid, process.started);
             if let Some(own) = parts.get(&key) {

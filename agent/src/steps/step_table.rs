@@ -41,7 +41,7 @@ pub(crate) struct Steps {
     /// Classification of each process of the last snapshot.
     pub(super) processes: HashMap<(u32, u64), ClassifiedProcess>,
     /// Number of steps opened for processes.
-    pub(super) process_steps: u32,
+    pub(super) from_processes: u32,
     interrupts: u32,
     /// Set once the job is being ended: a step that has not succeeded by then ends with the job.
     ending: bool,
@@ -79,7 +79,7 @@ impl Steps {
             last_number: 0,
             active: Vec::new(),
             processes: HashMap::new(),
-            process_steps: 0,
+            from_processes: 0,
             interrupts: 0,
             ending: false,
         }
