@@ -78,7 +78,7 @@ fn full_lists() -> [Vec<u8>; 3] {
         jobs: vec![JobProgress { job: job.clone(), epoch: 1, last_seq: 1 }; wire::MAX_RUNS],
     }));
     let durable = vec![Durable { job, epoch: 1, seq: 1, output: 1, closed: false }; wire::MAX_RUNS];
-    let welcome = RelayFrame::Welcome { protocol: 1, durable, fate: None, now: jiff::Timestamp::UNIX_EPOCH };
+    let welcome = RelayFrame::Welcome { protocol: 1, durable, cause: None, now: jiff::Timestamp::UNIX_EPOCH };
     [wire::encode(&events), wire::encode(&hello), wire::encode(&welcome)].map(Result::unwrap)
 }
 

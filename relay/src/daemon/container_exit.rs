@@ -1,7 +1,7 @@
 //! Descriptions of a container's death, for people and for the agent. Pure.
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
-use common::wire::Fate;
+use common::wire::TerminationCause;
 
 use crate::engine::EngineKind;
 use crate::registry::lease::Death;
@@ -33,7 +33,7 @@ pub(super) fn describe_stop(name: &str) -> String {
 }
 
 /// Returns the failure of the jobs that the death cut off.
-pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Death) -> Fate {
+pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Death) -> TerminationCause {
     let advice = match (death.exit_code, death.oom_killed, death.memory_limit) {
         (_, true, Some(limit)) => format!(
             "its limit is {} MiB: raise it (`{engine} update --memory`), or run fewer jobs at once ([platform] max_jobs)",
@@ -46,12 +46,16 @@ pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Death) -
         (Some(_), ..) => format!("see `{engine} logs {name}`, then launch the job again"),
     };
     let kind = if death.oom_killed { FailureKind::OomKilled } else { FailureKind::ContainerExited };
-    Fate { kind, message: format!("{}; {advice}", describe_exit(name, death)), exit_code: death.exit_code }
+    TerminationCause {
+        kind,
+        message: format!("{}; {advice}", describe_exit(name, death)),
+        exit_code: death.exit_code,
+    }
 }
 
 /// Returns the final event of a job that the death cut off, recorded by the relay because no agent can; `why` gives the
 /// reason for that.
-pub(super) fn final_event(fate: &Fate, why: &str) -> EventBody {
+pub(super) fn final_event(fate: &TerminationCause, why: &str) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,
         error: Some(JobError { kind: fate.kind, message: format!("{} ({why})", fate.message), step: None }),

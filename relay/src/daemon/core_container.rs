@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::wire::Fate;
+use common::wire::TerminationCause;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -98,7 +98,7 @@ impl Core {
     }
 
     /// Returns how the container last died, for the handshake of its agent.
-    pub(super) fn termination_cause(&self, agent: &str) -> Option<Fate> {
+    pub(super) fn termination_cause(&self, agent: &str) -> Option<TerminationCause> {
         let death = self.lease.death.as_ref().filter(|_| self.lease.agent.as_deref() == Some(agent))?;
         Some(container_exit::termination_cause(self.platform.engine(), self.platform.name(), death))
     }

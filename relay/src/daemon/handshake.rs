@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::extract::ws::{Message, WebSocket};
-use common::wire::{self, Durable, Fate, Hello};
+use common::wire::{self, Durable, Hello, TerminationCause};
 use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -36,7 +36,10 @@ pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Resu
 }
 
 /// Registers the agent with the core and numbers its connection; also returns how its container died, if it did.
-pub(super) async fn register(hello: &Hello, app: &AppState) -> Result<(ConnectionId, Option<Fate>), End> {
+pub(super) async fn register(
+    hello: &Hello,
+    app: &AppState,
+) -> Result<(ConnectionId, Option<TerminationCause>), End> {
     let stopping = || End::Lost("the relay is stopping".to_owned());
     let (reply, admission) = oneshot::channel();
     let agent: AgentId = hello.agent.as_str().into();
@@ -83,9 +86,9 @@ pub(super) async fn receive_hello(socket: &mut WebSocket) -> Result<(Hello, u32)
     };
     let bytes = timeout(wire::HELLO_TIMEOUT, first).await.map_err(|_| refused("no hello in time"))??;
     // Only the beginning is decoded first: the rest has a form that depends on a common version.
-    let greeting = wire::greeting(&bytes).map_err(|e| refused(&e.to_string()))?;
+    let greeting = wire::decode_hello_prefix(&bytes).map_err(|e| refused(&e.to_string()))?;
     let protocol = wire::negotiate(&greeting).map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
-    let hello = wire::hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
+    let hello = wire::decode_hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
     let hello = hello.ok_or_else(|| refused("the first frame was no hello"))?;
     Ok((check_bounds(hello).map_err(|reason| refused(&reason))?, protocol))
 }

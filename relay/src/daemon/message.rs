@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::wire::{Fate, Hello, RelayFrame};
+use common::wire::{Hello, RelayFrame, TerminationCause};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -56,7 +56,10 @@ impl ConnectionHandle {
 pub(super) enum Input {
     /// An agent asks for admission; the reply has the number of its connection and how its container died, if it did.
     /// An agent that is connected may reconnect at any time; others are refused if there are too many.
-    Register { agent: AgentId, reply: oneshot::Sender<Result<(ConnectionNumber, Option<Fate>), String>> },
+    Register {
+        agent: AgentId,
+        reply: oneshot::Sender<Result<(ConnectionNumber, Option<TerminationCause>), String>>,
+    },
     /// An agent was welcomed after its hello.
     Connected(ConnectionHandle),
     /// A connection has ended.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
-use common::wire::Fate;
+use common::wire::TerminationCause;
 use jiff::Timestamp;
 
 use super::capacity::Agents;
@@ -77,7 +77,7 @@ pub(super) struct Scheduler {
     queue: BTreeSet<(Timestamp, JobId)>,
     agents: Agents,
     /// The agent whose container died, if it did, and the failure of the jobs that it returns without.
-    cause: Option<(AgentId, Fate)>,
+    cause: Option<(AgentId, TerminationCause)>,
 }
 
 impl Scheduler {
@@ -225,11 +225,11 @@ impl Scheduler {
     }
 
     /// Sets the failure of the jobs that an agent lost with its container.
-    pub(super) fn set_cause(&mut self, cause: Option<(AgentId, Fate)>) {
+    pub(super) fn set_cause(&mut self, cause: Option<(AgentId, TerminationCause)>) {
         self.cause = cause;
     }
 
-    fn cause_of(&self, agent: &AgentId) -> Option<&Fate> {
+    fn cause_of(&self, agent: &AgentId) -> Option<&TerminationCause> {
         self.cause.as_ref().filter(|(whose, _)| whose == agent).map(|(_, cause)| cause)
     }
 
@@ -366,7 +366,7 @@ pub(super) fn refusal(reason: String) -> EventBody {
 }
 
 /// Final event of a job whose agent has reconnected without it.
-fn lost_job(cause: Option<&Fate>) -> EventBody {
+fn lost_job(cause: Option<&TerminationCause>) -> EventBody {
     if let Some(cause) = cause {
         return container_exit::final_event(cause, "and the agent's state is gone with it");
     }

@@ -130,7 +130,8 @@ fn a_job_that_the_agent_has_forgotten_ends_as_lost() {
 
 #[test]
 fn a_job_lost_with_its_container_ends_with_its_cause_and_no_other_agents_job_does() {
-    let fate = Fate { kind: FailureKind::ContainerExited, message: "removed".into(), exit_code: None };
+    let fate =
+        TerminationCause { kind: FailureKind::ContainerExited, message: "removed".into(), exit_code: None };
     for (whose, told) in [("x", Some(&fate)), ("y", None)] {
         let mut scheduler = Scheduler::default();
         scheduler.update(&record("a#1", 1, State::Running));

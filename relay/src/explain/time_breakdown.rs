@@ -63,7 +63,7 @@ impl Ledger {
                 self.open.push(self.steps.len());
                 self.kinds.entry(*kind).or_default().1 += 1;
                 self.steps.push(Spent {
-                    step: Step::begun(at, *n, *kind, title.clone(), *limit_ms, *parent),
+                    step: Step::started(at, *n, *kind, title.clone(), *limit_ms, *parent),
                     own_ms: 0,
                     share_ms: 0,
                 });

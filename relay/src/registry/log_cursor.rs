@@ -69,7 +69,7 @@ impl LogCursor {
             }
             // A line without its break is still being written.
             if self.line.ends_with(b"\n")
-                && let Ok(head) = LineHead::of(&self.line)
+                && let Ok(head) = LineHead::parse(&self.line)
             {
                 self.id = head.id;
                 return Ok(true);
@@ -103,5 +103,5 @@ fn last_id(file: &mut File, len: u64) -> io::Result<Option<u64>> {
     file.take(BUFFER as u64).read_to_end(&mut tail)?;
     let Some(body) = tail.strip_suffix(b"\n") else { return Ok(None) };
     let start = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    Ok(LineHead::of(&body[start..]).ok().map(|head| head.id))
+    Ok(LineHead::parse(&body[start..]).ok().map(|head| head.id))
 }

@@ -151,7 +151,7 @@ pub fn doing_now(record: &JobRecord, view: &View, word: Word) -> String {
     match (word, &record.step) {
         (Word::Ended, _) => match status::failure_kind(record) {
             kind if !kind.is_empty() => format!("{}: {kind}", when()),
-            _ => match record.warnings.counted().filter(|_| record.state == State::Completed) {
+            _ => match record.warnings.count_text().filter(|_| record.state == State::Completed) {
                 Some(warnings) => format!("{}: {warnings}", when()),
                 None => when(),
             },

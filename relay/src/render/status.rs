@@ -213,7 +213,7 @@ impl LabeledRows<'_> {
                     usage.cached_input_tokens,
                     usage.output_tokens,
                     usage.reasoning_output_tokens,
-                    if record.goes_on() { ", of the whole thread" } else { "" }
+                    if record.is_resumed() { ", of the whole thread" } else { "" }
                 ),
             );
         }
@@ -259,7 +259,7 @@ pub fn reason(record: &JobRecord) -> String {
 /// Closing text of a job that has ended.
 pub fn summary(record: &JobRecord) -> String {
     // A record on disk may contain anything, so the guarantees of the fold do not apply.
-    let summary = record.summary.clone().unwrap_or_else(|| common::summary::of(record));
+    let summary = record.summary.clone().unwrap_or_else(|| common::summary::summarize(record));
     text::printable_lines(&summary)
 }
 

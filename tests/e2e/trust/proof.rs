@@ -35,7 +35,7 @@ fn forged_start(site: &Site) -> Vec<u8> {
     let welcome = RelayFrame::Welcome {
         protocol: wire::PROTOCOL,
         durable: Vec::new(),
-        fate: None,
+        cause: None,
         now: jiff::Timestamp::now(),
     };
     let start = RelayFrame::Start { job: "forged#1".parse().unwrap(), epoch: 1, spec: spec.to_string() };

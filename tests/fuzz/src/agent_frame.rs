@@ -9,8 +9,8 @@ use super::frame;
 pub fn check(bytes: &[u8]) {
     frame::<AgentFrame>(bytes);
     // The part of a hello that is understood in every version.
-    if let Ok(greeting) = wire::greeting(bytes) {
-        let whole = wire::hello(bytes, &greeting);
+    if let Ok(greeting) = wire::decode_hello_prefix(bytes) {
+        let whole = wire::decode_hello(bytes, &greeting);
         if let Ok(Some(hello)) = whole {
             assert_eq!((hello.protocol_max, hello.version), (greeting.protocol_max, greeting.version));
         }

@@ -1,6 +1,6 @@
 //! Output of Codex: any bytes form lines, in whatever pieces they arrive, and any line is an event or an unknown one.
 
-use worker_agent::internals::{codex_cut, codex_events};
+use worker_agent::internals::{codex_events, codex_truncated};
 
 /// Panics if a line depends on the pieces in which it arrives. The last byte of the input sets their size.
 pub fn check(input: &[u8]) {
@@ -8,5 +8,5 @@ pub fn check(input: &[u8]) {
     let whole = codex_events(bytes, bytes.len());
     assert_eq!(codex_events(bytes, 1 + 4 * usize::from(at)), whole);
     let (head, tail) = bytes.split_at(bytes.len() * usize::from(at) / 256);
-    codex_cut(head, tail);
+    codex_truncated(head, tail);
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
-use worker_agent::internals::probe::{FIRST, Piece, event_bytes, scanned, segment};
-use worker_agent::internals::{AgentSide, Given, spool_folder};
+use worker_agent::internals::test_support::{FIRST, Piece, build_segment, event_bytes, scan_segment};
+use worker_agent::internals::{AgentSide, SimulatedClocks, spool_folder};
 
 use super::folder;
 
@@ -33,7 +33,7 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 fn open(state: &Path) -> AgentSide {
-    let clocks = Given { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+    let clocks = SimulatedClocks { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
     AgentSide::open(state, "fuzz", Arc::new(Mutex::new(clocks)), None).expect("a spool")
 }
 
@@ -79,14 +79,14 @@ pub fn check(input: &[u8]) {
             _ => Piece::Junk(bytes),
         })
         .collect();
-    let bytes = segment(1, 7, &pieces);
-    let found = scanned(&bytes).expect("its header is good");
+    let bytes = build_segment(1, 7, &pieces);
+    let found = scan_segment(&bytes).expect("its header is good");
     assert!(found.end <= bytes.len() && found.first <= found.next);
     assert_eq!(found.torn || found.damaged, found.end < bytes.len());
-    let cut = scanned(&bytes[..found.end]).expect("its header is good");
+    let cut = scan_segment(&bytes[..found.end]).expect("its header is good");
     assert_eq!((cut.next, cut.end, cut.torn, cut.damaged), (found.next, found.end, false, false));
     goes_on(&bytes);
-    if scanned(input).is_some() {
+    if scan_segment(input).is_some() {
         goes_on(input);
     }
 }

@@ -303,7 +303,7 @@ impl SimRelay {
             Outgoing::Frame(RelayFrame::Welcome {
                 protocol: hello.protocol_max,
                 durable,
-                fate: None,
+                cause: None,
                 now: self.clock.now(),
             }),
         ));

@@ -86,7 +86,7 @@ fn split<'a>(job: &'a Arc<JobId>, text: &'a Bytes) -> impl Iterator<Item = Line>
     memchr::memchr_iter(b'\n', text).filter_map(move |end| {
         let line = text.slice(start..end);
         start = end + 1;
-        let id = LineHead::of(&line).ok()?.id;
+        let id = LineHead::parse(&line).ok()?.id;
         Some(Line { id, job: Arc::clone(job), text: line })
     })
 }

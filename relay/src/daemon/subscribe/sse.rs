@@ -90,7 +90,7 @@ fn events(chunk: &Chunk) -> Vec<u8> {
     let mut text = Vec::new();
     for (id, line) in chunk.lines() {
         // The line was checked when it was read.
-        let kind = LineHead::of(line).map_or("message", |head| head.kind);
+        let kind = LineHead::parse(line).map_or("message", |head| head.kind);
         // Writing into memory does not fail.
         let _ = write!(text, "id: {id}\nevent: {kind}\ndata: ");
         text.extend_from_slice(line);
